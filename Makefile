@@ -1,0 +1,39 @@
+# Everything starts from a bare machine with Python 3.11 or newer: each target makes what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PACKAGE := pyproject.toml constraints.txt
+export BETAVI_DATA_DIR ?=
+
+.PHONY: demo test lint docs bench clean
+
+demo: $(VENV)/.test
+	$(BIN)/python -m benchmarks.demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.held_out_elbo
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("betavi needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# one stamp per extra: a new dependency in pyproject.toml installs again
+$(VENV)/.%: $(VENV)/bin/python $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo-output docs/_build docs/generated

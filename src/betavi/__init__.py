@@ -1,0 +1,14 @@
+"""β-VAEs for single-cell counts whose latent space can be trusted."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+# rich 15 no longer exposes this submodule by itself, and scvi-tools uses it
+import rich.pretty  # noqa: F401
+
+from betavi import datasets
+from betavi.model import BetaVI
+
+__version__ = version("betavi")
+__all__ = ["BetaVI", "__version__", "datasets"]

@@ -1,0 +1,8 @@
+"""Real data by name, and simulators with known truth."""
+
+from __future__ import annotations
+
+from betavi.datasets.mosaic import pbmc_mosaic
+from betavi.datasets.simulate import simulate_counts
+
+__all__ = ["pbmc_mosaic", "simulate_counts"]

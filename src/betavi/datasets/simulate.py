@@ -1,0 +1,159 @@
+"""Counts with known truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse, stats
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+BLOCK_CELLS = 4096
+SPREAD_WITHIN_TYPE = 0.5
+SPREAD_OF_LIBRARIES = 0.3
+SPREAD_OF_BATCHES = 0.2
+SHARE_OF_LOADINGS = 0.3
+
+
+class _Genes(NamedTuple):
+    """What the simulator knows of each gene."""
+
+    loadings: np.ndarray
+    batch_effects: np.ndarray
+    log_base: np.ndarray
+    theta: np.ndarray
+
+
+def simulate_counts(
+    n_cells: int = 1000,
+    n_genes: int = 200,
+    n_factors: int = 5,
+    n_types: int = 5,
+    n_batches: int = 2,
+    rare_share: float = 0.03,
+    library_size: float = 1000.0,
+    zero_inflation: float = 0.05,
+    seed: int = 0,
+) -> AnnData:
+    r"""Simulate zero-inflated negative binomial counts of cells with known latent factors.
+
+    Each cell has a type, a position :math:`z` around the centre of its type, a batch and a library
+    size. Its mean counts are the library size times the softmax of a base level, the loadings of
+    :math:`z` and the batch's effect.
+
+    Parameters
+    ----------
+    n_cells, n_genes
+        Shape of the matrix.
+    n_factors
+        Number of latent factors: what a model should find, whatever its ``n_latent``.
+    n_types
+        Number of cell types. The last is rare.
+    n_batches
+        Number of batches, which cut across the types.
+    rare_share
+        Share of the cells that are of the last type.
+    library_size
+        Median number of counts per cell, before zero inflation.
+    zero_inflation
+        Probability that a count is replaced by zero.
+    seed
+        Seed of the generator.
+
+    Returns
+    -------
+    Counts in ``X`` (CSR, int32). The truth is in ``obsm["z"]`` ``(n_cells, n_factors)``,
+    ``varm["loadings"]`` ``(n_genes, n_factors)``, ``varm["batch_effects"]``,
+    ``var["log_base"]``, ``var["theta"]``, ``obs["library_size"]``, ``uns["zero_inflation"]``, and
+    in ``obs["log_likelihood"]``, log p(x given z) in nats under the true model: no model explains
+    these counts better given z.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> adata.obsm["z"].shape, sorted(adata.obs["batch"].unique())
+    ((100, 5), ['batch_0', 'batch_1'])
+    """
+    if min(n_cells, n_genes, n_factors, n_types, n_batches) < 1:
+        raise ValueError("n_cells, n_genes, n_factors, n_types and n_batches are at least 1.")
+    if not (0 <= rare_share <= 1 and 0 <= zero_inflation < 1 and library_size > 0):
+        raise ValueError("Shares are between 0 and 1, and library_size is positive.")
+    rng = np.random.default_rng(seed)
+    genes = _draw_genes(rng, n_genes, n_factors, n_batches)
+    shares = np.ones(n_types)
+    if n_types > 1:
+        shares[:] = (1 - rare_share) / (n_types - 1)
+        shares[-1] = rare_share
+    cell_type = rng.choice(n_types, size=n_cells, p=shares)
+    batch = rng.integers(n_batches, size=n_cells)
+    centres = rng.normal(size=(n_types, n_factors))
+    z = centres[cell_type] + SPREAD_WITHIN_TYPE * rng.normal(size=(n_cells, n_factors))
+    library = library_size * np.exp(SPREAD_OF_LIBRARIES * rng.normal(size=n_cells))
+
+    adata = AnnData(
+        X=sparse.csr_matrix((n_cells, n_genes), dtype=np.int32),
+        obs=pd.DataFrame(
+            {
+                "cell_type": pd.Categorical([f"type_{code}" for code in cell_type]),
+                "batch": pd.Categorical([f"batch_{code}" for code in batch]),
+                "library_size": library,
+            },
+            index=[f"cell_{i}" for i in range(n_cells)],
+        ),
+        var=pd.DataFrame(
+            {"log_base": genes.log_base, "theta": genes.theta},
+            index=[f"gene_{i}" for i in range(n_genes)],
+        ),
+        obsm={"z": z},
+        varm={"loadings": genes.loadings, "batch_effects": genes.batch_effects},
+        uns={"zero_inflation": zero_inflation},
+    )
+    adata.X, adata.obs["log_likelihood"] = _draw_counts(rng, adata)
+    return adata
+
+
+def _draw_genes(rng: Generator, n_genes: int, n_factors: int, n_batches: int) -> _Genes:
+    chosen = rng.random((n_genes, n_factors)) < SHARE_OF_LOADINGS
+    return _Genes(
+        loadings=chosen * rng.normal(size=(n_genes, n_factors)),
+        batch_effects=SPREAD_OF_BATCHES * rng.normal(size=(n_genes, n_batches)),
+        log_base=rng.normal(size=n_genes),
+        theta=np.exp(rng.normal(1.0, 0.5, size=n_genes)),
+    )
+
+
+def _means(adata: AnnData, rows: slice) -> np.ndarray:
+    """Return the mean counts before inflation of some cells, ``(n_rows, n_genes)``."""
+    codes = adata.obs["batch"].iloc[rows].str.removeprefix("batch_").astype(int).to_numpy()
+    logits = adata.obsm["z"][rows] @ adata.varm["loadings"].T
+    logits += adata.var["log_base"].to_numpy() + adata.varm["batch_effects"].T[codes]
+    scale = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scale /= scale.sum(axis=1, keepdims=True)
+    means: np.ndarray = adata.obs["library_size"].to_numpy()[rows, None] * scale
+    return means
+
+
+def _draw_counts(rng: Generator, adata: AnnData) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Draw counts block by block, so that no dense matrix of all cells is made."""
+    inflation, theta = adata.uns["zero_inflation"], adata.var["theta"].to_numpy()
+    blocks, log_likelihoods = [], []
+    for start in range(0, adata.n_obs, BLOCK_CELLS):
+        mean = _means(adata, slice(start, start + BLOCK_CELLS))
+        success = theta / (theta + mean)
+        counts = rng.negative_binomial(theta, success) * (rng.random(mean.shape) >= inflation)
+        mass = (1 - inflation) * stats.nbinom.pmf(counts, theta, success) + inflation * (
+            counts == 0
+        )
+        blocks.append(sparse.csr_matrix(counts.astype(np.int32)))
+        log_likelihoods.append(np.log(mass).sum(axis=1))
+    return sparse.vstack(blocks, format="csr"), np.concatenate(log_likelihoods)

@@ -1,0 +1,90 @@
+"""What every likelihood is: heads on the decoder's last layer that return a distribution."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from betavi._tables import lookup
+from betavi.likelihoods._dispersion import DISPERSIONS
+
+if TYPE_CHECKING:
+    from torch.distributions import Distribution
+
+    from betavi.likelihoods._dispersion import DispersionSizes
+
+SCALE_ACTIVATIONS: dict[str, type[nn.Module]] = {"softmax": nn.Softmax, "softplus": nn.Softplus}
+"""How a scale becomes positive: shares of the cell's total, or free of a sum constraint."""
+
+
+class Likelihood(nn.Module, ABC):
+    """p(x given z) of one modality: the last layer of its decoder and its dispersion.
+
+    Parameters
+    ----------
+    n_hidden
+        Width of the decoder's last hidden layer.
+    n_features
+        Number of genes, peaks or proteins.
+    scale_activation
+        ``"softmax"`` where the library size sets the cell's total, ``"softplus"`` where a size
+        factor only scales it.
+    dispersion
+        A key of :data:`~betavi.likelihoods.DISPERSIONS`.
+    sizes
+        Number of batches and labels.
+    """
+
+    has_dispersion: ClassVar[bool] = True
+    """Whether the distribution has a second parameter, ``theta``, beside its mean."""
+
+    def __init__(
+        self,
+        n_hidden: int,
+        n_features: int,
+        scale_activation: str,
+        dispersion: str,
+        sizes: DispersionSizes,
+    ) -> None:
+        super().__init__()
+        activation = lookup(SCALE_ACTIVATIONS, scale_activation, "scale_activation")
+        positive = activation(dim=-1) if activation is nn.Softmax else activation()
+        self.scale = nn.Sequential(nn.Linear(n_hidden, n_features), positive)
+        extent = lookup(DISPERSIONS, dispersion, "dispersion")
+        if self.has_dispersion:
+            self.dispersion = extent(n_hidden, n_features, sizes)
+
+    def rate(self, h: Tensor, log_size: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scale, and the mean at the cell's size, both ``(..., n_cells, n_features)``."""
+        scale = self.scale(h)
+        return scale, log_size.exp() * scale
+
+    def theta(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
+        """Return the second parameter, broadcastable to ``(..., n_cells, n_features)``."""
+        return torch.exp(self.dispersion(h, batch, label))
+
+    @abstractmethod
+    def forward(
+        self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
+    ) -> Distribution:
+        """Return the distribution of the features of each cell.
+
+        Parameters
+        ----------
+        h
+            The decoder's last hidden layer, ``(..., n_cells, n_hidden)``.
+        log_size
+            Log library size or log size factor, ``(..., n_cells, 1)``.
+        batch, label
+            Codes, ``(n_cells, 1)``.
+        """
+
+    @abstractmethod
+    def parameters_of(self, px: Any) -> dict[str, Tensor]:
+        """Return what :meth:`forward` put into a distribution, by scvi-tools' names.
+
+        Each has the distribution's shape, ``(..., n_cells, n_features)``.
+        """

@@ -1,0 +1,90 @@
+"""The log-dispersion of a gene: one value, or one per batch, label or cell."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class DispersionSizes(NamedTuple):
+    """How many batches and labels a dispersion may depend on."""
+
+    n_batch: int
+    n_labels: int
+
+
+class Dispersion(nn.Module, ABC):
+    """Log of the inverse dispersion of each gene."""
+
+    @abstractmethod
+    def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
+        """Return log theta, broadcastable to ``(..., n_cells, n_features)``."""
+
+
+class GeneDispersion(Dispersion):
+    """One value per gene."""
+
+    def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
+        super().__init__(n_hidden, n_features, sizes)
+        self.log_theta = nn.Parameter(torch.randn(n_features))
+
+    def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
+        """Return the same row for every cell."""
+        return self.log_theta
+
+
+class GeneBatchDispersion(Dispersion):
+    """One value per gene and batch."""
+
+    def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
+        super().__init__(n_hidden, n_features, sizes)
+        self.log_theta = nn.Parameter(torch.randn(n_features, sizes.n_batch))
+
+    def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
+        """Return the row of each cell's batch."""
+        return self.log_theta.t()[batch.squeeze(-1)]
+
+
+class GeneLabelDispersion(Dispersion):
+    """One value per gene and label."""
+
+    def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
+        super().__init__(n_hidden, n_features, sizes)
+        self.log_theta = nn.Parameter(torch.randn(n_features, sizes.n_labels))
+
+    def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
+        """Return the row of each cell's label."""
+        if label is None:
+            raise ValueError(
+                "dispersion='gene-label' needs each cell's label, and this minibatch has none."
+            )
+        return self.log_theta.t()[label.squeeze(-1)]
+
+
+class GeneCellDispersion(Dispersion):
+    """One value per gene and cell, decoded like the mean."""
+
+    def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
+        super().__init__(n_hidden, n_features, sizes)
+        self.log_theta = nn.Linear(n_hidden, n_features)
+
+    def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
+        """Return what the decoder says of each cell."""
+        out: Tensor = self.log_theta(h)
+        return out
+
+
+DISPERSIONS: dict[str, type[Dispersion]] = {
+    "gene": GeneDispersion,
+    "gene-batch": GeneBatchDispersion,
+    "gene-label": GeneLabelDispersion,
+    "gene-cell": GeneCellDispersion,
+}
+"""Extents of the dispersion, by the name a user gives."""

@@ -1,0 +1,43 @@
+"""Negative binomial counts."""
+
+from __future__ import annotations
+
+import torch
+from scvi import distributions
+from torch import Tensor
+
+from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods.kernels import nb_log_prob
+
+
+class NegativeBinomial(distributions.NegativeBinomial):
+    """scvi-tools' negative binomial, its log-probability computed on the nonzeros."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-probability of each count, in nats."""
+        return nb_log_prob(value, self.mu, self.theta)
+
+    def _gamma(self) -> torch.distributions.Gamma:
+        return positive_gamma(self.theta, self.mu)
+
+
+def positive_gamma(theta: Tensor, mu: Tensor) -> torch.distributions.Gamma:
+    """Return the gamma distribution of a count's rate; a mean of zero is taken as the smallest."""
+    tiny = torch.finfo(mu.dtype).tiny
+    rate = (theta / mu.clamp_min(tiny)).clamp(tiny, torch.finfo(mu.dtype).max)
+    return torch.distributions.Gamma(theta.clamp_min(tiny), rate)
+
+
+class NegativeBinomialLikelihood(Likelihood):
+    """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``."""
+
+    def forward(
+        self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
+    ) -> NegativeBinomial:
+        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+        scale, mu = self.rate(h, log_size)
+        return NegativeBinomial(mu=mu, theta=self.theta(h, batch, label), scale=scale)
+
+    def parameters_of(self, px: NegativeBinomial) -> dict[str, Tensor]:
+        """Return mean and dispersion of the counts."""
+        return {"mean": px.mu, "dispersions": px.theta}

@@ -1,0 +1,30 @@
+"""Normal values, for data that are not counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scvi.distributions import Normal
+
+from betavi.likelihoods._base import Likelihood
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class NormalLikelihood(Likelihood):
+    """Values with a standard deviation, ``theta``, free of their mean.
+
+    As in SCVI the mean is a share of the cell's total, so that it is positive: meant for
+    log-normalised expression, not for centred data.
+    """
+
+    def forward(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Normal:
+        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+        scale, mu = self.rate(h, log_size)
+        deviation = self.theta(h, batch, label)
+        return Normal(mu, deviation, validate_args=False, normal_mu=scale)
+
+    def parameters_of(self, px: Normal) -> dict[str, Tensor]:
+        """Return mean and standard deviation."""
+        return {"mean": px.loc, "dispersions": px.scale}

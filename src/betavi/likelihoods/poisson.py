@@ -1,0 +1,49 @@
+"""Poisson counts."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from scvi import distributions
+from torch import Tensor
+
+from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods.kernels import poisson_log_prob
+
+MAX_SAMPLED_RATE = 1e8
+"""Beyond it torch's sampler overflows; scvi-tools clips there too."""
+
+
+class Poisson(distributions.Poisson):
+    """scvi-tools' Poisson, its log-probability computed on the nonzeros."""
+
+    def __init__(
+        self, rate: Tensor, validate_args: bool | None = False, scale: Tensor | None = None
+    ) -> None:
+        super().__init__(rate=rate, validate_args=validate_args, scale=scale)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-probability of each count, in nats."""
+        return poisson_log_prob(value, self.rate)
+
+    @torch.inference_mode()
+    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """Draw counts."""
+        size = self._extended_shape(torch.Size(sample_shape))
+        return torch.poisson(self.rate.clamp_max(MAX_SAMPLED_RATE).expand(size))
+
+
+class PoissonLikelihood(Likelihood):
+    """Counts with variance equal to their mean."""
+
+    has_dispersion: ClassVar[bool] = False
+
+    def forward(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Poisson:
+        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+        scale, rate = self.rate(h, log_size)
+        return Poisson(rate, scale=scale)
+
+    def parameters_of(self, px: Poisson) -> dict[str, Tensor]:
+        """Return the mean of the counts."""
+        return {"mean": px.rate}

@@ -1,0 +1,58 @@
+"""Zero-inflated negative binomial counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from scvi import distributions
+from torch import Tensor, nn
+
+from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods.kernels import zinb_log_prob
+from betavi.likelihoods.nb import positive_gamma
+
+if TYPE_CHECKING:
+    from betavi.likelihoods._dispersion import DispersionSizes
+
+
+class ZeroInflatedNegativeBinomial(distributions.ZeroInflatedNegativeBinomial):
+    """scvi-tools' distribution, its log-probability computed on the nonzeros."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-probability of each count, in nats."""
+        return zinb_log_prob(value, self.mu, self.theta, self.zi_logits)
+
+    def _gamma(self) -> torch.distributions.Gamma:
+        return positive_gamma(self.theta, self.mu)
+
+
+class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
+    """A negative binomial whose counts are replaced by zero with a probability of their own.
+
+    Its expected count is ``(1 - zi_probs) * mu``; ``get_normalized("mu")`` is ``mu``, as in SCVI.
+    """
+
+    def __init__(
+        self,
+        n_hidden: int,
+        n_features: int,
+        scale_activation: str,
+        dispersion: str,
+        sizes: DispersionSizes,
+    ) -> None:
+        super().__init__(n_hidden, n_features, scale_activation, dispersion, sizes)
+        self.dropout = nn.Linear(n_hidden, n_features)
+
+    def forward(
+        self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
+    ) -> ZeroInflatedNegativeBinomial:
+        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+        scale, mu = self.rate(h, log_size)
+        return ZeroInflatedNegativeBinomial(
+            mu=mu, theta=self.theta(h, batch, label), zi_logits=self.dropout(h), scale=scale
+        )
+
+    def parameters_of(self, px: ZeroInflatedNegativeBinomial) -> dict[str, Tensor]:
+        """Return mean and dispersion before inflation, and the probability of it."""
+        return {"mean": px.mu, "dispersions": px.theta, "dropout": px.zi_probs}

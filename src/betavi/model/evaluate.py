@@ -1,0 +1,133 @@
+"""What a model says of data in numbers: marginal likelihoods and likelihood parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi.model.base import BaseMinifiedModeModelClass, RNASeqMixin, VAEMixin
+
+from betavi.module.single import COUNTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+    from torch import Tensor
+
+
+class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
+    """scvi-tools' getters, two of them mended."""
+
+    def get_marginal_ll(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        n_mc_samples: int = 1_000,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+        dataloader: Iterator[dict[str, Tensor | None]] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Estimate the log marginal likelihood by importance sampling, in nats per cell.
+
+        scvi-tools averages the means of minibatches, so that a short last one counts too much. Here
+        every cell counts once.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, dataloader
+            Which cells, and how many at once. See
+            :meth:`scvi.model.SCVI.get_marginal_ll`.
+        n_mc_samples
+            Number of posterior draws per cell.
+        return_mean
+            Return the mean over the cells.
+        **kwargs
+            ``n_mc_samples_per_pass``, and ``data_loader_kwargs``.
+
+        Returns
+        -------
+        Estimates, ``(n_cells,)``, or their mean. Burda et al. (2016), Importance weighted
+        autoencoders.
+
+        Raises
+        ------
+        ValueError
+            If the model is deterministic: an autoencoder has no marginal likelihood.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata)
+        >>> model.get_marginal_ll(n_mc_samples=2, return_mean=False).shape
+        torch.Size([100])
+        """
+        per_cell: Tensor = super().get_marginal_ll(
+            adata,
+            indices=indices,
+            n_mc_samples=n_mc_samples,
+            batch_size=batch_size,
+            return_mean=False,
+            dataloader=dataloader,
+            **kwargs,
+        )
+        return per_cell.mean() if return_mean else per_cell
+
+    @torch.inference_mode()
+    def get_likelihood_parameters(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        n_samples: int | None = 1,
+        give_mean: bool | None = False,
+        batch_size: int | None = None,
+        dataloader: Iterator[dict[str, Tensor | None]] | None = None,
+        **data_loader_kwargs: Any,
+    ) -> dict[str, np.ndarray]:
+        """Return the parameters of p(x given z), for every likelihood there is.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, dataloader, **data_loader_kwargs
+            Which cells, and how many at once.
+        n_samples
+            Number of posterior draws per cell.
+        give_mean
+            Average over the draws.
+
+        Returns
+        -------
+        ``mean``, ``dispersions`` and ``dropout`` where the likelihood has them, each
+        ``(n_cells, n_genes)`` or ``(n_samples, n_cells, n_genes)``. The mean of a zero-inflated
+        likelihood is that before inflation, as in SCVI.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> sorted(betavi.BetaVI(adata).get_likelihood_parameters())
+        ['dispersions', 'dropout', 'mean']
+        """
+        if dataloader is None:
+            adata = self._validate_anndata(adata)
+            dataloader = self._make_data_loader(
+                adata=adata, indices=indices, batch_size=batch_size, **data_loader_kwargs
+            )
+        n_samples = n_samples or 1
+        collected: dict[str, list[np.ndarray]] = {}
+        for tensors in dataloader:
+            _, outputs = self.module.forward(
+                tensors, inference_kwargs={"n_samples": n_samples}, compute_loss=False
+            )
+            parameters = self.module.likelihoods[COUNTS].parameters_of(outputs["px"])
+            for name, value in parameters.items():
+                collected.setdefault(name, []).append(value.cpu().numpy())
+        whole = {name: np.concatenate(parts, axis=-2) for name, parts in collected.items()}
+        if give_mean and n_samples > 1:
+            return {name: value.mean(axis=0) for name, value in whole.items()}
+        return whole

@@ -1,0 +1,159 @@
+"""Registration of an object's fields with scvi-tools, after every check has passed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scvi import REGISTRY_KEYS
+from scvi.data._constants import _SCVI_UUID_KEY
+from scvi.data._utils import _get_adata_minify_type
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    LayerField,
+    NumericalJointObsField,
+    NumericalObsField,
+)
+from scvi.model.base import BaseMinifiedModeModelClass
+
+from betavi.model.checks import (
+    check_categories,
+    check_counts,
+    check_genes,
+    check_is_anndata,
+    check_known,
+    check_values,
+    untouched_on_failure,
+)
+from betavi.train import CellManager
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_STATE = "state_registry"
+
+
+class SetupMixin(BaseMinifiedModeModelClass):
+    """``setup_anndata``, and the same checks for every other object a model is asked about."""
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: list[str] | None = None,
+        continuous_covariate_keys: list[str] | None = None,
+        keep_empty_cells: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Say where an object keeps its counts and covariates.
+
+        Parameters
+        ----------
+        adata
+            Cells by genes, raw counts: dense or sparse, in memory or backed. A view is made actual.
+        layer
+            The layer with the counts; ``X`` if None.
+        batch_key, labels_key
+            Columns of ``obs`` with each cell's batch and label.
+        size_factor_key
+            Column of ``obs`` with positive size factors, used in place of the library size.
+        categorical_covariate_keys, continuous_covariate_keys
+            Columns of ``obs`` with further covariates.
+        keep_empty_cells
+            Allow cells without a single count; the model has nothing to learn from them.
+        **kwargs
+            Passed to scvi-tools' ``AnnDataManager.register_fields``.
+
+        Raises
+        ------
+        TypeError
+            If ``adata`` is a MuData.
+        KeyError
+            If a layer or a column does not exist.
+        ValueError
+            If counts are negative, not finite or no numbers, if a cell has none, or if a covariate
+            says nothing of a cell. The message names the cell and the gene, and ``adata`` is as it
+            was.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        check_object(adata, setup_method_args["setup_args"], new="source_registry" not in kwargs)
+        if adata.is_view:
+            adata._init_as_actual(adata.copy())
+        fields = [
+            # the counts were checked above, whole, and are read as they are
+            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
+            CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
+            NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
+        ]
+        minify_type = _get_adata_minify_type(adata)
+        if minify_type is not None:
+            fields += cls._get_fields_for_adata_minification(minify_type)
+        manager = CellManager(fields=fields, setup_method_args=setup_method_args)
+        with untouched_on_failure(adata):
+            manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
+        if adata is None or self._is_registered(adata):
+            return super()._validate_anndata(adata, copy_if_view)
+        check_object(adata, self.registry_["setup_args"], new=False)
+        self._check_fits(adata)
+        with untouched_on_failure(adata):
+            return super()._validate_anndata(adata, copy_if_view)
+
+    def _is_registered(self, adata: AnnData) -> bool:
+        managers = self._per_instance_manager_store.get(self.id, {})
+        manager = managers.get(adata.uns.get(_SCVI_UUID_KEY)) if hasattr(adata, "uns") else None
+        return manager is not None and manager.adata is adata
+
+    def _check_fits(self, adata: AnnData) -> None:
+        """Check genes and categories against those that the model was set up with."""
+        fields = self.registry_["field_registries"]
+        check_genes(adata, fields[REGISTRY_KEYS.X_KEY][_STATE]["column_names"])
+        args = self.registry_["setup_args"]
+        for key, argument in (
+            (REGISTRY_KEYS.BATCH_KEY, "batch_key"),
+            (REGISTRY_KEYS.LABELS_KEY, "labels_key"),
+        ):
+            if args[argument] is not None:
+                check_known(adata, args[argument], fields[key][_STATE]["categorical_mapping"])
+        mappings = fields[REGISTRY_KEYS.CAT_COVS_KEY][_STATE].get("mappings", {})
+        for column, known in mappings.items():
+            check_known(adata, column, known)
+
+
+def check_object(adata: AnnData, setup_args: dict[str, Any], *, new: bool) -> None:
+    """Check everything that the arguments of ``setup_anndata`` point at.
+
+    Parameters
+    ----------
+    adata
+        The object.
+    setup_args
+        The arguments by name.
+    new
+        Whether a model is to be trained on it, rather than asked about it.
+    """
+    check_is_anndata(adata)
+    minified = _get_adata_minify_type(adata) is not None
+    empty = setup_args.get("keep_empty_cells", False) or minified or not new
+    check_counts(adata, setup_args["layer"], empty=empty, warn_genes=new and not minified)
+    batch_key, labels_key = setup_args["batch_key"], setup_args["labels_key"]
+    further = setup_args["categorical_covariate_keys"] or []
+    check_categories(adata, [batch_key, labels_key, *further], batch_key)
+    size_factor = setup_args["size_factor_key"]
+    check_values(adata, [] if size_factor is None else [size_factor], positive=True)
+    check_values(adata, setup_args["continuous_covariate_keys"] or [], positive=False)

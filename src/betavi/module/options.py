@@ -1,0 +1,80 @@
+"""What a module is built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class CovariateSizes(NamedTuple):
+    """How many batches, labels, continuous covariates, and categories of each other covariate."""
+
+    n_batch: int = 0
+    n_labels: int = 0
+    n_continuous: int = 0
+    n_categories: tuple[int, ...] = ()
+
+
+class Modality(NamedTuple):
+    """One assay: its width, its likelihood, and the prior of its library size.
+
+    ``library_prior`` holds the mean and the variance of the log library size of each batch, each
+    ``(1, n_batch)``; without it the library size is observed.
+    """
+
+    n_features: int
+    likelihood: str
+    library_prior: tuple[np.ndarray, np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the model is, as opposed to how its networks are built.
+
+    Parameters
+    ----------
+    n_latent
+        Number of latent dimensions.
+    latent_distribution
+        A key of :data:`betavi.nn.LATENTS`.
+    fusion
+        A key of :data:`betavi.nn.FUSIONS`.
+    dispersion
+        A key of :data:`betavi.likelihoods.DISPERSIONS`.
+    given_size
+        Whether each cell's size factor comes with the data.
+    encode_covariates
+        Whether encoders read the covariates; decoders always do.
+    log_variational
+        Whether encoders read ``log(1 + x)`` instead of ``x``.
+    batch_representation
+        ``"one-hot"`` or ``"embedding"``.
+    batch_embedding_kwargs
+        Passed to :class:`scvi.nn.Embedding`.
+    extra_payload_autotune
+        Whether each loss carries z, batch and label of its cells, for :mod:`scvi.autotune`.
+    """
+
+    n_latent: int = 10
+    latent_distribution: str = "normal"
+    fusion: str = "single"
+    dispersion: str = "gene"
+    given_size: bool = False
+    encode_covariates: bool = False
+    log_variational: bool = True
+    batch_representation: str = "one-hot"
+    batch_embedding_kwargs: dict[str, Any] | None = None
+    extra_payload_autotune: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no module can be built from."""
+        if self.n_latent <= 0:
+            raise ValueError(f"n_latent must be at least 1, not {self.n_latent}.")
+        if self.batch_representation not in ("one-hot", "embedding"):
+            raise ValueError(
+                "batch_representation must be one of 'one-hot', 'embedding', "
+                f"not {self.batch_representation!r}."
+            )

@@ -1,0 +1,184 @@
+"""The module of one modality, in the shape that scvi-tools' mixins ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from scvi import REGISTRY_KEYS
+from scvi.module.base import auto_move_data
+from scvi.utils import unsupported_if_adata_minified
+
+from betavi.module.options import CovariateSizes, Modality, Options
+from betavi.module.vae import MultimodalVAE
+from betavi.nn import Architecture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from scvi.module.base import LossOutput
+    from torch import Tensor
+
+    from betavi.nn import LatentLibrary
+
+COUNTS = REGISTRY_KEYS.X_KEY
+"""The name of the only modality: the key of the counts in a minibatch."""
+
+_PER_MODALITY = ("library", "ql", "px", "pl")
+
+
+class BetaVAE(MultimodalVAE):
+    """:class:`MultimodalVAE` of one modality, constructed by SCVI's names.
+
+    scvi-tools' mixins read ``px``, ``library`` and ``ql`` of the only modality there is. This class
+    is where dictionaries by modality become bare values and back; it does nothing else.
+
+    Parameters
+    ----------
+    n_input
+        Number of genes.
+    n_batch, n_labels, n_continuous_cov, n_cats_per_cov
+        How many categories and values the covariates have.
+    n_hidden, n_layers, dropout_rate
+        See :class:`~betavi.nn.Architecture`.
+    n_latent, latent_distribution, dispersion
+        See :class:`~betavi.module.Options`.
+    gene_likelihood
+        A key of :data:`~betavi.likelihoods.LIKELIHOODS`.
+    use_observed_lib_size
+        Take each cell's total as its library size instead of inferring it.
+    use_size_factor_key
+        Take each cell's size factor from the data instead.
+    library_log_means, library_log_vars
+        Prior of a latent library size, ``(1, n_batch)``.
+    **kwargs
+        Other fields of :class:`~betavi.nn.Architecture` and :class:`~betavi.module.Options`.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_batch: int = 0,
+        n_labels: int = 0,
+        n_hidden: int = 128,
+        n_latent: int = 10,
+        n_layers: int = 1,
+        n_continuous_cov: int = 0,
+        n_cats_per_cov: Sequence[int] | None = None,
+        dropout_rate: float = 0.1,
+        dispersion: str = "gene",
+        gene_likelihood: str = "zinb",
+        latent_distribution: str = "normal",
+        use_size_factor_key: bool = False,
+        use_observed_lib_size: bool = True,
+        library_log_means: np.ndarray | None = None,
+        library_log_vars: np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> None:
+        prior = None
+        self_observed = use_size_factor_key or use_observed_lib_size
+        if not self_observed:
+            if library_log_means is None or library_log_vars is None:
+                raise ValueError(
+                    "A latent library size needs library_log_means and library_log_vars."
+                )
+            prior = (library_log_means, library_log_vars)
+        building, being = _split_options(kwargs)
+        super().__init__(
+            {COUNTS: Modality(n_input, gene_likelihood, prior)},
+            CovariateSizes(n_batch, n_labels, n_continuous_cov, tuple(n_cats_per_cov or ())),
+            Architecture(n_hidden, n_layers, dropout_rate, **building),
+            Options(
+                n_latent=n_latent,
+                latent_distribution=latent_distribution,
+                dispersion=dispersion,
+                given_size=bool(use_size_factor_key),
+                **being,
+            ),
+        )
+        self.gene_likelihood = gene_likelihood
+        self.latent_distribution = latent_distribution
+        self.use_observed_lib_size = self_observed
+
+    @property
+    def library_log_means(self) -> Tensor:
+        """Mean of the log library size of each batch, ``(1, n_batch)``."""
+        return self._latent_library.log_means
+
+    @property
+    def library_log_vars(self) -> Tensor:
+        """Variance of the log library size of each batch, ``(1, n_batch)``."""
+        return self._latent_library.log_vars
+
+    @property
+    def _latent_library(self) -> LatentLibrary:
+        return cast("LatentLibrary", self.l_encoder[COUNTS])
+
+    def inference(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """See :meth:`MultimodalVAE.inference`."""
+        return _bare(super().inference(*args, **kwargs))
+
+    @auto_move_data
+    def generative(
+        self,
+        z: Tensor,
+        library: Tensor,
+        batch_index: Tensor,
+        cont_covs: Tensor | None = None,
+        cat_covs: Tensor | None = None,
+        size_factor: Tensor | None = None,
+        y: Tensor | None = None,
+        transform_batch: Tensor | int | None = None,
+    ) -> dict[str, Any]:
+        """See :meth:`MultimodalVAE.generative`; ``library`` and ``px`` are bare."""
+        named = {COUNTS: library}
+        return _bare(
+            super().generative(
+                z, named, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
+            )
+        )
+
+    @unsupported_if_adata_minified
+    def loss(
+        self,
+        tensors: dict[str, Any],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Any],
+        kl_weight: Tensor | float = 1.0,
+    ) -> LossOutput:
+        """See :meth:`MultimodalVAE.loss`."""
+        return super().loss(
+            tensors, self._named(inference_outputs), self._named(generative_outputs), kl_weight
+        )
+
+    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        """See :meth:`MultimodalVAE.sample`; the draws are bare."""
+        draws: Tensor = super().sample(*args, **kwargs)[COUNTS]
+        return draws
+
+    def _named(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        per_modality = {
+            key: {} if outputs[key] is None else {COUNTS: outputs[key]}
+            for key in _PER_MODALITY
+            if key in outputs
+        }
+        return outputs | per_modality
+
+    def _distortion_key(self, modality: str) -> str:
+        return "reconstruction_loss"
+
+
+def _bare(outputs: dict[str, Any]) -> dict[str, Any]:
+    values = {key: outputs[key].get(COUNTS) for key in _PER_MODALITY if key in outputs}
+    return outputs | values
+
+
+def _split_options(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort keyword arguments into those of the networks and those of the model."""
+    fields = (Architecture.__dataclass_fields__, Options.__dataclass_fields__)
+    unknown = sorted(set(kwargs).difference(*fields))
+    if unknown:
+        known = ", ".join(sorted(set().union(*fields)))
+        raise TypeError(f"Unknown argument {', '.join(unknown)}. There is: {known}.")
+    building, being = ({k: v for k, v in kwargs.items() if k in names} for names in fields)
+    return building, being

@@ -1,0 +1,313 @@
+"""Where a minibatch becomes a loss: encoders, posterior, decoders, likelihoods, objective.
+
+The order of the steps is written here and nowhere else. scvi-tools calls them in this order::
+
+    tensors -> _get_inference_input -> inference   q(z | x), z, library sizes
+            -> _get_generative_input -> generative  p(x | z) of each modality
+            -> loss                                 distortion + kl_weight * rate
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import (
+    BaseMinifiedModeModuleClass,
+    EmbeddingModuleMixin,
+    LossOutput,
+    auto_move_data,
+)
+from scvi.utils import unsupported_if_adata_minified
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from betavi._tables import lookup
+from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+from betavi.module.estimates import EstimatesMixin
+from betavi.nn import FUSIONS, LATENTS, Decoder, Encoder, LatentLibrary, observed_log_library
+from betavi.objective import distortion, rate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch.distributions import Distribution
+
+    from betavi.module.options import CovariateSizes, Modality, Options
+    from betavi.nn import Architecture
+
+Tensors = dict[str, Any]
+
+
+def present_key(modality: str) -> str:
+    """Return the minibatch key of the mask that says which cells have ``modality``."""
+    return f"{modality}_present"
+
+
+class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin, BaseMinifiedModeModuleClass):
+    """A variational autoencoder of one modality or many.
+
+    Parameters
+    ----------
+    modalities
+        The assays by the key of their counts in a minibatch.
+    sizes
+        How many categories and values the covariates have.
+    architecture
+        How the networks are built.
+    options
+        What the model is.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        sizes: CovariateSizes,
+        architecture: Architecture,
+        options: Options,
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.sizes = sizes
+        n_continuous, n_categories = sizes.n_continuous, list(sizes.n_categories)
+        if options.batch_representation == "embedding":
+            embedding_kwargs = options.batch_embedding_kwargs or {}
+            self.init_embedding(REGISTRY_KEYS.BATCH_KEY, sizes.n_batch, **embedding_kwargs)
+            n_continuous += self.get_embedding(REGISTRY_KEYS.BATCH_KEY).embedding_dim
+        else:
+            n_categories.insert(0, sizes.n_batch)
+
+        encoded = options.encode_covariates
+        encoder_width = n_continuous if encoded else 0
+        encoder_categories = n_categories if encoded else []
+        scale_activation = "softplus" if options.given_size else "softmax"
+        dispersion_sizes = DispersionSizes(sizes.n_batch, sizes.n_labels)
+
+        self.z_encoders = nn.ModuleDict()
+        self.l_encoder = nn.ModuleDict()
+        self.decoders = nn.ModuleDict()
+        self.likelihoods = nn.ModuleDict()
+        for name, modality in modalities.items():
+            likelihood = lookup(LIKELIHOODS, modality.likelihood, "gene_likelihood")
+            width = modality.n_features + encoder_width
+            self.z_encoders[name] = Encoder(
+                width, options.n_latent, encoder_categories, architecture
+            )
+            if modality.library_prior is not None:
+                self.l_encoder[name] = LatentLibrary(
+                    width, encoder_categories, architecture, *modality.library_prior
+                )
+            self.decoders[name] = Decoder(
+                options.n_latent + n_continuous, n_categories, architecture
+            )
+            self.likelihoods[name] = likelihood(
+                architecture.n_hidden,
+                modality.n_features,
+                scale_activation,
+                options.dispersion,
+                dispersion_sizes,
+            )
+        self.fusion = lookup(FUSIONS, options.fusion, "fusion")()
+        self.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
+
+    # -- encoders and posterior ---------------------------------------------------------------
+
+    def _get_inference_input(
+        self, tensors: Tensors, full_forward_pass: bool = False
+    ) -> dict[str, Any]:
+        if full_forward_pass or self.minified_data_type is None:
+            return {
+                "x": {name: tensors[name] for name in self.z_encoders},
+                "present": self._present(tensors),
+                "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY],
+                "cont_covs": tensors.get(REGISTRY_KEYS.CONT_COVS_KEY),
+                "cat_covs": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
+            }
+        return {
+            "qzm": tensors[REGISTRY_KEYS.LATENT_QZM_KEY],
+            "qzv": tensors[REGISTRY_KEYS.LATENT_QZV_KEY],
+            "observed_lib_size": tensors[REGISTRY_KEYS.OBSERVED_LIB_SIZE],
+        }
+
+    def _present(self, tensors: Tensors) -> dict[str, Tensor]:
+        keys = {name: present_key(name) for name in self.z_encoders}
+        return {name: tensors[key].bool() for name, key in keys.items() if key in tensors}
+
+    @auto_move_data
+    def _regular_inference(
+        self,
+        x: dict[str, Tensor],
+        present: dict[str, Tensor],
+        batch_index: Tensor,
+        cont_covs: Tensor | None = None,
+        cat_covs: Tensor | None = None,
+        n_samples: int = 1,
+    ) -> dict[str, Any]:
+        """Infer the posterior from counts, and draw z and the library sizes from it."""
+        experts: dict[str, Normal] = {}
+        libraries: dict[str, Tensor] = {}
+        library_posteriors: dict[str, Normal] = {}
+        for name, counts in x.items():
+            h = torch.log1p(counts) if self.options.log_variational else counts
+            categories: tuple[Tensor, ...] = ()
+            if self.options.encode_covariates:
+                h, categories = self._with_covariates(h, batch_index, cont_covs, cat_covs)
+            experts[name] = self.z_encoders[name](h, *categories)
+            if name in self.l_encoder:
+                ql = library_posteriors[name] = self.l_encoder[name](h, *categories)
+                libraries[name] = _draw(ql, n_samples)
+            else:
+                libraries[name] = _repeat(observed_log_library(counts), n_samples)
+        qz = self.latent.posterior(self.fusion(experts, present))
+        return self._inferred(qz, libraries, library_posteriors, n_samples)
+
+    @auto_move_data
+    def _cached_inference(
+        self, qzm: Tensor, qzv: Tensor, observed_lib_size: Tensor, n_samples: int = 1
+    ) -> dict[str, Any]:
+        """Draw z from a stored posterior; its modalities share the stored library size."""
+        qz = self.latent.posterior(Normal(qzm, qzv.sqrt(), validate_args=False))
+        log_size = _repeat(observed_log_library(observed_lib_size), n_samples)
+        return self._inferred(qz, dict.fromkeys(self.z_encoders, log_size), {}, n_samples)
+
+    def _inferred(
+        self,
+        qz: Distribution,
+        libraries: dict[str, Tensor],
+        library_posteriors: dict[str, Normal],
+        n_samples: int,
+    ) -> dict[str, Any]:
+        # u is the variable that has the density, z what the decoder reads
+        u = _draw(qz, n_samples)
+        z = self.latent.transform(u)
+        return {"z": z, "u": u, "qz": qz, "library": libraries, "ql": library_posteriors}
+
+    # -- decoders and likelihoods -------------------------------------------------------------
+
+    def _get_generative_input(
+        self, tensors: Tensors, inference_outputs: dict[str, Any]
+    ) -> dict[str, Any]:
+        size_factor = tensors.get(REGISTRY_KEYS.SIZE_FACTOR_KEY)
+        return {
+            "z": inference_outputs["z"],
+            "library": inference_outputs["library"],
+            "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY],
+            "y": tensors.get(REGISTRY_KEYS.LABELS_KEY),
+            "cont_covs": tensors.get(REGISTRY_KEYS.CONT_COVS_KEY),
+            "cat_covs": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
+            "size_factor": None if size_factor is None else size_factor.log(),
+        }
+
+    @auto_move_data
+    def generative(
+        self,
+        z: Tensor,
+        library: dict[str, Tensor],
+        batch_index: Tensor,
+        cont_covs: Tensor | None = None,
+        cat_covs: Tensor | None = None,
+        size_factor: Tensor | None = None,
+        y: Tensor | None = None,
+        transform_batch: Tensor | int | None = None,
+    ) -> dict[str, Any]:
+        """Return p(x given z) of each modality, and the priors of z and of the library sizes.
+
+        Parameters
+        ----------
+        z
+            Latent positions, ``(..., n_cells, n_latent)``.
+        library
+            Log library size by modality, ``(..., n_cells, 1)``.
+        batch_index, y
+            Codes of batch and label, ``(n_cells, 1)``.
+        cont_covs, cat_covs
+            Continuous and categorical covariates, ``(n_cells, n_covariates)``.
+        size_factor
+            Log size factor, ``(n_cells, 1)``; read only by a model that was given size factors.
+        transform_batch
+            Decode every cell as if it came from the batch with this code.
+        """
+        if transform_batch is not None:
+            batch_index = torch.ones_like(batch_index) * transform_batch
+        h, categories = self._with_covariates(z, batch_index, cont_covs, cat_covs)
+        px = {}
+        for name, log_library in library.items():
+            log_size = size_factor if self.options.given_size else log_library
+            px[name] = self.likelihoods[name](
+                self.decoders[name](h, *categories), log_size, batch_index, y
+            )
+        pl = {name: prior.prior(batch_index) for name, prior in self.l_encoder.items()}
+        pz = Normal(torch.zeros_like(z), torch.ones_like(z), validate_args=False)
+        return {"px": px, "pl": pl, "pz": pz}
+
+    def _with_covariates(
+        self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Append continuous covariates to ``h`` and return the codes of the categorical ones."""
+        values = [] if continuous is None else [continuous]
+        codes = () if categorical is None else categorical.split(1, dim=1)
+        if self.options.batch_representation == "embedding":
+            values.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch))
+        else:
+            codes = (batch, *codes)
+        expanded = [value.expand(*h.shape[:-1], value.shape[-1]) for value in values]
+        return torch.cat([h, *expanded], dim=-1), codes
+
+    # -- objective ----------------------------------------------------------------------------
+
+    @unsupported_if_adata_minified
+    def loss(
+        self,
+        tensors: Tensors,
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Any],
+        kl_weight: Tensor | float = 1.0,
+    ) -> LossOutput:
+        """Return distortion + ``kl_weight`` * rate + the rate of latent library sizes.
+
+        The terms are recorded per cell and unweighted, in nats, so that every logged ELBO is at
+        weight 1. The loss is their mean over the minibatch's cells.
+        """
+        px, present = generative_outputs["px"], self._present(tensors)
+        distortions = {
+            self._distortion_key(name): distortion(px[name], tensors[name], present.get(name))
+            for name in px
+        }
+        z_rate = rate(inference_outputs["qz"], generative_outputs["pz"])
+        l_rate = torch.zeros_like(z_rate)
+        for name, ql in inference_outputs["ql"].items():
+            l_rate = l_rate + rate(ql, generative_outputs["pl"][name])
+        return LossOutput(
+            loss=(sum(distortions.values()) + kl_weight * z_rate + l_rate).mean(),
+            reconstruction_loss=distortions,
+            kl_local={"kl_divergence_l": l_rate, "kl_divergence_z": z_rate},
+            extra_metrics=self._payload(tensors, inference_outputs),
+        )
+
+    def _distortion_key(self, modality: str) -> str:
+        return f"reconstruction_loss_{modality}"
+
+    def _payload(self, tensors: Tensors, inference_outputs: dict[str, Any]) -> dict[str, Tensor]:
+        if not self.options.extra_payload_autotune:
+            return {}
+        return {
+            "z": inference_outputs["z"],
+            "batch": tensors[REGISTRY_KEYS.BATCH_KEY],
+            "labels": tensors[REGISTRY_KEYS.LABELS_KEY],
+        }
+
+    def _named(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Return outputs in which libraries and likelihoods are dictionaries by modality."""
+        return outputs
+
+
+def _draw(distribution: Distribution, n_samples: int) -> Tensor:
+    """Draw once, or ``n_samples`` times along a new first axis."""
+    draw: Tensor = distribution.rsample((n_samples,) if n_samples > 1 else ())
+    return draw
+
+
+def _repeat(value: Tensor, n_samples: int) -> Tensor:
+    """Give a value per cell the shape of ``n_samples`` draws of it."""
+    return value.expand(n_samples, *value.shape) if n_samples > 1 else value

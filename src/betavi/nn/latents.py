@@ -1,0 +1,107 @@
+"""What kind of variable z is: normal, logistic normal, or a point."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal, constraints, register_kl
+
+if TYPE_CHECKING:
+    from torch.types import _size
+
+
+class Point(Distribution):
+    """All mass at ``loc``: the posterior of an autoencoder, the limit of a vanishing variance.
+
+    Parameters
+    ----------
+    loc
+        Where the mass is, ``(n_cells, n_latent)``.
+    """
+
+    arg_constraints: ClassVar = {"loc": constraints.real}
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(self, loc: Tensor) -> None:
+        self.loc = loc
+        super().__init__(loc.shape, validate_args=False)
+
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviation: zero."""
+        return torch.zeros_like(self.loc)
+
+    @property
+    def mean(self) -> Tensor:
+        """The point."""
+        return self.loc
+
+    def rsample(self, sample_shape: _size = ()) -> Tensor:
+        """Return the point itself."""
+        return self.loc.expand(self._extended_shape(torch.Size(sample_shape)))
+
+
+@register_kl(Point, Normal)
+def _kl_point_normal(p: Point, _q: Normal) -> Tensor:
+    # Infinite for every encoder alike: an autoencoder is trained without the term.
+    return torch.zeros_like(p.loc)
+
+
+class Latent(nn.Module, ABC):
+    """What becomes of the fused normal posterior before a decoder reads it."""
+
+    @abstractmethod
+    def posterior(self, fused: Normal) -> Distribution:
+        """Return the distribution to sample, ``(n_cells, n_latent)``."""
+
+    @abstractmethod
+    def transform(self, u: Tensor) -> Tensor:
+        """Return z for a sample of the posterior, of the same shape."""
+
+
+class NormalLatent(Latent):
+    """z is normal."""
+
+    def posterior(self, fused: Normal) -> Distribution:
+        """Return the posterior as it is."""
+        return fused
+
+    def transform(self, u: Tensor) -> Tensor:
+        """Return the sample as it is."""
+        return u
+
+
+class LogisticNormalLatent(Latent):
+    """z is on the simplex, the softmax of a normal variable."""
+
+    def posterior(self, fused: Normal) -> Distribution:
+        """Return the posterior of the variable before the softmax."""
+        return fused
+
+    def transform(self, u: Tensor) -> Tensor:
+        """Return shares that sum to one over the dimensions."""
+        return u.softmax(dim=-1)
+
+
+class DeterministicLatent(Latent):
+    """z is the posterior's mean: an autoencoder without a rate."""
+
+    def posterior(self, fused: Normal) -> Distribution:
+        """Return the point at the posterior's mean."""
+        return Point(fused.loc)
+
+    def transform(self, u: Tensor) -> Tensor:
+        """Return the point as it is."""
+        return u
+
+
+LATENTS: dict[str, type[Latent]] = {
+    "normal": NormalLatent,
+    "ln": LogisticNormalLatent,
+    "deterministic": DeterministicLatent,
+}
+"""Latent variables by the name a user gives, ``latent_distribution=``."""

@@ -1,0 +1,65 @@
+"""The size of a cell: observed, inferred, or given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from betavi.nn.networks import Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from betavi.nn.networks import Architecture
+
+SMALLEST_LIBRARY = 1e-8
+"""A cell without counts has this library size: it predicts zeros and teaches nothing."""
+
+
+def observed_log_library(x: Tensor) -> Tensor:
+    """Return the log of each cell's total, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``."""
+    return x.sum(dim=-1, keepdim=True).clamp_min(SMALLEST_LIBRARY).log()
+
+
+class LatentLibrary(nn.Module):
+    """A log library size inferred per cell, with a normal prior per batch.
+
+    Parameters
+    ----------
+    n_input, n_categories, architecture
+        See :class:`~betavi.nn.networks.Encoder`.
+    log_means, log_vars
+        Mean and variance of the log library size of each batch, ``(1, n_batch)``.
+    """
+
+    log_means: Tensor
+    log_vars: Tensor
+
+    def __init__(
+        self,
+        n_input: int,
+        n_categories: Sequence[int],
+        architecture: Architecture,
+        log_means: np.ndarray,
+        log_vars: np.ndarray,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(n_input, 1, n_categories, architecture, n_layers=1)
+        self.register_buffer("log_means", torch.as_tensor(log_means, dtype=torch.float32))
+        self.register_buffer("log_vars", torch.as_tensor(log_vars, dtype=torch.float32))
+
+    def forward(self, x: Tensor, *categories: Tensor) -> Normal:
+        """Return the posterior of the log library size, ``(n_cells, 1)``."""
+        posterior: Normal = self.encoder(x, *categories)
+        return posterior
+
+    def prior(self, batch: Tensor) -> Normal:
+        """Return the prior of the log library size for codes of shape ``(n_cells, 1)``."""
+        code = batch.squeeze(-1)
+        mean, variance = self.log_means[:, code].t(), self.log_vars[:, code].t()
+        return Normal(mean, variance.sqrt(), validate_args=False)

@@ -1,0 +1,164 @@
+"""Encoders and decoders: fully connected networks with covariates injected.
+
+Layers are scvi-tools' :class:`~scvi.nn.FCLayers`, and the names ``encoder``, ``px_decoder`` and
+``l_encoder`` are those that its query mapping (scArches) looks for to freeze and to unfreeze.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from scvi.nn import FCLayers
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from betavi._tables import lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+VARIANCE_FLOOR = 1e-4
+"""Keeps a posterior's variance off zero, as in SCVI."""
+
+_SIDES: dict[str, tuple[bool, bool]] = {
+    "both": (True, True),
+    "encoder": (True, False),
+    "decoder": (False, True),
+    "none": (False, False),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How networks are built. The names and defaults are SCVI's.
+
+    Parameters
+    ----------
+    n_hidden
+        Width of each hidden layer.
+    n_layers
+        Number of hidden layers of encoder and decoder.
+    dropout_rate
+        Share of hidden units dropped in the encoder while training.
+    use_batch_norm, use_layer_norm
+        Where to normalise: ``"encoder"``, ``"decoder"``, ``"both"`` or ``"none"``.
+    deeply_inject_covariates
+        Give covariates to every layer instead of the first only.
+    var_activation
+        Makes the posterior variance positive; :func:`torch.exp` if None.
+    extra_encoder_kwargs, extra_decoder_kwargs
+        Passed to :class:`~scvi.nn.FCLayers`.
+    """
+
+    n_hidden: int = 128
+    n_layers: int = 1
+    dropout_rate: float = 0.1
+    use_batch_norm: str = "both"
+    use_layer_norm: str = "none"
+    deeply_inject_covariates: bool = True
+    var_activation: Callable[[Tensor], Tensor] | None = None
+    extra_encoder_kwargs: dict[str, Any] | None = field(default=None)
+    extra_decoder_kwargs: dict[str, Any] | None = field(default=None)
+
+    def encoder_options(self) -> dict[str, Any]:
+        """Return what an encoder's layers are built with."""
+        return self._options(0, dropout_rate=self.dropout_rate) | (self.extra_encoder_kwargs or {})
+
+    def decoder_options(self) -> dict[str, Any]:
+        """Return what a decoder's layers are built with: as in SCVI, no dropout."""
+        return self._options(1, dropout_rate=0.0) | (self.extra_decoder_kwargs or {})
+
+    def _options(self, side: int, dropout_rate: float) -> dict[str, Any]:
+        return {
+            "n_hidden": self.n_hidden,
+            "dropout_rate": dropout_rate,
+            "inject_covariates": self.deeply_inject_covariates,
+            "use_batch_norm": lookup(_SIDES, self.use_batch_norm, "use_batch_norm")[side],
+            "use_layer_norm": lookup(_SIDES, self.use_layer_norm, "use_layer_norm")[side],
+        }
+
+
+class Encoder(nn.Module):
+    """One expert: a normal distribution given one modality of a cell.
+
+    Parameters
+    ----------
+    n_input
+        Number of features, continuous covariates included.
+    n_output
+        Number of dimensions of the distribution.
+    n_categories
+        Number of categories of each covariate given as a code.
+    architecture
+        How the network is built.
+    n_layers
+        Number of hidden layers; the architecture's if None.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_output: int,
+        n_categories: Sequence[int],
+        architecture: Architecture,
+        n_layers: int | None = None,
+    ) -> None:
+        super().__init__()
+        n_hidden = architecture.n_hidden
+        self.encoder = FCLayers(
+            n_in=n_input,
+            n_out=n_hidden,
+            n_cat_list=n_categories,
+            n_layers=n_layers or architecture.n_layers,
+            **architecture.encoder_options(),
+        )
+        self.mean = nn.Linear(n_hidden, n_output)
+        self.variance = nn.Linear(n_hidden, n_output)
+        self.var_activation = architecture.var_activation or torch.exp
+
+    def forward(self, x: Tensor, *categories: Tensor) -> Normal:
+        """Return a normal distribution of shape ``(n_cells, n_output)``.
+
+        Parameters
+        ----------
+        x
+            Features and continuous covariates, ``(n_cells, n_input)``.
+        *categories
+            Codes of each covariate, ``(n_cells, 1)``.
+        """
+        h = self.encoder(x, *categories)
+        variance = self.var_activation(self.variance(h)) + VARIANCE_FLOOR
+        return Normal(self.mean(h), variance.sqrt(), validate_args=False)
+
+
+class Decoder(nn.Module):
+    """From the latent position of a cell to the last hidden layer of one modality.
+
+    Parameters
+    ----------
+    n_input
+        Number of latent dimensions, continuous covariates included.
+    n_categories
+        Number of categories of each covariate given as a code.
+    architecture
+        How the network is built.
+    """
+
+    def __init__(
+        self, n_input: int, n_categories: Sequence[int], architecture: Architecture
+    ) -> None:
+        super().__init__()
+        self.px_decoder = FCLayers(
+            n_in=n_input,
+            n_out=architecture.n_hidden,
+            n_cat_list=n_categories,
+            n_layers=architecture.n_layers,
+            **architecture.decoder_options(),
+        )
+
+    def forward(self, z: Tensor, *categories: Tensor) -> Tensor:
+        """Return the hidden layer, ``(..., n_cells, n_hidden)``, for ``z`` with its covariates."""
+        h: Tensor = self.px_decoder(z, *categories)
+        return h

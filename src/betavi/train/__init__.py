@@ -1,0 +1,9 @@
+"""Minibatches and the training run."""
+
+from __future__ import annotations
+
+from betavi.train.minibatches import CellDataset, CellManager
+from betavi.train.rows import Rows
+from betavi.train.runner import TrainRunner
+
+__all__ = ["CellDataset", "CellManager", "Rows", "TrainRunner"]

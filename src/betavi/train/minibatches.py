@@ -1,0 +1,84 @@
+"""Minibatches of registered cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from scvi.data import AnnDataManager, AnnTorchDataset
+
+from betavi.train.rows import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+class CellDataset(AnnTorchDataset):
+    """Every registered field of a set of cells, in the order asked for, also from a file.
+
+    Parameters
+    ----------
+    adata_manager
+        The manager whose fields are read.
+    indices
+        Rows of the object, integers or a mask; all if None.
+    getitem_tensors
+        Keys of the fields to read, with their types; all if None.
+    load_sparse_tensor
+        Yield sparse fields as CSR tensors.
+    """
+
+    def __init__(
+        self,
+        adata_manager: AnnDataManager,
+        indices: Sequence[int] | Sequence[bool] | None = None,
+        getitem_tensors: list[str] | dict[str, type] | None = None,
+        load_sparse_tensor: bool = False,
+    ) -> None:
+        super().__init__(adata_manager, getitem_tensors, load_sparse_tensor)
+        chosen = np.arange(super().__len__()) if indices is None else np.asarray(indices)
+        self.indices = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        # a field of a minified object is a string in uns, no data of any cell
+        fields = {key: adata_manager.get_from_registry(key) for key in self.keys_and_dtypes}
+        self._rows = {key: Rows(field) for key, field in fields.items() if type(field) is not str}
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        return len(self.indices)
+
+    def __getitem__(self, indexes: int | Sequence[int] | slice) -> dict[str, Tensor]:
+        """Return the fields of the cells at some positions, each ``(n_cells, n_columns)``."""
+        cells = np.atleast_1d(self.indices[indexes])
+        return {
+            key: self._cut(rows, cells, self.keys_and_dtypes[key])
+            for key, rows in self._rows.items()
+        }
+
+    def _cut(self, rows: Rows, cells: np.ndarray, dtype: type) -> Tensor:
+        if self.load_sparse_tensor:
+            cut = rows[cells]
+            if sparse.issparse(cut):
+                return _sparse_tensor(cut.astype(dtype))
+        return torch.from_numpy(np.ascontiguousarray(rows.dense(cells, dtype)))
+
+
+def _sparse_tensor(matrix: Any) -> Tensor:
+    parts = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(*parts, size=matrix.shape)
+
+
+class CellManager(AnnDataManager):
+    """scvi-tools' manager of an object's fields, reading its minibatches with :class:`Rows`."""
+
+    def create_torch_dataset(
+        self,
+        indices: Sequence[int] | Sequence[bool] | None = None,
+        data_and_attributes: list[str] | dict[str, type] | None = None,
+        load_sparse_tensor: bool = False,
+    ) -> CellDataset:
+        """Return the data set that scvi-tools' loaders and splitters draw minibatches from."""
+        return CellDataset(self, indices, data_and_attributes, load_sparse_tensor)

@@ -1,0 +1,89 @@
+"""Rows of a matrix, whatever holds it: CSR, CSC, dense, in memory or in a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.abc import CSCDataset, CSRDataset
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK_ENTRIES = 2**24
+"""Entries of a dense block that is scanned at once: 64 MiB of single precision."""
+
+
+class Rows:
+    """Rows of a matrix in the order they are asked for, each request cut whole.
+
+    Parameters
+    ----------
+    data
+        A SciPy sparse matrix or array, a NumPy array, a data frame, or a sparse or dense data set
+        of a backed :class:`~anndata.AnnData`. What is not sorted by row is converted to CSR once.
+
+    Raises
+    ------
+    TypeError
+        If ``data`` is something else.
+    """
+
+    def __init__(self, data: Any) -> None:
+        if isinstance(data, CSCDataset):
+            data = data.to_memory()
+        if sparse.issparse(data):
+            data = data.tocsr()
+        elif isinstance(data, pd.DataFrame):
+            data = data.to_numpy()
+        elif not isinstance(data, np.ndarray | h5py.Dataset | CSRDataset):
+            raise TypeError(
+                f"Cannot read rows of a {type(data).__name__}. Use a SciPy sparse matrix, a NumPy "
+                "array or a backed AnnData."
+            )
+        self._data = data
+        self._in_file = isinstance(data, h5py.Dataset | CSRDataset)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and columns."""
+        n_rows, *n_columns = self._data.shape
+        return n_rows, int(np.prod(n_columns))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the entries."""
+        return np.dtype(self._data.dtype)
+
+    def __getitem__(self, rows: np.ndarray) -> Any:
+        """Return the rows as a CSR matrix or a dense array."""
+        if not self._in_file:
+            return self._data[rows]
+        # files are read forwards, each row once
+        unique, position = np.unique(rows, return_inverse=True)
+        return self._data[unique][position]
+
+    def dense(self, rows: np.ndarray, dtype: type) -> np.ndarray:
+        """Return the rows as a dense array of the given type."""
+        cut = self[rows]
+        if sparse.issparse(cut):
+            return cut.astype(dtype, copy=False).toarray()
+        return np.asarray(cut).astype(dtype, copy=False)
+
+    def blocks(self) -> Iterator[tuple[int, Any]]:
+        """Yield the first row and the content of consecutive blocks of bounded size."""
+        n_rows, n_columns = self.shape
+        if sparse.issparse(self._data):
+            yield 0, self._data
+            return
+        size = max(1, BLOCK_ENTRIES // max(1, n_columns))
+        for start in range(0, n_rows, size):
+            yield start, self._data[start : start + size]
+
+    def totals(self) -> np.ndarray:
+        """Return the sum of each row, ``(n_rows,)``, in double precision."""
+        sums = [np.asarray(block.sum(axis=1, dtype=np.float64)) for _, block in self.blocks()]
+        return np.concatenate([total.ravel() for total in sums]) if sums else np.zeros(0)

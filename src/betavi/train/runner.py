@@ -1,0 +1,95 @@
+"""A training run: refused before it starts if it cannot work, kept if it is interrupted."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from scvi import settings, train
+from torch import nn
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule
+    from scvi.model.base import BaseModelClass
+
+
+class TrainRunner(train.TrainRunner):
+    """scvi-tools' run, which Ctrl-C stops without losing the model.
+
+    Parameters
+    ----------
+    model
+        The model to train.
+    training_plan
+        Its training plan.
+    data_splitter
+        Splits its cells into training, validation and test sets.
+    max_epochs
+        Number of passes over the training cells.
+    **trainer_kwargs
+        Passed to scvi-tools' run.
+
+    Raises
+    ------
+    ValueError
+        If the last minibatch would hold one cell and the networks use batch normalisation.
+    """
+
+    def __init__(
+        self,
+        model: BaseModelClass,
+        training_plan: LightningModule,
+        data_splitter: LightningDataModule,
+        max_epochs: int,
+        **trainer_kwargs: Any,
+    ) -> None:
+        _refuse_single_cell(model.module, data_splitter)
+        super().__init__(model, training_plan, data_splitter, max_epochs, **trainer_kwargs)
+
+    def __call__(self) -> None:
+        """Train, and leave a usable model also when interrupted."""
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
+        try:
+            super().__call__()
+        except SystemExit:
+            # Lightning makes an exit of Ctrl-C, and ignores every later one
+            if not self.trainer.interrupted:
+                raise
+            self._keep_interrupted()
+        finally:
+            if in_main_thread:
+                signal.signal(signal.SIGINT, handler)
+
+    def _keep_interrupted(self) -> None:
+        model, splitter = self.model, self.data_splitter
+        model.train_indices = getattr(splitter, "train_idx", None)
+        model.validation_indices = getattr(splitter, "val_idx", None)
+        model.test_indices = getattr(splitter, "test_idx", None)
+        model.module.eval()
+        model.is_trained_ = True
+        model.trainer = self.trainer
+        model.to_device(self.device)
+        warnings.warn(
+            f"Training was interrupted in epoch {self.trainer.current_epoch + 1} of "
+            f"{self.trainer.max_epochs}. The model has the weights it had reached.",
+            UserWarning,
+            stacklevel=settings.warnings_stacklevel,
+        )
+
+
+def _refuse_single_cell(module: nn.Module, splitter: LightningDataModule) -> None:
+    """Batch normalisation has no variance to divide by in a minibatch of one cell."""
+    n_train = getattr(splitter, "n_train", None)
+    loader_kwargs = getattr(splitter, "data_loader_kwargs", {})
+    batch_size = loader_kwargs.get("batch_size") or settings.batch_size
+    if n_train is None or n_train % batch_size != 1 or getattr(splitter, "drop_last", False):
+        return
+    if any(isinstance(part, nn.BatchNorm1d) for part in module.modules()):
+        raise ValueError(
+            f"{n_train} training cells in minibatches of {batch_size} leave a last minibatch of "
+            "one cell, on which batch normalisation is undefined. Train with another batch_size, "
+            "or with datasplitter_kwargs={'drop_last': True}."
+        )
