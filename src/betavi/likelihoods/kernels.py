@@ -139,7 +139,7 @@ class _Poisson(_Precomputed):
 
 def _apply(function: type[_Precomputed], x: Tensor, *parameters: Tensor) -> Tensor:
     counts, *expanded = torch.broadcast_tensors(x.to(parameters[0].dtype), *parameters)
-    value: Tensor = function.apply(counts, *expanded)
+    value: Tensor = function.apply(counts, *expanded)  # type: ignore[no-untyped-call]  # torch publishes no type of it
     return value
 
 

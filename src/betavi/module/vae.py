@@ -9,16 +9,11 @@ The order of the steps is written here and nowhere else. scvi-tools calls them i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.module.base import (
-    BaseMinifiedModeModuleClass,
-    EmbeddingModuleMixin,
-    LossOutput,
-    auto_move_data,
-)
+from scvi.module.base import EmbeddingModuleMixin, LossOutput, auto_move_data
 from scvi.utils import unsupported_if_adata_minified
 from torch import Tensor, nn
 from torch.distributions import Normal
@@ -45,7 +40,7 @@ def present_key(modality: str) -> str:
     return f"{modality}_present"
 
 
-class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin, BaseMinifiedModeModuleClass):
+class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
     """A variational autoencoder of one modality or many.
 
     Parameters
@@ -146,8 +141,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin, BaseMinifiedModeModule
     ) -> dict[str, Any]:
         """Infer the posterior from counts, and draw z and the library sizes from it."""
         experts: dict[str, Normal] = {}
-        libraries: dict[str, Tensor] = {}
-        library_posteriors: dict[str, Normal] = {}
+        libraries: dict[str, Tensor | Normal] = {}
         for name, counts in x.items():
             h = torch.log1p(counts) if self.options.log_variational else counts
             categories: tuple[Tensor, ...] = ()
@@ -155,12 +149,11 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin, BaseMinifiedModeModule
                 h, categories = self._with_covariates(h, batch_index, cont_covs, cat_covs)
             experts[name] = self.z_encoders[name](h, *categories)
             if name in self.l_encoder:
-                ql = library_posteriors[name] = self.l_encoder[name](h, *categories)
-                libraries[name] = _draw(ql, n_samples)
+                libraries[name] = self.l_encoder[name](h, *categories)
             else:
-                libraries[name] = _repeat(observed_log_library(counts), n_samples)
+                libraries[name] = observed_log_library(counts)
         qz = self.latent.posterior(self.fusion(experts, present))
-        return self._inferred(qz, libraries, library_posteriors, n_samples)
+        return self._drawn(qz, libraries, n_samples)
 
     @auto_move_data
     def _cached_inference(
@@ -168,20 +161,23 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin, BaseMinifiedModeModule
     ) -> dict[str, Any]:
         """Draw z from a stored posterior; its modalities share the stored library size."""
         qz = self.latent.posterior(Normal(qzm, qzv.sqrt(), validate_args=False))
-        log_size = _repeat(observed_log_library(observed_lib_size), n_samples)
-        return self._inferred(qz, dict.fromkeys(self.z_encoders, log_size), {}, n_samples)
+        log_size = observed_log_library(observed_lib_size)
+        return self._drawn(qz, dict.fromkeys(self.z_encoders, log_size), n_samples)
 
-    def _inferred(
-        self,
-        qz: Distribution,
-        libraries: dict[str, Tensor],
-        library_posteriors: dict[str, Normal],
-        n_samples: int,
+    def _drawn(
+        self, qz: Distribution, libraries: dict[str, Tensor | Normal], n_samples: int
     ) -> dict[str, Any]:
+        """Draw from the posterior of z, and from those of the libraries that are not observed."""
         # u is the variable that has the density, z what the decoder reads
         u = _draw(qz, n_samples)
-        z = self.latent.transform(u)
-        return {"z": z, "u": u, "qz": qz, "library": libraries, "ql": library_posteriors}
+        drawn, ql = {}, {}
+        for name, library in libraries.items():
+            if isinstance(library, Normal):
+                ql[name] = library
+                drawn[name] = _draw(library, n_samples)
+            else:
+                drawn[name] = _repeat(library, n_samples)
+        return {"z": self.latent.transform(u), "u": u, "qz": qz, "library": drawn, "ql": ql}
 
     # -- decoders and likelihoods -------------------------------------------------------------
 
@@ -237,7 +233,10 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin, BaseMinifiedModeModule
             px[name] = self.likelihoods[name](
                 self.decoders[name](h, *categories), log_size, batch_index, y
             )
-        pl = {name: prior.prior(batch_index) for name, prior in self.l_encoder.items()}
+        pl = {
+            name: cast("LatentLibrary", part).prior(batch_index)
+            for name, part in self.l_encoder.items()
+        }
         pz = Normal(torch.zeros_like(z), torch.ones_like(z), validate_args=False)
         return {"px": px, "pl": pl, "pz": pz}
 

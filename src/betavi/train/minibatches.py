@@ -67,8 +67,8 @@ class CellDataset(AnnTorchDataset):
 
 
 def _sparse_tensor(matrix: Any) -> Tensor:
-    parts = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-    return torch.sparse_csr_tensor(*parts, size=matrix.shape)
+    indptr, columns, values = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(indptr, columns, values, size=matrix.shape)
 
 
 class CellManager(AnnDataManager):

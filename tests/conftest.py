@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+import scvi
+import torch
+
+from betavi import BetaVI
+from betavi.datasets import simulate_counts
+
+torch.set_num_threads(2)
+
+# a run of a few minibatches, for tests of what a model does rather than of how well it fits
+BRIEF = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    scvi.settings.seed = 0
+
+
+@pytest.fixture
+def counts():
+    """Simulated counts with every kind of covariate."""
+    adata = simulate_counts(n_cells=300, n_genes=40, seed=1)
+    rng = np.random.default_rng(0)
+    adata.obs["donor"] = rng.choice(["a", "b", "c"], adata.n_obs)
+    adata.obs["age"] = rng.normal(size=adata.n_obs)
+    adata.obs["size"] = rng.uniform(0.5, 2.0, adata.n_obs)
+    adata.layers["raw"] = adata.X.copy()
+    return adata
+
+
+@pytest.fixture
+def model(counts):
+    """A briefly trained model of two batches."""
+    BetaVI.setup_anndata(counts, batch_key="batch", labels_key="cell_type")
+    model = BetaVI(counts, n_latent=4)
+    model.train(**BRIEF)
+    return model
+
+
+@pytest.fixture
+def real():
+    """Read real counts by file name; skip where there are none."""
+    folder = os.environ.get("BETAVI_DATA_DIR")
+    if not folder:
+        pytest.skip("BETAVI_DATA_DIR is not set, so there are no real counts")
+
+    def read(name: str) -> anndata.AnnData:
+        path = Path(folder) / name
+        if not path.exists():
+            pytest.skip(f"BETAVI_DATA_DIR has no {name}")
+        return anndata.read_h5ad(path)
+
+    return read

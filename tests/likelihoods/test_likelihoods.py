@@ -1,0 +1,149 @@
+"""One contract for every likelihood in the table, with every dispersion."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scvi import distributions
+
+from betavi.likelihoods import DISPERSIONS, LIKELIHOODS, DispersionSizes
+
+N_HIDDEN, N_GENES, N_CELLS = 8, 12, 30
+SIZES = DispersionSizes(n_batch=2, n_labels=3)
+SCVI = {
+    "zinb": distributions.ZeroInflatedNegativeBinomial,
+    "nb": distributions.NegativeBinomial,
+    "poisson": distributions.Poisson,
+    "normal": distributions.Normal,
+}
+
+members = pytest.mark.parametrize("name", LIKELIHOODS)
+extents = pytest.mark.parametrize("dispersion", DISPERSIONS)
+
+
+def build(name, dispersion="gene", activation="softmax"):
+    torch.manual_seed(0)
+    return LIKELIHOODS[name](N_HIDDEN, N_GENES, activation, dispersion, SIZES)
+
+
+def inputs(*samples):
+    torch.manual_seed(1)
+    h = torch.randn(*samples, N_CELLS, N_HIDDEN)
+    log_size = torch.full((*samples, N_CELLS, 1), 4.0)
+    batch = torch.arange(N_CELLS)[:, None] % SIZES.n_batch
+    label = torch.arange(N_CELLS)[:, None] % SIZES.n_labels
+    return h, log_size, batch, label
+
+
+@members
+@extents
+@pytest.mark.parametrize("samples", [(), (3,)])
+def test_shape_value_and_gradient(name, dispersion, samples):
+    likelihood = build(name, dispersion)
+    px = likelihood(*inputs(*samples))
+    x = torch.poisson(torch.ones(N_CELLS, N_GENES))
+    value = px.log_prob(x)
+    assert value.shape == (*samples, N_CELLS, N_GENES)
+    assert torch.isfinite(value).all()
+    value.sum().backward()
+    for key, parameter in likelihood.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+@members
+@extents
+def test_is_the_distribution_of_scvi(name, dispersion):
+    px = build(name, dispersion)(*inputs())
+    assert isinstance(px, SCVI[name])
+    x = torch.poisson(torch.ones(N_CELLS, N_GENES))
+    theirs = SCVI[name].log_prob(px, x)
+    torch.testing.assert_close(px.log_prob(x), theirs, rtol=1e-4, atol=1e-4)
+
+
+@members
+def test_softmax_spends_the_library_and_softplus_does_not(name):
+    _, log_size, *_ = inputs()
+    shares = build(name)(*inputs())
+    free = build(name, activation="softplus")(*inputs())
+    torch.testing.assert_close(
+        shares.get_normalized("mu").sum(dim=-1, keepdim=True), log_size.exp()
+    )
+    assert not torch.allclose(free.get_normalized("scale").sum(dim=-1), torch.ones(N_CELLS))
+
+
+@members
+@extents
+def test_dispersion_depends_on_what_its_name_says(name, dispersion):
+    likelihood = build(name, dispersion)
+    if not likelihood.has_dispersion:
+        assert "dispersions" not in likelihood.parameters_of(likelihood(*inputs()))
+        return
+    h, log_size, batch, label = inputs()
+    h = h[:1].expand_as(h) if dispersion != "gene-cell" else h
+    theta = likelihood.parameters_of(likelihood(h, log_size, batch, label))["dispersions"]
+    classes = {
+        "gene": torch.zeros(N_CELLS),
+        "gene-batch": batch[:, 0],
+        "gene-label": label[:, 0],
+        "gene-cell": torch.arange(N_CELLS),
+    }[dispersion]
+    same = torch.cdist(theta, theta, p=1, compute_mode="donot_use_mm_for_euclid_dist") == 0
+    assert (same == (classes[:, None] == classes[None, :])).all()
+
+
+@members
+@torch.no_grad()
+def test_draws_have_the_mean_of_the_distribution(name):
+    px = build(name)(*inputs())
+    draws = px.sample((4000,))
+    assert draws.shape == (4000, N_CELLS, N_GENES)
+    error = (draws.mean(dim=0) - px.mean) / (px.variance / 4000).sqrt()
+    assert error.abs().mean() < 1.5
+
+
+@members
+def test_a_mean_of_zero_can_be_drawn_from(name):
+    likelihood = build(name)
+    h, log_size, batch, label = inputs()
+    px = likelihood(h, log_size - 200, batch, label)
+    assert (px.get_normalized("mu") == 0).all()
+    draws = px.sample()
+    assert torch.isfinite(draws).all()
+    if name != "normal":
+        assert (draws == 0).all()
+        assert torch.isfinite(px.log_prob(torch.ones(N_CELLS, N_GENES))).all()
+
+
+@members
+@extents
+def test_state_survives_saving(name, dispersion, tmp_path):
+    likelihood = build(name, dispersion)
+    torch.save(likelihood.state_dict(), tmp_path / "state.pt")
+    torch.manual_seed(5)
+    other = LIKELIHOODS[name](N_HIDDEN, N_GENES, "softmax", dispersion, SIZES)
+    other.load_state_dict(torch.load(tmp_path / "state.pt"))
+    x = torch.poisson(torch.ones(N_CELLS, N_GENES))
+    torch.testing.assert_close(other(*inputs()).log_prob(x), likelihood(*inputs()).log_prob(x))
+
+
+@members
+def test_labels_are_asked_for(name):
+    likelihood = build(name, "gene-label")
+    h, log_size, batch, _ = inputs()
+    if likelihood.has_dispersion:
+        with pytest.raises(ValueError, match="label"):
+            likelihood(h, log_size, batch, None)
+
+
+def test_unknown_words_list_the_table():
+    with pytest.raises(ValueError, match="'gene', 'gene-batch', 'gene-label', 'gene-cell'"):
+        build("nb", "genes")
+    with pytest.raises(ValueError, match="'softmax', 'softplus'"):
+        build("nb", activation="relu")
+
+
+def test_sampling_a_huge_poisson_rate_is_clipped():
+    likelihood = build("poisson")
+    h, log_size, batch, label = inputs()
+    assert torch.isfinite(likelihood(h, log_size + 30, batch, label).sample()).all()

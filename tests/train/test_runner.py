@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+from lightning.pytorch.callbacks import Callback
+
+from betavi import BetaVI
+from tests.conftest import BRIEF
+
+# 300 simulated cells: 23 minibatches of 13 leave one cell over
+LEAVES_ONE = {"train_size": 1.0, "batch_size": 13} | BRIEF
+
+
+class Raising(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_train_epoch_start(self, trainer, plan):
+        if trainer.current_epoch == 1:
+            raise self.error
+
+
+@pytest.fixture
+def untrained(counts):
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    return BetaVI(counts, n_latent=4)
+
+
+def test_a_last_minibatch_of_one_cell_is_refused_by_name(untrained):
+    with pytest.raises(ValueError, match=r"300 training cells in minibatches of 13.*one cell"):
+        untrained.train(**LEAVES_ONE)
+    assert not untrained.is_trained
+
+
+def test_a_last_minibatch_of_one_cell_is_dropped_if_asked(untrained):
+    untrained.train(datasplitter_kwargs={"drop_last": True}, **LEAVES_ONE)
+    assert untrained.is_trained
+
+
+def test_without_batch_normalisation_one_cell_is_enough(counts):
+    BetaVI.setup_anndata(counts)
+    model = BetaVI(counts, use_batch_norm="none")
+    model.train(**LEAVES_ONE)
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_an_interrupted_model_is_kept(untrained):
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.warns(UserWarning, match="interrupted in epoch 2 of 5"):
+        untrained.train(**BRIEF | {"max_epochs": 5, "callbacks": [Raising(KeyboardInterrupt())]})
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert untrained.is_trained
+    assert len(untrained.train_indices) == 270
+    assert len(untrained.history["elbo_train"]) == 1
+    assert np.isfinite(untrained.get_latent_representation()).all()
+    untrained.train(**BRIEF)
+    assert len(untrained.history["elbo_train"]) == 3
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no memory"), SystemExit(3)])
+def test_any_other_end_of_a_run_is_passed_on(untrained, error):
+    with pytest.raises(type(error)):
+        untrained.train(**BRIEF | {"max_epochs": 5, "callbacks": [Raising(error)]})
+    assert not untrained.is_trained
+
+
+def test_early_stopping_needs_cells_to_validate_on(untrained):
+    with pytest.raises(ValueError, match="validation"):
+        untrained.train(train_size=1.0, early_stopping=True, **BRIEF)
