@@ -8,7 +8,7 @@ export BETAVI_DATA_DIR ?=
 .PHONY: demo test lint docs bench clean
 
 demo: $(VENV)/.test
-	$(BIN)/python -m benchmarks.demo
+	$(BIN)/python -m tutorials.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

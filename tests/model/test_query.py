@@ -40,7 +40,8 @@ def test_mapping_a_query_leaves_the_reference_where_it_was(counts, reference):
 
 
 def test_only_the_new_batch_learns(counts, reference):
-    mapped = BetaVI.load_query_data(query_of(counts), reference)
+    query = query_of(counts)
+    mapped = BetaVI.load_query_data(query, reference, freeze_batchnorm_decoder=True)
     start = {key: value.clone() for key, value in mapped.module.named_parameters()}
     mapped.train(**BRIEF, plan_kwargs={"weight_decay": 0.0})
     moved = {

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scvi import REGISTRY_KEYS
-from scvi.model.base import ArchesMixin, EmbeddingMixin, UnsupervisedTrainingMixin
+from scvi.model.base import EmbeddingMixin, UnsupervisedTrainingMixin
 
 from betavi.model.checks import warn
 from betavi.model.evaluate import EvaluateMixin
+from betavi.model.query import QueryMixin
 from betavi.model.setup import SetupMixin
 from betavi.module import BetaVAE
 from betavi.train import Rows, TrainRunner
@@ -24,7 +25,7 @@ SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
 class BetaVI(
     EmbeddingMixin,
     EvaluateMixin,
-    ArchesMixin,
+    QueryMixin,
     UnsupervisedTrainingMixin,
     SetupMixin,
 ):

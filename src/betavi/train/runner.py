@@ -54,9 +54,9 @@ class TrainRunner(train.TrainRunner):
         handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
         try:
             super().__call__()
-        except SystemExit:
+        except SystemExit as exit_:
             # Lightning makes an exit of Ctrl-C, and ignores every later one
-            if not self.trainer.interrupted:
+            if not isinstance(exit_.__context__, KeyboardInterrupt):
                 raise
             self._keep_interrupted()
         finally:

@@ -1,0 +1,1 @@
+"""Measurements: every number of the documentation comes from a command in here."""
