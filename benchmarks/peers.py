@@ -30,7 +30,12 @@ class DataSet(NamedTuple):
 
     def read(self) -> AnnData:
         """Read the counts from BETAVI_DATA_DIR."""
-        adata = anndata.read_h5ad(Path(os.environ["BETAVI_DATA_DIR"]) / self.file)
+        folder = os.environ.get("BETAVI_DATA_DIR")
+        if not folder:
+            raise SystemExit(
+                f"Set BETAVI_DATA_DIR to the folder that holds {self.file}, to measure on it."
+            )
+        adata = anndata.read_h5ad(Path(folder) / self.file)
         if self.n_top_genes is not None:
             sc.pp.highly_variable_genes(
                 adata, n_top_genes=self.n_top_genes, flavor="seurat_v3", subset=True

@@ -30,13 +30,14 @@ def label_agreement(adata: sc.AnnData, key: str) -> dict[str, float]:
     latent, labels = adata.obsm[key], adata.obs["celltype"]
     knn = KNeighborsClassifier(NEIGHBOURS)
     sc.pp.neighbors(adata, n_neighbors=NEIGHBOURS, use_rep=key)
-    sc.tl.leiden(adata, key_added=f"leiden_{key}", flavor="igraph", n_iterations=2)
+    clusters = f"Leiden on {key}"
+    sc.tl.leiden(adata, key_added=clusters, flavor="igraph", n_iterations=2)
     return {
         "type of a cell from its neighbours": cross_val_score(knn, latent, labels).mean(),
         "batch of a cell from its neighbours": cross_val_score(
             knn, latent, adata.obs["batch"]
         ).mean(),
-        "Leiden clusters and types (ARI)": adjusted_rand_score(labels, adata.obs[f"leiden_{key}"]),
+        "Leiden clusters and types (ARI)": adjusted_rand_score(labels, adata.obs[clusters]),
     }
 
 
@@ -46,8 +47,9 @@ def draw(adata: sc.AnnData, fits: dict[str, Fit]) -> None:
     sc.tl.umap(adata)
     figure = sc.pl.umap(
         adata,
-        color=["celltype", "batch", "leiden_X_betavi"],
-        wspace=0.35,
+        color=["celltype", "batch", "Leiden on X_betavi"],
+        title=["cell type", "batch", "Leiden clusters"],
+        wspace=0.3,
         frameon=False,
         show=False,
         return_fig=True,
@@ -65,6 +67,7 @@ def draw(adata: sc.AnnData, fits: dict[str, Fit]) -> None:
 
 def main() -> None:
     mpl.use("Agg")
+    mpl.rcParams["figure.figsize"] = (4, 4)
     OUTPUT.mkdir(exist_ok=True)
     adata = betavi.datasets.pbmc_mosaic()["rna"].copy()
     print(f"RNA of {adata.n_obs} blood cells, {adata.n_vars} genes, {adata.obs['batch'].nunique()}"

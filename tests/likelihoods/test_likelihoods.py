@@ -79,6 +79,8 @@ def test_dispersion_depends_on_what_its_name_says(name, dispersion):
     if not likelihood.has_dispersion:
         assert "dispersions" not in likelihood.parameters_of(likelihood(*inputs()))
         return
+    for parameter in likelihood.dispersion.parameters():
+        torch.nn.init.normal_(parameter)
     h, log_size, batch, label = inputs()
     h = h[:1].expand_as(h) if dispersion != "gene-cell" else h
     theta = likelihood.parameters_of(likelihood(h, log_size, batch, label))["dispersions"]

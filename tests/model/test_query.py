@@ -20,9 +20,7 @@ def query_of(counts):
 @pytest.fixture(params=["one-hot", "embedding"])
 def reference(counts, request):
     BetaVI.setup_anndata(counts, batch_key="batch", labels_key="cell_type")
-    model = BetaVI(
-        counts, n_latent=4, encode_covariates=True, batch_representation=request.param
-    )
+    model = BetaVI(counts, n_latent=4, encode_covariates=True, batch_representation=request.param)
     model.train(**BRIEF)
     return model
 
@@ -34,9 +32,7 @@ def test_mapping_a_query_leaves_the_reference_where_it_was(counts, reference):
     assert mapped.get_latent_representation().shape == (100, 4)
     mapped.module.eval()
     both = counts.copy()
-    np.testing.assert_allclose(
-        mapped.get_latent_representation(both), before, rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(mapped.get_latent_representation(both), before, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_new_batch_learns(counts, reference):

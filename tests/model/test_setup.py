@@ -57,10 +57,11 @@ def test_fractions_are_named_in_a_warning(counts, dense):
         BetaVI.setup_anndata(adata)
 
 
-def test_faults_are_found_beyond_the_first_block(counts, monkeypatch):
+@pytest.mark.parametrize("dense", [True, False])
+def test_faults_are_found_beyond_the_first_block(counts, monkeypatch, dense):
     monkeypatch.setattr("betavi.train.rows.BLOCK_ENTRIES", 2 * counts.n_vars)
-    with pytest.raises(ValueError, match=r"cell 'cell_3' \(row 3\)"):
-        BetaVI.setup_anndata(with_value(counts, -1.0, dense=True))
+    with pytest.raises(ValueError, match=r"cell 'cell_3' \(row 3\), gene 'gene_5'"):
+        BetaVI.setup_anndata(with_value(counts, -1.0, dense))
 
 
 def test_faults_are_found_in_a_file(counts, tmp_path):

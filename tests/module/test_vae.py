@@ -49,7 +49,7 @@ RENAMED = (
     ("l_encoder.encoder", "l_encoder.X.encoder.encoder"),
     ("library_", "l_encoder.X."),
     ("decoder.px_decoder", "decoders.X.px_decoder"),
-    ("decoder.px_scale_decoder", "likelihoods.X.scale"),
+    ("decoder.px_scale_decoder.0", "likelihoods.X.unscaled"),
     ("decoder.px_dropout_decoder", "likelihoods.X.dropout"),
     ("decoder.px_r_decoder", "likelihoods.X.dispersion.log_theta"),
     ("px_r", "likelihoods.X.dispersion.log_theta"),

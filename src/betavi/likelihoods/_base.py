@@ -52,14 +52,21 @@ class Likelihood(nn.Module, ABC):
         super().__init__()
         activation = lookup(SCALE_ACTIVATIONS, scale_activation, "scale_activation")
         positive = activation(dim=-1) if activation is nn.Softmax else activation()
-        self.scale = nn.Sequential(nn.Linear(n_hidden, n_features), positive)
+        self.unscaled = nn.Linear(n_hidden, n_features)
+        self.positive = positive
         extent = lookup(DISPERSIONS, dispersion, "dispersion")
         if self.has_dispersion:
             self.dispersion = extent(n_hidden, n_features, sizes)
 
+    @torch.no_grad()
+    def start_at(self, profile: Tensor) -> None:
+        """Make ``profile``, a positive mean per unit of size, ``(n_features,)``, the bias."""
+        shares = isinstance(self.positive, nn.Softmax)
+        self.unscaled.bias.copy_(profile.log() if shares else profile + (-(-profile).expm1()).log())
+
     def rate(self, h: Tensor, log_size: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scale, and the mean at the cell's size, both ``(..., n_cells, n_features)``."""
-        scale = self.scale(h)
+        scale = self.positive(self.unscaled(h))
         return scale, log_size.exp() * scale
 
     def theta(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:

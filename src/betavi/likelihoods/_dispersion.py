@@ -33,7 +33,7 @@ class GeneDispersion(Dispersion):
 
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
         super().__init__(n_hidden, n_features, sizes)
-        self.log_theta = nn.Parameter(torch.randn(n_features))
+        self.log_theta = nn.Parameter(torch.zeros(n_features))
 
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return the same row for every cell."""
@@ -45,7 +45,7 @@ class GeneBatchDispersion(Dispersion):
 
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
         super().__init__(n_hidden, n_features, sizes)
-        self.log_theta = nn.Parameter(torch.randn(n_features, sizes.n_batch))
+        self.log_theta = nn.Parameter(torch.zeros(n_features, sizes.n_batch))
 
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return the row of each cell's batch."""
@@ -57,7 +57,7 @@ class GeneLabelDispersion(Dispersion):
 
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
         super().__init__(n_hidden, n_features, sizes)
-        self.log_theta = nn.Parameter(torch.randn(n_features, sizes.n_labels))
+        self.log_theta = nn.Parameter(torch.zeros(n_features, sizes.n_labels))
 
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return the row of each cell's label."""

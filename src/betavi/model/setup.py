@@ -107,7 +107,8 @@ class SetupMixin(BaseMinifiedModeModelClass):
         cls.register_manager(manager)
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
-        if adata is None or self._is_registered(adata):
+        # a model of a datamodule has no setup to transfer, which scvi-tools says
+        if adata is None or self._is_registered(adata) or "setup_args" not in self.registry_:
             return super()._validate_anndata(adata, copy_if_view)
         check_object(adata, self.registry_["setup_args"], new=False)
         self._check_fits(adata)

@@ -27,8 +27,10 @@ from betavi.objective import distortion, rate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from torch.distributions import Distribution
 
+    from betavi.likelihoods import Likelihood
     from betavi.module.options import CovariateSizes, Modality, Options
     from betavi.nn import Architecture
 
@@ -105,6 +107,18 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
             )
         self.fusion = lookup(FUSIONS, options.fusion, "fusion")()
         self.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
+        self.is_fresh = True
+        """Whether the weights are as drawn: neither trained nor loaded."""
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load weights, which training then starts from."""
+        self.is_fresh = False
+        return super().load_state_dict(*args, **kwargs)
+
+    def start_at(self, modality: str, profile: np.ndarray) -> None:
+        """Let the decoder of a modality start at a mean per unit of size, ``(n_features,)``."""
+        likelihood = cast("Likelihood", self.likelihoods[modality])
+        likelihood.start_at(torch.as_tensor(profile, dtype=torch.float32))
 
     # -- encoders and posterior ---------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from betavi.train.minibatches import CellDataset, CellManager
+from betavi.train.plan import TrainingPlan
 from betavi.train.rows import Rows
 from betavi.train.runner import TrainRunner
 
-__all__ = ["CellDataset", "CellManager", "Rows", "TrainRunner"]
+__all__ = ["CellDataset", "CellManager", "Rows", "TrainRunner", "TrainingPlan"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCK_ENTRIES = 2**24
-"""Entries of a dense block that is scanned at once: 64 MiB of single precision."""
+"""Entries that are scanned at once: 64 MiB of single precision."""
 
 
 class Rows:
@@ -76,10 +76,8 @@ class Rows:
     def blocks(self) -> Iterator[tuple[int, Any]]:
         """Yield the first row and the content of consecutive blocks of bounded size."""
         n_rows, n_columns = self.shape
-        if sparse.issparse(self._data):
-            yield 0, self._data
-            return
-        size = max(1, BLOCK_ENTRIES // max(1, n_columns))
+        per_row = self._data.nnz // max(1, n_rows) if sparse.issparse(self._data) else n_columns
+        size = max(1, BLOCK_ENTRIES // max(1, per_row))
         for start in range(0, n_rows, size):
             yield start, self._data[start : start + size]
 

@@ -1,1 +1,0 @@
-"""Measurements: every number of the documentation comes from a command in here."""

@@ -1,0 +1,45 @@
+"""What a newcomer runs first: the demo and the README's example, shortened."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+
+from betavi.datasets import pbmc_mosaic
+from tutorials import demo
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def _needs_the_mosaic(monkeypatch):
+    try:
+        pbmc_mosaic()
+    except ConnectionError as error:
+        pytest.skip(str(error))
+    mpl.use("Agg")
+    yield
+    plt.close("all")
+
+
+def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(demo, "OUTPUT", tmp_path / "demo")
+    monkeypatch.setitem(demo.TRAINING, "max_epochs", 2)
+    demo.main()
+    written = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert written == {"pbmc.h5ad", "table.csv", "training.png", "umap.png"}
+    printed = capsys.readouterr().out
+    assert "BetaVI" in printed
+    assert "nats per held-out cell" in printed
+
+
+def test_the_example_of_the_readme_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert "max_epochs=100" in example
+    names: dict[str, object] = {}
+    exec(example.replace("max_epochs=100", "max_epochs=2"), names)
+    assert names["adata"].obsm["X_betavi"].shape == (1200, 10)
