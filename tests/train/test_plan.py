@@ -1,74 +1,124 @@
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pytest
 import scvi
+import torch
+from scipy import sparse
 
 from betavi import BetaVI
-from betavi.train.plan import mean_profile
+from betavi.likelihoods import LIKELIHOODS
+from betavi.train.plan import moments
 from tests.conftest import BRIEF
+
+STILL = BRIEF | {"max_epochs": 1, "plan_kwargs": {"lr": 0.0, "weight_decay": 0.0}}
+
+
+def parameters(model):
+    return {
+        key: value.detach().clone().numpy()
+        for key, value in model.module.likelihoods["X"].state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("size_factor_key", [None, "size"])
-@pytest.mark.parametrize("gene_likelihood", ["zinb", "poisson", "normal"])
+@pytest.mark.parametrize("gene_likelihood", LIKELIHOODS)
 def test_a_fresh_decoder_starts_at_the_mean_of_the_training_cells(
     counts, size_factor_key, gene_likelihood
 ):
     BetaVI.setup_anndata(counts, size_factor_key=size_factor_key)
     model = BetaVI(counts, gene_likelihood=gene_likelihood)
     assert model.module.is_fresh
-    # a step of size zero leaves what was set before the first
-    model.train(**BRIEF | {"max_epochs": 1}, plan_kwargs={"lr": 0.0, "weight_decay": 0.0})
+    model.train(**STILL)
     assert not model.module.is_fresh
-    x = counts.X.toarray()[model.train_indices]
-    sizes = (
-        x.sum() if size_factor_key is None else counts.obs["size"].iloc[model.train_indices].sum()
-    )
-    expected = (x.sum(axis=0) + 0.5) / (sizes + (20 if size_factor_key is None else 0))
+    cells = model.train_indices
+    x = counts.X.toarray()[cells]
+    sizes = x.sum() if size_factor_key is None else counts.obs["size"].iloc[cells].sum()
+    expected = (x.sum(axis=0) + 0.5) / sizes
     head = model.module.likelihoods["X"]
-    np.testing.assert_allclose(head.positive(head.unscaled.bias).detach(), expected, rtol=1e-4)
+    # the softmax takes the pseudocounts back out of the sum
+    scale = head.positive(head.unscaled.bias).detach().numpy()
+    np.testing.assert_allclose(scale / scale.sum(), expected / expected.sum(), rtol=1e-4)
+    if size_factor_key is not None:
+        np.testing.assert_allclose(scale, expected, rtol=1e-4)
 
 
-def test_trained_and_loaded_weights_are_kept(counts, model, tmp_path):
-    def bias(of):
-        return of.module.likelihoods["X"].unscaled.bias.detach().clone().numpy()
-
-    still = BRIEF | {"plan_kwargs": {"lr": 0.0, "weight_decay": 0.0}}
-    trained = bias(model)
-    model.train(**still)
-    np.testing.assert_array_equal(bias(model), trained)
-    model.save(tmp_path / "model")
-    loaded = BetaVI.load(tmp_path / "model", counts)
-    loaded.train(**still)
-    np.testing.assert_array_equal(bias(loaded), trained)
-    query = counts[:60].copy()
-    query.obs["batch"] = "new"
-    mapped = BetaVI.load_query_data(query, model)
-    mapped.train(**still)
-    np.testing.assert_array_equal(bias(mapped), trained)
+@pytest.mark.parametrize("dispersion", ["gene", "gene-batch", "gene-label", "gene-cell"])
+def test_every_dispersion_has_a_start(counts, dispersion):
+    BetaVI.setup_anndata(counts, batch_key="batch", labels_key="cell_type")
+    model = BetaVI(counts, dispersion=dispersion)
+    before = parameters(model)
+    model.train(**STILL)
+    changed = {key for key, value in parameters(model).items() if (value != before[key]).any()}
+    last = "dispersion.log_theta" + (".bias" if dispersion == "gene-cell" else "")
+    assert changed == {"unscaled.bias", last}
 
 
-def test_cells_held_out_have_no_part_in_the_start(counts):
+def test_moments_are_those_of_the_training_cells_only(counts):
     BetaVI.setup_anndata(counts)
     manager = BetaVI._get_most_recent_anndata_manager(counts)
     cells = np.random.default_rng(0).permutation(300)[:200]
-    before = mean_profile(manager, "X", cells)
-    held_out = np.setdiff1d(np.arange(300), cells)
-    x = counts.X.tolil()
-    x[held_out] = 7
-    counts.X = x.tocsr()
-    np.testing.assert_array_equal(mean_profile(manager, "X", cells), before)
-    assert before.min() > 0
-    assert before.sum() == pytest.approx(1)
+    x = counts.X.toarray()[cells].astype(float)
+    size = x.sum(axis=1, keepdims=True)
+    profile = (x.sum(axis=0) + 0.5) / x.sum()
+    expected = (
+        profile,
+        (size * profile).mean(axis=0),
+        np.square(size * profile).mean(axis=0),
+        np.square(x - size * profile).mean(axis=0),
+    )
+    for found, value in zip(moments(manager, "X", cells), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-4)
 
 
-def test_starting_at_the_mean_helps_a_short_run(counts, monkeypatch):
+@pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_matrix, np.asarray])
+def test_moments_do_not_depend_on_the_container_or_the_block(counts, container, monkeypatch):
+    BetaVI.setup_anndata(counts)
+    manager = BetaVI._get_most_recent_anndata_manager(counts)
+    before = moments(manager, "X", np.arange(300))
+    counts.X = container(counts.X.toarray())
+    monkeypatch.setattr("betavi.train.plan.CELLS_AT_ONCE", 7)
+    for found, value in zip(moments(manager, "X", np.arange(300)), before, strict=True):
+        torch.testing.assert_close(found, value)
+
+
+def test_counts_without_latent_structure_start_at_their_dispersion():
+    """Negative binomial counts around one profile: moments give theta, but for what z would take."""
+    rng = np.random.default_rng(0)
+    theta, mean = 2.0, 20.0
+    x = rng.negative_binomial(theta, theta / (theta + mean), size=(20_000, 10))
+    adata = anndata.AnnData(sparse.csr_matrix(x.astype(np.float32)))
+    adata.obs["size"] = 1.0
+    BetaVI.setup_anndata(adata, size_factor_key="size", keep_empty_cells=True)
+    manager = BetaVI._get_most_recent_anndata_manager(adata)
+    head = BetaVI(adata, gene_likelihood="nb").module.likelihoods["X"]
+    log_theta = head.log_theta_at(moments(manager, "X", np.arange(20_000)))
+    np.testing.assert_allclose(log_theta.exp(), theta / 0.4, rtol=0.1)
+
+
+def test_trained_and_loaded_weights_are_kept(counts, model, tmp_path):
+    trained = parameters(model)
+    model.train(**STILL)
+    np.testing.assert_equal(parameters(model), trained)
+    model.save(tmp_path / "model")
+    loaded = BetaVI.load(tmp_path / "model", counts)
+    loaded.train(**STILL)
+    np.testing.assert_equal(parameters(loaded), trained)
+    query = counts[:60].copy()
+    query.obs["batch"] = "new"
+    mapped = BetaVI.load_query_data(query, model)
+    mapped.train(**STILL)
+    np.testing.assert_equal(parameters(mapped), trained)
+
+
+def test_starting_at_the_moments_helps_a_short_run(counts):
     held_out = {}
-    for start_at_the_mean in (True, False):
+    for fresh in (True, False):
         scvi.settings.seed = 0
         BetaVI.setup_anndata(counts)
         model = BetaVI(counts)
-        model.module.is_fresh = start_at_the_mean
+        model.module.is_fresh = fresh
         model.train(**BRIEF | {"max_epochs": 5})
-        held_out[start_at_the_mean] = float(model.get_elbo(indices=model.validation_indices))
+        held_out[fresh] = float(model.get_elbo(indices=model.validation_indices))
     assert held_out[True] > held_out[False] + 1

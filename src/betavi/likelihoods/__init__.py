@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods._dispersion import DISPERSIONS, Dispersion, DispersionSizes
+from betavi.likelihoods._start import Start
 from betavi.likelihoods.nb import NegativeBinomialLikelihood
 from betavi.likelihoods.normal import NormalLikelihood
 from betavi.likelihoods.poisson import PoissonLikelihood
@@ -27,4 +28,5 @@ __all__ = [
     "Dispersion",
     "DispersionSizes",
     "Likelihood",
+    "Start",
 ]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch.distributions import Distribution
 
     from betavi.likelihoods._dispersion import DispersionSizes
+    from betavi.likelihoods._start import Start
 
 SCALE_ACTIVATIONS: dict[str, type[nn.Module]] = {"softmax": nn.Softmax, "softplus": nn.Softplus}
 """How a scale becomes positive: shares of the cell's total, or free of a sum constraint."""
@@ -59,10 +60,17 @@ class Likelihood(nn.Module, ABC):
             self.dispersion = extent(n_hidden, n_features, sizes)
 
     @torch.no_grad()
-    def start_at(self, profile: Tensor) -> None:
-        """Make ``profile``, a positive mean per unit of size, ``(n_features,)``, the bias."""
-        shares = isinstance(self.positive, nn.Softmax)
+    def start_at(self, start: Start) -> None:
+        """Decode the mean profile for every cell, with a dispersion to match, before training."""
+        profile, shares = start.profile, isinstance(self.positive, nn.Softmax)
         self.unscaled.bias.copy_(profile.log() if shares else profile + (-(-profile).expm1()).log())
+        log_theta = self.log_theta_at(start)
+        if log_theta is not None:
+            self.dispersion.start_at(log_theta)
+
+    @abstractmethod
+    def log_theta_at(self, start: Start) -> Tensor | None:
+        """Return the log of the second parameter, if any, to start from, ``(n_features,)``."""
 
     def rate(self, h: Tensor, log_size: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scale, and the mean at the cell's size, both ``(..., n_cells, n_features)``."""

@@ -27,6 +27,10 @@ class Dispersion(nn.Module, ABC):
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return log theta, broadcastable to ``(..., n_cells, n_features)``."""
 
+    @abstractmethod
+    def start_at(self, log_theta: Tensor) -> None:
+        """Start from one value per feature, ``(n_features,)``, for every cell."""
+
 
 class GeneDispersion(Dispersion):
     """One value per gene."""
@@ -39,6 +43,10 @@ class GeneDispersion(Dispersion):
         """Return the same row for every cell."""
         return self.log_theta
 
+    def start_at(self, log_theta: Tensor) -> None:
+        """Set the row."""
+        self.log_theta.copy_(log_theta)
+
 
 class GeneBatchDispersion(Dispersion):
     """One value per gene and batch."""
@@ -50,6 +58,10 @@ class GeneBatchDispersion(Dispersion):
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return the row of each cell's batch."""
         return self.log_theta.t()[batch.squeeze(-1)]
+
+    def start_at(self, log_theta: Tensor) -> None:
+        """Set the row of every batch."""
+        self.log_theta.copy_(log_theta[:, None])
 
 
 class GeneLabelDispersion(Dispersion):
@@ -67,6 +79,10 @@ class GeneLabelDispersion(Dispersion):
             )
         return self.log_theta.t()[label.squeeze(-1)]
 
+    def start_at(self, log_theta: Tensor) -> None:
+        """Set the row of every label."""
+        self.log_theta.copy_(log_theta[:, None])
+
 
 class GeneCellDispersion(Dispersion):
     """One value per gene and cell, decoded like the mean."""
@@ -79,6 +95,10 @@ class GeneCellDispersion(Dispersion):
         """Return what the decoder says of each cell."""
         out: Tensor = self.log_theta(h)
         return out
+
+    def start_at(self, log_theta: Tensor) -> None:
+        """Set the bias; the weights stay as drawn."""
+        self.log_theta.bias.copy_(log_theta)
 
 
 DISPERSIONS: dict[str, type[Dispersion]] = {

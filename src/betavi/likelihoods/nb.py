@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import torch
 from scvi import distributions
 from torch import Tensor
 
 from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods._start import UNEXPLAINED
 from betavi.likelihoods.kernels import nb_log_prob
+
+if TYPE_CHECKING:
+    from betavi.likelihoods._start import Start
+
+LOG_THETA_RANGE = (-2.0, 4.0)
+"""Where a log inverse dispersion may start: moments of rare genes are noisy."""
 
 
 class NegativeBinomial(distributions.NegativeBinomial):
@@ -28,8 +38,22 @@ def positive_gamma(theta: Tensor, mu: Tensor) -> torch.distributions.Gamma:
     return torch.distributions.Gamma(theta.clamp_min(tiny), rate)
 
 
+def overdispersion_at(start: Start) -> Tensor:
+    """Return the log inverse dispersion that leaves the unexplained share of the excess variance.
+
+    Under a negative binomial the variance exceeds the mean by the mean's square over theta.
+    """
+    excess = (start.variance - start.mean) / start.mean_square
+    low, high = LOG_THETA_RANGE
+    return -(UNEXPLAINED * excess).clamp(math.exp(-high), math.exp(-low)).log()
+
+
 class NegativeBinomialLikelihood(Likelihood):
     """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``."""
+
+    def log_theta_at(self, start: Start) -> Tensor:
+        """Return the log inverse dispersion by the method of moments."""
+        return overdispersion_at(start)
 
     def forward(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None

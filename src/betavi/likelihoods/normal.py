@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 from scvi.distributions import Normal
 
 from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods._start import UNEXPLAINED
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from betavi.likelihoods._start import Start
+
+SMALLEST_VARIANCE = 1e-4
+"""Of a feature that hardly varies, where training starts."""
 
 
 class NormalLikelihood(Likelihood):
@@ -18,6 +24,10 @@ class NormalLikelihood(Likelihood):
     As in SCVI the mean is a share of the cell's total, so that it is positive: meant for
     log-normalised expression, not for centred data.
     """
+
+    def log_theta_at(self, start: Start) -> Tensor:
+        """Return the log standard deviation that leaves the unexplained share of the variance."""
+        return (UNEXPLAINED * start.variance).clamp_min(SMALLEST_VARIANCE).sqrt().log()
 
     def forward(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Normal:
         """See :meth:`betavi.likelihoods.Likelihood.forward`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scvi import distributions
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.kernels import poisson_log_prob
+
+if TYPE_CHECKING:
+    from betavi.likelihoods._start import Start
 
 MAX_SAMPLED_RATE = 1e8
 """Beyond it torch's sampler overflows; scvi-tools clips there too."""
@@ -38,6 +41,9 @@ class PoissonLikelihood(Likelihood):
     """Counts with variance equal to their mean."""
 
     has_dispersion: ClassVar[bool] = False
+
+    def log_theta_at(self, start: Start) -> None:
+        """Return nothing: the variance is the mean."""
 
     def forward(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Poisson:
         """See :meth:`betavi.likelihoods.Likelihood.forward`."""

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.kernels import zinb_log_prob
-from betavi.likelihoods.nb import positive_gamma
+from betavi.likelihoods.nb import overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:
     from betavi.likelihoods._dispersion import DispersionSizes
+    from betavi.likelihoods._start import Start
 
 
 class ZeroInflatedNegativeBinomial(distributions.ZeroInflatedNegativeBinomial):
@@ -43,6 +44,10 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
     ) -> None:
         super().__init__(n_hidden, n_features, scale_activation, dispersion, sizes)
         self.dropout = nn.Linear(n_hidden, n_features)
+
+    def log_theta_at(self, start: Start) -> Tensor:
+        """Return the log inverse dispersion by the method of moments, as if without inflation."""
+        return overdispersion_at(start)
 
     def forward(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None

@@ -8,8 +8,8 @@ import numpy as np
 from scvi import REGISTRY_KEYS
 from scvi.model.base import EmbeddingMixin, UnsupervisedTrainingMixin
 
-from betavi.model.checks import warn
 from betavi.model.evaluate import EvaluateMixin
+from betavi.model.messages import warn
 from betavi.model.query import QueryMixin
 from betavi.model.setup import SetupMixin
 from betavi.module import BetaVAE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scvi import REGISTRY_KEYS
@@ -16,18 +17,13 @@ from scvi.data.fields import (
 )
 from scvi.model.base import BaseMinifiedModeModelClass
 
-from betavi.model.checks import (
-    check_categories,
-    check_counts,
-    check_genes,
-    check_is_anndata,
-    check_known,
-    check_values,
-    untouched_on_failure,
-)
+from betavi.model.check_counts import check_counts, check_is_anndata
+from betavi.model.check_obs import check_categories, check_genes, check_known, check_values
 from betavi.train import CellManager
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
 
 _STATE = "state_registry"
@@ -158,3 +154,22 @@ def check_object(adata: AnnData, setup_args: dict[str, Any], *, new: bool) -> No
     size_factor = setup_args["size_factor_key"]
     check_values(adata, [] if size_factor is None else [size_factor], positive=True)
     check_values(adata, setup_args["continuous_covariate_keys"] or [], positive=False)
+
+
+@contextmanager
+def untouched_on_failure(adata: AnnData) -> Iterator[None]:
+    """Give ``adata`` its obs, obsm and uns back if what happens inside fails.
+
+    scvi-tools registers fields one after the other, each writing its codes into the object.
+    """
+    obs = adata.obs.copy(deep=False)
+    obsm, uns = dict(adata.obsm), dict(adata.uns)
+    try:
+        yield
+    except BaseException:
+        adata.obs = obs
+        for mapping, before in ((adata.obsm, obsm), (adata.uns, uns)):
+            for key in set(mapping) - set(before):
+                del mapping[key]
+            mapping.update(before)
+        raise

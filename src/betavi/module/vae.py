@@ -27,10 +27,9 @@ from betavi.objective import distortion, rate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from torch.distributions import Distribution
 
-    from betavi.likelihoods import Likelihood
+    from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
     from betavi.nn import Architecture
 
@@ -115,10 +114,11 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         self.is_fresh = False
         return super().load_state_dict(*args, **kwargs)
 
-    def start_at(self, modality: str, profile: np.ndarray) -> None:
-        """Let the decoder of a modality start at a mean per unit of size, ``(n_features,)``."""
-        likelihood = cast("Likelihood", self.likelihoods[modality])
-        likelihood.start_at(torch.as_tensor(profile, dtype=torch.float32))
+    def start_at(self, starts: Mapping[str, Start]) -> None:
+        """Let the decoder of each modality start at the moments of its features."""
+        for name, start in starts.items():
+            cast("Likelihood", self.likelihoods[name]).start_at(start)
+        self.is_fresh = False
 
     # -- encoders and posterior ---------------------------------------------------------------
 

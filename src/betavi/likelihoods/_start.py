@@ -1,0 +1,28 @@
+"""What is known of a modality before any of it is explained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNEXPLAINED = 0.4
+"""Share of a feature's variance around its mean profile that a latent variable will leave.
+
+It only sets where training starts. `python -m benchmarks.start` compares it with other starts.
+"""
+
+
+class Start(NamedTuple):
+    """Moments of each feature over cells, ``(n_features,)``, around a mean profile.
+
+    ``profile`` is the mean per unit of a cell's size; the profile times the size is expected of a
+    cell. ``mean`` and ``mean_square`` are the averages of that expectation and of its square,
+    ``variance`` is the average squared deviation from it.
+    """
+
+    profile: Tensor
+    mean: Tensor
+    mean_square: Tensor
+    variance: Tensor

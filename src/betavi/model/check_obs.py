@@ -1,0 +1,111 @@
+"""What is wrong with covariates and genes, said before anything is done with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from betavi._tables import close_matches
+from betavi.model.messages import name_some, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from anndata import AnnData
+
+
+def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str | None) -> None:
+    """Check that columns of ``obs`` exist and give every cell a category.
+
+    Raises
+    ------
+    KeyError
+        If a column is missing.
+    ValueError
+        If a cell has no category.
+    """
+    for key in keys:
+        if key is None:
+            continue
+        column = _column(adata, key)
+        missing = adata.obs_names[column.isna().to_numpy()]
+        if len(missing):
+            raise ValueError(
+                f"adata.obs[{key!r}] says nothing of {len(missing)} cell(s): {name_some(missing)}. "
+                "Give them a category or drop them."
+            )
+    if batch_key is not None:
+        sizes = adata.obs[batch_key].value_counts()
+        if lonely := sizes.index[sizes == 1].tolist():
+            warn(
+                f"A batch of adata.obs[{batch_key!r}] has one cell: {name_some(lonely)}. Its "
+                "effect cannot be told from the cell's own state; merge or drop such batches."
+            )
+
+
+def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None:
+    """Check that columns of ``obs`` exist and hold finite, where asked positive, numbers.
+
+    Raises
+    ------
+    KeyError
+        If a column is missing.
+    ValueError
+        If a value is no number, not finite, or not positive.
+    """
+    for key in keys:
+        column = _column(adata, key)
+        if not pd.api.types.is_numeric_dtype(column):
+            raise ValueError(f"adata.obs[{key!r}] holds {column.dtype}, not numbers.")
+        values = column.to_numpy(dtype=float)
+        wrong = ~np.isfinite(values) | (positive & ~(values > 0))
+        if wrong.any():
+            cells = adata.obs_names[wrong]
+            kind = "finite and positive" if positive else "finite"
+            raise ValueError(f"adata.obs[{key!r}] is not {kind} in cell(s) {name_some(cells)}.")
+
+
+def _column(adata: AnnData, key: str) -> pd.Series:
+    if key not in adata.obs:
+        raise KeyError(f"There is no column {key!r} in adata.obs. {close_matches(key, adata.obs)}")
+    column: pd.Series = adata.obs[key]
+    return column
+
+
+def check_known(adata: AnnData, key: str, known: Sequence[Any] | np.ndarray) -> None:
+    """Check that a column of ``obs`` has no category that a model has not seen.
+
+    Raises
+    ------
+    ValueError
+        If it has one.
+    """
+    column = _column(adata, key)
+    unknown = column[~column.isin(list(known))].unique().tolist()
+    if unknown:
+        raise ValueError(
+            f"adata.obs[{key!r}] has categories that the model has not seen: "
+            f"{name_some(unknown)}; it knows {name_some(list(known))}. To map cells of a new batch "
+            "onto the model, use BetaVI.load_query_data(adata, model) and train it briefly."
+        )
+
+
+def check_genes(adata: AnnData, genes: np.ndarray) -> None:
+    """Check that an object has a model's genes, in the model's order.
+
+    Raises
+    ------
+    ValueError
+        If it has others, or another order.
+    """
+    names = adata.var_names.to_numpy()
+    if len(names) == len(genes) and (names == genes).all():
+        return
+    missing = pd.Index(genes).difference(adata.var_names, sort=False)
+    lack = f"{len(missing)} are missing: {name_some(missing)}" if len(missing) else "order differs"
+    raise ValueError(
+        f"The object's {len(names)} genes are not the {len(genes)} that the model was trained on; "
+        f"{lack}. Use BetaVI.prepare_query_anndata(adata, model) to sort and complete them."
+    )

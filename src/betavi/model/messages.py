@@ -1,0 +1,28 @@
+"""How the user is told."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from scvi import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+N_NAMED = 5
+"""How many cells or genes a message names before it counts the rest."""
+
+
+def warn(message: str) -> None:
+    """Warn the user, pointing at the user's own line."""
+    warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)
+
+
+def name_some(names: Sequence[Any] | pd.Index) -> str:
+    """Name the first few, and count the others."""
+    shown = ", ".join(repr(name) for name in names[:N_NAMED])
+    more = len(names) - N_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
