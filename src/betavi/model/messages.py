@@ -17,7 +17,7 @@ N_NAMED = 5
 
 
 def warn(message: str) -> None:
-    """Warn the user, pointing at the user's own line."""
+    """Warn the user, as scvi-tools does."""
     warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)
 
 

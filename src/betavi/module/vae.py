@@ -66,48 +66,45 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         super().__init__()
         self.options = options
         self.sizes = sizes
-        n_continuous, n_categories = sizes.n_continuous, list(sizes.n_categories)
         if options.batch_representation == "embedding":
             embedding_kwargs = options.batch_embedding_kwargs or {}
             self.init_embedding(REGISTRY_KEYS.BATCH_KEY, sizes.n_batch, **embedding_kwargs)
-            n_continuous += self.get_embedding(REGISTRY_KEYS.BATCH_KEY).embedding_dim
-        else:
-            n_categories.insert(0, sizes.n_batch)
-
-        encoded = options.encode_covariates
-        encoder_width = n_continuous if encoded else 0
-        encoder_categories = n_categories if encoded else []
-        scale_activation = "softplus" if options.given_size else "softmax"
-        dispersion_sizes = DispersionSizes(sizes.n_batch, sizes.n_labels)
-
         self.z_encoders = nn.ModuleDict()
         self.l_encoder = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
         self.likelihoods = nn.ModuleDict()
         for name, modality in modalities.items():
-            likelihood = lookup(LIKELIHOODS, modality.likelihood, "gene_likelihood")
-            width = modality.n_features + encoder_width
-            self.z_encoders[name] = Encoder(
-                width, options.n_latent, encoder_categories, architecture
-            )
-            if modality.library_prior is not None:
-                self.l_encoder[name] = LatentLibrary(
-                    width, encoder_categories, architecture, *modality.library_prior
-                )
-            self.decoders[name] = Decoder(
-                options.n_latent + n_continuous, n_categories, architecture
-            )
-            self.likelihoods[name] = likelihood(
-                architecture.n_hidden,
-                modality.n_features,
-                scale_activation,
-                options.dispersion,
-                dispersion_sizes,
-            )
+            self._add(name, modality, architecture)
         self.fusion = lookup(FUSIONS, options.fusion, "fusion")()
         self.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
         self.is_fresh = True
         """Whether the weights are as drawn: neither trained nor loaded."""
+
+    def _add(self, name: str, modality: Modality, architecture: Architecture) -> None:
+        options, sizes = self.options, self.sizes
+        likelihood = lookup(LIKELIHOODS, modality.likelihood, "gene_likelihood")
+        n_values, n_categories = self._covariate_widths()
+        encoded = (n_values, n_categories) if options.encode_covariates else (0, [])
+        width = modality.n_features + encoded[0]
+        self.z_encoders[name] = Encoder(width, options.n_latent, encoded[1], architecture)
+        if modality.library_prior is not None:
+            prior = modality.library_prior
+            self.l_encoder[name] = LatentLibrary(width, encoded[1], architecture, *prior)
+        self.decoders[name] = Decoder(options.n_latent + n_values, n_categories, architecture)
+        self.likelihoods[name] = likelihood(
+            architecture.n_hidden,
+            modality.n_features,
+            "softplus" if options.given_size else "softmax",
+            options.dispersion,
+            DispersionSizes(sizes.n_batch, sizes.n_labels),
+        )
+
+    def _covariate_widths(self) -> tuple[int, list[int]]:
+        """Return how many values, and how many categories of each code, a network reads."""
+        if self.options.batch_representation == "embedding":
+            batch = self.get_embedding(REGISTRY_KEYS.BATCH_KEY)
+            return self.sizes.n_continuous + batch.embedding_dim, list(self.sizes.n_categories)
+        return self.sizes.n_continuous, [self.sizes.n_batch, *self.sizes.n_categories]
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load weights, which training then starts from."""
