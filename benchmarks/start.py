@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.peers import REAL, fit
 from betavi import BetaVI
-from betavi.likelihoods import nb
+from betavi.likelihoods import _start
 
 STARTS = ("as drawn", 1.0, 0.6, 0.4, 0.2, 0.1)
 
@@ -21,11 +21,11 @@ class AsDrawn(BetaVI):
 
     def _make_module(self) -> object:
         module = super()._make_module()
-        module.is_fresh = False
+        module.is_fresh.fill_(False)
         return module
 
 
-def main(max_epochs: int = 30) -> None:
+def main(max_epochs: int = 20) -> None:
     columns = {}
     for name, data in REAL.items():
         adata = data.read()
@@ -33,7 +33,7 @@ def main(max_epochs: int = 30) -> None:
         for start in STARTS:
             cls = AsDrawn if start == "as drawn" else BetaVI
             if start != "as drawn":
-                nb.UNEXPLAINED = start
+                _start.UNEXPLAINED = start
             result = fit(
                 cls,
                 adata,

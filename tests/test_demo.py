@@ -43,3 +43,8 @@ def test_the_example_of_the_readme_runs():
     names: dict[str, object] = {}
     exec(example.replace("max_epochs=100", "max_epochs=2"), names)
     assert names["adata"].obsm["X_betavi"].shape == (1200, 10)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "docs/scvi.md", "docs/api.md"])
+def test_no_page_waits_for_its_numbers(page):
+    assert not re.search(r"@[A-Z]+@", (README.parent / page).read_text())

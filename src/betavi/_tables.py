@@ -1,8 +1,9 @@
-"""Look a user's word up in a table, once, at the door."""
+"""What a user says, looked up and checked once, at the door."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
+from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -11,13 +12,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+N_LISTED = 20
+"""How many names an error lists."""
+
+
 def close_matches(word: object, choices: Iterable[object]) -> str:
-    """Say which of ``choices`` looks like ``word``, or list them all, as half a sentence."""
-    names = [str(choice) for choice in choices]
+    """Say which of ``choices`` looks like ``word``, or list the first of them, as a sentence."""
+    # scvi-tools' own columns are nothing that a user meant
+    names = [str(choice) for choice in choices if not str(choice).startswith("_scvi")]
     similar = get_close_matches(str(word), names, n=3, cutoff=0.5)
     if similar:
         return f"Did you mean {' or '.join(repr(name) for name in similar)}?"
-    return f"There is: {', '.join(repr(name) for name in names) or 'nothing'}."
+    return f"There is: {', '.join(repr(name) for name in names[:N_LISTED]) or 'nothing'}."
+
+
+def check_whole(name: str, number: object) -> None:
+    """Check that a number counts something.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number, or less than 1.
+    """
+    if not isinstance(number, Integral) or number < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}.")
 
 
 def lookup(table: Mapping[str, T], word: str, what: str) -> T:
@@ -28,7 +46,7 @@ def lookup(table: Mapping[str, T], word: str, what: str) -> T:
     ValueError
         If ``word`` is not in the table. The message lists the table.
     """
-    if word not in table:
+    if not isinstance(word, str) or word not in table:
         choices = ", ".join(repr(name) for name in table)
         raise ValueError(f"{what} must be one of {choices}, not {word!r}.")
     return table[word]

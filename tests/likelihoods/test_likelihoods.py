@@ -101,7 +101,8 @@ def test_draws_have_the_mean_of_the_distribution(name):
     draws = px.sample((4000,))
     assert draws.shape == (4000, N_CELLS, N_GENES)
     error = (draws.mean(dim=0) - px.mean) / (px.variance / 4000).sqrt()
-    assert error.abs().mean() < 1.5
+    # 0.8 is expected of a normal deviate
+    assert 0.6 < error.abs().mean() < 1.0
 
 
 @members

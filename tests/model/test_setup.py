@@ -73,7 +73,7 @@ def test_faults_are_found_in_a_file(counts, tmp_path):
 
 def test_counts_that_are_words_are_refused(counts):
     adata = anndata.AnnData(counts.X.toarray().astype(str), obs=counts.obs)
-    with pytest.raises(ValueError, match="not numbers"):
+    with pytest.raises(ValueError, match="not counts"):
         BetaVI.setup_anndata(adata)
 
 
@@ -171,6 +171,48 @@ def test_a_mudata_is_refused_with_the_way_out(counts):
         BetaVI.setup_anndata(mdata)
 
 
+@pytest.mark.parametrize("wrong", ["cells.h5ad", np.ones((3, 3)), pd.DataFrame()])
+def test_what_is_no_anndata_is_refused(wrong, model, tmp_path):
+    for call in (BetaVI.setup_anndata, BetaVI, model.get_elbo):
+        with pytest.raises(TypeError, match=f"takes an AnnData, not a {type(wrong).__name__}"):
+            call(wrong)
+
+
+def test_a_mudata_is_refused_wherever_it_is_given(counts, model):
+    mdata = mudata.MuData({"rna": counts, "other": counts.copy()})
+    for call in (BetaVI, model.get_elbo, lambda m: BetaVI.load_query_data(m, model)):
+        with pytest.raises(TypeError, match=r"mdata\['rna'\]"):
+            call(mdata)
+    with pytest.raises(TypeError, match=r"mdata\['rna'\]"):
+        BetaVI.prepare_query_anndata(mdata, model)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "match"),
+    [
+        ({"categorical_covariate_keys": "donor"}, r"a list of columns: \['donor'\]"),
+        ({"continuous_covariate_keys": "age"}, r"a list of columns: \['age'\]"),
+        ({"batch_key": ["batch"]}, "not the name of one column"),
+    ],
+)
+def test_a_column_for_a_list_and_a_list_for_a_column(counts, kwargs, match):
+    with pytest.raises(TypeError, match=match):
+        BetaVI.setup_anndata(counts, **kwargs)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
+def test_no_cells_or_no_genes(shape):
+    with pytest.raises(ValueError, match=f"{shape[0]} cells and {shape[1]} genes"):
+        BetaVI.setup_anndata(anndata.AnnData(np.zeros(shape, dtype=np.float32)))
+
+
+def test_suggestions_leave_out_what_scvi_wrote(counts):
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    with pytest.raises(KeyError) as error:
+        BetaVI.setup_anndata(counts, batch_key="batc")
+    assert "_scvi" not in str(error.value)
+
+
 def test_failure_inside_scvi_leaves_the_object_untouched(counts, monkeypatch):
     before = snapshot(counts)
     original = CellManager._add_field
@@ -246,6 +288,36 @@ def test_unknown_categories_of_other_covariates(counts):
 def test_other_genes_are_refused(counts, model, genes, match):
     with pytest.raises(ValueError, match=f"{match}.*prepare_query_anndata"):
         model.get_latent_representation(counts[:, counts.var_names[genes]].copy())
+
+
+def saved(model, tmp_path):
+    model.save(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_loading_checks_what_getters_check(counts, model, tmp_path):
+    folder = saved(model, tmp_path)
+    backwards = counts[:, ::-1].copy()
+    with pytest.raises(ValueError, match=r"order differs.*prepare_query_anndata"):
+        BetaVI.load(folder, adata=backwards)
+    elsewhere = counts.copy()
+    elsewhere.obs["batch"] = "elsewhere"
+    before = snapshot(elsewhere)
+    with pytest.raises(ValueError, match=r"adata.obs\['batch'\].*'elsewhere'.*load_query_data"):
+        BetaVI.load(folder, adata=elsewhere)
+    assert snapshot(elsewhere) == before
+    view = elsewhere[:50]
+    with pytest.raises(ValueError, match="'elsewhere'"):
+        BetaVI.load(folder, adata=view)
+    assert view.is_view
+
+
+def test_mapping_a_query_checks_its_genes_and_cells(counts, model):
+    with pytest.raises(ValueError, match=r"10 are missing.*prepare_query_anndata"):
+        BetaVI.load_query_data(counts[:, :30].copy(), model)
+    query = with_empty_cell(counts.copy())
+    with pytest.warns(UserWarning, match="1 cell.* have no counts: 'cell_4'"):
+        BetaVI.load_query_data(query, model)
 
 
 def test_bad_counts_in_a_query_are_named(counts, model):

@@ -58,7 +58,7 @@ RENAMED = (
 
 def copy_weights(theirs, ours):
     """Give our module SCVI's weights; what ours has no use for is left."""
-    wanted, given = set(ours.state_dict()), {}
+    wanted, given = set(ours.state_dict()), {"is_fresh": torch.tensor(False)}
     for key, value in theirs.state_dict().items():
         new = next((b + key.removeprefix(a) for a, b in RENAMED if key.startswith(a)), key)
         if new in wanted:

@@ -68,4 +68,13 @@ def test_prior_of_a_latent_library_is_that_of_the_batch():
     prior = library.prior(torch.tensor([[1], [0], [1]]))
     torch.testing.assert_close(prior.loc, torch.tensor([[2.0], [1.0], [2.0]]))
     torch.testing.assert_close(prior.scale, torch.tensor([[3.0], [2.0], [3.0]]))
-    assert library(torch.randn(5, 4)).loc.shape == (5, 1)
+    posterior = library(torch.randn(500, 4))
+    assert posterior.loc.shape == (500, 1)
+    # it starts around the mean of the priors
+    assert posterior.loc.mean().item() == pytest.approx(1.5, abs=0.5)
+
+
+@pytest.mark.parametrize("size", [{"n_hidden": 0}, {"n_layers": 0}, {"n_hidden": 12.5}])
+def test_sizes_are_whole_numbers(size):
+    with pytest.raises(ValueError, match="whole number of at least 1"):
+        Architecture(**size)

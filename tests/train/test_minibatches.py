@@ -82,6 +82,18 @@ def test_a_mask_chooses_cells():
     np.testing.assert_array_equal(loaded["X"], truth()[mask])
 
 
+def test_indices_are_those_of_numpy(tmp_path):
+    for path in (None, tmp_path / "x.h5ad"):
+        manager = registered(truth(), path)
+        last = collect(AnnDataLoader(manager, indices=[-1, 0]))
+        np.testing.assert_array_equal(last["X"], truth()[[-1, 0]])
+        assert len(AnnDataLoader(manager, indices=[]).dataset) == 0
+        with pytest.raises(IndexError, match="integer"):
+            AnnDataLoader(manager, indices=[5.0, 1.0])
+        with pytest.raises(IndexError, match="out of bounds"):
+            AnnDataLoader(manager, indices=[N_CELLS])
+
+
 def test_shuffling_keeps_fields_of_a_cell_together_and_sees_each_once():
     manager = registered(sparse.csr_matrix(truth()))
     loaded = collect(AnnDataLoader(manager, shuffle=True, batch_size=8))

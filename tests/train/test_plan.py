@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scvi
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy import sparse
 
 from betavi import BetaVI
@@ -112,13 +113,45 @@ def test_trained_and_loaded_weights_are_kept(counts, model, tmp_path):
     np.testing.assert_equal(parameters(mapped), trained)
 
 
+def test_saved_before_training_is_still_fresh(counts, tmp_path):
+    BetaVI.setup_anndata(counts)
+    BetaVI(counts).save(tmp_path / "model")
+    loaded = BetaVI.load(tmp_path / "model", counts)
+    before = parameters(loaded)
+    loaded.train(**STILL)
+    assert (parameters(loaded)["unscaled.bias"] != before["unscaled.bias"]).any()
+
+
+def test_resuming_from_a_checkpoint_keeps_its_weights(counts, tmp_path, monkeypatch):
+    # scvi-tools saves checkpoints of its own beside the one asked for
+    monkeypatch.setattr(scvi.settings, "logging_dir", str(tmp_path / "log"))
+    BetaVI.setup_anndata(counts)
+    model = BetaVI(counts)
+    keep = ModelCheckpoint(dirpath=tmp_path, filename="last")
+    model.train(**BRIEF, callbacks=[keep], enable_checkpointing=True)
+    resumed = BetaVI(counts)
+    # no epoch is left to train
+    resumed.train(**BRIEF, ckpt_path=tmp_path / "last.ckpt")
+    np.testing.assert_equal(parameters(resumed), parameters(model))
+
+
+@pytest.mark.parametrize("size_factor_key", [None, "size"])
+def test_training_cells_without_a_single_count_are_refused(counts, size_factor_key):
+    counts.X = sparse.csr_matrix(counts.shape, dtype=np.float32)
+    BetaVI.setup_anndata(counts, keep_empty_cells=True, size_factor_key=size_factor_key)
+    model = BetaVI(counts)
+    with pytest.raises(ValueError, match="None of the 270 training cells has any count"):
+        model.train(**BRIEF)
+    assert not model.is_trained
+
+
 def test_starting_at_the_moments_helps_a_short_run(counts):
     held_out = {}
     for fresh in (True, False):
         scvi.settings.seed = 0
         BetaVI.setup_anndata(counts)
         model = BetaVI(counts)
-        model.module.is_fresh = fresh
+        model.module.is_fresh.fill_(fresh)
         model.train(**BRIEF | {"max_epochs": 5})
         held_out[fresh] = float(model.get_elbo(indices=model.validation_indices))
     assert held_out[True] > held_out[False] + 1

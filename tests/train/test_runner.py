@@ -34,6 +34,18 @@ def test_a_last_minibatch_of_one_cell_is_refused_by_name(untrained):
     assert not untrained.is_trained
 
 
+def test_minibatches_of_one_cell_are_refused(untrained):
+    with pytest.raises(ValueError, match="minibatches of 1 leave"):
+        untrained.train(batch_size=1, datasplitter_kwargs={"drop_last": True}, **BRIEF)
+
+
+def test_an_object_of_one_cell_cannot_be_split(counts):
+    one = counts[:1].copy()
+    BetaVI.setup_anndata(one)
+    with pytest.raises(ValueError, match=r"No cell is left to train on|leave a last minibatch"):
+        BetaVI(one).train(**BRIEF)
+
+
 def test_a_last_minibatch_of_one_cell_is_dropped_if_asked(untrained):
     untrained.train(datasplitter_kwargs={"drop_last": True}, **LEAVES_ONE)
     assert untrained.is_trained

@@ -17,8 +17,28 @@ if TYPE_CHECKING:
     from betavi.likelihoods._dispersion import DispersionSizes
     from betavi.likelihoods._start import Start
 
-SCALE_ACTIVATIONS: dict[str, type[nn.Module]] = {"softmax": nn.Softmax, "softplus": nn.Softplus}
-"""How a scale becomes positive: shares of the cell's total, or free of a sum constraint."""
+
+class Shares(nn.Softmax):
+    """Makes scales shares of a cell's total."""
+
+    def __init__(self) -> None:
+        super().__init__(dim=-1)
+
+    def inverse(self, scale: Tensor) -> Tensor:
+        """Return what becomes the scale, up to its sum."""
+        return scale.log()
+
+
+class Free(nn.Softplus):
+    """Makes scales positive, whatever their sum."""
+
+    def inverse(self, scale: Tensor) -> Tensor:
+        """Return what becomes the scale."""
+        return scale + (-(-scale).expm1()).log()
+
+
+SCALE_ACTIVATIONS: dict[str, type[Shares | Free]] = {"softmax": Shares, "softplus": Free}
+"""How a scale becomes positive."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -51,10 +71,8 @@ class Likelihood(nn.Module, ABC):
         sizes: DispersionSizes,
     ) -> None:
         super().__init__()
-        activation = lookup(SCALE_ACTIVATIONS, scale_activation, "scale_activation")
-        positive = activation(dim=-1) if activation is nn.Softmax else activation()
         self.unscaled = nn.Linear(n_hidden, n_features)
-        self.positive = positive
+        self.positive = lookup(SCALE_ACTIVATIONS, scale_activation, "scale_activation")()
         extent = lookup(DISPERSIONS, dispersion, "dispersion")
         if self.has_dispersion:
             self.dispersion = extent(n_hidden, n_features, sizes)
@@ -62,8 +80,7 @@ class Likelihood(nn.Module, ABC):
     @torch.no_grad()
     def start_at(self, start: Start) -> None:
         """Decode the mean profile for every cell, with a dispersion to match, before training."""
-        profile, shares = start.profile, isinstance(self.positive, nn.Softmax)
-        self.unscaled.bias.copy_(profile.log() if shares else profile + (-(-profile).expm1()).log())
+        self.unscaled.bias.copy_(self.positive.inverse(start.profile))
         log_theta = self.log_theta_at(start)
         if log_theta is not None:
             self.dispersion.start_at(log_theta)

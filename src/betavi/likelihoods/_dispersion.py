@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -70,6 +71,13 @@ class GeneLabelDispersion(Dispersion):
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
         super().__init__(n_hidden, n_features, sizes)
         self.log_theta = nn.Parameter(torch.zeros(n_features, sizes.n_labels))
+        if sizes.n_labels < 2:
+            warnings.warn(
+                "dispersion='gene-label' with one label is dispersion='gene'. Name the labels with "
+                "setup_anndata(..., labels_key=...).",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return the row of each cell's label."""

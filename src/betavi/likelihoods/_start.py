@@ -26,3 +26,8 @@ class Start(NamedTuple):
     mean: Tensor
     mean_square: Tensor
     variance: Tensor
+
+    @staticmethod
+    def unexplained(variance: Tensor) -> Tensor:
+        """Return what a latent variable will leave of a variance."""
+        return UNEXPLAINED * variance

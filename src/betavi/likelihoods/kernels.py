@@ -7,7 +7,8 @@ function at all, :math:`\log p(0) = -\theta \log(1 + \mu / \theta)`, so that ``l
 double precision, whatever the precision of the tensors.
 
 Values and gradients are those of :func:`scvi.distributions.NegativeBinomial.log_prob` and its kin,
-including the ``1e-8`` that keeps their logarithms finite, in a form that does not lose digits.
+including the ``1e-8`` that keeps their logarithms finite. They are made for means from 1e-8 to 1e6,
+``theta`` from 1e-4 to 1e8, logits within 50 of zero and counts up to 1e6, of at least one dimension.
 
 Every gradient with respect to a parameter is computed in the forward pass, where its ingredients
 are at hand, and multiplied by the incoming gradient in the backward pass.
@@ -99,9 +100,10 @@ def _inflate(log_zero: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     value = torch.log1p(change)
     pole = (change < _NEARLY_MINUS_ONE).nonzero(as_tuple=True)
     value[pole] = softplus(log_zero[pole] - logits[pole]) - softplus(-logits[pole])
-    # (1 - pi) p0 / (pi + (1 - pi) p0), the share of the zeros that the counts explain
-    explained = torch.exp(log_zero - value) * kept
-    return value, explained, kept - explained
+    # the share of the zeros that the counts explain, (1 - pi) p0 / (pi + (1 - pi) p0); its
+    # complement times the change is (1 - pi) less that share, without their cancellation
+    explained = torch.sigmoid(log_zero - logits)
+    return value, explained, -torch.sigmoid(logits - log_zero) * change
 
 
 class _ZeroInflatedNegativeBinomial(_Precomputed):
@@ -138,7 +140,7 @@ class _Poisson(_Precomputed):
 
 
 def _apply(function: type[_Precomputed], x: Tensor, *parameters: Tensor) -> Tensor:
-    counts, *expanded = torch.broadcast_tensors(x.to(parameters[0].dtype), *parameters)
+    counts, *expanded = torch.broadcast_tensors(x, *parameters)
     value: Tensor = function.apply(counts, *expanded)  # type: ignore[no-untyped-call]  # torch publishes no type of it
     return value
 

@@ -10,7 +10,6 @@ from scvi import distributions
 from torch import Tensor
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods._start import UNEXPLAINED
 from betavi.likelihoods.kernels import nb_log_prob
 
 if TYPE_CHECKING:
@@ -43,9 +42,9 @@ def overdispersion_at(start: Start) -> Tensor:
 
     Under a negative binomial the variance exceeds the mean by the mean's square over theta.
     """
-    excess = (start.variance - start.mean) / start.mean_square
+    excess = start.unexplained(start.variance - start.mean) / start.mean_square
     low, high = LOG_THETA_RANGE
-    return -(UNEXPLAINED * excess).clamp(math.exp(-high), math.exp(-low)).log()
+    return -excess.clamp(math.exp(-high), math.exp(-low)).log()
 
 
 class NegativeBinomialLikelihood(Likelihood):

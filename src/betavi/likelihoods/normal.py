@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from scvi.distributions import Normal
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods._start import UNEXPLAINED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +26,7 @@ class NormalLikelihood(Likelihood):
 
     def log_theta_at(self, start: Start) -> Tensor:
         """Return the log standard deviation that leaves the unexplained share of the variance."""
-        return (UNEXPLAINED * start.variance).clamp_min(SMALLEST_VARIANCE).sqrt().log()
+        return start.unexplained(start.variance).clamp_min(SMALLEST_VARIANCE).sqrt().log()
 
     def forward(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Normal:
         """See :meth:`betavi.likelihoods.Likelihood.forward`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from scvi import distributions
 from torch import Tensor
+from torch.distributions import constraints
 
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.kernels import poisson_log_prob
@@ -18,13 +19,41 @@ MAX_SAMPLED_RATE = 1e8
 """Beyond it torch's sampler overflows; scvi-tools clips there too."""
 
 
+NEARLY_NO_DISPERSION = 1e8
+"""Inverse dispersion at which a negative binomial is a Poisson distribution in single precision."""
+
+
 class Poisson(distributions.Poisson):
-    """scvi-tools' Poisson, its log-probability computed on the nonzeros."""
+    """scvi-tools' Poisson, its log-probability computed on the nonzeros.
+
+    ``mu`` and ``theta`` are those of the negative binomial that it is a limit of: scvi-tools'
+    differential expression and correlations ask for them.
+    """
+
+    arg_constraints: ClassVar = {
+        "rate": constraints.nonnegative,
+        # what scvi-tools carries over when it puts minibatches together
+        "scale": constraints.nonnegative,
+    }
 
     def __init__(
         self, rate: Tensor, validate_args: bool | None = False, scale: Tensor | None = None
     ) -> None:
         super().__init__(rate=rate, validate_args=validate_args, scale=scale)
+
+    @property
+    def mu(self) -> Tensor:
+        """Mean."""
+        return self.rate
+
+    @mu.setter
+    def mu(self, value: Tensor) -> None:
+        self.rate = value
+
+    @property
+    def theta(self) -> Tensor:
+        """Inverse dispersion, too large to matter."""
+        return torch.full_like(self.rate, NEARLY_NO_DISPERSION)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of each count, in nats."""

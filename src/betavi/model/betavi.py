@@ -8,6 +8,7 @@ import numpy as np
 from scvi import REGISTRY_KEYS
 from scvi.model.base import EmbeddingMixin, UnsupervisedTrainingMixin
 
+from betavi.model.check_counts import check_is_anndata
 from betavi.model.evaluate import EvaluateMixin
 from betavi.model.messages import warn
 from betavi.model.query import QueryMixin
@@ -101,6 +102,8 @@ class BetaVI(
         latent_distribution: str = "normal",
         **kwargs: Any,
     ) -> None:
+        if adata is not None:
+            check_is_anndata(adata)
         wait = adata is None and registry is None
         # scvi-tools lets only its own classes start from nothing; an empty registry is nothing
         super().__init__(adata, {"field_registries": {}} if wait else registry)
@@ -132,9 +135,7 @@ class BetaVI(
         covariates = self.registry_["field_registries"].get(REGISTRY_KEYS.CAT_COVS_KEY, {})
         use_size_factor = self.registry_["setup_args"].get("size_factor_key") is not None
         kwargs = dict(self._module_kwargs)
-        minified = self.minified_data_type
         if not (kwargs["use_observed_lib_size"] or use_size_factor):
-            # a module of minified data never asks for the prior of the library size
             means, variances = self._library_prior(stats.n_batch)
             kwargs |= {"library_log_means": means, "library_log_vars": variances}
         module = self._module_cls(
@@ -146,7 +147,7 @@ class BetaVI(
             use_size_factor_key=use_size_factor,
             **kwargs,
         )
-        module.minified_data_type = minified
+        module.minified_data_type = self.minified_data_type
         return module
 
     def _library_prior(self, n_batch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
@@ -13,21 +14,40 @@ from betavi.model.messages import name_some, warn
 from betavi.train import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from anndata import AnnData
+    from collections.abc import Callable
 
 
 def check_is_anndata(adata: Any) -> None:
-    """Refuse a MuData, saying how to get at one modality."""
+    """Refuse what is no AnnData; of a MuData, say how to get at one modality.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
     if isinstance(adata, MuData):
         raise TypeError(
             f"BetaVI models one modality, and this is a MuData of {name_some(list(adata.mod))}. "
             f"Pass one of them, for instance mdata[{next(iter(adata.mod), None)!r}]."
         )
+    if not isinstance(adata, AnnData):
+        raise TypeError(
+            f"BetaVI takes an AnnData, not a {type(adata).__name__}. Read a file with "
+            "anndata.read_h5ad, and wrap a matrix in anndata.AnnData."
+        )
 
 
-def check_counts(adata: AnnData, layer: str | None, *, empty: bool, warn_genes: bool) -> None:
+def refuse(message: str) -> None:
+    """Raise a ValueError."""
+    raise ValueError(message)
+
+
+def check_counts(
+    adata: AnnData,
+    layer: str | None,
+    tell_empty: Callable[[str], None] | None,
+    tell_silent: Callable[[str], None] | None,
+) -> None:
     """Check the counts of an object, naming the first cell and gene at fault.
 
     Parameters
@@ -36,83 +56,104 @@ def check_counts(adata: AnnData, layer: str | None, *, empty: bool, warn_genes: 
         The object.
     layer
         The layer that holds the counts; ``X`` if None.
-    empty
-        Whether cells without counts are allowed.
-    warn_genes
-        Whether to warn of genes without counts.
+    tell_empty
+        Told of cells without counts, :func:`refuse` or :func:`~betavi.model.messages.warn`;
+        nobody if None.
+    tell_silent
+        Told of genes without counts.
 
     Raises
     ------
     KeyError
         If there is no such layer.
     ValueError
-        If a value is NaN, infinite, negative or no number, or a cell has no counts.
+        If there are no cells or genes, or a value is NaN, infinite, negative or no number.
     """
     place = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    rows = Rows(_locate(adata, layer, place))
+    kinds = (np.integer, np.floating, np.bool_)
+    if not any(np.issubdtype(rows.dtype, kind) for kind in kinds):
+        raise ValueError(f"{place} holds {rows.dtype}, not counts. Convert it to numbers first.")
+    if 0 in rows.shape:
+        raise ValueError(f"{place} has {rows.shape[0]} cells and {rows.shape[1]} genes.")
+    per_cell, per_gene = _scan(rows, place, adata)
+    if tell_empty is not None and not per_cell.all():
+        cells = np.flatnonzero(~per_cell)
+        tell_empty(
+            f"{len(cells)} cell(s) of {place} have no counts: {name_some(adata.obs_names[cells])} "
+            f"(row {name_some(cells.tolist())}). Drop them with sc.pp.filter_cells(adata, "
+            "min_counts=1), or keep them with setup_anndata(..., keep_empty_cells=True)."
+        )
+    if tell_silent is not None and not per_gene.all():
+        genes = adata.var_names[~per_gene]
+        tell_silent(
+            f"{len(genes)} gene(s) of {place} have no counts: {name_some(genes)}. Nothing can be "
+            "learnt of them; drop them with sc.pp.filter_genes(adata, min_counts=1)."
+        )
+
+
+def _locate(adata: AnnData, layer: str | None, place: str) -> Any:
     if layer is not None and layer not in adata.layers:
         names = [name for name in adata.layers if name is not None]
         raise KeyError(f"There is no layer {layer!r}. {close_matches(layer, names)}")
     data = adata.X if layer is None else adata.layers[layer]
     if data is None:
         raise ValueError(f"{place} is empty. Name the layer with the counts, layer=...")
-    rows = Rows(data)
-    if not (np.issubdtype(rows.dtype, np.number) or rows.dtype == bool):
-        raise ValueError(f"{place} holds {rows.dtype}, not numbers. Convert it to counts first.")
-    per_cell, per_gene = _scan(rows, place, adata)
-    if not empty and not per_cell.all():
-        cells = np.flatnonzero(per_cell == 0)
-        raise ValueError(
-            f"{len(cells)} cell(s) of {place} have no counts: {name_some(adata.obs_names[cells])} "
-            f"(row {name_some(cells.tolist())}). Drop them with sc.pp.filter_cells(adata, "
-            "min_counts=1), or keep them with setup_anndata(..., keep_empty_cells=True)."
-        )
-    if warn_genes and not per_gene.all():
-        genes = adata.var_names[per_gene == 0]
-        warn(
-            f"{len(genes)} gene(s) of {place} have no counts: {name_some(genes)}. Nothing can be "
-            "learnt of them; drop them with sc.pp.filter_genes(adata, min_counts=1)."
-        )
+    return data
+
+
+class _Fault(NamedTuple):
+    """A kind of wrong value, who is told of it, and what the user can do."""
+
+    kind: str
+    tell: Callable[[str], None]
+    remedy: str
+
+
+_NOT_FINITE = _Fault(
+    "NaN or infinite", refuse, "Name the layer with the raw counts, layer=..., or drop the cell."
+)
+_NEGATIVE = _Fault(
+    "negative", refuse, "Scaled or centred values are no counts: name the layer that has them."
+)
+_FRACTION = _Fault(
+    "not an integer",
+    warn,
+    "The likelihoods zinb, nb and poisson are of raw counts, layer=...; normalised values go with "
+    "gene_likelihood='normal'.",
+)
 
 
 def _scan(rows: Rows, place: str, adata: AnnData) -> tuple[np.ndarray, np.ndarray]:
     """Check every value, and return which cells and which genes have any count."""
     per_cell: list[np.ndarray] = []
     per_gene = np.zeros(rows.shape[1], dtype=bool)
-    fractional = None
+    told: set[_Fault] = set()
     for start, block in rows.blocks():
         values = block.data if sparse.issparse(block) else np.asarray(block)
-        for wrong, text in _faults(values):
-            fault = _first(wrong, values, block, start, adata)
-            if text == "not an integer":
-                fractional = fractional or fault
-            elif fault:
-                raise ValueError(f"{place} has a value that is {text}: {fault}.")
+        for fault, wrong in _faults(values).items():
+            if fault not in told and wrong.any():
+                told.add(fault)
+                where = _first(int(wrong.argmax()), values, block, start, adata)
+                fault.tell(f"{place} has a value that is {fault.kind}: {where}. {fault.remedy}")
         filled = block != 0
         per_cell.append(np.asarray(filled.sum(axis=1)).ravel() > 0)
         per_gene |= np.asarray(filled.sum(axis=0)).ravel() > 0
-    if fractional:
-        warn(
-            f"{place} has a value that is not an integer: {fractional}. The likelihoods zinb, nb "
-            "and poisson are of raw counts; normalised values go with gene_likelihood='normal'."
-        )
-    return np.concatenate(per_cell) if per_cell else np.zeros(0, dtype=bool), per_gene
+    return np.concatenate(per_cell), per_gene
 
 
-def _faults(values: np.ndarray) -> Iterable[tuple[np.ndarray, str]]:
+def _faults(values: np.ndarray) -> dict[_Fault, np.ndarray]:
+    faults = {}
     if np.issubdtype(values.dtype, np.floating):
-        yield ~np.isfinite(values), "NaN or infinite"
-    if not (np.issubdtype(values.dtype, np.unsignedinteger) or values.dtype == bool):
-        yield values < 0, "negative"
+        faults[_NOT_FINITE] = ~np.isfinite(values)
+    if np.issubdtype(values.dtype, np.signedinteger) or faults:
+        faults[_NEGATIVE] = values < 0
     if np.issubdtype(values.dtype, np.floating):
-        yield values != np.floor(values), "not an integer"
+        faults[_FRACTION] = values != np.floor(values)
+    return faults
 
 
-def _first(
-    wrong: np.ndarray, values: np.ndarray, block: Any, start: int, adata: AnnData
-) -> str | None:
-    if not wrong.any():
-        return None
-    position = int(wrong.argmax())
+def _first(position: int, values: np.ndarray, block: Any, start: int, adata: AnnData) -> str:
     if sparse.issparse(block):
         row = int(np.searchsorted(block.indptr, position, side="right")) - 1
         column = int(block.indices[position])

@@ -58,16 +58,24 @@ def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None
     for key in keys:
         column = _column(adata, key)
         if not pd.api.types.is_numeric_dtype(column):
-            raise ValueError(f"adata.obs[{key!r}] holds {column.dtype}, not numbers.")
+            raise ValueError(
+                f"adata.obs[{key!r}] holds {column.dtype}, not numbers. Convert it, or register it "
+                "as a categorical covariate."
+            )
         values = column.to_numpy(dtype=float)
         wrong = ~np.isfinite(values) | (positive & ~(values > 0))
         if wrong.any():
             cells = adata.obs_names[wrong]
             kind = "finite and positive" if positive else "finite"
-            raise ValueError(f"adata.obs[{key!r}] is not {kind} in cell(s) {name_some(cells)}.")
+            raise ValueError(
+                f"adata.obs[{key!r}] is not {kind} in cell(s) {name_some(cells)}. Fill in their "
+                "values or drop them."
+            )
 
 
 def _column(adata: AnnData, key: str) -> pd.Series:
+    if not isinstance(key, str):
+        raise TypeError(f"{key!r} is a {type(key).__name__}, not the name of one column of obs.")
     if key not in adata.obs:
         raise KeyError(f"There is no column {key!r} in adata.obs. {close_matches(key, adata.obs)}")
     column: pd.Series = adata.obs[key]

@@ -29,7 +29,7 @@ class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
         return_mean: bool = True,
         dataloader: Iterator[dict[str, Tensor | None]] | None = None,
         **kwargs: Any,
-    ) -> Tensor:
+    ) -> Tensor | np.float64:
         """Estimate the log marginal likelihood by importance sampling, in nats per cell.
 
         scvi-tools averages the means of minibatches, so that a short last one counts too much. Here
@@ -75,7 +75,7 @@ class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
             dataloader=dataloader,
             **kwargs,
         )
-        return per_cell.mean() if return_mean else per_cell
+        return np.float64(per_cell.double().mean().item()) if return_mean else per_cell
 
     @torch.inference_mode()
     def get_likelihood_parameters(

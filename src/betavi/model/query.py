@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from scvi.model.base import ArchesMixin
+
+from betavi.model.check_counts import check_is_anndata
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scvi.model.base import BaseModelClass
 
 
 class QueryMixin(ArchesMixin):
     """scvi-tools' scArches, which trains what a query adds to a model and freezes the rest."""
 
     @classmethod
-    def load_query_data(cls, *args: Any, **kwargs: Any) -> Self:
+    def load_query_data(
+        cls,
+        adata: AnnData | None = None,
+        reference_model: str | BaseModelClass | None = None,
+        registry: dict[str, Any] | None = None,
+        inplace_subset_query_vars: bool = False,
+        **kwargs: Any,
+    ) -> Self:
         """Return a model of query cells that shares the reference's weights.
 
         Parameters
         ----------
-        *args, **kwargs
-            ``adata``, ``reference_model`` (a model or a path) and the options of
-            :meth:`scvi.model.base.ArchesMixin.load_query_data`. Genes are made to fit with
-            :meth:`prepare_query_anndata` first.
+        adata
+            Query cells, whose genes :meth:`prepare_query_anndata` made fit.
+        reference_model
+            The model to map onto, or the folder it was saved to.
+        registry
+            The registry of a datamodule, in place of ``adata``.
+        inplace_subset_query_vars
+            Drop the genes that the reference has not, and sort the others, in ``adata`` itself.
+        **kwargs
+            What to freeze, and the device: see
+            :meth:`scvi.model.base.ArchesMixin.load_query_data`.
 
         Returns
         -------
         A model that :meth:`train` teaches the query's new categories only: their weights in the
         networks or, with ``batch_representation="embedding"``, their rows of the embedding.
+
+        Raises
+        ------
+        TypeError
+            If ``adata`` is no AnnData.
+        ValueError
+            If its genes are not the reference's, or its counts are none.
 
         References
         ----------
@@ -41,9 +68,37 @@ class QueryMixin(ArchesMixin):
         >>> betavi.BetaVI.load_query_data(query, model).summary_stats.n_batch
         3
         """
-        model = super().load_query_data(*args, **kwargs)
+        if adata is not None:
+            check_is_anndata(adata)
+        model = super().load_query_data(
+            adata, reference_model, registry, inplace_subset_query_vars, **kwargs
+        )
         # scvi-tools 1.4 freezes embeddings too, and a new batch would stay where it was drawn.
         # Rows of batches that the query has no cells of get no gradient.
         for parameter in model.module.embeddings_dict.parameters():
             parameter.requires_grad_(True)
         return model
+
+    @staticmethod
+    def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
+        """Sort the genes of query cells as the reference's, and add those it lacks as zeros.
+
+        Parameters
+        ----------
+        adata
+            Query cells.
+        *args, **kwargs
+            ``reference_model``, ``return_reference_var_names`` and ``inplace``: see
+            :meth:`scvi.model.base.ArchesMixin.prepare_query_anndata`.
+
+        Returns
+        -------
+        Nothing if in place, the new object, or the names of the reference's genes.
+
+        Raises
+        ------
+        TypeError
+            If ``adata`` is no AnnData.
+        """
+        check_is_anndata(adata)
+        return ArchesMixin.prepare_query_anndata(adata, *args, **kwargs)

@@ -17,12 +17,13 @@ from scvi.data.fields import (
 )
 from scvi.model.base import BaseMinifiedModeModelClass
 
-from betavi.model.check_counts import check_counts, check_is_anndata
+from betavi.model.check_counts import check_counts, check_is_anndata, refuse
 from betavi.model.check_obs import check_categories, check_genes, check_known, check_values
+from betavi.model.messages import warn
 from betavi.train import CellManager
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from anndata import AnnData
 
@@ -82,7 +83,12 @@ class SetupMixin(BaseMinifiedModeModelClass):
         >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        check_object(adata, setup_method_args["setup_args"], new="source_registry" not in kwargs)
+        setup_args, source = setup_method_args["setup_args"], kwargs.get("source_registry")
+        if source is None:
+            check_object(adata, setup_args, tell_empty=refuse, tell_silent=warn)
+        else:
+            check_object(adata, setup_args, tell_empty=warn)
+            check_fits(adata, source, new_categories=kwargs.get("extend_categories", False))
         if adata.is_view:
             adata._init_as_actual(adata.copy())
         fields = [
@@ -106,8 +112,8 @@ class SetupMixin(BaseMinifiedModeModelClass):
         # a model of a datamodule has no setup to transfer, which scvi-tools says
         if adata is None or self._is_registered(adata) or "setup_args" not in self.registry_:
             return super()._validate_anndata(adata, copy_if_view)
-        check_object(adata, self.registry_["setup_args"], new=False)
-        self._check_fits(adata)
+        check_object(adata, self.registry_["setup_args"])
+        check_fits(adata, self.registry_)
         with untouched_on_failure(adata):
             return super()._validate_anndata(adata, copy_if_view)
 
@@ -116,23 +122,13 @@ class SetupMixin(BaseMinifiedModeModelClass):
         manager = managers.get(adata.uns.get(_SCVI_UUID_KEY)) if hasattr(adata, "uns") else None
         return manager is not None and manager.adata is adata
 
-    def _check_fits(self, adata: AnnData) -> None:
-        """Check genes and categories against those that the model was set up with."""
-        fields = self.registry_["field_registries"]
-        check_genes(adata, fields[REGISTRY_KEYS.X_KEY][_STATE]["column_names"])
-        args = self.registry_["setup_args"]
-        for key, argument in (
-            (REGISTRY_KEYS.BATCH_KEY, "batch_key"),
-            (REGISTRY_KEYS.LABELS_KEY, "labels_key"),
-        ):
-            if args[argument] is not None:
-                check_known(adata, args[argument], fields[key][_STATE]["categorical_mapping"])
-        mappings = fields[REGISTRY_KEYS.CAT_COVS_KEY][_STATE].get("mappings", {})
-        for column, known in mappings.items():
-            check_known(adata, column, known)
 
-
-def check_object(adata: AnnData, setup_args: dict[str, Any], *, new: bool) -> None:
+def check_object(
+    adata: AnnData,
+    setup_args: dict[str, Any],
+    tell_empty: Callable[[str], None] | None = None,
+    tell_silent: Callable[[str], None] | None = None,
+) -> None:
     """Check everything that the arguments of ``setup_anndata`` point at.
 
     Parameters
@@ -141,19 +137,65 @@ def check_object(adata: AnnData, setup_args: dict[str, Any], *, new: bool) -> No
         The object.
     setup_args
         The arguments by name.
-    new
-        Whether a model is to be trained on it, rather than asked about it.
+    tell_empty, tell_silent
+        Told of cells and of genes without counts. Minified objects have none by design.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError
+        See :meth:`SetupMixin.setup_anndata`.
     """
     check_is_anndata(adata)
     minified = _get_adata_minify_type(adata) is not None
-    empty = setup_args.get("keep_empty_cells", False) or minified or not new
-    check_counts(adata, setup_args["layer"], empty=empty, warn_genes=new and not minified)
+    if minified or setup_args.get("keep_empty_cells", False):
+        tell_empty = None
+    check_counts(adata, setup_args["layer"], tell_empty, None if minified else tell_silent)
     batch_key, labels_key = setup_args["batch_key"], setup_args["labels_key"]
-    further = setup_args["categorical_covariate_keys"] or []
+    further = _columns(setup_args, "categorical_covariate_keys")
     check_categories(adata, [batch_key, labels_key, *further], batch_key)
     size_factor = setup_args["size_factor_key"]
     check_values(adata, [] if size_factor is None else [size_factor], positive=True)
-    check_values(adata, setup_args["continuous_covariate_keys"] or [], positive=False)
+    check_values(adata, _columns(setup_args, "continuous_covariate_keys"), positive=False)
+
+
+def _columns(setup_args: dict[str, Any], argument: str) -> list[str]:
+    columns = setup_args[argument] or []
+    if isinstance(columns, str):
+        raise TypeError(f"{argument} is a list of columns: [{columns!r}], not {columns!r}.")
+    return list(columns)
+
+
+def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool = False) -> None:
+    """Check genes and categories against those that a model was set up with.
+
+    Parameters
+    ----------
+    adata
+        The object.
+    registry
+        The model's registry.
+    new_categories
+        Whether categories that the model has not seen are welcome.
+
+    Raises
+    ------
+    ValueError
+        If genes differ, or a category is unknown.
+    """
+    fields = registry["field_registries"]
+    check_genes(adata, fields[REGISTRY_KEYS.X_KEY][_STATE]["column_names"])
+    if new_categories:
+        return
+    args = registry["setup_args"]
+    for key, argument in (
+        (REGISTRY_KEYS.BATCH_KEY, "batch_key"),
+        (REGISTRY_KEYS.LABELS_KEY, "labels_key"),
+    ):
+        if args[argument] is not None:
+            check_known(adata, args[argument], fields[key][_STATE]["categorical_mapping"])
+    mappings = fields[REGISTRY_KEYS.CAT_COVS_KEY][_STATE].get("mappings", {})
+    for column, known in mappings.items():
+        check_known(adata, column, known)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from betavi._tables import check_whole
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -56,6 +58,17 @@ class Options:
         Passed to :class:`scvi.nn.Embedding`.
     extra_payload_autotune
         Whether each loss carries z, batch and label of its cells, for :mod:`scvi.autotune`.
+
+    Raises
+    ------
+    ValueError
+        If there is no latent dimension.
+
+    Examples
+    --------
+    >>> from betavi.module import Options
+    >>> Options(n_latent=5).latent_distribution
+    'normal'
     """
 
     n_latent: int = 10
@@ -71,10 +84,4 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what no module can be built from."""
-        if self.n_latent <= 0:
-            raise ValueError(f"n_latent must be at least 1, not {self.n_latent}.")
-        if self.batch_representation not in ("one-hot", "embedding"):
-            raise ValueError(
-                "batch_representation must be one of 'one-hot', 'embedding', "
-                f"not {self.batch_representation!r}."
-            )
+        check_whole("n_latent", self.n_latent)

@@ -31,7 +31,7 @@ class BetaVAE(MultimodalVAE):
     """:class:`MultimodalVAE` of one modality, constructed by SCVI's names.
 
     scvi-tools' mixins read ``px``, ``library`` and ``ql`` of the only modality there is. This class
-    is where dictionaries by modality become bare values and back; it does nothing else.
+    is where SCVI's arguments become ours, and dictionaries by modality bare values and back.
 
     Parameters
     ----------
@@ -53,6 +53,24 @@ class BetaVAE(MultimodalVAE):
         Prior of a latent library size, ``(1, n_batch)``.
     **kwargs
         Other fields of :class:`~betavi.nn.Architecture` and :class:`~betavi.module.Options`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is unknown.
+    ValueError
+        If a word is not in its table, or a latent library has no prior.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.module import BetaVAE
+    >>> module = BetaVAE(n_input=30, n_batch=1)
+    >>> codes = torch.zeros(8, 1, dtype=torch.long)
+    >>> minibatch = {"X": torch.ones(8, 30), "batch": codes, "labels": codes}
+    >>> inferred, generated, losses = module(minibatch)
+    >>> inferred["z"].shape, generated["px"].mean.shape, losses.loss.shape
+    (torch.Size([8, 10]), torch.Size([8, 30]), torch.Size([]))
     """
 
     def __init__(
@@ -76,29 +94,29 @@ class BetaVAE(MultimodalVAE):
         **kwargs: Any,
     ) -> None:
         prior = None
-        self_observed = use_size_factor_key or use_observed_lib_size
-        if not self_observed:
+        observed = use_size_factor_key or use_observed_lib_size
+        if not observed:
             if library_log_means is None or library_log_vars is None:
                 raise ValueError(
                     "A latent library size needs library_log_means and library_log_vars."
                 )
             prior = (library_log_means, library_log_vars)
-        building, being = _split_options(kwargs)
+        architecture_kwargs, option_kwargs = _split_options(kwargs)
         super().__init__(
             {COUNTS: Modality(n_input, gene_likelihood, prior)},
             CovariateSizes(n_batch, n_labels, n_continuous_cov, tuple(n_cats_per_cov or ())),
-            Architecture(n_hidden, n_layers, dropout_rate, **building),
+            Architecture(n_hidden, n_layers, dropout_rate, **architecture_kwargs),
             Options(
                 n_latent=n_latent,
                 latent_distribution=latent_distribution,
                 dispersion=dispersion,
                 given_size=bool(use_size_factor_key),
-                **being,
+                **option_kwargs,
             ),
         )
         self.gene_likelihood = gene_likelihood
         self.latent_distribution = latent_distribution
-        self.use_observed_lib_size = self_observed
+        self.use_observed_lib_size = observed
 
     @property
     def library_log_means(self) -> Tensor:
@@ -180,5 +198,5 @@ def _split_options(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, An
     if unknown:
         known = ", ".join(sorted(set().union(*fields)))
         raise TypeError(f"Unknown argument {', '.join(unknown)}. There is: {known}.")
-    building, being = ({k: v for k, v in kwargs.items() if k in names} for names in fields)
-    return building, being
+    networks, model = ({k: v for k, v in kwargs.items() if k in names} for names in fields)
+    return networks, model

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, Any]
 
+BATCH_IS_EMBEDDED: dict[str, bool] = {"one-hot": False, "embedding": True}
+"""Whether networks read a vector of the batch instead of its code, by the user's word."""
+
 
 def present_key(modality: str) -> str:
     """Return the minibatch key of the mask that says which cells have ``modality``."""
@@ -54,7 +57,24 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         How the networks are built.
     options
         What the model is.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its table.
+
+    Examples
+    --------
+    >>> import betavi.module as bm
+    >>> from betavi.nn import Architecture
+    >>> modalities = {"rna": bm.Modality(500, "zinb"), "adt": bm.Modality(20, "nb")}
+    >>> options = bm.Options(n_latent=8, fusion="poe")
+    >>> module = bm.MultimodalVAE(modalities, bm.CovariateSizes(1), Architecture(), options)
+    >>> sorted(module.decoders)
+    ['adt', 'rna']
     """
+
+    is_fresh: Tensor
 
     def __init__(
         self,
@@ -66,7 +86,9 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         super().__init__()
         self.options = options
         self.sizes = sizes
-        if options.batch_representation == "embedding":
+        word = options.batch_representation
+        self.embeds_batch = lookup(BATCH_IS_EMBEDDED, word, "batch_representation")
+        if self.embeds_batch:
             embedding_kwargs = options.batch_embedding_kwargs or {}
             self.init_embedding(REGISTRY_KEYS.BATCH_KEY, sizes.n_batch, **embedding_kwargs)
         self.z_encoders = nn.ModuleDict()
@@ -77,8 +99,8 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
             self._add(name, modality, architecture)
         self.fusion = lookup(FUSIONS, options.fusion, "fusion")()
         self.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
-        self.is_fresh = True
-        """Whether the weights are as drawn: neither trained nor loaded."""
+        # whether the weights are as drawn; a buffer, so that saved weights know that they are not
+        self.register_buffer("is_fresh", torch.tensor(True))
 
     def _add(self, name: str, modality: Modality, architecture: Architecture) -> None:
         options, sizes = self.options, self.sizes
@@ -101,21 +123,16 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
 
     def _covariate_widths(self) -> tuple[int, list[int]]:
         """Return how many values, and how many categories of each code, a network reads."""
-        if self.options.batch_representation == "embedding":
+        if self.embeds_batch:
             batch = self.get_embedding(REGISTRY_KEYS.BATCH_KEY)
             return self.sizes.n_continuous + batch.embedding_dim, list(self.sizes.n_categories)
         return self.sizes.n_continuous, [self.sizes.n_batch, *self.sizes.n_categories]
-
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Load weights, which training then starts from."""
-        self.is_fresh = False
-        return super().load_state_dict(*args, **kwargs)
 
     def start_at(self, starts: Mapping[str, Start]) -> None:
         """Let the decoder of each modality start at the moments of its features."""
         for name, start in starts.items():
             cast("Likelihood", self.likelihoods[name]).start_at(start)
-        self.is_fresh = False
+        self.is_fresh.fill_(False)
 
     # -- encoders and posterior ---------------------------------------------------------------
 
@@ -257,7 +274,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         """Append continuous covariates to ``h`` and return the codes of the categorical ones."""
         values = [] if continuous is None else [continuous]
         codes = () if categorical is None else categorical.split(1, dim=1)
-        if self.options.batch_representation == "embedding":
+        if self.embeds_batch:
             values.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch))
         else:
             codes = (batch, *codes)

@@ -52,6 +52,8 @@ class LatentLibrary(nn.Module):
         self.encoder = Encoder(n_input, 1, n_categories, architecture, n_layers=1)
         self.register_buffer("log_means", torch.as_tensor(log_means, dtype=torch.float32))
         self.register_buffer("log_vars", torch.as_tensor(log_vars, dtype=torch.float32))
+        # at a learning rate of 0.001 it would take thousands of steps to climb there
+        nn.init.constant_(self.encoder.mean.bias, float(self.log_means.mean()))
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
         """Return the posterior of the log library size, ``(n_cells, 1)``."""

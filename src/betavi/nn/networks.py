@@ -14,7 +14,7 @@ from scvi.nn import FCLayers
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from betavi._tables import lookup
+from betavi._tables import check_whole, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +50,17 @@ class Architecture:
         Makes the posterior variance positive; :func:`torch.exp` if None.
     extra_encoder_kwargs, extra_decoder_kwargs
         Passed to :class:`~scvi.nn.FCLayers`.
+
+    Raises
+    ------
+    ValueError
+        If a size is no whole number of at least 1.
+
+    Examples
+    --------
+    >>> from betavi.nn import Architecture
+    >>> Architecture(n_layers=2).encoder_options()["n_hidden"]
+    128
     """
 
     n_hidden: int = 128
@@ -61,6 +72,11 @@ class Architecture:
     var_activation: Callable[[Tensor], Tensor] | None = None
     extra_encoder_kwargs: dict[str, Any] | None = field(default=None)
     extra_decoder_kwargs: dict[str, Any] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built from."""
+        check_whole("n_hidden", self.n_hidden)
+        check_whole("n_layers", self.n_layers)
 
     def encoder_options(self) -> dict[str, Any]:
         """Return what an encoder's layers are built with."""

@@ -40,8 +40,10 @@ class CellDataset(AnnTorchDataset):
         load_sparse_tensor: bool = False,
     ) -> None:
         super().__init__(adata_manager, getitem_tensors, load_sparse_tensor)
-        chosen = np.arange(super().__len__()) if indices is None else np.asarray(indices)
-        self.indices = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        everyone = np.arange(super().__len__())
+        chosen = everyone if indices is None else np.asarray(indices)
+        # an empty list becomes an array of floats, which NumPy takes for no index
+        self.indices = everyone[chosen if chosen.size else chosen.astype(np.int64)]
         # a field of a minified object is a string in uns, no data of any cell
         fields = {key: adata_manager.get_from_registry(key) for key in self.keys_and_dtypes}
         self._rows = {key: Rows(field) for key, field in fields.items() if type(field) is not str}

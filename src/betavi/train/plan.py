@@ -15,7 +15,7 @@ from betavi.train.rows import Rows
 if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
-CELLS_AT_ONCE = 4096
+CELLS_AT_ONCE = 1024
 PSEUDOCOUNT = 0.5
 """Added to the total of each feature, so that none is impossible."""
 
@@ -54,6 +54,11 @@ def moments(manager: AnnDataManager, key: str, cells: np.ndarray) -> Start:
     Returns
     -------
     Moments in single precision, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If none of the cells has a count.
     """
     rows = Rows(manager.get_from_registry(key))
     sizes = _sizes(manager)
@@ -68,6 +73,11 @@ def moments(manager: AnnDataManager, key: str, cells: np.ndarray) -> Start:
         cross += size @ block
         size_total += size.sum()
         size_squares += np.square(size).sum()
+    if not total.any():
+        raise ValueError(
+            f"None of the {len(cells)} training cells has any count in {key!r}: there is nothing "
+            "to learn. Hold out fewer cells, or drop those without counts."
+        )
     profile = (total + PSEUDOCOUNT) / size_total
     mean_square = size_squares * np.square(profile) / len(cells)
     variance = (squares - 2 * profile * cross) / len(cells) + mean_square

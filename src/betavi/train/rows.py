@@ -24,7 +24,8 @@ class Rows:
     ----------
     data
         A SciPy sparse matrix or array, a NumPy array, a data frame, or a sparse or dense data set
-        of a backed :class:`~anndata.AnnData`. What is not sorted by row is converted to CSR once.
+        of a backed :class:`~anndata.AnnData`. Columns are converted to CSR here, those of a file in
+        memory.
 
     Raises
     ------
