@@ -7,6 +7,7 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 
 from betavi import BetaVI
+from betavi.train import DataSplitter
 from tests.conftest import BRIEF
 
 # 300 simulated cells: 23 minibatches of 13 leave one cell over
@@ -42,8 +43,22 @@ def test_minibatches_of_one_cell_are_refused(untrained):
 def test_an_object_of_one_cell_cannot_be_split(counts):
     one = counts[:1].copy()
     BetaVI.setup_anndata(one)
-    with pytest.raises(ValueError, match=r"No cell is left to train on|leave a last minibatch"):
+    with pytest.raises(ValueError, match="None of 1 cells is left to train on"):
         BetaVI(one).train(**BRIEF)
+
+
+@pytest.mark.parametrize("train_size", [0.9, 1.0])
+@pytest.mark.parametrize("batch_size", [7, 13, 64, 300])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_splitter_foretells_the_smallest_minibatch(counts, train_size, batch_size, drop_last):
+    BetaVI.setup_anndata(counts)
+    manager = BetaVI._get_most_recent_anndata_manager(counts)
+    splitter = DataSplitter(
+        manager, train_size=train_size, batch_size=batch_size, drop_last=drop_last
+    )
+    splitter.setup()
+    sizes = [len(minibatch["X"]) for minibatch in splitter.train_dataloader()]
+    assert not sizes or min(sizes) == splitter.smallest_minibatch
 
 
 def test_a_last_minibatch_of_one_cell_is_dropped_if_asked(untrained):

@@ -14,7 +14,7 @@ from betavi.model.messages import warn
 from betavi.model.query import QueryMixin
 from betavi.model.setup import SetupMixin
 from betavi.module import BetaVAE
-from betavi.train import Rows, TrainingPlan, TrainRunner
+from betavi.train import DataSplitter, Rows, TrainingPlan, TrainRunner
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,6 +83,7 @@ class BetaVI(
     """
 
     _module_cls = BetaVAE
+    _data_splitter_cls = DataSplitter
     _train_runner_cls = TrainRunner
     _training_plan_cls = TrainingPlan
     _LATENT_QZM_KEY = "betavi_latent_qzm"

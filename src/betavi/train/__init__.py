@@ -6,5 +6,6 @@ from betavi.train.minibatches import CellDataset, CellManager
 from betavi.train.plan import TrainingPlan
 from betavi.train.rows import Rows
 from betavi.train.runner import TrainRunner
+from betavi.train.splitter import DataSplitter
 
-__all__ = ["CellDataset", "CellManager", "Rows", "TrainRunner", "TrainingPlan"]
+__all__ = ["CellDataset", "CellManager", "DataSplitter", "Rows", "TrainRunner", "TrainingPlan"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from scvi import settings, train
 from torch import nn
 
+from betavi.train.splitter import DataSplitter
+
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
     from scvi.model.base import BaseModelClass
@@ -82,20 +84,12 @@ class TrainRunner(train.TrainRunner):
 
 def _refuse_single_cell(module: nn.Module, splitter: LightningDataModule) -> None:
     """Batch normalisation has no variance to divide by in a minibatch of one cell."""
-    n_train = getattr(splitter, "n_train", None)
-    loader_kwargs = getattr(splitter, "data_loader_kwargs", {})
-    batch_size = loader_kwargs.get("batch_size") or settings.batch_size
-    if n_train is None:
-        return
-    if n_train < 1:
-        raise ValueError("No cell is left to train on. Hold out fewer cells.")
-    last = n_train % batch_size or batch_size
-    if last > 1 or (getattr(splitter, "drop_last", False) and batch_size > 1):
+    if not isinstance(splitter, DataSplitter) or splitter.smallest_minibatch > 1:
         return
     if any(isinstance(part, nn.BatchNorm1d) for part in module.modules()):
         raise ValueError(
-            f"{n_train} training cells in minibatches of {batch_size} leave a last minibatch of "
-            "one cell, on which batch normalisation is undefined. Train with another batch_size, "
-            "with datasplitter_kwargs={'drop_last': True}, or without batch normalisation, "
-            "use_batch_norm='none'."
+            f"{splitter.n_train} training cells in minibatches of {splitter.batch_size} leave a "
+            "last minibatch of one cell, on which batch normalisation is undefined. Train with "
+            "another batch_size, with datasplitter_kwargs={'drop_last': True}, or without batch "
+            "normalisation, use_batch_norm='none'."
         )
