@@ -33,8 +33,10 @@ def label_agreement(adata: sc.AnnData, key: str) -> dict[str, float]:
     clusters = f"Leiden on {key}"
     sc.tl.leiden(adata, key_added=clusters, flavor="igraph", n_iterations=2)
     return {
-        "type of a cell from its neighbours": cross_val_score(knn, latent, labels).mean(),
-        "batch of a cell from its neighbours": cross_val_score(
+        "type of a cell guessed from its neighbours (high: kept apart)": cross_val_score(
+            knn, latent, labels
+        ).mean(),
+        "batch of a cell guessed from its neighbours (low: mixed)": cross_val_score(
             knn, latent, adata.obs["batch"]
         ).mean(),
         "Leiden clusters and types (ARI)": adjusted_rand_score(labels, adata.obs[clusters]),
