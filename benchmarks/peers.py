@@ -48,6 +48,14 @@ REAL = {
     "kang": DataSet("kang_stim_ctrl_2000.h5ad", batch_key="stim"),
     "pancreas": DataSet("pancreas_3696x2000.h5ad"),
 }
+"""Where training starts was chosen by looking at held-out cells of these."""
+
+UNSEEN = {
+    "zeisel": DataSet("zeisel_1464x1000.h5ad"),
+    "RNAmix": DataSet("RNAmix_celseq2_sortseq.h5ad", batch_key="batch", n_top_genes=2000),
+    "norman": DataSet("norman19_mcfaline23_counts.h5ad"),
+}
+"""No choice was made on these."""
 
 
 class Fit(NamedTuple):

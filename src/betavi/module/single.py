@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from scvi import REGISTRY_KEYS
-from scvi.module.base import auto_move_data
-from scvi.utils import unsupported_if_adata_minified
 
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.vae import MultimodalVAE
@@ -136,7 +134,6 @@ class BetaVAE(MultimodalVAE):
         """See :meth:`MultimodalVAE.inference`."""
         return _bare(super().inference(*args, **kwargs))
 
-    @auto_move_data
     def generative(
         self,
         z: Tensor,
@@ -156,7 +153,6 @@ class BetaVAE(MultimodalVAE):
             )
         )
 
-    @unsupported_if_adata_minified
     def loss(
         self,
         tensors: dict[str, Any],
