@@ -67,8 +67,15 @@ class Fit(NamedTuple):
     distortion: float
 
 
-def fit(cls: type, adata: AnnData, batch_key: str | None, seed: int, **train: Any) -> Fit:
-    """Train ``cls`` with SCVI's defaults and score it on the cells it held out.
+def fit(
+    cls: type,
+    adata: AnnData,
+    batch_key: str | None,
+    seed: int,
+    arguments: dict[str, Any] | None = None,
+    **train: Any,
+) -> Fit:
+    """Train ``cls`` with SCVI's defaults, but for ``arguments``, and score it on cells held out.
 
     Validation cells, epochs, schedule and seed are the same for every class.
     """
@@ -78,7 +85,7 @@ def fit(cls: type, adata: AnnData, batch_key: str | None, seed: int, **train: An
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cls.setup_anndata(adata, batch_key=batch_key)
-        model = cls(adata, n_latent=10)
+        model = cls(adata, n_latent=10, **(arguments or {}))
         start = time.perf_counter()
         model.train(**{"accelerator": "cpu", **train})
     seconds = time.perf_counter() - start

@@ -7,8 +7,8 @@ from importlib.metadata import version
 # rich 15 no longer exposes this submodule by itself, and scvi-tools uses it
 import rich.pretty  # noqa: F401
 
-from betavi import datasets
+from betavi import datasets, metrics, pl
 from betavi.model import BetaVI
 
 __version__ = version("betavi")
-__all__ = ["BetaVI", "__version__", "datasets"]
+__all__ = ["BetaVI", "__version__", "datasets", "metrics", "pl"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy import integrate, stats
 from scvi import distributions
 
 from betavi.likelihoods import DISPERSIONS, LIKELIHOODS, DispersionSizes
@@ -51,7 +53,64 @@ def test_shape_value_and_gradient(name, dispersion, samples):
         assert parameter.grad.abs().sum() > 0, key
 
 
+def lognormal_by_scipy(px, x):
+    """The density of a shifted log-normal variable: 1 + unit * x."""
+    unit = px.unit.double().numpy()
+    variable = stats.lognorm(px.deviation.double().numpy(), scale=np.exp(px.loc.double().numpy()))
+    return variable.logpdf(1 + unit * x.numpy()) + np.log(unit)
+
+
+def detection_by_scipy(px, x):
+    never = stats.poisson.logpmf(0, px.rate.numpy())
+    return np.where(x > 0, np.log1p(-np.exp(never)), never)
+
+
+SCIPY = {"lognormal": lognormal_by_scipy, "bernoulli": detection_by_scipy}
+
+
+def test_every_likelihood_has_an_oracle():
+    assert SCVI.keys() | SCIPY.keys() == LIKELIHOODS.keys()
+    assert not SCVI.keys() & SCIPY.keys()
+
+
+@extents
+@pytest.mark.parametrize("name", SCIPY)
+@torch.no_grad()
+def test_is_the_distribution_of_scipy(name, dispersion):
+    px = build(name, dispersion)(*inputs())
+    x = torch.poisson(torch.ones(N_CELLS, N_GENES))
+    np.testing.assert_allclose(px.log_prob(x), SCIPY[name](px, x), rtol=1e-4, atol=1e-4)
+
+
 @members
+@torch.no_grad()
+def test_masses_of_counts_are_probabilities(name):
+    """Over all counts they sum to one, also of a density; of a detection over its two outcomes."""
+    likelihood = build(name)
+    h, log_size, batch, label = inputs()
+    px = likelihood(h, log_size, batch, label)
+    outcomes = torch.tensor([0.0, 7.0]) if name == "bernoulli" else torch.arange(20_000.0)
+    values = outcomes[:, None, None].expand(-1, 2, N_GENES)
+    first = likelihood(h[:2], log_size[:2], batch[:2], label[:2])
+    total = likelihood.log_mass(first, values).double().logsumexp(dim=0)
+    np.testing.assert_allclose(total.exp(), 1.0, rtol=2e-4)
+    assert likelihood.log_mass(px, torch.zeros(N_CELLS, N_GENES)).shape == (N_CELLS, N_GENES)
+
+
+@pytest.mark.parametrize("name", ["normal", "lognormal"])
+@torch.no_grad()
+def test_the_mass_of_a_count_is_the_integral_of_the_density(name):
+    likelihood = build(name)
+    px = likelihood(*(value[:1] for value in inputs()))
+    for count in (1.0, 3.0, 40.0):
+        mass = likelihood.log_mass(px, torch.full((1, N_GENES), count))[0, 0]
+        grid = torch.linspace(count - 0.5, count + 0.5, 20_001, dtype=torch.float64)
+        density = px.log_prob(grid[:, None].expand(-1, N_GENES))[:, 0].double().exp()
+        expected = integrate.simpson(density.numpy(), x=grid.numpy())
+        np.testing.assert_allclose(mass, np.log(expected), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", SCVI)
 @extents
 def test_is_the_distribution_of_scvi(name, dispersion):
     px = build(name, dispersion)(*inputs())
@@ -61,7 +120,7 @@ def test_is_the_distribution_of_scvi(name, dispersion):
     torch.testing.assert_close(px.log_prob(x), theirs, rtol=1e-4, atol=1e-4)
 
 
-@members
+@pytest.mark.parametrize("name", SCVI)
 def test_softmax_spends_the_library_and_softplus_does_not(name):
     _, log_size, *_ = inputs()
     shares = build(name)(*inputs())
@@ -110,10 +169,12 @@ def test_a_mean_of_zero_can_be_drawn_from(name):
     likelihood = build(name)
     h, log_size, batch, label = inputs()
     px = likelihood(h, log_size - 200, batch, label)
-    assert (px.get_normalized("mu") == 0).all()
+    # the log-normal's unit is bounded, and so is its mean from below
+    assert (px.get_normalized("mu").abs() < 1e-9).all()
     draws = px.sample()
     assert torch.isfinite(draws).all()
-    if name != "normal":
+    assert torch.isfinite(px.log_prob(torch.zeros(N_CELLS, N_GENES))).all()
+    if name not in {"normal", "lognormal"}:
         assert (draws == 0).all()
         assert torch.isfinite(px.log_prob(torch.ones(N_CELLS, N_GENES))).all()
 

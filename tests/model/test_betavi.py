@@ -37,7 +37,7 @@ def scvi_script(cls, adata, folder):
     )
     cells, genes = [9, 2, 30], ["gene_1", "gene_3"]
     shapes = {
-        "history": sorted(model.history),
+        "history": sorted(set(model.history) - {"beta"}),
         "latent": model.get_latent_representation().shape,
         "latent_dist": [x.shape for x in model.get_latent_representation(return_dist=True)],
         "normalized": model.get_normalized_expression(library_size=1e4, indices=cells).shape,
@@ -114,7 +114,10 @@ def test_every_getter_of_every_member(
     assert all(value.shape == (2, 40) for value in parameters.values())
     assert np.isfinite(model.posterior_predictive_sample(n_samples=2).todense()).all()
     assert np.isfinite(model.get_normalized_expression(library_size="latent")).all(axis=None)
-    if gene_likelihood != "normal":
+    if gene_likelihood in {"normal", "lognormal", "bernoulli"}:
+        with pytest.raises(NotImplementedError, match=f"of counts, and not of {gene_likelihood!r}"):
+            model.get_feature_correlation_matrix(n_samples=3)
+    else:
         correlations = model.get_feature_correlation_matrix(indices=np.arange(50), n_samples=3)
         assert np.isfinite(correlations).all(axis=None)
         if latent_distribution != "deterministic":
@@ -265,8 +268,14 @@ def test_library_prior_is_that_of_each_batch(counts):
         ({"n_latent": -3}, "not -3"),
         ({"n_latent": "10"}, "not '10'"),
         ({"n_hidden": 0}, "n_hidden must be"),
-        ({"gene_likelihood": ["zinb"]}, "'zinb', 'nb', 'poisson', 'normal', not"),
-        ({"gene_likelihood": "gaussian"}, "'zinb', 'nb', 'poisson', 'normal', not 'gaussian'"),
+        (
+            {"gene_likelihood": ["zinb"]},
+            "'zinb', 'nb', 'poisson', 'lognormal', 'normal', 'bernoulli', not",
+        ),
+        (
+            {"gene_likelihood": "gaussian"},
+            "'zinb', 'nb', 'poisson', 'lognormal', 'normal', 'bernoulli', not 'gaussian'",
+        ),
         ({"dispersion": "gene-donor"}, "'gene', 'gene-batch', 'gene-label', 'gene-cell'"),
         ({"latent_distribution": "vmf"}, "'normal', 'ln', 'deterministic'"),
     ],
@@ -302,3 +311,36 @@ def test_a_model_without_an_object_waits_for_a_datamodule(counts):
 def test_the_summary_shows_the_parameters(model, capsys):
     print(model)
     assert "n_latent: 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prior", ["vamp", "mixture"])
+@pytest.mark.parametrize("latent_distribution", ["normal", "ln"])
+def test_every_prior_trains_answers_and_is_saved(counts, tmp_path, prior, latent_distribution):
+    BetaVI.setup_anndata(counts, batch_key="batch", categorical_covariate_keys=["donor"])
+    model = BetaVI(
+        counts,
+        prior=prior,
+        n_components=7,
+        latent_distribution=latent_distribution,
+        encode_covariates=True,
+    )
+    model.train(**BRIEF)
+    assert np.isfinite(model.get_marginal_ll(n_mc_samples=5))
+    change = model.differential_expression(idx1=[0, 1, 2], idx2=[7, 8, 9], silent=True)
+    assert change["bayes_factor"].notna().all()
+    with pytest.raises(NotImplementedError, match=f"standard normal prior .* {prior!r}"):
+        model.differential_expression(idx1=[0], idx2=[7], weights="importance", silent=True)
+    model.save(tmp_path / "model")
+    loaded = BetaVI.load(tmp_path / "model", counts)
+    scvi.settings.seed = 0
+    elbo = model.get_elbo()
+    scvi.settings.seed = 0
+    assert loaded.get_elbo() == elbo
+
+
+def test_unknown_priors_and_components(counts):
+    BetaVI.setup_anndata(counts)
+    with pytest.raises(ValueError, match="'standard_normal', 'vamp', 'mixture', not 'normal'"):
+        BetaVI(counts, prior="normal")
+    with pytest.raises(ValueError, match="n_components must be a whole number"):
+        BetaVI(counts, prior="vamp", n_components=0)

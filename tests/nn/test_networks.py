@@ -14,7 +14,7 @@ def parts(module, kind):
 @pytest.mark.parametrize("where", ["both", "encoder", "decoder", "none"])
 def test_normalisation_goes_where_it_is_asked_for(where):
     architecture = Architecture(use_batch_norm=where, use_layer_norm=where)
-    encoder, decoder = Encoder(4, 2, [], architecture), Decoder(2, [], architecture)
+    encoder, decoder = Encoder(4, 2, [], architecture), Decoder(2, 0, [], architecture)
     for kind in (nn.BatchNorm1d, nn.LayerNorm):
         assert bool(parts(encoder, kind)) == (where in ("both", "encoder"))
         assert bool(parts(decoder, kind)) == (where in ("both", "decoder"))
@@ -27,7 +27,7 @@ def test_unknown_place_of_normalisation_lists_the_places():
 
 def test_depth_width_and_dropout():
     architecture = Architecture(n_hidden=16, n_layers=3, dropout_rate=0.5)
-    encoder, decoder = Encoder(4, 2, [], architecture), Decoder(2, [], architecture)
+    encoder, decoder = Encoder(4, 2, [], architecture), Decoder(2, 0, [], architecture)
     assert len(parts(encoder.encoder, nn.Linear)) == len(parts(decoder, nn.Linear)) == 3
     assert [part.p for part in parts(encoder, nn.Dropout)] == [0.5] * 3
     assert not parts(decoder, nn.Dropout)
@@ -37,7 +37,7 @@ def test_depth_width_and_dropout():
 @pytest.mark.parametrize(("deep", "widths"), [(True, [3 + 4, 8 + 4]), (False, [3 + 4, 8])])
 def test_covariates_are_injected_deeply_or_once(deep, widths):
     architecture = Architecture(n_hidden=8, n_layers=2, deeply_inject_covariates=deep)
-    decoder = Decoder(3, [4], architecture)
+    decoder = Decoder(3, 0, [4], architecture)
     assert [layer.in_features for layer in parts(decoder, nn.Linear)] == widths
     codes = torch.zeros(5, 1, dtype=torch.long)
     assert decoder(torch.randn(2, 5, 3), codes).shape == (2, 5, 8)
@@ -45,7 +45,7 @@ def test_covariates_are_injected_deeply_or_once(deep, widths):
 
 def test_extra_arguments_reach_the_layers():
     encoder = Encoder(4, 2, [], Architecture(extra_encoder_kwargs={"activation_fn": nn.ELU}))
-    decoder = Decoder(2, [], Architecture(extra_decoder_kwargs={"activation_fn": nn.Tanh}))
+    decoder = Decoder(2, 0, [], Architecture(extra_decoder_kwargs={"activation_fn": nn.Tanh}))
     assert parts(encoder, nn.ELU)
     assert parts(decoder, nn.Tanh)
 

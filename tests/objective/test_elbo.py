@@ -14,10 +14,8 @@ def test_rate_agrees_with_numerical_integration():
     expected, _ = integrate.quad(
         lambda z: q.pdf(z) * (q.logpdf(z) - stats.norm.logpdf(z)), mean - 6, mean + 6
     )
-    value = rate(
-        Normal(torch.full((2, 3), mean), torch.full((2, 3), deviation)),
-        Normal(torch.zeros(2, 3), torch.ones(2, 3)),
-    )
+    q = Normal(torch.full((2, 3), mean), torch.full((2, 3), deviation))
+    value = rate(q, Normal(torch.zeros(2, 3), torch.ones(2, 3)), q.sample())
     np.testing.assert_allclose(value, 3 * expected, rtol=1e-5)
 
 

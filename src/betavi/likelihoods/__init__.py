@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods._dispersion import DISPERSIONS, Dispersion, DispersionSizes
-from betavi.likelihoods._start import Start
+from betavi.likelihoods._start import TARGET_SUM, Start
+from betavi.likelihoods.bernoulli import BernoulliLikelihood
+from betavi.likelihoods.lognormal import LogNormal, LogNormalLikelihood, lognormal_mass
 from betavi.likelihoods.nb import NegativeBinomialLikelihood
 from betavi.likelihoods.normal import NormalLikelihood
 from betavi.likelihoods.poisson import PoissonLikelihood
@@ -18,15 +20,20 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "zinb": ZeroInflatedNegativeBinomialLikelihood,
     "nb": NegativeBinomialLikelihood,
     "poisson": PoissonLikelihood,
+    "lognormal": LogNormalLikelihood,
     "normal": NormalLikelihood,
+    "bernoulli": BernoulliLikelihood,
 }
 """Likelihoods by the name a user gives, ``gene_likelihood=``."""
 
 __all__ = [
     "DISPERSIONS",
     "LIKELIHOODS",
+    "TARGET_SUM",
     "Dispersion",
     "DispersionSizes",
     "Likelihood",
+    "LogNormal",
     "Start",
+    "lognormal_mass",
 ]

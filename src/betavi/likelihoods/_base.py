@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from betavi._tables import lookup
 from betavi.likelihoods._dispersion import DISPERSIONS
+from betavi.nn.gates import Drift
 
 if TYPE_CHECKING:
     from torch.distributions import Distribution
 
     from betavi.likelihoods._dispersion import DispersionSizes
     from betavi.likelihoods._start import Start
+    from betavi.nn.gates import Dial
 
 
 class Shares(nn.Softmax):
@@ -57,10 +59,16 @@ class Likelihood(nn.Module, ABC):
         A key of :data:`~betavi.likelihoods.DISPERSIONS`.
     sizes
         Number of batches and labels.
+    dial
+        The β that the dispersion is to read, if there are several: what a high β leaves unexplained
+        is more.
     """
 
     has_dispersion: ClassVar[bool] = True
     """Whether the distribution has a second parameter, ``theta``, beside its mean."""
+
+    is_of_counts: ClassVar[bool] = True
+    """Whether it says how many counts there are, and not only whether there are any."""
 
     def __init__(
         self,
@@ -69,6 +77,7 @@ class Likelihood(nn.Module, ABC):
         scale_activation: str,
         dispersion: str,
         sizes: DispersionSizes,
+        dial: Dial | None = None,
     ) -> None:
         super().__init__()
         self.unscaled = nn.Linear(n_hidden, n_features)
@@ -76,6 +85,7 @@ class Likelihood(nn.Module, ABC):
         extent = lookup(DISPERSIONS, dispersion, "dispersion")
         if self.has_dispersion:
             self.dispersion = extent(n_hidden, n_features, sizes)
+        self.drift = Drift(n_features, dial) if dial is not None and self.has_dispersion else None
 
     @torch.no_grad()
     def start_at(self, start: Start) -> None:
@@ -96,7 +106,8 @@ class Likelihood(nn.Module, ABC):
 
     def theta(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return the second parameter, broadcastable to ``(..., n_cells, n_features)``."""
-        return torch.exp(self.dispersion(h, batch, label))
+        log_theta = self.dispersion(h, batch, label)
+        return torch.exp(log_theta if self.drift is None else log_theta + self.drift())
 
     @abstractmethod
     def forward(
@@ -113,6 +124,13 @@ class Likelihood(nn.Module, ABC):
         batch, label
             Codes, ``(n_cells, 1)``.
         """
+
+    def log_mass(self, px: Any, counts: Tensor) -> Tensor:
+        """Return the log-probability of integer counts, ``(..., n_cells, n_features)``, in nats.
+
+        Of a density it is the integral over half a count on both sides, and below for zero.
+        """
+        return px.log_prob(counts)
 
     @abstractmethod
     def parameters_of(self, px: Any) -> dict[str, Tensor]:

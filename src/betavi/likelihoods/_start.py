@@ -14,18 +14,25 @@ It only sets where training starts. `python -m benchmarks.start` compares it wit
 """
 
 
+TARGET_SUM = 1e4
+"""Total to which counts are brought before their logarithm is taken, as scanpy's users do."""
+
+
 class Start(NamedTuple):
     """Moments of each feature over cells, ``(n_features,)``, around a mean profile.
 
     ``profile`` is the mean per unit of a cell's size; the profile times the size is expected of a
     cell. ``mean`` and ``mean_square`` are the averages of that expectation and of its square,
-    ``variance`` is the average squared deviation from it.
+    ``variance`` is the average squared deviation from it. ``log_mean`` and ``log_variance`` are
+    those of log(1 + counts per 10,000) or, with size factors, of log(1 + counts per unit of size).
     """
 
     profile: Tensor
     mean: Tensor
     mean_square: Tensor
     variance: Tensor
+    log_mean: Tensor
+    log_variance: Tensor
 
     @staticmethod
     def unexplained(variance: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from scvi.distributions import Normal
 
 from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods._mass import count_cell, log_mass_between
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,10 @@ class NormalLikelihood(Likelihood):
         scale, mu = self.rate(h, log_size)
         deviation = self.theta(h, batch, label)
         return Normal(mu, deviation, validate_args=False, normal_mu=scale)
+
+    def log_mass(self, px: Normal, counts: Tensor) -> Tensor:
+        """See :meth:`betavi.likelihoods.Likelihood.log_mass`."""
+        return log_mass_between(px.loc, px.scale, *count_cell(counts))
 
     def parameters_of(self, px: Normal) -> dict[str, Tensor]:
         """Return mean and standard deviation."""

@@ -15,6 +15,7 @@ from betavi.likelihoods.nb import overdispersion_at, positive_gamma
 if TYPE_CHECKING:
     from betavi.likelihoods._dispersion import DispersionSizes
     from betavi.likelihoods._start import Start
+    from betavi.nn.gates import Dial
 
 
 class ZeroInflatedNegativeBinomial(distributions.ZeroInflatedNegativeBinomial):
@@ -41,8 +42,9 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
         scale_activation: str,
         dispersion: str,
         sizes: DispersionSizes,
+        dial: Dial | None = None,
     ) -> None:
-        super().__init__(n_hidden, n_features, scale_activation, dispersion, sizes)
+        super().__init__(n_hidden, n_features, scale_activation, dispersion, sizes, dial)
         self.dropout = nn.Linear(n_hidden, n_features)
 
     def log_theta_at(self, start: Start) -> Tensor:

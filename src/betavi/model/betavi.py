@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scvi import REGISTRY_KEYS
-from scvi.model.base import EmbeddingMixin, UnsupervisedTrainingMixin
+from scvi.model.base import EmbeddingMixin
 
+from betavi.model.at_beta import takes_beta
 from betavi.model.check_counts import check_is_anndata
+from betavi.model.count_score import CountScoreMixin
 from betavi.model.evaluate import EvaluateMixin
 from betavi.model.messages import warn
 from betavi.model.query import QueryMixin
+from betavi.model.rate_distortion import RateDistortionMixin
 from betavi.model.setup import SetupMixin
+from betavi.model.training import TrainingMixin
 from betavi.module import BetaVAE
 from betavi.train import DataSplitter, Rows, TrainingPlan, TrainRunner
 
@@ -23,11 +27,14 @@ SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
 """Of a batch whose cells all have the same size, or that has one cell."""
 
 
+@takes_beta
 class BetaVI(
+    CountScoreMixin,
     EmbeddingMixin,
     EvaluateMixin,
     QueryMixin,
-    UnsupervisedTrainingMixin,
+    RateDistortionMixin,
+    TrainingMixin,
     SetupMixin,
 ):
     """A variational autoencoder of single-cell counts, in the place of :class:`scvi.model.SCVI`.
@@ -57,6 +64,12 @@ class BetaVI(
         Take each cell's total as its library size instead of inferring it.
     latent_distribution
         ``"normal"``, ``"ln"`` or ``"deterministic"``: a key of :data:`betavi.nn.LATENTS`.
+    prior
+        ``"standard_normal"``, ``"vamp"`` or ``"mixture"``: a key of :data:`betavi.nn.PRIORS`.
+        ``n_components`` says of how many components the latter two are.
+    beta
+        The weight of the rate against the distortion. A pair ``(low, high)`` trains every β in
+        between at once, and every getter then takes ``beta=``.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 
@@ -67,7 +80,8 @@ class BetaVI(
 
     References
     ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes. Lopez et al. (2018), Deep generative
+    Kingma & Welling (2014), Auto-encoding variational Bayes. Higgins et al. (2017), β-VAE. Bae et
+    al. (2023), Multi-rate VAE. Lopez et al. (2018), Deep generative
     modeling for single-cell transcriptomics.
 
     Examples
@@ -101,6 +115,8 @@ class BetaVI(
         gene_likelihood: str = "zinb",
         use_observed_lib_size: bool = True,
         latent_distribution: str = "normal",
+        prior: str = "standard_normal",
+        beta: float | tuple[float, float] = 1.0,
         **kwargs: Any,
     ) -> None:
         if adata is not None:
@@ -118,6 +134,8 @@ class BetaVI(
             "gene_likelihood": gene_likelihood,
             "use_observed_lib_size": use_observed_lib_size,
             "latent_distribution": latent_distribution,
+            "prior": prior,
+            "beta": beta,
             **kwargs,
         }
         shown = {k: v for k, v in self._module_kwargs.items() if k not in kwargs}

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+OVERDISPERSED = ("zinb", "nb", "poisson")
+"""Likelihoods whose counts are Poisson draws of gamma rates, the last as a limit."""
+
+
 class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
-    """scvi-tools' getters, two of them mended."""
+    """scvi-tools' getters, some of them mended."""
 
     def get_marginal_ll(
         self,
@@ -76,6 +80,47 @@ class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
             **kwargs,
         )
         return np.float64(per_cell.double().mean().item()) if return_mean else per_cell
+
+    def get_feature_correlation_matrix(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the correlations between genes of denoised samples, as scvi-tools does.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            See :meth:`scvi.model.SCVI.get_feature_correlation_matrix`.
+
+        Raises
+        ------
+        NotImplementedError
+            If the likelihood is not one of counts: the samples are of a gamma-Poisson mixture.
+        """
+        word = self.module.gene_likelihood
+        if word not in OVERDISPERSED:
+            raise NotImplementedError(
+                f"Correlations are of samples of the likelihoods {', '.join(OVERDISPERSED)} of "
+                f"counts, and not of {word!r}. Correlate get_normalized_expression() instead."
+            )
+        return super().get_feature_correlation_matrix(*args, **kwargs)
+
+    def get_importance_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Return weights for differential expression, as scvi-tools does.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            See :meth:`scvi.model.SCVI.get_importance_weights`.
+
+        Raises
+        ------
+        NotImplementedError
+            If the prior is not standard normal, which scvi-tools takes for granted.
+        """
+        if self.module.options.prior != "standard_normal":
+            raise NotImplementedError(
+                "scvi-tools' importance weights take a standard normal prior for granted, and this "
+                f"model has {self.module.options.prior!r}. Use weights='uniform'."
+            )
+        return super().get_importance_weights(*args, **kwargs)
 
     @torch.inference_mode()
     def get_likelihood_parameters(

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any, Self
 from scvi.model.base import ArchesMixin
 
 from betavi.model.check_counts import check_is_anndata
+from betavi.nn import Drift, Gate, Shift, Turn
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from scvi.model.base import BaseModelClass
+
+
+READS_BETA = (Drift, Gate, Shift, Turn)
+"""What answers to β stays the reference's."""
 
 
 class QueryMixin(ArchesMixin):
@@ -77,6 +82,10 @@ class QueryMixin(ArchesMixin):
         # Rows of batches that the query has no cells of get no gradient.
         for parameter in model.module.embeddings_dict.parameters():
             parameter.requires_grad_(True)
+        # what scvi-tools does not know of, and would train by the name of the layer it is in
+        for part in model.module.modules():
+            if isinstance(part, READS_BETA):
+                part.requires_grad_(False)
         return model
 
     @staticmethod

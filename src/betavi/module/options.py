@@ -56,6 +56,13 @@ class Options:
         ``"one-hot"`` or ``"embedding"``.
     batch_embedding_kwargs
         Passed to :class:`scvi.nn.Embedding`.
+    beta
+        The weight of the rate, or the lowest and the highest of a range: see
+        :class:`betavi.nn.Dial`.
+    prior
+        A key of :data:`betavi.nn.PRIORS`.
+    n_components
+        Number of components of a prior that is a mixture.
     extra_payload_autotune
         Whether each loss carries z, batch and label of its cells, for :mod:`scvi.autotune`.
 
@@ -80,8 +87,12 @@ class Options:
     log_variational: bool = True
     batch_representation: str = "one-hot"
     batch_embedding_kwargs: dict[str, Any] | None = None
+    beta: float | tuple[float, float] = 1.0
+    prior: str = "standard_normal"
+    n_components: int = 50
     extra_payload_autotune: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no module can be built from."""
         check_whole("n_latent", self.n_latent)
+        check_whole("n_components", self.n_components)

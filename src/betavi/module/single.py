@@ -8,7 +8,7 @@ from scvi import REGISTRY_KEYS
 
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.vae import MultimodalVAE
-from betavi.nn import Architecture
+from betavi.nn import Architecture, Dial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 COUNTS = REGISTRY_KEYS.X_KEY
 """The name of the only modality: the key of the counts in a minibatch."""
+
+LAYER_NORM = {"use_batch_norm": "none", "use_layer_norm": "both"}
+"""The normalisation of a model of many β, unless the user names another."""
 
 _PER_MODALITY = ("library", "ql", "px", "pl")
 
@@ -100,6 +103,9 @@ class BetaVAE(MultimodalVAE):
                 )
             prior = (library_log_means, library_log_vars)
         architecture_kwargs, option_kwargs = _split_options(kwargs)
+        if not Dial(option_kwargs.get("beta", 1.0)).is_fixed:
+            # batch normalisation would mix the statistics of every β
+            architecture_kwargs = LAYER_NORM | architecture_kwargs
         super().__init__(
             {COUNTS: Modality(n_input, gene_likelihood, prior)},
             CovariateSizes(n_batch, n_labels, n_continuous_cov, tuple(n_cats_per_cov or ())),
@@ -159,11 +165,12 @@ class BetaVAE(MultimodalVAE):
         inference_outputs: dict[str, Any],
         generative_outputs: dict[str, Any],
         kl_weight: Tensor | float = 1.0,
+        free_bits: float = 0.0,
+        capacity: float | None = None,
     ) -> LossOutput:
         """See :meth:`MultimodalVAE.loss`."""
-        return super().loss(
-            tensors, self._named(inference_outputs), self._named(generative_outputs), kl_weight
-        )
+        inferred, generated = self._named(inference_outputs), self._named(generative_outputs)
+        return super().loss(tensors, inferred, generated, kl_weight, free_bits, capacity)
 
     def sample(self, *args: Any, **kwargs: Any) -> Tensor:
         """See :meth:`MultimodalVAE.sample`; the draws are bare."""

@@ -4,7 +4,7 @@ The order of the steps is written here and nowhere else. scvi-tools calls them i
 
     tensors -> _get_inference_input -> inference   q(z | x), z, library sizes
             -> _get_generative_input -> generative  p(x | z) of each modality
-            -> loss                                 distortion + kl_weight * rate
+            -> loss                                 distortion + β * constraint(rate)
 """
 
 from __future__ import annotations
@@ -21,8 +21,19 @@ from torch.distributions import Normal
 from betavi._tables import lookup
 from betavi.likelihoods import LIKELIHOODS, DispersionSizes
 from betavi.module.estimates import EstimatesMixin
-from betavi.nn import FUSIONS, LATENTS, Decoder, Encoder, LatentLibrary, observed_log_library
-from betavi.objective import distortion, rate
+from betavi.nn import (
+    FUSIONS,
+    LATENTS,
+    PRIORS,
+    Decoder,
+    Dial,
+    Encoder,
+    LatentLibrary,
+    PseudoCells,
+    evaluating,
+    observed_log_library,
+)
+from betavi.objective import RateController, constrained, distortion, rate, rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +86,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
     """
 
     is_fresh: Tensor
+    trained_beta: Tensor
 
     def __init__(
         self,
@@ -86,6 +98,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         super().__init__()
         self.options = options
         self.sizes = sizes
+        self.dial = Dial(options.beta)
         word = options.batch_representation
         self.embeds_batch = lookup(BATCH_IS_EMBEDDED, word, "batch_representation")
         if self.embeds_batch:
@@ -99,8 +112,17 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
             self._add(name, modality, architecture)
         self.fusion = lookup(FUSIONS, options.fusion, "fusion")()
         self.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
+        self.prior = lookup(PRIORS, options.prior, "prior")(options.n_latent, options.n_components)
+        if self.prior.reads_pseudo_cells:
+            widths = {name: modality.n_features for name, modality in modalities.items()}
+            self.pseudo_cells = PseudoCells(
+                options.n_components, widths, sizes.n_continuous, len(sizes.n_categories)
+            )
         # whether the weights are as drawn; a buffer, so that saved weights know that they are not
         self.register_buffer("is_fresh", torch.tensor(True))
+        # the β of the last training step, and what steered it
+        self.register_buffer("trained_beta", torch.tensor(float("nan")))
+        self.controller = RateController()
 
     def _add(self, name: str, modality: Modality, architecture: Architecture) -> None:
         options, sizes = self.options, self.sizes
@@ -108,17 +130,21 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         n_values, n_categories = self._covariate_widths()
         encoded = (n_values, n_categories) if options.encode_covariates else (0, [])
         width = modality.n_features + encoded[0]
-        self.z_encoders[name] = Encoder(width, options.n_latent, encoded[1], architecture)
+        dial = None if self.dial.is_fixed else self.dial
+        self.z_encoders[name] = Encoder(
+            width, options.n_latent, encoded[1], architecture, dial=dial
+        )
         if modality.library_prior is not None:
             prior = modality.library_prior
             self.l_encoder[name] = LatentLibrary(width, encoded[1], architecture, *prior)
-        self.decoders[name] = Decoder(options.n_latent + n_values, n_categories, architecture)
+        self.decoders[name] = Decoder(options.n_latent, n_values, n_categories, architecture, dial)
         self.likelihoods[name] = likelihood(
             architecture.n_hidden,
             modality.n_features,
             "softplus" if options.given_size else "softmax",
             options.dispersion,
             DispersionSizes(sizes.n_batch, sizes.n_labels),
+            dial,
         )
 
     def _covariate_widths(self) -> tuple[int, list[int]]:
@@ -133,6 +159,15 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         for name, start in starts.items():
             cast("Likelihood", self.likelihoods[name]).start_at(start)
         self.is_fresh.fill_(False)
+
+    def start_prior_at(self, cells: Tensors) -> None:
+        """Let the learned cells of the prior start as a minibatch of ``options.n_components``."""
+        self.pseudo_cells.start_at(
+            {name: self._read(cells[name]) for name in self.z_encoders},
+            cells[REGISTRY_KEYS.BATCH_KEY],
+            cells.get(REGISTRY_KEYS.CONT_COVS_KEY),
+            cells.get(REGISTRY_KEYS.CAT_COVS_KEY),
+        )
 
     # -- encoders and posterior ---------------------------------------------------------------
 
@@ -171,10 +206,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         experts: dict[str, Normal] = {}
         libraries: dict[str, Tensor | Normal] = {}
         for name, counts in x.items():
-            h = torch.log1p(counts) if self.options.log_variational else counts
-            categories: tuple[Tensor, ...] = ()
-            if self.options.encode_covariates:
-                h, categories = self._with_covariates(h, batch_index, cont_covs, cat_covs)
+            h, categories = self._encoded(self._read(counts), batch_index, cont_covs, cat_covs)
             experts[name] = self.z_encoders[name](h, *categories)
             if name in self.l_encoder:
                 libraries[name] = self.l_encoder[name](h, *categories)
@@ -182,6 +214,33 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
                 libraries[name] = observed_log_library(counts)
         qz = self.latent.posterior(self.fusion(experts, present))
         return self._drawn(qz, libraries, n_samples)
+
+    def _read(self, counts: Tensor) -> Tensor:
+        """Return what an encoder reads of counts."""
+        return torch.log1p(counts) if self.options.log_variational else counts
+
+    def _encoded(
+        self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Append the covariates to what an encoder reads, if it is to read them."""
+        if not self.options.encode_covariates:
+            return h, ()
+        return self._with_covariates(h, batch, continuous, categorical)
+
+    def _pseudo_posteriors(self) -> Normal | None:
+        """Return the posteriors of the learned cells, if the prior has any."""
+        if not self.prior.reads_pseudo_cells:
+            return None
+        cells = self.pseudo_cells
+        experts = {}
+        # with the statistics of real cells, which learned ones must not change
+        with evaluating(self.z_encoders):
+            for name, h in cells.h.items():
+                inputs, categories = self._encoded(
+                    h, cells.batch, cells.continuous, cells.categorical
+                )
+                experts[name] = self.z_encoders[name](inputs, *categories)
+        return self.fusion(experts, {})
 
     @auto_move_data
     def _cached_inference(
@@ -265,8 +324,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
             name: cast("LatentLibrary", part).prior(batch_index)
             for name, part in self.l_encoder.items()
         }
-        pz = Normal(torch.zeros_like(z), torch.ones_like(z), validate_args=False)
-        return {"px": px, "pl": pl, "pz": pz}
+        return {"px": px, "pl": pl, "pz": self.prior(self._pseudo_posteriors())}
 
     def _with_covariates(
         self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
@@ -290,23 +348,40 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         inference_outputs: dict[str, Any],
         generative_outputs: dict[str, Any],
         kl_weight: Tensor | float = 1.0,
+        free_bits: float = 0.0,
+        capacity: float | None = None,
     ) -> LossOutput:
-        """Return distortion + ``kl_weight`` * rate + the rate of latent library sizes.
+        """Return distortion + ``kl_weight`` * β * rate + the rate of latent library sizes.
 
         The terms are recorded per cell and unweighted, in nats, so that every logged ELBO is at
         weight 1. The loss is their mean over the minibatch's cells.
+
+        Parameters
+        ----------
+        tensors, inference_outputs, generative_outputs
+            A minibatch, and what :meth:`inference` and :meth:`generative` make of it.
+        kl_weight
+            Share of β, the module's, that is in force.
+        free_bits, capacity
+            What takes the place of the rate: see :func:`betavi.objective.constrained`.
         """
         px, present = generative_outputs["px"], self._present(tensors)
         distortions = {
             self._distortion_key(name): distortion(px[name], tensors[name], present.get(name))
             for name in px
         }
-        z_rate = rate(inference_outputs["qz"], generative_outputs["pz"])
+        z_rates = rates(inference_outputs["qz"], generative_outputs["pz"], inference_outputs["u"])
+        z_rate = z_rates.sum(dim=-1)
         l_rate = torch.zeros_like(z_rate)
         for name, ql in inference_outputs["ql"].items():
-            l_rate = l_rate + rate(ql, generative_outputs["pl"][name])
+            library = inference_outputs["library"][name]
+            l_rate = l_rate + rate(ql, generative_outputs["pl"][name], library)
+        weight = kl_weight * self.dial.weight
+        # free bits of each dimension, or of all at once
+        nats = free_bits * self.options.n_latent / z_rates.shape[-1]
+        pressed = constrained(z_rates, nats, capacity)
         return LossOutput(
-            loss=(sum(distortions.values()) + kl_weight * z_rate + l_rate).mean(),
+            loss=(sum(distortions.values()) + weight * pressed + l_rate).mean(),
             reconstruction_loss=distortions,
             kl_local={"kl_divergence_l": l_rate, "kl_divergence_z": z_rate},
             extra_metrics=self._payload(tensors, inference_outputs),

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from betavi.nn.gates import Dial, Drift, Gate, Shift, Turn
 from betavi.nn.latents import LATENTS, Latent, Point
 from betavi.nn.library import LatentLibrary, observed_log_library
-from betavi.nn.networks import Architecture, Decoder, Encoder
+from betavi.nn.networks import Architecture, Decoder, Encoder, evaluating
 from betavi.nn.posteriors import FUSIONS, Fusion
+from betavi.nn.priors import PRIORS, Prior, PseudoCells
 
 __all__ = [
     "FUSIONS",
     "LATENTS",
+    "PRIORS",
     "Architecture",
     "Decoder",
+    "Dial",
+    "Drift",
     "Encoder",
     "Fusion",
+    "Gate",
     "Latent",
     "LatentLibrary",
     "Point",
+    "Prior",
+    "PseudoCells",
+    "Shift",
+    "Turn",
+    "evaluating",
     "observed_log_library",
 ]

@@ -45,14 +45,17 @@ class Point(Distribution):
         return self.loc.expand(self._extended_shape(torch.Size(sample_shape)))
 
 
-@register_kl(Point, Normal)
-def _kl_point_normal(p: Point, _q: Normal) -> Tensor:
+@register_kl(Point, Distribution)
+def _kl_point(p: Point, _q: Distribution) -> Tensor:
     # Infinite for every encoder alike: an autoencoder is trained without the term.
     return torch.zeros_like(p.loc)
 
 
 class Latent(nn.Module, ABC):
     """What becomes of the fused normal posterior before a decoder reads it."""
+
+    has_no_rate: ClassVar[bool] = False
+    """Whether the posterior is a point, whose rate under any prior would be infinite."""
 
     @abstractmethod
     def posterior(self, fused: Normal) -> Distribution:
@@ -89,6 +92,8 @@ class LogisticNormalLatent(Latent):
 
 class DeterministicLatent(Latent):
     """z is the posterior's mean: an autoencoder without a rate."""
+
+    has_no_rate: ClassVar[bool] = True
 
     def posterior(self, fused: Normal) -> Distribution:
         """Return the point at the posterior's mean."""

@@ -6,6 +6,7 @@ Layers are scvi-tools' :class:`~scvi.nn.FCLayers`, and the names ``encoder``, ``
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from betavi._tables import check_whole, lookup
+from betavi.nn.gates import Turn, add_gates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from betavi.nn.gates import Dial
 
 VARIANCE_FLOOR = 1e-4
 """Keeps a posterior's variance off zero, as in SCVI."""
@@ -111,6 +115,8 @@ class Encoder(nn.Module):
         How the network is built.
     n_layers
         Number of hidden layers; the architecture's if None.
+    dial
+        The β that the network is to read, if there are several.
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class Encoder(nn.Module):
         n_categories: Sequence[int],
         architecture: Architecture,
         n_layers: int | None = None,
+        dial: Dial | None = None,
     ) -> None:
         super().__init__()
         n_hidden = architecture.n_hidden
@@ -133,6 +140,10 @@ class Encoder(nn.Module):
         self.mean = nn.Linear(n_hidden, n_output)
         self.variance = nn.Linear(n_hidden, n_output)
         self.var_activation = architecture.var_activation or torch.exp
+        self.turns = None
+        if dial is not None:
+            add_gates(self.encoder, dial)
+            self.turns = nn.ModuleList(Turn(n_hidden, n_output, dial) for _ in range(2))
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
         """Return a normal distribution of shape ``(n_cells, n_output)``.
@@ -145,8 +156,22 @@ class Encoder(nn.Module):
             Codes of each covariate, ``(n_cells, 1)``.
         """
         h = self.encoder(x, *categories)
-        variance = self.var_activation(self.variance(h)) + VARIANCE_FLOOR
-        return Normal(self.mean(h), variance.sqrt(), validate_args=False)
+        mean, raw_variance = self.mean(h), self.variance(h)
+        if self.turns is not None:
+            mean, raw_variance = mean + self.turns[0](h), raw_variance + self.turns[1](h)
+        variance = self.var_activation(raw_variance) + VARIANCE_FLOOR
+        return Normal(mean, variance.sqrt(), validate_args=False)
+
+
+@contextmanager
+def evaluating(part: nn.Module) -> Iterator[None]:
+    """Let a part use its running statistics, leave them as they are, and drop nothing."""
+    was_training = part.training
+    part.eval()
+    try:
+        yield
+    finally:
+        part.train(was_training)
 
 
 class Decoder(nn.Module):
@@ -154,27 +179,42 @@ class Decoder(nn.Module):
 
     Parameters
     ----------
-    n_input
-        Number of latent dimensions, continuous covariates included.
+    n_latent, n_values
+        Number of latent dimensions, and of continuous covariates appended to them.
     n_categories
         Number of categories of each covariate given as a code.
     architecture
         How the network is built.
+    dial
+        The β that the network is to read, if there are several.
     """
 
     def __init__(
-        self, n_input: int, n_categories: Sequence[int], architecture: Architecture
+        self,
+        n_latent: int,
+        n_values: int,
+        n_categories: Sequence[int],
+        architecture: Architecture,
+        dial: Dial | None = None,
     ) -> None:
         super().__init__()
+        self.n_latent = n_latent
         self.px_decoder = FCLayers(
-            n_in=n_input,
+            n_in=n_latent + n_values,
             n_out=architecture.n_hidden,
             n_cat_list=n_categories,
             n_layers=architecture.n_layers,
             **architecture.decoder_options(),
         )
+        self.turn = None
+        if dial is not None:
+            add_gates(self.px_decoder, dial)
+            self.turn = Turn(n_latent, n_latent, dial)
 
     def forward(self, z: Tensor, *categories: Tensor) -> Tensor:
         """Return the hidden layer, ``(..., n_cells, n_hidden)``, for ``z`` with its covariates."""
+        if self.turn is not None:
+            latent, values = z[..., : self.n_latent], z[..., self.n_latent :]
+            z = torch.cat([latent + self.turn(latent), values], dim=-1)
         h: Tensor = self.px_decoder(z, *categories)
         return h

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from betavi.train.minibatches import CellDataset, CellManager
-from betavi.train.plan import TrainingPlan
+from betavi.train.plan import DEFAULT_SCHEDULE, DEFAULT_WARMUP, TrainingPlan
 from betavi.train.rows import Rows
 from betavi.train.runner import TrainRunner
 from betavi.train.splitter import DataSplitter
 
-__all__ = ["CellDataset", "CellManager", "DataSplitter", "Rows", "TrainRunner", "TrainingPlan"]
+__all__ = [
+    "DEFAULT_SCHEDULE",
+    "DEFAULT_WARMUP",
+    "CellDataset",
+    "CellManager",
+    "DataSplitter",
+    "Rows",
+    "TrainRunner",
+    "TrainingPlan",
+]

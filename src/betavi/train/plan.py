@@ -1,92 +1,233 @@
-"""The training plan."""
+"""The training plan: which β is in force, and where training starts."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import sparse
-from scvi import REGISTRY_KEYS, train
+from scvi import REGISTRY_KEYS, settings, train
+from torch.optim.lr_scheduler import OneCycleLR
 
-from betavi.likelihoods import Start
-from betavi.train.rows import Rows
+from betavi.objective import schedule_of
+from betavi.train.moments import moments
 
 if TYPE_CHECKING:
-    from scvi.data import AnnDataManager
+    from torch import Tensor
 
-CELLS_AT_ONCE = 1024
-PSEUDOCOUNT = 0.5
-"""Added to the total of each feature, so that none is impossible."""
+    from betavi.module import MultimodalVAE
+    from betavi.objective import Schedule
+    from betavi.train.minibatches import CellManager
+
+SCVI_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
+"""scvi-tools' words for a schedule of the KL weight; given one, its rules are in force."""
+
+DEFAULT_SCHEDULE, DEFAULT_WARMUP = "linear", 0.25
+
+
+SETS_RATE = {"lr", "optimizer", "optimizer_creator", "reduce_lr_on_plateau"}
+"""scvi-tools' words with which a user says how fast to learn."""
+
+MANY_BETAS_PEAK = 2e-2
+"""Peak of the learning rate of a model of many β, which has more to learn in a run."""
+
+HELD_PEAK = 5e-3
+"""Peak of the learning rate where the KL is held at a value: at a learning rate that does not fall,
+that of small data sets keeps jumping by a tenth, whatever β is."""
 
 
 class TrainingPlan(train.TrainingPlan):
-    """scvi-tools' plan, which starts a fresh decoder at the moments of the training cells.
+    """scvi-tools' plan, with an exact β and a start at the moments of the training cells.
 
-    Otherwise much of a run is spent on reaching each gene's own mean and dispersion: with
-    scvi-tools' defaults, a learning rate of 0.001 and an ``eps`` of 0.01 in Adam, a parameter moves
-    by at most 0.001 a step, and by less where gradients are small.
+    The β asked for is the module's. A schedule says which share of it is in force at which share of
+    the planned steps, so that a warm-up ends at the same point of every run.
+
+    Parameters
+    ----------
+    module
+        The module to train.
+    beta_schedule, warmup, free_bits, target_rate, capacity
+        See :meth:`betavi.BetaVI.train`.
+    one_cycle
+        Peak of a learning rate that rises and falls within the planned steps, as
+        :class:`torch.optim.lr_scheduler.OneCycleLR` has it. By default the rate is constant, but
+        for a cycle up to 0.02 in a model of many β, and up to 0.005 with ``target_rate`` or ``capacity``.
+    **kwargs
+        scvi-tools' options. Its ``n_epochs_kl_warmup``, ``n_steps_kl_warmup``, ``max_kl_weight``
+        and ``min_kl_weight`` take the place of ``beta_schedule`` and ``warmup``: their weight times
+        β is in force.
+
+    Raises
+    ------
+    ValueError
+        If options are out of range or contradict each other.
     """
+
+    module: MultimodalVAE
+
+    def __init__(
+        self,
+        module: MultimodalVAE,
+        *,
+        beta_schedule: str | Schedule = DEFAULT_SCHEDULE,
+        warmup: float = DEFAULT_WARMUP,
+        free_bits: float = 0.0,
+        target_rate: float | None = None,
+        capacity: float | None = None,
+        one_cycle: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._schedule = schedule_of(beta_schedule, warmup)
+        self._follows_scvi = any(name in kwargs for name in SCVI_SCHEDULE)
+        if self._follows_scvi and (beta_schedule, warmup) != (DEFAULT_SCHEDULE, DEFAULT_WARMUP):
+            raise ValueError(
+                f"beta_schedule and warmup cannot be combined with scvi-tools' own "
+                f"{', '.join(SCVI_SCHEDULE)}. Give the ones or the others."
+            )
+        _check_constraints(module, free_bits, target_rate, capacity)
+        if one_cycle is None and SETS_RATE.isdisjoint(kwargs):
+            is_held = target_rate is not None or capacity is not None
+            one_cycle = HELD_PEAK if is_held else None
+            one_cycle = one_cycle if module.dial.is_fixed else MANY_BETAS_PEAK
+        if one_cycle is not None and kwargs.get("reduce_lr_on_plateau"):
+            raise ValueError("one_cycle and reduce_lr_on_plateau both set the learning rate.")
+        self.warmup, self.one_cycle = warmup, one_cycle
+        self.target_rate, self.capacity = target_rate, capacity
+        self._planned_steps = math.inf
+        self._betas_of_epoch: list[float] = []
+        super().__init__(module, free_bits=free_bits, **kwargs)
+
+    # -- where training starts ----------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Set the output biases and dispersions, unless the module has weights to keep."""
         super().on_fit_start()
+        self.module.dial.reset()
+        if self.target_rate is not None:
+            self.module.dial.beta = self.module.controller.beta(self.module.dial.beta)
         splitter: Any = self.trainer.datamodule
         manager = getattr(splitter, "adata_manager", None)
         if self.module.is_fresh and manager is not None:
             names = list(self.module.likelihoods)
             starts = {name: moments(manager, name, splitter.train_idx) for name in names}
             self.module.start_at(starts)
+            if self.module.prior.reads_pseudo_cells:
+                self.module.start_prior_at(self._some_cells(manager, splitter.train_idx))
+
+    def _some_cells(self, manager: CellManager, train_idx: np.ndarray) -> dict[str, Tensor]:
+        """Return a minibatch of random training cells, as many as the prior may learn."""
+        chosen = torch.randint(len(train_idx), (self.module.options.n_components,))
+        some = manager.create_torch_dataset(np.asarray(train_idx)[chosen.numpy()])
+        return {key: value.to(self.device) for key, value in some[:].items()}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimiser, now that the number of steps is known."""
+        self._planned_steps = self.trainer.estimated_stepping_batches
+        if not (math.isfinite(self._planned_steps) or self._follows_scvi):
+            raise ValueError(
+                "A schedule of β needs the number of epochs: give max_epochs, or scvi-tools' "
+                "schedule, plan_kwargs={'n_epochs_kl_warmup': ...}."
+            )
+        configured: dict[str, Any] = super().configure_optimizers()
+        if self.one_cycle is not None:
+            cycle = OneCycleLR(
+                configured["optimizer"], self.one_cycle, total_steps=int(self._planned_steps)
+            )
+            configured["lr_scheduler"] = {"scheduler": cycle, "interval": "step"}
+        return configured
+
+    # -- which β is in force ------------------------------------------------------------------
+
+    @property
+    def share(self) -> float:
+        """Share of the planned steps that are done."""
+        return self.global_step / self._planned_steps if self._trainer is not None else 0.0
+
+    @property
+    def factor(self) -> float:
+        """Share of β that is in force."""
+        return float(super().kl_weight) if self._follows_scvi else self._schedule(self.share)
+
+    @property
+    def kl_weight(self) -> Tensor:
+        """Share of β that weighs the rate, 0-d; all of it where a capacity is scheduled instead."""
+        return torch.tensor(1.0 if self.capacity is not None else self.factor, device=self.device)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the warm-up is over."""
+        if not self._follows_scvi:
+            return self.share >= self.warmup
+        epochs, steps = self.n_epochs_kl_warmup, self.n_steps_kl_warmup
+        if epochs:
+            # also at the end of the last epoch of the warm-up
+            return self.current_epoch + 1 >= epochs
+        return not steps or self.global_step >= steps
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Take a step at the β in force, or at one drawn for each cell."""
+        dial = self.module.dial
+        if self.capacity is not None:
+            self.loss_kwargs["capacity"] = self.capacity * self.factor
+        n_cells = len(batch[REGISTRY_KEYS.BATCH_KEY])
+        with dial.drawing(n_cells, self.device):
+            beta = dial.beta if dial.drawn is None else dial.drawn.log().mean().exp().item()
+            self._betas_of_epoch.append(beta * (1.0 if self.capacity is not None else self.factor))
+            loss: Tensor = super().training_step(batch, batch_idx)
+        if self.target_rate is not None and self.is_warm:
+            rate = self.module.mean_rate(batch)
+            dial.beta = self.module.controller.next_beta(rate, self.target_rate, dial.beta, n_cells)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Record β: of the last step or, where it is drawn, the geometric mean."""
+        super().on_train_epoch_end()
+        betas, self._betas_of_epoch = self._betas_of_epoch, []
+        if not betas:
+            return
+        beta = betas[-1] if self.module.dial.is_fixed else float(np.exp(np.mean(np.log(betas))))
+        self.module.trained_beta.fill_(beta)
+        if self.logger is not None:
+            # not self.log, which would round it to single precision
+            self.logger.log_metrics({"beta": beta, "epoch": self.current_epoch}, self.global_step)
+
+    def on_train_end(self) -> None:
+        """Say so if scvi-tools' schedule did not come to its end."""
+        super().on_train_end()
+        if self._follows_scvi and self.factor < self.max_kl_weight:
+            warnings.warn(
+                f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight asked "
+                "for: scvi-tools' warm-up counts epochs or steps, and there were fewer. Leave "
+                f"{', '.join(SCVI_SCHEDULE[:2])} out to reach β in every run.",
+                UserWarning,
+                stacklevel=settings.warnings_stacklevel,
+            )
 
 
-def moments(manager: AnnDataManager, key: str, cells: np.ndarray) -> Start:
-    """Return what some cells say of each feature of a registered matrix.
-
-    Parameters
-    ----------
-    manager
-        The manager of the object.
-    key
-        The key of the matrix in its registry.
-    cells
-        Rows to read. A cell's size is its size factor where there is one, its total otherwise.
-
-    Returns
-    -------
-    Moments in single precision, on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If none of the cells has a count.
-    """
-    rows = Rows(manager.get_from_registry(key))
-    sizes = _sizes(manager)
-    total, squares, cross = (np.zeros(rows.shape[1]) for _ in range(3))
-    size_total = size_squares = 0.0
-    for start in range(0, len(cells), CELLS_AT_ONCE):
-        some = np.sort(cells[start : start + CELLS_AT_ONCE])
-        block = sparse.csr_array(rows[some], dtype=np.float64)
-        size = block.sum(axis=1) if sizes is None else sizes[some]
-        total += block.sum(axis=0)
-        squares += block.power(2).sum(axis=0)
-        cross += size @ block
-        size_total += size.sum()
-        size_squares += np.square(size).sum()
-    if not total.any():
+def _check_constraints(
+    module: MultimodalVAE, free_bits: float, target_rate: float | None, capacity: float | None
+) -> None:
+    for name, nats in (
+        ("free_bits", free_bits), ("target_rate", target_rate), ("capacity", capacity)
+    ):  # fmt: skip
+        if nats is not None and not 0 <= nats < math.inf:
+            raise ValueError(f"{name} is a finite number of nats, at least 0, not {nats!r}.")
+    if target_rate == 0:
+        raise ValueError("A target_rate of 0 is a latent space without information; choose more.")
+    asked = {"free_bits": free_bits, "target_rate": target_rate, "capacity": capacity}
+    words = [name for name, nats in asked.items() if nats]
+    if words and module.latent.has_no_rate:
         raise ValueError(
-            f"None of the {len(cells)} training cells has any count in {key!r}: there is nothing "
-            "to learn. Hold out fewer cells, or drop those without counts."
+            f"{words[0]} is about the rate, and a deterministic autoencoder has none. Train with "
+            "latent_distribution='normal'."
         )
-    profile = (total + PSEUDOCOUNT) / size_total
-    mean_square = size_squares * np.square(profile) / len(cells)
-    variance = (squares - 2 * profile * cross) / len(cells) + mean_square
-    values = (profile, profile * size_total / len(cells), mean_square, variance)
-    return Start(*(torch.as_tensor(value, dtype=torch.float32) for value in values))
-
-
-def _sizes(manager: AnnDataManager) -> np.ndarray | None:
-    if REGISTRY_KEYS.SIZE_FACTOR_KEY not in manager.data_registry:
-        return None
-    sizes = manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY)
-    return np.asarray(sizes, dtype=np.float64).ravel()
+    if target_rate is not None and capacity is not None:
+        raise ValueError("target_rate moves β and capacity keeps it: choose one of them.")
+    if not module.dial.is_fixed and not {"target_rate", "capacity"}.isdisjoint(words):
+        raise ValueError(
+            f"A model of every β from {module.dial.range[0]:g} to {module.dial.range[1]:g} has "
+            f"every rate between, not one: train with one beta, or choose a β afterwards with "
+            "suggest_beta(criterion='rate')."
+        )

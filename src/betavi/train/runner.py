@@ -11,6 +11,7 @@ from scvi import settings, train
 from torch import nn
 
 from betavi.train.splitter import DataSplitter
+from betavi.train.waiting import wait_for_warmup
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -49,6 +50,7 @@ class TrainRunner(train.TrainRunner):
     ) -> None:
         _refuse_single_cell(model.module, data_splitter)
         super().__init__(model, training_plan, data_splitter, max_epochs, **trainer_kwargs)
+        wait_for_warmup(self.trainer.callbacks)
 
     def __call__(self) -> None:
         """Train, and leave a usable model also when interrupted."""

@@ -1,0 +1,160 @@
+"""How well a distribution over counts fits them, whatever kind of distribution it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+
+@dataclass(frozen=True)
+class GeneMoments:
+    """What is expected of each gene over a set of cells, ``(n_genes,)``.
+
+    Parameters
+    ----------
+    zeros
+        Share of cells without a count.
+    mean, variance
+        Of the counts over cells.
+    """
+
+    zeros: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+
+
+class CountTerms(NamedTuple):
+    """What a model says of a minibatch of counts.
+
+    Parameters
+    ----------
+    log_mass
+        Log-probability of each count at each draw of z, ``(n_draws, n_cells, n_genes)``.
+    log_ratio
+        Log q(z given x) - log p(z) at each draw, ``(n_draws, n_cells)``.
+    rate
+        Of each cell, ``(n_cells,)``.
+    log_zeros, mean, variance
+        Log-probability of zero, mean and variance of each count, of the shape of ``log_mass``.
+    """
+
+    log_mass: np.ndarray
+    log_ratio: np.ndarray
+    rate: np.ndarray
+    log_zeros: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+
+
+@dataclass(frozen=True)
+class CountScore:
+    """How a model of counts does on some cells; nats per cell, all of them of probabilities.
+
+    Parameters
+    ----------
+    rate
+        Divergence of the posteriors from the prior; infinite for an autoencoder.
+    distortion
+        Negative log-probability of the counts given a draw of the posterior.
+    evidence
+        Importance-weighted estimate of the log-probability of the counts, from below.
+    detection
+        Negative log-probability of which counts are zero, given a draw of the posterior.
+    predicted, observed
+        Moments of each gene.
+    total
+        Mean number of counts of a cell.
+    """
+
+    rate: float
+    distortion: float
+    evidence: float
+    detection: float
+    predicted: GeneMoments
+    observed: GeneMoments
+    total: float
+
+    def row(self) -> dict[str, float]:
+        """Return the score in one row of numbers."""
+        elbo = -(self.rate + self.distortion)
+        # genes without a count have no ratio
+        seen = self.observed.mean > 0
+        spread = self.predicted.variance[seen] / self.observed.variance[seen]
+        return {
+            "elbo": elbo,
+            "rate": self.rate,
+            "distortion": self.distortion,
+            "evidence": self.evidence,
+            "nats_per_count": -elbo / self.total,
+            "detection": self.detection,
+            "zero_fraction": float(self.predicted.zeros.mean()),
+            "zero_error": float(np.abs(self.predicted.zeros - self.observed.zeros).mean()),
+            "variance_ratio": float(np.median(spread)),
+        }
+
+
+class ScoreSums:
+    """Adds up what minibatches say of a model of counts, and makes a score of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import CountTerms, ScoreSums
+    >>> counts, half = np.array([[0.0, 2.0]]), np.full((1, 1, 2), 0.5)
+    >>> sums = ScoreSums()
+    >>> none = np.zeros((1, 1)), np.zeros(1)
+    >>> sums.add(counts, CountTerms(np.log(half), *none, np.log(half), half, half))
+    >>> round(sums.score().distortion, 3)
+    1.386
+    """
+
+    def __init__(self) -> None:
+        self._cells: list[np.ndarray] = []
+        self._genes: list[np.ndarray] = []
+
+    def add(self, counts: np.ndarray, terms: CountTerms) -> None:
+        """Add a minibatch of counts, ``(n_cells, n_genes)``, and what a model says of them."""
+        per_draw = terms.log_mass.sum(axis=-1)
+        evidence = logsumexp(per_draw - terms.log_ratio, axis=0) - np.log(len(per_draw))
+        # a probability of zero can round to one, and its complement must not be lost
+        seen = np.where(counts > 0, np.log(-np.expm1(terms.log_zeros)), terms.log_zeros)
+        self._cells.append(
+            np.stack(
+                [
+                    terms.rate,
+                    -per_draw.mean(axis=0),
+                    evidence,
+                    -seen.sum(axis=-1).mean(axis=0),
+                    counts.sum(axis=1),
+                ]
+            )
+        )
+        second = np.square(terms.mean) + terms.variance
+        expected = [
+            value.mean(axis=0).sum(axis=0)
+            for value in (np.exp(terms.log_zeros), terms.mean, second)
+        ]
+        observed = [(counts == 0).sum(axis=0), counts.sum(axis=0), np.square(counts).sum(axis=0)]
+        self._genes.append(np.stack(expected + observed))
+
+    def score(self) -> CountScore:
+        """Return the score of all cells."""
+        cells = np.concatenate(self._cells, axis=1)
+        rate, distortion, evidence, detection, total = cells.mean(axis=1)
+        moments = np.sum(self._genes, axis=0) / cells.shape[1]
+        predicted, observed = (
+            GeneMoments(zeros, mean, second - np.square(mean))
+            for zeros, mean, second in (moments[:3], moments[3:])
+        )
+        return CountScore(
+            float(rate),
+            float(distortion),
+            float(evidence),
+            float(detection),
+            predicted,
+            observed,
+            float(total),
+        )

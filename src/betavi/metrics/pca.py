@@ -1,0 +1,141 @@
+"""PCA of log counts as a linear autoencoder: a reference that needs no training run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from betavi.diagnostics import CountTerms, ScoreSums
+from betavi.likelihoods import TARGET_SUM, LogNormal, lognormal_mass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from betavi.diagnostics import CountScore
+
+SMALLEST_VARIANCE = 1e-4
+"""Of what PCA leaves of a gene."""
+
+CELLS_AT_ONCE = 64
+
+
+class LinearModel:
+    r"""Principal components of log counts, and a normal residual per gene, as a model of counts.
+
+    log(1 + counts per 10,000) is :math:`\mu + W z + \epsilon`, with z standard normal, the columns
+    of W the components times the standard deviations of their scores, and the variance of
+    :math:`\epsilon` fitted to what they leave of each gene.
+
+    Parameters
+    ----------
+    counts
+        Training cells, ``(n_cells, n_genes)``, dense or sparse.
+    n_components
+        Number of components.
+
+    References
+    ----------
+    Tipping & Bishop (1999), Probabilistic principal component analysis, with a residual variance of
+    each gene's own.
+    """
+
+    def __init__(self, counts: Any, n_components: int) -> None:
+        logs = _log_normalised(counts)
+        pca = PCA(n_components, svd_solver="arpack", random_state=0).fit(logs)
+        self.loadings = pca.components_.T * np.sqrt(pca.explained_variance_)
+        self.mean = pca.mean_
+        square = np.asarray(logs.power(2).mean(axis=0)).ravel()
+        left = square - np.square(self.mean) - np.square(self.loadings).sum(axis=1)
+        self.variance = left.clip(SMALLEST_VARIANCE)
+        weighted = self.loadings / self.variance[:, None]
+        self.covariance = np.linalg.inv(np.eye(n_components) + self.loadings.T @ weighted)
+        self._to_mean = weighted @ self.covariance
+
+    def posterior(self, counts: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean, ``(n_cells, n_components)``, and the covariance common to all cells."""
+        logs = _log_normalised(counts)
+        return np.asarray(logs @ self._to_mean) - self.mean @ self._to_mean, self.covariance
+
+    def score(self, counts: Any, n_samples: int = 10, seed: int = 0) -> CountScore:
+        """Score by the probability given to integer counts.
+
+        Parameters
+        ----------
+        counts
+            Cells to score, ``(n_cells, n_genes)``.
+        n_samples
+            Draws from each posterior.
+        seed
+            Of the draws.
+        """
+        rng = np.random.default_rng(seed)
+        counts, sums = sparse.csr_array(counts), ScoreSums()
+        for start in range(0, counts.shape[0], CELLS_AT_ONCE):
+            some = counts[start : start + CELLS_AT_ONCE]
+            sums.add(some.toarray().astype(float), self._terms(some, n_samples, rng))
+        return sums.score()
+
+    def _terms(
+        self, counts: sparse.csr_array, n_samples: int, rng: np.random.Generator
+    ) -> CountTerms:
+        mean, covariance = self.posterior(counts)
+        noise = rng.standard_normal((n_samples, *mean.shape))
+        z = mean + noise @ np.linalg.cholesky(covariance).T
+        log_det = np.linalg.slogdet(covariance)[1]
+        # of normal distributions, relative to the standard normal
+        squares = np.square(mean).sum(axis=1)
+        rate = (np.trace(covariance) + squares - mean.shape[1] - log_det) / 2
+        log_ratio = (np.square(z).sum(axis=2) - np.square(noise).sum(axis=2) - log_det) / 2
+        dense = torch.as_tensor(counts.toarray(), dtype=torch.float64)
+        px = LogNormal(
+            torch.as_tensor(z @ self.loadings.T + self.mean),
+            torch.as_tensor(np.sqrt(self.variance)),
+            TARGET_SUM / dense.sum(dim=1, keepdim=True),
+        )
+        none = lognormal_mass(px, torch.zeros_like(dense))
+        parts = (lognormal_mass(px, dense), none, px.mean, px.variance)
+        log_mass, log_zeros, expected, variance = (part.numpy() for part in parts)
+        return CountTerms(log_mass, log_ratio, rate, log_zeros, expected, variance)
+
+
+def _log_normalised(counts: Any) -> sparse.csr_array:
+    counts = sparse.csr_array(counts, dtype=np.float64)
+    totals = counts.sum(axis=1)
+    units = TARGET_SUM / np.where(totals > 0, totals, 1.0)
+    return (sparse.diags_array(units) @ counts).log1p().tocsr()
+
+
+def pca_rate_distortion(
+    train: Any, held_out: Any, n_components: Sequence[int] = (1, 2, 5, 10, 20, 50)
+) -> pd.DataFrame:
+    """Return rate and distortion of PCA, to stand beside a model's curve.
+
+    Parameters
+    ----------
+    train, held_out
+        Raw counts of the cells to fit and to score, ``(n_cells, n_genes)``.
+    n_components
+        One point each.
+
+    Returns
+    -------
+    Columns ``n_components``, ``rate``, ``distortion`` and ``elbo``, nats per held-out cell. The
+    distortion is of probabilities of counts, as that of zinb, nb and poisson is.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> counts = betavi.datasets.simulate_counts(n_cells=200, n_genes=20).X
+    >>> betavi.metrics.pca_rate_distortion(counts[:150], counts[150:], [1, 2]).shape
+    (2, 4)
+    """
+    rows = []
+    for number in n_components:
+        row = LinearModel(train, number).score(held_out).row()
+        rows.append({"n_components": number} | {k: row[k] for k in ("rate", "distortion", "elbo")})
+    return pd.DataFrame(rows)

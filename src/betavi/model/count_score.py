@@ -1,0 +1,136 @@
+"""How well a model fits counts, comparable between likelihoods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from betavi.diagnostics import CountScore, CountTerms, ScoreSums
+from betavi.model.at_beta import AtBetaMixin
+from betavi.module.single import COUNTS
+from betavi.nn import Point
+from betavi.objective import log_density, rate
+from betavi.train import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+CELLS_AT_ONCE = 64
+"""Every draw of each cell is in memory at once, in double precision."""
+
+
+class CountScoreMixin(AtBetaMixin):
+    """Probabilities of integer counts, also from densities."""
+
+    @torch.inference_mode()
+    def score_counts(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        n_samples: int = 10,
+        batch_size: int = CELLS_AT_ONCE,
+    ) -> CountScore:
+        """Score the model by the probability it gives to integer counts.
+
+        The likelihoods zinb, nb and poisson are probabilities already. Those that are densities,
+        lognormal and normal, are integrated over half a count on both sides, so that all of them
+        can be set side by side; :func:`betavi.metrics.compare_likelihoods` does that.
+
+        Parameters
+        ----------
+        adata, indices
+            Which cells; all of the model's own if None.
+        n_samples
+            Draws from each posterior.
+        batch_size
+            Cells at once.
+
+        Returns
+        -------
+        Nats per cell, and the zeros, means and variances predicted of each gene. With
+        ``gene_likelihood="bernoulli"`` only ``detection`` means anything: how many counts there are
+        has no probability, and what is said of it is NaN.
+
+        Raises
+        ------
+        ValueError
+            If there are no cells.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> score = betavi.BetaVI(adata, gene_likelihood="lognormal").score_counts()
+        >>> score.predicted.zeros.shape
+        (20,)
+        """
+        adata = self._validate_anndata(adata)
+        loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        sums = ScoreSums()
+        for tensors in loader:
+            sums.add(tensors[COUNTS].double().cpu().numpy(), self._count_terms(tensors, n_samples))
+        return sums.score()
+
+    def raw_counts(self, indices: Sequence[int] | None = None) -> Any:
+        """Return the registered counts of some cells, or of all, ``(n_cells, n_genes)``.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> betavi.BetaVI(adata).raw_counts([3, 1]).shape
+        (2, 20)
+        """
+        rows = Rows(self.adata_manager.get_from_registry(COUNTS))
+        return rows[np.arange(rows.shape[0]) if indices is None else np.asarray(indices)]
+
+    def sibling(self, **changes: Any) -> Self:
+        """Return an untrained model of the same object and arguments, but for some.
+
+        Parameters
+        ----------
+        **changes
+            Arguments of the constructor.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, n_latent=5)
+        >>> model.sibling(gene_likelihood="nb").module.gene_likelihood
+        'nb'
+        """
+        return type(self)(self.adata, **self._module_kwargs | changes)
+
+    def _count_terms(self, tensors: dict[str, Any], n_samples: int) -> CountTerms:
+        inferred, generated = self.module.forward(
+            tensors, inference_kwargs={"n_samples": n_samples}, compute_loss=False
+        )
+        qz, pz, px, u = inferred["qz"], generated["pz"], generated["px"], inferred["u"]
+        likelihood = self.module.likelihoods[COUNTS]
+        counts = tensors[COUNTS].to(u.device)
+        if isinstance(qz, Point):
+            # to name a point takes infinitely many nats
+            log_ratio = rates = torch.full(u.shape[:-1], torch.inf)
+        else:
+            log_ratio, rates = log_density(qz, u) - log_density(pz, u), rate(qz, pz, u)
+        unknown = torch.zeros_like(counts) if likelihood.is_of_counts else torch.nan
+        per_count = {
+            "log_mass": likelihood.log_mass(px, counts) + unknown,
+            "log_zeros": likelihood.log_mass(px, torch.zeros_like(counts)),
+            "mean": px.mean + unknown,
+            "variance": px.variance + unknown,
+        }
+        shaped = {
+            name: value.reshape(n_samples, *counts.shape) for name, value in per_count.items()
+        }
+        shaped["log_ratio"] = log_ratio.reshape(n_samples, len(counts))
+        shaped["rate"] = rates if rates.ndim == 1 else rates.mean(dim=0)
+        return CountTerms(**{name: v.double().cpu().numpy() for name, v in shaped.items()})

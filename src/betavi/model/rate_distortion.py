@@ -1,0 +1,232 @@
+"""The rate-distortion curve of a model, and the choice of a β from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from betavi._tables import close_matches
+from betavi.diagnostics import (
+    BetaSuggestion,
+    active_dimensions,
+    label_agreement,
+    mutual_information,
+    suggest,
+)
+from betavi.model.at_beta import AtBetaMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+N_BETAS = 13
+"""Points of a curve, evenly spaced on the log scale."""
+
+RARE = 0.05
+"""A type of cells that makes up less than this share of them is rare."""
+
+
+class RateDistortionMixin(AtBetaMixin):
+    """What β buys, and what it costs."""
+
+    @torch.inference_mode()
+    def rate_distortion(
+        self,
+        betas: Sequence[float] | None = None,
+        indices: Sequence[int] | None = None,
+        adata: AnnData | None = None,
+        labels_key: str | None = None,
+        n_samples: int = 5,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Measure rate and distortion at every β, in one pass over the cells.
+
+        Parameters
+        ----------
+        betas
+            Where to measure; if None, 13 values over the range trained on, 1 among them if it is
+            within. A model of one β has one point, at the β its training ended with.
+        indices
+            Cells; ``model.validation_indices`` are those it has not seen. All if None.
+        adata
+            Another object of the same genes; the model's own if None.
+        labels_key
+            Column of ``obs`` with cell types, to see which of them a β blurs.
+        n_samples
+            Draws from each posterior that the distortion is averaged over.
+        batch_size
+            Cells at once.
+
+        Returns
+        -------
+        One row per β, ascending, in nats per cell but for the counts and shares: ``beta``;
+        ``rate``; ``distortion``, with the rate of a latent library size if there is one; ``elbo``,
+        always at β = 1; ``active_dimensions``, see
+        :func:`~betavi.diagnostics.active_dimensions`; ``mutual_information``, see
+        :func:`~betavi.diagnostics.mutual_information`. With labels, the mean over types of
+        :func:`~betavi.diagnostics.label_agreement`, ``agreement_common`` and ``agreement_rare``;
+        ``attrs`` names the rare types, which make up less than 5 % of the cells. Of a deterministic
+        model the rate is infinite.
+
+        Raises
+        ------
+        ValueError
+            If the model was not trained at a β, or there are no cells.
+        KeyError
+            If there is no such column.
+
+        References
+        ----------
+        Alemi et al. (2018), Fixing a broken ELBO.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, beta=(0.1, 10))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.rate_distortion([0.1, 1, 10]).columns[:4].tolist()
+        ['beta', 'rate', 'distortion', 'elbo']
+        """
+        adata = self._validate_anndata(adata)
+        asked = self._betas(betas)
+        labels = _labels(adata, labels_key, indices)
+        loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        collected: dict[float, list[dict[str, torch.Tensor]]] = {beta: [] for beta in asked}
+        for tensors in loader:
+            for beta, parts in collected.items():
+                with self._at(None if self.module.dial.is_fixed else beta):
+                    parts.append(self._terms(tensors, n_samples))
+        if not any(collected.values()):
+            raise ValueError("There are no cells to measure: indices is empty.")
+        curve = pd.DataFrame(
+            [{"beta": beta} | _summary(parts, labels) for beta, parts in collected.items()]
+        )
+        if labels is not None:
+            curve.attrs["rare"] = sorted(_rare(labels))
+        return curve
+
+    def suggest_beta(
+        self,
+        criterion: str = "held_out",
+        rate: float | None = None,
+        betas: Sequence[float] | None = None,
+        indices: Sequence[int] | None = None,
+    ) -> BetaSuggestion:
+        """Suggest a β, with the reason in words; nothing of the model is changed.
+
+        Parameters
+        ----------
+        criterion
+            ``"held_out"``, the highest ELBO; ``"knee"``, where the curve bends most; or ``"rate"``,
+            the β that spends ``rate`` nats per cell.
+        rate
+            For the last of them.
+        betas
+            Among which to choose, see :meth:`rate_distortion`.
+        indices
+            Cells to judge by; those held out in training if None.
+
+        Returns
+        -------
+        ``beta``, ``criterion`` and ``reason``.
+
+        Raises
+        ------
+        ValueError
+            If the model is of one β, the criterion is unknown, the rate is not on the curve, or no
+            cell was held out.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, beta=(0.1, 10))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.suggest_beta("knee").criterion
+        'knee'
+        """
+        if indices is None:
+            indices = getattr(self, "validation_indices", None)
+            if indices is None or not len(indices):
+                raise ValueError(
+                    "The model held no cells out to judge by: train it with some, or name cells it "
+                    "has not seen, indices=..."
+                )
+        return suggest(self.rate_distortion(betas, indices), criterion, rate)
+
+    def _betas(self, betas: Sequence[float] | None) -> list[float]:
+        dial = self.module.dial
+        if dial.is_fixed:
+            if betas is not None:
+                dial.check(betas[0])
+            trained = self.module.trained_beta.item()
+            return [dial.beta if np.isnan(trained) else trained]
+        asked = _spread(*dial.range) if betas is None else betas
+        return sorted({float(beta) for beta in asked})
+
+    def _terms(self, tensors: dict[str, Any], n_samples: int) -> dict[str, torch.Tensor]:
+        """Return what the curve is made of, for each cell of a minibatch."""
+        rate, distortion = torch.zeros(()), torch.zeros(())
+        for _ in range(n_samples):
+            inferred, _, losses = self.module.forward(tensors)
+            library = losses.kl_local["kl_divergence_l"]
+            rate = rate + losses.kl_local["kl_divergence_z"] / n_samples
+            terms = sum(losses.reconstruction_loss.values()) + library
+            distortion = distortion + terms / n_samples
+        qz = inferred["qz"]
+        # a point would need infinitely many nats to be named
+        rate = rate.where((qz.scale > 0).all(dim=-1), torch.inf)
+        found = {"rate": rate, "distortion": distortion, "loc": qz.loc, "scale": qz.scale}
+        return {name: value.double().cpu() for name, value in found.items()}
+
+
+def _spread(low: float, high: float) -> np.ndarray:
+    """Return an even grid on the log scale, with both ends, and with 1 where it is inside."""
+    betas = np.geomspace(low, high, N_BETAS)
+    # logarithms leave the ends a little off
+    betas[[0, -1]] = low, high
+    if low < 1 < high:
+        betas[1 + np.abs(np.log(betas[1:-1])).argmin()] = 1.0
+    return betas
+
+
+def _labels(adata: AnnData, key: str | None, indices: Sequence[int] | None) -> np.ndarray | None:
+    if key is None:
+        return None
+    if key not in adata.obs:
+        raise KeyError(f"There is no adata.obs[{key!r}]. {close_matches(key, adata.obs.columns)}")
+    labels = adata.obs[key].astype(str).to_numpy()
+    return labels if indices is None else labels[np.asarray(indices)]
+
+
+def _rare(labels: np.ndarray) -> set[str]:
+    names, numbers = np.unique(labels, return_counts=True)
+    return {str(name) for name in names[numbers < RARE * len(labels)]}
+
+
+def _summary(parts: list[dict[str, torch.Tensor]], labels: np.ndarray | None) -> dict[str, Any]:
+    """Return a row of the curve."""
+    whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    rate, distortion = whole["rate"].mean(), whole["distortion"].mean()
+    posteriors = whole["loc"], whole["scale"]
+    is_point = not posteriors[1].all()
+    row = {
+        "rate": rate,
+        "distortion": distortion,
+        "elbo": -(rate + distortion),
+        "active_dimensions": posteriors[0].shape[1] if is_point else active_dimensions(*posteriors),
+        "mutual_information": np.inf if is_point else mutual_information(*posteriors),
+    }
+    if labels is None:
+        return row
+    agreement, rare = label_agreement(posteriors[0], labels), _rare(labels)
+    for kind, names in (("common", agreement.keys() - rare), ("rare", agreement.keys() & rare)):
+        row[f"agreement_{kind}"] = np.mean([agreement[name] for name in names] or [np.nan])
+    return row

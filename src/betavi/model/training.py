@@ -1,0 +1,89 @@
+"""``train``, with β as an argument."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scvi.model.base import UnsupervisedTrainingMixin
+
+from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP
+
+if TYPE_CHECKING:
+    from betavi.objective import Schedule
+
+
+class TrainingMixin(UnsupervisedTrainingMixin):
+    """scvi-tools' training, and what may be asked of β and of the rate."""
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *args: Any,
+        beta_schedule: str | Schedule = DEFAULT_SCHEDULE,
+        warmup: float = DEFAULT_WARMUP,
+        free_bits: float = 0.0,
+        target_rate: float | None = None,
+        capacity: float | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of passes over the training cells; scvi-tools' rule of thumb if None.
+        *args, **kwargs
+            scvi-tools' own: ``accelerator``, ``train_size``, ``batch_size``, ``early_stopping`` and
+            others, see :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of a best
+            model wait for the warm-up.
+        beta_schedule
+            ``"constant"``, ``"linear"``, ``"cosine"`` or ``"cyclical"``, a key of
+            :data:`betavi.objective.SCHEDULES`, or a function from the share of the planned steps,
+            within [0, 1], to the factor of β in force there.
+        warmup
+            Share of the planned steps until β is in force, whatever the number of epochs.
+        free_bits
+            Nats per cell below which the rate of a latent dimension is not pressed further, for its
+            average over a minibatch (Kingma et al., 2016). With a prior whose rate is no sum over
+            dimensions, ``n_latent`` times as many nats for all of them.
+        target_rate
+            Nats per cell. Once warm, a controller moves β until the rate is this, and keeps it
+            there (after Shao et al., 2020). Its state is saved with the model.
+        capacity
+            Nats per cell. The loss is then distortion + β * abs(rate - C), and the schedule raises
+            C from 0 to the capacity (Burgess et al., 2018); β wants to be large.
+        plan_kwargs
+            Options of :class:`betavi.train.TrainingPlan`. scvi-tools' ``n_epochs_kl_warmup``,
+            ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` take the place of
+            ``beta_schedule`` and ``warmup``.
+
+        Raises
+        ------
+        ValueError
+            If a word is not in its table, a number is out of range, or two options contradict each
+            other; before anything is trained.
+
+        Notes
+        -----
+        ``history["beta"]`` holds the β in force at the last step of each epoch; of a model of many
+        β, the geometric mean of those drawn. Every ELBO in the history is at β = 1.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, beta=4.0)
+        >>> model.train(max_epochs=4, warmup=0.5, enable_progress_bar=False)
+        >>> model.history["beta"]["beta"].tolist()
+        [1.0, 3.0, 4.0, 4.0]
+        """
+        asked = {
+            "beta_schedule": beta_schedule,
+            "warmup": warmup,
+            "free_bits": free_bits,
+            "target_rate": target_rate,
+            "capacity": capacity,
+        }
+        super().train(max_epochs, *args, plan_kwargs=asked | dict(plan_kwargs or {}), **kwargs)

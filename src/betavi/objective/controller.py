@@ -1,0 +1,122 @@
+"""A controller that moves β until the rate is what a user asked for."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Gains(NamedTuple):
+    """How hard a controller pulls: log β per step and unit of log(rate / target)."""
+
+    proportional: float
+    integral: float
+
+
+GAINS = Gains(proportional=3.0, integral=0.1)
+
+LARGEST_ERROR = 1.0
+"""A rate further off than a factor of e pulls no harder."""
+
+LOG_BETA_RANGE = (math.log(1e-6), math.log(1e6))
+"""Where a controller keeps log β: beyond it no β changes the rate any more."""
+
+CELLS_AVERAGED = 1280
+"""A controller sees the rate of about as many cells, the last of them the most."""
+
+SMALLEST_RATE = 1e-6
+"""In nats, so that a collapsed posterior has a logarithm."""
+
+
+def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS) -> float:
+    r"""Return the log β of the next step, which brings the rate closer to its target.
+
+    A proportional-integral controller in its incremental form,
+    :math:`\Delta\log\beta = K_p (e_t - e_{t-1}) + K_i e_t`. Errors and β are on the log scale, so
+    that the gains need not know the number of genes.
+
+    Parameters
+    ----------
+    log_beta
+        Log β of this step.
+    error, last_error
+        Log of rate / target, at this step and at the one before.
+    gains
+        The gains :math:`K_p` and :math:`K_i`.
+
+    Returns
+    -------
+    Log β, within :data:`LOG_BETA_RANGE`. Shao et al. (2020), ControlVAE.
+
+    Examples
+    --------
+    >>> from betavi.objective import steer
+    >>> steer(0.0, error=0.5, last_error=0.5) > 0
+    True
+    """
+    now, before = (max(-LARGEST_ERROR, min(LARGEST_ERROR, e)) for e in (error, last_error))
+    step = gains.proportional * (now - before) + gains.integral * now
+    low, high = LOG_BETA_RANGE
+    return max(low, min(high, log_beta + step))
+
+
+class RateController(nn.Module):
+    """The state of a controller, in buffers, so that saved weights remember it.
+
+    Examples
+    --------
+    >>> from betavi.objective import RateController
+    >>> controller = RateController()
+    >>> for _ in range(100):
+    ...     beta = controller.next_beta(rate=12.0, target=10.0, beta=1.0)
+    >>> beta > 1
+    True
+    """
+
+    log_beta: Tensor
+    smooth_rate: Tensor
+    last_error: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("log_beta", "smooth_rate", "last_error"):
+            self.register_buffer(name, torch.tensor(math.nan))
+
+    def beta(self, otherwise: float) -> float:
+        """Return the β it steered to, or ``otherwise`` if it never did."""
+        return otherwise if self.log_beta.isnan() else self.log_beta.exp().item()
+
+    def next_beta(self, rate: float, target: float, beta: float, n_cells: int = 128) -> float:
+        """Return the β of the next step.
+
+        Parameters
+        ----------
+        rate
+            Mean rate of a minibatch, nats per cell.
+        target
+            The rate asked for, nats per cell.
+        beta
+            Where to begin, if this controller never steered.
+        n_cells
+            Number of cells in the minibatch.
+        """
+        if self.log_beta.isnan():
+            self.log_beta.fill_(math.log(max(beta, math.exp(LOG_BETA_RANGE[0]))))
+            self.smooth_rate.fill_(rate)
+            self.last_error.fill_(_error(rate, target))
+        # averaged before the logarithm is taken, which would bring noise below its mean
+        self.smooth_rate.lerp_(
+            self.smooth_rate.new_tensor(rate), -math.expm1(-n_cells / CELLS_AVERAGED)
+        )
+        error = _error(self.smooth_rate.item(), target)
+        log_beta = steer(self.log_beta.item(), error, self.last_error.item())
+        self.log_beta.fill_(log_beta)
+        self.last_error.fill_(error)
+        return math.exp(log_beta)
+
+
+def _error(rate: float, target: float) -> float:
+    return math.log(max(rate, SMALLEST_RATE) / target)

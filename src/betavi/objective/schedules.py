@@ -1,0 +1,168 @@
+"""Schedules: the share of β that is in force at a share of the planned steps.
+
+A schedule is a function from [0, 1] to a factor of β; a combinator makes one of others. To add a
+schedule, write its shape and add its line to :data:`SCHEDULES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from betavi._tables import lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Schedule = Callable[[float], float]
+
+N_CYCLES = 4
+"""Of a cyclical warm-up, and each climbs for half of its length: Fu et al. (2019)."""
+
+N_PROBES = 101
+"""At how many shares a user's schedule is tried before training."""
+
+
+def _full(_share: float) -> float:
+    return 1.0
+
+
+def _ramp(share: float) -> float:
+    return share
+
+
+def _half_cosine(share: float) -> float:
+    return (1 - math.cos(math.pi * share)) / 2
+
+
+def _climb_and_hold(share: float) -> float:
+    return min(1.0, 2 * share)
+
+
+def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule:
+    """Return a schedule that follows several, one after the other.
+
+    Parameters
+    ----------
+    schedules
+        Each is stretched over its own part of the run.
+    boundaries
+        The shares, ascending, at which the next schedule takes over: one fewer than schedules.
+
+    Raises
+    ------
+    ValueError
+        If the boundaries do not fit the schedules, or do not ascend within [0, 1].
+
+    Examples
+    --------
+    >>> from betavi.objective import join
+    >>> up_then_half = join([lambda share: share, lambda share: 0.5], [0.5])
+    >>> [up_then_half(share) for share in (0, 0.25, 0.75)]
+    [0.0, 0.5, 0.5]
+    """
+    ends = [0.0, *boundaries, 1.0]
+    if len(ends) != len(schedules) + 1:
+        raise ValueError(f"{len(schedules)} schedules need {len(schedules) - 1} boundaries between "
+                         f"them, not {len(boundaries)}.")  # fmt: skip
+    if any(not 0 <= end <= 1 for end in ends) or ends != sorted(ends):
+        raise ValueError(f"Boundaries must ascend from 0 to 1, and {list(boundaries)} do not.")
+
+    def joined(share: float) -> float:
+        part = sum(share >= end for end in boundaries)
+        length = ends[part + 1] - ends[part]
+        return schedules[part]((share - ends[part]) / length if length else 1.0)
+
+    return joined
+
+
+def repeat(schedule: Schedule, n_times: int) -> Schedule:
+    """Return a schedule that goes through another ``n_times``.
+
+    Examples
+    --------
+    >>> from betavi.objective import repeat
+    >>> [repeat(lambda share: share, 2)(share) for share in (0.25, 0.5, 0.75)]
+    [0.5, 0.0, 0.5]
+    """
+    return join([schedule] * n_times, [cycle / n_times for cycle in range(1, n_times)])
+
+
+def scale(schedule: Schedule, factor: float) -> Schedule:
+    """Return a schedule ``factor`` times as high.
+
+    Examples
+    --------
+    >>> from betavi.objective import linear, scale
+    >>> scale(linear(0.5), 3.0)(0.75)
+    3.0
+    """
+    return lambda share: factor * schedule(share)
+
+
+def constant(_warmup: float = 0.0) -> Schedule:
+    """Be at β from the first step."""
+    return _full
+
+
+def linear(warmup: float) -> Schedule:
+    """Climb a straight line from 0 to the end of the warm-up. Bowman et al. (2016)."""
+    return join([_ramp, _full], [warmup])
+
+
+def cosine(warmup: float) -> Schedule:
+    """Climb half a cosine from 0, flat at both ends of the warm-up."""
+    return join([_half_cosine, _full], [warmup])
+
+
+def cyclical(warmup: float) -> Schedule:
+    """Climb from 0 four times within the warm-up, each time held as long. Fu et al. (2019)."""
+    return join([repeat(_climb_and_hold, N_CYCLES), _full], [warmup])
+
+
+SCHEDULES: dict[str, Callable[[float], Schedule]] = {
+    "constant": constant,
+    "linear": linear,
+    "cosine": cosine,
+    "cyclical": cyclical,
+}
+"""Schedules by the name a user gives, ``beta_schedule=``; each takes the length of the warm-up."""
+
+
+def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
+    """Return the schedule a user asks for, checked over its whole length.
+
+    Parameters
+    ----------
+    word
+        A key of :data:`SCHEDULES`, or a function from the share of the planned steps, within
+        [0, 1], to the factor of β in force there.
+    warmup
+        Share of the planned steps until β is reached.
+
+    Raises
+    ------
+    ValueError
+        If the word is not in the table, the warm-up is no share, or the function returns something
+        else than finite numbers of at least 0.
+
+    Examples
+    --------
+    >>> from betavi.objective import schedule_of
+    >>> schedule_of("linear", 0.25)(0.125)
+    0.5
+    """
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warmup is a share of the planned steps, from 0 to 1, not {warmup!r}.")
+    if not callable(word):
+        return lookup(SCHEDULES, word, "beta_schedule")(warmup)
+    for share in (probe / (N_PROBES - 1) for probe in range(N_PROBES)):
+        factor = word(share)
+        if not (isinstance(factor, Real) and 0 <= factor < math.inf):
+            raise ValueError(
+                f"beta_schedule returned {factor!r} at {share:.0%} of the steps. It has to return "
+                "the factor of β in force there, a finite number of at least 0."
+            )
+    return word

@@ -1,0 +1,98 @@
+"""The rate-distortion curve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import LogNorm
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+NAMES = {
+    "beta": "β",
+    "rate": "rate, nats per cell",
+    "distortion": "distortion, nats per cell",
+    "elbo": "ELBO at β = 1, nats per cell",
+    "active_dimensions": "active dimensions",
+    "mutual_information": "mutual information, nats",
+    "agreement_common": "neighbours of the same type, common types",
+    "agreement_rare": "neighbours of the same type, rare types",
+}
+"""Labels of the axes, by column."""
+
+N_NAMED = 5
+"""How many points of a curve are labelled with their β."""
+
+
+def rate_distortion(
+    curve: pd.DataFrame,
+    y: str = "distortion",
+    x: str = "rate",
+    reference: pd.DataFrame | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw what β buys.
+
+    Parameters
+    ----------
+    curve
+        From :meth:`betavi.BetaVI.rate_distortion`.
+    y, x
+        Columns; for instance ``y="agreement_rare", x="beta"`` shows what a high β blurs.
+    reference
+        Points to compare with, from :func:`betavi.metrics.pca_rate_distortion`, in the same columns
+        and ``n_components``.
+    ax
+        Where to draw; a new figure if None.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    KeyError
+        If a column is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import betavi
+    >>> curve = pd.DataFrame({"beta": [0.5, 1, 2], "rate": [9, 5, 2], "distortion": [50, 51, 60]})
+    >>> betavi.pl.rate_distortion(curve).get_xlabel()
+    'rate, nats per cell'
+    """
+    for name in (x, y, "beta"):
+        if name not in curve:
+            raise KeyError(f"The curve has no column {name!r}. It has {', '.join(curve.columns)}.")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.5, 3.5), layout="constrained")
+    curve = curve.sort_values("beta")
+    ax.plot(curve[x], curve[y], color="0.7", zorder=1)
+    points = ax.scatter(curve[x], curve[y], c=curve["beta"], norm=LogNorm(), zorder=2)
+    ax.figure.colorbar(points, ax=ax, label="β")
+    named = np.unique(np.linspace(0, len(curve) - 1, N_NAMED).round().astype(int))
+    for row in curve.iloc[named].itertuples():
+        position = (getattr(row, x), getattr(row, y))
+        ax.annotate(f"{row.beta:.2g}", position, (4, 4), textcoords="offset points", fontsize=8)
+    if reference is not None:
+        ax.scatter(reference[x], reference[y], marker="x", color="C3", label="PCA, components")
+        for row in reference.itertuples():
+            position = (getattr(row, x), getattr(row, y))
+            ax.annotate(
+                f"{row.n_components}",
+                position,
+                (4, 4),
+                textcoords="offset points",
+                fontsize=8,
+                color="C3",
+            )
+        ax.legend(frameon=False)
+    if x == "beta":
+        ax.set_xscale("log")
+    ax.set(xlabel=NAMES.get(x, x), ylabel=NAMES.get(y, y))
+    return ax

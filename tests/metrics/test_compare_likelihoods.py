@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from betavi import BetaVI
+from betavi.likelihoods import LIKELIHOODS
+from betavi.metrics import compare_likelihoods
+from tests.conftest import BRIEF
+
+
+def test_every_likelihood_is_scored_on_the_same_counts(counts):
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    table = compare_likelihoods(BetaVI(counts, n_latent=4), list(LIKELIHOODS), **BRIEF)
+    assert set(LIKELIHOODS) < set(table.index)
+    bernoulli = table.loc["bernoulli"]
+    assert np.isnan(bernoulli["elbo"])
+    assert np.isfinite(bernoulli["detection"])
+    rest = table.drop(index=["bernoulli", "observed", "autoencoder (zinb)"])
+    assert np.isfinite(rest).all(axis=None)
+    assert (rest["evidence"] >= rest["elbo"]).all()
+    np.testing.assert_allclose(rest["elbo"], -rest["rate"] - rest["distortion"])
+    autoencoder = table.loc["autoencoder (zinb)"]
+    assert autoencoder["elbo"] == -np.inf
+    assert np.isfinite(autoencoder["distortion"])
+    assert table.loc["observed", "zero_fraction"] > 0
+    assert (rest["zero_error"] > 0).all()
+
+
+def test_a_likelihood_of_counts_scores_as_its_elbo(model):
+    score = model.score_counts(n_samples=200)
+    elbos = [float(model.get_elbo()) for _ in range(100)]
+    assert score.row()["elbo"] == pytest.approx(np.mean(elbos), abs=0.1)
+    evidence = model.get_marginal_ll(n_mc_samples=200, return_mean=True)
+    assert score.evidence == pytest.approx(evidence, abs=0.3)
+    counts = model.raw_counts().toarray()
+    np.testing.assert_allclose(score.observed.variance, counts.var(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(score.observed.zeros, (counts == 0).mean(axis=0))
+
+
+def test_predicted_moments_are_those_of_draws(model):
+    score = model.score_counts(n_samples=100)
+    draws = model.posterior_predictive_sample(n_samples=100).todense()
+    np.testing.assert_allclose(score.predicted.zeros, (draws == 0).mean(axis=(0, 2)), atol=0.02)
+    np.testing.assert_allclose(score.predicted.mean, draws.mean(axis=(0, 2)), rtol=0.1)
+
+
+def test_one_draw_is_enough_to_ask(model):
+    assert np.isfinite(model.score_counts(n_samples=1).evidence)
+
+
+def test_trained_models_are_taken_as_they_are(model, counts):
+    other = model.sibling(gene_likelihood="nb")
+    with pytest.raises(ValueError, match="not trained cannot be compared: mine"):
+        compare_likelihoods({"theirs": model, "mine": other})
+    other.train(**BRIEF)
+    table = compare_likelihoods({"theirs": model, "mine": other}, n_components=None)
+    assert table.index.tolist() == ["theirs", "mine", "observed"]
+    with pytest.raises(ValueError, match="not trained again: max_epochs"):
+        compare_likelihoods({"theirs": model}, max_epochs=3)
+
+
+def test_cells_have_to_be_held_out(counts):
+    BetaVI.setup_anndata(counts)
+    model = BetaVI(counts)
+    model.train(**BRIEF, train_size=1.0)
+    with pytest.raises(ValueError, match="No cells were held out"):
+        compare_likelihoods({"all": model})
+    assert len(compare_likelihoods({"all": model}, indices=[0, 1, 2], n_components=None)) == 2
+
+
+def test_counts_beat_densities_on_real_counts(real):
+    """The order of the lenses; the docs have the numbers of longer runs."""
+    adata = real("kang_muscat.h5ad")
+    BetaVI.setup_anndata(adata)
+    table = compare_likelihoods(BetaVI(adata), **BRIEF | {"max_epochs": 15})
+    elbo = table["elbo"]
+    assert min(elbo["zinb"], elbo["nb"]) > elbo["poisson"] > elbo["lognormal"] > elbo["normal"]
+    assert abs(elbo["zinb"] - elbo["nb"]) < 0.02 * abs(elbo["nb"])

@@ -1,0 +1,162 @@
+"""What the objective becomes as the posterior variance vanishes, and its gradient."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal
+
+from betavi.module import BetaVAE
+from betavi.nn import PRIORS
+from betavi.objective import rate
+
+N_CELLS, N_GENES = 12, 8
+
+
+def build(**kwargs):
+    torch.manual_seed(0)
+    return BetaVAE(n_input=N_GENES, n_batch=1, n_latent=3, n_hidden=16, **kwargs).eval()
+
+
+def minibatch(n_cells=N_CELLS):
+    torch.manual_seed(1)
+    code = torch.zeros(n_cells, 1, dtype=torch.long)
+    return {"X": torch.poisson(4 * torch.rand(n_cells, N_GENES)), "batch": code, "labels": code}
+
+
+@torch.no_grad()
+def shrunk(module, tensors, deviation):
+    """Return latents, distortion and rate with every posterior as wide as ``deviation``."""
+    inferred = module.inference(**module._get_inference_input(tensors))
+    loc = inferred["qz"].loc
+    # a posterior of its own, as the encoder's variance has a floor
+    qz = Normal(loc, torch.full_like(loc, deviation))
+    torch.manual_seed(2)
+    u = qz.rsample()
+    inferred |= {"qz": qz, "u": u, "z": module.latent.transform(u)}
+    generated = module.generative(**module._get_generative_input(tensors, inferred))
+    losses = module.loss(tensors, inferred, generated, kl_weight=0.0)
+    return inferred["z"], losses.loss.item(), losses.kl_local["kl_divergence_z"].mean().item()
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_autoencoder_is_the_limit_of_a_vanishing_variance(prior):
+    module = build(prior=prior, n_components=5)
+    autoencoder = build(latent_distribution="deterministic")
+    autoencoder.load_state_dict(module.state_dict(), strict=False)
+    tensors = minibatch()
+    with torch.no_grad():
+        limit, _, losses = autoencoder(tensors)
+    deviations = [10.0**-power for power in range(6)]
+    found = [shrunk(module, tensors, deviation) for deviation in deviations]
+    latent_errors = [(z - limit["z"]).abs().max().item() for z, _, _ in found]
+    loss_errors = [abs(loss - losses.loss.item()) for _, loss, _ in found]
+    # both go to zero in proportion to the width
+    for errors in (latent_errors, loss_errors):
+        assert (np.diff(errors) < 0).all()
+        assert errors[-1] < 1e-3 * errors[0]
+    # while every tenfold narrowing costs log 10 nats in each dimension, without end
+    rates = np.array([r for _, _, r in found])
+    np.testing.assert_allclose(np.diff(rates[2:]), 3 * math.log(10), rtol=0.05)
+    assert losses.kl_local["kl_divergence_z"].abs().max() == 0
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 7.0])
+@pytest.mark.parametrize("latent", ["normal", "ln"])
+@pytest.mark.parametrize("part", ["mean", "variance"])
+def test_reparameterised_gradients_agree_with_finite_differences(latent, beta, part):
+    """Of the expectation over z, by Gauss-Hermite quadrature in one latent dimension."""
+    torch.manual_seed(0)
+    kwargs = {"n_hidden": 6, "latent_distribution": latent, "beta": beta, "n_latent": 2}
+    module = BetaVAE(n_input=N_GENES, n_batch=1, **kwargs).eval().double()
+    tensors = minibatch(1)
+    tensors["X"] = tensors["X"].double()
+    bias = getattr(module.z_encoders["X"], part).bias
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    grid = torch.tensor(np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2))
+    weight = torch.tensor(np.outer(weights, weights).ravel() / weights.sum() ** 2)
+
+    def terms(noise):
+        """Return distortion at each point of standard normal noise, and the rate."""
+        inferred = module.inference(**module._get_inference_input(tensors))
+        qz = inferred["qz"]
+        u = qz.loc + qz.scale * noise[:, None]
+        library = inferred["library"].expand(len(noise), 1, 1)
+        inputs = module._get_generative_input(tensors, inferred)
+        generated = module.generative(
+            **inputs | {"z": module.latent.transform(u), "library": library}
+        )
+        nats = -generated["px"].log_prob(tensors["X"]).sum(dim=-1)[:, 0]
+        return nats, rate(qz, generated["pz"], u).mean()
+
+    def expected():
+        nats, kl = terms(grid)
+        return ((weight * nats).sum() + beta * kl).item()
+
+    torch.manual_seed(3)
+    nats, kl = terms(torch.randn(20_000, 2, dtype=torch.float64))
+    (nats.mean() + beta * kl).backward()
+    for index in range(2):
+        ends = []
+        for step in (1e-4, -1e-4):
+            with torch.no_grad():
+                bias[index] += step
+                ends.append(expected())
+                bias[index] -= step
+        difference = (ends[0] - ends[1]) / 2e-4
+        assert bias.grad[index].item() == pytest.approx(difference, rel=0.03, abs=0.01)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_learned_cells_leave_running_statistics_alone(prior):
+    tensors, statistics = minibatch(), []
+    for module in (build(prior=prior, n_components=5).train(), build().train()):
+        torch.manual_seed(4)
+        module(tensors)
+        state = module.z_encoders.state_dict()
+        statistics.append({key: value for key, value in state.items() if "running" in key})
+    assert len(statistics[0]) == 2
+    torch.testing.assert_close(*statistics)
+
+
+@pytest.mark.parametrize("encode_covariates", [False, True])
+@pytest.mark.parametrize("batch_representation", ["one-hot", "embedding"])
+def test_learned_cells_start_as_real_ones(encode_covariates, batch_representation):
+    module = build(
+        prior="vamp", n_components=N_CELLS, encode_covariates=encode_covariates,
+        batch_representation=batch_representation, n_continuous_cov=1, n_cats_per_cov=[3],
+    )  # fmt: skip
+    tensors = minibatch() | {
+        "extra_continuous_covs": torch.randn(N_CELLS, 1),
+        "extra_categorical_covs": torch.arange(N_CELLS)[:, None] % 3,
+    }
+    module.start_prior_at(tensors)
+    inferred, _, _ = module(tensors)
+    pseudo = module._pseudo_posteriors()
+    torch.testing.assert_close(pseudo.loc, inferred["qz"].loc)
+    torch.testing.assert_close(pseudo.scale, inferred["qz"].scale)
+
+
+def test_a_prior_of_the_posteriors_makes_the_rate_the_mutual_information():
+    """With the cells themselves for learned cells, KL to their mixture is at most log n."""
+    module = build(prior="vamp", n_components=N_CELLS)
+    tensors = minibatch()
+    module.start_prior_at(tensors)
+    _, _, losses = module(tensors)
+    assert losses.kl_local["kl_divergence_z"].mean() < math.log(N_CELLS)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_importance_sampling_knows_the_prior(prior):
+    module = build(prior=prior, n_components=5)
+    tensors = minibatch()
+    estimate = module.marginal_ll(tensors, n_mc_samples=500, n_mc_samples_per_pass=100)
+    elbos = []
+    for _ in range(50):
+        _, _, losses = module(tensors)
+        nats = losses.reconstruction_loss["reconstruction_loss"]
+        elbos.append(-(nats + losses.kl_local["kl_divergence_z"]).detach())
+    assert (estimate > torch.stack(elbos).mean(dim=0) - 0.05).all()
