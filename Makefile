@@ -25,6 +25,8 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.held_out_elbo
 	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.multi_rate
+	$(BIN)/python -m benchmarks.lenses
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("betavi needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

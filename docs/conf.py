@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import betavi
 from betavi.likelihoods import DISPERSIONS, LIKELIHOODS
-from betavi.nn import FUSIONS, LATENTS
+from betavi.nn import FUSIONS, LATENTS, PRIORS
+from betavi.objective import SCHEDULES
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -28,7 +29,9 @@ TABLES = {
     "gene_likelihood": LIKELIHOODS,
     "dispersion": DISPERSIONS,
     "latent_distribution": LATENTS,
+    "prior": PRIORS,
     "fusion": FUSIONS,
+    "beta_schedule": SCHEDULES,
 }
 
 
