@@ -97,6 +97,31 @@ def test_masses_of_counts_are_probabilities(name):
     assert likelihood.log_mass(px, torch.zeros(N_CELLS, N_GENES)).shape == (N_CELLS, N_GENES)
 
 
+@members
+@torch.no_grad()
+def test_detection_is_the_mass_of_zero_or_its_complement(name):
+    likelihood = build(name)
+    px, x = likelihood(*inputs()), torch.poisson(torch.ones(N_CELLS, N_GENES))
+    zero = likelihood.log_mass(px, torch.zeros_like(x)).double()
+    expected = torch.where(x > 0, torch.log1p(-zero.exp()), zero)
+    torch.testing.assert_close(
+        likelihood.log_detection(px, x).double(), expected, rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("name", ["normal", "lognormal"])
+@torch.no_grad()
+def test_what_hardly_can_be_detected_has_a_logarithm_still(name):
+    likelihood = build(name)
+    torch.nn.init.constant_(likelihood.dispersion.log_theta, -8.0)
+    torch.nn.init.zeros_(likelihood.unscaled.weight)
+    h, log_size, batch, label = inputs()
+    px = likelihood(h, torch.zeros_like(log_size), batch, label)
+    seen = likelihood.log_detection(px, torch.ones(N_CELLS, N_GENES))
+    assert torch.isfinite(seen).all()
+    assert (seen < -1000).all()
+
+
 @pytest.mark.parametrize("name", ["normal", "lognormal"])
 @torch.no_grad()
 def test_the_mass_of_a_count_is_the_integral_of_the_density(name):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scvi
 
 from betavi import BetaVI
 from betavi.likelihoods import LIKELIHOODS
@@ -36,6 +37,46 @@ def test_a_likelihood_of_counts_scores_as_its_elbo(model):
     counts = model.raw_counts().toarray()
     np.testing.assert_allclose(score.observed.variance, counts.var(axis=0), rtol=1e-6)
     np.testing.assert_allclose(score.observed.zeros, (counts == 0).mean(axis=0))
+
+
+def test_the_rate_of_a_latent_library_size_counts(counts):
+    BetaVI.setup_anndata(counts)
+    model = BetaVI(counts, use_observed_lib_size=False)
+    model.train(**BRIEF)
+    score = model.score_counts(n_samples=200)
+    elbos = [float(model.get_elbo()) for _ in range(200)]
+    assert score.row()["elbo"] == pytest.approx(np.mean(elbos), abs=0.3)
+    evidence = model.get_marginal_ll(n_mc_samples=200, return_mean=True)
+    assert score.evidence == pytest.approx(evidence, abs=0.5)
+
+
+def test_siblings_hold_the_same_cells_out_without_a_seed(counts, monkeypatch):
+    scvi.settings.seed = None
+    BetaVI.setup_anndata(counts)
+    made = []
+    original = BetaVI.sibling
+    monkeypatch.setattr(
+        BetaVI, "sibling", lambda self, **kw: made.append(original(self, **kw)) or made[-1]
+    )
+    compare_likelihoods(BetaVI(counts), ["nb", "poisson"], n_components=None, **BRIEF)
+    assert len(made) == 3
+    held_out = [np.sort(model.validation_indices).tolist() for model in made]
+    assert held_out[0] == held_out[1] == held_out[2]
+    # models trained apart have each their own
+    others = {name: BetaVI(counts) for name in "ab"}
+    for model in others.values():
+        model.train(**BRIEF)
+    with pytest.raises(ValueError, match="were training cells of 'b'"):
+        compare_likelihoods(others)
+
+
+def test_fractions_have_no_probability(counts):
+    counts.X = counts.X.log1p()
+    with pytest.warns(UserWarning, match="not an integer"):
+        BetaVI.setup_anndata(counts)
+    model = BetaVI(counts)
+    with pytest.raises(ValueError, match="values are no integers"):
+        model.score_counts()
 
 
 def test_predicted_moments_are_those_of_draws(model):

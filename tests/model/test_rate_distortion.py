@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import scvi
 from torch import nn
+from torch.distributions import Distribution
 
 from betavi import BetaVI
+from betavi.diagnostics import CountScore
 from betavi.model.at_beta import GETTERS
 from betavi.nn import Drift, Gate, Shift, Turn
 from tests.conftest import BRIEF
@@ -19,10 +21,14 @@ ARGUMENTS = {
     "differential_expression": {"groupby": "cell_type", "silent": True},
     "differential_abundance": {"sample_key": "donor"},
     "get_feature_correlation_matrix": {"n_samples": 2},
-    "get_importance_weights": None,
-    "get_latent_library_size": {"give_mean": True},
+    "get_latent_library_size": {"give_mean": False},
+    "get_marginal_ll": {"n_mc_samples": 3, "return_mean": False},
+    "posterior_predictive_sample": {"n_samples": 2},
 }
-"""What a getter needs beside the object; None where it is called by others only."""
+"""What a getter is asked beside β."""
+
+INDIFFERENT = {"get_latent_library_size"}
+"""What does not depend on β, the library size being observed."""
 
 
 @pytest.fixture
@@ -41,12 +47,14 @@ def multi(counts):
 def plain(answer):
     if isinstance(answer, pd.DataFrame):
         return answer.select_dtypes("number").to_numpy()
+    if isinstance(answer, CountScore):
+        return np.array(list(answer.row().values()))
     if isinstance(answer, dict):
         return np.concatenate([np.ravel(value) for value in answer.values()])
-    if hasattr(answer, "to_array"):
-        return answer.to_array().to_numpy()
-    if hasattr(answer, "mean") and not isinstance(answer, np.ndarray):
-        return np.asarray(answer.mean)
+    if hasattr(answer, "todense"):
+        return answer.todense()
+    if isinstance(answer, Distribution):
+        return answer.mean.numpy()
     return np.asarray(answer)
 
 
@@ -55,6 +63,17 @@ def test_every_getter_takes_beta(multi, name):
     getter = getattr(multi, name)
     assert inspect.signature(getter).parameters["beta"].default is None
     assert "beta\n    The β to answer at" in inspect.getdoc(getter)
+    if name == "get_importance_weights":
+        # called by differential expression, with its distributions
+        return
+    answers = {}
+    for beta in (0.2, 5.0):
+        scvi.settings.seed = 0
+        answer = getter(beta=beta, **ARGUMENTS.get(name, {}))
+        answers[beta] = multi.adata.obsm if answer is None else plain(answer)
+    assert multi.module.dial.beta == 1.0
+    if name not in INDIFFERENT | {"differential_abundance"}:
+        assert not np.array_equal(answers[0.2], answers[5.0])
 
 
 @pytest.mark.parametrize(
@@ -73,8 +92,9 @@ def test_answers_are_those_of_the_beta_asked_for(multi, name):
 def test_getters_refuse_a_beta_that_was_not_trained(multi, model):
     with pytest.raises(ValueError, match="outside the range"):
         multi.get_elbo(beta=11)
+    assert np.isfinite(model.get_elbo(beta=1.0))
     with pytest.raises(ValueError, match="one β, 1, and answers at no other"):
-        model.get_elbo(beta=1.0)
+        model.get_elbo(beta=2.0)
 
 
 def test_a_minified_object_answers_at_one_beta(multi):
@@ -86,6 +106,9 @@ def test_a_minified_object_answers_at_one_beta(multi):
     assert at_one.shape == multi.adata.shape
     with pytest.raises(ValueError, match="minified: its posteriors are those at beta=1"):
         multi.get_normalized_expression(beta=2.0)
+    for ask in (multi.rate_distortion, multi.score_counts, multi.raw_counts):
+        with pytest.raises(ValueError, match="minified"):
+            ask()
 
 
 def test_a_model_of_many_survives_saving(multi, counts, tmp_path):
@@ -135,6 +158,7 @@ def test_a_model_of_one_beta_has_one_point(counts):
     model.train(**BRIEF)
     curve = model.rate_distortion()
     assert curve["beta"].tolist() == [0.5]
+    assert len(model.rate_distortion([0.5])) == len(model.rate_distortion([])) == 1
     with pytest.raises(ValueError, match="answers at no other"):
         model.rate_distortion([0.5, 1.0])
     with pytest.raises(ValueError, match="One point is nothing to choose from"):
@@ -148,6 +172,31 @@ def test_an_autoencoder_has_an_infinite_rate(counts):
     (row,) = model.rate_distortion().itertuples()
     assert (row.rate, row.elbo, row.mutual_information) == (np.inf, -np.inf, np.inf)
     assert np.isfinite(row.distortion)
+
+
+def test_an_autoencoder_has_no_range(counts):
+    BetaVI.setup_anndata(counts)
+    with pytest.raises(ValueError, match="no rate for β to weigh"):
+        BetaVI(counts, latent_distribution="deterministic", beta=(0.1, 10))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"prior": "vamp", "n_components": 9},
+        {"prior": "mixture", "n_components": 9},
+        {"use_observed_lib_size": False},
+        {"batch_representation": "embedding", "encode_covariates": True},
+        {"latent_distribution": "ln", "dispersion": "gene-cell", "gene_likelihood": "lognormal"},
+        {"dispersion": "gene-batch", "n_layers": 2, "use_batch_norm": "both"},
+    ],
+    ids=lambda kwargs: "-".join(map(str, kwargs)),
+)
+def test_every_option_goes_with_a_range(counts, kwargs):
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    model = BetaVI(counts, beta=(0.1, 10), **kwargs)
+    model.train(**BRIEF)
+    assert np.isfinite(model.rate_distortion([0.1, 10])).all(axis=None)
 
 
 def test_bad_questions(multi):

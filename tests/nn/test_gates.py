@@ -42,9 +42,8 @@ def test_draws_are_log_uniform_spread_evenly_and_put_back():
         assert dial.weight.shape == (64,)
         torch.testing.assert_close(dial.weight.log()[:, None] / math.log(10), dial.level)
     assert (dial.drawn, dial.weight) == (None, 1.0)
-    # one draw in each of 64 equal parts of the log scale, a little beyond both ends
-    beyond = math.log(2**0.5) / math.log(10)
-    parts = (levels + 1 + beyond) / (2 + 2 * beyond) * 64
+    # one draw in each of 64 equal parts of the log scale, up to twice the highest
+    parts = (levels + 1) / (2 + math.log(2) / math.log(10)) * 64
     assert (parts.floor() == torch.arange(64)).all()
     with Dial(3.0).drawing(64, torch.device("cpu")):
         pass

@@ -192,8 +192,51 @@ def test_free_bits_keep_a_latent_space_alive_that_beta_would_kill(build, prior):
     assert rates[0.0] < 0.3 < 0.6 < rates[0.5]
 
 
+def test_free_bits_work_at_every_beta_of_a_range(build):
+    found = {}
+    for nats in (0.0, 0.5):
+        model = build(beta=(0.1, 30))
+        model.train(**BRIEF | {"max_epochs": 150}, free_bits=nats)
+        found[nats] = model.rate_distortion([30.0])["rate"].item()
+    assert found[0.5] > 2 * found[0.0] + 0.3
+
+
+def test_a_schedule_of_ones_own_is_waited_for(build):
+    impatient = {"early_stopping": True, "early_stopping_patience": 1}
+    options = impatient | {"early_stopping_min_delta": 1e9}
+    model = build(beta=5.0)
+    model.train(**BRIEF | {"max_epochs": 10}, beta_schedule=lambda share: share, **options)
+    assert len(betas(model)) == 10
+    model = build(beta=5.0)
+    model.train(**BRIEF | {"max_epochs": 10}, beta_schedule=lambda s: min(1.0, 2 * s), **options)
+    assert (len(betas(model)), betas(model)[-1]) == (6, 5.0)
+
+
+def test_a_target_out_of_reach_is_told_and_early_stopping_waits_for_it(build):
+    model = build()
+    with pytest.warns(UserWarning, match="not to the 300 asked for"):
+        model.train(
+            **BRIEF | {"max_epochs": 10},
+            target_rate=300.0,
+            early_stopping=True,
+            early_stopping_patience=1,
+            early_stopping_min_delta=1e9,
+        )
+    assert len(betas(model)) == 10
+
+
+def test_a_warmup_that_does_not_end_leaves_the_last_model(build, tmp_path):
+    model = build()
+    keep = SaveCheckpoint(str(tmp_path), "{epoch}", load_best_on_end=True)
+    with pytest.warns(UserWarning, match="of the KL weight"):
+        model.train(
+            **BRIEF | {"max_epochs": 3}, callbacks=[keep], plan_kwargs={"max_kl_weight": 1.0}
+        )
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["epoch=2"]
+
+
 def test_a_model_of_many_records_the_geometric_mean(build):
     model = build(beta=(0.1, 10))
-    model.train(**BRIEF | {"max_epochs": 3}, beta_schedule="constant")
-    np.testing.assert_allclose(betas(model), 1.0, rtol=0.1)
+    model.train(**BRIEF | {"max_epochs": 3}, warmup=0.5)
+    np.testing.assert_allclose(betas(model), 2**0.5 * np.array([4 / 9, 1, 1]), rtol=0.1)
     assert model.module.dial.drawn is None

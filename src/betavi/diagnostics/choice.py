@@ -107,7 +107,8 @@ def suggest(
     Raises
     ------
     ValueError
-        If the criterion is unknown, the curve has one point, or the rate is not on it.
+        If the criterion is unknown, the curve has one point, is flat or not finite, or the rate is
+        not on it.
 
     Examples
     --------
@@ -123,4 +124,7 @@ def suggest(
             "One point is nothing to choose from. Train every β in a range at once with "
             "BetaVI(adata, beta=(0.1, 10))."
         )
+    terms = curve[["rate", "distortion", "elbo"]].to_numpy(dtype=float)
+    if not (np.isfinite(terms).all() and np.ptp(terms[:, 0]) and np.ptp(terms[:, 1])):
+        raise ValueError("The curve is flat or not finite: there is nothing to choose by.")
     return choose(curve, rate)

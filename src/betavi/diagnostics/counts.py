@@ -34,17 +34,25 @@ class CountTerms(NamedTuple):
     log_mass
         Log-probability of each count at each draw of z, ``(n_draws, n_cells, n_genes)``.
     log_ratio
-        Log q(z given x) - log p(z) at each draw, ``(n_draws, n_cells)``.
+        Log q(z given x) - log p(z) at each draw, ``(n_draws, n_cells)``, and the same of a latent
+        library size.
     rate
         Of each cell, ``(n_cells,)``.
-    log_zeros, mean, variance
-        Log-probability of zero, mean and variance of each count, of the shape of ``log_mass``.
+    library_rate
+        The rate of a latent library size of each cell, ``(n_cells,)``; zero if it is observed.
+    log_detection
+        Log-probability that each count is zero, or that it is not, as it is; of the shape of
+        ``log_mass``.
+    zeros, mean, variance
+        Probability of zero, mean and variance of each count, of that shape too.
     """
 
     log_mass: np.ndarray
     log_ratio: np.ndarray
     rate: np.ndarray
-    log_zeros: np.ndarray
+    library_rate: np.ndarray
+    log_detection: np.ndarray
+    zeros: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
 
@@ -58,7 +66,8 @@ class CountScore:
     rate
         Divergence of the posteriors from the prior; infinite for an autoencoder.
     distortion
-        Negative log-probability of the counts given a draw of the posterior.
+        Negative log-probability of the counts given a draw of the posterior, and the rate of a
+        latent library size if there is one.
     evidence
         Importance-weighted estimate of the log-probability of the counts, from below.
     detection
@@ -105,8 +114,8 @@ class ScoreSums:
     >>> from betavi.diagnostics import CountTerms, ScoreSums
     >>> counts, half = np.array([[0.0, 2.0]]), np.full((1, 1, 2), 0.5)
     >>> sums = ScoreSums()
-    >>> none = np.zeros((1, 1)), np.zeros(1)
-    >>> sums.add(counts, CountTerms(np.log(half), *none, np.log(half), half, half))
+    >>> none = np.zeros((1, 1)), np.zeros(1), np.zeros(1)
+    >>> sums.add(counts, CountTerms(np.log(half), *none, np.log(half), half, half, half))
     >>> round(sums.score().distortion, 3)
     1.386
     """
@@ -119,24 +128,19 @@ class ScoreSums:
         """Add a minibatch of counts, ``(n_cells, n_genes)``, and what a model says of them."""
         per_draw = terms.log_mass.sum(axis=-1)
         evidence = logsumexp(per_draw - terms.log_ratio, axis=0) - np.log(len(per_draw))
-        # a probability of zero can round to one, and its complement must not be lost
-        seen = np.where(counts > 0, np.log(-np.expm1(terms.log_zeros)), terms.log_zeros)
         self._cells.append(
             np.stack(
                 [
                     terms.rate,
-                    -per_draw.mean(axis=0),
+                    terms.library_rate - per_draw.mean(axis=0),
                     evidence,
-                    -seen.sum(axis=-1).mean(axis=0),
+                    -terms.log_detection.sum(axis=-1).mean(axis=0),
                     counts.sum(axis=1),
                 ]
             )
         )
         second = np.square(terms.mean) + terms.variance
-        expected = [
-            value.mean(axis=0).sum(axis=0)
-            for value in (np.exp(terms.log_zeros), terms.mean, second)
-        ]
+        expected = [value.mean(axis=0).sum(axis=0) for value in (terms.zeros, terms.mean, second)]
         observed = [(counts == 0).sum(axis=0), counts.sum(axis=0), np.square(counts).sum(axis=0)]
         self._genes.append(np.stack(expected + observed))
 

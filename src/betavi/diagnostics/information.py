@@ -9,7 +9,10 @@ from sklearn.neighbors import NearestNeighbors
 ACTIVE = 0.1
 """Nats of information from which on a dimension counts as active."""
 
-CELLS_AT_ONCE = 256
+MOST_CELLS = 2000
+"""A mixture of more posteriors costs time in the square of their number."""
+
+CELLS_AT_ONCE = 64
 NEIGHBOURS = 15
 
 
@@ -71,8 +74,8 @@ def mutual_information(
     r"""Estimate the information between a cell and its latent position.
 
     :math:`E \log q(z | x) - \log q(z)` at a draw of each posterior, where :math:`q(z)` is the mean
-    of the posteriors. It cannot exceed the log of the number of cells, and close to that it says
-    only that the cells are told apart.
+    of the posteriors, of at most 2,000 random cells. It cannot exceed the log of their number (7.6
+    nats of 2,000, 5.7 of 300), and close to that it says only that the cells are told apart.
 
     Parameters
     ----------
@@ -93,14 +96,18 @@ def mutual_information(
     >>> round(mutual_information(far_apart, np.ones((8, 1))) / float(np.log(8)), 3)
     1.0
     """
-    draws = loc + scale * np.random.default_rng(rng).standard_normal(loc.shape)
+    rng = np.random.default_rng(rng)
+    if len(loc) > MOST_CELLS:
+        some = rng.choice(len(loc), MOST_CELLS, replace=False)
+        loc, scale = loc[some], scale[some]
+    draws = loc + scale * rng.standard_normal(loc.shape)
     log_scale = np.log(scale).sum(axis=1)
     own = -np.square((draws - loc) / scale).sum(axis=1) / 2 - log_scale
     mixture = np.empty(len(loc))
     for start in range(0, len(loc), CELLS_AT_ONCE):
-        some = slice(start, start + CELLS_AT_ONCE)
-        distances = np.square((draws[some, None] - loc) / scale).sum(axis=2) / 2
-        mixture[some] = logsumexp(-distances - log_scale, axis=1) - np.log(len(loc))
+        chunk = slice(start, start + CELLS_AT_ONCE)
+        distances = np.square((draws[chunk, None] - loc) / scale).sum(axis=2) / 2
+        mixture[chunk] = logsumexp(-distances - log_scale, axis=1) - np.log(len(loc))
     return float(np.mean(own - mixture))
 
 

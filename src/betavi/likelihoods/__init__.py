@@ -10,7 +10,12 @@ from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods._dispersion import DISPERSIONS, Dispersion, DispersionSizes
 from betavi.likelihoods._start import TARGET_SUM, Start
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
-from betavi.likelihoods.lognormal import LogNormal, LogNormalLikelihood, lognormal_mass
+from betavi.likelihoods.lognormal import (
+    LogNormal,
+    LogNormalLikelihood,
+    lognormal_detection,
+    lognormal_mass,
+)
 from betavi.likelihoods.nb import NegativeBinomialLikelihood
 from betavi.likelihoods.normal import NormalLikelihood
 from betavi.likelihoods.poisson import PoissonLikelihood
@@ -35,5 +40,6 @@ __all__ = [
     "Likelihood",
     "LogNormal",
     "Start",
+    "lognormal_detection",
     "lognormal_mass",
 ]

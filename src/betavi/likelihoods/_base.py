@@ -132,6 +132,11 @@ class Likelihood(nn.Module, ABC):
         """
         return px.log_prob(counts)
 
+    def log_detection(self, px: Any, counts: Tensor) -> Tensor:
+        """Return the log-probability of what is known of zeros: that a count is one, or is not."""
+        zero = self.log_mass(px, torch.zeros_like(counts)).double()
+        return zero.where(counts == 0, (-zero.expm1()).log())
+
     @abstractmethod
     def parameters_of(self, px: Any) -> dict[str, Tensor]:
         """Return what :meth:`forward` put into a distribution, by scvi-tools' names.

@@ -15,6 +15,15 @@ def count_cell(counts: Tensor) -> tuple[Tensor, Tensor]:
     return (counts - 0.5).where(counts > 0, -torch.inf), counts + 0.5
 
 
+def log_detection_at(loc: Tensor, deviation: Tensor, edge: Tensor, counts: Tensor) -> Tensor:
+    """Return log P(y > edge) where there is a count, and log P(y < edge) where there is none.
+
+    Not the one from the other: each can be too small for its complement to show it.
+    """
+    distance = (edge.double() - loc.double()) / deviation.double()
+    return torch.special.log_ndtr(distance.where(counts == 0, -distance))
+
+
 def log_mass_between(loc: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Return log P(low < y < high) of y normal, in nats.
 

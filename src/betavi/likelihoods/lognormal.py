@@ -10,7 +10,7 @@ from torch.distributions import Distribution, constraints
 from torch.distributions import Normal as TorchNormal
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods._mass import count_cell, log_mass_between
+from betavi.likelihoods._mass import count_cell, log_detection_at, log_mass_between
 from betavi.likelihoods._start import TARGET_SUM
 
 if TYPE_CHECKING:
@@ -101,6 +101,11 @@ def lognormal_mass(px: LogNormal, counts: Tensor) -> Tensor:
     return log_mass_between(px.loc, px.deviation, log_low, (px.unit * high).log1p())
 
 
+def lognormal_detection(px: LogNormal, counts: Tensor) -> Tensor:
+    """Return the log-probability that each count is zero, or that it is not, as it is, in nats."""
+    return log_detection_at(px.loc, px.deviation, (px.unit / 2).log1p(), counts)
+
+
 class LogNormalLikelihood(Likelihood):
     """Counts whose log(1 + counts per 10,000) is normal: what PCA of log counts assumes.
 
@@ -141,6 +146,10 @@ class LogNormalLikelihood(Likelihood):
     def log_mass(self, px: LogNormal, counts: Tensor) -> Tensor:
         """See :meth:`betavi.likelihoods.Likelihood.log_mass`."""
         return lognormal_mass(px, counts)
+
+    def log_detection(self, px: LogNormal, counts: Tensor) -> Tensor:
+        """See :meth:`betavi.likelihoods.Likelihood.log_detection`."""
+        return lognormal_detection(px, counts)
 
     def parameters_of(self, px: LogNormal) -> dict[str, Tensor]:
         """Return mean and standard deviation of the logs."""

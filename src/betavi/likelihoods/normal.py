@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from scvi.distributions import Normal
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods._mass import count_cell, log_mass_between
+from betavi.likelihoods._mass import count_cell, log_detection_at, log_mass_between
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,10 @@ class NormalLikelihood(Likelihood):
     def log_mass(self, px: Normal, counts: Tensor) -> Tensor:
         """See :meth:`betavi.likelihoods.Likelihood.log_mass`."""
         return log_mass_between(px.loc, px.scale, *count_cell(counts))
+
+    def log_detection(self, px: Normal, counts: Tensor) -> Tensor:
+        """See :meth:`betavi.likelihoods.Likelihood.log_detection`."""
+        return log_detection_at(px.loc, px.scale, torch.tensor(0.5), counts)
 
     def parameters_of(self, px: Normal) -> dict[str, Tensor]:
         """Return mean and standard deviation."""

@@ -90,7 +90,8 @@ def compare_likelihoods(
     Raises
     ------
     ValueError
-        If no cells were held out, or one model of several is not trained.
+        If no cells were held out, the first model's were not held out by all, or one of several is
+        not trained.
 
     Examples
     --------
@@ -115,6 +116,8 @@ def compare_likelihoods(
     cells = first.validation_indices if indices is None else np.asarray(indices)
     if not len(cells):
         raise ValueError("No cells were held out. Train with some, or name cells: indices=...")
+    if indices is None:
+        _check_held_out(models, cells)
     scores = {
         name: model.score_counts(indices=cells, n_samples=n_samples)
         for name, model in models.items()
@@ -137,8 +140,25 @@ def _trained_siblings(
     siblings = {name: model.sibling(gene_likelihood=name) for name in likelihoods}
     autoencoder = f"autoencoder ({likelihoods[0]})"
     siblings[autoencoder] = model.sibling(
-        gene_likelihood=likelihoods[0], latent_distribution="deterministic"
+        gene_likelihood=likelihoods[0], latent_distribution="deterministic", beta=1.0
     )
+    split = [model.train_indices, model.validation_indices] if model.is_trained else None
     for sibling in siblings.values():
-        sibling.train(**train_kwargs)
+        # without a seed scvi-tools splits the cells of each run anew
+        options = dict(train_kwargs.get("datasplitter_kwargs") or {})
+        if split is not None:
+            options["external_indexing"] = split
+        sibling.train(**train_kwargs | {"datasplitter_kwargs": options})
+        split = split or [sibling.train_indices, sibling.validation_indices]
     return siblings
+
+
+def _check_held_out(models: Mapping[str, CountModel], cells: np.ndarray) -> None:
+    for name, model in models.items():
+        seen = np.intersect1d(cells, model.train_indices)
+        if len(seen):
+            raise ValueError(
+                f"{len(seen)} of the {len(cells)} cells to score were training cells of {name!r}: "
+                "models that are compared have to hold the same cells out. Give the runs the same "
+                "datasplitter_kwargs={'external_indexing': [train, held_out]}."
+            )

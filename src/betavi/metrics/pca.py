@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from betavi.diagnostics import CountTerms, ScoreSums
-from betavi.likelihoods import TARGET_SUM, LogNormal, lognormal_mass
+from betavi.likelihoods import TARGET_SUM, LogNormal, lognormal_detection, lognormal_mass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,10 +97,17 @@ class LinearModel:
             torch.as_tensor(np.sqrt(self.variance)),
             TARGET_SUM / dense.sum(dim=1, keepdim=True),
         )
-        none = lognormal_mass(px, torch.zeros_like(dense))
-        parts = (lognormal_mass(px, dense), none, px.mean, px.variance)
-        log_mass, log_zeros, expected, variance = (part.numpy() for part in parts)
-        return CountTerms(log_mass, log_ratio, rate, log_zeros, expected, variance)
+        per_count = {
+            "log_mass": lognormal_mass(px, dense),
+            "log_detection": lognormal_detection(px, dense),
+            "zeros": lognormal_mass(px, torch.zeros_like(dense)).exp(),
+            "mean": px.mean,
+            "variance": px.variance,
+        }
+        arrays = {name: value.numpy() for name, value in per_count.items()}
+        return CountTerms(
+            log_ratio=log_ratio, rate=rate, library_rate=np.zeros_like(rate), **arrays
+        )
 
 
 def _log_normalised(counts: Any) -> sparse.csr_array:
@@ -120,7 +127,7 @@ def pca_rate_distortion(
     train, held_out
         Raw counts of the cells to fit and to score, ``(n_cells, n_genes)``.
     n_components
-        One point each.
+        One point each; numbers that the training cells or their genes are too few for are left out.
 
     Returns
     -------
@@ -135,7 +142,8 @@ def pca_rate_distortion(
     (2, 4)
     """
     rows = []
-    for number in n_components:
+    most = min(train.shape) - 1
+    for number in (number for number in n_components if number <= most):
         row = LinearModel(train, number).score(held_out).row()
         rows.append({"n_components": number} | {k: row[k] for k in ("rate", "distortion", "elbo")})
     return pd.DataFrame(rows)

@@ -26,6 +26,7 @@ GETTERS = (
     "get_normalized_expression",
     "get_reconstruction_error",
     "posterior_predictive_sample",
+    "score_counts",
 )
 """The methods that encode or decode."""
 

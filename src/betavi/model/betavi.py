@@ -58,8 +58,8 @@ class BetaVI(
         ``"gene"``, ``"gene-batch"``, ``"gene-label"`` or ``"gene-cell"``: a key of
         :data:`betavi.likelihoods.DISPERSIONS`.
     gene_likelihood
-        ``"zinb"``, ``"nb"``, ``"poisson"`` or ``"normal"``: a key of
-        :data:`betavi.likelihoods.LIKELIHOODS`.
+        ``"zinb"``, ``"nb"``, ``"poisson"``, ``"lognormal"``, ``"normal"`` or ``"bernoulli"``: a key
+        of :data:`betavi.likelihoods.LIKELIHOODS`.
     use_observed_lib_size
         Take each cell's total as its library size instead of inferring it.
     latent_distribution

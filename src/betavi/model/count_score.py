@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from scvi.utils import unsupported_if_adata_minified
 
 from betavi.diagnostics import CountScore, CountTerms, ScoreSums
 from betavi.model.at_beta import AtBetaMixin
@@ -27,6 +28,7 @@ class CountScoreMixin(AtBetaMixin):
     """Probabilities of integer counts, also from densities."""
 
     @torch.inference_mode()
+    @unsupported_if_adata_minified
     def score_counts(
         self,
         adata: AnnData | None = None,
@@ -58,7 +60,7 @@ class CountScoreMixin(AtBetaMixin):
         Raises
         ------
         ValueError
-            If there are no cells.
+            If there are no cells, or their values are no integers.
 
         Examples
         --------
@@ -71,11 +73,20 @@ class CountScoreMixin(AtBetaMixin):
         """
         adata = self._validate_anndata(adata)
         loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        if not len(loader.dataset):
+            raise ValueError("There are no cells to score: indices is empty.")
         sums = ScoreSums()
         for tensors in loader:
-            sums.add(tensors[COUNTS].double().cpu().numpy(), self._count_terms(tensors, n_samples))
+            counts = tensors[COUNTS].cpu().double().numpy()
+            if (counts != counts.round()).any():
+                raise ValueError(
+                    "The registered values are no integers, and only counts have probabilities. "
+                    "Register the layer that holds them: setup_anndata(..., layer=...)."
+                )
+            sums.add(counts, self._count_terms(tensors, n_samples))
         return sums.score()
 
+    @unsupported_if_adata_minified
     def raw_counts(self, indices: Sequence[int] | None = None) -> Any:
         """Return the registered counts of some cells, or of all, ``(n_cells, n_genes)``.
 
@@ -121,10 +132,16 @@ class CountScoreMixin(AtBetaMixin):
             log_ratio = rates = torch.full(u.shape[:-1], torch.inf)
         else:
             log_ratio, rates = log_density(qz, u) - log_density(pz, u), rate(qz, pz, u)
+        library_rate = torch.zeros(len(counts), device=u.device)
+        if inferred["ql"] is not None:
+            ql, pl, library = inferred["ql"], generated["pl"], inferred["library"]
+            library_rate = rate(ql, pl, library)
+            log_ratio = log_ratio + log_density(ql, library) - log_density(pl, library)
         unknown = torch.zeros_like(counts) if likelihood.is_of_counts else torch.nan
         per_count = {
             "log_mass": likelihood.log_mass(px, counts) + unknown,
-            "log_zeros": likelihood.log_mass(px, torch.zeros_like(counts)),
+            "log_detection": likelihood.log_detection(px, counts),
+            "zeros": likelihood.log_mass(px, torch.zeros_like(counts)).exp(),
             "mean": px.mean + unknown,
             "variance": px.variance + unknown,
         }
@@ -132,5 +149,6 @@ class CountScoreMixin(AtBetaMixin):
             name: value.reshape(n_samples, *counts.shape) for name, value in per_count.items()
         }
         shaped["log_ratio"] = log_ratio.reshape(n_samples, len(counts))
+        shaped["library_rate"] = library_rate
         shaped["rate"] = rates if rates.ndim == 1 else rates.mean(dim=0)
-        return CountTerms(**{name: v.double().cpu().numpy() for name, v in shaped.items()})
+        return CountTerms(**{name: v.cpu().double().numpy() for name, v in shaped.items()})

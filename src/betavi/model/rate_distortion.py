@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from scvi.utils import unsupported_if_adata_minified
 
 from betavi._tables import close_matches
 from betavi.diagnostics import (
@@ -34,6 +35,7 @@ class RateDistortionMixin(AtBetaMixin):
     """What β buys, and what it costs."""
 
     @torch.inference_mode()
+    @unsupported_if_adata_minified
     def rate_distortion(
         self,
         betas: Sequence[float] | None = None,
@@ -67,7 +69,8 @@ class RateDistortionMixin(AtBetaMixin):
         ``rate``; ``distortion``, with the rate of a latent library size if there is one; ``elbo``,
         always at β = 1; ``active_dimensions``, see
         :func:`~betavi.diagnostics.active_dimensions`; ``mutual_information``, see
-        :func:`~betavi.diagnostics.mutual_information`. With labels, the mean over types of
+        :func:`~betavi.diagnostics.mutual_information`, which is at most the log of the number of
+        cells. With labels, the mean over types of
         :func:`~betavi.diagnostics.label_agreement`, ``agreement_common`` and ``agreement_rare``;
         ``attrs`` names the rare types, which make up less than 5 % of the cells. Of a deterministic
         model the rate is infinite.
@@ -164,10 +167,11 @@ class RateDistortionMixin(AtBetaMixin):
     def _betas(self, betas: Sequence[float] | None) -> list[float]:
         dial = self.module.dial
         if dial.is_fixed:
-            if betas is not None:
-                dial.check(betas[0])
+            for beta in [] if betas is None else betas:
+                dial.check(beta)
             trained = self.module.trained_beta.item()
-            return [dial.beta if np.isnan(trained) else trained]
+            # of single precision, whose digits beyond the sixth mean nothing
+            return [dial.beta if np.isnan(trained) else float(f"{trained:.6g}")]
         asked = _spread(*dial.range) if betas is None else betas
         return sorted({float(beta) for beta in asked})
 
@@ -184,7 +188,7 @@ class RateDistortionMixin(AtBetaMixin):
         # a point would need infinitely many nats to be named
         rate = rate.where((qz.scale > 0).all(dim=-1), torch.inf)
         found = {"rate": rate, "distortion": distortion, "loc": qz.loc, "scale": qz.scale}
-        return {name: value.double().cpu() for name, value in found.items()}
+        return {name: value.cpu().double() for name, value in found.items()}
 
 
 def _spread(low: float, high: float) -> np.ndarray:

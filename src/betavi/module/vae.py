@@ -112,6 +112,11 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
             self._add(name, modality, architecture)
         self.fusion = lookup(FUSIONS, options.fusion, "fusion")()
         self.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
+        if self.latent.has_no_rate and not self.dial.is_fixed:
+            raise ValueError(
+                "A deterministic autoencoder has no rate for β to weigh, and none of a range: leave "
+                "beta out, or choose latent_distribution='normal'."
+            )
         self.prior = lookup(PRIORS, options.prior, "prior")(options.n_latent, options.n_components)
         if self.prior.reads_pseudo_cells:
             widths = {name: modality.n_features for name, modality in modalities.items()}
@@ -234,7 +239,8 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         cells = self.pseudo_cells
         experts = {}
         # with the statistics of real cells, which learned ones must not change
-        with evaluating(self.z_encoders):
+        # and at one β, so that every cell has the same prior
+        with evaluating(self.z_encoders), self.dial.resting():
             for name, h in cells.h.items():
                 inputs, categories = self._encoded(
                     h, cells.batch, cells.continuous, cells.categorical
@@ -379,7 +385,8 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         weight = kl_weight * self.dial.weight
         # free bits of each dimension, or of all at once
         nats = free_bits * self.options.n_latent / z_rates.shape[-1]
-        pressed = constrained(z_rates, nats, capacity)
+        with_same_beta = None if self.dial.drawn is None else self.dial.drawn.squeeze(1).argsort()
+        pressed = constrained(z_rates, nats, capacity, with_same_beta)
         return LossOutput(
             loss=(sum(distortions.values()) + weight * pressed + l_rate).mean(),
             reconstruction_loss=distortions,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from scvi.nn import FCLayers
 
-BEYOND = 2**0.5
-"""Training draws β beyond both ends of the range by this factor.
+BEYOND = 2.0
+"""Training draws β up to this many times the highest asked for.
 
 Networks that change smoothly with β are at their worst at the ends of what they saw, and most at a
 high β, at which whole dimensions vanish.
@@ -84,13 +84,24 @@ class Dial:
             self.beta = before
 
     @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Set the dial, for a while, to where :meth:`reset` leaves it, and draw nothing."""
+        before = self.beta, self.drawn
+        self.drawn = None
+        self.reset()
+        try:
+            yield
+        finally:
+            self.beta, self.drawn = before
+
+    @contextmanager
     def drawing(self, n_cells: int, device: torch.device) -> Iterator[None]:
         """Give each cell of a minibatch its own β of the range, if there is one, for a while.
 
         The draws, ``(n_cells, 1)``, are log-uniform, and evenly spread over the minibatch.
         """
         if not self.is_fixed:
-            low, high = math.log(self.range[0] / BEYOND), math.log(self.range[1] * BEYOND)
+            low, high = math.log(self.range[0]), math.log(BEYOND * self.range[1])
             shares = (torch.randperm(n_cells) + torch.rand(n_cells)) / n_cells
             self.drawn = (low + (high - low) * shares).exp().unsqueeze(1).to(device)
         try:
@@ -107,9 +118,11 @@ class Dial:
             If β is outside the range, or is not the only one.
         """
         low, high = self.range
+        if self.is_fixed and math.isclose(beta, self.beta, rel_tol=1e-6):
+            return
         if self.is_fixed:
             raise ValueError(
-                f"This model is of one β, {low:g}, and answers at no other. Train every β in a "
+                f"This model is of one β, {self.beta:g}, and answers at no other. Train every β in a "
                 "range at once with BetaVI(adata, beta=(0.1, 10))."
             )
         if not (isinstance(beta, Real) and low <= beta <= high):

@@ -10,8 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+CELLS_OF_ONE_BETA = 16
+"""Of a minibatch whose cells differ in β, how many count as having about the same."""
 
 
 def free_bits(rates: Tensor, nats: float) -> Tensor:
@@ -70,7 +75,39 @@ def off_capacity(rate: Tensor, capacity: float) -> Tensor:
     return (rate - capacity) * (rate.mean() - capacity).detach().sign()
 
 
-def constrained(rates: Tensor, nats: float = 0.0, capacity: float | None = None) -> Tensor:
+def free_bits_by_group(rates: Tensor, nats: float, order: Tensor) -> Tensor:
+    """Return :func:`free_bits` of groups of cells that are next to each other in an order.
+
+    Cells with a low β have a high rate, and would lift the average of all above any threshold.
+
+    Parameters
+    ----------
+    rates, nats
+        See :func:`free_bits`.
+    order
+        Indices that sort the cells by β, ``(n_cells,)``.
+
+    Returns
+    -------
+    Nats, ``(n_cells,)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.objective.constraints import free_bits_by_group
+    >>> free_bits_by_group(torch.tensor([[0.1], [3.0]]), 0.5, torch.tensor([1, 0]))
+    tensor([0.1000, 3.0000])
+    """
+    groups = rates[order].tensor_split(max(1, len(rates) // CELLS_OF_ONE_BETA))
+    return torch.cat([free_bits(group, nats) for group in groups])[order.argsort()]
+
+
+def constrained(
+    rates: Tensor,
+    nats: float = 0.0,
+    capacity: float | None = None,
+    order: Tensor | None = None,
+) -> Tensor:
     """Return what β weighs: the rate, or what a constraint makes of it.
 
     Parameters
@@ -81,6 +118,8 @@ def constrained(rates: Tensor, nats: float = 0.0, capacity: float | None = None)
         The threshold of :func:`free_bits`; none at 0.
     capacity
         See :func:`off_capacity`; none if None.
+    order
+        Indices that sort the cells by β, where they differ in it.
 
     Returns
     -------
@@ -93,5 +132,10 @@ def constrained(rates: Tensor, nats: float = 0.0, capacity: float | None = None)
     >>> constrained(torch.tensor([[0.0, 3.0], [0.2, 1.0]]))
     tensor([3.0000, 1.2000])
     """
-    rate = free_bits(rates, nats) if nats else rates.sum(dim=-1)
+    if not nats:
+        rate = rates.sum(dim=-1)
+    elif order is None:
+        rate = free_bits(rates, nats)
+    else:
+        rate = free_bits_by_group(rates, nats, order)
     return rate if capacity is None else off_capacity(rate, capacity)

@@ -78,11 +78,11 @@ class RateController(nn.Module):
 
     log_beta: Tensor
     smooth_rate: Tensor
-    last_error: Tensor
+    last_rate: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("log_beta", "smooth_rate", "last_error"):
+        for name in ("log_beta", "smooth_rate", "last_rate"):
             self.register_buffer(name, torch.tensor(math.nan))
 
     def beta(self, otherwise: float) -> float:
@@ -106,15 +106,17 @@ class RateController(nn.Module):
         if self.log_beta.isnan():
             self.log_beta.fill_(math.log(max(beta, math.exp(LOG_BETA_RANGE[0]))))
             self.smooth_rate.fill_(rate)
-            self.last_error.fill_(_error(rate, target))
+            self.last_rate.fill_(rate)
         # averaged before the logarithm is taken, which would bring noise below its mean
         self.smooth_rate.lerp_(
             self.smooth_rate.new_tensor(rate), -math.expm1(-n_cells / CELLS_AVERAGED)
         )
         error = _error(self.smooth_rate.item(), target)
-        log_beta = steer(self.log_beta.item(), error, self.last_error.item())
+        # against the present target, which may have changed
+        last_error = _error(self.last_rate.item(), target)
+        log_beta = steer(self.log_beta.item(), error, last_error)
         self.log_beta.fill_(log_beta)
-        self.last_error.fill_(error)
+        self.last_rate.copy_(self.smooth_rate)
         return math.exp(log_beta)
 
 

@@ -21,8 +21,8 @@ Schedule = Callable[[float], float]
 N_CYCLES = 4
 """Of a cyclical warm-up, and each climbs for half of its length: Fu et al. (2019)."""
 
-N_PROBES = 101
-"""At how many shares a user's schedule is tried before training."""
+PROBES = [percent / 100 for percent in range(101)]
+"""At which shares a user's schedule is tried before training."""
 
 
 def _full(_share: float) -> float:
@@ -131,6 +131,27 @@ SCHEDULES: dict[str, Callable[[float], Schedule]] = {
 """Schedules by the name a user gives, ``beta_schedule=``; each takes the length of the warm-up."""
 
 
+def end_of_warmup(word: str | Schedule, warmup: float) -> float:
+    """Return the share from which on a schedule changes no more.
+
+    Parameters
+    ----------
+    word, warmup
+        See :func:`schedule_of`. Of a function, the end is found by trying it at 101 shares.
+
+    Examples
+    --------
+    >>> from betavi.objective import end_of_warmup
+    >>> end_of_warmup("linear", 0.25), end_of_warmup(lambda share: min(1, 2 * share), 0.25)
+    (0.25, 0.5)
+    """
+    if not callable(word):
+        return warmup
+    factors = [word(share) for share in PROBES]
+    changes = [i for i in range(1, len(factors)) if factors[i] != factors[i - 1]]
+    return PROBES[changes[-1]] if changes else 0.0
+
+
 def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
     """Return the schedule a user asks for, checked over its whole length.
 
@@ -158,7 +179,7 @@ def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
         raise ValueError(f"warmup is a share of the planned steps, from 0 to 1, not {warmup!r}.")
     if not callable(word):
         return lookup(SCHEDULES, word, "beta_schedule")(warmup)
-    for share in (probe / (N_PROBES - 1) for probe in range(N_PROBES)):
+    for share in PROBES:
         factor = word(share)
         if not (isinstance(factor, Real) and 0 <= factor < math.inf):
             raise ValueError(

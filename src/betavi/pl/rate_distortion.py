@@ -73,7 +73,9 @@ def rate_distortion(
         _, ax = plt.subplots(figsize=(4.5, 3.5), layout="constrained")
     curve = curve.sort_values("beta")
     ax.plot(curve[x], curve[y], color="0.7", zorder=1)
-    points = ax.scatter(curve[x], curve[y], c=curve["beta"], norm=LogNorm(), zorder=2)
+    # a model without any weight on the rate has no place on a log scale
+    norm = LogNorm() if curve["beta"].min() > 0 else None
+    points = ax.scatter(curve[x], curve[y], c=curve["beta"], norm=norm, zorder=2)
     ax.figure.colorbar(points, ax=ax, label="β")
     named = np.unique(np.linspace(0, len(curve) - 1, N_NAMED).round().astype(int))
     for row in curve.iloc[named].itertuples():

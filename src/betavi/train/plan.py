@@ -11,7 +11,7 @@ import torch
 from scvi import REGISTRY_KEYS, settings, train
 from torch.optim.lr_scheduler import OneCycleLR
 
-from betavi.objective import schedule_of
+from betavi.objective import end_of_warmup, schedule_of
 from betavi.train.moments import moments
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ MANY_BETAS_PEAK = 2e-2
 HELD_PEAK = 5e-3
 """Peak of the learning rate where the KL is held at a value: at a learning rate that does not fall,
 that of small data sets keeps jumping by a tenth, whatever β is."""
+
+
+ON_TARGET = 0.05
+"""How far off a target a rate may be."""
 
 
 class TrainingPlan(train.TrainingPlan):
@@ -93,10 +97,11 @@ class TrainingPlan(train.TrainingPlan):
             one_cycle = one_cycle if module.dial.is_fixed else MANY_BETAS_PEAK
         if one_cycle is not None and kwargs.get("reduce_lr_on_plateau"):
             raise ValueError("one_cycle and reduce_lr_on_plateau both set the learning rate.")
-        self.warmup, self.one_cycle = warmup, one_cycle
+        self.warmup, self.one_cycle = end_of_warmup(beta_schedule, warmup), one_cycle
         self.target_rate, self.capacity = target_rate, capacity
         self._planned_steps = math.inf
         self._betas_of_epoch: list[float] = []
+        self._last_factor = 1.0
         super().__init__(module, free_bits=free_bits, **kwargs)
 
     # -- where training starts ----------------------------------------------------------------
@@ -166,6 +171,18 @@ class TrainingPlan(train.TrainingPlan):
             return self.current_epoch + 1 >= epochs
         return not steps or self.global_step >= steps
 
+    @property
+    def may_be_judged(self) -> bool:
+        """Whether β is in force and a rate that was asked for is reached, or the run is over."""
+        if self.current_epoch + 1 == self.trainer.max_epochs:
+            return True
+        return self.is_warm and (self.target_rate is None or self._is_on_target)
+
+    @property
+    def _is_on_target(self) -> bool:
+        assert self.target_rate is not None
+        return abs(self.module.controller.smooth_rate.item() / self.target_rate - 1) < ON_TARGET
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Take a step at the β in force, or at one drawn for each cell."""
         dial = self.module.dial
@@ -174,7 +191,8 @@ class TrainingPlan(train.TrainingPlan):
         n_cells = len(batch[REGISTRY_KEYS.BATCH_KEY])
         with dial.drawing(n_cells, self.device):
             beta = dial.beta if dial.drawn is None else dial.drawn.log().mean().exp().item()
-            self._betas_of_epoch.append(beta * (1.0 if self.capacity is not None else self.factor))
+            self._betas_of_epoch.append(beta)
+            self._last_factor = 1.0 if self.capacity is not None else self.factor
             loss: Tensor = super().training_step(batch, batch_idx)
         if self.target_rate is not None and self.is_warm:
             rate = self.module.mean_rate(batch)
@@ -182,20 +200,30 @@ class TrainingPlan(train.TrainingPlan):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Record β: of the last step or, where it is drawn, the geometric mean."""
+        """Record β: of the last step or, where it is drawn, the geometric mean, with its factor."""
         super().on_train_epoch_end()
         betas, self._betas_of_epoch = self._betas_of_epoch, []
         if not betas:
             return
-        beta = betas[-1] if self.module.dial.is_fixed else float(np.exp(np.mean(np.log(betas))))
+        is_fixed = self.module.dial.is_fixed
+        beta = betas[-1] if is_fixed else float(np.exp(np.mean(np.log(betas))))
+        beta *= self._last_factor
         self.module.trained_beta.fill_(beta)
         if self.logger is not None:
             # not self.log, which would round it to single precision
             self.logger.log_metrics({"beta": beta, "epoch": self.current_epoch}, self.global_step)
 
     def on_train_end(self) -> None:
-        """Say so if scvi-tools' schedule did not come to its end."""
+        """Say so if scvi-tools' schedule did not come to its end, or a target was not reached."""
         super().on_train_end()
+        if self.target_rate is not None and not self._is_on_target:
+            warnings.warn(
+                f"The rate came to {self.module.controller.smooth_rate.item():.3g} nats per cell, "
+                f"and not to the {self.target_rate:g} asked for, at β = {self.module.dial.beta:.3g}. "
+                "Train longer, or ask for a rate that this model can have.",
+                UserWarning,
+                stacklevel=settings.warnings_stacklevel,
+            )
         if self._follows_scvi and self.factor < self.max_kl_weight:
             warnings.warn(
                 f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight asked "

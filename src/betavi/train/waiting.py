@@ -19,7 +19,7 @@ JUDGING = ("on_validation_end", "on_train_epoch_end")
 
 
 def wait_for_warmup(callbacks: Iterable[Callback]) -> None:
-    """Let early stopping and checkpoints of a best model ignore epochs of the warm-up.
+    """Let early stopping and checkpoints of a best model ignore epochs before β is what it will be.
 
     While β grows the ELBO of a later epoch is no better or worse than that of an earlier one for
     the reason they look for. Checkpoints that monitor nothing are saved as ever.
@@ -33,6 +33,6 @@ def wait_for_warmup(callbacks: Iterable[Callback]) -> None:
 def _once_warm(hook: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(hook)
     def waiting(trainer: Trainer, plan: TrainingPlan) -> Any:
-        return hook(trainer, plan) if plan.is_warm else None
+        return hook(trainer, plan) if plan.may_be_judged else None
 
     return waiting
