@@ -70,6 +70,9 @@ class Likelihood(nn.Module, ABC):
     is_of_counts: ClassVar[bool] = True
     """Whether it says how many counts there are, and not only whether there are any."""
 
+    is_gamma_poisson: ClassVar[bool] = False
+    """Whether counts are Poisson draws of gamma rates, be it in the limit."""
+
     def __init__(
         self,
         n_hidden: int,

@@ -9,16 +9,14 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions import Normal as TorchNormal
 
-from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods._base import Likelihood, Shares
 from betavi.likelihoods._mass import count_cell, log_detection_at, log_mass_between
 from betavi.likelihoods._start import TARGET_SUM
 
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.likelihoods._dispersion import DispersionSizes
     from betavi.likelihoods._start import Start
-    from betavi.nn.gates import Dial
 
 SMALLEST_VARIANCE = 1e-4
 """Of a feature that hardly varies, where training starts."""
@@ -113,17 +111,10 @@ class LogNormalLikelihood(Likelihood):
     count; :func:`betavi.metrics.compare_likelihoods` integrates it.
     """
 
-    def __init__(
-        self,
-        n_hidden: int,
-        n_features: int,
-        scale_activation: str,
-        dispersion: str,
-        sizes: DispersionSizes,
-        dial: Dial | None = None,
-    ) -> None:
-        super().__init__(n_hidden, n_features, scale_activation, dispersion, sizes, dial)
-        self.target_sum = TARGET_SUM if scale_activation == "softmax" else 1.0
+    @property
+    def target_sum(self) -> float:
+        """What a cell's total is brought to; with size factors, one unit of size."""
+        return TARGET_SUM if isinstance(self.positive, Shares) else 1.0
 
     @torch.no_grad()
     def start_at(self, start: Start) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scvi import distributions
@@ -49,6 +49,8 @@ def overdispersion_at(start: Start) -> Tensor:
 
 class NegativeBinomialLikelihood(Likelihood):
     """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``."""
+
+    is_gamma_poisson: ClassVar[bool] = True
 
     def log_theta_at(self, start: Start) -> Tensor:
         """Return the log inverse dispersion by the method of moments."""

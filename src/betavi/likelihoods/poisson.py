@@ -70,6 +70,7 @@ class PoissonLikelihood(Likelihood):
     """Counts with variance equal to their mean."""
 
     has_dispersion: ClassVar[bool] = False
+    is_gamma_poisson: ClassVar[bool] = True
 
     def log_theta_at(self, start: Start) -> None:
         """Return nothing: the variance is the mean."""

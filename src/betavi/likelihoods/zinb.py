@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scvi import distributions
@@ -34,6 +34,8 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
 
     Its expected count is ``(1 - zi_probs) * mu``; ``get_normalized("mu")`` is ``mu``, as in SCVI.
     """
+
+    is_gamma_poisson: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from betavi.likelihoods import LIKELIHOODS
 from betavi.metrics.pca import LinearModel
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics import CountScore
 
-LENSES = ("zinb", "nb", "poisson", "lognormal", "normal")
+LENSES = tuple(name for name, likelihood in LIKELIHOODS.items() if likelihood.is_of_counts)
 """The likelihoods that give integer counts a probability, directly or by integration."""
 
 

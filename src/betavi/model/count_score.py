@@ -12,7 +12,7 @@ from betavi.diagnostics import CountScore, CountTerms, ScoreSums
 from betavi.model.at_beta import AtBetaMixin
 from betavi.module.single import COUNTS
 from betavi.nn import Point
-from betavi.objective import log_density, rate
+from betavi.objective import rate
 from betavi.train import Rows
 
 if TYPE_CHECKING:
@@ -131,12 +131,11 @@ class CountScoreMixin(AtBetaMixin):
             # to name a point takes infinitely many nats
             log_ratio = rates = torch.full(u.shape[:-1], torch.inf)
         else:
-            log_ratio, rates = log_density(qz, u) - log_density(pz, u), rate(qz, pz, u)
+            log_ratio = self.module.latent_log_ratio(inferred, generated)
+            rates = rate(qz, pz, u)
         library_rate = torch.zeros(len(counts), device=u.device)
         if inferred["ql"] is not None:
-            ql, pl, library = inferred["ql"], generated["pl"], inferred["library"]
-            library_rate = rate(ql, pl, library)
-            log_ratio = log_ratio + log_density(ql, library) - log_density(pl, library)
+            library_rate = rate(inferred["ql"], generated["pl"], inferred["library"])
         unknown = torch.zeros_like(counts) if likelihood.is_of_counts else torch.nan
         per_count = {
             "log_mass": likelihood.log_mass(px, counts) + unknown,

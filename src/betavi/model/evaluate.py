@@ -8,17 +8,15 @@ import numpy as np
 import torch
 from scvi.model.base import BaseMinifiedModeModelClass, RNASeqMixin, VAEMixin
 
+from betavi.likelihoods import LIKELIHOODS
 from betavi.module.single import COUNTS
+from betavi.nn import StandardNormal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
     from torch import Tensor
-
-
-OVERDISPERSED = ("zinb", "nb", "poisson")
-"""Likelihoods whose counts are Poisson draws of gamma rates, the last as a limit."""
 
 
 class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
@@ -94,11 +92,12 @@ class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
         NotImplementedError
             If the likelihood is not one of counts: the samples are of a gamma-Poisson mixture.
         """
-        word = self.module.gene_likelihood
-        if word not in OVERDISPERSED:
+        if not self.module.likelihoods[COUNTS].is_gamma_poisson:
+            possible = [name for name, kind in LIKELIHOODS.items() if kind.is_gamma_poisson]
             raise NotImplementedError(
-                f"Correlations are of samples of the likelihoods {', '.join(OVERDISPERSED)} of "
-                f"counts, and not of {word!r}. Correlate get_normalized_expression() instead."
+                f"Correlations are of samples of the likelihoods {', '.join(possible)} of counts, "
+                f"and not of {self.module.gene_likelihood!r}. Correlate "
+                "get_normalized_expression() instead."
             )
         return super().get_feature_correlation_matrix(*args, **kwargs)
 
@@ -115,7 +114,7 @@ class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
         NotImplementedError
             If the prior is not standard normal, which scvi-tools takes for granted.
         """
-        if self.module.options.prior != "standard_normal":
+        if not isinstance(self.module.prior, StandardNormal):
             raise NotImplementedError(
                 "scvi-tools' importance weights take a standard normal prior for granted, and this "
                 f"model has {self.module.options.prior!r}. Use weights='uniform'."

@@ -89,27 +89,30 @@ class EstimatesMixin(BaseMinifiedModeModuleClass):
 
     def _log_weight(self, tensors: dict[str, Any], n_samples: int) -> Tensor:
         """Return log p(x, z) - log q(z given x) of fresh draws, ``(..., n_cells)``."""
-        inferred, generated = (
-            self._named(outputs)
-            for outputs in self.forward(
-                tensors,
-                get_inference_input_kwargs={"full_forward_pass": True},
-                inference_kwargs={"n_samples": n_samples},
-                compute_loss=False,
-            )
+        inferred, generated = self.forward(
+            tensors,
+            get_inference_input_kwargs={"full_forward_pass": True},
+            inference_kwargs={"n_samples": n_samples},
+            compute_loss=False,
         )
-        qz, u = inferred["qz"], inferred["u"]
-        if isinstance(qz, Point):
+        if isinstance(inferred["qz"], Point):
             raise ValueError(
                 "A deterministic autoencoder has no density over z, and so no marginal "
                 "likelihood. Train with latent_distribution='normal' to estimate one."
             )
-        log_weight = log_density(generated["pz"], u) - log_density(qz, u)
+        log_weight = -self.latent_log_ratio(inferred, generated)
         present = self._present(tensors)
-        for name, px in generated["px"].items():
+        for name, px in self._named(generated)["px"].items():
             log_weight = log_weight - distortion(px, tensors[name], present.get(name))
+        return log_weight
+
+    def latent_log_ratio(self, inferred: dict[str, Any], generated: dict[str, Any]) -> Tensor:
+        """Return log q - log p of the draws of z and of latent library sizes, ``(..., n_cells)``."""
+        inferred, generated = self._named(inferred), self._named(generated)
+        u = inferred["u"]
+        log_ratio = log_density(inferred["qz"], u) - log_density(generated["pz"], u)
         for name, ql in inferred["ql"].items():
             library = inferred["library"][name]
-            ratio = generated["pl"][name].log_prob(library) - ql.log_prob(library)
-            log_weight = log_weight + ratio.sum(dim=-1)
-        return log_weight
+            pl = generated["pl"][name]
+            log_ratio = log_ratio + log_density(ql, library) - log_density(pl, library)
+        return log_ratio

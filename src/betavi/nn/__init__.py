@@ -7,7 +7,7 @@ from betavi.nn.latents import LATENTS, Latent, Point
 from betavi.nn.library import LatentLibrary, observed_log_library
 from betavi.nn.networks import Architecture, Decoder, Encoder, evaluating
 from betavi.nn.posteriors import FUSIONS, Fusion
-from betavi.nn.priors import PRIORS, Prior, PseudoCells
+from betavi.nn.priors import PRIORS, Prior, PseudoCells, StandardNormal
 
 __all__ = [
     "FUSIONS",
@@ -26,6 +26,7 @@ __all__ = [
     "Prior",
     "PseudoCells",
     "Shift",
+    "StandardNormal",
     "Turn",
     "evaluating",
     "observed_log_library",

@@ -26,7 +26,6 @@ SCVI_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "mi
 
 DEFAULT_SCHEDULE, DEFAULT_WARMUP = "linear", 0.25
 
-
 SETS_RATE = {"lr", "optimizer", "optimizer_creator", "reduce_lr_on_plateau"}
 """scvi-tools' words with which a user says how fast to learn."""
 
@@ -36,7 +35,6 @@ MANY_BETAS_PEAK = 2e-2
 HELD_PEAK = 5e-3
 """Peak of the learning rate where the KL is held at a value: at a learning rate that does not fall,
 that of small data sets keeps jumping by a tenth, whatever β is."""
-
 
 ON_TARGET = 0.05
 """How far off a target a rate may be."""
@@ -152,13 +150,18 @@ class TrainingPlan(train.TrainingPlan):
 
     @property
     def factor(self) -> float:
-        """Share of β that is in force."""
+        """What the schedule says at this share."""
         return float(super().kl_weight) if self._follows_scvi else self._schedule(self.share)
 
     @property
+    def share_of_beta(self) -> float:
+        """Share of β that weighs the rate; all of it where a capacity is scheduled instead."""
+        return 1.0 if self.capacity is not None else self.factor
+
+    @property
     def kl_weight(self) -> Tensor:
-        """Share of β that weighs the rate, 0-d; all of it where a capacity is scheduled instead."""
-        return torch.tensor(1.0 if self.capacity is not None else self.factor, device=self.device)
+        """Share of β that weighs the rate, 0-d, under scvi-tools' name for it."""
+        return torch.tensor(self.share_of_beta, device=self.device)
 
     @property
     def is_warm(self) -> bool:
@@ -192,7 +195,7 @@ class TrainingPlan(train.TrainingPlan):
         with dial.drawing(n_cells, self.device):
             beta = dial.beta if dial.drawn is None else dial.drawn.log().mean().exp().item()
             self._betas_of_epoch.append(beta)
-            self._last_factor = 1.0 if self.capacity is not None else self.factor
+            self._last_factor = self.share_of_beta
             loss: Tensor = super().training_step(batch, batch_idx)
         if self.target_rate is not None and self.is_warm:
             rate = self.module.mean_rate(batch)
