@@ -26,6 +26,8 @@ def test_other_columns_and_axes(curve):
     assert pl.rate_distortion(curve, y="elbo", x="beta", ax=ax) is ax
     assert ax.get_xscale() == "log"
     assert ax.get_ylabel() == "ELBO at β = 1, nats per cell"
+    # where an axis says which β it is, colour need not be explained
+    assert (len(ax.figure.axes), len(pl.rate_distortion(curve).figure.axes)) == (1, 2)
 
 
 def test_reference_points_are_named_by_their_components(curve):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,8 +73,9 @@ class RateDistortionMixin(AtBetaMixin):
         :func:`~betavi.diagnostics.mutual_information`, which is at most the log of the number of
         cells. With labels, the mean over types of
         :func:`~betavi.diagnostics.label_agreement`, ``agreement_common`` and ``agreement_rare``;
-        ``attrs`` names the rare types, which make up less than 5 % of the cells. Of a deterministic
-        model the rate is infinite.
+        ``attrs`` names the rare types, which make up less than 5 % of the labelled cells of the
+        object. Neighbours are searched among the labelled cells that are measured. Of a
+        deterministic model the rate is infinite.
 
         Raises
         ------
@@ -98,20 +100,20 @@ class RateDistortionMixin(AtBetaMixin):
         """
         adata = self._validate_anndata(adata)
         asked = self._betas(betas)
-        labels = _labels(adata, labels_key, indices)
+        if indices is not None and not np.size(indices):
+            raise ValueError("There are no cells to measure: indices is empty.")
+        types = None if labels_key is None else _types(adata, labels_key, indices)
         loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
         collected: dict[float, list[dict[str, torch.Tensor]]] = {beta: [] for beta in asked}
         for tensors in loader:
             for beta, parts in collected.items():
                 with self._at(None if self.module.dial.is_fixed else beta):
                     parts.append(self._terms(tensors, n_samples))
-        if not any(collected.values()):
-            raise ValueError("There are no cells to measure: indices is empty.")
         curve = pd.DataFrame(
-            [{"beta": beta} | _summary(parts, labels) for beta, parts in collected.items()]
+            [{"beta": beta} | _summary(parts, types) for beta, parts in collected.items()]
         )
-        if labels is not None:
-            curve.attrs["rare"] = sorted(_rare(labels))
+        if types is not None:
+            curve.attrs["rare"] = sorted(types.rare)
         return curve
 
     def suggest_beta(
@@ -201,21 +203,36 @@ def _spread(low: float, high: float) -> np.ndarray:
     return betas
 
 
-def _labels(adata: AnnData, key: str | None, indices: Sequence[int] | None) -> np.ndarray | None:
-    if key is None:
-        return None
+@dataclass(frozen=True)
+class _Types:
+    """The types of the cells that are measured, and which types are rare."""
+
+    names: np.ndarray
+    is_known: np.ndarray
+    rare: frozenset[str]
+
+    def agreement(self, latent: np.ndarray) -> dict[str, float]:
+        """Return the mean agreement of common and of rare types."""
+        known = self.is_known
+        found = label_agreement(latent[known], self.names[known])
+        kinds = {"common": found.keys() - self.rare, "rare": found.keys() & self.rare}
+        return {
+            f"agreement_{kind}": float(np.mean([found[name] for name in names] or [np.nan]))
+            for kind, names in kinds.items()
+        }
+
+
+def _types(adata: AnnData, key: str, indices: Sequence[int] | None) -> _Types:
     if key not in adata.obs:
         raise KeyError(f"There is no adata.obs[{key!r}]. {close_matches(key, adata.obs.columns)}")
-    labels = adata.obs[key].astype(str).to_numpy()
-    return labels if indices is None else labels[np.asarray(indices)]
+    # what is rare is a matter of the whole object, of which indices may be a few cells
+    shares = adata.obs[key].value_counts(normalize=True)
+    rare = frozenset(str(name) for name in shares.index[(shares > 0) & (shares < RARE)])
+    column = adata.obs[key] if indices is None else adata.obs[key].iloc[np.asarray(indices)]
+    return _Types(column.astype(str).to_numpy(), column.notna().to_numpy(), rare)
 
 
-def _rare(labels: np.ndarray) -> set[str]:
-    names, numbers = np.unique(labels, return_counts=True)
-    return {str(name) for name in names[numbers < RARE * len(labels)]}
-
-
-def _summary(parts: list[dict[str, torch.Tensor]], labels: np.ndarray | None) -> dict[str, Any]:
+def _summary(parts: list[dict[str, torch.Tensor]], types: _Types | None) -> dict[str, Any]:
     """Return a row of the curve."""
     whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     rate, distortion = whole["rate"].mean(), whole["distortion"].mean()
@@ -228,9 +245,4 @@ def _summary(parts: list[dict[str, torch.Tensor]], labels: np.ndarray | None) ->
         "active_dimensions": posteriors[0].shape[1] if is_point else active_dimensions(*posteriors),
         "mutual_information": np.inf if is_point else mutual_information(*posteriors),
     }
-    if labels is None:
-        return row
-    agreement, rare = label_agreement(posteriors[0], labels), _rare(labels)
-    for kind, names in (("common", agreement.keys() - rare), ("rare", agreement.keys() & rare)):
-        row[f"agreement_{kind}"] = np.mean([agreement[name] for name in names] or [np.nan])
-    return row
+    return row if types is None else row | types.agreement(posteriors[0])

@@ -76,7 +76,8 @@ def rate_distortion(
     # a model without any weight on the rate has no place on a log scale
     norm = LogNorm() if curve["beta"].min() > 0 else None
     points = ax.scatter(curve[x], curve[y], c=curve["beta"], norm=norm, zorder=2)
-    ax.figure.colorbar(points, ax=ax, label="β")
+    if "beta" not in (x, y):
+        ax.figure.colorbar(points, ax=ax, label="β")
     named = np.unique(np.linspace(0, len(curve) - 1, N_NAMED).round().astype(int))
     for row in curve.iloc[named].itertuples():
         position = (getattr(row, x), getattr(row, y))
