@@ -74,3 +74,8 @@ def test_label_agreement_is_that_of_neighbours():
 
 def test_a_type_of_one_cell_has_no_agreement():
     assert label_agreement(np.zeros((3, 1)), np.array(["a", "a", "b"])).keys() == {"a"}
+
+
+def test_one_cell_has_no_neighbours():
+    assert label_agreement(np.zeros((1, 2)), np.array(["a"])) == {}
+    assert label_agreement(np.zeros((0, 2)), np.array([], dtype=str)) == {}

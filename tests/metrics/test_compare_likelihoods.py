@@ -70,6 +70,13 @@ def test_siblings_hold_the_same_cells_out_without_a_seed(counts, monkeypatch):
         compare_likelihoods(others)
 
 
+@pytest.mark.parametrize("beta", [1.0, (0.1, 10)])
+def test_an_autoencoder_stands_beside_what_no_autoencoder_takes(counts, beta):
+    BetaVI.setup_anndata(counts)
+    table = compare_likelihoods(BetaVI(counts, beta=beta), ["nb"], free_bits=0.1, **BRIEF)
+    assert np.isfinite(table["distortion"].iloc[:2]).all()
+
+
 def test_fractions_have_no_probability(counts):
     counts.X = counts.X.log1p()
     with pytest.warns(UserWarning, match="not an integer"):

@@ -77,7 +77,10 @@ def test_missing_genes_are_padded_and_sorted(counts, reference, tmp_path):
     assert np.isfinite(mapped.get_latent_representation()).all()
 
 
-def test_an_unfrozen_query_trains_everything(counts, reference):
+@pytest.mark.parametrize("beta", [1.0, (0.1, 10)])
+def test_an_unfrozen_query_trains_everything(counts, beta):
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    reference = BetaVI(counts, beta=beta)
     mapped = BetaVI.load_query_data(query_of(counts), reference, unfrozen=True)
     assert all(parameter.requires_grad for parameter in mapped.module.parameters())
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scvi
+import torch
 from torch import nn
 from torch.distributions import Distribution
 
@@ -110,6 +111,10 @@ def test_a_minified_object_answers_at_its_beta(multi, beta, tmp_path):
     multi.adata.obsm.update(zip(keys, distributions, strict=True))
     with pytest.raises(ValueError, match="outside the range"):
         multi.minify_adata(beta=11.0)
+    with pytest.raises(
+        ValueError, match=r"holds other posteriors than this model has at beta=0\.3"
+    ):
+        multi.minify_adata(beta=0.3)
     counts, uns = multi.adata, dict(multi.adata.uns)
     multi.minify_adata(beta=beta)
     assert counts.uns.keys() == uns.keys()
@@ -222,6 +227,22 @@ def test_bad_questions(multi):
         multi.rate_distortion(indices=[], labels_key="cell_type")
     with pytest.raises(ValueError, match="outside the range"):
         multi.rate_distortion([100.0])
+
+
+def test_a_rate_at_the_end_of_the_curve_is_answered(multi):
+    held_out = multi.validation_indices
+    curve = multi.rate_distortion(indices=held_out, n_samples=1)
+    for rate in (curve["rate"].min(), curve["rate"].max()):
+        beta = multi.suggest_beta("rate", rate=rate).beta
+        assert np.isfinite(multi.get_elbo(beta=beta))
+
+
+def test_a_named_normalisation_switches_no_other_on(counts):
+    BetaVI.setup_anndata(counts)
+    for kwargs in ({}, {"use_layer_norm": "both"}, {"use_batch_norm": "none"}):
+        parts = [type(part) for part in BetaVI(counts, beta=(0.1, 10), **kwargs).module.modules()]
+        assert parts.count(torch.nn.LayerNorm) == 2
+        assert parts.count(torch.nn.BatchNorm1d) == 0
 
 
 def test_labels_of_common_and_rare_types(multi):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from betavi.objective import SCHEDULES, join, linear, repeat, scale, schedule_of
+from betavi.objective import SCHEDULES, end_of_warmup, join, linear, repeat, scale, schedule_of
 
 members = pytest.mark.parametrize("name", SCHEDULES)
 warmups = pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25, 1 / 3, 1.0])
@@ -46,6 +46,12 @@ def test_cycles_climb_for_half_of_their_length():
     assert [schedule(begin + 1e-9) for begin in beginnings] == pytest.approx([0] * 4, abs=1e-6)
     assert [schedule(begin + 0.05) for begin in beginnings] == pytest.approx([0.5] * 4)
     assert [schedule(begin + 0.15) for begin in beginnings] == [1.0] * 4
+
+
+def test_where_schedules_settle():
+    assert end_of_warmup("constant", 0.3) == 0
+    assert end_of_warmup("cosine", 0.3) == 0.3
+    assert end_of_warmup(lambda share: share, 0.3) == 1
 
 
 def test_combinators():

@@ -99,6 +99,11 @@ def test_a_warmup_that_does_not_end_is_told(build):
         ((0.1, 10), {"target_rate": 5.0}, "every rate between"),
         ((0.1, 10), {"capacity": 5.0}, "every rate between"),
         (1.0, {"plan_kwargs": {"one_cycle": 0.01, "reduce_lr_on_plateau": True}}, "both set"),
+        (1.0, {"plan_kwargs": {"one_cycle": -1}}, "one_cycle is a learning rate above 0"),
+        (1.0, {"target_rate": 5.0, "warmup": 1.0}, "the warm-up takes 100% of the steps"),
+        (1.0, {"target_rate": 5.0, "beta_schedule": lambda share: share}, "takes 100%"),
+        (1.0, {"warmup": 0.3, "beta_schedule": lambda share: share}, "leave warmup out"),
+        ((0.1, 10), {"capacity": 0.0}, "every rate between"),
     ],
 )
 def test_contradictions_are_refused_before_training(build, beta, options, message):
@@ -117,7 +122,7 @@ def test_an_autoencoder_has_no_rate_to_constrain(build, option):
 
 
 def test_a_run_without_an_end_is_refused(build):
-    with pytest.raises(ValueError, match="needs the number of epochs"):
+    with pytest.raises(ValueError, match="need the number of epochs"):
         build().train(**BRIEF | {"max_epochs": -1}, max_time="00:00:00:01")
 
 
@@ -130,14 +135,19 @@ def test_early_stopping_waits_for_the_warmup(build):
     assert len(betas(model)) == 7
 
 
-@pytest.mark.parametrize("options", [{"warmup": 0.5}, {"plan_kwargs": {"n_epochs_kl_warmup": 5}}])
-def test_checkpoints_of_the_best_model_wait_for_the_warmup(build, tmp_path, options):
+@pytest.mark.parametrize(
+    ("options", "first"),
+    # scvi-tools counts epochs from 0, and is at its weight in the sixth of five and more
+    [({"warmup": 0.5}, 4), ({"plan_kwargs": {"n_epochs_kl_warmup": 5}}, 5)],
+)
+def test_checkpoints_of_the_best_model_wait_for_the_warmup(build, tmp_path, options, first):
     model = build()
     keep = SaveCheckpoint(str(tmp_path), "{epoch}", save_top_k=-1)
     model.train(**BRIEF | {"max_epochs": 10}, callbacks=[keep], **options)
     folders = [path.name for path in tmp_path.iterdir() if path.is_dir()]
     saved = sorted(int(name.removeprefix("epoch=")) for name in folders)
-    assert saved == [4, 5, 6, 7, 8, 9]
+    assert saved == list(range(first, 10))
+    assert betas(model)[first] == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("target", [1.0, 6.0])
@@ -149,12 +159,34 @@ def test_the_controller_reaches_its_target_and_remembers(build, counts, tmp_path
     loaded = BetaVI.load(tmp_path / "model", counts)
     steered = loaded.module.controller.beta(otherwise=math.nan)
     assert steered == pytest.approx(betas(model)[-1], rel=0.05)
-    loaded.train(**BRIEF | {"max_epochs": 20}, target_rate=target, warmup=0.0)
+    loaded.train(**BRIEF | {"max_epochs": 20}, target_rate=target)
+    # without another warm-up, in which the rate would get away
     assert loaded.history["beta"]["beta"].iloc[-20] == pytest.approx(steered, rel=0.5)
     assert rate(loaded) == pytest.approx(target, rel=0.05)
     # asked for no rate, the model goes back to the β it was made with
     loaded.train(**BRIEF | {"max_epochs": 1}, warmup=0.0)
     assert loaded.history["beta"]["beta"].iloc[-1] == 1.0
+
+
+def test_answers_are_of_the_beta_that_training_ended_with(build, tmp_path):
+    model = build()
+    model.train(**BRIEF, plan_kwargs={"max_kl_weight": 0.3, "n_epochs_kl_warmup": None})
+    assert model.rate_distortion([0.3])["beta"].item() == 0.3
+    for ask in (model.rate_distortion, lambda betas: model.get_elbo(beta=betas[0])):
+        with pytest.raises(ValueError, match=r"one β, 0\.3, and answers at no other"):
+            ask([1.0])
+
+
+def test_a_steered_model_is_minified_and_loaded(build, tmp_path):
+    model = build()
+    model.train(**BRIEF | {"max_epochs": 20}, target_rate=2.0)
+    posteriors = model.get_latent_representation(return_dist=True)
+    model.adata.obsm.update(zip(("X_latent_qzm", "X_latent_qzv"), posteriors, strict=True))
+    model.minify_adata()
+    model.save(tmp_path / "model", save_anndata=True)
+    loaded = BetaVI.load(tmp_path / "model")
+    assert loaded.get_normalized_expression().shape == model.adata.shape
+    np.testing.assert_array_equal(loaded.get_latent_representation(), posteriors[0])
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,11 @@ def _rate(curve: pd.DataFrame, rate: float | None) -> BetaSuggestion:
         )
     ordered = curve.sort_values("rate")
     log_beta = np.interp(rate, ordered["rate"], np.log(ordered["beta"]))
+    beta = np.clip(np.exp(log_beta), curve["beta"].min(), curve["beta"].max())
     reason = (
         f"the rate is about {rate:g} nats per cell there, read off between points of the curve."
     )
-    return BetaSuggestion(float(np.exp(log_beta)), "rate", reason)
+    return BetaSuggestion(float(beta), "rate", reason)
 
 
 CRITERIA: dict[str, Callable[[pd.DataFrame, float | None], BetaSuggestion]] = {

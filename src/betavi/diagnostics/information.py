@@ -127,7 +127,7 @@ def label_agreement(
 
     Returns
     -------
-    By type, the mean share of a cell's neighbours that are of its type, or that could be, where
+    By type of two cells or more, the mean share of a cell's neighbours that are of its type, or that could be, where
     there are fewer of the type than neighbours.
 
     Examples
@@ -138,6 +138,8 @@ def label_agreement(
     {'a': 1.0, 'b': 1.0}
     """
     n_neighbors = min(n_neighbors, len(latent) - 1)
+    if n_neighbors < 1:
+        return {}
     search = NearestNeighbors(n_neighbors=n_neighbors).fit(latent)
     # without an argument, a cell is not its own neighbour
     same = labels[search.kneighbors(return_distance=False)] == labels[:, None]

@@ -68,7 +68,7 @@ class Detection(Distribution):
 
 
 class BernoulliLikelihood(Likelihood):
-    """Whether a feature is seen; deeper cells see more. How many counts there are is not read.
+    """Whether a feature is seen; deeper cells see more. How many counts there are is not predicted.
 
     The probability is that of a Poisson count above zero, ``1 - exp(-size * scale)``, the
     complementary log-log link.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LENSES = tuple(name for name, likelihood in LIKELIHOODS.items() if likelihood.is_of_counts)
 """The likelihoods that give integer counts a probability, directly or by integration."""
 
+CONSTRAINTS = {"free_bits", "target_rate", "capacity"}
+
 
 class CountModel(Protocol):
     """What is asked of a model: :class:`betavi.BetaVI` is one."""
@@ -26,6 +28,7 @@ class CountModel(Protocol):
     is_trained: bool
     train_indices: np.ndarray
     validation_indices: np.ndarray
+    module: Any
 
     def score_counts(self, *, indices: Any, n_samples: int) -> CountScore:
         """Score by the probability given to integer counts."""
@@ -138,18 +141,23 @@ def compare_likelihoods(
 def _trained_siblings(
     model: CountModel, likelihoods: Sequence[str], train_kwargs: dict[str, Any]
 ) -> dict[str, CountModel]:
-    siblings = {name: model.sibling(gene_likelihood=name) for name in likelihoods}
+    # of many β one is compared, as an autoencoder has none: all have the same networks then
+    one = {} if model.module.dial.is_fixed else {"beta": 1.0}
+    siblings = {name: model.sibling(gene_likelihood=name, **one) for name in likelihoods}
     autoencoder = f"autoencoder ({likelihoods[0]})"
     siblings[autoencoder] = model.sibling(
         gene_likelihood=likelihoods[0], latent_distribution="deterministic", beta=1.0
     )
     split = [model.train_indices, model.validation_indices] if model.is_trained else None
-    for sibling in siblings.values():
+    for name, sibling in siblings.items():
         # without a seed scvi-tools splits the cells of each run anew
         options = dict(train_kwargs.get("datasplitter_kwargs") or {})
         if split is not None:
             options["external_indexing"] = split
-        sibling.train(**train_kwargs | {"datasplitter_kwargs": options})
+        # an autoencoder has no rate that could be constrained
+        unsaid = CONSTRAINTS if name == autoencoder else set()
+        asked = {word: value for word, value in train_kwargs.items() if word not in unsaid}
+        sibling.train(**asked | {"datasplitter_kwargs": options})
         split = split or [sibling.train_indices, sibling.validation_indices]
     return siblings
 

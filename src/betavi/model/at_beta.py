@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scvi.model.base import BaseMinifiedModeModelClass
+import numpy as np
+from scvi.data._constants import ADATA_MINIFY_TYPE
+from scvi.model.base import BaseMinifiedModeModelClass, VAEMixin
+
+from betavi.nn import ROUNDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +38,9 @@ GETTERS = (
 MINIFIED_BETA = "minified_beta"
 """Where ``uns["betavi"]`` of a minified object says of which β its posteriors are."""
 
+N_COMPARED = 100
+"""Cells whose posteriors are inferred once more before they take the place of counts."""
+
 _DOCUMENTATION = """
 Other Parameters
 ----------------
@@ -45,17 +52,22 @@ beta
 Model = TypeVar("Model", bound="AtBetaMixin")
 
 
-class AtBetaMixin(BaseMinifiedModeModelClass):
+class AtBetaMixin(VAEMixin, BaseMinifiedModeModelClass):
     """Lets a block of a model's methods answer at another β."""
 
-    def minify_adata(self, *args: Any, beta: float | None = None, **kwargs: Any) -> None:
+    def minify_adata(
+        self,
+        minified_data_type: str = ADATA_MINIFY_TYPE.LATENT_POSTERIOR,
+        use_latent_qzm_key: str = "X_latent_qzm",
+        use_latent_qzv_key: str = "X_latent_qzv",
+        beta: float | None = None,
+    ) -> None:
         """Keep posteriors in the place of counts, as scvi-tools does.
 
         Parameters
         ----------
-        *args, **kwargs
-            ``minified_data_type`` and the keys of ``obsm``: see
-            :meth:`scvi.model.base.BaseMinifiedModeModelClass.minify_adata`.
+        minified_data_type, use_latent_qzm_key, use_latent_qzv_key
+            See :meth:`scvi.model.base.BaseMinifiedModeModelClass.minify_adata`.
         beta
             The β that the posteriors in ``obsm`` are of, which is what every getter answers at from
             then on; 1, or the end of the range closest to it, if None.
@@ -63,11 +75,13 @@ class AtBetaMixin(BaseMinifiedModeModelClass):
         Raises
         ------
         ValueError
-            If the model was not trained at that β, or infers library sizes.
+            If the model was not trained at that β, infers library sizes, or, being one of many β,
+            finds other posteriors than those in ``obsm``.
 
         Examples
         --------
-        >>> import betavi
+        >>> import betavi, logging, scvi
+        >>> scvi.settings.verbosity = logging.WARNING
         >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
         >>> betavi.BetaVI.setup_anndata(adata)
         >>> model = betavi.BetaVI(adata, beta=(0.1, 10))
@@ -75,15 +89,27 @@ class AtBetaMixin(BaseMinifiedModeModelClass):
         >>> posteriors = model.get_latent_representation(return_dist=True, beta=4.0)
         >>> adata.obsm["X_latent_qzm"], adata.obsm["X_latent_qzv"] = posteriors
         >>> model.minify_adata(beta=4.0)
-        >>> model.adata.X.nnz
-        0
+        >>> float(model.adata.X.sum())
+        0.0
         """
-        dial = self.module.dial
-        if beta is not None:
-            dial.check(beta)
-        super().minify_adata(*args, **kwargs)
-        stored = {MINIFIED_BETA: dial.beta if beta is None else float(beta)}
-        self.adata.uns["betavi"] = self.adata.uns.get("betavi", {}) | stored
+        beta = self.module.settled_beta if beta is None else float(beta)
+        self.module.check_beta(beta)
+        if not self.module.dial.is_fixed:
+            self._check_posteriors(use_latent_qzm_key, beta)
+        super().minify_adata(minified_data_type, use_latent_qzm_key, use_latent_qzv_key)
+        self.adata.uns["betavi"] = self.adata.uns.get("betavi", {}) | {MINIFIED_BETA: beta}
+
+    def _check_posteriors(self, key: str, beta: float) -> None:
+        """Compare the posteriors of a few cells with those at β."""
+        some = np.arange(min(N_COMPARED, self.adata.n_obs))
+        with self._at(beta):
+            found, _ = self.get_latent_representation(indices=some, return_dist=True)
+        if not np.allclose(found, np.asarray(self.adata.obsm[key])[some], rtol=1e-3, atol=1e-3):
+            raise ValueError(
+                f"adata.obsm[{key!r}] holds other posteriors than this model has at beta={beta:g}. "
+                "Say which β they are of, minify_adata(beta=...), or infer them again: "
+                "get_latent_representation(return_dist=True, beta=...)."
+            )
 
     @contextmanager
     def _at(self, beta: float | None) -> Iterator[None]:
@@ -94,20 +120,20 @@ class AtBetaMixin(BaseMinifiedModeModelClass):
         ValueError
             If the model was not trained at it, or its object holds posteriors at another β only.
         """
-        dial = self.module.dial
         if self.minified_data_type is not None:
-            stored = self.adata.uns.get("betavi", {}).get(MINIFIED_BETA, dial.beta)
+            stored = self.adata.uns.get("betavi", {}).get(MINIFIED_BETA, self.module.settled_beta)
             beta = stored if beta is None else beta
-            if not math.isclose(beta, stored, rel_tol=1e-6):
+            if not math.isclose(beta, stored, rel_tol=ROUNDING):
                 raise ValueError(
-                    f"The object is minified: its posteriors are those at beta={stored:g}, and the "
-                    "counts that others would be inferred from are gone."
+                    f"The object is minified: its posteriors are those at beta={stored:g}. Others "
+                    "are inferred from an object that is not: load(..., adata=...)."
                 )
-        if beta is None:
+        if beta is not None:
+            self.module.check_beta(beta)
+        if beta is None or self.module.dial.is_fixed:
             yield
             return
-        dial.check(beta)
-        with dial.at(float(beta)):
+        with self.module.dial.at(float(beta)):
             yield
 
 

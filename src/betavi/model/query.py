@@ -85,7 +85,7 @@ class QueryMixin(ArchesMixin):
         # what scvi-tools does not know of, and would train by the name of the layer it is in
         for part in model.module.modules():
             if isinstance(part, READS_BETA):
-                part.requires_grad_(False)
+                part.requires_grad_(bool(kwargs.get("unfrozen")))
         return model
 
     @staticmethod

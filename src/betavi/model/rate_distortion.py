@@ -73,8 +73,8 @@ class RateDistortionMixin(AtBetaMixin):
         :func:`~betavi.diagnostics.mutual_information`, which is at most the log of the number of
         cells. With labels, the mean over types of
         :func:`~betavi.diagnostics.label_agreement`, ``agreement_common`` and ``agreement_rare``;
-        ``attrs`` names the rare types, which make up less than 5 % of the labelled cells of the
-        object. Neighbours are searched among the labelled cells that are measured. Of a
+        ``attrs["rare"]`` names the rare types, which make up less than 5 % of the labelled cells of
+        the object and of which at least two are measured. Neighbours are searched among the labelled cells that are measured. Of a
         deterministic model the rate is infinite.
 
         Raises
@@ -113,7 +113,7 @@ class RateDistortionMixin(AtBetaMixin):
             [{"beta": beta} | _summary(parts, types) for beta, parts in collected.items()]
         )
         if types is not None:
-            curve.attrs["rare"] = sorted(types.rare)
+            curve.attrs["rare"] = sorted(types.rare & types.measured())
         return curve
 
     def suggest_beta(
@@ -170,10 +170,8 @@ class RateDistortionMixin(AtBetaMixin):
         dial = self.module.dial
         if dial.is_fixed:
             for beta in [] if betas is None else betas:
-                dial.check(beta)
-            trained = self.module.trained_beta.item()
-            # of single precision, whose digits beyond the sixth mean nothing
-            return [dial.beta if np.isnan(trained) else float(f"{trained:.6g}")]
+                self.module.check_beta(beta)
+            return [self.module.settled_beta]
         asked = _spread(*dial.range) if betas is None else betas
         return sorted({float(beta) for beta in asked})
 
@@ -210,6 +208,11 @@ class _Types:
     names: np.ndarray
     is_known: np.ndarray
     rare: frozenset[str]
+
+    def measured(self) -> set[str]:
+        """Return the types with cells that could be each other's neighbours."""
+        names, numbers = np.unique(self.names[self.is_known], return_counts=True)
+        return {str(name) for name in names[numbers > 1]}
 
     def agreement(self, latent: np.ndarray) -> dict[str, float]:
         """Return the mean agreement of common and of rare types."""

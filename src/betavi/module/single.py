@@ -104,9 +104,8 @@ class BetaVAE(MultimodalVAE):
             prior = (library_log_means, library_log_vars)
         architecture_kwargs, option_kwargs = _split_options(kwargs)
         if not Dial(option_kwargs.get("beta", 1.0)).is_fixed:
-            named = not architecture_kwargs.keys().isdisjoint(LAYER_NORM)
             # batch normalisation would mix the statistics of every β
-            architecture_kwargs = architecture_kwargs if named else LAYER_NORM | architecture_kwargs
+            architecture_kwargs = LAYER_NORM | architecture_kwargs
         super().__init__(
             {COUNTS: Modality(n_input, gene_likelihood, prior)},
             CovariateSizes(n_batch, n_labels, n_continuous_cov, tuple(n_cats_per_cov or ())),

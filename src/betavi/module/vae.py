@@ -9,6 +9,7 @@ The order of the steps is written here and nowhere else. scvi-tools calls them i
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -25,6 +26,7 @@ from betavi.nn import (
     FUSIONS,
     LATENTS,
     PRIORS,
+    ROUNDING,
     Decoder,
     Dial,
     Encoder,
@@ -128,6 +130,35 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         # the β of the last training step, and what steered it
         self.register_buffer("trained_beta", torch.tensor(float("nan")))
         self.controller = RateController()
+
+    @property
+    def settled_beta(self) -> float:
+        """The β that is answered at if none is asked for.
+
+        Of a model of one β, what training ended with, which a schedule or a controller may have made
+        another than the constructor's; of a model of many, 1 or the end of the range closest to it.
+        """
+        trained = self.trained_beta.item()
+        if not self.dial.is_fixed or math.isnan(trained):
+            return self.dial.beta
+        # of single precision, whose digits beyond the sixth mean nothing
+        return float(f"{trained:.6g}")
+
+    def check_beta(self, beta: float) -> None:
+        """Refuse a β that the module was not trained at.
+
+        Raises
+        ------
+        ValueError
+            If β is outside the range, or is not the only one.
+        """
+        if not self.dial.is_fixed:
+            self.dial.check(beta)
+        elif not math.isclose(beta, self.settled_beta, rel_tol=ROUNDING):
+            raise ValueError(
+                f"This model is of one β, {self.settled_beta:g}, and answers at no other. Train "
+                "every β in a range at once with BetaVI(adata, beta=(0.1, 10))."
+            )
 
     def _add(self, name: str, modality: Modality, architecture: Architecture) -> None:
         options, sizes = self.options, self.sizes

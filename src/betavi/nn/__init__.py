@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from betavi.nn.gates import Dial, Drift, Gate, Shift, Turn
+from betavi.nn.gates import ROUNDING, Dial, Drift, Gate, Shift, Turn
 from betavi.nn.latents import LATENTS, Latent, Point
 from betavi.nn.library import LatentLibrary, observed_log_library
 from betavi.nn.networks import Architecture, Decoder, Encoder, evaluating
@@ -13,6 +13,7 @@ __all__ = [
     "FUSIONS",
     "LATENTS",
     "PRIORS",
+    "ROUNDING",
     "Architecture",
     "Decoder",
     "Dial",

@@ -22,6 +22,9 @@ Networks that change smoothly with β are at their worst at the ends of what the
 high β, at which whole dimensions vanish.
 """
 
+ROUNDING = 1e-6
+"""Share by which two β may differ and be the same, of single precision and of logarithms."""
+
 
 class Dial:
     """The β that a module is set to, shared by every part that reads it.
@@ -110,22 +113,16 @@ class Dial:
             self.drawn = None
 
     def check(self, beta: float) -> None:
-        """Refuse a β that the module was not trained at.
+        """Refuse a β outside the range.
 
         Raises
         ------
         ValueError
-            If β is outside the range, or is not the only one.
+            If β is outside it by more than rounding can explain.
         """
         low, high = self.range
-        if self.is_fixed and math.isclose(beta, self.beta, rel_tol=1e-6):
-            return
-        if self.is_fixed:
-            raise ValueError(
-                f"This model is of one β, {self.beta:g}, and answers at no other. Train every β in a "
-                "range at once with BetaVI(adata, beta=(0.1, 10))."
-            )
-        if not (isinstance(beta, Real) and low <= beta <= high):
+        margin = 1 + ROUNDING
+        if not (isinstance(beta, Real) and low / margin <= beta <= high * margin):
             raise ValueError(
                 f"beta={beta!r} is outside the range of this model, {low:g} to {high:g}."
             )

@@ -146,7 +146,7 @@ def end_of_warmup(word: str | Schedule, warmup: float) -> float:
     (0.25, 0.5)
     """
     if not callable(word):
-        return warmup
+        return 0.0 if word == "constant" else warmup
     factors = [word(share) for share in PROBES]
     changes = [i for i in range(1, len(factors)) if factors[i] != factors[i - 1]]
     return PROBES[changes[-1]] if changes else 0.0

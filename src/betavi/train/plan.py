@@ -39,6 +39,9 @@ that of small data sets keeps jumping by a tenth, whatever β is."""
 ON_TARGET = 0.05
 """How far off a target a rate may be."""
 
+LATEST_STEERING = 0.75
+"""Share of the steps that a warm-up may take before a rate that is asked for."""
+
 
 class TrainingPlan(train.TrainingPlan):
     """scvi-tools' plan, with an exact β and a start at the moments of the training cells.
@@ -81,18 +84,27 @@ class TrainingPlan(train.TrainingPlan):
         one_cycle: float | None = None,
         **kwargs: Any,
     ) -> None:
-        self._schedule = schedule_of(beta_schedule, warmup)
         self._follows_scvi = any(name in kwargs for name in SCVI_SCHEDULE)
-        if self._follows_scvi and (beta_schedule, warmup) != (DEFAULT_SCHEDULE, DEFAULT_WARMUP):
+        is_default = (beta_schedule, warmup) == (DEFAULT_SCHEDULE, DEFAULT_WARMUP)
+        if self._follows_scvi and not is_default:
             raise ValueError(
                 f"beta_schedule and warmup cannot be combined with scvi-tools' own "
                 f"{', '.join(SCVI_SCHEDULE)}. Give the ones or the others."
             )
+        if callable(beta_schedule) and warmup != DEFAULT_WARMUP:
+            raise ValueError("A function for beta_schedule has its own warm-up: leave warmup out.")
+        if is_default and target_rate is not None and not module.controller.log_beta.isnan():
+            # a rate that is being kept would get away in a warm-up
+            warmup = 0.0
+        self._schedule = schedule_of(beta_schedule, warmup)
         _check_constraints(module, free_bits, target_rate, capacity)
+        _check_steering(target_rate, end_of_warmup(beta_schedule, warmup))
         if one_cycle is None and SETS_RATE.isdisjoint(kwargs):
             is_held = target_rate is not None or capacity is not None
             one_cycle = HELD_PEAK if is_held else None
             one_cycle = one_cycle if module.dial.is_fixed else MANY_BETAS_PEAK
+        if one_cycle is not None and not 0 < one_cycle < math.inf:
+            raise ValueError(f"one_cycle is a learning rate above 0, not {one_cycle!r}.")
         if one_cycle is not None and kwargs.get("reduce_lr_on_plateau"):
             raise ValueError("one_cycle and reduce_lr_on_plateau both set the learning rate.")
         self.warmup, self.one_cycle = end_of_warmup(beta_schedule, warmup), one_cycle
@@ -128,10 +140,11 @@ class TrainingPlan(train.TrainingPlan):
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimiser, now that the number of steps is known."""
         self._planned_steps = self.trainer.estimated_stepping_batches
-        if not (math.isfinite(self._planned_steps) or self._follows_scvi):
+        is_open = not math.isfinite(self._planned_steps)
+        if is_open and (self.one_cycle is not None or not self._follows_scvi):
             raise ValueError(
-                "A schedule of β needs the number of epochs: give max_epochs, or scvi-tools' "
-                "schedule, plan_kwargs={'n_epochs_kl_warmup': ...}."
+                "A schedule of β, and one_cycle, need the number of epochs: give max_epochs, or "
+                "scvi-tools' schedule, plan_kwargs={'n_epochs_kl_warmup': ..., 'lr': ...}."
             )
         configured: dict[str, Any] = super().configure_optimizers()
         if self.one_cycle is not None:
@@ -170,8 +183,7 @@ class TrainingPlan(train.TrainingPlan):
             return self.share >= self.warmup
         epochs, steps = self.n_epochs_kl_warmup, self.n_steps_kl_warmup
         if epochs:
-            # also at the end of the last epoch of the warm-up
-            return self.current_epoch + 1 >= epochs
+            return self.current_epoch >= epochs
         return not steps or self.global_step >= steps
 
     @property
@@ -237,6 +249,15 @@ class TrainingPlan(train.TrainingPlan):
             )
 
 
+def _check_steering(target_rate: float | None, warm_from: float) -> None:
+    if target_rate is not None and warm_from > LATEST_STEERING:
+        raise ValueError(
+            f"With target_rate β is steered once warm, and the warm-up takes {warm_from:.0%} of the "
+            f"steps. Leave at least {1 - LATEST_STEERING:.0%} of them: warmup=0.25, or a "
+            "beta_schedule that settles."
+        )
+
+
 def _check_constraints(
     module: MultimodalVAE, free_bits: float, target_rate: float | None, capacity: float | None
 ) -> None:
@@ -248,7 +269,7 @@ def _check_constraints(
     if target_rate == 0:
         raise ValueError("A target_rate of 0 is a latent space without information; choose more.")
     asked = {"free_bits": free_bits, "target_rate": target_rate, "capacity": capacity}
-    words = [name for name, nats in asked.items() if nats]
+    words = [name for name, nats in asked.items() if nats or (name == "capacity" and nats == 0)]
     if words and module.latent.has_no_rate:
         raise ValueError(
             f"{words[0]} is about the rate, and a deterministic autoencoder has none. Train with "
