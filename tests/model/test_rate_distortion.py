@@ -231,7 +231,7 @@ def test_bad_questions(multi):
 
 def test_a_rate_at_the_end_of_the_curve_is_answered(multi):
     held_out = multi.validation_indices
-    curve = multi.rate_distortion(indices=held_out, n_samples=1)
+    curve = multi.rate_distortion(indices=held_out)
     for rate in (curve["rate"].min(), curve["rate"].max()):
         beta = multi.suggest_beta("rate", rate=rate).beta
         assert np.isfinite(multi.get_elbo(beta=beta))
