@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import pytest
 
 from betavi import pl
+from betavi.diagnostics import CollapseReport, SignalSpectrum
 
 mpl.use("Agg")
 
@@ -39,3 +41,44 @@ def test_reference_points_are_named_by_their_components(curve):
 def test_a_missing_column_is_named(curve):
     with pytest.raises(KeyError, match=r"no column 'agreement_rare'. It has beta, rate"):
         pl.rate_distortion(curve, y="agreement_rare")
+
+
+def report(*status, signals=(9.0, 3.0, 0.5), beta=2.0):
+    n_latent = len(status)
+    dimensions = pd.DataFrame(
+        {"information": np.linspace(1, 0.001, n_latent), "sensitivity": 0.5, "status": list(status)}
+    )
+    spectrum = SignalSpectrum(np.array(signals), np.ones(4), 100.0, 50, 4)
+    return CollapseReport(
+        dimensions, [], beta, spectrum, 3.0, 90.0, 2.0, 0.1, 0.1, {"X": 9.0}, 0.0, pd.DataFrame(),
+        50, True,
+    )  # fmt: skip
+
+
+def test_a_report_is_drawn_with_every_dimension_and_direction():
+    information, sensitivity, theory = pl.collapse(report("used", "used", "noise", "dead"))
+    assert len(information.patches) == len(sensitivity.patches) == 4
+    assert information.get_title() == "partial"
+    labels = [text.get_text() for text in information.get_legend().get_texts()]
+    assert labels == ["used (2)", "noise (1)", "dead (1)"]
+    # told apart without colour
+    assert len({bar.get_hatch() for bar in information.patches}) == 3
+    points = [part.get_offsets()[:, 1].tolist() for part in theory.collections]
+    assert points == [[10.0, 4.0], [1.5]]
+    assert "2 alive, used 2" in theory.get_title()
+
+
+@pytest.mark.parametrize("signals", [(), (0.1,)])
+def test_a_collapsed_report_is_drawn_too(signals):
+    axes = pl.collapse(report("dead", "dead", signals=signals))
+    axes[0].figure.canvas.draw()
+    assert axes[0].get_title() == "collapsed"
+
+
+def test_the_history_of_a_latent_space_is_drawn():
+    names = ("mutual_information", "active_dimensions", "beta")
+    history = {name: pd.DataFrame({name: [1.0, 2.0, 3.0]}) for name in names}
+    ax = pl.collapse_history(history)
+    assert [line.get_linestyle() for line in ax.get_lines()] == ["-", "--"]
+    with pytest.raises(KeyError, match="collapse_guard=True"):
+        pl.collapse_history({"beta": history["beta"]})

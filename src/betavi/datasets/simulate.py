@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 BLOCK_CELLS = 4096
-SPREAD_WITHIN_TYPE = 0.5
 SPREAD_OF_LIBRARIES = 0.3
 SPREAD_OF_BATCHES = 0.2
 SHARE_OF_LOADINGS = 0.3
@@ -35,6 +34,7 @@ def simulate_counts(
     n_types: int = 5,
     n_batches: int = 2,
     rare_share: float = 0.03,
+    spread_within_type: float = 0.5,
     library_size: float = 1000.0,
     zero_inflation: float = 0.05,
     seed: int = 0,
@@ -57,6 +57,9 @@ def simulate_counts(
         Number of batches, which cut across the types.
     rare_share
         Share of the cells that are of the last type.
+    spread_within_type
+        Standard deviation of the factors around the centre of a type, whose own is 1. At 0 nothing
+        but the type tells cells apart.
     library_size
         Median number of counts per cell, before zero inflation.
     zero_inflation
@@ -88,6 +91,8 @@ def simulate_counts(
         raise ValueError("n_cells, n_genes, n_factors, n_types and n_batches are at least 1.")
     if not (0 <= rare_share <= 1 and 0 <= zero_inflation < 1 and library_size > 0):
         raise ValueError("Shares are between 0 and 1, and library_size is positive.")
+    if not spread_within_type >= 0:
+        raise ValueError("spread_within_type is at least 0.")
     rng = np.random.default_rng(seed)
     genes = _draw_genes(rng, n_genes, n_factors, n_batches)
     shares = np.ones(n_types)
@@ -97,7 +102,7 @@ def simulate_counts(
     cell_type = rng.choice(n_types, size=n_cells, p=shares)
     batch = rng.integers(n_batches, size=n_cells)
     centres = rng.normal(size=(n_types, n_factors))
-    z = centres[cell_type] + SPREAD_WITHIN_TYPE * rng.normal(size=(n_cells, n_factors))
+    z = centres[cell_type] + spread_within_type * rng.normal(size=(n_cells, n_factors))
     library = library_size * np.exp(SPREAD_OF_LIBRARIES * rng.normal(size=n_cells))
 
     adata = AnnData(

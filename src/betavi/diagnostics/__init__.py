@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+from betavi.diagnostics.causes import CAUSES, Cause, Evidence, causes_of
 from betavi.diagnostics.choice import BetaSuggestion, suggest
+from betavi.diagnostics.collapse import CollapseReport, DimensionArrays, judge_dimensions
 from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, ScoreSums
 from betavi.diagnostics.information import (
+    ACTIVE,
     active_dimensions,
     dimension_information,
     label_agreement,
     mutual_information,
 )
+from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
+from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_spectrum
 
 __all__ = [
+    "ACTIVE",
+    "CAUSES",
     "BetaSuggestion",
+    "Cause",
+    "CollapseReport",
     "CountScore",
     "CountTerms",
+    "DimensionArrays",
+    "Evidence",
     "GeneMoments",
+    "RescueReport",
     "ScoreSums",
+    "SignalSpectrum",
     "active_dimensions",
+    "alive_in_theory",
+    "best_remedy",
+    "causes_of",
     "dimension_information",
+    "gain",
+    "judge_dimensions",
     "label_agreement",
     "mutual_information",
+    "signal_spectrum",
     "suggest",
 ]

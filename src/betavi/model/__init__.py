@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from betavi.model.betavi import BetaVI
+from betavi.model.rescue import REMEDIES
 
-__all__ = ["BetaVI"]
+__all__ = ["REMEDIES", "BetaVI"]

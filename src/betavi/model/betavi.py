@@ -15,8 +15,8 @@ from betavi.model.evaluate import EvaluateMixin
 from betavi.model.messages import warn
 from betavi.model.query import QueryMixin
 from betavi.model.rate_distortion import RateDistortionMixin
+from betavi.model.rescue import RescueMixin
 from betavi.model.setup import SetupMixin
-from betavi.model.training import TrainingMixin
 from betavi.module import BetaVAE
 from betavi.train import DataSplitter, Rows, TrainingPlan, TrainRunner
 
@@ -34,7 +34,7 @@ class BetaVI(
     EvaluateMixin,
     QueryMixin,
     RateDistortionMixin,
-    TrainingMixin,
+    RescueMixin,
     SetupMixin,
 ):
     """A variational autoencoder of single-cell counts, in the place of :class:`scvi.model.SCVI`.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scvi.model.base import UnsupervisedTrainingMixin
 
-from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP
+from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, CollapseGuard
 
 if TYPE_CHECKING:
     from betavi.objective import Schedule
@@ -24,6 +24,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         free_bits: float = 0.0,
         target_rate: float | None = None,
         capacity: float | None = None,
+        collapse_guard: bool | str = True,
         plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -53,6 +54,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         capacity
             Nats per cell. The loss is then distortion + β * abs(rate - C), and the schedule raises
             C from 0 to the capacity (Burgess et al., 2018); β wants to be large.
+        collapse_guard
+            Follow what the latent dimensions carry, and warn once if it is lost; ``"rescue"`` acts
+            upon it, see :class:`betavi.train.CollapseGuard`. Not if False.
         plan_kwargs
             Options of :class:`betavi.train.TrainingPlan`. scvi-tools' ``n_epochs_kl_warmup``,
             ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` take the place of
@@ -86,4 +90,13 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             "target_rate": target_rate,
             "capacity": capacity,
         }
-        super().train(max_epochs, *args, plan_kwargs=asked | dict(plan_kwargs or {}), **kwargs)
+        callbacks = list(kwargs.pop("callbacks", None) or [])
+        if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
+            callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
+        super().train(
+            max_epochs,
+            *args,
+            plan_kwargs=asked | dict(plan_kwargs or {}),
+            callbacks=callbacks,
+            **kwargs,
+        )

@@ -1,7 +1,8 @@
-"""Draws results; matplotlib Axes in and out."""
+"""Draws results: matplotlib Axes in and out."""
 
 from __future__ import annotations
 
+from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.rate_distortion import rate_distortion
 
-__all__ = ["rate_distortion"]
+__all__ = ["collapse", "collapse_history", "rate_distortion"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from betavi.train.guard import CollapseGuard
 from betavi.train.minibatches import CellDataset, CellManager
 from betavi.train.plan import DEFAULT_SCHEDULE, DEFAULT_WARMUP, TrainingPlan
 from betavi.train.rows import Rows
@@ -13,6 +14,7 @@ __all__ = [
     "DEFAULT_WARMUP",
     "CellDataset",
     "CellManager",
+    "CollapseGuard",
     "DataSplitter",
     "Rows",
     "TrainRunner",

@@ -11,7 +11,7 @@ import torch
 from scvi import REGISTRY_KEYS, settings, train
 from torch.optim.lr_scheduler import OneCycleLR
 
-from betavi.objective import end_of_warmup, schedule_of
+from betavi.objective import constant, end_of_warmup, join, linear, schedule_of
 from betavi.train.moments import moments
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ that of small data sets keeps jumping by a tenth, whatever β is."""
 
 ON_TARGET = 0.05
 """How far off a target a rate may be."""
+
+ANNEALED_AGAIN = 0.1
+"""Share of the steps over which β climbs again after a collapse."""
 
 LATEST_STEERING = 0.75
 """Share of the steps that a warm-up may take before a rate that is asked for."""
@@ -112,6 +115,7 @@ class TrainingPlan(train.TrainingPlan):
         self._planned_steps = math.inf
         self._betas_of_epoch: list[float] = []
         self._last_factor = 1.0
+        self._free_bits_after: float | None = None
         super().__init__(module, free_bits=free_bits, **kwargs)
 
     # -- where training starts ----------------------------------------------------------------
@@ -166,6 +170,21 @@ class TrainingPlan(train.TrainingPlan):
         """What the schedule says at this share."""
         return float(super().kl_weight) if self._follows_scvi else self._schedule(self.share)
 
+    def anneal_again(self, free_bits: float) -> None:
+        """Let β climb from 0 again, over a tenth of the planned steps or what is left of them.
+
+        Parameters
+        ----------
+        free_bits
+            Nats that each dimension is left meanwhile, at least.
+        """
+        start, before = self.share, self.loss_kwargs.get("free_bits", 0.0)
+        self.warmup = min(start + ANNEALED_AGAIN, 1.0)
+        self._schedule = join([constant(), linear(1.0), constant()], [start, self.warmup])
+        self._follows_scvi = False
+        self._free_bits_after = before
+        self.loss_kwargs["free_bits"] = max(before, free_bits)
+
     @property
     def share_of_beta(self) -> float:
         """Share of β that weighs the rate; all of it where a capacity is scheduled instead."""
@@ -201,6 +220,8 @@ class TrainingPlan(train.TrainingPlan):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Take a step at the β in force, or at one drawn for each cell."""
         dial = self.module.dial
+        if self._free_bits_after is not None and self.is_warm:
+            self.loss_kwargs["free_bits"], self._free_bits_after = self._free_bits_after, None
         if self.capacity is not None:
             self.loss_kwargs["capacity"] = self.capacity * self.factor
         n_cells = len(batch[REGISTRY_KEYS.BATCH_KEY])

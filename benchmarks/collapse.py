@@ -1,0 +1,131 @@
+"""Planted truth for diagnose(): which dimensions are dead, and why. ``python -m benchmarks.collapse``.
+
+Cells are simulated with known factors. A dimension is alive in truth if its posterior mean follows
+the factors in cells that neither training nor diagnose() has seen; diagnose() knows no factor.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import PolynomialFeatures
+
+from betavi import BetaVI
+from betavi.datasets import simulate_counts
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from betavi.diagnostics import CollapseReport
+
+N_CELLS, N_FRESH = 2000, 2000
+ALIVE = 0.03
+"""Nats that a dimension says of the factors, from which on it is alive in truth."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How cells are simulated and a model is trained, and what it should suffer from."""
+
+    cause: str | None
+    cells: dict[str, Any]
+    model: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    batch_key: str | None = None
+    freezes_encoder: bool = False
+
+
+CONTINUOUS = {"n_types": 1, "n_batches": 1, "n_genes": 200, "spread_within_type": 1.0}
+SCENARIOS = {
+    "3 factors, 20 dimensions": Scenario("too_many_dimensions", {"n_factors": 3}),
+    "5 factors, 20 dimensions": Scenario("too_many_dimensions", {"n_factors": 5}),
+    "β = 0.01": Scenario("too_many_dimensions", {"n_factors": 3}, {"beta": 0.01}),
+    "β = 10": Scenario("beta_too_high", {"n_factors": 5}, {"beta": 10.0}),
+    "β = 100": Scenario("beta_too_high", {"n_factors": 5}, {"beta": 100.0}),
+    "decoder given the labels": Scenario(
+        "covariates_explain", {"n_factors": 5, "n_types": 8, "spread_within_type": 0.0}, batch_key="cell_type"
+    ),
+    "frozen encoder": Scenario("lagging_encoder", {"n_factors": 5}, freezes_encoder=True),
+    "few counts": Scenario("too_few_counts", {"n_factors": 5, "library_size": 2.0}),
+    "warm-up of 1,000 epochs": Scenario(
+        "unfinished_warmup", {"n_factors": 3}, {"beta": 30.0},
+        {"plan_kwargs": {"n_epochs_kl_warmup": 1000}},
+    ),
+    "healthy, 3 of 3": Scenario(None, {"n_factors": 3}, {"n_latent": 3}),
+    "healthy, 5 of 5": Scenario(None, {"n_factors": 5}, {"n_latent": 5}),
+}  # fmt: skip
+
+
+def prepare(scenario: Scenario, seed: int) -> tuple[BetaVI, AnnData]:
+    """Return a trained model, and fresh cells of the same genes."""
+    both = simulate_counts(n_cells=N_CELLS + N_FRESH, seed=seed, **CONTINUOUS | scenario.cells)
+    cells, fresh = both[:N_CELLS].copy(), both[N_CELLS:].copy()
+    scvi.settings.seed = seed
+    BetaVI.setup_anndata(cells, batch_key=scenario.batch_key, keep_empty_cells=True)
+    model = BetaVI(cells, **{"n_latent": 20} | scenario.model)
+    if scenario.freezes_encoder:
+        model.module.z_encoders.requires_grad_(False)
+    model.train(
+        max_epochs=60, train_size=0.8, enable_progress_bar=False, **scenario.train
+    )  # fmt: skip
+    return model, fresh
+
+
+def alive_in_truth(model: BetaVI, fresh: AnnData) -> np.ndarray:
+    """Say of each dimension whether it follows the factors, ``(n_latent,)``."""
+    loc, variance = model.get_latent_representation(fresh, return_dist=True)
+    factors = PolynomialFeatures(2).fit_transform(fresh.obsm["z"])
+    half = len(loc) // 2
+    follows = LinearRegression().fit(factors[:half], loc[:half]).predict(factors[half:])
+    unexplained = np.square(loc[half:] - follows).mean(axis=0)
+    share = 1 - (unexplained + variance.mean(axis=0)) / (loc.var(axis=0) + variance.mean(axis=0))
+    return -np.log1p(-share) / 2 > ALIVE
+
+
+def measure(name: str, seed: int) -> dict[str, Any]:
+    scenario = SCENARIOS[name]
+    model, fresh = prepare(scenario, seed)
+    report: CollapseReport = model.diagnose(show_progress=False)
+    truth = alive_in_truth(model, fresh)
+    dead = (report.dimensions["status"] != "used").to_numpy()
+    first = report.causes[0].name if report.causes else None
+    return {
+        "scenario": name, "seed": seed, "dead": int((~truth).sum()), "said": int(dead.sum()),
+        "right": int((dead & ~truth).sum()), "verdict": report.verdict, "first cause": first,
+        "cause": first == scenario.cause, "factors": report.spectrum.n_factors,
+        "gap": report.amortisation_gap / (report.amortisation_gap + sum(report.explained.values())),
+    }  # fmt: skip
+
+
+def main(*seeds: int) -> None:
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(2)
+    rows = []
+    for name in SCENARIOS:
+        for seed in seeds or range(10):
+            rows.append(measure(name, seed))
+            print(*rows[-1].values(), sep="\t", flush=True)
+    table = pd.DataFrame(rows)
+    sums = table.groupby("scenario", sort=False)[["dead", "said", "right", "cause"]].sum()
+    sums["precision"] = sums["right"] / sums["said"]
+    sums["recall"] = sums["right"] / sums["dead"]
+    sums["of"] = table.groupby("scenario", sort=False).size()
+    print(f"\n{sums.round(3).to_string()}")
+    whole = sums[["dead", "said", "right"]].sum()
+    print(
+        f"\nprecision {whole['right'] / whole['said']:.3f}, recall {whole['right'] / whole['dead']:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,178 @@
+"""Why dimensions of a latent space are not used: causes, each with its evidence and a remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from betavi.diagnostics.spectrum import SignalSpectrum
+
+LARGE_GAP = 0.15
+"""Amortisation gap from which on the encoder is to blame, as a share of what z could explain.
+
+Of 20 healthy models of ``python -m benchmarks.collapse`` the largest was below it."""
+
+OVERDISPERSED = 1.5
+"""Model variance over the variance that the data's own directions leave, from which on the
+likelihood explains as noise what is signal."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the causes are judged by.
+
+    Parameters
+    ----------
+    n_latent, n_used
+        Dimensions there are, and those that carry signal.
+    beta, asked_beta
+        The weight of the rate that training ended with, and the one asked for.
+    spectrum, spectrum_without_covariates
+        Directions in which cells differ, beyond what the decoder's categorical covariates say, and
+        at all.
+    explained, gap
+        Nats per cell that z saves against a z of the prior, and that a better encoder would save.
+    covariates
+        Nats per cell that the decoder's covariates save against those of another cell.
+    excess_noise
+        Median over genes of the model's variance over the variance that the directions leave.
+    """
+
+    n_latent: int
+    n_used: int
+    beta: float
+    asked_beta: float
+    spectrum: SignalSpectrum
+    spectrum_without_covariates: SignalSpectrum
+    explained: float
+    gap: float
+    covariates: float
+    excess_noise: float
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why dimensions are not used.
+
+    Parameters
+    ----------
+    name
+        A key of :data:`CAUSES`.
+    evidence
+        The numbers that say so.
+    remedy
+        What to do, as a call.
+    """
+
+    name: str
+    evidence: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence} Remedy: {self.remedy}"
+
+
+def _unfinished_warmup(found: Evidence) -> tuple[str, str] | None:
+    if found.beta >= 0.99 * found.asked_beta:
+        return None
+    return (
+        f"training ended at β = {found.beta:.3g} of the {found.asked_beta:.3g} asked for, so what "
+        "the dimensions carry is not yet what that β leaves them.",
+        "model.train(max_epochs=..., warmup=0.25), or leave n_epochs_kl_warmup out of plan_kwargs.",
+    )
+
+
+def _too_few_counts(found: Evidence) -> tuple[str, str] | None:
+    if found.spectrum_without_covariates.n_factors:
+        return None
+    return (
+        f"no direction in which the cells differ is told from noise, at a median of "
+        f"{found.spectrum.median_total:.0f} counts per cell.",
+        "register more genes or more cells, or drop shallow cells: "
+        "sc.pp.filter_cells(adata, min_counts=...).",
+    )
+
+
+def _covariates_explain(found: Evidence) -> tuple[str, str] | None:
+    with_them, without = found.spectrum, found.spectrum_without_covariates
+    if found.n_used > with_them.n_factors or 2 * with_them.n_factors > without.n_factors:
+        return None
+    return (
+        f"of {without.n_factors} directions in which the cells differ, {with_them.n_factors} are "
+        f"left beyond what the covariates say, which save {found.covariates:.1f} nats per cell.",
+        "leave covariates that are biology (labels, clusters) out of setup_anndata(batch_key=, "
+        "categorical_covariate_keys=).",
+    )
+
+
+def _beta_too_high(found: Evidence) -> tuple[str, str] | None:
+    spectrum = found.spectrum
+    predicted = spectrum.alive_at(found.beta)
+    if found.n_used >= min(found.n_latent, spectrum.n_factors) or predicted == spectrum.n_factors:
+        return None
+    lowest = float(spectrum.signals[min(found.n_latent, spectrum.n_factors) - 1])
+    beta = min(1.0, (1 + lowest) / 2)
+    return (
+        f"at β = {found.beta:.3g} a linear theory keeps {predicted} of the {spectrum.n_factors} "
+        f"directions that the data hold, and {found.n_used} dimensions are used: a direction dies "
+        f"when its signal and noise fall below β times the noise, and the weakest has "
+        f"{1 + lowest:.1f} times the noise.",
+        f"model.rescue(), or BetaVI(adata, beta={beta:.2g}).",
+    )
+
+
+def _dispersion_absorbs(found: Evidence) -> tuple[str, str] | None:
+    # a network uses fewer dimensions than there are directions, because it bends, but not a quarter
+    is_short = 4 * found.n_used < found.spectrum.alive_at(found.beta)
+    if found.excess_noise < OVERDISPERSED or not is_short:
+        return None
+    return (
+        f"the likelihood's variance is {found.excess_noise:.1f} times what the directions in the "
+        "data leave unexplained: it takes signal for noise.",
+        "BetaVI(adata, dispersion='gene'), gene_likelihood='poisson' to begin with, or "
+        "model.rescue().",
+    )
+
+
+def _lagging_encoder(found: Evidence) -> tuple[str, str] | None:
+    possible = found.explained + found.gap
+    if possible <= 0 or found.gap < LARGE_GAP * possible:
+        return None
+    return (
+        f"posteriors refined cell by cell are {found.gap:.1f} nats per cell better, "
+        f"{found.gap / possible:.0%} of what z could explain: the encoder lags behind its decoder.",
+        "model.rescue(), which trains the encoder alone first.",
+    )
+
+
+def _too_many_dimensions(found: Evidence) -> tuple[str, str] | None:
+    predicted = found.spectrum.alive_at(found.beta)
+    if found.n_latent <= predicted or found.n_used == 0:
+        return None
+    return (
+        f"the model has {found.n_latent} dimensions, and a linear theory keeps {predicted} "
+        f"directions of the data alive at β = {found.beta:.3g}; {found.n_used} dimensions are used. "
+        "Dimensions to spare do no harm.",
+        f"none needed; BetaVI(adata, n_latent={max(found.n_used, 1)}) has none to spare.",
+    )
+
+
+CAUSES: dict[str, Callable[[Evidence], tuple[str, str] | None]] = {
+    "unfinished_warmup": _unfinished_warmup,
+    "too_few_counts": _too_few_counts,
+    "covariates_explain": _covariates_explain,
+    "lagging_encoder": _lagging_encoder,
+    "beta_too_high": _beta_too_high,
+    "dispersion_absorbs": _dispersion_absorbs,
+    "too_many_dimensions": _too_many_dimensions,
+}
+"""Causes by name, in the order in which they are believed: each returns its evidence and a remedy."""
+
+
+def causes_of(found: Evidence) -> list[Cause]:
+    """Return every cause that the evidence speaks for, the likeliest first."""
+    said = {name: judge(found) for name, judge in CAUSES.items()}
+    return [Cause(name, *words) for name, words in said.items() if words is not None]

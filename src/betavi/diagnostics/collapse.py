@@ -1,0 +1,246 @@
+"""Whether a latent space is alive: what each dimension carries, and a verdict with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from betavi.diagnostics.information import ACTIVE, dimension_information
+
+if TYPE_CHECKING:
+    from betavi.diagnostics.causes import Cause
+    from betavi.diagnostics.spectrum import SignalSpectrum
+
+SURE = 3.0
+"""Standard errors from which on a difference is one."""
+
+SMALLEST = 1e-12
+"""Standard error of what does not move at all."""
+
+
+@dataclass(frozen=True)
+class DimensionArrays:
+    """What the judgement of dimensions is made from.
+
+    Parameters
+    ----------
+    loc, scale
+        Means and standard deviations of the posteriors, ``(n_cells, n_latent)``.
+    rates
+        KL from the prior, nats, ``(n_latent,)``; NaN where it is no sum over dimensions.
+    losses
+        How much worse each cell is explained with a dimension drawn from the prior, nats,
+        ``(n_probed, n_latent)``.
+    halves
+        By how much its posterior mean moves when data without its signal become the measured ones
+        in one half of the features, and in the other, for several ways to halve them,
+        ``(n_splits, 2, n_probed, n_latent)``.
+    """
+
+    loc: np.ndarray
+    scale: np.ndarray
+    rates: np.ndarray
+    losses: np.ndarray
+    halves: np.ndarray
+
+
+def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
+    """Say of each dimension what it carries, and whether that is signal, noise or nothing.
+
+    A dimension is ``"used"`` if the decoder misses it, and if what one half of the features says of
+    it in a cell agrees with what the other half says. Noise is another in each half, be it that of
+    counting or of a single gene: data without a signal make their covariance zero, however much of
+    them a model has learned by heart. A dimension that is not used is ``"noise"`` if it says more
+    than 0.1 nats of a cell, and ``"dead"`` if not. Both tests are at three standard errors.
+
+    Parameters
+    ----------
+    found
+        Posteriors and interventions, of cells that training has not seen: of others it knows the
+        noise of both halves.
+
+    Returns
+    -------
+    One row per dimension: ``kl``; ``mean_variance``, of posterior means (Burda et al., 2016);
+    ``posterior_variance``, its mean; ``information``, see
+    :func:`~betavi.diagnostics.dimension_information`; ``signal``, the part of it that both halves
+    agree on, and ``agreement``, in standard errors; ``sensitivity``, the loss without the
+    dimension, and its ``sensitivity_error``; and ``status``. All but the variances and the
+    agreement in nats per cell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import DimensionArrays, judge_dimensions
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.normal(size=(500, 1))
+    >>> loc, scale = np.hstack([z, 0.1 * z]), np.full((500, 2), [0.3, 1.0])
+    >>> halves = np.array([[0.5, 0.0]]) * z + 0.3 * rng.normal(size=(4, 2, 500, 2))
+    >>> losses = np.array([5.0, 0.0]) + rng.normal(size=(500, 2))
+    >>> arrays = DimensionArrays(loc, scale, np.array([1.2, 0.01]), losses, halves)
+    >>> judge_dimensions(arrays)["status"].tolist()
+    ['used', 'dead']
+    """
+    noise = np.square(found.scale).mean(axis=0)
+    centred = found.halves - found.halves.mean(axis=2, keepdims=True)
+    products = centred.prod(axis=1).mean(axis=0)
+    n_probed = len(products)
+    shared, error = products.mean(axis=0), products.std(axis=0) / np.sqrt(n_probed)
+    table = pd.DataFrame(
+        {
+            "kl": found.rates,
+            "mean_variance": found.loc.var(axis=0),
+            "posterior_variance": noise,
+            "information": dimension_information(found.loc, found.scale),
+            # halves carry half of the signal each, and a quarter of its variance
+            "signal": np.log1p(4 * np.maximum(shared, 0) / noise) / 2,
+            "agreement": shared / np.maximum(error, SMALLEST),
+            "sensitivity": found.losses.mean(axis=0),
+            "sensitivity_error": found.losses.std(axis=0) / np.sqrt(n_probed),
+        }
+    )
+    table.index.name = "dimension"
+    is_missed = table["sensitivity"] > SURE * table["sensitivity_error"]
+    is_used = is_missed & (table["agreement"] > SURE)
+    is_dead = table["information"] <= ACTIVE
+    table["status"] = np.select([is_used, is_dead], ["used", "dead"], "noise")
+    return table
+
+
+@dataclass(frozen=True)
+class CollapseReport:
+    """What a latent space carries, whether it collapsed, and why. Nats are per cell.
+
+    Parameters
+    ----------
+    dimensions
+        See :func:`judge_dimensions`.
+    causes
+        Why dimensions are not used, the likeliest first; none if all are.
+    beta
+        The weight of the rate.
+    spectrum
+        Directions in which the cells differ, beyond categorical covariates.
+    rate, distortion
+        The two terms of the ELBO.
+    mutual_information
+        Between a cell and its position (Hoffman & Johnson, 2016).
+    amortisation_gap
+        Nats that posteriors refined cell by cell save (Cremer et al., 2018), and ``gap_error``, its
+        standard error.
+    explained
+        Nats that z saves against a z of the prior, by modality.
+    covariates
+        Nats that the decoder's covariates save against those of another cell.
+    predicted
+        How well z predicts each covariate: balanced accuracy, and that of a guess.
+    n_cells
+        How many cells were asked.
+    is_held_out
+        Whether training had not seen them.
+    """
+
+    dimensions: pd.DataFrame
+    causes: list[Cause]
+    beta: float
+    spectrum: SignalSpectrum
+    rate: float
+    distortion: float
+    mutual_information: float
+    amortisation_gap: float
+    gap_error: float
+    explained: dict[str, float]
+    covariates: float
+    predicted: pd.DataFrame
+    n_cells: int
+    is_held_out: bool
+
+    @property
+    def active_dimensions(self) -> int:
+        """How many dimensions carry signal."""
+        return int((self.dimensions["status"] == "used").sum())
+
+    @property
+    def dead_dimensions(self) -> list[int]:
+        """Which dimensions carry nothing."""
+        return self._dimensions_of("dead")
+
+    @property
+    def noise_dimensions(self) -> list[int]:
+        """Which dimensions carry only what is no signal."""
+        return self._dimensions_of("noise")
+
+    def _dimensions_of(self, status: str) -> list[int]:
+        return self.dimensions.index[self.dimensions["status"] == status].tolist()
+
+    @property
+    def verdict(self) -> str:
+        """``"healthy"`` if all dimensions are used, ``"partial"`` if some, or ``"collapsed"``."""
+        if not self.active_dimensions:
+            return "collapsed"
+        return "healthy" if self.active_dimensions == len(self.dimensions) else "partial"
+
+    @property
+    def remedies(self) -> list[str]:
+        """What to do about each cause."""
+        return [cause.remedy for cause in self.causes]
+
+    @property
+    def marginal_kl(self) -> float:
+        """The part of the rate that is no information: KL of the mean posterior from the prior."""
+        return self.rate - self.mutual_information
+
+    @property
+    def explained_share(self) -> float:
+        """Share of the distortion at a z of the prior that the cell's own z saves."""
+        saved = sum(self.explained.values())
+        return saved / (self.distortion + saved)
+
+    def summary(self) -> pd.Series:
+        """Return the numbers of the whole latent space."""
+        numbers = {
+            "used dimensions": self.active_dimensions,
+            "dead dimensions": len(self.dead_dimensions),
+            "dimensions of noise": len(self.noise_dimensions),
+            "directions in the data": self.spectrum.n_factors,
+            "directions alive in theory": self.spectrum.alive_at(self.beta),
+            "β": self.beta,
+            "rate, nats": self.rate,
+            "mutual information, nats": self.mutual_information,
+            "marginal KL, nats": self.marginal_kl,
+            "amortisation gap, nats": self.amortisation_gap,
+            "explained by z, nats": sum(self.explained.values()),
+            "explained by z, share": self.explained_share,
+            "explained by covariates, nats": self.covariates,
+        }
+        return pd.Series(numbers, name=self.verdict)
+
+    def __str__(self) -> str:
+        n_latent = len(self.dimensions)
+        head = f"{self.verdict}: {self.active_dimensions} of {n_latent} dimensions are used"
+        for words, which in (
+            ("dead are", self.dead_dimensions), ("noise is in", self.noise_dimensions)
+        ):  # fmt: skip
+            head += f", {words} {', '.join(map(str, which))}" if which else ""
+        head += "."
+        reasons = [f"- {cause}" for cause in self.causes]
+        if not self.is_held_out:
+            reasons.append(
+                "- These cells were trained on, and a model knows their noise: dimensions that seem "
+                "used may not be. Hold cells out, or name others: diagnose(indices=...)."
+            )
+        return "\n".join([head, *reasons, "", self.summary().round(3).to_string()])
+
+    def _repr_html_(self) -> str:
+        head = str(self).split("\n", maxsplit=1)[0]
+        reasons = "".join(
+            f"<li><b>{cause.name}</b>: {escape(cause.evidence)}"
+            f"<br><code>{escape(cause.remedy)}</code></li>"
+            for cause in self.causes
+        )
+        tables = self.summary().round(3).to_frame().to_html() + self.dimensions.round(3).to_html()
+        return f"<p><b>{head}</b></p><ul>{reasons}</ul>{tables}"

@@ -1,0 +1,105 @@
+"""What was tried to repair a latent space, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from betavi.diagnostics.collapse import CollapseReport
+
+SURE_GAIN = 2.0
+"""Standard errors of the paired difference from which on a likelihood is better."""
+
+
+@dataclass(frozen=True)
+class RescueReport:
+    """What was tried, from the same starting point, and which of it was kept.
+
+    Parameters
+    ----------
+    tried
+        One row per remedy, and ``"nothing"`` first: ``beta``, ``log_likelihood`` of held-out cells
+        by importance sampling, nats per cell, its ``gain`` over doing nothing and the paired
+        ``gain_error``, and ``active_dimensions``.
+    chosen
+        The remedy that was kept; ``"nothing"`` if none was better.
+    before, after
+        Diagnoses of the model; the same object if nothing was changed.
+    """
+
+    tried: pd.DataFrame
+    chosen: str
+    before: CollapseReport
+    after: CollapseReport
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the model has other weights than before."""
+        return self.chosen != "nothing"
+
+    def __str__(self) -> str:
+        if len(self.tried) == 1:
+            head = f"nothing was tried: the latent space is {self.before.verdict}, and no dead "
+            return head + "dimension has a cause that training could mend."
+        head = (
+            f"{self.chosen} was kept: {self.before.verdict} before, {self.after.verdict} after."
+            if self.is_changed
+            else "nothing tried was better: the model is as it was."
+        )
+        return f"{head}\n\n{self.tried.round(2).to_string()}"
+
+    def _repr_html_(self) -> str:
+        head = str(self).split("\n", maxsplit=1)[0]
+        return f"<p><b>{head}</b></p>{self.tried.round(2).to_html()}"
+
+
+def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
+    """Return the mean of a paired difference and its standard error.
+
+    Parameters
+    ----------
+    after, before
+        Log-likelihoods of the same cells, ``(n_cells,)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import gain
+    >>> gain(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
+    (1.0, 0.0)
+    """
+    difference = np.asarray(after) - np.asarray(before)
+    return float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
+
+
+def best_remedy(tried: pd.DataFrame) -> str:
+    """Return the remedy of the highest likelihood that is surely better than nothing.
+
+    A gain within its error counts as well, if the likelihood is no lower and more dimensions are
+    active.
+
+    Parameters
+    ----------
+    tried
+        See :class:`RescueReport`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from betavi.diagnostics import best_remedy
+    >>> columns = ["log_likelihood", "gain", "gain_error", "active_dimensions"]
+    >>> rows = {"nothing": [-90.0, 0.0, 0.0, 0], "anneal": [-80.0, 10.0, 1.0, 5]}
+    >>> best_remedy(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+    'anneal'
+    """
+    nothing = tried.loc["nothing"]
+    is_better = tried["gain"] > SURE_GAIN * tried["gain_error"]
+    is_livelier = tried["active_dimensions"] > nothing["active_dimensions"]
+    helps = is_better | ((tried["gain"] >= 0) & is_livelier)
+    candidates = tried[helps & (tried.index != "nothing")]
+    return str(candidates["log_likelihood"].idxmax()) if len(candidates) else "nothing"

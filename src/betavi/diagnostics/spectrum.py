@@ -1,0 +1,225 @@
+r"""What a linear theory says of the latent dimensions that data can keep alive.
+
+In a linear Gaussian VAE with noise :math:`\sigma^2` and a weight β on the rate, a direction in which
+the data vary by :math:`\lambda` stays alive only if :math:`\lambda > \beta \sigma^2` (Lucas et al.,
+2019). Counts are brought to that form by their deviance residuals, in units of each gene's noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import eigh
+from scipy.special import xlogy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Residual = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+MOST_DIRECTIONS = 100
+"""Directions beyond these are not looked for."""
+
+GENES_AT_ONCE = 1000
+N_FLIPS, N_ROUNDS = 3, 3
+MARGIN = 1.05
+"""Largest variance over that with random signs, from which on a direction is one. In cells without
+any the ratio was at most 1.02."""
+
+
+@dataclass(frozen=True)
+class SignalSpectrum:
+    """How strong the directions are in which cells differ, in units of the noise.
+
+    Parameters
+    ----------
+    signals
+        Variance beyond noise over noise, descending, of the directions told from noise,
+        ``(n_factors,)``.
+    noise
+        Variance over the mean of each feature that the directions leave, ``(n_features,)``; NaN
+        where there are no counts.
+    median_total
+        Median of the cells' totals.
+    n_cells, n_features
+        What they were found in.
+    """
+
+    signals: np.ndarray
+    noise: np.ndarray
+    median_total: float
+    n_cells: int
+    n_features: int
+
+    @property
+    def n_factors(self) -> int:
+        """How many directions are told from noise: at least as many as there are factors."""
+        return len(self.signals)
+
+    def alive_at(self, beta: float) -> int:
+        """Return how many of the directions a linear VAE keeps alive at β."""
+        return alive_in_theory(1 + self.signals, 1.0, beta)
+
+
+def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
+    r"""Return how many dimensions a linear Gaussian VAE keeps alive.
+
+    Parameters
+    ----------
+    variances
+        Eigenvalues of the covariance of the data, signal and noise together.
+    noise
+        Variance :math:`\sigma^2` of the decoder.
+    beta
+        Weight of the rate.
+
+    Returns
+    -------
+    The number of variances above :math:`\beta \sigma^2`. Lucas et al. (2019), Don't blame the ELBO!
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import alive_in_theory
+    >>> [alive_in_theory(np.array([9.0, 4.0, 1.5, 1.0]), 1.0, beta) for beta in (1, 2, 5, 10)]
+    [3, 2, 1, 0]
+    """
+    return int((np.asarray(variances) > beta * noise).sum())
+
+
+def signal_spectrum(
+    counts: sparse.csr_array | np.ndarray,
+    groups: np.ndarray | None = None,
+    rng: np.random.Generator | int = 0,
+) -> SignalSpectrum:
+    """Find the directions in which cells differ by more than noise.
+
+    Counts become deviance residuals of what each cell's total and group predict (Townes et al.,
+    2019), genes are scaled to the noise that the directions leave, and directions are those whose
+    variance is beyond that of the same residuals with random signs, which agree on nothing and are
+    as uneven over cells and genes as before (Hong et al., 2020). Their signals are freed of what
+    noise adds to them (Baik & Silverstein, 2006).
+
+    Parameters
+    ----------
+    counts
+        Nonnegative values, ``(n_cells, n_features)``. The work grows with the square of the cells.
+    groups
+        One code per cell or several, ``(n_cells, ...)``, whose means are no signal; batches, for
+        instance.
+    rng
+        Generator or seed of the signs.
+
+    Examples
+    --------
+    >>> from betavi.datasets import simulate_counts
+    >>> from betavi.diagnostics import signal_spectrum
+    >>> adata = simulate_counts(n_factors=3, n_batches=1, n_types=1)
+    >>> spectrum = signal_spectrum(adata.X)
+    >>> spectrum.n_factors >= 3, spectrum.alive_at(1e6)
+    (True, 0)
+    """
+    rng = np.random.default_rng(rng)
+    columns = sparse.csc_array(counts, dtype=np.float64)
+    n_cells = columns.shape[0]
+    codes = np.zeros(n_cells, dtype=int)
+    if groups is not None:
+        codes = np.unique(groups, axis=0, return_inverse=True)[1].ravel()
+    k = min(MOST_DIRECTIONS, n_cells // 4, columns.shape[1])
+    noise, found = np.ones(columns.shape[1]), np.zeros((n_cells, 0))
+    for _ in range(2):
+        residuals = _Residuals(columns, codes, noise)
+        noise = residuals.noise_without(found)
+    # what is beyond the directions that are known already makes the noise, and the signs to flip
+    for _ in range(N_ROUNDS):
+        tops = [_spectrum(residuals, noise, 1, found, rng)[0][0] for _ in range(N_FLIPS)]
+        values, vectors = _spectrum(residuals, noise, k)
+        values = values[values > MARGIN * np.mean(tops)]
+        found = vectors[:, : len(values)]
+        noise = residuals.noise_without(found)
+    gamma = columns.shape[1] / n_cells
+    return SignalSpectrum(
+        _without_noise(values, gamma),
+        np.where(residuals.has_counts, residuals.noise_without(found, _pearson), np.nan),
+        float(np.median(columns.sum(axis=1))),
+        *columns.shape,
+    )
+
+
+class _Residuals:
+    """Deviance residuals of counts, made for some genes at a time."""
+
+    def __init__(self, counts: sparse.csc_array, codes: np.ndarray, noise: np.ndarray) -> None:
+        self.counts, self.codes = counts, codes
+        # a gene that varies much by itself must not say how large a cell is, or all others would
+        # seem to vary together against it
+        self.totals = np.asarray(counts @ (1 / np.maximum(noise, 1.0))).ravel()
+        groups = np.eye(codes.max() + 1)[codes]
+        sums = np.asarray(counts.T @ groups)
+        self.shares = sums / np.maximum(groups.T @ self.totals, 1e-12)
+        # few counts have lopsided residuals, the more so the shallower the cell
+        depth = np.log(np.maximum(self.totals, 1e-12))
+        self.depth = np.linalg.qr(np.vander((depth - depth.mean()) / (depth.std() or 1.0), 3))[0]
+        self.has_counts = self.shares.sum(axis=1) > 0
+
+    def blocks(self, of: Residual | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield genes and their residuals, ``(n_cells, n_genes)``."""
+        for start in range(0, self.counts.shape[1], GENES_AT_ONCE):
+            genes = slice(start, start + GENES_AT_ONCE)
+            mean = self.totals[:, None] * self.shares[genes].T[self.codes]
+            residuals = (of or _deviance)(self.counts[:, genes].toarray(), np.maximum(mean, 1e-12))
+            yield genes, residuals - self.depth @ (self.depth.T @ residuals)
+
+    def noise_without(self, directions: np.ndarray, of: Residual | None = None) -> np.ndarray:
+        """Return the variance of each gene beyond some directions of cells."""
+        noise = np.empty(self.counts.shape[1])
+        for genes, block in self.blocks(of):
+            rest = block - directions @ (directions.T @ block)
+            noise[genes] = np.square(rest).sum(axis=0) / (len(block) - 1 - directions.shape[1])
+        # genes without counts have no noise, and no signal either
+        return np.where(self.has_counts, np.maximum(noise, 1e-6), 1.0)
+
+
+def _pearson(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return residuals in units of what Poisson noise would make them."""
+    residuals: np.ndarray = (counts - mean) / np.sqrt(mean)
+    return residuals
+
+
+def _deviance(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return signed roots of Poisson deviances, whose tails are light where counts are few."""
+    deviance = 2 * (xlogy(counts, counts / mean) - (counts - mean))
+    residuals: np.ndarray = np.sign(counts - mean) * np.sqrt(np.maximum(deviance, 0))
+    return residuals
+
+
+def _spectrum(
+    residuals: _Residuals,
+    noise: np.ndarray,
+    k: int,
+    known: np.ndarray | None = None,
+    flips: np.random.Generator | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k largest variances, descending, and the directions of cells they belong to.
+
+    With ``flips``, of what the known directions leave, with random signs.
+    """
+    n_cells = len(residuals.codes)
+    gram = np.zeros((n_cells, n_cells))
+    for genes, block in residuals.blocks():
+        scaled = block / np.sqrt(noise[genes])
+        if known is not None and flips is not None:
+            scaled -= known @ (known.T @ scaled)
+            scaled *= flips.choice([-1.0, 1.0], size=scaled.shape)
+        gram += scaled @ scaled.T
+    values, vectors = eigh(gram / (n_cells - 1), subset_by_index=[n_cells - k, n_cells - 1])
+    return values[::-1], vectors[:, ::-1]
+
+
+def _without_noise(values: np.ndarray, gamma: float) -> np.ndarray:
+    """Return the signals whose sample variances are ``values`` of noise 1."""
+    excess = values - 1 - gamma
+    return (excess + np.sqrt(np.maximum(np.square(excess) - 4 * gamma, 0))) / 2

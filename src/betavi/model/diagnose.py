@@ -1,0 +1,260 @@
+"""Whether the latent space of a model is alive."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.utils import track, unsupported_if_adata_minified
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from betavi.diagnostics import (
+    CollapseReport,
+    DimensionArrays,
+    Evidence,
+    causes_of,
+    judge_dimensions,
+    mutual_information,
+    signal_spectrum,
+)
+from betavi.model.at_beta import AtBetaMixin
+from betavi.module import Probe
+from betavi.module.single import COUNTS
+from betavi.train import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+
+    from betavi.diagnostics import SignalSpectrum as Spectrum
+
+MOST_CELLS = 2000
+"""Cells that are encoded, of which the spectrum takes time in the square."""
+
+PROBED_CELLS = 500
+"""Cells whose dimensions are taken away one by one."""
+
+REFINED_CELLS, REFINING_STEPS, REFINED_DRAWS = 128, 100, 16
+CELLS_AT_ONCE = 250
+FOLDS = 3
+FEWEST_CELLS, ENOUGH_HELD_OUT = 20, 100
+
+
+class DiagnoseMixin(AtBetaMixin):
+    """Posterior collapse, seen and explained."""
+
+    @unsupported_if_adata_minified
+    def diagnose(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        beta: float | None = None,
+        seed: int = 0,
+        show_progress: bool = True,
+    ) -> CollapseReport:
+        """Say whether the latent space is alive, dimension by dimension, and if not, why.
+
+        Every dimension is taken away in turn: cells are decoded with a value of the prior in its
+        place, to see whether the decoder misses it; and the encoder is shown data drawn from the
+        model without its signal, with one half of the genes put back or the other, to see whether
+        both say the same of a cell, as only signal makes them. The directions in the data that a linear theory keeps alive at this β are set beside that.
+
+        Parameters
+        ----------
+        adata, indices
+            Which cells; of the model's own those held out in training, or all where these are fewer
+            than 100, if None. Of more than 2,000, as many at random.
+        beta
+            Which β to ask a model of many about; see :meth:`get_latent_representation`.
+        seed
+            Of the cells, draws and shuffles. The generator of torch is left as it was.
+        show_progress
+            Show a bar.
+
+        Returns
+        -------
+        Verdict, causes, remedies and the numbers behind them. ``print`` it, or let a notebook show
+        it; :func:`betavi.pl.collapse` draws it.
+
+        Raises
+        ------
+        ValueError
+            If the model is not trained, is deterministic, or there are fewer than 20 cells.
+
+        References
+        ----------
+        Lucas et al. (2019), Don't blame the ELBO! Burda et al. (2016), Importance weighted
+        autoencoders. Hoffman & Johnson (2016), ELBO surgery. Cremer et al. (2018), Inference
+        suboptimality in variational autoencoders.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, n_latent=3)
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> report = model.diagnose(show_progress=False)
+        >>> len(report.dimensions), report.verdict in ("healthy", "partial", "collapsed")
+        (3, True)
+        """
+        self._refuse_to_diagnose()
+        adata = self._validate_anndata(adata)
+        rng = np.random.default_rng(seed)
+        everyone = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
+        judged = self._cells_to_judge(adata) if indices is None else everyone
+        if len(judged) < FEWEST_CELLS:
+            raise ValueError(f"A diagnosis takes at least {FEWEST_CELLS} cells, not {len(judged)}.")
+        with self._own_draws(seed), self._at(beta):
+            spectra = self._spectra(adata, rng.permutation(everyone)[:MOST_CELLS])
+            judged = rng.permutation(judged)[:MOST_CELLS]
+            return self._report(adata, judged, spectra, show_progress)
+
+    @contextmanager
+    def _own_draws(self, seed: int) -> Iterator[None]:
+        """Draw from a seed, and leave torch's generators as they were."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            yield
+
+    def _cells_to_judge(self, adata: AnnData) -> np.ndarray:
+        """Return cells that training has not seen, if there are enough."""
+        held_out = getattr(self, "validation_indices", None)
+        if adata is not self.adata or held_out is None or len(held_out) < ENOUGH_HELD_OUT:
+            return np.arange(adata.n_obs)
+        return np.asarray(held_out)
+
+    def _has_seen(self, adata: AnnData, cells: np.ndarray) -> bool:
+        seen = getattr(self, "train_indices", None)
+        return adata is self.adata and seen is not None and bool(np.isin(cells, seen).any())
+
+    def _refuse_to_diagnose(self) -> None:
+        if not self.is_trained:
+            raise ValueError("The model is not trained: its latent space says nothing yet.")
+        if self.module.latent.has_no_rate:
+            raise ValueError(
+                "A deterministic autoencoder has no posterior that could collapse. Train with "
+                "latent_distribution='normal' to ask this."
+            )
+
+    def _spectra(self, adata: AnnData, cells: np.ndarray) -> tuple[Spectrum, Spectrum]:
+        """Return the directions in the data, beyond the categorical covariates and at all."""
+        manager = self.get_anndata_manager(adata, required=True)
+        counts = Rows(manager.get_from_registry(COUNTS))[np.sort(cells)]
+        codes = np.column_stack([*self._codes(adata).values()])[np.sort(cells)]
+        everything = signal_spectrum(counts)
+        is_one_group = len(np.unique(codes, axis=0)) == 1
+        return everything if is_one_group else signal_spectrum(counts, codes), everything
+
+    def _codes(self, adata: AnnData) -> dict[str, np.ndarray]:
+        """Return the code of each cell by the name of each categorical covariate."""
+        manager = self.get_anndata_manager(adata, required=True)
+        said = self.registry_["setup_args"]
+        names = {"batch": said.get("batch_key") or "batch"}
+        codes = {names["batch"]: manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()}
+        if keys := said.get("categorical_covariate_keys"):
+            values = np.asarray(manager.get_from_registry(REGISTRY_KEYS.CAT_COVS_KEY))
+            codes |= dict(zip(keys, values.T, strict=True))
+        return codes
+
+    def _report(
+        self,
+        adata: AnnData,
+        cells: np.ndarray,
+        spectra: tuple[Spectrum, Spectrum],
+        show_progress: bool,
+    ) -> CollapseReport:
+        seen, kept = self._encoded(adata, cells)
+        probe = Probe(self.module, kept)
+        dimensions = _dimensions(probe, seen, show_progress)
+        own, prior = probe.distortions()
+        explained = {name: prior[name] - own[name] for name in own}
+        few = {k: None if v is None else v[:REFINED_CELLS] for k, v in kept[0].items()}
+        gaps = Probe(self.module, [few]).amortisation_gap(REFINING_STEPS, REFINED_DRAWS)
+        found = Evidence(
+            n_latent=len(dimensions),
+            n_used=int((dimensions["status"] == "used").sum()),
+            beta=self._beta_in_force(),
+            asked_beta=self._asked_beta(),
+            spectrum=spectra[0],
+            spectrum_without_covariates=spectra[1],
+            explained=sum(explained.values()),
+            gap=float(gaps.mean()),
+            covariates=probe.covariates(),
+            excess_noise=float(np.nanmedian(probe.variance_ratio(COUNTS) / spectra[0].noise)),
+        )
+        codes = {name: values[cells] for name, values in self._codes(adata).items()}
+        return CollapseReport(
+            dimensions=dimensions,
+            causes=causes_of(found) if found.n_used < found.n_latent else [],
+            beta=found.beta,
+            spectrum=found.spectrum,
+            rate=float(seen["rates"].sum(axis=1).mean()),
+            distortion=sum(own.values()),
+            mutual_information=mutual_information(seen["loc"], seen["scale"]),
+            amortisation_gap=found.gap,
+            gap_error=float(gaps.std() / np.sqrt(len(gaps))),
+            explained=explained,
+            covariates=found.covariates,
+            predicted=_predicted(codes, seen["loc"]),
+            n_cells=len(cells),
+            is_held_out=not self._has_seen(adata, cells),
+        )
+
+    def _encoded(
+        self, adata: AnnData, cells: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+        """Return the posteriors of all cells, and the first minibatches whole."""
+        module, parts = self.module.eval(), []
+        kept: list[dict[str, Any]] = []
+        for tensors in self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE):
+            parts.append(Probe(module, [tensors]).posteriors())
+            if len(kept) * CELLS_AT_ONCE < PROBED_CELLS:
+                kept.append(tensors)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, kept
+
+    def _beta_in_force(self) -> float:
+        module = self.module
+        return module.settled_beta if module.dial.is_fixed else module.dial.beta
+
+    def _asked_beta(self) -> float:
+        module = self.module
+        is_steered = not module.controller.log_beta.isnan()
+        return module.settled_beta if is_steered else module.dial.beta
+
+
+def _dimensions(probe: Probe, seen: dict[str, np.ndarray], show_progress: bool) -> pd.DataFrame:
+    centres = seen["loc"].mean(axis=0)
+    bar = track(
+        range(len(centres)), description="Taking dimensions away", disable=not show_progress
+    )
+    found = [probe.without(dimension, centres[dimension]) for dimension in bar]
+    losses, halves = (np.stack([part[key] for part in found], -1) for key in ("loss", "halves"))
+    n_latent, rates = len(centres), seen["rates"].mean(axis=0)
+    rates = rates if len(rates) == n_latent else np.full(n_latent, np.nan)
+    return judge_dimensions(DimensionArrays(seen["loc"], seen["scale"], rates, losses, halves))
+
+
+def _predicted(covariates: dict[str, np.ndarray], loc: np.ndarray) -> pd.DataFrame:
+    """Say how well a linear classifier guesses each categorical covariate from z."""
+    rows = {}
+    for name, codes in covariates.items():
+        values, numbers = np.unique(codes, return_counts=True)
+        common = np.isin(codes, values[numbers >= FOLDS])
+        n_common = len(np.unique(codes[common]))
+        if n_common > 1:
+            classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
+            scores = cross_val_score(
+                classifier, loc[common], codes[common], cv=FOLDS, scoring="balanced_accuracy"
+            )
+            rows[name] = {"accuracy": scores.mean(), "guess": 1 / n_common}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["accuracy", "guess"])

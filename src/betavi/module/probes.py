@@ -1,0 +1,226 @@
+"""Interventions on a module: what becomes of its cells if a part of the latent space is taken away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from scvi import REGISTRY_KEYS
+from torch.distributions import Normal
+
+from betavi.objective import distortion, rate, rates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from torch import Tensor
+    from torch.distributions import Distribution
+
+    from betavi.module.vae import MultimodalVAE
+
+Tensors = dict[str, Any]
+
+REFINING_RATE = 0.05
+"""Learning rate at which posteriors are refined, of standard deviations that are about 1."""
+
+N_SPLITS = 4
+"""Ways to halve the features: more make the comparison of halves less noisy."""
+
+COVARIATES = (
+    REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY,
+    REGISTRY_KEYS.CONT_COVS_KEY, REGISTRY_KEYS.CAT_COVS_KEY,
+)  # fmt: skip
+
+
+class Probe:
+    """Asks a module about minibatches, at the β it is set to. All nats are per cell.
+
+    Parameters
+    ----------
+    module
+        In evaluation mode.
+    batches
+        Minibatches, kept in memory.
+    """
+
+    def __init__(self, module: MultimodalVAE, batches: Sequence[Tensors]) -> None:
+        self.module, self.batches = module, batches
+
+    @torch.inference_mode()
+    def posteriors(self) -> dict[str, np.ndarray]:
+        """Return ``loc`` and ``scale``, and the KL of each dimension as ``rates``.
+
+        Arrays of shape ``(n_cells, n_latent)``; rates have one column where they are no sum over
+        dimensions.
+        """
+        parts: dict[str, list[Tensor]] = {"loc": [], "scale": [], "rates": []}
+        for tensors in self.batches:
+            inferred = self._inferred(tensors)
+            q = inferred["qz"]
+            parts["loc"].append(q.loc)
+            parts["scale"].append(q.scale)
+            parts["rates"].append(rates(q, self._prior(), inferred["u"]))
+        return {name: _numpy(torch.cat(values)) for name, values in parts.items()}
+
+    @torch.inference_mode()
+    def without(self, dimension: int, centre: float) -> dict[str, np.ndarray]:
+        """Take a dimension away, from the decoder and from the data.
+
+        The encoder is shown data drawn from the model without the signal of the dimension, with the
+        measured values put back for one half of the features, or for the other.
+
+        Parameters
+        ----------
+        dimension
+            Which.
+        centre
+            The value that it is held at in the data that are drawn from the model.
+
+        Returns
+        -------
+        ``loss``, how much worse each cell is explained with a value of the prior in its place, and
+        ``halves``, by how much each half of the features, put back, moves its posterior mean, for
+        several ways to halve them; ``(n_cells,)`` and ``(n_splits, 2, n_cells)``.
+        """
+        losses, halves = [], []
+        for tensors in self.batches:
+            inferred = self._inferred(tensors)
+            u, drawn = inferred["u"], inferred["u"].clone()
+            drawn[:, dimension] = self._prior().sample((len(u),))[:, dimension]
+            losses.append(self._nats(tensors, inferred, drawn) - self._nats(tensors, inferred, u))
+            held = u.clone()
+            held[:, dimension] = centre
+            null = self._decoded(tensors, inferred, held)
+            shifts = [self._put_back(tensors, null, dimension) for _ in range(N_SPLITS)]
+            halves.append(torch.stack(shifts))
+        return {"loss": _numpy(torch.cat(losses)), "halves": _numpy(torch.cat(halves, dim=2))}
+
+    def _put_back(self, tensors: Tensors, null: dict[str, Distribution], dimension: int) -> Tensor:
+        """Return the two shifts of a posterior mean, ``(2, n_cells)``, each from a null of its own."""
+        shifts = []
+        halves = {name: torch.rand(px.mean.shape[-1]) < 0.5 for name, px in null.items()}
+        for side in (True, False):
+            # a normal likelihood draws values below 0, whose logarithm no encoder could read
+            low = 0.0 if self.module.options.log_variational else -torch.inf
+            counts = {name: px.sample().clamp(min=low) for name, px in null.items()}
+            mixed = {
+                name: torch.where((halves[name] == side).to(x.device), tensors[name].to(x), x)
+                for name, x in counts.items()
+            }
+            before, after = (
+                self._inferred(tensors | data)["qz"].loc[:, dimension] for data in (counts, mixed)
+            )
+            shifts.append(after - before)
+        return torch.stack(shifts)
+
+    @torch.inference_mode()
+    def distortions(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the mean distortion by modality, at each cell's own z and at a z of the prior."""
+        own: dict[str, list[Tensor]] = {}
+        prior: dict[str, list[Tensor]] = {}
+        for tensors in self.batches:
+            inferred = self._inferred(tensors)
+            drawn = self._prior().sample((len(inferred["u"]),))
+            for where, u in ((own, inferred["u"]), (prior, drawn)):
+                for name, nats in self._distortions(tensors, inferred, u).items():
+                    where.setdefault(name, []).append(nats)
+        return _means(own), _means(prior)
+
+    @torch.inference_mode()
+    def covariates(self) -> float:
+        """Return how many nats a decoder with the covariates of a random other cell loses."""
+        losses = []
+        for tensors in self.batches:
+            inferred = self._inferred(tensors)
+            order = torch.randperm(len(inferred["u"]))
+            of_others = {k: tensors[k][order] for k in COVARIATES if tensors.get(k) is not None}
+            mine = self._nats(tensors, inferred, inferred["u"])
+            losses.append(self._nats(tensors | of_others, inferred, inferred["u"]) - mine)
+        return torch.cat(losses).mean().item()
+
+    @torch.inference_mode()
+    def variance_ratio(self, name: str) -> np.ndarray:
+        """Return the variance over the mean that the likelihood of a modality has, by feature."""
+        means, variances = [], []
+        for tensors in self.batches:
+            inferred = self._inferred(tensors)
+            px = self._decoded(tensors, inferred, inferred["u"])[name]
+            means.append(px.mean.sum(dim=0))
+            variances.append(px.variance.sum(dim=0))
+        return _numpy(torch.stack(variances).sum(dim=0) / torch.stack(means).sum(dim=0))
+
+    def amortisation_gap(self, n_steps: int, n_draws: int) -> np.ndarray:
+        """Return how many nats each cell's posterior gains if it is refined for that cell alone.
+
+        Parameters
+        ----------
+        n_steps
+            Steps of Adam in the mean and the log standard deviation, the decoder being as it is.
+        n_draws
+            Draws over which the losses before and after are averaged, the same for both.
+
+        Returns
+        -------
+        Nats, ``(n_cells,)``. Cremer et al. (2018), Inference suboptimality in VAEs.
+        """
+        gains = [self._refine(tensors, n_steps, n_draws) for tensors in self.batches]
+        return _numpy(torch.cat(gains))
+
+    def _refine(self, tensors: Tensors, n_steps: int, n_draws: int) -> Tensor:
+        with torch.no_grad():
+            inferred, prior = self._inferred(tensors), self._prior()
+        q = inferred["qz"]
+        parameters = [q.loc.clone().requires_grad_(), q.scale.log().requires_grad_()]
+        optimizer = torch.optim.Adam(parameters, lr=REFINING_RATE)
+        beta = self.module.settled_beta if self.module.dial.is_fixed else self.module.dial.beta
+        noise = torch.randn(n_draws, *q.loc.shape, device=q.loc.device)
+
+        def loss(eps: Tensor) -> Tensor:
+            loc, scale = parameters[0], parameters[1].exp()
+            u = loc + scale * eps
+            kl = rate(Normal(loc, scale, validate_args=False), prior, u)
+            return self._nats(tensors, inferred, u) + beta * kl
+
+        @torch.no_grad()
+        def average() -> Tensor:
+            return torch.stack([loss(eps) for eps in noise]).mean(dim=0)
+
+        before = average()
+        for _ in range(n_steps):
+            gradients = torch.autograd.grad(loss(torch.randn_like(q.loc)).sum(), parameters)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+        return before - average()
+
+    def _inferred(self, tensors: Tensors) -> Tensors:
+        module = self.module
+        return module.inference(**module._get_inference_input(tensors, full_forward_pass=True))
+
+    def _prior(self) -> Distribution:
+        return self.module.prior(self.module._pseudo_posteriors())
+
+    def _decoded(self, tensors: Tensors, inferred: Tensors, u: Tensor) -> dict[str, Distribution]:
+        module = self.module
+        moved = inferred | {"u": u, "z": module.latent.transform(u)}
+        outputs = module.generative(**module._get_generative_input(tensors, moved))
+        return module._named(outputs)["px"]
+
+    def _distortions(self, tensors: Tensors, inferred: Tensors, u: Tensor) -> dict[str, Tensor]:
+        present = self.module._present(tensors)
+        return {
+            name: distortion(px, tensors[name].to(u.device), present.get(name))
+            for name, px in self._decoded(tensors, inferred, u).items()
+        }
+
+    def _nats(self, tensors: Tensors, inferred: Tensors, u: Tensor) -> Tensor:
+        return torch.stack([*self._distortions(tensors, inferred, u).values()]).sum(dim=0)
+
+
+def _means(parts: dict[str, list[Tensor]]) -> dict[str, float]:
+    return {name: torch.cat(values).mean().item() for name, values in parts.items()}
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.cpu().double().numpy()

@@ -1,0 +1,148 @@
+"""What the dimensions of a latent space carry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from betavi.diagnostics import ACTIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from betavi.diagnostics import CollapseReport
+
+STYLES: dict[str, dict[str, Any]] = {
+    # told apart by lightness and hatching, not by hue alone
+    "used": {"color": "#00517a"},
+    "noise": {"color": "#c7892b", "hatch": "///", "edgecolor": "white"},
+    "dead": {"color": "#d9d9d9", "edgecolor": "0.4", "hatch": "xxx"},
+}
+
+SMALLEST = 1e-3
+"""Nats below which bars are not drawn, on a log scale."""
+
+
+def collapse(report: CollapseReport, axes: Sequence[Axes] | None = None) -> np.ndarray:
+    """Draw what each dimension carries, what is lost without it, and what a linear theory expects.
+
+    Parameters
+    ----------
+    report
+        From :meth:`betavi.BetaVI.diagnose`.
+    axes
+        Three, to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes, ``(3,)``: the information of each dimension, most first, with the threshold below
+    which it is dead; the nats per cell that are lost without it; and the strength of the directions
+    in the data, of which those above β are alive in theory (Lucas et al., 2019).
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=3)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> len(betavi.pl.collapse(model.diagnose(show_progress=False)))
+    3
+    """
+    if axes is None:
+        _, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    information, sensitivity, theory = axes
+    table = report.dimensions.sort_values("information", ascending=False)
+    _bars(information, table, "information")
+    information.axhline(ACTIVE, color="k", ls="--", lw=1)
+    information.set(ylabel="information, nats per cell", title=report.verdict)
+    _bars(sensitivity, table, "sensitivity")
+    sensitivity.set(ylabel="loss without it, nats per cell", title="what the decoder misses")
+    for ax in (information, sensitivity):
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=SMALLEST)
+        ax.set_xlabel("latent dimension")
+    information.legend(frameon=False)
+    _draw_theory(theory, report)
+    return np.asarray(axes)
+
+
+def _bars(ax: Axes, table: pd.DataFrame, column: str) -> None:
+    ranks = np.arange(len(table))
+    for status, style in STYLES.items():
+        mine = (table["status"] == status).to_numpy()
+        label = f"{status} ({mine.sum()})"
+        ax.bar(ranks[mine], table[column].clip(lower=SMALLEST)[mine], label=label, **style)
+    shown = np.unique(np.linspace(0, len(table) - 1, min(len(table), 10)).round().astype(int))
+    ax.set_xticks(shown, [str(table.index[rank]) for rank in shown])
+
+
+def _draw_theory(ax: Axes, report: CollapseReport) -> None:
+    strength = 1 + report.spectrum.signals
+    ranks = np.arange(1, len(strength) + 1)
+    alive = strength > report.beta
+    ax.scatter(ranks[alive], strength[alive], color=STYLES["used"]["color"], label="alive")
+    ax.scatter(ranks[~alive], strength[~alive], marker="x", color="0.4", label="dead")
+    ax.axhline(report.beta, color="k", ls="--", lw=1)
+    ax.annotate(f"β = {report.beta:.3g}", (1, report.beta), (0, 4), textcoords="offset points")
+    ax.axvline(report.active_dimensions + 0.5, color="0.6", ls=":")
+    ax.set_yscale("log")
+    ax.set(
+        xlabel="direction in the data",
+        ylabel="variance over noise",
+        title=f"in theory {int(alive.sum())} alive, used {report.active_dimensions}",
+    )
+    ax.legend(frameon=False)
+
+
+def collapse_history(history: dict[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """Draw what the latent space carried while it was trained, beside β.
+
+    Parameters
+    ----------
+    history
+        ``model.history`` of a model trained with ``collapse_guard``.
+    ax
+        Where to draw; a new figure if None.
+
+    Returns
+    -------
+    The axes, with the mutual information and the active dimensions; β is on a second axis.
+
+    Raises
+    ------
+    KeyError
+        If there was no guard.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import betavi
+    >>> names = ("mutual_information", "active_dimensions", "beta")
+    >>> history = {name: pd.DataFrame({name: [1.0, 2.0]}) for name in names}
+    >>> betavi.pl.collapse_history(history).get_xlabel()
+    'epoch'
+    """
+    if "active_dimensions" not in history:
+        raise KeyError("The history has no 'active_dimensions': train with collapse_guard=True.")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
+    styles = {"mutual_information": "-", "active_dimensions": "--"}
+    for name, style in styles.items():
+        values = history[name].iloc[:, 0].astype(float)
+        ax.plot(
+            np.arange(1, len(values) + 1), values, style, color="k", label=name.replace("_", " ")
+        )
+    beside = ax.twinx()
+    beta = history["beta"].iloc[:, 0].astype(float)
+    beside.plot(np.arange(1, len(beta) + 1), beta, ":", color="#c7892b", label="β")
+    beside.set_ylabel("β")
+    ax.set(xlabel="epoch", ylabel="nats, and dimensions")
+    handles = [*ax.get_lines(), *beside.get_lines()]
+    ax.legend(handles, [str(line.get_label()) for line in handles], frameon=False)
+    return ax

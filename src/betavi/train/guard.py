@@ -1,0 +1,192 @@
+"""A watch over the latent space while it is trained."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from scvi import settings
+
+from betavi._tables import lookup
+from betavi.diagnostics import ACTIVE, mutual_information
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+    from torch import Tensor
+    from torch.utils.hooks import RemovableHandle
+
+    from betavi.train.plan import TrainingPlan
+
+ACTIONS: dict[str, bool] = {"warn": False, "rescue": True}
+"""Whether the guard acts, by the word a user gives."""
+
+FALLEN = 0.1
+"""Share of the most that was ever carried, below which a latent space has collapsed."""
+
+CELLS_COMPARED = 512
+"""Of the last minibatches, for the mutual information: time grows with the square."""
+
+MOST_RESCUES = 3
+BACK_OFF = 0.25
+RESCUED_BITS = 0.2
+"""Nats that each dimension is left while β climbs again."""
+
+
+class CollapseGuard(Callback):
+    """Follows what the latent dimensions carry, and speaks up when it is lost.
+
+    ``history["active_dimensions"]`` and ``history["mutual_information"]`` hold, of each epoch, how
+    many dimensions say more than 0.1 nats of a cell and what all of them say of the last 512 cells,
+    with dropout, as training sees them. Of a model of many β they are of the lower half of those
+    drawn.
+
+    Parameters
+    ----------
+    action
+        ``"warn"``, once, with the epoch and the likely cause; or ``"rescue"``: β is taken back to a
+        quarter, climbs again from 0 over a tenth of the planned steps, during which dimensions have
+        free bits and the encoder takes a second step on every minibatch. At most three times, each
+        of which is told.
+
+    Raises
+    ------
+    ValueError
+        If the action is unknown.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=3)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> model.history["active_dimensions"].shape
+    (2, 1)
+    """
+
+    def __init__(self, action: str = "warn") -> None:
+        self.acts = lookup(ACTIONS, action, "collapse_guard")
+        self.most, self.most_epoch = 0.0, 0
+        self.n_rescues = 0
+        self.has_warned = False
+        self._hook: RemovableHandle | None = None
+        self._encoder_steps: torch.optim.Optimizer | None = None
+        self._forget()
+
+    # -- what is followed ---------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
+        """Begin to look at every posterior that training makes."""
+        if not pl_module.module.latent.has_no_rate:
+            self._hook = pl_module.module.register_forward_hook(self._see)
+
+    def teardown(self, trainer: Trainer, pl_module: TrainingPlan, stage: str) -> None:
+        """Look no longer, also if training was interrupted."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _forget(self) -> None:
+        self._n_cells = 0
+        self._sums: Tensor | float = 0.0
+        self._last: list[tuple[Tensor, Tensor]] = []
+
+    def _see(self, module: Any, _args: Any, outputs: Any) -> None:
+        if not module.training:
+            return
+        q = outputs[0]["qz"]
+        loc, scale = q.loc.detach(), q.scale.detach()
+        if module.dial.drawn is not None:
+            low = module.dial.drawn.squeeze(1) <= module.dial.drawn.median()
+            loc, scale = loc[low], scale[low]
+        self._n_cells += len(loc)
+        moments = (loc, loc.square(), scale.square(), scale.log())
+        self._sums = self._sums + torch.stack([moment.sum(dim=0) for moment in moments])
+        self._last = [*self._last[-(CELLS_COMPARED // max(len(loc), 1)) :], (loc, scale)]
+
+    def information(self) -> Tensor:
+        """Return what each dimension carried in this epoch, nats, ``(n_latent,)``."""
+        assert isinstance(self._sums, torch.Tensor)
+        mean, square, noise, log_scale = self._sums.double() / self._n_cells
+        return (square - mean.square() + noise).log() / 2 - log_scale
+
+    # -- what follows from it -----------------------------------------------------------------
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
+        """Record the epoch, and judge it."""
+        if not self._n_cells:
+            return
+        information = self.information()
+        loc, scale = (torch.cat(parts)[-CELLS_COMPARED:] for parts in zip(*self._last, strict=True))
+        if trainer.logger is not None:
+            seen = {
+                "active_dimensions": int((information > ACTIVE).sum()),
+                "mutual_information": mutual_information(loc.cpu().numpy(), scale.cpu().numpy()),
+                "epoch": trainer.current_epoch,
+            }
+            trainer.logger.log_metrics(seen, trainer.global_step)
+        self._forget()
+        self._judge(information, trainer, pl_module)
+
+    def _judge(self, information: Tensor, trainer: Trainer, plan: TrainingPlan) -> None:
+        carried = information.sum().item()
+        if carried > self.most:
+            self.most, self.most_epoch = carried, trainer.current_epoch
+        is_collapsed = carried < FALLEN * self.most or bool((information <= ACTIVE).all())
+        if not (is_collapsed and plan.is_warm and plan.module.dial.is_fixed):
+            self._encoder_steps = None if plan.is_warm else self._encoder_steps
+            return
+        what = (
+            f"The latent space has collapsed by epoch {trainer.current_epoch}: its dimensions carry "
+            f"{carried:.2g} nats of a cell, and carried {self.most:.2g} in epoch {self.most_epoch}. "
+            f"{self._likely_cause(plan)}"
+        )
+        if self.acts and self.n_rescues < MOST_RESCUES:
+            self._rescue(plan, what)
+        elif not self.has_warned:
+            self.has_warned = True
+            _say(f"{what} model.diagnose() says more, and model.rescue() tries to repair it.")
+
+    def _likely_cause(self, plan: TrainingPlan) -> str:
+        beta = plan.module.dial.beta * plan.share_of_beta
+        if beta > 1:
+            return f"β = {beta:.3g} is likely more than the signal is worth."
+        if self.most < 1:
+            return "Little was ever carried: few counts, or covariates that explain the cells."
+        return "The decoder has likely learned to do without the latent space."
+
+    # -- rescue -------------------------------------------------------------------------------
+
+    def _rescue(self, plan: TrainingPlan, what: str) -> None:
+        self.n_rescues += 1
+        dial = plan.module.dial
+        dial.beta = BACK_OFF * dial.beta
+        plan.anneal_again(free_bits=RESCUED_BITS)
+        encoders = [p for p in plan.module.z_encoders.parameters() if p.requires_grad]
+        self._encoder_steps = torch.optim.Adam(encoders, lr=plan.lr)
+        self.most = 0.0
+        _say(
+            f"{what} Rescue {self.n_rescues} of {MOST_RESCUES}: β goes back to {dial.beta:.3g} and "
+            "climbs to that again from 0, with free bits, and with two steps of the encoder for one "
+            "of the decoder."
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: TrainingPlan, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the encoder one step further than the decoder, while a rescue lasts."""
+        if self._encoder_steps is None or pl_module.is_warm:
+            return
+        _, _, losses = pl_module.forward(batch, loss_kwargs=pl_module.loss_kwargs)
+        parameters = self._encoder_steps.param_groups[0]["params"]
+        gradients = torch.autograd.grad(losses.loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._encoder_steps.step()
+        self._encoder_steps.zero_grad()
+
+
+def _say(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from betavi.diagnostics import (
+    CAUSES,
+    CollapseReport,
+    DimensionArrays,
+    Evidence,
+    SignalSpectrum,
+    causes_of,
+    judge_dimensions,
+)
+
+N_CELLS, N_SPLITS = 400, 4
+
+
+def spectrum(*signals):
+    return SignalSpectrum(np.array(signals), np.ones(10), 1000.0, 500, 10)
+
+
+def arrays(signal, memorised, missed, seed=0):
+    """Dimensions with a signal, with noise that each half of the features says of its own."""
+    rng = np.random.default_rng(seed)
+    signal, memorised = np.asarray(signal), np.asarray(memorised)
+    z = rng.normal(size=(N_CELLS, len(signal))) * np.sqrt(signal)
+    own = rng.normal(size=(2, N_CELLS, len(signal))) * np.sqrt(memorised / 2)
+    loc = z + own.sum(axis=0)
+    halves = (z / 2 + own)[None] + 0.1 * rng.normal(size=(N_SPLITS, 2, N_CELLS, len(signal)))
+    losses = np.asarray(missed) + rng.normal(size=loc.shape)
+    return DimensionArrays(loc, np.full(loc.shape, 0.8), np.zeros(len(signal)), losses, halves)
+
+
+def test_signal_noise_and_nothing_are_told_apart():
+    found = judge_dimensions(arrays([1, 0, 0, 1], [0.2, 1, 0.01, 0.2], [2, 2, 0, 0]))
+    # what both halves say but the decoder does not read is no use either
+    assert found["status"].tolist() == ["used", "noise", "dead", "noise"]
+    assert found["signal"].iloc[0] == pytest.approx(np.log1p(1 / 0.64) / 2, rel=0.2)
+    # Burda's rule would have called all but the third active, and the third as well
+    assert (found["mean_variance"] > 0.005).all()
+
+
+def test_data_without_a_signal_seldom_look_as_if_they_had_one():
+    false = 0
+    for seed in range(50):
+        found = judge_dimensions(arrays(np.zeros(20), np.ones(20), np.ones(20), seed))
+        false += (found["status"] == "used").sum()
+    # three standard errors are passed by chance once in 740
+    assert false <= 6
+
+
+def report(*status, causes=()):
+    dimensions = pd.DataFrame({"information": 0.5, "sensitivity": 1.0, "status": list(status)})
+    return CollapseReport(
+        dimensions, list(causes), 2.0, spectrum(5.0, 0.5), 3.0, 90.0, 2.5, 0.5, 0.1,
+        {"X": 10.0}, 1.0, pd.DataFrame(), 100, True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "dead"),
+    [
+        (["used", "used"], "healthy", []),
+        (["used", "noise"], "partial", []),
+        (["used", "dead"], "partial", [1]),
+        (["dead", "dead"], "collapsed", [0, 1]),
+        (["noise", "noise"], "collapsed", []),
+    ],
+)
+def test_verdicts(status, verdict, dead):
+    found = report(*status)
+    assert (found.verdict, found.dead_dimensions) == (verdict, dead)
+    assert found.active_dimensions == status.count("used")
+
+
+def test_the_numbers_of_the_whole_space():
+    found = report("used", "dead")
+    assert found.marginal_kl == 0.5
+    assert found.explained_share == 0.1
+    assert found.summary()["directions alive in theory"] == 1
+
+
+EVIDENCE = {
+    "n_latent": 10, "n_used": 5, "beta": 1.0, "asked_beta": 1.0,
+    "spectrum": spectrum(9, 8, 7, 6, 5), "spectrum_without_covariates": spectrum(9, 8, 7, 6, 5),
+    "explained": 100.0, "gap": 2.0, "covariates": 0.0, "excess_noise": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cause", "changes"),
+    [
+        ("unfinished_warmup", {"beta": 0.2}),
+        ("too_few_counts", {"spectrum": spectrum(), "spectrum_without_covariates": spectrum()}),
+        ("covariates_explain", {"spectrum": spectrum(), "n_used": 0, "covariates": 80.0}),
+        ("lagging_encoder", {"gap": 50.0}),
+        ("beta_too_high", {"beta": 8.0, "asked_beta": 8.0, "n_used": 3}),
+        ("dispersion_absorbs", {"excess_noise": 3.0, "n_used": 1}),
+        ("too_many_dimensions", {}),
+    ],
+)
+def test_each_cause_is_found_by_its_evidence(cause, changes):
+    first = causes_of(Evidence(**EVIDENCE | changes))[0]
+    assert first.name == cause
+    assert first.evidence.endswith(".")
+    assert first.remedy in str(first)
+
+
+def test_every_cause_is_tested():
+    (marker,) = test_each_cause_is_found_by_its_evidence.pytestmark
+    assert {cause for cause, _ in marker.args[1]} == set(CAUSES)
+
+
+def test_a_report_reads_well_and_shows_in_a_notebook():
+    causes = causes_of(Evidence(**EVIDENCE))
+    found = report("used", "dead", causes=causes)
+    assert str(found).startswith("partial: 1 of 2 dimensions are used, dead are 1.\n- too_many")
+    html = found._repr_html_()
+    assert "<b>too_many_dimensions</b>" in html
+    assert "&#x27;" not in html.split("<table")[1]
+    assert found.remedies == [causes[0].remedy]
