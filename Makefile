@@ -27,6 +27,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.multi_rate
 	$(BIN)/python -m benchmarks.lenses
+	$(BIN)/python -m benchmarks.collapse
+	$(BIN)/python -m benchmarks.rescue
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("betavi needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

@@ -32,6 +32,8 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
     demo.main()
     written = {path.name for path in (tmp_path / "demo").iterdir()}
     assert written == {
+        "collapse.png",
+        "collapse_history.png",
         "pbmc.h5ad",
         "rate_distortion.csv",
         "rate_distortion.png",
@@ -46,7 +48,7 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
 
 def test_the_example_of_the_readme_runs():
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     names: dict[str, object] = {}
     for example in examples:
         assert "max_epochs=100" in example
@@ -56,7 +58,15 @@ def test_the_example_of_the_readme_runs():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CHANGELOG.md", "docs/beta.md", "docs/scvi.md", "docs/api.md"]
+    "page",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "docs/beta.md",
+        "docs/collapse.md",
+        "docs/scvi.md",
+        "docs/api.md",
+    ],
 )
 def test_no_page_waits_for_its_numbers(page):
     assert not re.search(r"@[A-Z]+@|\{\{[A-Z_]+\}\}", (README.parent / page).read_text())

@@ -1,7 +1,8 @@
 """What betavi does, on real cells in a scanpy workflow. Run with ``make demo``.
 
 Takes the RNA of 1,200 blood cells, trains BetaVI and, in the same way, SCVI; trains every β from
-0.1 to 30 at once; and writes an annotated object, figures and tables to ``demo-output/``.
+0.1 to 30 at once; asks whether the latent space is alive, and that of a model that was made to
+collapse; and writes an annotated object, figures and tables to ``demo-output/``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ OUTPUT = Path("demo-output")
 TRAINING = {"max_epochs": 100, "plan_kwargs": {"n_epochs_kl_warmup": 20}}
 NEIGHBOURS = 15
 BETAS = (0.1, 30.0)
+TOO_HIGH = 500.0
 N_COMPONENTS = (2, 5, 10, 20)
 
 
@@ -93,6 +95,26 @@ def every_beta(adata: sc.AnnData) -> pd.DataFrame:
     return curve.merge(blurred.filter(regex="beta|agreement"), on="beta")
 
 
+def is_it_alive(healthy: betavi.BetaVI, adata: sc.AnnData) -> None:
+    """Diagnose the model, and beside it one that was made to collapse; draw both."""
+    lost = fit(
+        betavi.BetaVI, adata, "batch", 0, {"beta": TOO_HIGH}, max_epochs=TRAINING["max_epochs"]
+    ).model
+    figure, axes = plt.subplots(2, 3, figsize=(13, 6.6), layout="constrained")
+    for row, (name, model) in zip(
+        axes, {"β = 1": healthy, f"β = {TOO_HIGH:g}": lost}.items(), strict=True
+    ):
+        report = model.diagnose(show_progress=False)
+        print(f"\n{name}: {report}")
+        betavi.pl.collapse(report, row)
+        row[0].set_title(f"{name}: {report.verdict}")
+    figure.savefig(OUTPUT / "collapse.png", dpi=150)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+    for ax, model in zip(axes, (healthy, lost), strict=True):
+        betavi.pl.collapse_history(model.history, ax)
+    figure.savefig(OUTPUT / "collapse_history.png", dpi=150)
+
+
 def main() -> None:
     mpl.use("Agg")
     mpl.rcParams["figure.figsize"] = (4, 4)
@@ -124,6 +146,7 @@ def main() -> None:
     curve = every_beta(adata)
     curve.to_csv(OUTPUT / "rate_distortion.csv", index=False)
     print(curve.round(2).to_string(index=False), "\n")
+    is_it_alive(model, adata)
     print(f"Written to {OUTPUT}/:", *sorted(path.name for path in OUTPUT.iterdir()))
 
 

@@ -1,0 +1,122 @@
+"""What rescue() is worth beside doing nothing and training again. ``python -m benchmarks.rescue``.
+
+Models are collapsed in three ways; the likelihood is that of test cells, which neither training
+nor the choice of a remedy has seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import scvi
+import torch
+
+from benchmarks.peers import REAL
+from betavi import BetaVI
+from betavi.datasets import simulate_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+
+EPOCHS, DRAWS = 40, 100
+SPLIT = {"train_size": 0.8, "validation_size": 0.1}
+
+
+def simulated(seed: int) -> AnnData:
+    return simulate_counts(
+        n_cells=2000, n_factors=5, n_types=1, n_batches=1, spread_within_type=1.0, seed=seed
+    )
+
+
+DATA: dict[str, Callable[[int], AnnData]] = {
+    "simulation": simulated,
+    "pbmc donor A": lambda _: REAL["pbmc donor A"].read(),
+}
+
+
+def too_high_a_beta(adata: AnnData) -> BetaVI:
+    """Train at a β that no signal is worth."""
+    model = BetaVI(adata, beta=300.0)
+    fit(model)
+    return model
+
+
+def idle_encoder(adata: AnnData) -> BetaVI:
+    """Train the decoder on positions that mean nothing: the encoder stays as it was drawn."""
+    model = BetaVI(adata)
+    model.module.z_encoders.requires_grad_(False)
+    fit(model)
+    model.module.z_encoders.requires_grad_(True)
+    return model
+
+
+def deaf_decoder(adata: AnnData) -> BetaVI:
+    """Train, and then cut the decoder off from z and the encoder's means to nothing."""
+    model = BetaVI(adata)
+    fit(model)
+    n_latent = model.module.options.n_latent
+    with torch.no_grad():
+        first = next(p for p in model.module.decoders.parameters() if p.ndim == 2)
+        first[:, :n_latent] = 0
+        model.module.z_encoders["X"].mean.weight.zero_()
+        model.module.z_encoders["X"].mean.bias.zero_()
+        model.module.z_encoders["X"].variance.weight.zero_()
+        model.module.z_encoders["X"].variance.bias.zero_()
+    return model
+
+
+WAYS = {f.__name__: f for f in (too_high_a_beta, idle_encoder, deaf_decoder)}
+
+
+def fit(model: BetaVI) -> None:
+    model.train(max_epochs=EPOCHS, collapse_guard=False, enable_progress_bar=False, **SPLIT)
+
+
+def likelihood(model: BetaVI) -> float:
+    torch.manual_seed(0)
+    return float(model.get_marginal_ll(indices=model.test_indices, n_mc_samples=DRAWS))
+
+
+def measure(name: str, way: str, seed: int) -> dict[str, Any]:
+    adata = DATA[name](seed)
+    BetaVI.setup_anndata(adata)
+    scvi.settings.seed = seed
+    again = BetaVI(adata)
+    fit(again)
+    scvi.settings.seed = seed
+    model = WAYS[way](adata)
+    row = {"data": name, "way": way, "seed": seed, "nothing": likelihood(model),
+           "again": likelihood(again)}  # fmt: skip
+    report = model.rescue(max_epochs=EPOCHS, show_progress=False)
+    row |= {"rescue": likelihood(model), "kept": report.chosen}
+    return row | {"before": report.before.verdict, "used": report.after.active_dimensions}
+
+
+def main(*seeds: int) -> None:
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(2)
+    rows = []
+    for name in DATA:
+        for seed in seeds or range(10):
+            for way in WAYS:
+                rows.append(measure(name, way, seed))
+                print(*rows[-1].values(), sep="\t", flush=True)
+    table = pd.DataFrame(rows)
+    table["over nothing"] = table["rescue"] - table["nothing"]
+    table["over again"] = table["rescue"] - table["again"]
+    table["no worse than again"] = table["over again"] >= 0
+    columns = ["nothing", "again", "rescue", "over nothing", "over again", "no worse than again"]
+    print("\nLog-likelihood, nats per test cell, mean over seeds:")
+    print(table.groupby(["data", "way"], sort=False)[columns].mean().round(2).to_string())
+    print(f"\nworse than nothing: {(table['over nothing'] < 0).sum()} of {len(table)}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
