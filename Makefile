@@ -28,6 +28,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.multi_rate
 	$(BIN)/python -m benchmarks.lenses
 	$(BIN)/python -m benchmarks.collapse
+	$(BIN)/python -m benchmarks.collapse_cost
 	$(BIN)/python -m benchmarks.rescue
 
 $(VENV)/bin/python:

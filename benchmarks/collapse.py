@@ -96,7 +96,7 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     model, fresh = prepare(scenario, seed)
     report: CollapseReport = model.diagnose(show_progress=False)
     truth = alive_in_truth(model, fresh)
-    dead = (report.dimensions["status"] != "used").to_numpy()
+    dead = report.dimensions["status"].isin(["dead", "noise"]).to_numpy()
     first = report.causes[0].name if report.causes else None
     return {
         "scenario": name, "seed": seed, "dead": int((~truth).sum()), "said": int(dead.sum()),

@@ -65,6 +65,7 @@ def report(*status, causes=()):
         (["used", "used"], "healthy", []),
         (["used", "noise"], "partial", []),
         (["used", "dead"], "partial", [1]),
+        (["used", "unclear"], "healthy", []),
         (["dead", "dead"], "collapsed", [0, 1]),
         (["noise", "noise"], "collapsed", []),
     ],
@@ -85,7 +86,7 @@ def test_the_numbers_of_the_whole_space():
 EVIDENCE = {
     "n_latent": 10, "n_used": 5, "beta": 1.0, "asked_beta": 1.0,
     "spectrum": spectrum(9, 8, 7, 6, 5), "spectrum_without_covariates": spectrum(9, 8, 7, 6, 5),
-    "explained": 100.0, "gap": 2.0, "covariates": 0.0, "excess_noise": 1.0,
+    "explained": 100.0, "gap": 2.0, "gap_error": 0.1, "covariates": 0.0, "excess_noise": 1.0,
 }  # fmt: skip
 
 
@@ -94,7 +95,7 @@ EVIDENCE = {
     [
         ("unfinished_warmup", {"beta": 0.2}),
         ("too_few_counts", {"spectrum": spectrum(), "spectrum_without_covariates": spectrum()}),
-        ("covariates_explain", {"spectrum": spectrum(), "n_used": 0, "covariates": 80.0}),
+        ("covariates_explain", {"spectrum": spectrum(), "n_used": 0, "covariates": 180.0}),
         ("lagging_encoder", {"gap": 50.0}),
         ("beta_too_high", {"beta": 8.0, "asked_beta": 8.0, "n_used": 3}),
         ("dispersion_absorbs", {"excess_noise": 3.0, "n_used": 1}),

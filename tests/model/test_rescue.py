@@ -95,6 +95,8 @@ def test_what_cannot_be_rescued(counts):
     model.train(**BRIEF, train_size=1.0)
     with pytest.raises(ValueError, match="held no cells out"):
         model.rescue()
+    with pytest.raises(ValueError, match="sets its own warmup"):
+        model.rescue(warmup=0.5)
     with pytest.raises(ValueError, match="'encoder', 'anneal', 'free_bits', 'restart', not 'pray'"):
         model.rescue(remedies=["pray"])
     model = BetaVI(counts, beta=(0.1, 10))
@@ -103,7 +105,7 @@ def test_what_cannot_be_rescued(counts):
         model.rescue()
 
 
-def test_the_best_remedy_is_surely_better_or_livelier():
+def test_the_best_remedy_is_surely_better():
     columns = ["log_likelihood", "gain", "gain_error", "active_dimensions"]
 
     def best(**rows):
@@ -112,6 +114,7 @@ def test_the_best_remedy_is_surely_better_or_livelier():
 
     assert best() == "nothing"
     assert best(a=[-89.9, 0.1, 0.2, 2]) == "nothing"
-    assert best(a=[-89.9, 0.1, 0.2, 3]) == "a"
+    # dimensions that a likelihood does not reward may well carry noise
+    assert best(a=[-89.9, 0.1, 0.2, 3]) == "nothing"
     assert best(a=[-90.1, -0.1, 0.2, 5]) == "nothing"
     assert best(a=[-89, 1, 0.2, 1], b=[-88, 2, 0.2, 0]) == "b"

@@ -60,7 +60,7 @@ def test_a_report_is_drawn_with_every_dimension_and_direction():
     assert len(information.patches) == len(sensitivity.patches) == 4
     assert information.get_title() == "partial"
     labels = [text.get_text() for text in information.get_legend().get_texts()]
-    assert labels == ["used (2)", "noise (1)", "dead (1)"]
+    assert labels == ["used (2)", "noise (1)", "unclear (0)", "dead (1)"]
     # told apart without colour
     assert len({bar.get_hatch() for bar in information.patches}) == 3
     points = [part.get_offsets()[:, 1].tolist() for part in theory.collections]

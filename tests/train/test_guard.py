@@ -78,6 +78,9 @@ def test_a_rescue_in_training_brings_the_latent_space_back():
     # β is cut and climbs again from 0
     assert beta.iloc[-1] < 500
     assert beta.min() < 0.2 * beta.iloc[-1]
+    # which is what the model has from then on, also in copies and when saved
+    assert model.module.dial.beta == model._module_kwargs["beta"] == pytest.approx(beta.iloc[-1])
+    assert BetaVI(model.adata, **model._module_kwargs).module.dial.beta == model.module.dial.beta
     information = [m.history["mutual_information"].iloc[-1].item() for m in (model, lost)]
     assert information[0] > information[1]
 
@@ -92,6 +95,14 @@ def test_what_has_no_posterior_is_not_followed():
     model = build(latent_distribution="deterministic")
     assert told(model) == []
     assert "active_dimensions" not in model.history
+
+
+@pytest.mark.parametrize(
+    "steers", [{"target_rate": 2.0}, {"capacity": 2.0}, {"plan_kwargs": {"max_kl_weight": 0.1}}]
+)
+def test_a_rescue_beside_what_moves_beta_is_refused(steers):
+    with pytest.raises(ValueError, match="collapse_guard='rescue' moves β, and so does"):
+        build().train(**BRIEF, collapse_guard="rescue", **steers)
 
 
 def test_unknown_actions_are_refused():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from betavi.diagnostics.information import ACTIVE, dimension_information
+from betavi.diagnostics.information import ACTIVE, MOST_CELLS, dimension_information
 
 if TYPE_CHECKING:
     from betavi.diagnostics.causes import Cause
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 SURE = 3.0
 """Standard errors from which on a difference is one."""
+
+MOSTLY = 0.5
+"""Share of what a dimension says that is surely no signal in one of noise."""
 
 SMALLEST = 1e-12
 """Standard error of what does not move at all."""
@@ -53,9 +56,11 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
 
     A dimension is ``"used"`` if the decoder misses it, and if what one half of the features says of
     it in a cell agrees with what the other half says. Noise is another in each half, be it that of
-    counting or of a single gene: data without a signal make their covariance zero, however much of
-    them a model has learned by heart. A dimension that is not used is ``"noise"`` if it says more
-    than 0.1 nats of a cell, and ``"dead"`` if not. Both tests are at three standard errors.
+    counting or of a single gene: data without a signal make their covariance about zero, however
+    much of them a model has learned by heart. Of the other dimensions one is ``"dead"`` if it says
+    at most 0.1 nats of a cell; ``"noise"`` if it says more and the decoder does not miss it, or the
+    halves surely agree on less than half of it; and ``"unclear"`` if there are too few cells to
+    say. All tests are at three standard errors.
 
     Parameters
     ----------
@@ -107,7 +112,9 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     is_missed = table["sensitivity"] > SURE * table["sensitivity_error"]
     is_used = is_missed & (table["agreement"] > SURE)
     is_dead = table["information"] <= ACTIVE
-    table["status"] = np.select([is_used, is_dead], ["used", "dead"], "noise")
+    most = np.log1p(4 * np.maximum(shared + SURE * error, 0) / noise) / 2
+    is_noise = ~is_missed | (most < MOSTLY * table["information"])
+    table["status"] = np.select([is_used, is_dead, is_noise], ["used", "dead", "noise"], "unclear")
     return table
 
 
@@ -174,15 +181,21 @@ class CollapseReport:
         """Which dimensions carry only what is no signal."""
         return self._dimensions_of("noise")
 
+    @property
+    def unclear_dimensions(self) -> list[int]:
+        """Of which dimensions too few cells were asked to say."""
+        return self._dimensions_of("unclear")
+
     def _dimensions_of(self, status: str) -> list[int]:
         return self.dimensions.index[self.dimensions["status"] == status].tolist()
 
     @property
     def verdict(self) -> str:
-        """``"healthy"`` if all dimensions are used, ``"partial"`` if some, or ``"collapsed"``."""
-        if not self.active_dimensions:
+        """``"healthy"`` if no dimension is dead or noise, ``"partial"`` if some, or ``"collapsed"``."""
+        n_unused = len(self.dead_dimensions) + len(self.noise_dimensions)
+        if n_unused == len(self.dimensions):
             return "collapsed"
-        return "healthy" if self.active_dimensions == len(self.dimensions) else "partial"
+        return "partial" if n_unused else "healthy"
 
     @property
     def remedies(self) -> list[str]:
@@ -191,8 +204,12 @@ class CollapseReport:
 
     @property
     def marginal_kl(self) -> float:
-        """The part of the rate that is no information: KL of the mean posterior from the prior."""
-        return self.rate - self.mutual_information
+        """The part of the rate that is no information: KL of the mean posterior from the prior.
+
+        NaN where the mutual information is within a nat of the most that so many cells can show.
+        """
+        is_saturated = self.mutual_information > np.log(min(self.n_cells, MOST_CELLS)) - 1
+        return float("nan") if is_saturated else self.rate - self.mutual_information
 
     @property
     def explained_share(self) -> float:
@@ -223,11 +240,18 @@ class CollapseReport:
         n_latent = len(self.dimensions)
         head = f"{self.verdict}: {self.active_dimensions} of {n_latent} dimensions are used"
         for words, which in (
-            ("dead are", self.dead_dimensions), ("noise is in", self.noise_dimensions)
+            ("dead are", self.dead_dimensions), ("noise is in", self.noise_dimensions),
+            ("unclear are", self.unclear_dimensions),
         ):  # fmt: skip
             head += f", {words} {', '.join(map(str, which))}" if which else ""
         head += "."
         reasons = [f"- {cause}" for cause in self.causes]
+        if self.unclear_dimensions:
+            reasons.append(
+                f"- {self.n_cells} cells are too few to tell signal from noise everywhere: hold more "
+                "out, train(train_size=0.8), or name cells the model has not seen, "
+                "diagnose(indices=...)."
+            )
         if not self.is_held_out:
             reasons.append(
                 "- These cells were trained on, and a model knows their noise: dimensions that seem "

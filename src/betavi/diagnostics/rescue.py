@@ -80,9 +80,6 @@ def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
 def best_remedy(tried: pd.DataFrame) -> str:
     """Return the remedy of the highest likelihood that is surely better than nothing.
 
-    A gain within its error counts as well, if the likelihood is no lower and more dimensions are
-    active.
-
     Parameters
     ----------
     tried
@@ -92,14 +89,11 @@ def best_remedy(tried: pd.DataFrame) -> str:
     --------
     >>> import pandas as pd
     >>> from betavi.diagnostics import best_remedy
-    >>> columns = ["log_likelihood", "gain", "gain_error", "active_dimensions"]
-    >>> rows = {"nothing": [-90.0, 0.0, 0.0, 0], "anneal": [-80.0, 10.0, 1.0, 5]}
+    >>> columns = ["log_likelihood", "gain", "gain_error"]
+    >>> rows = {"nothing": [-90.0, 0.0, 0.0], "anneal": [-80.0, 10.0, 1.0]}
     >>> best_remedy(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
     'anneal'
     """
-    nothing = tried.loc["nothing"]
     is_better = tried["gain"] > SURE_GAIN * tried["gain_error"]
-    is_livelier = tried["active_dimensions"] > nothing["active_dimensions"]
-    helps = is_better | ((tried["gain"] >= 0) & is_livelier)
-    candidates = tried[helps & (tried.index != "nothing")]
+    candidates = tried[is_better & (tried.index != "nothing")]
     return str(candidates["log_likelihood"].idxmax()) if len(candidates) else "nothing"

@@ -121,8 +121,7 @@ class DiagnoseMixin(AtBetaMixin):
     @contextmanager
     def _own_draws(self, seed: int) -> Iterator[None]:
         """Draw from a seed, and leave torch's generators as they were."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             yield
 
@@ -131,7 +130,8 @@ class DiagnoseMixin(AtBetaMixin):
         held_out = getattr(self, "validation_indices", None)
         if adata is not self.adata or held_out is None or len(held_out) < ENOUGH_HELD_OUT:
             return np.arange(adata.n_obs)
-        return np.asarray(held_out)
+        # indices are of the object trained on, and a loaded model may have been given another
+        return np.arange(adata.n_obs) if max(held_out) >= adata.n_obs else np.asarray(held_out)
 
     def _has_seen(self, adata: AnnData, cells: np.ndarray) -> bool:
         seen = getattr(self, "train_indices", None)
@@ -182,27 +182,29 @@ class DiagnoseMixin(AtBetaMixin):
         gaps = Probe(self.module, [few]).amortisation_gap(REFINING_STEPS, REFINED_DRAWS)
         found = Evidence(
             n_latent=len(dimensions),
-            n_used=int((dimensions["status"] == "used").sum()),
+            n_used=int(dimensions["status"].isin(["used", "unclear"]).sum()),
             beta=self._beta_in_force(),
             asked_beta=self._asked_beta(),
             spectrum=spectra[0],
             spectrum_without_covariates=spectra[1],
             explained=sum(explained.values()),
             gap=float(gaps.mean()),
+            gap_error=float(gaps.std() / np.sqrt(len(gaps))),
             covariates=probe.covariates(),
             excess_noise=float(np.nanmedian(probe.variance_ratio(COUNTS) / spectra[0].noise)),
         )
+        unused = dimensions["status"].isin(["dead", "noise"])
         codes = {name: values[cells] for name, values in self._codes(adata).items()}
         return CollapseReport(
             dimensions=dimensions,
-            causes=causes_of(found) if found.n_used < found.n_latent else [],
+            causes=causes_of(found) if unused.any() else [],
             beta=found.beta,
             spectrum=found.spectrum,
             rate=float(seen["rates"].sum(axis=1).mean()),
             distortion=sum(own.values()),
             mutual_information=mutual_information(seen["loc"], seen["scale"]),
             amortisation_gap=found.gap,
-            gap_error=float(gaps.std() / np.sqrt(len(gaps))),
+            gap_error=found.gap_error,
             explained=explained,
             covariates=found.covariates,
             predicted=_predicted(codes, seen["loc"]),
@@ -229,7 +231,12 @@ class DiagnoseMixin(AtBetaMixin):
     def _asked_beta(self) -> float:
         module = self.module
         is_steered = not module.controller.log_beta.isnan()
-        return module.settled_beta if is_steered else module.dial.beta
+        history = (getattr(self, "history_", None) or {}).get("beta")
+        # a schedule may settle at another share of β than all of it
+        has_settled = (
+            history is not None and len(history) > 1 and history.iloc[-2:].nunique().item() == 1
+        )
+        return module.settled_beta if is_steered or has_settled else module.dial.beta
 
 
 def _dimensions(probe: Probe, seen: dict[str, np.ndarray], show_progress: bool) -> pd.DataFrame:

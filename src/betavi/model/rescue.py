@@ -23,6 +23,8 @@ HARMLESS = {"too_many_dimensions", "too_few_counts"}
 
 FREE_BITS = 0.2
 IMPORTANCE_DRAWS = 100
+RESERVED = {"beta_schedule", "warmup", "free_bits", "target_rate", "capacity", "collapse_guard",
+            "datasplitter_kwargs"}  # fmt: skip
 ENCODER_SHARE = 1 / 3
 """Share of the epochs for which the encoder is trained alone."""
 
@@ -89,6 +91,9 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
         names = [] if remedies is None else list(remedies)
         for name in names:
             lookup(REMEDIES, name, "remedies")
+        said = RESERVED.intersection(train_kwargs)
+        if said:
+            raise ValueError(f"Each remedy sets its own {', '.join(sorted(said))}: leave it out.")
         self._refuse_to_rescue()
         before = self.diagnose(show_progress=show_progress)
         if remedies is None and self._could_be_mended(before):
@@ -113,6 +118,11 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
 
     def _refuse_to_rescue(self) -> None:
         self._refuse_to_diagnose()
+        if not all(parameter.requires_grad for parameter in self.module.parameters()):
+            raise ValueError(
+                "Some weights of this model are frozen, as those of a query are, and a rescue would "
+                "train them. Rescue the reference."
+            )
         if not self.module.dial.is_fixed:
             raise ValueError(
                 "A model of many β collapses at the high ones, as it should: choose another with "
@@ -130,7 +140,7 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
     def _beta_to_try(self, report: CollapseReport) -> float:
         signals = report.spectrum.signals[: len(report.dimensions)]
         if not len(signals) or report.spectrum.alive_at(report.beta) == report.spectrum.n_factors:
-            return min(report.beta, self.module.dial.beta)
+            return self._asked_beta()
         return min(1.0, (1 + float(signals[-1])) / 2)
 
     def _same_split(self) -> dict[str, Any]:
@@ -190,7 +200,8 @@ def _encoder_first(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]
     finally:
         for parameter in still:
             parameter.requires_grad_(True)
-    model.train(max(1, max_epochs - alone), **kwargs)
+    if not model.trainer.interrupted:
+        model.train(max(1, max_epochs - alone), **kwargs)
 
 
 def _anneal(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scvi.model.base import UnsupervisedTrainingMixin
 
-from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, CollapseGuard
+from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
 
 if TYPE_CHECKING:
     from betavi.objective import Schedule
@@ -90,6 +90,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             "target_rate": target_rate,
             "capacity": capacity,
         }
+        if collapse_guard == "rescue":
+            _check_rescue(target_rate, capacity, plan_kwargs)
         callbacks = list(kwargs.pop("callbacks", None) or [])
         if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
             callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
@@ -99,4 +101,29 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             plan_kwargs=asked | dict(plan_kwargs or {}),
             callbacks=callbacks,
             **kwargs,
+        )
+        if self.module.dial.is_fixed:
+            self._remember_beta(self.module.dial.range[0])
+
+    def _remember_beta(self, beta: float) -> None:
+        """Let copies of this model and saved ones have the β that a rescue went back to."""
+        if self._module_kwargs["beta"] == beta:
+            return
+        self._module_kwargs["beta"] = beta
+        for arguments in (self.init_params_["non_kwargs"], *self.init_params_["kwargs"].values()):
+            if "beta" in arguments:
+                arguments["beta"] = beta
+
+
+def _check_rescue(
+    target_rate: float | None, capacity: float | None, plan_kwargs: dict[str, Any] | None
+) -> None:
+    """Refuse a rescue, which moves β, beside what moves or replaces it."""
+    steers = {"target_rate": target_rate, "capacity": capacity}
+    words = [word for word, value in steers.items() if value is not None]
+    words += [word for word in SCVI_SCHEDULE if word in (plan_kwargs or {})]
+    if words:
+        raise ValueError(
+            f"collapse_guard='rescue' moves β, and so does {words[0]}. Train with "
+            "collapse_guard=True, and call rescue() afterwards."
         )

@@ -21,6 +21,7 @@ STYLES: dict[str, dict[str, Any]] = {
     # told apart by lightness and hatching, not by hue alone
     "used": {"color": "#00517a"},
     "noise": {"color": "#c7892b", "hatch": "///", "edgecolor": "white"},
+    "unclear": {"color": "#8fb4c7", "hatch": "...", "edgecolor": "white"},
     "dead": {"color": "#d9d9d9", "edgecolor": "0.4", "hatch": "xxx"},
 }
 

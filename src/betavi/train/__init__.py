@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from betavi.train.guard import CollapseGuard
 from betavi.train.minibatches import CellDataset, CellManager
-from betavi.train.plan import DEFAULT_SCHEDULE, DEFAULT_WARMUP, TrainingPlan
+from betavi.train.plan import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, TrainingPlan
 from betavi.train.rows import Rows
 from betavi.train.runner import TrainRunner
 from betavi.train.splitter import DataSplitter
@@ -12,6 +12,7 @@ from betavi.train.splitter import DataSplitter
 __all__ = [
     "DEFAULT_SCHEDULE",
     "DEFAULT_WARMUP",
+    "SCVI_SCHEDULE",
     "CellDataset",
     "CellManager",
     "CollapseGuard",

@@ -25,11 +25,14 @@ ACTIONS: dict[str, bool] = {"warn": False, "rescue": True}
 FALLEN = 0.1
 """Share of the most that was ever carried, below which a latent space has collapsed."""
 
-CELLS_COMPARED = 512
+CELLS_COMPARED = 256
 """Of the last minibatches, for the mutual information: time grows with the square."""
 
 MOST_RESCUES = 3
 BACK_OFF = 0.25
+LATEST_RESCUE = 0.85
+"""Share of the planned steps after which too few are left for a rescue."""
+
 RESCUED_BITS = 0.2
 """Nats that each dimension is left while β climbs again."""
 
@@ -38,7 +41,7 @@ class CollapseGuard(Callback):
     """Follows what the latent dimensions carry, and speaks up when it is lost.
 
     ``history["active_dimensions"]`` and ``history["mutual_information"]`` hold, of each epoch, how
-    many dimensions say more than 0.1 nats of a cell and what all of them say of the last 512 cells,
+    many dimensions say more than 0.1 nats of a cell and what all of them say of the last 256 cells,
     with dropout, as training sees them. Of a model of many β they are of the lower half of those
     drawn.
 
@@ -82,8 +85,14 @@ class CollapseGuard(Callback):
         if not pl_module.module.latent.has_no_rate:
             self._hook = pl_module.module.register_forward_hook(self._see)
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: TrainingPlan, exception: BaseException
+    ) -> None:
+        """Look no longer if training was interrupted."""
+        self.teardown(trainer, pl_module, "fit")
+
     def teardown(self, trainer: Trainer, pl_module: TrainingPlan, stage: str) -> None:
-        """Look no longer, also if training was interrupted."""
+        """Look no longer."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
@@ -102,8 +111,8 @@ class CollapseGuard(Callback):
             low = module.dial.drawn.squeeze(1) <= module.dial.drawn.median()
             loc, scale = loc[low], scale[low]
         self._n_cells += len(loc)
-        moments = (loc, loc.square(), scale.square(), scale.log())
-        self._sums = self._sums + torch.stack([moment.sum(dim=0) for moment in moments])
+        moments = torch.stack((loc, loc.square(), scale.square(), scale.log()))
+        self._sums = self._sums + moments.sum(dim=1)
         self._last = [*self._last[-(CELLS_COMPARED // max(len(loc), 1)) :], (loc, scale)]
 
     def information(self) -> Tensor:
@@ -132,18 +141,20 @@ class CollapseGuard(Callback):
 
     def _judge(self, information: Tensor, trainer: Trainer, plan: TrainingPlan) -> None:
         carried = information.sum().item()
-        if carried > self.most:
+        # in the warm-up dimensions carry more than β will leave them
+        if plan.is_warm and carried > self.most:
             self.most, self.most_epoch = carried, trainer.current_epoch
         is_collapsed = carried < FALLEN * self.most or bool((information <= ACTIVE).all())
         if not (is_collapsed and plan.is_warm and plan.module.dial.is_fixed):
             self._encoder_steps = None if plan.is_warm else self._encoder_steps
             return
+        before = f", and carried {self.most:.2g} in epoch {self.most_epoch}" if self.most else ""
         what = (
             f"The latent space has collapsed by epoch {trainer.current_epoch}: its dimensions carry "
-            f"{carried:.2g} nats of a cell, and carried {self.most:.2g} in epoch {self.most_epoch}. "
+            f"{carried:.2g} nats of a cell{before}. "
             f"{self._likely_cause(plan)}"
         )
-        if self.acts and self.n_rescues < MOST_RESCUES:
+        if self.acts and self.n_rescues < MOST_RESCUES and plan.share < LATEST_RESCUE:
             self._rescue(plan, what)
         elif not self.has_warned:
             self.has_warned = True
@@ -163,6 +174,8 @@ class CollapseGuard(Callback):
         self.n_rescues += 1
         dial = plan.module.dial
         dial.beta = BACK_OFF * dial.beta
+        # what a later run goes back to
+        dial.range = (dial.beta, dial.beta)
         plan.anneal_again(free_bits=RESCUED_BITS)
         encoders = [p for p in plan.module.z_encoders.parameters() if p.requires_grad]
         self._encoder_steps = torch.optim.Adam(encoders, lr=plan.lr)

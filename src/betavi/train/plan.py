@@ -178,7 +178,8 @@ class TrainingPlan(train.TrainingPlan):
         free_bits
             Nats that each dimension is left meanwhile, at least.
         """
-        start, before = self.share, self.loss_kwargs.get("free_bits", 0.0)
+        start, before = self.share, self._free_bits_after
+        before = self.loss_kwargs.get("free_bits", 0.0) if before is None else before
         self.warmup = min(start + ANNEALED_AGAIN, 1.0)
         self._schedule = join([constant(), linear(1.0), constant()], [start, self.warmup])
         self._follows_scvi = False

@@ -1,0 +1,66 @@
+"""What diagnose() and the guard cost beside training. ``python -m benchmarks.collapse_cost``."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+import warnings
+from typing import Any
+
+import scvi
+import torch
+
+from betavi import BetaVI
+from betavi.datasets import simulate_counts
+from betavi.train import CollapseGuard
+
+N_CELLS, N_GENES, EPOCHS = 20_000, 1000, 8
+DEFAULT_EPOCHS = 400
+"""As many as scvi-tools takes for 20,000 cells and fewer."""
+
+
+class TimedGuard(CollapseGuard):
+    """A guard that knows how long it took: two runs differ by more than that."""
+
+    seconds = 0.0
+
+    def _see(self, *args: Any) -> None:
+        start = time.perf_counter()
+        super()._see(*args)
+        self.seconds += time.perf_counter() - start
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        """Record and judge the epoch."""
+        start = time.perf_counter()
+        super().on_train_epoch_end(*args)
+        self.seconds += time.perf_counter() - start
+
+
+def megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(2)
+    scvi.settings.seed = 0
+    adata = simulate_counts(n_cells=N_CELLS, n_genes=N_GENES)
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata)
+    guard, start = TimedGuard(), time.perf_counter()
+    model.train(max_epochs=EPOCHS, callbacks=[guard], enable_progress_bar=False)
+    epoch = (time.perf_counter() - start) / EPOCHS
+    print(f"{N_CELLS} cells, {N_GENES} genes: {epoch:.2f} s per epoch, of which the guard takes "
+          f"{guard.seconds / EPOCHS / epoch:.2%}")  # fmt: skip
+    before, start = megabytes(), time.perf_counter()
+    model.diagnose(show_progress=False)
+    took = time.perf_counter() - start
+    print(f"diagnose: {took:.1f} s, as long as {took / epoch:.1f} epochs, "
+          f"{took / epoch / DEFAULT_EPOCHS:.1%} of the {DEFAULT_EPOCHS} that are the default; "
+          f"{megabytes() - before:.0f} MB beyond what training took")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
