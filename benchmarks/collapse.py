@@ -48,7 +48,8 @@ CONTINUOUS = {"n_types": 1, "n_batches": 1, "n_genes": 200, "spread_within_type"
 SCENARIOS = {
     "3 factors, 20 dimensions": Scenario("too_many_dimensions", {"n_factors": 3}),
     "5 factors, 20 dimensions": Scenario("too_many_dimensions", {"n_factors": 5}),
-    "β = 0.01": Scenario("too_many_dimensions", {"n_factors": 3}, {"beta": 0.01}),
+    # at which no dimension is dead, and nothing is to be explained
+    "β = 0.01": Scenario(None, {"n_factors": 3}, {"beta": 0.01}),
     "β = 10": Scenario("beta_too_high", {"n_factors": 5}, {"beta": 10.0}),
     "β = 100": Scenario("beta_too_high", {"n_factors": 5}, {"beta": 100.0}),
     "decoder given the labels": Scenario(

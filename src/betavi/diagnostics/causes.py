@@ -103,12 +103,12 @@ def _too_few_counts(found: Evidence) -> tuple[str, str] | None:
 
 def _covariates_explain(found: Evidence) -> tuple[str, str] | None:
     with_them, without = found.spectrum, found.spectrum_without_covariates
-    # batches are more directions than one; it is no fault as long as others are left beside them
-    if with_them.n_factors or not without.n_factors:
+    # batches are directions too, and it is no fault that they go, as long as others are left
+    if 4 * with_them.n_factors >= without.n_factors:
         return None
     return (
-        f"of {without.n_factors} directions in which the cells differ, none is left beyond what the "
-        f"covariates say, which save {found.covariates:.1f} nats per cell.",
+        f"of {without.n_factors} directions in which the cells differ, {with_them.n_factors} are "
+        f"left beyond what the covariates say, which save {found.covariates:.1f} nats per cell.",
         "leave covariates that are biology (labels, clusters) out of setup_anndata(batch_key=, "
         "categorical_covariate_keys=).",
     )

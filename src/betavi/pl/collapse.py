@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from betavi.diagnostics import ACTIVE
 
@@ -19,10 +21,10 @@ if TYPE_CHECKING:
 
 STYLES: dict[str, dict[str, Any]] = {
     # told apart by lightness and hatching, not by hue alone
-    "used": {"color": "#00517a"},
-    "noise": {"color": "#c7892b", "hatch": "///", "edgecolor": "white"},
-    "unclear": {"color": "#8fb4c7", "hatch": "...", "edgecolor": "white"},
-    "dead": {"color": "#d9d9d9", "edgecolor": "0.4", "hatch": "xxx"},
+    "used": {"facecolor": "#00517a"},
+    "noise": {"facecolor": "#c7892b", "hatch": "///", "edgecolor": "white"},
+    "unclear": {"facecolor": "#8fb4c7", "hatch": "...", "edgecolor": "white"},
+    "dead": {"facecolor": "#d9d9d9", "edgecolor": "0.4", "hatch": "xxx"},
 }
 
 SMALLEST = 1e-3
@@ -62,23 +64,32 @@ def collapse(report: CollapseReport, axes: Sequence[Axes] | None = None) -> np.n
     _bars(information, table, "information")
     information.axhline(ACTIVE, color="k", ls="--", lw=1)
     information.set(ylabel="information, nats per cell", title=report.verdict)
-    _bars(sensitivity, table, "sensitivity")
+    _bars(sensitivity, table, "sensitivity", "sensitivity_error")
     sensitivity.set(ylabel="loss without it, nats per cell", title="what the decoder misses")
     for ax in (information, sensitivity):
         ax.set_yscale("log")
-        ax.set_ylim(bottom=SMALLEST)
+        # room for the legend above the bars
+        ax.set_ylim(SMALLEST, 20 * max(ax.get_ylim()[1], 1))
         ax.set_xlabel("latent dimension")
-    information.legend(frameon=False)
+    numbers = table["status"].value_counts()
+    patches = [
+        Patch(label=f"{status} ({numbers[status]})", **style)
+        for status, style in STYLES.items()
+        if status in numbers
+    ]
+    information.legend(handles=patches, frameon=False, loc="upper right", ncols=2)
     _draw_theory(theory, report)
     return np.asarray(axes)
 
 
-def _bars(ax: Axes, table: pd.DataFrame, column: str) -> None:
+def _bars(ax: Axes, table: pd.DataFrame, column: str, error: str | None = None) -> None:
     ranks = np.arange(len(table))
+    heights = table[column].clip(lower=SMALLEST)
     for status, style in STYLES.items():
         mine = (table["status"] == status).to_numpy()
-        label = f"{status} ({mine.sum()})"
-        ax.bar(ranks[mine], table[column].clip(lower=SMALLEST)[mine], label=label, **style)
+        ax.bar(ranks[mine], heights[mine], **style)
+    if error is not None:
+        ax.errorbar(ranks, heights, table[error], fmt="none", ecolor="k", elinewidth=0.8)
     shown = np.unique(np.linspace(0, len(table) - 1, min(len(table), 10)).round().astype(int))
     ax.set_xticks(shown, [str(table.index[rank]) for rank in shown])
 
@@ -87,10 +98,14 @@ def _draw_theory(ax: Axes, report: CollapseReport) -> None:
     strength = 1 + report.spectrum.signals
     ranks = np.arange(1, len(strength) + 1)
     alive = strength > report.beta
-    ax.scatter(ranks[alive], strength[alive], color=STYLES["used"]["color"], label="alive")
+    ax.scatter(ranks[alive], strength[alive], color=STYLES["used"]["facecolor"], label="alive")
     ax.scatter(ranks[~alive], strength[~alive], marker="x", color="0.4", label="dead")
     ax.axhline(report.beta, color="k", ls="--", lw=1)
-    ax.annotate(f"β = {report.beta:.3g}", (1, report.beta), (0, 4), textcoords="offset points")
+    ax.text(
+        0.02, report.beta, f"β = {report.beta:.3g}", transform=ax.get_yaxis_transform(), va="bottom"
+    )
+    ax.margins(y=0.2)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.axvline(report.active_dimensions + 0.5, color="0.6", ls=":")
     ax.set_yscale("log")
     ax.set(
@@ -98,7 +113,7 @@ def _draw_theory(ax: Axes, report: CollapseReport) -> None:
         ylabel="variance over noise",
         title=f"in theory {int(alive.sum())} alive, used {report.active_dimensions}",
     )
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="upper right")
 
 
 def collapse_history(history: dict[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
