@@ -16,6 +16,10 @@ from betavi.nn import LATENTS
 from tests.conftest import BRIEF
 
 
+OURS = {"active_dimensions", "beta", "mutual_information"}
+"""What betavi adds to the history."""
+
+
 def scvi_script(cls, adata, folder):
     """Do what users of SCVI do, and return the shapes of what they get."""
     cls.setup_anndata(
@@ -37,7 +41,7 @@ def scvi_script(cls, adata, folder):
     )
     cells, genes = [9, 2, 30], ["gene_1", "gene_3"]
     shapes = {
-        "history": sorted(set(model.history) - {"beta"}),
+        "history": sorted(set(model.history) - OURS),
         "latent": model.get_latent_representation().shape,
         "latent_dist": [x.shape for x in model.get_latent_representation(return_dist=True)],
         "normalized": model.get_normalized_expression(library_size=1e4, indices=cells).shape,
