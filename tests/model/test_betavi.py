@@ -15,7 +15,6 @@ from betavi.likelihoods import LIKELIHOODS
 from betavi.nn import LATENTS
 from tests.conftest import BRIEF
 
-
 OURS = {"active_dimensions", "beta", "mutual_information"}
 """What betavi adds to the history."""
 
