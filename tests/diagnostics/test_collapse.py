@@ -18,7 +18,7 @@ N_CELLS, N_SPLITS = 400, 4
 
 
 def spectrum(*signals):
-    return SignalSpectrum(np.array(signals), np.ones(10), 1000.0, 500, 10)
+    return SignalSpectrum(np.array(signals), np.ones(10), 1000.0)
 
 
 def arrays(signal, memorised, missed, seed=0):

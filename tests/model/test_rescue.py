@@ -11,6 +11,7 @@ from betavi import BetaVI
 from betavi.datasets import simulate_counts
 from betavi.diagnostics import best_remedy
 from betavi.model import REMEDIES
+from betavi.model.rescue import Remedy
 from tests.conftest import BRIEF
 
 QUIET = {"show_progress": False, "accelerator": "cpu"}
@@ -63,7 +64,7 @@ def test_what_does_not_help_is_rolled_back(monkeypatch):
             for parameter in model.module.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
 
-    monkeypatch.setitem(REMEDIES, "anneal", spoil)
+    monkeypatch.setitem(REMEDIES, "anneal", Remedy(spoil))
     model = trained(beta=300.0)
     module, weights = model.module, copy.deepcopy(model.module.state_dict())
     trainer, history = model.trainer, model.history_

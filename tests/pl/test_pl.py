@@ -49,7 +49,7 @@ def report(*status, signals=(9.0, 3.0, 0.5), beta=2.0):
         {"information": np.linspace(1, 0.001, n_latent), "sensitivity": 0.5,
          "sensitivity_error": 0.1, "status": list(status)}
     )  # fmt: skip
-    spectrum = SignalSpectrum(np.array(signals), np.ones(4), 100.0, 50, 4)
+    spectrum = SignalSpectrum(np.array(signals), np.ones(4), 100.0)
     return CollapseReport(
         dimensions, [], beta, spectrum, 3.0, 90.0, 2.0, 0.1, 0.1, {"X": 9.0}, 0.0, pd.DataFrame(),
         50, True,

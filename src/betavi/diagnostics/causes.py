@@ -119,13 +119,13 @@ def _beta_too_high(found: Evidence) -> tuple[str, str] | None:
     predicted = spectrum.alive_at(found.beta)
     if found.n_used >= min(found.n_latent, spectrum.n_factors) or predicted == spectrum.n_factors:
         return None
-    lowest = float(spectrum.signals[min(found.n_latent, spectrum.n_factors) - 1])
-    beta = min(1.0, (1 + lowest) / 2)
+    weakest = 1 + float(spectrum.signals[: found.n_latent][-1])
+    beta = spectrum.beta_that_keeps(found.n_latent)
     return (
         f"at β = {found.beta:.3g} a linear theory keeps {predicted} of the {spectrum.n_factors} "
         f"directions that the data hold, and {found.n_used} dimensions are used: a direction dies "
         f"when its signal and noise fall below β times the noise, and the weakest has "
-        f"{1 + lowest:.1f} times the noise.",
+        f"{weakest:.1f} times the noise.",
         f"model.rescue(), or BetaVI(adata, beta={beta:.2g}).",
     )
 

@@ -26,8 +26,8 @@ MOST_DIRECTIONS = 100
 GENES_AT_ONCE = 1000
 N_FLIPS, N_ROUNDS = 3, 3
 MARGIN = 1.05
-"""Largest variance over that with random signs, from which on a direction is one. In cells without
-any the ratio was at most 1.02."""
+"""Largest variance over that with random signs, from which on a direction is one: that of cells
+without any is about 1."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,11 @@ class SignalSpectrum:
         where there are no counts.
     median_total
         Median of the cells' totals.
-    n_cells, n_features
-        What they were found in.
     """
 
     signals: np.ndarray
     noise: np.ndarray
     median_total: float
-    n_cells: int
-    n_features: int
 
     @property
     def n_factors(self) -> int:
@@ -62,6 +58,11 @@ class SignalSpectrum:
     def alive_at(self, beta: float) -> int:
         """Return how many of the directions a linear VAE keeps alive at β."""
         return alive_in_theory(1 + self.signals, 1.0, beta)
+
+    def beta_that_keeps(self, n_latent: int) -> float:
+        """Return a β, at most 1, well below where the weakest of ``n_latent`` directions dies."""
+        kept = self.signals[:n_latent]
+        return min(1.0, (1 + float(kept[-1])) / 2) if len(kept) else 1.0
 
 
 def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
@@ -145,7 +146,6 @@ def signal_spectrum(
         _without_noise(values, gamma),
         np.where(residuals.has_counts, residuals.noise_without(found, _pearson), np.nan),
         float(np.median(columns.sum(axis=1))),
-        *columns.shape,
     )
 
 

@@ -65,7 +65,8 @@ class DiagnoseMixin(AtBetaMixin):
         Every dimension is taken away in turn: cells are decoded with a value of the prior in its
         place, to see whether the decoder misses it; and the encoder is shown data drawn from the
         model without its signal, with one half of the genes put back or the other, to see whether
-        both say the same of a cell, as only signal makes them. The directions in the data that a linear theory keeps alive at this β are set beside that.
+        both say the same of a cell, as only signal makes them. The directions in the data that a
+        linear theory keeps alive at this β are set beside that.
 
         Parameters
         ----------
@@ -159,8 +160,8 @@ class DiagnoseMixin(AtBetaMixin):
         """Return the code of each cell by the name of each categorical covariate."""
         manager = self.get_anndata_manager(adata, required=True)
         said = self.registry_["setup_args"]
-        names = {"batch": said.get("batch_key") or "batch"}
-        codes = {names["batch"]: manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()}
+        batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+        codes = {said.get("batch_key") or "batch": batch}
         if keys := said.get("categorical_covariate_keys"):
             values = np.asarray(manager.get_from_registry(REGISTRY_KEYS.CAT_COVS_KEY))
             codes |= dict(zip(keys, values.T, strict=True))
@@ -183,7 +184,7 @@ class DiagnoseMixin(AtBetaMixin):
         found = Evidence(
             n_latent=len(dimensions),
             n_used=int(dimensions["status"].isin(["used", "unclear"]).sum()),
-            beta=self._beta_in_force(),
+            beta=self.module.settled_beta,
             asked_beta=self._asked_beta(),
             spectrum=spectra[0],
             spectrum_without_covariates=spectra[1],
@@ -223,10 +224,6 @@ class DiagnoseMixin(AtBetaMixin):
             if len(kept) * CELLS_AT_ONCE < PROBED_CELLS:
                 kept.append(tensors)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, kept
-
-    def _beta_in_force(self) -> float:
-        module = self.module
-        return module.settled_beta if module.dial.is_fixed else module.dial.beta
 
     def _asked_beta(self) -> float:
         module = self.module

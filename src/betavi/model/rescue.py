@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -103,9 +103,10 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
         rows = {"nothing": self._row(now, now)}
         trials: dict[str, Self] = {}
         for name in names:
-            trial = self._trial(beta, is_fresh=name == "restart")
+            remedy = REMEDIES[name]
+            trial = self._trial(beta, remedy.is_fresh)
             quiet = {"enable_progress_bar": show_progress, "collapse_guard": False}
-            REMEDIES[name](trial, max_epochs, quiet | self._same_split() | train_kwargs)
+            remedy.train(trial, max_epochs, quiet | self._same_split() | train_kwargs)
             trials[name], rows[name] = trial, trial._row(trial._held_out_likelihood(), now)
             if trial.trainer.interrupted:
                 break
@@ -138,10 +139,10 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
         return bool(causes) or (report.verdict == "collapsed" and report.spectrum.n_factors > 0)
 
     def _beta_to_try(self, report: CollapseReport) -> float:
-        signals = report.spectrum.signals[: len(report.dimensions)]
-        if not len(signals) or report.spectrum.alive_at(report.beta) == report.spectrum.n_factors:
+        spectrum = report.spectrum
+        if spectrum.alive_at(report.beta) == spectrum.n_factors:
             return self._asked_beta()
-        return min(1.0, (1 + float(signals[-1])) / 2)
+        return spectrum.beta_that_keeps(len(report.dimensions))
 
     def _same_split(self) -> dict[str, Any]:
         split = [self.train_indices, self.validation_indices]
@@ -215,14 +216,21 @@ def _free_bits(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) ->
 
 
 def _restart(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
-    """Forget the weights and begin again."""
+    """Train as ever."""
     model.train(max_epochs, **kwargs)
 
 
-REMEDIES: dict[str, Callable[[Any, int, dict[str, Any]], None]] = {
-    "encoder": _encoder_first,
-    "anneal": _anneal,
-    "free_bits": _free_bits,
-    "restart": _restart,
+class Remedy(NamedTuple):
+    """How a trial is trained, and whether with new weights."""
+
+    train: Callable[[Any, int, dict[str, Any]], None]
+    is_fresh: bool = False
+
+
+REMEDIES: dict[str, Remedy] = {
+    "encoder": Remedy(_encoder_first),
+    "anneal": Remedy(_anneal),
+    "free_bits": Remedy(_free_bits),
+    "restart": Remedy(_restart, is_fresh=True),
 }
 """Remedies by the name a user gives, ``remedies=``, in the order in which they are tried."""

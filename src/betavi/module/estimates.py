@@ -49,8 +49,7 @@ class EstimatesMixin(BaseMinifiedModeModuleClass):
         """
         with evaluating(self):
             inferred = self.inference(**self._get_inference_input(tensors))
-            prior = self.prior(self._pseudo_posteriors())
-            return rate(inferred["qz"], prior, inferred["u"]).mean().item()
+            return rate(inferred["qz"], self.current_prior(), inferred["u"]).mean().item()
 
     @torch.inference_mode()
     @auto_move_data

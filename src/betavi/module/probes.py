@@ -60,7 +60,7 @@ class Probe:
             q = inferred["qz"]
             parts["loc"].append(q.loc)
             parts["scale"].append(q.scale)
-            parts["rates"].append(rates(q, self._prior(), inferred["u"]))
+            parts["rates"].append(rates(q, self.module.current_prior(), inferred["u"]))
         return {name: _numpy(torch.cat(values)) for name, values in parts.items()}
 
     @torch.inference_mode()
@@ -87,7 +87,7 @@ class Probe:
         for tensors in self.batches:
             inferred = self._inferred(tensors)
             u, drawn = inferred["u"], inferred["u"].clone()
-            drawn[:, dimension] = self._prior().sample((len(u),))[:, dimension]
+            drawn[:, dimension] = self.module.current_prior().sample((len(u),))[:, dimension]
             losses.append(self._nats(tensors, inferred, drawn) - self._nats(tensors, inferred, u))
             held = u.clone()
             held[:, dimension] = centre
@@ -121,7 +121,7 @@ class Probe:
         prior: dict[str, list[Tensor]] = {}
         for tensors in self.batches:
             inferred = self._inferred(tensors)
-            drawn = self._prior().sample((len(inferred["u"]),))
+            drawn = self.module.current_prior().sample((len(inferred["u"]),))
             for where, u in ((own, inferred["u"]), (prior, drawn)):
                 for name, nats in self._distortions(tensors, inferred, u).items():
                     where.setdefault(name, []).append(nats)
@@ -169,18 +169,17 @@ class Probe:
 
     def _refine(self, tensors: Tensors, n_steps: int, n_draws: int) -> Tensor:
         with torch.no_grad():
-            inferred, prior = self._inferred(tensors), self._prior()
+            inferred, prior = self._inferred(tensors), self.module.current_prior()
         q = inferred["qz"]
         parameters = [q.loc.clone().requires_grad_(), q.scale.log().requires_grad_()]
         optimizer = torch.optim.Adam(parameters, lr=REFINING_RATE)
-        beta = self.module.settled_beta if self.module.dial.is_fixed else self.module.dial.beta
         noise = torch.randn(n_draws, *q.loc.shape, device=q.loc.device)
 
         def loss(eps: Tensor) -> Tensor:
             loc, scale = parameters[0], parameters[1].exp()
             u = loc + scale * eps
             kl = rate(Normal(loc, scale, validate_args=False), prior, u)
-            return self._nats(tensors, inferred, u) + beta * kl
+            return self._nats(tensors, inferred, u) + self.module.settled_beta * kl
 
         @torch.no_grad()
         def average() -> Tensor:
@@ -197,9 +196,6 @@ class Probe:
     def _inferred(self, tensors: Tensors) -> Tensors:
         module = self.module
         return module.inference(**module._get_inference_input(tensors, full_forward_pass=True))
-
-    def _prior(self) -> Distribution:
-        return self.module.prior(self.module._pseudo_posteriors())
 
     def _decoded(self, tensors: Tensors, inferred: Tensors, u: Tensor) -> dict[str, Distribution]:
         module = self.module

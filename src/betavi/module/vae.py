@@ -263,6 +263,10 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
             return h, ()
         return self._with_covariates(h, batch, continuous, categorical)
 
+    def current_prior(self) -> Distribution:
+        """Return p(u), with the posteriors of learned cells as they are now."""
+        return self.prior(self._pseudo_posteriors())
+
     def _pseudo_posteriors(self) -> Normal | None:
         """Return the posteriors of the learned cells, if the prior has any."""
         if not self.prior.reads_pseudo_cells:
@@ -361,7 +365,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
             name: cast("LatentLibrary", part).prior(batch_index)
             for name, part in self.l_encoder.items()
         }
-        return {"px": px, "pl": pl, "pz": self.prior(self._pseudo_posteriors())}
+        return {"px": px, "pl": pl, "pz": self.current_prior()}
 
     def _with_covariates(
         self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
