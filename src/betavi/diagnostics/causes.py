@@ -157,14 +157,19 @@ def _lagging_encoder(found: Evidence) -> tuple[str, str] | None:
 
 def _too_many_dimensions(found: Evidence) -> tuple[str, str] | None:
     predicted = found.spectrum.alive_at(found.beta)
-    if found.n_latent <= predicted or found.n_used == 0:
+    if found.n_used == 0 or (found.n_latent <= predicted and _has_another_cause(found)):
         return None
+    bends = ", which a network that bends makes do without" if found.n_latent <= predicted else ""
     return (
         f"the model has {found.n_latent} dimensions, and a linear theory keeps {predicted} "
-        f"directions of the data alive at β = {found.beta:.3g}; {found.n_used} dimensions are used. "
-        "Dimensions to spare do no harm.",
-        f"none needed; BetaVI(adata, n_latent={max(found.n_used, 1)}) has none to spare.",
+        f"directions of the data alive at β = {found.beta:.3g}{bends}; {found.n_used} dimensions "
+        "are used. Dimensions to spare do no harm.",
+        f"none needed; BetaVI(adata, n_latent={found.n_used}) has none to spare.",
     )
+
+
+def _has_another_cause(found: Evidence) -> bool:
+    return any(CAUSES[name](found) for name in CAUSES if name != "too_many_dimensions")
 
 
 CAUSES: dict[str, Callable[[Evidence], tuple[str, str] | None]] = {

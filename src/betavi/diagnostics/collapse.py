@@ -21,6 +21,10 @@ SURE = 3.0
 MOSTLY = 0.5
 """Share of what a dimension says that is surely no signal in one of noise."""
 
+LEAST = 0.03
+"""Nats below which a dimension is dead, however surely they are signal: every dimension of a network
+has a trace. A type of cells that is one in a hundred, and three standard deviations off, has more."""
+
 SMALLEST = 1e-12
 """Standard error of what does not move at all."""
 
@@ -55,9 +59,9 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     """Say of each dimension what it carries, and whether that is signal, noise or nothing.
 
     A dimension is ``"used"`` if the decoder misses it, and if what one half of the features says of
-    it in a cell agrees with what the other half says. Noise is another in each half, be it that of
-    counting or of a single gene: data without a signal make their covariance about zero, however
-    much of them a model has learned by heart. Of the other dimensions one is ``"dead"`` if it says
+    it in a cell agrees with what the other half says, and it says at least 0.03 nats. Noise is
+    another in each half, be it that of counting or of a single gene: data without a signal make
+    their covariance about zero, however much of them a model has learned by heart. Of the other dimensions one is ``"dead"`` if it says
     at most 0.1 nats of a cell; ``"noise"`` if it says more and the decoder does not miss it, or the
     halves surely agree on less than half of it; and ``"unclear"`` if there are too few cells to
     say. All tests are at three standard errors.
@@ -110,7 +114,8 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     )
     table.index.name = "dimension"
     is_missed = table["sensitivity"] > SURE * table["sensitivity_error"]
-    is_used = is_missed & (table["agreement"] > SURE)
+    is_signal = (table["agreement"] > SURE) & (table["information"] > LEAST)
+    is_used = is_missed & is_signal
     is_dead = table["information"] <= ACTIVE
     most = np.log1p(4 * np.maximum(shared + SURE * error, 0) / noise) / 2
     is_noise = ~is_missed | (most < MOSTLY * table["information"])
