@@ -10,8 +10,9 @@ export BETAVI_DATA_DIR ?=
 demo: $(VENV)/.test
 	$(BIN)/python -m tutorials.demo
 
+# a file to a worker, so that what its tests share is trained once
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

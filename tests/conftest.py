@@ -12,7 +12,8 @@ import torch
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
 
-torch.set_num_threads(2)
+# each worker of pytest-xdist has a core; more threads than cores slow each other many times
+torch.set_num_threads(1)
 
 # a run of a few minibatches, for tests of what a model does rather than of how well it fits
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerStatus
 
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
-from betavi.diagnostics import best_remedy
+from betavi.diagnostics import best_remedy, leader
 from betavi.model import REMEDIES
-from betavi.model.rescue import Remedy
+from betavi.model.remedies import Remedy, in_order_of_worth
 from tests.conftest import BRIEF
 
 QUIET = {"show_progress": False, "accelerator": "cpu"}
@@ -35,18 +36,19 @@ def likelihood(model):
 def test_a_collapsed_model_is_brought_back(tmp_path):
     model = trained(beta=300.0)
     before, held_out = likelihood(model), model.validation_indices
-    report = model.rescue(max_epochs=40, **QUIET)
-    assert report.tried.index.tolist() == ["nothing", *REMEDIES]
-    assert report.is_changed
+    report = model.rescue(max_epochs=64, **QUIET)
+    tried = report.tried
+    # what is made for the cause that was found comes first, and the best is brought to its end
+    order = ["anneal", "encoder", "free_bits", "restart"]
+    assert tried.index[:-1].tolist() == ["nothing", *order]
+    assert tried.index[-1] == report.chosen
+    assert tried["epochs"].tolist() == [0, 8, 8, 8, 8, 64 - 3 * 8]
     assert (report.before.verdict, report.after.active_dimensions >= 3) == ("collapsed", True)
-    # no worse than beginning again with as many epochs
-    assert (
-        report.tried["log_likelihood"][report.chosen] >= report.tried["log_likelihood"]["restart"]
-    )
+    assert tried["log_likelihood"].idxmax() == report.chosen
     assert likelihood(model) > before + 1
     np.testing.assert_array_equal(model.validation_indices, held_out)
     # the β it was rescued at is its own from now on
-    assert model.module.dial.beta == report.tried["beta"][report.chosen] < 2
+    assert model.module.dial.beta == tried["beta"][report.chosen] < 2
     model.save(tmp_path / "model", save_anndata=True)
     loaded = BetaVI.load(tmp_path / "model")
     assert loaded.module.dial.beta == model.module.dial.beta
@@ -65,12 +67,13 @@ def test_what_does_not_help_is_rolled_back(monkeypatch):
                 parameter.add_(0.1 * torch.randn_like(parameter))
 
     monkeypatch.setitem(REMEDIES, "anneal", Remedy(spoil))
+    monkeypatch.setattr("betavi.model.rescue.finish", spoil)
     model = trained(beta=300.0)
     module, weights = model.module, copy.deepcopy(model.module.state_dict())
     trainer, history = model.trainer, model.history_
-    report = model.rescue(max_epochs=1, remedies=["anneal"], **QUIET)
+    report = model.rescue(max_epochs=2, remedies=["anneal"], **QUIET)
     assert report.chosen == "nothing"
-    assert report.tried["gain"]["anneal"] < 0
+    assert (report.tried["gain"][1:] < 0).tolist() == [True, True]
     assert report.after is report.before
     assert (model.module is module, model.trainer is trainer, model.history_ is history) == (
         True, True, True,
@@ -98,6 +101,10 @@ def test_what_cannot_be_rescued(counts):
         model.rescue()
     with pytest.raises(ValueError, match="sets its own warmup"):
         model.rescue(warmup=0.5)
+    with pytest.raises(ValueError, match="sets its own n_epochs_kl_warmup"):
+        model.rescue(plan_kwargs={"n_epochs_kl_warmup": 5})
+    with pytest.raises(ValueError, match="an epoch for each of 4 remedies"):
+        model.rescue(max_epochs=3)
     with pytest.raises(ValueError, match="'encoder', 'anneal', 'free_bits', 'restart', not 'pray'"):
         model.rescue(remedies=["pray"])
     model = BetaVI(counts, beta=(0.1, 10))
@@ -119,3 +126,29 @@ def test_the_best_remedy_is_surely_better():
     assert best(a=[-89.9, 0.1, 0.2, 3]) == "nothing"
     assert best(a=[-90.1, -0.1, 0.2, 5]) == "nothing"
     assert best(a=[-89, 1, 0.2, 1], b=[-88, 2, 0.2, 0]) == "b"
+
+
+def test_of_likelihoods_that_may_be_equal_the_one_with_more_dimensions_leads():
+    noise = np.random.default_rng(0).normal(size=400)
+    noise -= noise.mean()
+    likelihoods = {"a": noise + 0.01, "b": -noise, "c": noise - 1}
+    assert leader(likelihoods, {"a": 1, "b": 2, "c": 3}) == "b"
+    assert leader(likelihoods, {"a": 2, "b": 2, "c": 3}) == "a"
+    assert leader({"a": noise, "c": noise - 1}, {"a": 0, "c": 3}) == "a"
+
+
+def test_what_is_made_for_a_cause_is_tried_first():
+    for name, remedy in REMEDIES.items():
+        for cause in remedy.treats:
+            assert in_order_of_worth([cause])[0] == name
+    assert in_order_of_worth([]) == list(REMEDIES)
+
+
+def test_an_interrupted_rescue_tries_no_more(monkeypatch):
+    def interrupt(model, max_epochs, kwargs):
+        model.train(max_epochs, **kwargs)
+        model.trainer.state.status = TrainerStatus.INTERRUPTED
+
+    monkeypatch.setitem(REMEDIES, "encoder", Remedy(interrupt))
+    report = trained(beta=300.0).rescue(max_epochs=8, remedies=["encoder", "restart"], **QUIET)
+    assert report.tried.index.tolist() == ["nothing", "encoder"]

@@ -157,9 +157,12 @@ def _lagging_encoder(found: Evidence) -> tuple[str, str] | None:
 
 def _too_many_dimensions(found: Evidence) -> tuple[str, str] | None:
     predicted = found.spectrum.alive_at(found.beta)
-    if found.n_used == 0 or (found.n_latent <= predicted and _has_another_cause(found)):
+    has_to_bend = found.n_latent <= predicted
+    if has_to_bend and (found.n_used == found.n_latent or _has_another_cause(found)):
         return None
-    bends = ", which a network that bends makes do without" if found.n_latent <= predicted else ""
+    if found.n_used == 0:
+        return None
+    bends = ", which a network that bends makes do without" if has_to_bend else ""
     return (
         f"the model has {found.n_latent} dimensions, and a linear theory keeps {predicted} "
         f"directions of the data alive at β = {found.beta:.3g}{bends}; {found.n_used} dimensions "

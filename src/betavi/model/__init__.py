@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from betavi.model.betavi import BetaVI
-from betavi.model.rescue import REMEDIES
+from betavi.model.remedies import REMEDIES
 
 __all__ = ["REMEDIES", "BetaVI"]

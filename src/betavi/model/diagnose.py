@@ -194,11 +194,10 @@ class DiagnoseMixin(AtBetaMixin):
             covariates=probe.covariates(),
             excess_noise=float(np.nanmedian(probe.variance_ratio(COUNTS) / spectra[0].noise)),
         )
-        unused = dimensions["status"].isin(["dead", "noise"])
         codes = {name: values[cells] for name, values in self._codes(adata).items()}
         return CollapseReport(
             dimensions=dimensions,
-            causes=causes_of(found) if unused.any() else [],
+            causes=causes_of(found) if (dimensions["status"] != "used").any() else [],
             beta=found.beta,
             spectrum=found.spectrum,
             rate=float(seen["rates"].sum(axis=1).mean()),

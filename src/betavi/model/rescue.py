@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 from scvi.utils import unsupported_if_adata_minified
 
 from betavi._tables import lookup
-from betavi.diagnostics import RescueReport, active_dimensions, best_remedy, gain
+from betavi.diagnostics import RescueReport, active_dimensions, best_remedy, gain, leader
 from betavi.model.diagnose import DiagnoseMixin
+from betavi.model.remedies import REMEDIES, finish, in_order_of_worth
 from betavi.model.training import TrainingMixin
+from betavi.train import SCVI_SCHEDULE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from betavi.diagnostics import CollapseReport
 
 HARMLESS = {"too_many_dimensions", "too_few_counts"}
 """Causes that no training mends."""
 
-FREE_BITS = 0.2
 IMPORTANCE_DRAWS = 100
+TRIAL_SHARE = 1 / 8
+"""Share of the epochs that the trial of one remedy takes."""
+
 RESERVED = {"beta_schedule", "warmup", "free_bits", "target_rate", "capacity", "collapse_guard",
-            "datasplitter_kwargs"}  # fmt: skip
-ENCODER_SHARE = 1 / 3
-"""Share of the epochs for which the encoder is trained alone."""
+            "datasplitter_kwargs", *SCVI_SCHEDULE}  # fmt: skip
 
 
 class RescueMixin(TrainingMixin, DiagnoseMixin):
@@ -35,7 +37,7 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
     @unsupported_if_adata_minified
     def rescue(
         self,
-        max_epochs: int = 50,
+        max_epochs: int = 100,
         beta: float | None = None,
         remedies: Sequence[str] | None = None,
         show_progress: bool = True,
@@ -43,21 +45,24 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
     ) -> RescueReport:
         """Try to bring dead dimensions to life, and keep the best of what was tried, or nothing.
 
-        Every remedy starts from the weights the model has now, has as many epochs, and is judged
-        by the importance-weighted likelihood of the cells held out in training. Only if one is
-        better does the model change; until then it is left alone, also if you interrupt.
+        Every remedy starts from the weights the model has now, has an eighth of the epochs, and is
+        judged by the importance-weighted likelihood of the cells held out in training and, where
+        that decides nothing, by its active dimensions. The best is trained for the epochs that are
+        left. Only if that or a trial is surely better does the model change; until then it is left
+        alone, also if you interrupt.
 
         Parameters
         ----------
         max_epochs
-            Epochs of each remedy.
+            Epochs of everything together: the trials, and the best of them to its end.
         beta
             The weight of the rate to train at; if None, the present one or, where that is too much
             for the signal, the one that :meth:`diagnose` names.
         remedies
             Which to try: ``"encoder"``, ``"anneal"``, ``"free_bits"``, ``"restart"``, keys of
-            :data:`betavi.model.REMEDIES`. If None, all of them if the latent space has collapsed for
-            a reason that training can mend, and none otherwise.
+            :data:`betavi.model.REMEDIES`. If None, all of them, first those made for the cause that
+            was found, if the latent space has collapsed for a reason that training can mend, and
+            none otherwise.
         show_progress
             Show bars.
         **train_kwargs
@@ -70,12 +75,14 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
         Raises
         ------
         ValueError
-            If the model is of many β, is not trained, held no cells out, or a remedy is unknown.
+            If the model is of many β, is not trained, held no cells out, a remedy is unknown, or
+            there are fewer epochs than remedies.
 
         References
         ----------
         He et al. (2019), Lagging inference networks and posterior collapse. Fu et al. (2019),
-        Cyclical annealing schedule. Kingma et al. (2016), free bits.
+        Cyclical annealing schedule. Kingma et al. (2016), free bits. Jamieson & Talwalkar (2016),
+        Non-stochastic best arm identification.
 
         Examples
         --------
@@ -84,38 +91,50 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
         >>> betavi.BetaVI.setup_anndata(adata)
         >>> model = betavi.BetaVI(adata, n_latent=3, beta=100.0)
         >>> model.train(max_epochs=2, collapse_guard=False, enable_progress_bar=False)
-        >>> report = model.rescue(max_epochs=2, remedies=["anneal"], show_progress=False)
-        >>> report.tried.index.tolist()
-        ['nothing', 'anneal']
+        >>> report = model.rescue(max_epochs=3, remedies=["anneal"], show_progress=False)
+        >>> report.tried["epochs"].to_dict()
+        {'nothing': 0, 'anneal': 1, 'anneal, finished': 3}
         """
-        names = [] if remedies is None else list(remedies)
-        for name in names:
-            lookup(REMEDIES, name, "remedies")
-        said = RESERVED.intersection(train_kwargs)
-        if said:
-            raise ValueError(f"Each remedy sets its own {', '.join(sorted(said))}: leave it out.")
+        _check_rescue(max_epochs, remedies, train_kwargs)
         self._refuse_to_rescue()
         before = self.diagnose(show_progress=show_progress)
-        if remedies is None and self._could_be_mended(before):
-            names = list(REMEDIES)
+        names = self._worth_trying(before) if remedies is None else list(remedies)
+        kwargs = {"enable_progress_bar": show_progress, "collapse_guard": False}
+        kwargs |= self._same_split() | train_kwargs
+        nothing = _Tried(self, 0, self._held_out_likelihood())
         beta = self._beta_to_try(before) if beta is None else beta
-        now = self._held_out_likelihood()
-        rows = {"nothing": self._row(now, now)}
-        trials: dict[str, Self] = {}
+        trials = self._trials(names, beta, max_epochs, kwargs) if names else {}
+        rows = {"nothing": nothing, **trials}
+        table = pd.DataFrame.from_dict(
+            {name: row.judged_by(nothing) for name, row in rows.items()}, orient="index"
+        )
+        chosen = best_remedy(table)
+        if chosen == "nothing":
+            return RescueReport(table, chosen, before, before)
+        self._become(rows[chosen].model)
+        return RescueReport(table, chosen, before, self.diagnose(show_progress=show_progress))
+
+    def _trials(
+        self, names: Sequence[str], beta: float, max_epochs: int, kwargs: dict[str, Any]
+    ) -> dict[str, _Tried]:
+        """Try every remedy for a while, and the best to its end."""
+        share, tried = max(1, int(TRIAL_SHARE * max_epochs)), {}
         for name in names:
             remedy = REMEDIES[name]
-            trial = self._trial(beta, remedy.is_fresh)
-            quiet = {"enable_progress_bar": show_progress, "collapse_guard": False}
-            remedy.train(trial, max_epochs, quiet | self._same_split() | train_kwargs)
-            trials[name], rows[name] = trial, trial._row(trial._held_out_likelihood(), now)
+            trial = self._copy(beta, keeps_weights=not remedy.is_fresh)
+            remedy.train(trial, share, kwargs)
+            tried[name] = _Tried(trial, share, trial._held_out_likelihood())
             if trial.trainer.interrupted:
-                break
-        tried = pd.DataFrame.from_dict(rows, orient="index")
-        chosen = best_remedy(tried)
-        if chosen == "nothing":
-            return RescueReport(tried, chosen, before, before)
-        self._become(trials[chosen])
-        return RescueReport(tried, chosen, before, self.diagnose(show_progress=show_progress))
+                return tried
+        left = max_epochs - share * len(names)
+        if left:
+            best = leader({k: v.likelihood for k, v in tried.items()},
+                          {k: v.active_dimensions for k, v in tried.items()})  # fmt: skip
+            # a copy, as the end may be worse than the trial
+            final = tried[best].model._copy(beta, keeps_weights=True)
+            finish(final, left, kwargs)
+            tried[f"{best}, finished"] = _Tried(final, share + left, final._held_out_likelihood())
+        return tried
 
     def _refuse_to_rescue(self) -> None:
         self._refuse_to_diagnose()
@@ -134,9 +153,10 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
                 "The model held no cells out to judge remedies by: train it with train_size=0.9."
             )
 
-    def _could_be_mended(self, report: CollapseReport) -> bool:
+    def _worth_trying(self, report: CollapseReport) -> list[str]:
         causes = {cause.name for cause in report.causes} - HARMLESS
-        return bool(causes) or (report.verdict == "collapsed" and report.spectrum.n_factors > 0)
+        has_hope = report.verdict == "collapsed" and report.spectrum.n_factors > 0
+        return in_order_of_worth(causes) if causes or has_hope else []
 
     def _beta_to_try(self, report: CollapseReport) -> float:
         spectrum = report.spectrum
@@ -150,13 +170,14 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
             split.append(self.test_indices)
         return {"datasplitter_kwargs": {"external_indexing": split}}
 
-    def _trial(self, beta: float, is_fresh: bool) -> Self:
+    def _copy(self, beta: float, keeps_weights: bool) -> Self:
         """Return another model, of the same weights or of new ones."""
-        trial = self.sibling(beta=beta)
-        if not is_fresh:
-            trial.module.load_state_dict(self.module.state_dict())
-        trial.to_device(self.device)
-        return trial
+        copied = self.sibling(beta=beta)
+        if keeps_weights:
+            copied.module.load_state_dict(self.module.state_dict())
+        copied.to_device(self.device)
+        copied.validation_indices = self.validation_indices
+        return copied
 
     def _held_out_likelihood(self) -> np.ndarray:
         """Estimate the log-likelihood of each cell held out, always at the same draws."""
@@ -166,18 +187,11 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
             )
         return np.asarray(found, dtype=float)
 
-    def _row(self, likelihood: np.ndarray, before: np.ndarray) -> dict[str, float]:
-        mean, error = gain(likelihood, before)
+    def _held_out_dimensions(self) -> int:
         loc, variance = self.get_latent_representation(
             indices=self.validation_indices, return_dist=True
         )
-        return {
-            "beta": self.module.settled_beta,
-            "log_likelihood": float(likelihood.mean()),
-            "gain": mean,
-            "gain_error": error,
-            "active_dimensions": active_dimensions(loc, np.sqrt(variance)),
-        }
+        return active_dimensions(loc, np.sqrt(variance))
 
     def _become(self, trial: Self) -> None:
         """Take over what a trial has learned."""
@@ -188,49 +202,36 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
                 setattr(self, name, getattr(trial, name))
 
 
-def _encoder_first(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
-    """Let the encoder catch up with a decoder that stands still, then train both (He et al., 2019)."""
-    alone = max(1, round(ENCODER_SHARE * max_epochs))
-    still = [p for p in model.module.parameters() if p.requires_grad]
-    moving = {id(p) for p in model.module.z_encoders.parameters()}
-    still = [p for p in still if id(p) not in moving]
-    for parameter in still:
-        parameter.requires_grad_(False)
-    try:
-        model.train(alone, beta_schedule="constant", **kwargs)
-    finally:
-        for parameter in still:
-            parameter.requires_grad_(True)
-    if not model.trainer.interrupted:
-        model.train(max(1, max_epochs - alone), **kwargs)
+class _Tried:
+    """A model that was tried, and what it is worth."""
+
+    def __init__(self, model: RescueMixin, epochs: int, likelihood: np.ndarray) -> None:
+        self.model, self.epochs, self.likelihood = model, epochs, likelihood
+        self.active_dimensions = model._held_out_dimensions()
+
+    def judged_by(self, nothing: _Tried) -> dict[str, float]:
+        mean, error = gain(self.likelihood, nothing.likelihood)
+        return {
+            "epochs": self.epochs,
+            "beta": self.model.module.settled_beta,
+            "log_likelihood": float(self.likelihood.mean()),
+            "gain": mean,
+            "gain_error": error,
+            "active_dimensions": self.active_dimensions,
+        }
 
 
-def _anneal(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
-    """Let β climb from 0 four times over half of the run (Fu et al., 2019)."""
-    model.train(max_epochs, beta_schedule="cyclical", warmup=0.5, **kwargs)
-
-
-def _free_bits(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
-    """Leave each dimension nats that are not pressed (Kingma et al., 2016)."""
-    model.train(max_epochs, free_bits=FREE_BITS, **kwargs)
-
-
-def _restart(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
-    """Train as ever."""
-    model.train(max_epochs, **kwargs)
-
-
-class Remedy(NamedTuple):
-    """How a trial is trained, and whether with new weights."""
-
-    train: Callable[[Any, int, dict[str, Any]], None]
-    is_fresh: bool = False
-
-
-REMEDIES: dict[str, Remedy] = {
-    "encoder": Remedy(_encoder_first),
-    "anneal": Remedy(_anneal),
-    "free_bits": Remedy(_free_bits),
-    "restart": Remedy(_restart, is_fresh=True),
-}
-"""Remedies by the name a user gives, ``remedies=``, in the order in which they are tried."""
+def _check_rescue(
+    max_epochs: int, remedies: Sequence[str] | None, train_kwargs: dict[str, Any]
+) -> None:
+    names = list(REMEDIES) if remedies is None else remedies
+    for name in names:
+        lookup(REMEDIES, name, "remedies")
+    if max_epochs < len(names):
+        raise ValueError(
+            f"max_epochs={max_epochs} is less than an epoch for each of {len(names)} remedies: give "
+            "more, or name fewer, remedies=."
+        )
+    said = RESERVED.intersection({*train_kwargs, *(train_kwargs.get("plan_kwargs") or {})})
+    if said:
+        raise ValueError(f"Each remedy sets its own {', '.join(sorted(said))}: leave it out.")

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from betavi.train.guard import CollapseGuard
 from betavi.train.minibatches import CellDataset, CellManager
-from betavi.train.plan import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, TrainingPlan
+from betavi.train.plan import (
+    DEFAULT_SCHEDULE,
+    DEFAULT_WARMUP,
+    SCVI_SCHEDULE,
+    SETS_RATE,
+    TrainingPlan,
+)
 from betavi.train.rows import Rows
 from betavi.train.runner import TrainRunner
 from betavi.train.splitter import DataSplitter
@@ -13,6 +19,7 @@ __all__ = [
     "DEFAULT_SCHEDULE",
     "DEFAULT_WARMUP",
     "SCVI_SCHEDULE",
+    "SETS_RATE",
     "CellDataset",
     "CellManager",
     "CollapseGuard",
