@@ -85,6 +85,7 @@ def test_the_numbers_of_the_whole_space():
 
 EVIDENCE = {
     "n_latent": 10, "n_used": 5, "beta": 1.0, "asked_beta": 1.0,
+    "held_rate": float("nan"),
     "spectrum": spectrum(9, 8, 7, 6, 5), "spectrum_without_covariates": spectrum(9, 8, 7, 6, 5),
     "explained": 100.0, "gap": 2.0, "gap_error": 0.1, "covariates": 0.0, "excess_noise": 1.0,
 }  # fmt: skip
@@ -95,6 +96,8 @@ EVIDENCE = {
     [
         ("unfinished_warmup", {"beta": 0.2}),
         ("too_few_counts", {"spectrum": spectrum(), "spectrum_without_covariates": spectrum()}),
+        ("capacity_too_low", {"beta": float("nan"), "held_rate": 1.0, "n_used": 2}),
+        ("too_many_dimensions", {"spectrum": spectrum(*range(20, 0, -1))}),
         ("covariates_explain", {"spectrum": spectrum(), "n_used": 0, "covariates": 180.0}),
         ("lagging_encoder", {"gap": 50.0}),
         ("beta_too_high", {"beta": 8.0, "asked_beta": 8.0, "n_used": 3}),
@@ -107,6 +110,13 @@ def test_each_cause_is_found_by_its_evidence(cause, changes):
     assert first.name == cause
     assert first.evidence.endswith(".")
     assert first.remedy in str(first)
+
+
+def test_spare_dimensions_are_named_only_if_there_are_some_or_nothing_else_is_to_blame():
+    directions = {"spectrum": spectrum(*range(20, 0, -1))}
+    assert causes_of(Evidence(**EVIDENCE | directions | {"n_used": 10})) == []
+    (cause,) = causes_of(Evidence(**EVIDENCE | directions | {"gap": 50.0}))
+    assert cause.name == "lagging_encoder"
 
 
 def test_every_cause_is_tested():

@@ -75,6 +75,16 @@ def test_signals_are_freed_of_noise():
     assert np.median(spectrum.noise) == pytest.approx(1, abs=0.02)
 
 
+def test_what_a_covariate_explains_is_no_signal():
+    """Poisson counts that follow one number, registered or not, and one direction beside it."""
+    rng = np.random.default_rng(0)
+    z, loadings = rng.normal(size=(800, 2)), 0.15 * rng.normal(size=(2, 500))
+    counts = rng.poisson(10 * np.exp(z @ loadings))
+    assert signal_spectrum(counts).n_factors == 2
+    assert signal_spectrum(counts, covariates=z[:, :1]).n_factors == 1
+    assert signal_spectrum(counts, covariates=z).n_factors == 0
+
+
 def test_what_groups_differ_in_is_no_signal():
     adata = simulate_counts(n_types=6, spread_within_type=0.0, n_batches=3)
     both = np.column_stack([adata.obs[key].cat.codes for key in ("cell_type", "batch")])

@@ -106,6 +106,30 @@ def test_what_covariates_explain_is_not_a_matter_of_beta():
     assert report.covariates > 10
 
 
+def test_where_the_rate_is_held_its_capacity_is_the_cause_and_not_beta(tmp_path):
+    model = trained(n_latent=4, beta=50.0, train={"capacity": 0.5})
+    model.save(tmp_path / "model", save_anndata=True)
+    for held in (model, BetaVI.load(tmp_path / "model")):
+        report = held.diagnose(**QUIET)
+        assert report.causes[0].name == "capacity_too_low"
+        assert "held the rate at 0.5 nats" in report.causes[0].evidence
+        # neither β nor the encoder is to blame for what a capacity leaves
+        assert np.isnan([report.beta, report.amortisation_gap]).all()
+        assert report.spectrum.alive_at(report.beta) == report.spectrum.n_factors
+        assert "β = nan" not in str(report)
+    wide_enough = trained(n_latent=3, beta=50.0, train={"capacity": 10.0})
+    assert wide_enough.diagnose(**QUIET).active_dimensions == 3
+
+
+def test_a_loaded_model_trusts_its_split_only_of_as_many_cells(wide, tmp_path):
+    wide.save(tmp_path / "model", save_anndata=True)
+    own = BetaVI.load(tmp_path / "model")
+    assert own.diagnose(**QUIET).n_cells == len(wide.validation_indices)
+    more = simulate_counts(n_cells=1600, n_factors=3, n_types=1, n_batches=1, seed=3)
+    other = BetaVI.load(tmp_path / "model", adata=more)
+    assert other.diagnose(**QUIET).n_cells == 1600
+
+
 @pytest.mark.parametrize(
     "kwargs",
     [{"gene_likelihood": name} for name in LIKELIHOODS]
@@ -115,7 +139,7 @@ def test_what_covariates_explain_is_not_a_matter_of_beta():
 )
 def test_every_model_can_be_diagnosed(counts, kwargs):
     BetaVI.setup_anndata(
-        counts, batch_key="batch", categorical_covariate_keys=["donor"],
+        counts, batch_key="batch", labels_key="cell_type", categorical_covariate_keys=["donor"],
         continuous_covariate_keys=["age"],
     )  # fmt: skip
     model = BetaVI(counts, n_latent=4, **kwargs)
@@ -126,7 +150,7 @@ def test_every_model_can_be_diagnosed(counts, kwargs):
     # the KL to a mixture is no sum over dimensions
     is_sum = kwargs.get("prior") in (None, "standard_normal")
     assert report.dimensions["kl"].notna().all() == is_sum
-    assert report.predicted.index.tolist() == ["batch", "donor"]
+    assert report.predicted.index.tolist() == ["batch", "donor", "cell_type", "age"]
     assert np.isfinite(report.rate)
 
 

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
@@ -57,6 +58,23 @@ def test_a_collapse_is_told_once_with_epoch_and_cause():
     assert "collapsed by epoch" in message
     assert "β = 500 is likely more than the signal is worth" in message
     assert "model.rescue()" in message
+
+
+def test_a_capacity_is_named_where_it_holds_the_rate():
+    (message,) = told(build(beta=50.0), capacity=0.05)
+    assert "held at a capacity of 0.05 nats" in message
+
+
+class _Interrupt(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_is_no_longer_watched():
+    model = build()
+    told(model, callbacks=[_Interrupt()])
+    assert model.trainer.interrupted
+    assert not model.module._forward_hooks
 
 
 def test_a_guard_of_ones_own_is_not_doubled():

@@ -6,6 +6,7 @@ from betavi.diagnostics.causes import CAUSES, Cause, Evidence, causes_of
 from betavi.diagnostics.choice import BetaSuggestion, suggest
 from betavi.diagnostics.collapse import CollapseReport, DimensionArrays, judge_dimensions
 from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, ScoreSums
+from betavi.diagnostics.covariates import predicted_from
 from betavi.diagnostics.information import (
     ACTIVE,
     active_dimensions,
@@ -40,6 +41,7 @@ __all__ = [
     "label_agreement",
     "leader",
     "mutual_information",
+    "predicted_from",
     "signal_spectrum",
     "suggest",
 ]

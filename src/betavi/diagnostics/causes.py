@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,12 @@ class Evidence:
     n_latent, n_used
         Dimensions there are, and those that carry signal.
     beta, asked_beta
-        The weight of the rate that training ended with, and the one asked for.
+        The weight of the rate that training ended with, NaN if it held the rate at a value instead,
+        and the one asked for.
+    held_rate
+        That value, nats per cell, or NaN.
     spectrum, spectrum_without_covariates
-        Directions in which cells differ, beyond what the decoder's categorical covariates say, and
-        at all.
+        Directions in which cells differ, beyond what the decoder's covariates say, and at all.
     explained, gap
         Nats per cell that z saves against a z of the prior, and that a better encoder would save,
         of the loss at β, with its standard error, ``gap_error``.
@@ -49,6 +52,7 @@ class Evidence:
     n_used: int
     beta: float
     asked_beta: float
+    held_rate: float
     spectrum: SignalSpectrum
     spectrum_without_covariates: SignalSpectrum
     explained: float
@@ -81,7 +85,7 @@ class Cause:
 
 
 def _unfinished_warmup(found: Evidence) -> tuple[str, str] | None:
-    if found.beta >= 0.99 * found.asked_beta:
+    if not found.beta < 0.99 * found.asked_beta:
         return None
     return (
         f"training ended at β = {found.beta:.3g} of the {found.asked_beta:.3g} asked for, so what "
@@ -111,6 +115,17 @@ def _covariates_explain(found: Evidence) -> tuple[str, str] | None:
         f"left beyond what the covariates say, which save {found.covariates:.1f} nats per cell.",
         "leave covariates that are biology (labels, clusters) out of setup_anndata(batch_key=, "
         "categorical_covariate_keys=).",
+    )
+
+
+def _capacity_too_low(found: Evidence) -> tuple[str, str] | None:
+    n_factors = found.spectrum.n_factors
+    if math.isnan(found.held_rate) or found.n_used >= min(found.n_latent, n_factors):
+        return None
+    return (
+        f"training held the rate at {found.held_rate:.3g} nats per cell, with which {found.n_used} "
+        f"dimensions are used, and the data hold {n_factors} directions.",
+        f"model.train(capacity={2 * max(found.held_rate, 1):.3g}).",
     )
 
 
@@ -162,10 +177,11 @@ def _too_many_dimensions(found: Evidence) -> tuple[str, str] | None:
         return None
     if found.n_used == 0:
         return None
+    at_beta = "" if math.isnan(found.beta) else f" at β = {found.beta:.3g}"
     bends = ", which a network that bends makes do without" if has_to_bend else ""
     return (
         f"the model has {found.n_latent} dimensions, and a linear theory keeps {predicted} "
-        f"directions of the data alive at β = {found.beta:.3g}{bends}; {found.n_used} dimensions "
+        f"directions of the data alive{at_beta}{bends}; {found.n_used} dimensions "
         "are used. Dimensions to spare do no harm.",
         f"none needed; BetaVI(adata, n_latent={found.n_used}) has none to spare.",
     )
@@ -179,6 +195,7 @@ CAUSES: dict[str, Callable[[Evidence], tuple[str, str] | None]] = {
     "unfinished_warmup": _unfinished_warmup,
     "too_few_counts": _too_few_counts,
     "covariates_explain": _covariates_explain,
+    "capacity_too_low": _capacity_too_low,
     "beta_too_high": _beta_too_high,
     "lagging_encoder": _lagging_encoder,
     "dispersion_absorbs": _dispersion_absorbs,

@@ -134,9 +134,9 @@ class CollapseReport:
     causes
         Why dimensions are not used, the likeliest first; none if all are.
     beta
-        The weight of the rate.
+        The weight of the rate; NaN where training held the rate at a capacity.
     spectrum
-        Directions in which the cells differ, beyond categorical covariates.
+        Directions in which the cells differ, beyond covariates.
     rate, distortion
         The two terms of the ELBO.
     mutual_information
@@ -149,7 +149,7 @@ class CollapseReport:
     covariates
         Nats that the decoder's covariates save against those of another cell.
     predicted
-        How well z predicts each covariate: balanced accuracy, and that of a guess.
+        How well z predicts each covariate, see :func:`predicted_from`.
     n_cells
         How many cells were asked.
     is_held_out

@@ -56,8 +56,8 @@ class SignalSpectrum:
         return len(self.signals)
 
     def alive_at(self, beta: float) -> int:
-        """Return how many of the directions a linear VAE keeps alive at β."""
-        return alive_in_theory(1 + self.signals, 1.0, beta)
+        """Return how many of the directions a linear VAE keeps alive at β; all, if that is NaN."""
+        return alive_in_theory(1 + self.signals, 1.0, 0.0 if np.isnan(beta) else beta)
 
     def beta_that_keeps(self, n_latent: int) -> float:
         """Return a β, at most 1, well below where the weakest of ``n_latent`` directions dies."""
@@ -94,6 +94,7 @@ def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
 def signal_spectrum(
     counts: sparse.csr_array | np.ndarray,
     groups: np.ndarray | None = None,
+    covariates: np.ndarray | None = None,
     rng: np.random.Generator | int = 0,
 ) -> SignalSpectrum:
     """Find the directions in which cells differ by more than noise.
@@ -110,7 +111,9 @@ def signal_spectrum(
         Nonnegative values, ``(n_cells, n_features)``. The work grows with the square of the cells.
     groups
         One code per cell or several, ``(n_cells, ...)``, whose means are no signal; batches, for
-        instance.
+        instance. The means are those of every combination of codes.
+    covariates
+        Values, ``(n_cells, n_covariates)``, of which linear effects are no signal.
     rng
         Generator or seed of the signs.
 
@@ -129,10 +132,11 @@ def signal_spectrum(
     codes = np.zeros(n_cells, dtype=int)
     if groups is not None:
         codes = np.unique(groups, axis=0, return_inverse=True)[1].ravel()
+    covariates = np.zeros((n_cells, 0)) if covariates is None else covariates
     k = min(MOST_DIRECTIONS, n_cells // 4, columns.shape[1])
     noise, found = np.ones(columns.shape[1]), np.zeros((n_cells, 0))
     for _ in range(2):
-        residuals = _Residuals(columns, codes, noise)
+        residuals = _Residuals(columns, codes, covariates, noise)
         noise = residuals.noise_without(found)
     # what is beyond the directions that are known already makes the noise, and the signs to flip
     for _ in range(N_ROUNDS):
@@ -152,7 +156,13 @@ def signal_spectrum(
 class _Residuals:
     """Deviance residuals of counts, made for some genes at a time."""
 
-    def __init__(self, counts: sparse.csc_array, codes: np.ndarray, noise: np.ndarray) -> None:
+    def __init__(
+        self,
+        counts: sparse.csc_array,
+        codes: np.ndarray,
+        covariates: np.ndarray,
+        noise: np.ndarray,
+    ) -> None:
         self.counts, self.codes = counts, codes
         # a gene that varies much by itself must not say how large a cell is, or all others would
         # seem to vary together against it
@@ -162,7 +172,8 @@ class _Residuals:
         self.shares = sums / np.maximum(groups.T @ self.totals, 1e-12)
         # few counts have lopsided residuals, the more so the shallower the cell
         depth = np.log(np.maximum(self.totals, 1e-12))
-        self.depth = np.linalg.qr(np.vander((depth - depth.mean()) / (depth.std() or 1.0), 3))[0]
+        curve = np.vander((depth - depth.mean()) / (depth.std() or 1.0), 3)
+        self.known = np.linalg.qr(np.hstack([curve, covariates - covariates.mean(axis=0)]))[0]
         self.has_counts = self.shares.sum(axis=1) > 0
 
     def blocks(self, of: Residual | None = None) -> Iterator[tuple[slice, np.ndarray]]:
@@ -171,7 +182,7 @@ class _Residuals:
             genes = slice(start, start + GENES_AT_ONCE)
             mean = self.totals[:, None] * self.shares[genes].T[self.codes]
             residuals = (of or _deviance)(self.counts[:, genes].toarray(), np.maximum(mean, 1e-12))
-            yield genes, residuals - self.depth @ (self.depth.T @ residuals)
+            yield genes, residuals - self.known @ (self.known.T @ residuals)
 
     def noise_without(self, directions: np.ndarray, of: Residual | None = None) -> np.ndarray:
         """Return the variance of each gene beyond some directions of cells."""

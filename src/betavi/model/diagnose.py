@@ -6,14 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
-from scvi import REGISTRY_KEYS
 from scvi.utils import track, unsupported_if_adata_minified
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from betavi.diagnostics import (
     CollapseReport,
@@ -22,9 +16,11 @@ from betavi.diagnostics import (
     causes_of,
     judge_dimensions,
     mutual_information,
+    predicted_from,
     signal_spectrum,
 )
 from betavi.model.at_beta import AtBetaMixin
+from betavi.model.covariates import covariates_of
 from betavi.module import Probe
 from betavi.module.single import COUNTS
 from betavi.train import Rows
@@ -32,9 +28,11 @@ from betavi.train import Rows
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
     from betavi.diagnostics import SignalSpectrum as Spectrum
+    from betavi.model.covariates import Covariates
 
 MOST_CELLS = 2000
 """Cells that are encoded, of which the spectrum takes time in the square."""
@@ -44,7 +42,6 @@ PROBED_CELLS = 500
 
 REFINED_CELLS, REFINING_STEPS, REFINED_DRAWS = 128, 100, 16
 CELLS_AT_ONCE = 250
-FOLDS = 3
 FEWEST_CELLS, ENOUGH_HELD_OUT = 20, 100
 
 
@@ -129,10 +126,20 @@ class DiagnoseMixin(AtBetaMixin):
     def _cells_to_judge(self, adata: AnnData) -> np.ndarray:
         """Return cells that training has not seen, if there are enough."""
         held_out = getattr(self, "validation_indices", None)
-        if adata is not self.adata or held_out is None or len(held_out) < ENOUGH_HELD_OUT:
-            return np.arange(adata.n_obs)
-        # indices are of the object trained on, and a loaded model may have been given another
-        return np.arange(adata.n_obs) if max(held_out) >= adata.n_obs else np.asarray(held_out)
+        is_enough = held_out is not None and len(held_out) >= ENOUGH_HELD_OUT
+        if is_enough and self._was_split(adata):
+            return np.asarray(held_out)
+        return np.arange(adata.n_obs)
+
+    def _was_split(self, adata: AnnData) -> bool:
+        """Say whether these are the cells that training was split into.
+
+        A loaded model may have been given others: of as many, there is no telling.
+        """
+        parts = [getattr(self, f"{part}_indices", None) for part in ("train", "validation", "test")]
+        was_trained_here = hasattr(self, "trainer")
+        split = np.concatenate([part for part in parts if part is not None])
+        return adata is self.adata and (was_trained_here or len(split) == adata.n_obs)
 
     def _has_seen(self, adata: AnnData, cells: np.ndarray) -> bool:
         seen = getattr(self, "train_indices", None)
@@ -148,24 +155,20 @@ class DiagnoseMixin(AtBetaMixin):
             )
 
     def _spectra(self, adata: AnnData, cells: np.ndarray) -> tuple[Spectrum, Spectrum]:
-        """Return the directions in the data, beyond the categorical covariates and at all."""
+        """Return the directions in the data, beyond the covariates and at all."""
+        cells = np.sort(cells)
         manager = self.get_anndata_manager(adata, required=True)
-        counts = Rows(manager.get_from_registry(COUNTS))[np.sort(cells)]
-        codes = np.column_stack([*self._codes(adata).values()])[np.sort(cells)]
+        counts = Rows(manager.get_from_registry(COUNTS))[cells]
+        covariates = self._covariates(adata).of(cells)
+        codes, numbers = covariates.codes, covariates.numbers
         everything = signal_spectrum(counts)
-        is_one_group = len(np.unique(codes, axis=0)) == 1
-        return everything if is_one_group else signal_spectrum(counts, codes), everything
+        if numbers is None and len(np.unique(codes, axis=0)) == 1:
+            return everything, everything
+        return signal_spectrum(counts, codes, numbers), everything
 
-    def _codes(self, adata: AnnData) -> dict[str, np.ndarray]:
-        """Return the code of each cell by the name of each categorical covariate."""
+    def _covariates(self, adata: AnnData) -> Covariates:
         manager = self.get_anndata_manager(adata, required=True)
-        said = self.registry_["setup_args"]
-        batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
-        codes = {said.get("batch_key") or "batch": batch}
-        if keys := said.get("categorical_covariate_keys"):
-            values = np.asarray(manager.get_from_registry(REGISTRY_KEYS.CAT_COVS_KEY))
-            codes |= dict(zip(keys, values.T, strict=True))
-        return codes
+        return covariates_of(manager, self.registry_["setup_args"])
 
     def _report(
         self,
@@ -179,13 +182,13 @@ class DiagnoseMixin(AtBetaMixin):
         dimensions = _dimensions(probe, seen, show_progress)
         own, prior = probe.distortions()
         explained = {name: prior[name] - own[name] for name in own}
-        few = {k: None if v is None else v[:REFINED_CELLS] for k, v in kept[0].items()}
-        gaps = Probe(self.module, [few]).amortisation_gap(REFINING_STEPS, REFINED_DRAWS)
+        gaps = self._gaps(kept[0])
         found = Evidence(
             n_latent=len(dimensions),
             n_used=int(dimensions["status"].isin(["used", "unclear"]).sum()),
-            beta=self.module.settled_beta,
+            beta=self._beta_at_work(),
             asked_beta=self._asked_beta(),
+            held_rate=self.module.held_rate.item(),
             spectrum=spectra[0],
             spectrum_without_covariates=spectra[1],
             explained=sum(explained.values()),
@@ -194,7 +197,7 @@ class DiagnoseMixin(AtBetaMixin):
             covariates=probe.covariates(),
             excess_noise=float(np.nanmedian(probe.variance_ratio(COUNTS) / spectra[0].noise)),
         )
-        codes = {name: values[cells] for name, values in self._codes(adata).items()}
+        known = self._covariates(adata).of(cells)
         return CollapseReport(
             dimensions=dimensions,
             causes=causes_of(found) if (dimensions["status"] != "used").any() else [],
@@ -207,7 +210,9 @@ class DiagnoseMixin(AtBetaMixin):
             gap_error=found.gap_error,
             explained=explained,
             covariates=found.covariates,
-            predicted=_predicted(codes, seen["loc"]),
+            predicted=predicted_from(
+                seen["loc"], known.categorical | known.labels, known.continuous
+            ),
             n_cells=len(cells),
             is_held_out=not self._has_seen(adata, cells),
         )
@@ -223,6 +228,18 @@ class DiagnoseMixin(AtBetaMixin):
             if len(kept) * CELLS_AT_ONCE < PROBED_CELLS:
                 kept.append(tensors)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, kept
+
+    def _gaps(self, tensors: dict[str, Any]) -> np.ndarray:
+        """Return the amortisation gap of some cells; NaN where no β weighs the rate."""
+        if np.isnan(self._beta_at_work()):
+            return np.full(1, np.nan)
+        few = {k: None if v is None else v[:REFINED_CELLS] for k, v in tensors.items()}
+        return Probe(self.module, [few]).amortisation_gap(REFINING_STEPS, REFINED_DRAWS)
+
+    def _beta_at_work(self) -> float:
+        """Return the weight of the rate; NaN where training held the rate at a value instead."""
+        is_held = not self.module.held_rate.isnan()
+        return float("nan") if is_held else self.module.settled_beta
 
     def _asked_beta(self) -> float:
         module = self.module
@@ -245,19 +262,3 @@ def _dimensions(probe: Probe, seen: dict[str, np.ndarray], show_progress: bool) 
     n_latent, rates = len(centres), seen["rates"].mean(axis=0)
     rates = rates if len(rates) == n_latent else np.full(n_latent, np.nan)
     return judge_dimensions(DimensionArrays(seen["loc"], seen["scale"], rates, losses, halves))
-
-
-def _predicted(covariates: dict[str, np.ndarray], loc: np.ndarray) -> pd.DataFrame:
-    """Say how well a linear classifier guesses each categorical covariate from z."""
-    rows = {}
-    for name, codes in covariates.items():
-        values, numbers = np.unique(codes, return_counts=True)
-        common = np.isin(codes, values[numbers >= FOLDS])
-        n_common = len(np.unique(codes[common]))
-        if n_common > 1:
-            classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
-            scores = cross_val_score(
-                classifier, loc[common], codes[common], cv=FOLDS, scoring="balanced_accuracy"
-            )
-            rows[name] = {"accuracy": scores.mean(), "guess": 1 / n_common}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["accuracy", "guess"])

@@ -70,7 +70,9 @@ def finish(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> Non
 
 REMEDIES: dict[str, Remedy] = {
     "encoder": Remedy(_encoder_first, frozenset({"lagging_encoder"})),
-    "anneal": Remedy(_anneal, frozenset({"beta_too_high", "unfinished_warmup"})),
+    "anneal": Remedy(
+        _anneal, frozenset({"beta_too_high", "capacity_too_low", "unfinished_warmup"})
+    ),
     "free_bits": Remedy(_free_bits, frozenset({"dispersion_absorbs", "covariates_explain"})),
     "restart": Remedy(_as_ever, is_fresh=True),
 }

@@ -160,7 +160,8 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
 
     def _beta_to_try(self, report: CollapseReport) -> float:
         spectrum = report.spectrum
-        if spectrum.alive_at(report.beta) == spectrum.n_factors:
+        is_held = np.isnan(report.beta)
+        if not is_held and spectrum.alive_at(report.beta) == spectrum.n_factors:
             return self._asked_beta()
         return spectrum.beta_that_keeps(len(report.dimensions))
 

@@ -89,6 +89,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
 
     is_fresh: Tensor
     trained_beta: Tensor
+    held_rate: Tensor
 
     def __init__(
         self,
@@ -129,6 +130,8 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         self.register_buffer("is_fresh", torch.tensor(True))
         # the β of the last training step, and what steered it
         self.register_buffer("trained_beta", torch.tensor(float("nan")))
+        # nats at which the last training held the rate, if it did
+        self.register_buffer("held_rate", torch.tensor(float("nan")))
         self.controller = RateController()
 
     @property

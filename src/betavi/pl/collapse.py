@@ -97,13 +97,15 @@ def _bars(ax: Axes, table: pd.DataFrame, column: str, error: str | None = None) 
 def _draw_theory(ax: Axes, report: CollapseReport) -> None:
     strength = 1 + report.spectrum.signals
     ranks = np.arange(1, len(strength) + 1)
-    alive = strength > report.beta
+    alive = ~(strength <= report.beta)
     ax.scatter(ranks[alive], strength[alive], color=STYLES["used"]["facecolor"], label="alive")
     ax.scatter(ranks[~alive], strength[~alive], marker="x", color="0.4", label="dead")
-    ax.axhline(report.beta, color="k", ls="--", lw=1)
-    ax.text(
-        0.02, report.beta, f"β = {report.beta:.3g}", transform=ax.get_yaxis_transform(), va="bottom"
-    )
+    if not np.isnan(report.beta):
+        ax.axhline(report.beta, color="k", ls="--", lw=1)
+        ax.text(
+            0.02, report.beta, f"β = {report.beta:.3g}", transform=ax.get_yaxis_transform(),
+            va="bottom",
+        )  # fmt: skip
     ax.margins(y=0.2)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.axvline(report.active_dimensions + 0.5, color="0.6", ls=":")

@@ -162,6 +162,8 @@ class CollapseGuard(Callback):
 
     def _likely_cause(self, plan: TrainingPlan) -> str:
         beta = plan.module.dial.beta * plan.share_of_beta
+        if plan.capacity is not None:
+            return f"Its rate is held at a capacity of {plan.capacity:.3g} nats."
         if beta > 1:
             return f"β = {beta:.3g} is likely more than the signal is worth."
         if self.most < 1:

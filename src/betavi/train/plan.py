@@ -246,6 +246,8 @@ class TrainingPlan(train.TrainingPlan):
         beta = betas[-1] if is_fixed else float(np.exp(np.mean(np.log(betas))))
         beta *= self._last_factor
         self.module.trained_beta.fill_(beta)
+        held = self.loss_kwargs.get("capacity") if self.capacity is not None else None
+        self.module.held_rate.fill_(math.nan if held is None else held)
         if self.logger is not None:
             # not self.log, which would round it to single precision
             self.logger.log_metrics({"beta": beta, "epoch": self.current_epoch}, self.global_step)
