@@ -98,6 +98,7 @@ EVIDENCE = {
         ("too_few_counts", {"spectrum": spectrum(), "spectrum_without_covariates": spectrum()}),
         ("capacity_too_low", {"beta": float("nan"), "held_rate": 1.0, "n_used": 2}),
         ("too_many_dimensions", {"spectrum": spectrum(*range(20, 0, -1))}),
+        ("covariates_explain", {"spectrum": spectrum(0.9, 0.8, 0.7, 0.6)}),
         ("covariates_explain", {"spectrum": spectrum(), "n_used": 0, "covariates": 180.0}),
         ("lagging_encoder", {"gap": 50.0}),
         ("beta_too_high", {"beta": 8.0, "asked_beta": 8.0, "n_used": 3}),

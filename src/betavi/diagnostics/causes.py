@@ -19,6 +19,9 @@ In the healthy models of ``python -m benchmarks.collapse`` it is below 3 %."""
 SMALLEST_GAP = 1.0
 """Nats that a gap surely has."""
 
+LEFT_BY_COVARIATES = 0.1
+"""Share of the signal below which what covariates leave is little."""
+
 OVERDISPERSED = 1.5
 """Model variance over the variance that the data's own directions leave, from which on the
 likelihood explains as noise what is signal."""
@@ -108,11 +111,13 @@ def _too_few_counts(found: Evidence) -> tuple[str, str] | None:
 def _covariates_explain(found: Evidence) -> tuple[str, str] | None:
     with_them, without = found.spectrum, found.spectrum_without_covariates
     # batches are directions too, and it is no fault that they go, as long as others are left
-    if 4 * with_them.n_factors >= without.n_factors:
+    share = with_them.signals.sum() / without.signals.sum() if without.n_factors else 1.0
+    if 4 * with_them.n_factors >= without.n_factors and share >= LEFT_BY_COVARIATES:
         return None
     return (
         f"of {without.n_factors} directions in which the cells differ, {with_them.n_factors} are "
-        f"left beyond what the covariates say, which save {found.covariates:.1f} nats per cell.",
+        f"left beyond what the covariates say, with {share:.0%} of the signal; the covariates save "
+        f"{found.covariates:.1f} nats per cell.",
         "leave covariates that are biology (labels, clusters) out of setup_anndata(batch_key=, "
         "categorical_covariate_keys=).",
     )
