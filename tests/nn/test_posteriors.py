@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch.distributions import Normal
 
-from betavi.nn import FUSIONS
+from betavi.nn import FUSIONS, NormalMixture
+from betavi.objective import log_density, rates
 
 several = pytest.mark.parametrize("name", [name for name in FUSIONS if name != "single"])
 
@@ -46,7 +49,22 @@ def test_masked_is_omitted_even_if_it_is_nan(name):
     masked = given | {"adt": Normal(nan, nan, validate_args=False)}
     q = FUSIONS[name]()(masked, {"adt": torch.zeros(6, 1, dtype=torch.bool)})
     r = FUSIONS[name]()({"rna": given["rna"]}, {})
-    torch.testing.assert_close((q.loc, q.scale), (r.loc, r.scale), rtol=0, atol=0)
+    torch.testing.assert_close((q.loc, q.scale), (r.loc, r.scale))
+    u = torch.randn(6, 3)
+    torch.testing.assert_close(log_density(q, u), log_density(r, u))
+
+
+@several
+def test_of_five_modalities_any_may_be_missing(name):
+    """Every pattern of absence of five gives what the experts present give by themselves."""
+    given = experts("a", "b", "c", "d", "e", n_cells=1)
+    u = torch.randn(1, 3)
+    for pattern in product((True, False), repeat=5):
+        present = {key: torch.tensor([[here]]) for key, here in zip(given, pattern, strict=True)}
+        left = {key: given[key] for key in given if present[key]} or {"a": Normal(u * 0, u * 0 + 1)}
+        nothing = {"a": present["a"]} if not any(pattern) else {}
+        q, r = FUSIONS[name]()(given, present), FUSIONS[name]()(left, nothing)
+        torch.testing.assert_close(log_density(q, u), log_density(r, u))
 
 
 @several
@@ -61,7 +79,7 @@ def test_gradients_reach_every_expert_that_is_present(name):
     leaves = {key: torch.zeros(6, 3, requires_grad=True) for key in ("rna", "adt")}
     given = {key: Normal(leaf, torch.ones(6, 3)) for key, leaf in leaves.items()}
     here = torch.tensor([True, False] * 3)[:, None]
-    FUSIONS[name]()(given, {"adt": here}).loc.sum().backward()
+    FUSIONS[name]()(given, {"adt": here}).mean.sum().backward()
     assert (leaves["rna"].grad != 0).all()
     torch.testing.assert_close(leaves["adt"].grad != 0, here.expand(6, 3))
 
@@ -82,3 +100,67 @@ def test_product_of_experts_is_the_normalised_product_of_densities():
     deviation = (weight * (grid - mean).square()).sum().sqrt()
     torch.testing.assert_close(q.loc.double().squeeze(), mean, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(q.scale.double().squeeze(), deviation, rtol=1e-5, atol=1e-6)
+
+
+def on_a_grid(n=401, width=7.0):
+    axis = torch.linspace(-width, width, n, dtype=torch.float64)
+    u = torch.cartesian_prod(axis, axis)
+    return u, (axis[1] - axis[0]) ** 2
+
+
+def in_two_dimensions():
+    """Two experts of one cell, far enough apart for a mixture to have two modes."""
+    loc = {"rna": [1.5, 0.3], "adt": [-1.0, 0.8]}
+    scale = {"rna": [0.5, 0.9], "adt": [0.7, 0.4]}
+    as_row = lambda values: torch.tensor([values], dtype=torch.float64)  # noqa: E731
+    return {name: Normal(as_row(loc[name]), as_row(scale[name])) for name in loc}
+
+
+@pytest.mark.parametrize("name", ["moe", "mopoe"])
+def test_mixtures_agree_with_numerical_integration(name):
+    given = in_two_dimensions()
+    q = FUSIONS[name]()(given, {})
+    prior = Normal(torch.zeros(2, dtype=torch.float64), 1.0)
+    parts = [Normal(e.loc, e.scale) for e in given.values()]
+    if name == "mopoe":
+        poe = FUSIONS["poe"]()
+        parts = [poe({k: given[k]}, {}) for k in given] + [poe(given, {})]
+    u, area = on_a_grid()
+    density = torch.stack([part.log_prob(u).sum(dim=1).exp() for part in parts]).mean(dim=0)
+    torch.testing.assert_close(q.log_prob(u[:, None]).squeeze(1), density.log())
+    mean = (density[:, None] * u).sum(dim=0) * area
+    spread = (density[:, None] * (u - mean).square()).sum(dim=0) * area
+    torch.testing.assert_close(q.mean[0], mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(q.variance[0], spread, rtol=1e-6, atol=1e-6)
+    # the rate, at strata and at plain draws
+    kl = (density * (density.log() - prior.log_prob(u).sum(dim=1))).sum() * area
+    torch.manual_seed(0)
+    many = NormalMixture(
+        *(part.expand(-1, 40_000, -1) for part in (q.components.loc, q.components.scale)),
+        q.weights.expand(-1, 40_000),
+    )
+    strata = many.strata()
+    torch.testing.assert_close(
+        many.average(rates(many, prior, strata).squeeze(-1)).mean(), kl, rtol=0.01, atol=0
+    )
+    torch.testing.assert_close(rates(many, prior, many.rsample()).mean(), kl, rtol=0.02, atol=0)
+    # strata vary less than draws of the mixture
+    draws = [many.average(strata.square().sum(-1)).var(), many.rsample().square().sum(-1).var()]
+    assert draws[0] < draws[1]
+
+
+def test_total_correlation_draws_each_expert_to_the_product():
+    given, fusion = in_two_dimensions(), FUSIONS["mvtcae"]()
+    q = fusion(given, {})
+    u, area = on_a_grid()
+    log_q = q.log_prob(u).sum(dim=1)
+    kls = [
+        (log_q.exp() * (log_q - expert.log_prob(u).sum(dim=1))).sum() * area
+        for expert in given.values()
+    ]
+    torch.testing.assert_close(fusion.disagreement(q, given, {})[0], sum(kls) / 2)
+    alone = {"adt": torch.tensor([[False]])}
+    torch.testing.assert_close(
+        fusion.disagreement(fusion(given, alone), given, alone),
+        fusion.disagreement(fusion({"rna": given["rna"]}, {}), {"rna": given["rna"]}, {}),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from betavi.nn.gates import ROUNDING, Dial, Drift, Gate, Shift, Turn
 from betavi.nn.latents import LATENTS, Latent, Point
 from betavi.nn.library import LatentLibrary, observed_log_library
+from betavi.nn.mixtures import NormalMixture
 from betavi.nn.networks import Architecture, Decoder, Encoder, evaluating
 from betavi.nn.posteriors import FUSIONS, Fusion
 from betavi.nn.priors import PRIORS, Prior, PseudoCells, StandardNormal
@@ -23,6 +24,7 @@ __all__ = [
     "Gate",
     "Latent",
     "LatentLibrary",
+    "NormalMixture",
     "Point",
     "Prior",
     "PseudoCells",

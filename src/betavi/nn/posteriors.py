@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Distribution, Normal, kl_divergence
+
+from betavi.nn.mixtures import NormalMixture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +20,10 @@ class Fusion(nn.Module, ABC):
     """A rule that makes one posterior of the experts of a cell."""
 
     @abstractmethod
-    def forward(self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]) -> Normal:
-        """Return q(z given x), a normal distribution of shape ``(n_cells, n_latent)``.
+    def forward(
+        self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
+    ) -> Normal | NormalMixture:
+        """Return q(z given x), of shape ``(n_cells, n_latent)``.
 
         Parameters
         ----------
@@ -29,6 +34,20 @@ class Fusion(nn.Module, ABC):
             Which cells have the modality, boolean, ``(n_cells, 1)``; a modality without an entry
             is present in every cell.
         """
+
+    def disagreement(
+        self, q: Distribution, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """Return what the rule adds to the rate of each cell while training, ``(n_cells,)``, if it does.
+
+        Parameters
+        ----------
+        q
+            What :meth:`forward` made of the others.
+        experts, present
+            See there.
+        """
+        return None
 
 
 class SingleExpert(Fusion):
@@ -54,15 +73,127 @@ class ProductOfExperts(Fusion):
 
     def forward(self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]) -> Normal:
         """Return the product; a missing expert's values, even NaN, have no influence."""
-        first = next(iter(experts.values())).loc
-        precision, weighted = torch.ones_like(first), torch.zeros_like(first)
+        here = _here(experts, present)
+        return _product([_of_present(experts[name], here[name]) for name in experts])
+
+
+class MixtureOfExperts(Fusion):
+    """Mixture of the experts present, each with the same weight.
+
+    Every expert learns to explain the whole cell by itself, and none sharpens another. A cell
+    without any modality has the prior.
+
+    References
+    ----------
+    Shi et al. (2019), Variational mixture-of-experts autoencoders for multi-modal deep generative
+    models.
+    """
+
+    def forward(
+        self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
+    ) -> NormalMixture:
+        """Return the mixture, with one component for each modality."""
+        here = _here(experts, present)
+        parts = [_with_prior_where_missing(experts[name], here[name]) for name in experts]
+        return _mixture(parts, [here[name].squeeze(1) for name in experts])
+
+
+class MixtureOfProducts(Fusion):
+    """Mixture of the products of experts over subsets of the modalities present.
+
+    Subsets are single modalities, pairs, and all that are present, so that up to three modalities
+    have every subset, and a cell has the same posterior whether further modalities are masked or do
+    not exist. A cell without any modality has the prior.
+
+    References
+    ----------
+    Sutter et al. (2021), Generalized multimodal ELBO.
+    """
+
+    def forward(
+        self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
+    ) -> NormalMixture:
+        """Return the mixture, with one component for each subset."""
+        here = _here(experts, present)
+        naturals = {name: _of_present(experts[name], here[name]) for name in experts}
+        parts, exists = [], []
+        for size in (1, 2):
+            for subset in combinations(experts, size):
+                parts.append(_product([naturals[name] for name in subset]))
+                exists.append(torch.stack([here[name] for name in subset]).all(dim=0).squeeze(1))
+        if len(experts) > 2:
+            n_present = torch.stack([here[name] for name in experts]).sum(dim=0).squeeze(1)
+            parts.append(_product(list(naturals.values())))
+            exists.append(n_present > 2)
+        return _mixture(parts, exists)
+
+
+class TotalCorrelation(ProductOfExperts):
+    r"""Product of experts that every expert is to agree with by itself.
+
+    While training, the rate :math:`KL(q \| p)` gives way to
+    :math:`(1 - \alpha) KL(q \| p) + \frac{\alpha}{M} \sum_m KL(q \| q_m)`, with which an expert
+    learns to say alone what it says in company. Reported rates are those of :math:`p`.
+
+    References
+    ----------
+    Hwang et al. (2021), Multi-view representation learning via total correlation objective.
+    """
+
+    ALPHA = 0.9
+    """The weight of the experts, as in the paper's experiments."""
+
+    def disagreement(
+        self, q: Distribution, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return the mean KL from the posterior to the experts present, in the place of that to p."""
+        here = _here(experts, present)
+        number = torch.stack([here[name] for name in experts]).sum(dim=0).squeeze(1)
+        total = torch.zeros_like(number, dtype=q.mean.dtype)
         for name, expert in experts.items():
-            here = present.get(name, torch.ones_like(first, dtype=torch.bool))
-            tau = expert.scale.square().reciprocal()
-            precision = precision + torch.where(here, tau, 0.0)
-            weighted = weighted + torch.where(here, tau * expert.loc, 0.0)
-        return Normal(weighted / precision, precision.rsqrt(), validate_args=False)
+            nats = kl_divergence(q, _with_prior_where_missing(expert, here[name])).sum(dim=-1)
+            total = total + nats.where(here[name].squeeze(1), 0.0)
+        return total / number.clamp_min(1)
 
 
-FUSIONS: dict[str, type[Fusion]] = {"single": SingleExpert, "poe": ProductOfExperts}
+def _here(experts: Mapping[str, Normal], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return which cells have each modality, ``(n_cells, 1)``."""
+    everywhere = torch.ones_like(next(iter(experts.values())).loc[:, :1], dtype=torch.bool)
+    return {name: present.get(name, everywhere) for name in experts}
+
+
+def _of_present(expert: Normal, here: Tensor) -> tuple[Tensor, Tensor]:
+    """Return precision, and precision times mean; zero where the expert is missing."""
+    tau = expert.scale.square().reciprocal()
+    return torch.where(here, tau, 0.0), torch.where(here, tau * expert.loc, 0.0)
+
+
+def _product(naturals: list[tuple[Tensor, Tensor]]) -> Normal:
+    """Return the product of experts and the prior's."""
+    precision = 1 + torch.stack([tau for tau, _ in naturals]).sum(dim=0)
+    weighted = torch.stack([loc for _, loc in naturals]).sum(dim=0)
+    return Normal(weighted / precision, precision.rsqrt(), validate_args=False)
+
+
+def _with_prior_where_missing(expert: Normal, here: Tensor) -> Normal:
+    loc, scale = torch.where(here, expert.loc, 0.0), torch.where(here, expert.scale, 1.0)
+    return Normal(loc, scale, validate_args=False)
+
+
+def _mixture(parts: list[Normal], exists: list[Tensor]) -> NormalMixture:
+    """Return the mixture of those components of each cell that exist, or of all if none does."""
+    shares = torch.stack(exists).to(parts[0].loc)
+    nowhere = shares.sum(dim=0) == 0
+    shares = torch.where(nowhere, 1.0, shares)
+    loc, scale = (torch.stack([getattr(part, name) for part in parts]) for name in ("loc", "scale"))
+    return NormalMixture(loc, scale, shares / shares.sum(dim=0))
+
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "single": SingleExpert,
+    "poe": ProductOfExperts,
+    "moe": MixtureOfExperts,
+    "mopoe": MixtureOfProducts,
+    "mvtcae": TotalCorrelation,
+}
 """Fusion rules by the name a user gives."""

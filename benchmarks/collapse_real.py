@@ -1,0 +1,96 @@
+"""How many of 50 dimensions real counts fill, by three rules. ``python -m benchmarks.collapse_real``.
+
+Each data set is measured as it is, and with each gene shuffled over the cells of a batch and depth,
+of which no dimension can carry a signal.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+
+from benchmarks.peers import REAL, UNSEEN
+from betavi import BetaVI
+from betavi.diagnostics import active_dimensions
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+N_LATENT, EPOCHS = 50, 100
+BURDA = 0.01
+N_DEPTHS = 20
+"""Groups of cells of like totals, within which genes are shuffled: depth is no signal."""
+
+DATA = {name: (REAL | UNSEEN)[name] for name in ("kang", "pbmc donor A", "pancreas", "zeisel")}
+
+
+def shuffled(adata: AnnData, batch_key: str | None) -> AnnData:
+    """Return counts in which genes know nothing of each other."""
+    null, rng = adata.copy(), np.random.default_rng(0)
+    counts = null.X.toarray()
+    depth = pd.Series(counts.sum(axis=1)).rank(method="first")
+    groups = pd.qcut(depth, N_DEPTHS, labels=False).astype(str).to_numpy()
+    if batch_key is not None:
+        groups = groups + adata.obs[batch_key].astype(str).to_numpy()
+    for group in np.unique(groups):
+        cells = groups == group
+        counts[cells] = rng.permuted(counts[cells], axis=0)
+    null.X = counts
+    return null
+
+
+def measure(adata: AnnData, batch_key: str | None) -> dict[str, Any]:
+    scvi.settings.seed = 0
+    BetaVI.setup_anndata(adata, batch_key=batch_key)
+    model = BetaVI(adata, n_latent=N_LATENT)
+    model.train(max_epochs=EPOCHS, train_size=0.8, enable_progress_bar=False)
+    report = model.diagnose(show_progress=False)
+    table = report.dimensions
+    return {
+        "Burda": int((table["mean_variance"] > BURDA).sum()),
+        "0.1 nats": int((table["information"] > 0.1).sum()),
+        "used": report.active_dimensions,
+        "unclear": len(report.unclear_dimensions),
+        "noise": len(report.noise_dimensions),
+        "directions": report.spectrum.n_factors,
+        "first cause": report.causes[0].name if report.causes else "none",
+    }
+
+
+def measure_scvi(adata: AnnData, batch_key: str | None) -> dict[str, Any]:
+    """Apply the two rules that posteriors alone allow to scvi-tools' own model."""
+    scvi.settings.seed = 0
+    scvi.model.SCVI.setup_anndata(adata, batch_key=batch_key)
+    model = scvi.model.SCVI(adata, n_latent=N_LATENT)
+    model.train(max_epochs=EPOCHS, train_size=0.8, enable_progress_bar=False)
+    loc, variance = model.get_latent_representation(return_dist=True)
+    return {
+        "Burda": int((loc.var(axis=0) > BURDA).sum()),
+        "0.1 nats": active_dimensions(loc, np.sqrt(variance)),
+    }
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(2)
+    rows = {}
+    for name, data in DATA.items():
+        adata = data.read()
+        null = shuffled(adata, data.batch_key)
+        rows[name, "SCVI"] = measure_scvi(adata, data.batch_key)
+        rows[name, "betavi"] = measure(adata, data.batch_key)
+        rows[name, "betavi, genes shuffled"] = measure(null, data.batch_key)
+        print(rows, flush=True)
+    table = pd.DataFrame.from_dict(rows, orient="index").astype(object)
+    print(f"\nDimensions of {N_LATENT}:\n{table.fillna('').to_string()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""A posterior of several normal components."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal, constraints
+
+if TYPE_CHECKING:
+    from torch.types import _size
+
+
+class NormalMixture(Distribution):
+    r"""A mixture of normal distributions for each cell.
+
+    .. math:: q(u) = \sum_k w_k \, N(u; \mu_k, \sigma_k^2)
+
+    Parameters
+    ----------
+    loc, scale
+        Of each component, ``(n_components, n_cells, n_latent)``.
+    weights
+        Shares of the components, ``(n_components, n_cells)``, that sum to one over them. A
+        component of weight zero has no influence.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import NormalMixture
+    >>> loc = torch.tensor([-1.0, 1.0]).view(2, 1, 1)
+    >>> q = NormalMixture(loc, torch.ones(2, 1, 1), torch.full((2, 1), 0.5))
+    >>> q.loc.item(), q.variance.item(), q.strata().shape
+    (0.0, 2.0, torch.Size([2, 1, 1]))
+    """
+
+    arg_constraints: ClassVar = {}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, scale: Tensor, weights: Tensor) -> None:
+        self.components = Normal(loc, scale, validate_args=False)
+        self.weights = weights
+        super().__init__(loc.shape[1:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each cell, ``(n_cells, n_latent)``."""
+        return self.average(self.components.loc)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each cell, within and between components, ``(n_cells, n_latent)``."""
+        loc, scale = self.components.loc, self.components.scale
+        return self.average(scale.square() + loc.square()) - self.mean.square()
+
+    @property
+    def loc(self) -> Tensor:
+        """The mean, under the name that it has in a normal distribution."""
+        return self.mean
+
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviation, ``(n_cells, n_latent)``."""
+        return self.variance.sqrt()
+
+    def average(self, values: Tensor) -> Tensor:
+        """Return the weighted mean of values of each component, ``(n_components, n_cells, ...)``."""
+        weights = self.weights.view(*self.weights.shape, *[1] * (values.ndim - 2))
+        return (weights * values).sum(dim=0)
+
+    def strata(self) -> Tensor:
+        """Return one draw of each component, ``(n_components, n_cells, n_latent)``.
+
+        Averaged by :meth:`average`, what is computed of them is an unbiased estimate of its
+        expectation, of less variance than that of as many draws of the mixture.
+        """
+        return self.components.rsample()
+
+    def rsample(self, sample_shape: _size = ()) -> Tensor:
+        """Draw; gradients flow through the component drawn."""
+        shape = torch.Size(sample_shape)
+        chosen = torch.multinomial(self.weights.t(), max(1, shape.numel()), replacement=True)
+        cells = torch.arange(self.weights.shape[1], device=chosen.device)
+        picked = chosen.t()
+        loc, scale = (part[picked, cells] for part in (self.components.loc, self.components.scale))
+        draws = loc + scale * torch.randn_like(loc)
+        return draws.view(*shape, *draws.shape[1:])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log density, ``(..., n_cells)``, nats."""
+        each = self.components.log_prob(value.unsqueeze(-3)).sum(dim=-1)
+        return (each + self.weights.log()).logsumexp(dim=-2)
