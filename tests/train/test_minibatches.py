@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import anndata
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy import sparse
-from scvi.data.fields import CategoricalObsField, LayerField
+from scvi.data import AnnDataManagerValidationCheck
+from scvi.data.fields import CategoricalObsField, LayerField, MuDataLayerField
 from scvi.dataloaders import AnnDataLoader
 
 from betavi.train import CellManager, Rows
@@ -140,3 +142,39 @@ def test_totals_and_blocks_cover_the_matrix(container, monkeypatch):
 def test_an_unreadable_container_is_named():
     with pytest.raises(TypeError, match="list"):
         Rows([[1, 2]])
+
+
+@containers
+@orders
+def test_cells_of_several_modalities_are_rows_of_each_and_zeros_where_it_is_missing(
+    container, order
+):
+    """Modalities in orders of their own, of which cells lack one or the other."""
+    x, rng = truth(), np.random.default_rng(1)
+    names = np.array([f"cell_{i}" for i in range(N_CELLS)])
+    has = {"rna": rng.permutation(N_CELLS)[:35], "adt": rng.permutation(N_CELLS)[:30]}
+    # every cell has something
+    has["adt"] = np.union1d(has["adt"], np.setdiff1d(np.arange(N_CELLS), has["rna"]))[::-1]
+    parts = {
+        key: anndata.AnnData(CONTAINERS[container](x[rows]), obs=pd.DataFrame(index=names[rows]))
+        for key, rows in has.items()
+    }
+    mdata = mudata.MuData(parts)
+    fields = [
+        MuDataLayerField(key, None, mod_key=key, is_count_data=False, correct_data_format=False)
+        for key in has
+    ]
+    manager = CellManager(
+        fields,
+        {"model_name": "JointVI", "setup_args": {}},
+        AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+    )
+    manager.register_fields(mdata)
+    some = manager.create_torch_dataset()[ORDERS[order]]
+    cells = np.array([int(name.removeprefix("cell_")) for name in mdata.obs_names[ORDERS[order]]])
+    for key, rows in has.items():
+        here = np.isin(cells, rows)
+        np.testing.assert_array_equal(some[f"{key}_present"].squeeze(1).numpy(), here)
+        np.testing.assert_array_equal(some[key].numpy(), np.where(here[:, None], x[cells], 0))
+        cut = manager.rows(key)[ORDERS[order]]
+        np.testing.assert_array_equal(cut.toarray(), some[key].numpy())

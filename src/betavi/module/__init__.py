@@ -5,6 +5,14 @@ from __future__ import annotations
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.probes import Probe
 from betavi.module.single import BetaVAE
-from betavi.module.vae import MultimodalVAE
+from betavi.module.vae import MultimodalVAE, present_key
 
-__all__ = ["BetaVAE", "CovariateSizes", "Modality", "MultimodalVAE", "Options", "Probe"]
+__all__ = [
+    "BetaVAE",
+    "CovariateSizes",
+    "Modality",
+    "MultimodalVAE",
+    "Options",
+    "Probe",
+    "present_key",
+]

@@ -9,7 +9,8 @@ import torch
 from scipy import sparse
 from scvi.data import AnnDataManager, AnnTorchDataset
 
-from betavi.train.rows import Rows
+from betavi.module import present_key
+from betavi.train.rows import AlignedRows, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +45,8 @@ class CellDataset(AnnTorchDataset):
         chosen = everyone if indices is None else np.asarray(indices)
         # an empty list becomes an array of floats, which NumPy takes for no index
         self.indices = everyone[chosen if chosen.size else chosen.astype(np.int64)]
-        # a field of a minified object is a string in uns, no data of any cell
-        fields = {key: adata_manager.get_from_registry(key) for key in self.keys_and_dtypes}
-        self._rows = {key: Rows(field) for key, field in fields.items() if type(field) is not str}
+        rows = {key: adata_manager.rows(key) for key in self.keys_and_dtypes}
+        self._rows = {key: part for key, part in rows.items() if part is not None}
 
     def __len__(self) -> int:
         """Return the number of cells."""
@@ -55,12 +55,16 @@ class CellDataset(AnnTorchDataset):
     def __getitem__(self, indexes: int | Sequence[int] | slice) -> dict[str, Tensor]:
         """Return the fields of the cells at some positions, each ``(n_cells, n_columns)``."""
         cells = np.atleast_1d(self.indices[indexes])
-        return {
+        fields = {
             key: self._cut(rows, cells, self.keys_and_dtypes[key])
             for key, rows in self._rows.items()
         }
+        for key, rows in self._rows.items():
+            if isinstance(rows, AlignedRows):
+                fields[present_key(key)] = torch.from_numpy(rows.present[cells][:, None])
+        return fields
 
-    def _cut(self, rows: Rows, cells: np.ndarray, dtype: type) -> Tensor:
+    def _cut(self, rows: Rows | AlignedRows, cells: np.ndarray, dtype: type) -> Tensor:
         if self.load_sparse_tensor:
             cut = rows[cells]
             if sparse.issparse(cut):
@@ -75,6 +79,20 @@ def _sparse_tensor(matrix: Any) -> Tensor:
 
 class CellManager(AnnDataManager):
     """scvi-tools' manager of an object's fields, reading its minibatches with :class:`Rows`."""
+
+    def rows(self, key: str) -> Rows | AlignedRows | None:
+        """Return the rows of a field: of a modality, those of every cell of the object.
+
+        None of a field of a minified object that is a string in uns, and no data of any cell.
+        """
+        data = self.get_from_registry(key)
+        if type(data) is str:
+            return None
+        modality = self.data_registry[key].get("mod_key")
+        if modality is None:
+            return Rows(data)
+        # MuData counts the rows of a modality from 1
+        return AlignedRows(Rows(data), self.adata.obsmap[modality].astype(np.int64) - 1)
 
     def create_torch_dataset(
         self,

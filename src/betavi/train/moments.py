@@ -10,17 +10,17 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 
 from betavi.likelihoods import TARGET_SUM, Start
-from betavi.train.rows import Rows
+from betavi.train.rows import AlignedRows
 
 if TYPE_CHECKING:
-    from scvi.data import AnnDataManager
+    from betavi.train.minibatches import CellManager
 
 CELLS_AT_ONCE = 1024
 PSEUDOCOUNT = 0.5
 """Added to the total of each feature, so that none is impossible."""
 
 
-def moments(manager: AnnDataManager, key: str, cells: np.ndarray) -> Start:
+def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     """Return what some cells say of each feature of a registered matrix.
 
     Parameters
@@ -41,7 +41,10 @@ def moments(manager: AnnDataManager, key: str, cells: np.ndarray) -> Start:
     ValueError
         If none of the cells has a count.
     """
-    rows = Rows(manager.get_from_registry(key))
+    rows = manager.rows(key)
+    assert rows is not None
+    if isinstance(rows, AlignedRows):
+        cells = cells[rows.present[cells]]
     sizes = _sizes(manager)
     total, squares, cross, logs, log_squares = (np.zeros(rows.shape[1]) for _ in range(5))
     size_total = size_squares = 0.0
@@ -85,7 +88,7 @@ def _log_normalised(
     return (sparse.diags_array(units) @ block).log1p()
 
 
-def _sizes(manager: AnnDataManager) -> np.ndarray | None:
+def _sizes(manager: CellManager) -> np.ndarray | None:
     if REGISTRY_KEYS.SIZE_FACTOR_KEY not in manager.data_registry:
         return None
     sizes = manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY)

@@ -86,3 +86,54 @@ class Rows:
         """Return the sum of each row, ``(n_rows,)``, in double precision."""
         sums = [np.asarray(block.sum(axis=1, dtype=np.float64)) for _, block in self.blocks()]
         return np.concatenate([total.ravel() for total in sums]) if sums else np.zeros(0)
+
+
+class AlignedRows:
+    """Rows of one modality by the cells of a whole object, of which some may lack it.
+
+    No matrix is padded: a cell that lacks the modality is a row of zeros only in what is returned.
+
+    Parameters
+    ----------
+    rows
+        Of the cells that have the modality.
+    position
+        The row of each cell of the object, -1 where it has none.
+    """
+
+    def __init__(self, rows: Rows, position: np.ndarray) -> None:
+        self.rows, self.position = rows, position
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of cells of the object, and of features."""
+        return len(self.position), self.rows.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the entries."""
+        return self.rows.dtype
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which cells have the modality, ``(n_cells,)``."""
+        return self.position >= 0
+
+    def __getitem__(self, cells: np.ndarray) -> sparse.csr_array:
+        """Return the rows of some cells as a CSR matrix."""
+        cells = np.asarray(cells)
+        here = np.flatnonzero(self.present[cells])
+        cut = sparse.csr_array(self.rows[self.position[cells[here]]])
+        lengths = np.zeros(len(cells), dtype=np.int64)
+        lengths[here] = np.diff(cut.indptr)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        return sparse.csr_array((cut.data, cut.indices, indptr), shape=(len(cells), cut.shape[1]))
+
+    def dense(self, cells: np.ndarray, dtype: type) -> np.ndarray:
+        """Return the rows of some cells as a dense array of the given type."""
+        cells = np.asarray(cells)
+        here = self.present[cells]
+        filled: np.ndarray = np.zeros((len(cells), self.shape[1]), dtype=dtype)
+        if here.any():
+            filled[here] = self.rows.dense(self.position[cells[here]], dtype)
+        return filled
