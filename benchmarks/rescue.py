@@ -124,13 +124,12 @@ def main(*seeds: int) -> None:
                 print(*rows[-1].values(), sep="\t", flush=True)
     table = pd.DataFrame(rows)
     table["over nothing"] = table["rescue"] - table["nothing"]
-    table["over again"] = table["rescue"] - table["again"]
-    table["no worse"] = table["over again"] >= 0
-    columns = ["nothing", "again", "again, one cycle", "rescue", "over nothing", "over again"]
+    table["no worse"] = table["rescue"] >= table["again"]
+    table["no worse than one cycle"] = table["rescue"] >= table["again, one cycle"]
     grouped = table.groupby(["data", "way"], sort=False)
-    means = (
-        grouped[columns].mean().join(grouped["no worse"].sum()).join(grouped.size().rename("of"))
-    )
+    means = grouped[["nothing", "again", "again, one cycle", "rescue"]].mean()
+    means = means.join(grouped[["no worse", "no worse than one cycle"]].sum())
+    means["of"] = grouped.size()
     print("\nLog-likelihood, nats per test cell, mean over seeds:")
     print(means.round(2).to_string())
     print(f"\nworse than nothing: {(table['over nothing'] < 0).sum()} of {len(table)}")

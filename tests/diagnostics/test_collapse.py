@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,6 +78,30 @@ def test_verdicts(status, verdict, dead):
     assert found.active_dimensions == status.count("used")
 
 
+def test_what_too_few_cells_cannot_say_is_unclear():
+    """A signal that the decoder misses by five nats, give or take fifty: few cells do not show it."""
+    found = arrays([1.0], [0.2], [5.0])
+    noisy = found.losses + 50 * np.random.default_rng(1).normal(size=found.losses.shape)
+    few = DimensionArrays(found.loc, found.scale, found.rates, noisy, found.halves)
+    assert judge_dimensions(few)["status"].tolist() == ["unclear"]
+
+
+def test_a_dimension_of_two_clusters_says_which_it_is():
+    loc = np.repeat([-1.0, 1.0], N_CELLS // 2)[:, None]
+    given = arrays([1.0], [0.0], [1.0])
+    found = judge_dimensions(
+        DimensionArrays(loc, np.full(loc.shape, 0.1), np.zeros(1), given.losses, given.halves)
+    )
+    assert found["information"].iloc[0] == pytest.approx(np.log(2), abs=0.02)
+
+
+def test_what_is_saturated_says_so():
+    assert not report("used").is_saturated
+    full = replace(report("used"), mutual_information=4.5)
+    assert full.is_saturated
+    assert full.summary()["marginal KL, nats, at most"] == -1.5
+
+
 def test_the_numbers_of_the_whole_space():
     found = report("used", "dead")
     assert found.marginal_kl == 0.5
@@ -97,8 +123,9 @@ EVIDENCE = {
         ("unfinished_warmup", {"beta": 0.2}),
         ("too_few_counts", {"spectrum": spectrum(), "spectrum_without_covariates": spectrum()}),
         ("capacity_too_low", {"beta": float("nan"), "held_rate": 1.0, "n_used": 2}),
+        ("decoder_ignores_z", {"n_used": 0}),
         ("too_many_dimensions", {"spectrum": spectrum(*range(20, 0, -1))}),
-        ("covariates_explain", {"spectrum": spectrum(0.9, 0.8, 0.7, 0.6)}),
+        ("covariates_explain", {"spectrum": spectrum(0.9, 0.8, 0.7, 0.6), "n_used": 2}),
         ("covariates_explain", {"spectrum": spectrum(), "n_used": 0, "covariates": 180.0}),
         ("lagging_encoder", {"gap": 50.0}),
         ("beta_too_high", {"beta": 8.0, "asked_beta": 8.0, "n_used": 3}),
@@ -118,6 +145,20 @@ def test_spare_dimensions_are_named_only_if_there_are_some_or_nothing_else_is_to
     assert causes_of(Evidence(**EVIDENCE | directions | {"n_used": 10})) == []
     (cause,) = causes_of(Evidence(**EVIDENCE | directions | {"gap": 50.0}))
     assert cause.name == "lagging_encoder"
+
+
+def test_a_collapse_never_is_without_a_cause_if_there_is_something_to_say():
+    for beta in (0.01, 1.0, 3.0, 100.0):
+        assert causes_of(Evidence(**EVIDENCE | {"n_used": 0, "beta": beta, "asked_beta": beta}))
+
+
+def test_a_beta_that_lets_most_live_is_not_to_blame():
+    directions = {"spectrum": spectrum(50, 40, 30, 0.5, 0.2), "beta": 4.0, "asked_beta": 4.0}
+    for n_latent, n_used in ((3, 2), (20, 3)):
+        found = causes_of(
+            Evidence(**EVIDENCE | directions | {"n_latent": n_latent, "n_used": n_used})
+        )
+        assert [cause.name for cause in found] == ["too_many_dimensions"]
 
 
 def test_every_cause_is_tested():

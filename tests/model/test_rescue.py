@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
-from betavi.diagnostics import best_remedy, leader
+from betavi.diagnostics import best_remedy
 from betavi.model import REMEDIES
 from betavi.model.remedies import Remedy, in_order_of_worth
 from tests.conftest import BRIEF
@@ -42,7 +42,7 @@ def test_a_collapsed_model_is_brought_back(tmp_path):
     order = ["anneal", "encoder", "free_bits", "restart"]
     assert tried.index[:-1].tolist() == ["nothing", *order]
     assert tried.index[-1] == report.chosen
-    assert tried["epochs"].tolist() == [0, 8, 8, 8, 8, 64 - 3 * 8]
+    assert tried["epochs"].tolist() == [0, 4, 4, 4, 4, 64 - 3 * 4]
     assert (report.before.verdict, report.after.active_dimensions >= 3) == ("collapsed", True)
     assert tried["log_likelihood"].idxmax() == report.chosen
     assert likelihood(model) > before + 1
@@ -126,15 +126,6 @@ def test_the_best_remedy_is_surely_better():
     assert best(a=[-89.9, 0.1, 0.2, 3]) == "nothing"
     assert best(a=[-90.1, -0.1, 0.2, 5]) == "nothing"
     assert best(a=[-89, 1, 0.2, 1], b=[-88, 2, 0.2, 0]) == "b"
-
-
-def test_of_likelihoods_that_may_be_equal_the_one_with_more_dimensions_leads():
-    noise = np.random.default_rng(0).normal(size=400)
-    noise -= noise.mean()
-    likelihoods = {"a": noise + 0.01, "b": -noise, "c": noise - 1}
-    assert leader(likelihoods, {"a": 1, "b": 2, "c": 3}) == "b"
-    assert leader(likelihoods, {"a": 2, "b": 2, "c": 3}) == "a"
-    assert leader({"a": noise, "c": noise - 1}, {"a": 0, "c": 3}) == "a"
 
 
 def test_what_is_made_for_a_cause_is_tried_first():

@@ -60,7 +60,11 @@ def copy_weights(theirs, ours):
     """Give our module SCVI's weights; what ours has no use for is left."""
     wanted = ours.state_dict()
     # what says how training went, and is no weight
-    given = {key: wanted[key] for key in wanted if key.startswith(("controller.", "trained_beta"))}
+    given = {
+        key: wanted[key]
+        for key in wanted
+        if key.startswith(("controller.", "trained_beta", "held_rate"))
+    }
     given["is_fresh"] = torch.tensor(False)
     for key, value in theirs.state_dict().items():
         new = next((b + key.removeprefix(a) for a, b in RENAMED if key.startswith(a)), key)

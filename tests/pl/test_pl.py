@@ -46,7 +46,7 @@ def test_a_missing_column_is_named(curve):
 def report(*status, signals=(9.0, 3.0, 0.5), beta=2.0):
     n_latent = len(status)
     dimensions = pd.DataFrame(
-        {"information": np.linspace(1, 0.001, n_latent), "sensitivity": 0.5,
+        {"information": np.linspace(1, 0.001, n_latent), "kl": 0.4, "sensitivity": 0.5,
          "sensitivity_error": 0.1, "status": list(status)}
     )  # fmt: skip
     spectrum = SignalSpectrum(np.array(signals), np.ones(4), 100.0)
@@ -61,7 +61,7 @@ def test_a_report_is_drawn_with_every_dimension_and_direction():
     assert len(information.patches) == len(sensitivity.patches) == 4
     assert information.get_title() == "partial"
     labels = [text.get_text() for text in information.get_legend().get_texts()]
-    assert labels == ["used (2)", "noise (1)", "dead (1)"]
+    assert labels == ["used (2)", "noise (1)", "dead (1)", "KL"]
     # told apart without colour
     assert len({bar.get_hatch() for bar in information.patches}) == 3
     points = [part.get_offsets()[:, 1].tolist() for part in theory.collections]

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 BLOCK_CELLS = 4096
 SPREAD_OF_LIBRARIES = 0.3
-SPREAD_OF_BATCHES = 0.2
 SHARE_OF_LOADINGS = 0.3
 
 
@@ -35,6 +34,7 @@ def simulate_counts(
     n_batches: int = 2,
     rare_share: float = 0.03,
     spread_within_type: float = 0.5,
+    spread_of_batches: float = 0.2,
     library_size: float = 1000.0,
     zero_inflation: float = 0.05,
     seed: int = 0,
@@ -60,6 +60,8 @@ def simulate_counts(
     spread_within_type
         Standard deviation of the factors around the centre of a type, whose own is 1. At 0 nothing
         but the type tells cells apart.
+    spread_of_batches
+        Standard deviation of the log effect of a batch on a gene.
     library_size
         Median number of counts per cell, before zero inflation.
     zero_inflation
@@ -91,10 +93,10 @@ def simulate_counts(
         raise ValueError("n_cells, n_genes, n_factors, n_types and n_batches are at least 1.")
     if not (0 <= rare_share <= 1 and 0 <= zero_inflation < 1 and library_size > 0):
         raise ValueError("Shares are between 0 and 1, and library_size is positive.")
-    if not spread_within_type >= 0:
-        raise ValueError("spread_within_type is at least 0.")
+    if not min(spread_within_type, spread_of_batches) >= 0:
+        raise ValueError("spread_within_type and spread_of_batches are at least 0.")
     rng = np.random.default_rng(seed)
-    genes = _draw_genes(rng, n_genes, n_factors, n_batches)
+    genes = _draw_genes(rng, (n_genes, n_factors, n_batches), spread_of_batches)
     shares = np.ones(n_types)
     if n_types > 1:
         shares[:] = (1 - rare_share) / (n_types - 1)
@@ -127,11 +129,12 @@ def simulate_counts(
     return adata
 
 
-def _draw_genes(rng: Generator, n_genes: int, n_factors: int, n_batches: int) -> _Genes:
+def _draw_genes(rng: Generator, sizes: tuple[int, int, int], spread_of_batches: float) -> _Genes:
+    n_genes, n_factors, n_batches = sizes
     chosen = rng.random((n_genes, n_factors)) < SHARE_OF_LOADINGS
     return _Genes(
         loadings=chosen * rng.normal(size=(n_genes, n_factors)),
-        batch_effects=SPREAD_OF_BATCHES * rng.normal(size=(n_genes, n_batches)),
+        batch_effects=spread_of_batches * rng.normal(size=(n_genes, n_batches)),
         log_base=rng.normal(size=n_genes),
         theta=np.exp(rng.normal(1.0, 0.5, size=n_genes)),
     )

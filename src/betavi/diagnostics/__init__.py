@@ -14,7 +14,7 @@ from betavi.diagnostics.information import (
     label_agreement,
     mutual_information,
 )
-from betavi.diagnostics.rescue import RescueReport, best_remedy, gain, leader
+from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
 from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_spectrum
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "gain",
     "judge_dimensions",
     "label_agreement",
-    "leader",
     "mutual_information",
     "predicted_from",
     "signal_spectrum",

@@ -20,7 +20,7 @@ SMALLEST_GAP = 1.0
 """Nats that a gap surely has."""
 
 LEFT_BY_COVARIATES = 0.1
-"""Share of the signal below which what covariates leave is little."""
+"""Share of the signal below which what covariates leave is little, if it is not even used."""
 
 OVERDISPERSED = 1.5
 """Model variance over the variance that the data's own directions leave, from which on the
@@ -49,6 +49,8 @@ class Evidence:
         Nats per cell that the decoder's covariates save against those of another cell.
     excess_noise
         Median over genes of the model's variance over the variance that the directions leave.
+    repair
+        The call that trains this model, or another like it, anew.
     """
 
     n_latent: int
@@ -63,6 +65,7 @@ class Evidence:
     gap_error: float
     covariates: float
     excess_noise: float
+    repair: str = "model.rescue()"
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def _unfinished_warmup(found: Evidence) -> tuple[str, str] | None:
     return (
         f"training ended at β = {found.beta:.3g} of the {found.asked_beta:.3g} asked for, so what "
         "the dimensions carry is not yet what that β leaves them.",
-        "model.train(max_epochs=..., warmup=0.25), or leave n_epochs_kl_warmup out of plan_kwargs.",
+        "model.train(max_epochs=100, warmup=0.25), and leave n_epochs_kl_warmup out of plan_kwargs.",
     )
 
 
@@ -102,7 +105,8 @@ def _too_few_counts(found: Evidence) -> tuple[str, str] | None:
         return None
     return (
         f"no direction in which the cells differ is told from noise, at a median of "
-        f"{found.spectrum.median_total:.0f} counts per cell.",
+        f"{found.spectrum.median_total:.0f} counts per cell: they are too few, or the cells do not "
+        "differ.",
         "register more genes or more cells, or drop shallow cells: "
         "sc.pp.filter_cells(adata, min_counts=...).",
     )
@@ -112,7 +116,8 @@ def _covariates_explain(found: Evidence) -> tuple[str, str] | None:
     with_them, without = found.spectrum, found.spectrum_without_covariates
     # batches are directions too, and it is no fault that they go, as long as others are left
     share = with_them.signals.sum() / without.signals.sum() if without.n_factors else 1.0
-    if 4 * with_them.n_factors >= without.n_factors and share >= LEFT_BY_COVARIATES:
+    is_little = share < LEFT_BY_COVARIATES and 2 * found.n_used <= with_them.n_factors
+    if 4 * with_them.n_factors >= without.n_factors and not is_little:
         return None
     return (
         f"of {without.n_factors} directions in which the cells differ, {with_them.n_factors} are "
@@ -137,16 +142,17 @@ def _capacity_too_low(found: Evidence) -> tuple[str, str] | None:
 def _beta_too_high(found: Evidence) -> tuple[str, str] | None:
     spectrum = found.spectrum
     predicted = spectrum.alive_at(found.beta)
-    if found.n_used >= min(found.n_latent, spectrum.n_factors) or predicted == spectrum.n_factors:
+    is_short = found.n_used < min(found.n_latent, spectrum.n_factors)
+    if not (is_short and spectrum.is_starved(found.beta, found.n_latent)):
         return None
     weakest = 1 + float(spectrum.signals[: found.n_latent][-1])
     beta = spectrum.beta_that_keeps(found.n_latent)
     return (
         f"at β = {found.beta:.3g} a linear theory keeps {predicted} of the {spectrum.n_factors} "
         f"directions that the data hold, and {found.n_used} dimensions are used: a direction dies "
-        f"when its signal and noise fall below β times the noise, and the weakest has "
-        f"{weakest:.1f} times the noise.",
-        f"model.rescue(), or BetaVI(adata, beta={beta:.2g}).",
+        f"when its signal and noise fall below β times the noise, and the weakest of those that "
+        f"{found.n_latent} dimensions could carry has {weakest:.1f} times the noise.",
+        f"{found.repair}, or BetaVI(adata, beta={beta:.2g}).",
     )
 
 
@@ -158,8 +164,8 @@ def _dispersion_absorbs(found: Evidence) -> tuple[str, str] | None:
     return (
         f"the likelihood's variance is {found.excess_noise:.1f} times what the directions in the "
         "data leave unexplained: it takes signal for noise.",
-        "BetaVI(adata, dispersion='gene'), gene_likelihood='poisson' to begin with, or "
-        "model.rescue().",
+        f"BetaVI(adata, gene_likelihood='poisson'), which takes nothing for noise that is not of "
+        f"counting, or {found.repair}.",
     )
 
 
@@ -168,10 +174,11 @@ def _lagging_encoder(found: Evidence) -> tuple[str, str] | None:
     surely = found.gap - 3 * found.gap_error
     if surely < SMALLEST_GAP or found.gap < LARGE_GAP * possible:
         return None
+    share = f"{found.gap / possible:.0%}" if found.explained > 0 else "all"
     return (
-        f"posteriors refined cell by cell are {found.gap:.1f} nats per cell better, "
-        f"{found.gap / possible:.0%} of what z could explain: the encoder lags behind its decoder.",
-        "model.rescue(), which trains the encoder alone first.",
+        f"posteriors refined cell by cell are {found.gap:.1f} nats per cell better, {share} of what "
+        "z could explain: the encoder lags behind its decoder.",
+        f"{found.repair}; model.rescue() trains the encoder alone first.",
     )
 
 
@@ -192,9 +199,23 @@ def _too_many_dimensions(found: Evidence) -> tuple[str, str] | None:
     )
 
 
-def _has_another_cause(found: Evidence) -> bool:
-    return any(CAUSES[name](found) for name in CAUSES if name != "too_many_dimensions")
+def _decoder_ignores_z(found: Evidence) -> tuple[str, str] | None:
+    predicted = found.spectrum.alive_at(found.beta)
+    if found.n_used or not predicted or _has_another_cause(found):
+        return None
+    return (
+        f"no dimension is used, z explains {found.explained:.1f} nats per cell, and a linear theory "
+        f"keeps {predicted} directions of the data alive: the decoder has learned to do without z.",
+        f"{found.repair}.",
+    )
 
+
+def _has_another_cause(found: Evidence) -> bool:
+    return any(judge(found) for name, judge in CAUSES.items() if name not in LAST)
+
+
+LAST = ("decoder_ignores_z", "too_many_dimensions")
+"""Causes that are believed where there is no other."""
 
 CAUSES: dict[str, Callable[[Evidence], tuple[str, str] | None]] = {
     "unfinished_warmup": _unfinished_warmup,
@@ -204,6 +225,7 @@ CAUSES: dict[str, Callable[[Evidence], tuple[str, str] | None]] = {
     "beta_too_high": _beta_too_high,
     "lagging_encoder": _lagging_encoder,
     "dispersion_absorbs": _dispersion_absorbs,
+    "decoder_ignores_z": _decoder_ignores_z,
     "too_many_dimensions": _too_many_dimensions,
 }
 """Causes by name, in the order in which they are believed: each returns its evidence and a remedy."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from betavi.diagnostics.information import ACTIVE, MOST_CELLS, dimension_information
+from betavi.diagnostics.information import ACTIVE, MOST_CELLS, mutual_information
 
 if TYPE_CHECKING:
     from betavi.diagnostics.causes import Cause
@@ -62,9 +62,9 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     it in a cell agrees with what the other half says, and it says at least 0.03 nats. Noise is
     another in each half, be it that of counting or of a single gene: data without a signal make
     their covariance about zero, however much of them a model has learned by heart. Of the other dimensions one is ``"dead"`` if it says
-    at most 0.1 nats of a cell; ``"noise"`` if it says more and the decoder does not miss it, or the
-    halves surely agree on less than half of it; and ``"unclear"`` if there are too few cells to
-    say. All tests are at three standard errors.
+    at most 0.1 nats of a cell; ``"noise"`` if it says more and surely less than half of that is
+    missed by the decoder, or agreed on by the halves; and ``"unclear"`` if there are too few cells
+    to say. All tests are at three standard errors.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     Returns
     -------
     One row per dimension: ``kl``; ``mean_variance``, of posterior means (Burda et al., 2016);
-    ``posterior_variance``, its mean; ``information``, see
-    :func:`~betavi.diagnostics.dimension_information`; ``signal``, the part of it that both halves
+    ``posterior_variance``, its mean; ``information``, of the dimension alone, see
+    :func:`~betavi.diagnostics.mutual_information`; ``signal``, the part of it that both halves
     agree on, and ``agreement``, in standard errors; ``sensitivity``, the loss without the
     dimension, and its ``sensitivity_error``; and ``status``. All but the variances and the
     agreement in nats per cell.
@@ -85,7 +85,7 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     --------
     >>> import numpy as np
     >>> from betavi.diagnostics import DimensionArrays, judge_dimensions
-    >>> rng = np.random.default_rng(0)
+    >>> rng = np.random.default_rng(1)
     >>> z = rng.normal(size=(500, 1))
     >>> loc, scale = np.hstack([z, 0.1 * z]), np.full((500, 2), [0.3, 1.0])
     >>> halves = np.array([[0.5, 0.0]]) * z + 0.3 * rng.normal(size=(4, 2, 500, 2))
@@ -104,7 +104,10 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
             "kl": found.rates,
             "mean_variance": found.loc.var(axis=0),
             "posterior_variance": noise,
-            "information": dimension_information(found.loc, found.scale),
+            "information": [
+                mutual_information(loc[:, None], scale[:, None])
+                for loc, scale in zip(found.loc.T, found.scale.T, strict=True)
+            ],
             # halves carry half of the signal each, and a quarter of its variance
             "signal": np.log1p(4 * np.maximum(shared, 0) / noise) / 2,
             "agreement": shared / np.maximum(error, SMALLEST),
@@ -118,7 +121,8 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     is_used = is_missed & is_signal
     is_dead = table["information"] <= ACTIVE
     most = np.log1p(4 * np.maximum(shared + SURE * error, 0) / noise) / 2
-    is_noise = ~is_missed | (most < MOSTLY * table["information"])
+    most_missed = table["sensitivity"] + SURE * table["sensitivity_error"]
+    is_noise = np.minimum(most, most_missed) < MOSTLY * table["information"]
     table["status"] = np.select([is_used, is_dead, is_noise], ["used", "dead", "noise"], "unclear")
     return table
 
@@ -211,10 +215,17 @@ class CollapseReport:
     def marginal_kl(self) -> float:
         """The part of the rate that is no information: KL of the mean posterior from the prior.
 
-        NaN where the mutual information is within a nat of the most that so many cells can show.
+        At most that, where the mutual information is saturated.
         """
-        is_saturated = self.mutual_information > np.log(min(self.n_cells, MOST_CELLS)) - 1
-        return float("nan") if is_saturated else self.rate - self.mutual_information
+        return self.rate - self.mutual_information
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the mutual information is within a nat of the most that so many cells can show.
+
+        It is then at least what is reported, and the marginal KL at most.
+        """
+        return bool(self.mutual_information > np.log(min(self.n_cells, MOST_CELLS)) - 1)
 
     @property
     def explained_share(self) -> float:
@@ -224,6 +235,7 @@ class CollapseReport:
 
     def summary(self) -> pd.Series:
         """Return the numbers of the whole latent space."""
+        at_least, at_most = (", at least", ", at most") if self.is_saturated else ("", "")
         numbers = {
             "used dimensions": self.active_dimensions,
             "dead dimensions": len(self.dead_dimensions),
@@ -232,8 +244,8 @@ class CollapseReport:
             "directions alive in theory": self.spectrum.alive_at(self.beta),
             "β": self.beta,
             "rate, nats": self.rate,
-            "mutual information, nats": self.mutual_information,
-            "marginal KL, nats": self.marginal_kl,
+            f"mutual information, nats{at_least}": self.mutual_information,
+            f"marginal KL, nats{at_most}": self.marginal_kl,
             "amortisation gap, nats": self.amortisation_gap,
             "explained by z, nats": sum(self.explained.values()),
             "explained by z, share": self.explained_share,
@@ -250,19 +262,26 @@ class CollapseReport:
         ):  # fmt: skip
             head += f", {words} {', '.join(map(str, which))}" if which else ""
         head += "."
-        reasons = [f"- {cause}" for cause in self.causes]
+        reasons = [f"- {reason}" for reason in [*map(str, self.causes), *self._cautions()]]
+        parts = [head, *reasons, "", self.summary().round(3).to_string()]
+        if len(self.predicted):
+            parts += ["", "What z predicts:", self.predicted.round(3).to_string()]
+        return "\n".join(parts)
+
+    def _cautions(self) -> list[str]:
+        cautions = []
         if self.unclear_dimensions:
-            reasons.append(
-                f"- {self.n_cells} cells are too few to tell signal from noise everywhere: hold more "
+            cautions.append(
+                f"{self.n_cells} cells are too few to tell signal from noise everywhere: hold more "
                 "out, train(train_size=0.8), or name cells the model has not seen, "
                 "diagnose(indices=...)."
             )
         if not self.is_held_out:
-            reasons.append(
-                "- These cells were trained on, and a model knows their noise: dimensions that seem "
+            cautions.append(
+                "These cells were trained on, and a model knows their noise: dimensions that seem "
                 "used may not be. Hold cells out, or name others: diagnose(indices=...)."
             )
-        return "\n".join([head, *reasons, "", self.summary().round(3).to_string()])
+        return cautions
 
     def _repr_html_(self) -> str:
         head = str(self).split("\n", maxsplit=1)[0]
@@ -270,6 +289,9 @@ class CollapseReport:
             f"<li><b>{cause.name}</b>: {escape(cause.evidence)}"
             f"<br><code>{escape(cause.remedy)}</code></li>"
             for cause in self.causes
+        ) + "".join(f"<li>{escape(caution)}</li>" for caution in self._cautions())
+        tables = "".join(
+            table.round(3).to_html()
+            for table in (self.summary().to_frame(), self.predicted, self.dimensions)
         )
-        tables = self.summary().round(3).to_frame().to_html() + self.dimensions.round(3).to_html()
         return f"<p><b>{head}</b></p><ul>{reasons}</ul>{tables}"

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
 
     from betavi.diagnostics.collapse import CollapseReport
@@ -77,34 +75,6 @@ def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
     """
     difference = np.asarray(after) - np.asarray(before)
     return float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
-
-
-def leader(likelihoods: Mapping[str, np.ndarray], active: Mapping[str, int]) -> str:
-    """Return which of several models is the best.
-
-    That is the likeliest or, of those that may be no less likely, the one with the most active
-    dimensions.
-
-    Parameters
-    ----------
-    likelihoods
-        Log-likelihoods of the same cells by each model, ``(n_cells,)``.
-    active
-        How many dimensions are active in each.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import leader
-    >>> noise = np.random.default_rng(0).normal(size=100)
-    >>> likelihoods = {"a": noise, "b": -noise, "c": noise - 3}
-    >>> leader(likelihoods, {"a": 1, "b": 2, "c": 9})
-    'b'
-    """
-    best = max(likelihoods, key=lambda name: float(likelihoods[name].mean()))
-    differences = {name: gain(likelihoods[best], values) for name, values in likelihoods.items()}
-    level = [name for name, (mean, error) in differences.items() if mean <= SURE_GAIN * error]
-    return max(level, key=lambda name: (active[name], -differences[name][0]))
 
 
 def best_remedy(tried: pd.DataFrame) -> str:

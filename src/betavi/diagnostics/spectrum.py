@@ -59,6 +59,11 @@ class SignalSpectrum:
         """Return how many of the directions a linear VAE keeps alive at β; all, if that is NaN."""
         return alive_in_theory(1 + self.signals, 1.0, 0.0 if np.isnan(beta) else beta)
 
+    def is_starved(self, beta: float, n_latent: int) -> bool:
+        """Say whether β lets at most half of what ``n_latent`` dimensions could carry live."""
+        possible = min(n_latent, self.n_factors)
+        return possible > 0 and min(n_latent, self.alive_at(beta)) <= possible / 2
+
     def beta_that_keeps(self, n_latent: int) -> float:
         """Return a β, at most 1, well below where the weakest of ``n_latent`` directions dies."""
         kept = self.signals[:n_latent]
@@ -174,6 +179,7 @@ class _Residuals:
         depth = np.log(np.maximum(self.totals, 1e-12))
         curve = np.vander((depth - depth.mean()) / (depth.std() or 1.0), 3)
         self.known = np.linalg.qr(np.hstack([curve, covariates - covariates.mean(axis=0)]))[0]
+        self.n_known = groups.shape[1] - 1 + self.known.shape[1]
         self.has_counts = self.shares.sum(axis=1) > 0
 
     def blocks(self, of: Residual | None = None) -> Iterator[tuple[slice, np.ndarray]]:
@@ -189,7 +195,8 @@ class _Residuals:
         noise = np.empty(self.counts.shape[1])
         for genes, block in self.blocks(of):
             rest = block - directions @ (directions.T @ block)
-            noise[genes] = np.square(rest).sum(axis=0) / (len(block) - 1 - directions.shape[1])
+            n_free = len(block) - self.n_known - directions.shape[1]
+            noise[genes] = np.square(rest).sum(axis=0) / max(n_free, 1)
         # genes without counts have no noise, and no signal either
         return np.where(self.has_counts, np.maximum(noise, 1e-6), 1.0)
 

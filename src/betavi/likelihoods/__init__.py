@@ -17,6 +17,7 @@ from betavi.likelihoods.lognormal import (
     lognormal_mass,
 )
 from betavi.likelihoods.nb import NegativeBinomialLikelihood
+from betavi.likelihoods.nb_mixture import NegativeBinomialMixtureLikelihood
 from betavi.likelihoods.normal import NormalLikelihood
 from betavi.likelihoods.poisson import PoissonLikelihood
 from betavi.likelihoods.zinb import ZeroInflatedNegativeBinomialLikelihood
@@ -28,6 +29,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "lognormal": LogNormalLikelihood,
     "normal": NormalLikelihood,
     "bernoulli": BernoulliLikelihood,
+    "nb_mixture": NegativeBinomialMixtureLikelihood,
 }
 """Likelihoods by the name a user gives, ``gene_likelihood=``."""
 

@@ -67,6 +67,9 @@ class Likelihood(nn.Module, ABC):
     has_dispersion: ClassVar[bool] = True
     """Whether the distribution has a second parameter, ``theta``, beside its mean."""
 
+    reads_size: ClassVar[bool] = True
+    """Whether the mean is that of a cell of the size given."""
+
     is_of_counts: ClassVar[bool] = True
     """Whether it says how many counts there are, and not only whether there are any."""
 

@@ -107,8 +107,9 @@ class DiagnoseMixin(AtBetaMixin):
         self._refuse_to_diagnose()
         adata = self._validate_anndata(adata)
         rng = np.random.default_rng(seed)
-        everyone = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-        judged = self._cells_to_judge(adata) if indices is None else everyone
+        judged = self._cells_to_judge(adata) if indices is None else np.asarray(indices)
+        # the directions are those of all cells that the model is of, whichever of them are judged
+        everyone = np.arange(adata.n_obs) if adata is self.adata or indices is None else judged
         if len(judged) < FEWEST_CELLS:
             raise ValueError(f"A diagnosis takes at least {FEWEST_CELLS} cells, not {len(judged)}.")
         with self._own_draws(seed), self._at(beta):
@@ -154,6 +155,28 @@ class DiagnoseMixin(AtBetaMixin):
                 "latent_distribution='normal' to ask this."
             )
 
+    def _obstacle_to_rescue(self) -> str | None:
+        """Return why the model cannot be rescued, with what to do instead, or None if it can."""
+        if not all(parameter.requires_grad for parameter in self.module.parameters()):
+            return (
+                "Some weights of this model are frozen, as those of a query are, and a rescue would "
+                "train them. Rescue the reference, or let them be trained: "
+                "model.module.requires_grad_(True)."
+            )
+        if not self.module.dial.is_fixed:
+            return (
+                "A model of many β collapses at the high ones, as it should: choose another with "
+                "suggest_beta() and ask for it, beta=..."
+            )
+        if getattr(self, "validation_indices", None) is None or not len(self.validation_indices):
+            return "The model held no cells out to judge remedies by: train it with train_size=0.9."
+        return None
+
+    def _repair(self) -> str:
+        if not self.module.dial.is_fixed:
+            return "model.suggest_beta(), and ask for the β that it names"
+        return "train a new model" if self._obstacle_to_rescue() else "model.rescue()"
+
     def _spectra(self, adata: AnnData, cells: np.ndarray) -> tuple[Spectrum, Spectrum]:
         """Return the directions in the data, beyond the covariates and at all."""
         cells = np.sort(cells)
@@ -195,6 +218,7 @@ class DiagnoseMixin(AtBetaMixin):
             gap=float(gaps.mean()),
             gap_error=float(gaps.std() / np.sqrt(len(gaps))),
             covariates=probe.covariates(),
+            repair=self._repair(),
             excess_noise=float(np.nanmedian(probe.variance_ratio(COUNTS) / spectra[0].noise)),
         )
         known = self._covariates(adata).of(cells)

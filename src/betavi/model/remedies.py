@@ -73,7 +73,7 @@ REMEDIES: dict[str, Remedy] = {
     "anneal": Remedy(
         _anneal, frozenset({"beta_too_high", "capacity_too_low", "unfinished_warmup"})
     ),
-    "free_bits": Remedy(_free_bits, frozenset({"dispersion_absorbs", "covariates_explain"})),
+    "free_bits": Remedy(_free_bits, frozenset({"dispersion_absorbs", "decoder_ignores_z"})),
     "restart": Remedy(_as_ever, is_fresh=True),
 }
 """Remedies by the name a user gives, ``remedies=``."""

@@ -9,7 +9,7 @@ import pandas as pd
 from scvi.utils import unsupported_if_adata_minified
 
 from betavi._tables import lookup
-from betavi.diagnostics import RescueReport, active_dimensions, best_remedy, gain, leader
+from betavi.diagnostics import RescueReport, active_dimensions, best_remedy, gain
 from betavi.model.diagnose import DiagnoseMixin
 from betavi.model.remedies import REMEDIES, finish, in_order_of_worth
 from betavi.model.training import TrainingMixin
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics import CollapseReport
 
-HARMLESS = {"too_many_dimensions", "too_few_counts"}
+HARMLESS = {"too_many_dimensions", "too_few_counts", "covariates_explain"}
 """Causes that no training mends."""
 
 IMPORTANCE_DRAWS = 100
-TRIAL_SHARE = 1 / 8
+TRIAL_SHARE = 1 / 16
 """Share of the epochs that the trial of one remedy takes."""
 
 RESERVED = {"beta_schedule", "warmup", "free_bits", "target_rate", "capacity", "collapse_guard",
@@ -45,9 +45,10 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
     ) -> RescueReport:
         """Try to bring dead dimensions to life, and keep the best of what was tried, or nothing.
 
-        Every remedy starts from the weights the model has now, has an eighth of the epochs, and is
-        judged by the importance-weighted likelihood of the cells held out in training and, where
-        that decides nothing, by its active dimensions. The best is trained for the epochs that are
+        Every remedy starts from the weights the model has now, has a sixteenth of the epochs, and
+        is judged by the importance-weighted likelihood of the cells held out in training; how many
+        dimensions are active is told, and decides nothing, as noise fills dimensions too. The best
+        is trained for the epochs that are
         left. Only if that or a trial is surely better does the model change; until then it is left
         alone, also if you interrupt.
 
@@ -128,8 +129,7 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
                 return tried
         left = max_epochs - share * len(names)
         if left:
-            best = leader({k: v.likelihood for k, v in tried.items()},
-                          {k: v.active_dimensions for k, v in tried.items()})  # fmt: skip
+            best = max(tried, key=lambda name: float(tried[name].likelihood.mean()))
             # a copy, as the end may be worse than the trial
             final = tried[best].model._copy(beta, keeps_weights=True)
             finish(final, left, kwargs)
@@ -138,20 +138,8 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
 
     def _refuse_to_rescue(self) -> None:
         self._refuse_to_diagnose()
-        if not all(parameter.requires_grad for parameter in self.module.parameters()):
-            raise ValueError(
-                "Some weights of this model are frozen, as those of a query are, and a rescue would "
-                "train them. Rescue the reference."
-            )
-        if not self.module.dial.is_fixed:
-            raise ValueError(
-                "A model of many β collapses at the high ones, as it should: choose another with "
-                "suggest_beta() and ask for it, beta=..."
-            )
-        if getattr(self, "validation_indices", None) is None or not len(self.validation_indices):
-            raise ValueError(
-                "The model held no cells out to judge remedies by: train it with train_size=0.9."
-            )
+        if obstacle := self._obstacle_to_rescue():
+            raise ValueError(obstacle)
 
     def _worth_trying(self, report: CollapseReport) -> list[str]:
         causes = {cause.name for cause in report.causes} - HARMLESS
@@ -161,7 +149,7 @@ class RescueMixin(TrainingMixin, DiagnoseMixin):
     def _beta_to_try(self, report: CollapseReport) -> float:
         spectrum = report.spectrum
         is_held = np.isnan(report.beta)
-        if not is_held and spectrum.alive_at(report.beta) == spectrum.n_factors:
+        if not is_held and not spectrum.is_starved(report.beta, len(report.dimensions)):
             return self._asked_beta()
         return spectrum.beta_that_keeps(len(report.dimensions))
 

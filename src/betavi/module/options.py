@@ -24,12 +24,14 @@ class Modality(NamedTuple):
     """One assay: its width, its likelihood, and the prior of its library size.
 
     ``library_prior`` holds the mean and the variance of the log library size of each batch, each
-    ``(1, n_batch)``; without it the library size is observed.
+    ``(1, n_batch)``; without it the library size is observed. ``weight`` is that of its distortion
+    in the loss.
     """
 
     n_features: int
     likelihood: str
     library_prior: tuple[np.ndarray, np.ndarray] | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

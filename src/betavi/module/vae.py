@@ -31,6 +31,7 @@ from betavi.nn import (
     Dial,
     Encoder,
     LatentLibrary,
+    NormalMixture,
     PseudoCells,
     evaluating,
     observed_log_library,
@@ -111,6 +112,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         self.l_encoder = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
         self.likelihoods = nn.ModuleDict()
+        self.weights = {name: modality.weight for name, modality in modalities.items()}
         for name, modality in modalities.items():
             self._add(name, modality, architecture)
         self.fusion = lookup(FUSIONS, options.fusion, "fusion")()
@@ -251,8 +253,9 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
                 libraries[name] = self.l_encoder[name](h, *categories)
             else:
                 libraries[name] = observed_log_library(counts)
-        qz = self.latent.posterior(self.fusion(experts, present))
-        return self._drawn(qz, libraries, n_samples)
+        fused = self.fusion(experts, present)
+        drawn = self._drawn(self.latent.posterior(fused), libraries, n_samples)
+        return drawn | {"disagreement": self.fusion.disagreement(fused, experts, present)}
 
     def _read(self, counts: Tensor) -> Tensor:
         """Return what an encoder reads of counts."""
@@ -284,7 +287,8 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
                     h, cells.batch, cells.continuous, cells.categorical
                 )
                 experts[name] = self.z_encoders[name](inputs, *categories)
-        return self.fusion(experts, {})
+        fused = self.fusion(experts, {})
+        return Normal(fused.loc, fused.scale, validate_args=False)
 
     @auto_move_data
     def _cached_inference(
@@ -300,7 +304,11 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
     ) -> dict[str, Any]:
         """Draw from the posterior of z, and from those of the libraries that are not observed."""
         # u is the variable that has the density, z what the decoder reads
-        u = _draw(qz, n_samples)
+        if self.training and n_samples == 1 and isinstance(qz, NormalMixture):
+            u = qz.strata()
+            n_samples = len(u)
+        else:
+            u = _draw(qz, n_samples)
         drawn, ql = {}, {}
         for name, library in libraries.items():
             if isinstance(library, Normal):
@@ -409,12 +417,13 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         free_bits, capacity
             What takes the place of the rate: see :func:`betavi.objective.constrained`.
         """
-        px, present = generative_outputs["px"], self._present(tensors)
+        px, present, qz = generative_outputs["px"], self._present(tensors), inference_outputs["qz"]
+        u = inference_outputs["u"]
         distortions = {
-            self._distortion_key(name): distortion(px[name], tensors[name], present.get(name))
+            name: _expected(qz, u, distortion(px[name], tensors[name], present.get(name)))
             for name in px
         }
-        z_rates = rates(inference_outputs["qz"], generative_outputs["pz"], inference_outputs["u"])
+        z_rates = _expected(qz, u, rates(qz, generative_outputs["pz"], u))
         z_rate = z_rates.sum(dim=-1)
         l_rate = torch.zeros_like(z_rate)
         for name, ql in inference_outputs["ql"].items():
@@ -425,9 +434,14 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         nats = free_bits * self.options.n_latent / z_rates.shape[-1]
         with_same_beta = None if self.dial.drawn is None else self.dial.drawn.squeeze(1).argsort()
         pressed = constrained(z_rates, nats, capacity, with_same_beta)
+        disagreement = inference_outputs.get("disagreement")
+        if disagreement is not None:
+            alpha = self.fusion.share_of_experts
+            pressed = (1 - alpha) * pressed + alpha * disagreement
+        weighted = sum(self.weights[name] * nats for name, nats in distortions.items())
         return LossOutput(
-            loss=(sum(distortions.values()) + weight * pressed + l_rate).mean(),
-            reconstruction_loss=distortions,
+            loss=(weighted + weight * pressed + l_rate).mean(),
+            reconstruction_loss={self._distortion_key(k): v for k, v in distortions.items()},
             kl_local={"kl_divergence_l": l_rate, "kl_divergence_z": z_rate},
             extra_metrics=self._payload(tensors, inference_outputs),
         )
@@ -447,6 +461,13 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
     def _named(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Return outputs in which libraries and likelihoods are dictionaries by modality."""
         return outputs
+
+
+def _expected(qz: Distribution, u: Tensor, values: Tensor) -> Tensor:
+    """Return the mean over the strata of a mixture, if values are of them."""
+    if isinstance(qz, NormalMixture) and u.ndim > qz.loc.ndim:
+        return qz.average(values)
+    return values
 
 
 def _draw(distribution: Distribution, n_samples: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 class Fusion(nn.Module, ABC):
     """A rule that makes one posterior of the experts of a cell."""
+
+    share_of_experts: ClassVar[float] = 0.0
+    """Share of the rate that gives way to :meth:`disagreement` while training."""
 
     @abstractmethod
     def forward(
@@ -38,7 +41,7 @@ class Fusion(nn.Module, ABC):
     def disagreement(
         self, q: Distribution, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
     ) -> Tensor | None:
-        """Return what the rule adds to the rate of each cell while training, ``(n_cells,)``, if it does.
+        """Return how far the posterior is from its experts, ``(n_cells,)``, nats, if that is trained.
 
         Parameters
         ----------
@@ -140,8 +143,8 @@ class TotalCorrelation(ProductOfExperts):
     Hwang et al. (2021), Multi-view representation learning via total correlation objective.
     """
 
-    ALPHA = 0.9
-    """The weight of the experts, as in the paper's experiments."""
+    # as in the paper's experiments
+    share_of_experts: ClassVar[float] = 0.9
 
     def disagreement(
         self, q: Distribution, experts: Mapping[str, Normal], present: Mapping[str, Tensor]

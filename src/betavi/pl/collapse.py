@@ -43,8 +43,8 @@ def collapse(report: CollapseReport, axes: Sequence[Axes] | None = None) -> np.n
 
     Returns
     -------
-    The axes, ``(3,)``: the information of each dimension, most first, with the threshold below
-    which it is dead; the nats per cell that are lost without it; and the strength of the directions
+    The axes, ``(3,)``: the information of each dimension, most first, its KL from the prior, and
+    the threshold below which it is dead unless it surely is signal; the nats per cell that are lost without it; and the strength of the directions
     in the data, of which those above β are alive in theory (Lucas et al., 2019).
 
     Examples
@@ -62,6 +62,7 @@ def collapse(report: CollapseReport, axes: Sequence[Axes] | None = None) -> np.n
     information, sensitivity, theory = axes
     table = report.dimensions.sort_values("information", ascending=False)
     _bars(information, table, "information")
+    information.plot(np.arange(len(table)), table["kl"], "k_", ms=8, label="KL")
     information.axhline(ACTIVE, color="k", ls="--", lw=1)
     information.set(ylabel="information, nats per cell", title=report.verdict)
     _bars(sensitivity, table, "sensitivity", "sensitivity_error")
@@ -77,7 +78,8 @@ def collapse(report: CollapseReport, axes: Sequence[Axes] | None = None) -> np.n
         for status, style in STYLES.items()
         if status in numbers
     ]
-    information.legend(handles=patches, frameon=False, loc="upper right", ncols=2)
+    lines = information.get_lines()[:1] if table["kl"].notna().any() else []
+    information.legend(handles=[*patches, *lines], frameon=False, loc="upper right", ncols=2)
     _draw_theory(theory, report)
     return np.asarray(axes)
 

@@ -25,8 +25,11 @@ ACTIONS: dict[str, bool] = {"warn": False, "rescue": True}
 FALLEN = 0.1
 """Share of the most that was ever carried, below which a latent space has collapsed."""
 
-CELLS_COMPARED = 256
+CELLS_COMPARED = 128
 """Of the last minibatches, for the mutual information: time grows with the square."""
+
+EARLIEST = 0.1
+"""Share of the planned steps before which nothing may have been learned yet."""
 
 MOST_RESCUES = 3
 BACK_OFF = 0.25
@@ -41,7 +44,7 @@ class CollapseGuard(Callback):
     """Follows what the latent dimensions carry, and speaks up when it is lost.
 
     ``history["active_dimensions"]`` and ``history["mutual_information"]`` hold, of each epoch, how
-    many dimensions say more than 0.1 nats of a cell and what all of them say of the last 256 cells,
+    many dimensions say more than 0.1 nats of a cell and what all of them say of the last 128 cells,
     with dropout, as training sees them. Of a model of many β they are of the lower half of those
     drawn.
 
@@ -111,14 +114,18 @@ class CollapseGuard(Callback):
             low = module.dial.drawn.squeeze(1) <= module.dial.drawn.median()
             loc, scale = loc[low], scale[low]
         self._n_cells += len(loc)
+        loc, scale = loc.float(), scale.float()
         moments = torch.stack((loc, loc.square(), scale.square(), scale.log()))
         self._sums = self._sums + moments.sum(dim=1)
-        self._last = [*self._last[-(CELLS_COMPARED // max(len(loc), 1)) :], (loc, scale)]
+        self._last.append((loc[-CELLS_COMPARED:], scale[-CELLS_COMPARED:]))
+        while sum(len(part) for part, _ in self._last[1:]) >= CELLS_COMPARED:
+            self._last.pop(0)
 
     def information(self) -> Tensor:
         """Return what each dimension carried in this epoch, nats, ``(n_latent,)``."""
         assert isinstance(self._sums, torch.Tensor)
-        mean, square, noise, log_scale = self._sums.double() / self._n_cells
+        # on the CPU, as not every device knows double precision
+        mean, square, noise, log_scale = self._sums.cpu().double() / self._n_cells
         return (square - mean.square() + noise).log() / 2 - log_scale
 
     # -- what follows from it -----------------------------------------------------------------
@@ -145,7 +152,8 @@ class CollapseGuard(Callback):
         if plan.is_warm and carried > self.most:
             self.most, self.most_epoch = carried, trainer.current_epoch
         is_collapsed = carried < FALLEN * self.most or bool((information <= ACTIVE).all())
-        if not (is_collapsed and plan.is_warm and plan.module.dial.is_fixed):
+        is_judged = plan.is_warm and plan.share >= EARLIEST and plan.module.dial.is_fixed
+        if not (is_collapsed and is_judged):
             self._encoder_steps = None if plan.is_warm else self._encoder_steps
             return
         before = f", and carried {self.most:.2g} in epoch {self.most_epoch}" if self.most else ""
