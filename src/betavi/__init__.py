@@ -8,7 +8,7 @@ from importlib.metadata import version
 import rich.pretty  # noqa: F401
 
 from betavi import datasets, metrics, pl
-from betavi.model import BetaVI
+from betavi.model import BetaVI, JointVI
 
 __version__ = version("betavi")
-__all__ = ["BetaVI", "__version__", "datasets", "metrics", "pl"]
+__all__ = ["BetaVI", "JointVI", "__version__", "datasets", "metrics", "pl"]

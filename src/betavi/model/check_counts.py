@@ -47,6 +47,7 @@ def check_counts(
     layer: str | None,
     tell_empty: Callable[[str], None] | None,
     tell_silent: Callable[[str], None] | None,
+    name: str = "adata",
 ) -> None:
     """Check the counts of an object, naming the first cell and gene at fault.
 
@@ -61,6 +62,8 @@ def check_counts(
         nobody if None.
     tell_silent
         Told of genes without counts.
+    name
+        What the user calls the object.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def check_counts(
     ValueError
         If there are no cells or genes, or a value is NaN, infinite, negative or no number.
     """
-    place = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    place = f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]"
     rows = Rows(_locate(adata, layer, place))
     kinds = (np.integer, np.floating, np.bool_)
     if not any(np.issubdtype(rows.dtype, kind) for kind in kinds):
@@ -81,14 +84,14 @@ def check_counts(
         cells = np.flatnonzero(~per_cell)
         tell_empty(
             f"{len(cells)} cell(s) of {place} have no counts: {name_some(adata.obs_names[cells])} "
-            f"(row {name_some(cells.tolist())}). Drop them with sc.pp.filter_cells(adata, "
+            f"(row {name_some(cells.tolist())}). Drop them with sc.pp.filter_cells({name}, "
             "min_counts=1), or keep them with setup_anndata(..., keep_empty_cells=True)."
         )
     if tell_silent is not None and not per_gene.all():
         genes = adata.var_names[~per_gene]
         tell_silent(
             f"{len(genes)} gene(s) of {place} have no counts: {name_some(genes)}. Nothing can be "
-            "learnt of them; drop them with sc.pp.filter_genes(adata, min_counts=1)."
+            f"learnt of them; drop them with sc.pp.filter_genes({name}, min_counts=1)."
         )
 
 

@@ -102,7 +102,7 @@ class BetaVAE(MultimodalVAE):
                     "A latent library size needs library_log_means and library_log_vars."
                 )
             prior = (library_log_means, library_log_vars)
-        architecture_kwargs, option_kwargs = _split_options(kwargs)
+        architecture_kwargs, option_kwargs = split_options(kwargs)
         if not Dial(option_kwargs.get("beta", 1.0)).is_fixed:
             # batch normalisation would mix the statistics of every β
             architecture_kwargs = LAYER_NORM | architecture_kwargs
@@ -194,7 +194,7 @@ def _bare(outputs: dict[str, Any]) -> dict[str, Any]:
     return outputs | values
 
 
-def _split_options(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_options(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sort keyword arguments into those of the networks and those of the model."""
     fields = (Architecture.__dataclass_fields__, Options.__dataclass_fields__)
     unknown = sorted(set(kwargs).difference(*fields))

@@ -11,7 +11,7 @@ from betavi.train.plan import (
     SETS_RATE,
     TrainingPlan,
 )
-from betavi.train.rows import Rows
+from betavi.train.rows import AlignedRows, Rows
 from betavi.train.runner import TrainRunner
 from betavi.train.splitter import DataSplitter
 
@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_WARMUP",
     "SCVI_SCHEDULE",
     "SETS_RATE",
+    "AlignedRows",
     "CellDataset",
     "CellManager",
     "CollapseGuard",

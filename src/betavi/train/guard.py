@@ -28,8 +28,8 @@ FALLEN = 0.1
 CELLS_COMPARED = 128
 """Of the last minibatches, for the mutual information: time grows with the square."""
 
-EARLIEST = 0.1
-"""Share of the planned steps before which nothing may have been learned yet."""
+EARLIEST, FEWEST_STEPS = 0.1, 100
+"""Share of the planned steps, and number of them, before which nothing may have been learned yet."""
 
 MOST_RESCUES = 3
 BACK_OFF = 0.25
@@ -152,7 +152,8 @@ class CollapseGuard(Callback):
         if plan.is_warm and carried > self.most:
             self.most, self.most_epoch = carried, trainer.current_epoch
         is_collapsed = carried < FALLEN * self.most or bool((information <= ACTIVE).all())
-        is_judged = plan.is_warm and plan.share >= EARLIEST and plan.module.dial.is_fixed
+        has_learned = plan.share >= EARLIEST and plan.global_step >= FEWEST_STEPS
+        is_judged = plan.is_warm and has_learned and plan.module.dial.is_fixed
         if not (is_collapsed and is_judged):
             self._encoder_steps = None if plan.is_warm else self._encoder_steps
             return

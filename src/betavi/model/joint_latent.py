@@ -1,0 +1,125 @@
+"""Where cells are in a joint latent space, from any of their modalities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi.model.base import BaseModelClass, VAEMixin
+
+from betavi._tables import close_matches
+from betavi.model.messages import warn
+from betavi.module import present_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mudata import MuData
+
+    from betavi.module import MultimodalVAE
+
+
+class JointLatentMixin(VAEMixin, BaseModelClass):
+    """Posteriors given some modalities."""
+
+    module: MultimodalVAE
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities."""
+        return list(self.registry_["setup_args"]["likelihoods"])
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        modalities: Sequence[str] | str | None = None,
+        indices: Sequence[int] | None = None,
+        give_mean: bool = True,
+        return_dist: bool = False,
+        batch_size: int | None = None,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Return the latent position of each cell.
+
+        Parameters
+        ----------
+        mdata, indices, batch_size
+            Which cells, and how many at once.
+        modalities
+            Which of them to infer it from; all that a cell has if None.
+        give_mean
+            Return the posterior's mean, and not a draw.
+        return_dist
+            Return mean and variance, which of a mixture are those of the whole.
+
+        Returns
+        -------
+        ``(n_cells, n_latent)``, or two such arrays, in the order of ``mdata.obs_names``. NaN where a
+        cell has none of the modalities.
+
+        Raises
+        ------
+        ValueError
+            If a modality is unknown.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100)
+        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+        >>> model = betavi.JointVI(mdata, n_latent=5)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> model.get_latent_representation(modalities="rna").shape
+        (100, 5)
+        """
+        means, variances = [], []
+        for tensors in self._seen_by(mdata, self._chosen(modalities), indices, batch_size):
+            inferred = self.module.inference(**self.module._get_inference_input(tensors))
+            q = inferred["qz"]
+            nothing = ~self._has_any(tensors)
+            value = self.module.latent.transform(q.mean) if give_mean else inferred["z"]
+            value, variance = (q.mean if return_dist else value), q.variance
+            means.append(value.masked_fill(nothing, torch.nan).cpu())
+            variances.append(variance.masked_fill(nothing, torch.nan).cpu())
+        found, spread = torch.cat(means).numpy(), torch.cat(variances).numpy()
+        if n_lost := int(np.isnan(found[:, 0]).sum()):
+            warn(f"{n_lost} cell(s) have none of the modalities asked for: their position is NaN.")
+        return (found, spread) if return_dist else found
+
+    def _chosen(self, modalities: Sequence[str] | str | None) -> list[str]:
+        """Return the modalities that are meant."""
+        if modalities is None:
+            return self.modalities
+        chosen = [modalities] if isinstance(modalities, str) else list(modalities)
+        for name in chosen:
+            if name not in self.modalities:
+                raise ValueError(
+                    f"The model has no modality {name!r}. {close_matches(name, self.modalities)}"
+                )
+        if not chosen:
+            raise ValueError("modalities names none: leave it out to take all.")
+        return chosen
+
+    def _seen_by(
+        self,
+        mdata: MuData | None,
+        modalities: Sequence[str],
+        indices: Sequence[int] | np.ndarray | None,
+        batch_size: int | None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield minibatches in which all other modalities are masked."""
+        self._check_if_trained(warn=False)
+        mdata = self._validate_anndata(mdata)
+        self.module.eval()
+        for tensors in self._make_data_loader(mdata, indices, batch_size):
+            hidden = set(self.modalities).difference(modalities)
+            masks = {
+                present_key(name): torch.zeros_like(tensors[present_key(name)]) for name in hidden
+            }
+            yield tensors | masks
+
+    def _has_any(self, tensors: dict[str, Any]) -> torch.Tensor:
+        """Return which cells have any modality that is not masked, ``(n_cells, 1)``."""
+        masks = [tensors[present_key(name)] for name in self.modalities]
+        return torch.stack(masks).any(dim=0).to(self.device)

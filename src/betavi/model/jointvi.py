@@ -1,0 +1,148 @@
+"""JointVI: one latent space for every assay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scvi import REGISTRY_KEYS
+
+from betavi.model.check_mudata import check_is_mudata
+from betavi.model.joint_latent import JointLatentMixin
+from betavi.model.setup_mudata import JointSetupMixin
+from betavi.model.training import TrainingMixin
+from betavi.model.translate import TranslateMixin
+from betavi.module import CovariateSizes, Modality, MultimodalVAE, Options
+from betavi.module.single import LAYER_NORM, split_options
+from betavi.nn import Architecture
+from betavi.train import DataSplitter, TrainingPlan, TrainRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+
+
+class JointVI(TranslateMixin, JointLatentMixin, TrainingMixin, JointSetupMixin):
+    """A variational autoencoder of several assays, of which cells may lack some.
+
+    Every modality has an expert, an encoder that says alone what it knows of a cell, and a decoder.
+    The experts a cell has are fused into its posterior.
+
+    Parameters
+    ----------
+    mdata
+        Registered with :meth:`setup_mudata`.
+    n_hidden, n_layers, dropout_rate
+        Of every network, see :class:`betavi.nn.Architecture`.
+    n_latent
+        Number of latent dimensions.
+    fusion
+        ``"poe"``, ``"moe"``, ``"mopoe"`` or ``"mvtcae"``: a key of :data:`betavi.nn.FUSIONS`.
+    dispersion
+        A key of :data:`betavi.likelihoods.DISPERSIONS`.
+    latent_distribution, prior, beta
+        See :class:`betavi.BetaVI`.
+    modality_weights
+        By modality, the weight of its distortion in the loss; 1 of those that are not named, with
+        which the loss is a bound of the likelihood of everything that was measured.
+    **kwargs
+        Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
+
+    Raises
+    ------
+    TypeError
+        If ``mdata`` is no MuData.
+    ValueError
+        If a word is not in its table, or a number makes no model.
+
+    References
+    ----------
+    Wu & Goodman (2018), Multimodal generative models for scalable weakly-supervised learning. Sutter
+    et al. (2021), Generalized multimodal ELBO.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> mdata = betavi.datasets.simulate_multiome(n_cells=200, missing={"adt": 0.5})
+    >>> likelihoods = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
+    >>> betavi.JointVI.setup_mudata(mdata, likelihoods)
+    >>> model = betavi.JointVI(mdata, n_latent=5)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> mdata.obsm["X_jointvi"] = model.get_latent_representation()
+    >>> mdata.obsm["X_jointvi"].shape
+    (200, 5)
+    """
+
+    _module_cls = MultimodalVAE
+    _data_splitter_cls = DataSplitter
+    _train_runner_cls = TrainRunner
+    _training_plan_cls = TrainingPlan
+
+    def __init__(
+        self,
+        mdata: MuData,
+        n_hidden: int = 128,
+        n_latent: int = 20,
+        n_layers: int = 1,
+        dropout_rate: float = 0.1,
+        fusion: str = "mopoe",
+        dispersion: str = "gene",
+        latent_distribution: str = "normal",
+        prior: str = "standard_normal",
+        beta: float | tuple[float, float] = 1.0,
+        modality_weights: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_is_mudata(mdata)
+        super().__init__(mdata)
+        networks, model = split_options(kwargs)
+        # cells that lack a modality would be in the statistics of batch normalisation
+        architecture = Architecture(n_hidden, n_layers, dropout_rate, **LAYER_NORM | networks)
+        options = Options(
+            n_latent=n_latent,
+            fusion=fusion,
+            dispersion=dispersion,
+            latent_distribution=latent_distribution,
+            prior=prior,
+            beta=beta,
+            **model,
+        )
+        self._module_kwargs = {"beta": beta}
+        self.module = self._module_cls(
+            self._modalities(dict(modality_weights or {})), self._sizes(), architecture, options
+        )
+        self._model_summary_string = (
+            f"JointVI model of {', '.join(self.modalities)} with the following parameters: \n"
+            f"fusion: {fusion}, n_latent: {n_latent}, n_hidden: {n_hidden}, n_layers: {n_layers}, "
+            f"dropout_rate: {dropout_rate}, dispersion: {dispersion}, prior: {prior}, beta: {beta}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    def _modalities(self, weights: dict[str, float]) -> dict[str, Modality]:
+        likelihoods = self.registry_["setup_args"]["likelihoods"]
+        if unknown := sorted(set(weights) - set(likelihoods)):
+            raise ValueError(
+                f"modality_weights names {unknown[0]!r}; there is {', '.join(likelihoods)}."
+            )
+        if wrong := [name for name, weight in weights.items() if not weight > 0]:
+            raise ValueError(
+                f"The weight of {wrong[0]!r} is not positive. To leave a modality out, do not name "
+                "it in setup_mudata(likelihoods=...)."
+            )
+        return {
+            name: Modality(
+                self.summary_stats[f"n_{name}"], likelihood, weight=weights.get(name, 1.0)
+            )
+            for name, likelihood in likelihoods.items()
+        }
+
+    def _sizes(self) -> CovariateSizes:
+        stats = self.summary_stats
+        covariates = self.registry_["field_registries"].get(REGISTRY_KEYS.CAT_COVS_KEY, {})
+        numbers = covariates.get("state_registry", {}).get("n_cats_per_key")
+        return CovariateSizes(
+            stats.n_batch,
+            stats.n_labels,
+            stats.get("n_extra_continuous_covs", 0),
+            tuple(numbers if numbers is not None else ()),
+        )

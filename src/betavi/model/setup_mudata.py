@@ -1,0 +1,119 @@
+"""Registration of a MuData's fields with scvi-tools, after every check has passed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManagerValidationCheck
+from scvi.data.fields import (
+    MuDataCategoricalJointObsField,
+    MuDataCategoricalObsField,
+    MuDataLayerField,
+    MuDataNumericalJointObsField,
+)
+from scvi.model.base import BaseModelClass
+
+from betavi.model.check_mudata import check_batches, check_is_mudata, check_modalities
+from betavi.model.check_obs import check_categories, check_values
+from betavi.model.setup import untouched_on_failure
+from betavi.train import CellManager
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+MAY_BE_UNPAIRED = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
+
+
+class JointSetupMixin(BaseModelClass):
+    """``setup_mudata``."""
+
+    @classmethod
+    def setup_anndata(cls, adata: Any, *args: Any, **kwargs: Any) -> None:
+        """Refuse an AnnData: it has one modality.
+
+        Raises
+        ------
+        TypeError
+            Always. Use :meth:`setup_mudata`, or :class:`betavi.BetaVI`.
+        """
+        raise TypeError(
+            "JointVI is of several modalities: JointVI.setup_mudata(mdata, likelihoods={...}). One "
+            "is a matter of BetaVI.setup_anndata(adata)."
+        )
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        likelihoods: dict[str, str],
+        layers: dict[str, str | None] | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        categorical_covariate_keys: list[str] | None = None,
+        continuous_covariate_keys: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Say which modalities a model is of, and where their counts and covariates are.
+
+        Which cells have a modality is read from the names of cells, never from zeros: a cell that
+        lacks one is simply not in ``mdata.mod[name]``.
+
+        Parameters
+        ----------
+        mdata
+            Cells by modalities, of raw counts.
+        likelihoods
+            By modality, a key of :data:`betavi.likelihoods.LIKELIHOODS`:
+            ``{"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}``. Modalities that are not
+            named are left alone.
+        layers
+            By modality, the layer with the counts; ``X`` of those that are not named.
+        batch_key, labels_key
+            Columns of ``mdata.obs`` with each cell's batch and label.
+        categorical_covariate_keys, continuous_covariate_keys
+            Columns of ``mdata.obs`` with further covariates.
+        **kwargs
+            Passed to scvi-tools' ``AnnDataManager.register_fields``.
+
+        Raises
+        ------
+        TypeError
+            If ``mdata`` is no MuData.
+        KeyError
+            If a modality, a layer or a column does not exist.
+        ValueError
+            If counts are impossible, names repeat, a cell has no modality, a covariate says nothing
+            of a cell, or features were measured in some batches only. ``mdata`` is as it was.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100)
+        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        layers = layers or {}
+        check_is_mudata(mdata)
+        check_modalities(mdata, likelihoods, layers)
+        categorical = list(categorical_covariate_keys or [])
+        check_categories(mdata, [batch_key, labels_key, *categorical], batch_key)
+        check_values(mdata, continuous_covariate_keys or [], positive=False)
+        check_batches(mdata, layers, likelihoods, batch_key)
+        fields = [
+            # the counts were checked above, whole, and are read as they are
+            MuDataLayerField(
+                name, layers.get(name), mod_key=name, is_count_data=False, correct_data_format=False
+            )
+            for name in likelihoods
+        ]
+        fields += [
+            MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            MuDataCategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
+            MuDataNumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
+        ]
+        manager = CellManager(fields, setup_method_args, MAY_BE_UNPAIRED)
+        with untouched_on_failure(mdata):
+            manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)

@@ -1,0 +1,142 @@
+"""What another assay would have shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.utils import track
+
+from betavi._tables import lookup
+from betavi.model.joint_latent import JointLatentMixin
+from betavi.train import AlignedRows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mudata import MuData
+    from torch import Tensor
+
+INTERVAL = 0.9
+"""Probability of the interval between lower and upper."""
+
+SCALES: dict[str, Callable[[Tensor], Tensor]] = {"counts": lambda x: x, "log1p": torch.log1p}
+"""What a translation is of, by the user's word."""
+
+
+class TranslateMixin(JointLatentMixin):
+    """One modality from others."""
+
+    @torch.inference_mode()
+    def translate(
+        self,
+        source: Sequence[str] | str,
+        target: str,
+        mdata: MuData | None = None,
+        indices: Sequence[int] | None = None,
+        n_samples: int = 25,
+        scale: str = "counts",
+        batch_size: int | None = None,
+        show_progress: bool = True,
+    ) -> AnnData:
+        """Predict what an assay would have shown of cells, with an interval.
+
+        Positions are drawn from the posterior given the source alone, and counts from what the
+        target's decoder makes of each: the interval has both uncertainties.
+
+        Parameters
+        ----------
+        source
+            One modality or several. Cells that have none of them are left out.
+        target
+            The modality to predict, also in cells that have it: what they have is not looked at.
+        mdata, indices, batch_size
+            Which cells, and how many at once.
+        n_samples
+            Number of draws of each cell.
+        scale
+            ``"counts"``, or ``"log1p"`` for the mean and the interval of log(1 + counts).
+        show_progress
+            Show a bar.
+
+        Returns
+        -------
+        Cells by features of the target: the mean in ``X``, and the ends of a 90 % predictive interval
+        in ``layers["lower"]`` and ``layers["upper"]``. Where the target has a library size, it is
+        the median one of its cells in the same batch, or in all.
+
+        Raises
+        ------
+        ValueError
+            If a modality is unknown, or source and target overlap.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, missing={"adt": 0.5})
+        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+        >>> model = betavi.JointVI(mdata, n_latent=5)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> proteins = model.translate("rna", "adt", show_progress=False)
+        >>> proteins.shape, sorted(proteins.layers)
+        ((100, 15), ['lower', 'upper'])
+        """
+        sources, (target,) = self._chosen(source), self._chosen(target)
+        if target in sources:
+            raise ValueError(f"{target!r} is both source and target. Leave it out of the source.")
+        transform = lookup(SCALES, scale, "scale")
+        mdata = self._validate_anndata(mdata)
+        cells = self._cells_with(mdata, sources, indices)
+        sizes = self._typical_log_sizes(target)
+        parts: list[tuple[np.ndarray, ...]] = []
+        batches = list(self._seen_by(mdata, sources, cells, batch_size))
+        for tensors in track(batches, description="Translating", disable=not show_progress):
+            draws = transform(self._draws(tensors, target, sizes, n_samples))
+            tails = torch.tensor([(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], device=draws.device)
+            lower, upper = draws.quantile(tails, dim=0)
+            parts.append(tuple(part.cpu().numpy() for part in (draws.mean(dim=0), lower, upper)))
+        mean, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
+        names = self.registry_["field_registries"][target]["state_registry"]["column_names"]
+        return AnnData(
+            mean,
+            obs=mdata.obs.iloc[cells],
+            var=pd.DataFrame(index=names),
+            layers={"lower": lower, "upper": upper},
+        )
+
+    def _cells_with(
+        self, mdata: MuData, modalities: Sequence[str], indices: Sequence[int] | None
+    ) -> np.ndarray:
+        """Return the cells that have any of some modalities."""
+        chosen = np.arange(mdata.n_obs) if indices is None else np.asarray(indices)
+        has = np.any([mdata.obsmap[name] > 0 for name in modalities], axis=0)
+        cells = chosen[has[chosen]]
+        if not len(cells):
+            raise ValueError(f"None of the cells has {' or '.join(map(repr, modalities))}.")
+        return cells
+
+    def _draws(self, tensors: dict[str, Any], target: str, sizes: Tensor, n_samples: int) -> Tensor:
+        """Return counts drawn for each cell, ``(n_samples, n_cells, n_features)``."""
+        module = self.module
+        inferred = module.inference(**module._get_inference_input(tensors), n_samples=n_samples)
+        size = sizes[tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)]
+        inferred["library"] = {target: size.expand(n_samples, *size.shape)}
+        outputs = module.generative(**module._get_generative_input(tensors, inferred))
+        draws: Tensor = outputs["px"][target].sample()
+        return draws
+
+    def _typical_log_sizes(self, name: str) -> Tensor:
+        """Return the median log total of a modality's cells in each batch, or in all, ``(n_batch,)``."""
+        rows = self.adata_manager.rows(name)
+        assert isinstance(rows, AlignedRows)
+        has = rows.present
+        totals = np.log(np.maximum(rows.rows.totals()[rows.position[has]], 1))
+        codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()[has]
+        typical = np.full(self.summary_stats.n_batch, np.median(totals))
+        for code in np.unique(codes):
+            typical[code] = np.median(totals[codes == code])
+        return torch.as_tensor(typical, dtype=torch.float32, device=self.device)
