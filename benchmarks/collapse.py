@@ -7,19 +7,17 @@ knows no factor.
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scvi
-import torch
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import PolynomialFeatures
 
+from benchmarks.parallel import measured
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
 from betavi.diagnostics import ACTIVE
@@ -140,14 +138,11 @@ def measure(name: str, seed: int) -> dict[str, Any]:
 
 
 def main(*seeds: int) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(2)
     rows = []
-    for name in SCENARIOS:
-        for seed in seeds or range(10):
-            rows.append(measure(name, seed))
-            print(*rows[-1].values(), sep="\t", flush=True)
+    tasks = [(name, seed) for name in SCENARIOS for seed in seeds or range(10)]
+    for row in measured(measure, tasks):
+        rows.append(row)
+        print(*row.values(), sep="\t", flush=True)
     table = pd.DataFrame(rows)
     sums = table.groupby("scenario", sort=False)[["dead", "said", "right", "cause"]].sum()
     sums["precision"] = sums["right"] / sums["said"]

@@ -7,15 +7,14 @@ nor the choice of a remedy has seen. Training again has as many epochs as all th
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import scvi
 import torch
 
+from benchmarks.parallel import measured
 from benchmarks.peers import REAL
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
@@ -97,6 +96,14 @@ def trained_again(adata: AnnData, seed: int) -> dict[str, float]:
     return found
 
 
+def measure(name: str, seed: int) -> list[dict[str, Any]]:
+    adata = DATA[name](seed)
+    BetaVI.setup_anndata(adata, keep_empty_cells=True)
+    again = trained_again(adata, seed)
+    said = {"data": name, "seed": seed}
+    return [said | {"way": way} | again | rescued(adata, way, seed) for way in WAYS]
+
+
 def rescued(adata: AnnData, way: str, seed: int) -> dict[str, Any]:
     scvi.settings.seed = seed
     model = WAYS[way](adata)
@@ -109,19 +116,12 @@ def rescued(adata: AnnData, way: str, seed: int) -> dict[str, Any]:
 
 
 def main(*seeds: int) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(2)
     rows = []
-    for name in DATA:
-        for seed in seeds or range(10):
-            adata = DATA[name](seed)
-            BetaVI.setup_anndata(adata)
-            again = trained_again(adata, seed)
-            for way in WAYS:
-                row = {"data": name, "way": way, "seed": seed}
-                rows.append(row | again | rescued(adata, way, seed))
-                print(*rows[-1].values(), sep="\t", flush=True)
+    tasks = [(name, seed) for name in DATA for seed in seeds or range(10)]
+    for some in measured(measure, tasks):
+        rows += some
+        for row in some:
+            print(*row.values(), sep="\t", flush=True)
     table = pd.DataFrame(rows)
     table["over nothing"] = table["rescue"] - table["nothing"]
     table["no worse"] = table["rescue"] >= table["again"]

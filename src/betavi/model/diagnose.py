@@ -221,10 +221,11 @@ class DiagnoseMixin(AtBetaMixin):
             repair=self._repair(),
             excess_noise=float(np.nanmedian(probe.variance_ratio(COUNTS) / spectra[0].noise)),
         )
+        is_unused = dimensions["status"].isin(["dead", "noise"])
         known = self._covariates(adata).of(cells)
         return CollapseReport(
             dimensions=dimensions,
-            causes=causes_of(found) if (dimensions["status"] != "used").any() else [],
+            causes=causes_of(found) if is_unused.any() else [],
             beta=found.beta,
             spectrum=found.spectrum,
             rate=float(seen["rates"].sum(axis=1).mean()),
