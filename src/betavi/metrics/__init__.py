@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from betavi.metrics.alignment import foscttm, score_translation
 from betavi.metrics.likelihoods import compare_likelihoods
 from betavi.metrics.pca import LinearModel, pca_rate_distortion
 
-__all__ = ["LinearModel", "compare_likelihoods", "pca_rate_distortion"]
+__all__ = [
+    "LinearModel",
+    "compare_likelihoods",
+    "foscttm",
+    "pca_rate_distortion",
+    "score_translation",
+]

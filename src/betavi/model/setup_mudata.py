@@ -29,7 +29,7 @@ class JointSetupMixin(BaseModelClass):
     """``setup_mudata``."""
 
     @classmethod
-    def setup_anndata(cls, adata: Any, *args: Any, **kwargs: Any) -> None:
+    def setup_anndata(cls, *_args: Any, **_kwargs: Any) -> None:
         """Refuse an AnnData: it has one modality.
 
         Raises

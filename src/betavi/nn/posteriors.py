@@ -131,8 +131,11 @@ class MixtureOfProducts(Fusion):
         return _mixture(parts, exists)
 
 
-class TotalCorrelation(ProductOfExperts):
-    r"""Product of experts that every expert is to agree with by itself.
+class TotalCorrelation(Fusion):
+    r"""Product of the experts present, with which every expert is to agree by itself.
+
+    The prior is no expert here: what one expert alone says is a posterior already, and is that of a
+    cell with nothing else. A cell without any modality has the prior.
 
     While training, the rate :math:`KL(q \| p)` gives way to
     :math:`(1 - \alpha) KL(q \| p) + \frac{\alpha}{M} \sum_m KL(q \| q_m)`, with which an expert
@@ -145,6 +148,11 @@ class TotalCorrelation(ProductOfExperts):
 
     # as in the paper's experiments
     share_of_experts: ClassVar[float] = 0.9
+
+    def forward(self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]) -> Normal:
+        """Return the product."""
+        here = _here(experts, present)
+        return _product([_of_present(experts[name], here[name]) for name in experts], prior=0.0)
 
     def disagreement(
         self, q: Distribution, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
@@ -171,9 +179,10 @@ def _of_present(expert: Normal, here: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(here, tau, 0.0), torch.where(here, tau * expert.loc, 0.0)
 
 
-def _product(naturals: list[tuple[Tensor, Tensor]]) -> Normal:
-    """Return the product of experts and the prior's."""
-    precision = 1 + torch.stack([tau for tau, _ in naturals]).sum(dim=0)
+def _product(naturals: list[tuple[Tensor, Tensor]], prior: float = 1.0) -> Normal:
+    """Return the product of experts and of the prior's, to some power; the prior if there is none."""
+    total = torch.stack([tau for tau, _ in naturals]).sum(dim=0)
+    precision = torch.where(total > 0, prior + total, 1.0)
     weighted = torch.stack([loc for _, loc in naturals]).sum(dim=0)
     return Normal(weighted / precision, precision.rsqrt(), validate_args=False)
 

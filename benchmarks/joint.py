@@ -1,0 +1,193 @@
+"""RNA translated into protein, by JointVI and its peers. ``python -m benchmarks.joint``.
+
+pbmc10k, protein hidden for 30 % of the cells, on which every method is judged, on the scale of
+log(1 + counts). TOTALVI reads the hidden cells as a batch without protein, as it wants them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import mudata
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import scvi
+import torch
+from scipy import stats
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import cross_val_predict
+from sklearn.neighbors import NearestNeighbors
+
+from betavi import JointVI
+from betavi.metrics import score_translation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+
+HIDDEN, EPOCHS, DRAWS, PCS, NEIGHBOURS = 0.3, 100, 100, 50, 20
+TAILS = (0.05, 0.95)
+
+
+class Task(NamedTuple):
+    """Cells with both assays, of which some have their protein hidden."""
+
+    rna: AnnData
+    protein: AnnData
+    hidden: np.ndarray
+    seed: int
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Log counts of what is hidden."""
+        return _log_counts(self.protein[self.hidden])
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Log counts of what is not."""
+        return _log_counts(self.protein[~self.hidden])
+
+
+class Prediction(NamedTuple):
+    """Mean and interval of each hidden value."""
+
+    mean: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def read(seed: int) -> Task:
+    folder = os.environ.get("BETAVI_DATA_DIR")
+    if not folder:
+        raise SystemExit("Set BETAVI_DATA_DIR to the folder that holds pbmc10k_6855x4000.h5mu.")
+    mdata = mudata.read_h5mu(Path(folder) / "pbmc10k_6855x4000.h5mu")
+    hidden = np.random.default_rng(seed).random(mdata.n_obs) < HIDDEN
+    return Task(mdata["rna"].copy(), mdata["prot"].copy(), hidden, seed)
+
+
+def _log_counts(adata: AnnData) -> np.ndarray:
+    counts = adata.X.toarray() if hasattr(adata.X, "toarray") else adata.X
+    return np.log1p(np.asarray(counts, dtype=float))
+
+
+def components(task: Task) -> np.ndarray:
+    """Return principal components of log-normalised RNA of all cells."""
+    rna = task.rna.copy()
+    sc.pp.normalize_total(rna, target_sum=1e4)
+    sc.pp.log1p(rna)
+    sc.pp.pca(rna, n_comps=PCS)
+    return np.asarray(rna.obsm["X_pca"])
+
+
+def ridge(task: Task) -> Prediction:
+    pcs, model = components(task), RidgeCV(np.logspace(-2, 4, 13))
+    seen = pcs[~task.hidden]
+    error = (cross_val_predict(model, seen, task.seen, cv=5) - task.seen).std(axis=0)
+    mean = model.fit(seen, task.seen).predict(pcs[task.hidden])
+    half = stats.norm.ppf(TAILS[1]) * error
+    return Prediction(mean, mean - half, mean + half)
+
+
+def neighbours(task: Task) -> Prediction:
+    pcs = components(task)
+    search = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(pcs[~task.hidden])
+    values = task.seen[search.kneighbors(pcs[task.hidden], return_distance=False)]
+    lower, upper = np.quantile(values, TAILS, axis=1)
+    return Prediction(values.mean(axis=1), lower, upper)
+
+
+def jointvi(fusion: str) -> Callable[[Task], Prediction]:
+    def predict(task: Task) -> Prediction:
+        parts = {"rna": task.rna.copy(), "prot": task.protein[~task.hidden].copy()}
+        mdata = mudata.MuData(parts)
+        JointVI.setup_mudata(mdata, {"rna": "nb", "prot": "nb_mixture"})
+        model = JointVI(mdata, fusion=fusion)
+        model.train(max_epochs=EPOCHS, train_size=1.0, enable_progress_bar=False)
+        cells = mdata.obs_names.get_indexer(task.rna.obs_names[task.hidden])
+        found = model.translate(
+            "rna", "prot", indices=cells, n_samples=DRAWS, scale="log1p", show_progress=False
+        )
+        return Prediction(found.X, found.layers["lower"], found.layers["upper"])
+
+    return predict
+
+
+def totalvi(task: Task) -> Prediction:
+    adata = task.rna.copy()
+    counts = np.expm1(_log_counts(task.protein)).round()
+    counts[task.hidden] = 0
+    adata.obsm["protein"] = counts
+    adata.obs["measured"] = np.where(task.hidden, "no", "yes")
+    scvi.model.TOTALVI.setup_anndata(
+        adata, protein_expression_obsm_key="protein", batch_key="measured"
+    )
+    model = scvi.model.TOTALVI(adata)
+    model.train(max_epochs=EPOCHS, train_size=1.0, enable_progress_bar=False, early_stopping=False)
+    batch = int(adata.obs["_scvi_batch"][~task.hidden].iloc[0])
+    draws = np.log1p(_totalvi_draws(model, np.flatnonzero(task.hidden), batch))
+    lower, upper = np.quantile(draws, TAILS, axis=0)
+    return Prediction(draws.mean(axis=0), lower, upper)
+
+
+@torch.inference_mode()
+def _totalvi_draws(model: scvi.model.TOTALVI, cells: np.ndarray, batch: int) -> np.ndarray:
+    """Draw proteins as if cells were of a batch, ``(n_draws, n_cells, n_proteins)``."""
+    parts = []
+    for tensors in model._make_data_loader(model.adata, cells):
+        draws = []
+        for _ in range(DRAWS):
+            _, outputs = model.module.forward(
+                tensors, generative_kwargs={"transform_batch": batch}, compute_loss=False
+            )
+            py = outputs["py_"]
+            mixture = scvi.distributions.NegativeBinomialMixture(
+                mu1=py["rate_back"],
+                mu2=py["rate_fore"],
+                theta1=py["r"],
+                mixture_logits=py["mixing"],
+            )
+            draws.append(mixture.sample().cpu().numpy())
+        parts.append(np.stack(draws))
+    return np.concatenate(parts, axis=1)
+
+
+METHODS: dict[str, Callable[[Task], Prediction]] = {
+    "ridge on 50 PCs": ridge,
+    "kNN, 20": neighbours,
+    "JointVI, mopoe": jointvi("mopoe"),
+    "JointVI, mvtcae": jointvi("mvtcae"),
+    "JointVI, poe": jointvi("poe"),
+    "JointVI, moe": jointvi("moe"),
+    "TOTALVI": totalvi,
+}
+
+
+def main(*seeds: int) -> None:
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(2)
+    rows = []
+    for seed in seeds or (0,):
+        task = read(seed)
+        for name, predict in METHODS.items():
+            scvi.settings.seed = seed
+            start = time.perf_counter()
+            found = predict(task)
+            scores = score_translation(found.mean, task.truth, found.lower, found.upper)
+            rows.append({"method": name, "seed": seed, **scores.mean()})
+            rows[-1]["seconds"] = time.perf_counter() - start
+            print(*rows[-1].values(), sep="\t", flush=True)
+    table = pd.DataFrame(rows).groupby("method", sort=False).mean().drop(columns="seed")
+    print(f"\nMean over proteins:\n{table.round(3).to_string()}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

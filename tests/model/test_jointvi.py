@@ -1,0 +1,170 @@
+"""JointVI against simulations with known factors, and against itself with parts left out."""
+
+from __future__ import annotations
+
+import warnings
+
+import mudata
+import numpy as np
+import pytest
+import torch
+from scipy import sparse, stats
+from sklearn.linear_model import LinearRegression
+
+from betavi import JointVI
+from betavi.datasets import simulate_multiome
+from betavi.model.translate import _levels
+from betavi.nn import FUSIONS
+from tests.conftest import BRIEF
+
+LIKELIHOODS = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
+JOINT = [name for name in FUSIONS if name != "single"]
+several = pytest.mark.parametrize("fusion", JOINT)
+
+
+def trained(mdata=None, train=None, missing=None, **kwargs):
+    mdata = simulate_multiome(n_cells=300, missing=missing) if mdata is None else mdata
+    JointVI.setup_mudata(mdata, {name: LIKELIHOODS[name] for name in mdata.mod})
+    model = JointVI(mdata, **{"n_latent": 5, "n_hidden": 32} | kwargs)
+    model.train(**BRIEF | (train or {}))
+    return model
+
+
+def padded(mdata):
+    """Give every cell a row of zeros of every modality that it lacks, as other packages want it."""
+    parts = {}
+    for name, part in mdata.mod.items():
+        rows = mdata.obsmap[name].astype(int) - 1
+        full = np.where(rows[:, None] >= 0, part.X.toarray()[rows], 0)
+        parts[name] = type(part)(sparse.csr_matrix(full), var=part.var)
+        parts[name].obs_names = mdata.obs_names
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return mudata.MuData(parts)
+
+
+@several
+def test_cells_may_lack_anything(fusion):
+    mdata = simulate_multiome(n_cells=300, missing={"rna": 0.4, "adt": 0.4, "atac": 0.4})
+    has = {name: mdata.obsmap[name] > 0 for name in mdata.mod}
+    patterns = {tuple(row) for row in np.array(list(has.values())).T}
+    assert len(patterns) == 7
+    model = trained(mdata, fusion=fusion)
+    assert np.isfinite(model.get_latent_representation()).all()
+    assert np.isfinite(model.get_elbo())
+    for name, cells in has.items():
+        with pytest.warns(UserWarning, match=f"{(~cells).sum()} cell"):
+            alone = model.get_latent_representation(modalities=name)
+        np.testing.assert_array_equal(np.isfinite(alone).all(axis=1), cells)
+
+
+@several
+def test_masked_is_omitted(fusion):
+    """A cell's position does not depend on what was not asked for, be it there or not."""
+    mdata = simulate_multiome(n_cells=300)
+    model = trained(mdata, fusion=fusion)
+    asked = model.get_latent_representation(modalities=["rna", "adt"])
+    spoilt = mdata.copy()
+    spoilt["atac"].X = sparse.csr_matrix(np.full(spoilt["atac"].shape, 1000))
+    np.testing.assert_array_equal(
+        model.get_latent_representation(spoilt, modalities=["adt", "rna"]), asked
+    )
+
+
+@several
+def test_zeros_in_the_place_of_what_is_missing_change_nothing(fusion):
+    mdata = simulate_multiome(n_cells=300, missing={"adt": 0.5, "atac": 0.3})
+    model = trained(mdata, fusion=fusion)
+    own = model.get_latent_representation()
+    full = padded(mdata)
+    # as padded objects say it: the zeros are there, and masks say that they are none
+    loader = model._seen_by(full, model.modalities, None, None)
+    found = []
+    for start, tensors in zip(range(0, 300, 128), loader, strict=True):
+        cells = slice(start, start + 128)
+        masks = {
+            f"{name}_present": torch.as_tensor(mdata.obsmap[name][cells, None] > 0)
+            for name in mdata.mod
+        }
+        inputs = model.module._get_inference_input(tensors | masks)
+        found.append(model.module.inference(**inputs)["qz"].mean.detach().numpy())
+    np.testing.assert_allclose(np.concatenate(found), own, rtol=1e-5, atol=1e-6)
+
+
+def test_factors_are_found_from_every_modality():
+    mdata = simulate_multiome(n_cells=1000, n_types=1, n_factors=3, n_proteins=40)
+    model = trained(mdata, train={"max_epochs": 60}, fusion="mopoe", n_hidden=64)
+    z, scores = mdata.obsm["z"], {}
+    for names in (["rna"], ["adt"], ["atac"], None):
+        latent = model.get_latent_representation(modalities=names)
+        fitted = LinearRegression().fit(latent[:500], z[:500])
+        scores["+".join(names or ["all"])] = fitted.score(latent[500:], z[500:])
+    assert min(scores.values()) > 0.3
+    assert scores["all"] >= max(scores.values()) - 0.02
+
+
+def test_proteins_are_translated_with_an_interval_that_holds():
+    mdata = simulate_multiome(n_cells=1200, n_types=1, n_factors=3, n_peaks=0, missing={"adt": 0.4})
+    paired = simulate_multiome(n_cells=1200, n_types=1, n_factors=3, n_peaks=0)
+    model = trained(mdata, train={"max_epochs": 80}, fusion="mvtcae", n_hidden=64)
+    cells = np.flatnonzero(mdata.obsmap["adt"] == 0)
+    found = model.translate(
+        "rna", "adt", indices=cells, n_samples=50, scale="log1p", show_progress=False
+    )
+    assert found.obs_names.equals(mdata.obs_names[cells])
+    truth = np.log1p(paired["adt"][found.obs_names].X.toarray())
+    r = [stats.pearsonr(found.X[:, j], truth[:, j]).statistic for j in range(truth.shape[1])]
+    assert np.mean(r) > 0.4
+    inside = (truth >= found.layers["lower"]) & (truth <= found.layers["upper"])
+    assert 0.84 < inside.mean() < 0.96
+    # better than the mean of each protein
+    seen = np.log1p(mdata["adt"].X.toarray()).mean(axis=0)
+    assert np.square(found.X - truth).mean() < np.square(seen - truth).mean()
+
+
+@pytest.mark.parametrize("n_samples", [19, 25, 100])
+def test_intervals_of_few_draws_hold_as_often_as_those_of_many(n_samples):
+    draws = torch.from_numpy(np.random.default_rng(0).exponential(size=(n_samples, 40_000)))
+    lower, upper = draws.quantile(_levels(n_samples).double(), dim=0)
+    inside = (-lower).exp() - (-upper).exp()
+    assert inside.mean().item() == pytest.approx(0.9, abs=0.006)
+
+
+def test_what_cannot_be_translated():
+    model = trained(missing={"adt": 0.5})
+    with pytest.raises(ValueError, match="both source and target"):
+        model.translate(["rna", "adt"], "adt")
+    with pytest.raises(ValueError, match="at least 19 draws"):
+        model.translate("rna", "adt", n_samples=18)
+    with pytest.raises(ValueError, match="no modality 'prot'"):
+        model.translate("rna", "prot")
+    lacking = np.flatnonzero(model.adata.obsmap["adt"] == 0)
+    with pytest.raises(ValueError, match="None of the cells has 'adt'"):
+        model.translate("adt", "rna", indices=lacking)
+
+
+def test_weights_scale_the_distortion_and_not_what_is_reported():
+    mdata = simulate_multiome(n_cells=128, n_peaks=0)
+    model = trained(mdata, modality_weights={"adt": 3.0})
+    tensors = next(iter(model._make_data_loader(mdata)))
+    torch.manual_seed(0)
+    model.module.eval()
+    _, _, losses = model.module(tensors)
+    parts = losses.reconstruction_loss
+    total = parts["reconstruction_loss_rna"] + 3 * parts["reconstruction_loss_adt"]
+    rate = losses.kl_local["kl_divergence_z"]
+    torch.testing.assert_close(losses.loss, (total + rate).mean())
+    with pytest.raises(ValueError, match="names 'atac'"):
+        JointVI(mdata, modality_weights={"atac": 1.0})
+    with pytest.raises(ValueError, match="'adt' is not positive"):
+        JointVI(mdata, modality_weights={"adt": 0.0})
+
+
+def test_a_saved_model_answers_as_before(tmp_path):
+    model = trained(missing={"adt": 0.3})
+    model.save(tmp_path / "model", save_anndata=True)
+    loaded = JointVI.load(tmp_path / "model")
+    np.testing.assert_array_equal(
+        loaded.get_latent_representation(), model.get_latent_representation()
+    )
+    assert "JointVI model of rna, adt, atac" in model._model_summary_string
