@@ -26,7 +26,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
 from betavi import JointVI
-from betavi.metrics import score_translation
+from betavi.diagnostics import score_translation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -122,6 +122,21 @@ def test_proteins_are_translated_with_an_interval_that_holds():
     assert np.square(found.X - truth).mean() < np.square(seen - truth).mean()
 
 
+def test_what_cannot_be_predicted_is_said():
+    mdata = simulate_multiome(n_cells=1000, n_peaks=0)
+    counts, rng = mdata["adt"].X.toarray(), np.random.default_rng(0)
+    # of these proteins a cell's RNA knows nothing
+    counts[:, :5] = rng.permuted(counts[:, :5], axis=0)
+    mdata["adt"].X = sparse.csr_matrix(counts)
+    model = trained(mdata, train={"max_epochs": 60, "train_size": 0.7}, n_hidden=64)
+    table = model.predictability("rna", "adt", show_progress=False)
+    assert not table["is_predictable"][:5].any()
+    assert table["is_predictable"][5:].mean() > 0.8
+    assert table["r2"][5:].min() > table["r2"][:5].max()
+    with pytest.raises(ValueError, match="takes at least 20"):
+        model.predictability("rna", "adt", indices=[1, 2, 3])
+
+
 @pytest.mark.parametrize("n_samples", [19, 25, 100])
 def test_intervals_of_few_draws_hold_as_often_as_those_of_many(n_samples):
     draws = torch.from_numpy(np.random.default_rng(0).exponential(size=(n_samples, 40_000)))

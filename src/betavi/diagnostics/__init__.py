@@ -16,6 +16,7 @@ from betavi.diagnostics.information import (
 )
 from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
 from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_spectrum
+from betavi.diagnostics.translation import score_translation
 
 __all__ = [
     "ACTIVE",
@@ -41,6 +42,7 @@ __all__ = [
     "label_agreement",
     "mutual_information",
     "predicted_from",
+    "score_translation",
     "signal_spectrum",
     "suggest",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from betavi.metrics.alignment import foscttm, score_translation
+from betavi.metrics.alignment import foscttm
 from betavi.metrics.likelihoods import compare_likelihoods
 from betavi.metrics.pca import LinearModel, pca_rate_distortion
 
@@ -11,5 +11,4 @@ __all__ = [
     "compare_likelihoods",
     "foscttm",
     "pca_rate_distortion",
-    "score_translation",
 ]

@@ -12,6 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
 from betavi._tables import lookup
+from betavi.diagnostics import score_translation
 from betavi.model.joint_latent import JointLatentMixin
 from betavi.train import AlignedRows
 
@@ -27,6 +28,8 @@ INTERVAL = 0.9
 FEWEST_DRAWS = 19
 """Of as many draws the smallest and the largest are the ends of a 90 % interval."""
 
+FEWEST_JUDGED, SURE = 20, 2.0
+
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {"counts": lambda x: x, "log1p": torch.log1p}
 """What a translation is of, by the user's word."""
 
@@ -40,7 +43,7 @@ class TranslateMixin(JointLatentMixin):
         source: Sequence[str] | str,
         target: str,
         mdata: MuData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
         n_samples: int = 25,
         scale: str = "counts",
         batch_size: int | None = None,
@@ -114,8 +117,80 @@ class TranslateMixin(JointLatentMixin):
             layers={"lower": lower, "upper": upper},
         )
 
+    def predictability(
+        self,
+        source: Sequence[str] | str,
+        target: str,
+        indices: Sequence[int] | np.ndarray | None = None,
+        n_samples: int = 25,
+        show_progress: bool = True,
+    ) -> pd.DataFrame:
+        """Say which features of an assay can be predicted from others at all.
+
+        Parameters
+        ----------
+        source, target
+            See :meth:`translate`.
+        indices
+            Cells that have both; of those held out in training if None.
+        n_samples
+            Number of draws of each cell.
+        show_progress
+            Show a bar.
+
+        Returns
+        -------
+        See :func:`betavi.diagnostics.score_translation`, of log(1 + counts); and ``is_predictable``,
+        whether the error surely is smaller than that of the feature's mean over the cells trained
+        on, by two standard errors of the paired difference.
+
+        Raises
+        ------
+        ValueError
+            If fewer than 20 cells have both.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=300)
+        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+        >>> model = betavi.JointVI(mdata, n_latent=5)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> table = model.predictability("rna", "adt", show_progress=False)
+        >>> table.shape, table["is_predictable"].dtype
+        ((15, 6), dtype('bool'))
+        """
+        cells = self.validation_indices if indices is None else np.asarray(indices)
+        rows = self._aligned(target)
+        cells = cells[rows.present[cells]] if len(cells) else cells
+        found = self._cells_with(self.adata, self._chosen(source), cells) if len(cells) else cells
+        if len(found) < FEWEST_JUDGED:
+            raise ValueError(
+                f"{len(found)} of the cells held out have {source!r} and {target!r}: predictability "
+                f"takes at least {FEWEST_JUDGED}. Train with train_size=0.9, or name cells, indices=."
+            )
+        guess = self.translate(
+            source, target, indices=found, n_samples=n_samples, scale="log1p",
+            show_progress=show_progress,
+        )  # fmt: skip
+        seen = np.flatnonzero(rows.present)
+        seen = np.setdiff1d(seen, found)
+        mean = rows.dense(seen, np.float64)
+        truth = np.log1p(rows.dense(found, np.float64))
+        table = score_translation(guess.X, truth, guess.layers["lower"], guess.layers["upper"])
+        gain = np.square(truth - np.log1p(mean).mean(axis=0)) - np.square(truth - guess.X)
+        error = gain.std(axis=0) / np.sqrt(len(gain))
+        table["is_predictable"] = gain.mean(axis=0) > SURE * error
+        return table.set_index(guess.var_names)
+
+    def _aligned(self, name: str) -> AlignedRows:
+        """Return the rows of a modality by the cells of the model's object."""
+        rows = self.adata_manager.rows(name)
+        assert isinstance(rows, AlignedRows)
+        return rows
+
     def _cells_with(
-        self, mdata: MuData, modalities: Sequence[str], indices: Sequence[int] | None
+        self, mdata: MuData, modalities: Sequence[str], indices: Sequence[int] | np.ndarray | None
     ) -> np.ndarray:
         """Return the cells that have any of some modalities."""
         chosen = np.arange(mdata.n_obs) if indices is None else np.asarray(indices)
@@ -137,8 +212,7 @@ class TranslateMixin(JointLatentMixin):
 
     def _typical_log_sizes(self, name: str) -> Tensor:
         """Return the median log total of a modality's cells in each batch, or in all, ``(n_batch,)``."""
-        rows = self.adata_manager.rows(name)
-        assert isinstance(rows, AlignedRows)
+        rows = self._aligned(name)
         has = rows.present
         totals = np.log(np.maximum(rows.rows.totals()[rows.position[has]], 1))
         codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()[has]

@@ -204,7 +204,7 @@ class Probe:
         return module._named(outputs)["px"]
 
     def _distortions(self, tensors: Tensors, inferred: Tensors, u: Tensor) -> dict[str, Tensor]:
-        present = self.module._present(tensors)
+        present = {k: mask.to(u.device) for k, mask in self.module._present(tensors).items()}
         return {
             name: distortion(px, tensors[name].to(u.device), present.get(name))
             for name, px in self._decoded(tensors, inferred, u).items()

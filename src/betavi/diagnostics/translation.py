@@ -1,0 +1,58 @@
+"""How good a translation is, feature by feature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def score_translation(
+    predicted: ArrayLike, truth: ArrayLike, lower: ArrayLike, upper: ArrayLike
+) -> pd.DataFrame:
+    """Return how good the prediction of each feature is, and whether its interval holds.
+
+    Parameters
+    ----------
+    predicted, truth
+        Values on the same scale, ``(n_cells, n_features)``.
+    lower, upper
+        Ends of the interval of each.
+
+    Returns
+    -------
+    By feature: ``pearson``, NaN where either is constant; ``rmse``; ``coverage``, the share of cells
+    whose value is in the interval; its mean ``width``; and ``r2``, the share of variance explained,
+    negative where the feature's mean predicts better.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import score_translation
+    >>> truth = np.array([[0.0], [1.0], [2.0]])
+    >>> table = score_translation(truth, truth, truth - 1, truth + 1)
+    >>> table.round(3).to_dict("records")
+    [{'pearson': 1.0, 'rmse': 0.0, 'coverage': 1.0, 'width': 2.0, 'r2': 1.0}]
+    """
+    values = [np.asarray(part, dtype=float) for part in (predicted, truth, lower, upper)]
+    predicted, truth, lower, upper = values
+    error, spread = np.square(predicted - truth).mean(axis=0), truth.var(axis=0)
+    centred = predicted - predicted.mean(axis=0), truth - truth.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pearson = (centred[0] * centred[1]).mean(axis=0) / (
+            predicted.std(axis=0) * truth.std(axis=0)
+        )
+        r2 = 1 - error / spread
+    return pd.DataFrame(
+        {
+            "pearson": pearson,
+            "rmse": np.sqrt(error),
+            "coverage": ((truth >= lower) & (truth <= upper)).mean(axis=0),
+            "width": (upper - lower).mean(axis=0),
+            "r2": r2,
+        }
+    )
