@@ -158,6 +158,40 @@ def test_what_cannot_be_translated():
         model.translate("adt", "rna", indices=lacking)
 
 
+def test_expression_accessibility_and_proteins_are_those_of_every_cell():
+    mdata = simulate_multiome(n_cells=200, n_batches=2, missing={"rna": 0.3, "atac": 0.3})
+    JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
+    model = JointVI(mdata, n_latent=4)
+    model.train(**BRIEF)
+    expression = model.get_normalized_expression(library_size=100.0, n_samples=3)
+    assert expression.index.equals(mdata.obs_names)
+    assert expression.columns.equals(mdata["rna"].var_names)
+    np.testing.assert_allclose(expression.sum(axis=1), 100.0, rtol=1e-4)
+    for found, name in (
+        (model.get_accessibility_estimates(indices=[3, 5]), "atac"),
+        (model.get_protein_foreground_probability(indices=[3, 5]), "adt"),
+    ):
+        assert found.shape == (2, mdata[name].n_vars)
+        assert found.index.equals(mdata.obs_names[[3, 5]])
+        assert ((found >= 0) & (found <= 1)).all(axis=None)
+    moved = [model.get_normalized_expression(transform_batch=f"batch_{i}") for i in range(2)]
+    assert not np.allclose(moved[0], moved[1])
+    with pytest.raises(ValueError, match="no batch 'batch_7'"):
+        model.get_normalized_expression(transform_batch="batch_7")
+    with pytest.raises(ValueError, match="'atac' has the likelihood 'bernoulli'"):
+        model.get_normalized_expression(modality="atac")
+
+
+def test_proteins_that_are_there_are_told_from_background():
+    mdata = simulate_multiome(n_cells=1000, n_peaks=0, missing={"rna": 0.2})
+    model = trained(mdata, train={"max_epochs": 60}, n_hidden=64)
+    found = model.get_protein_foreground_probability()
+    truth = mdata["adt"].layers["is_foreground"][mdata.obsmap["adt"] - 1]
+    assert found.index.equals(mdata.obs_names)
+    values = found.to_numpy()
+    assert values[truth].mean() > values[~truth].mean() + 0.3
+
+
 def test_weights_scale_the_distortion_and_not_what_is_reported():
     mdata = simulate_multiome(n_cells=128, n_peaks=0)
     model = trained(mdata, modality_weights={"adt": 3.0})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scvi import REGISTRY_KEYS
 
 from betavi.model.check_mudata import check_is_mudata
-from betavi.model.joint_latent import JointLatentMixin
+from betavi.model.joint_expression import JointExpressionMixin
 from betavi.model.setup_mudata import JointSetupMixin
 from betavi.model.training import TrainingMixin
 from betavi.model.translate import TranslateMixin
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class JointVI(TranslateMixin, JointLatentMixin, TrainingMixin, JointSetupMixin):
+class JointVI(TranslateMixin, JointExpressionMixin, TrainingMixin, JointSetupMixin):
     """A variational autoencoder of several assays, of which cells may lack some.
 
     Every modality has an expert, an encoder that says alone what it knows of a cell, and a decoder.

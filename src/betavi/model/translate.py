@@ -14,7 +14,7 @@ from scvi.utils import track
 from betavi._tables import lookup
 from betavi.diagnostics import score_translation
 from betavi.model.joint_latent import JointLatentMixin
-from betavi.train import AlignedRows
+from betavi.model.sizes import aligned, typical_log_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ class TranslateMixin(JointLatentMixin):
         transform = lookup(SCALES, scale, "scale")
         mdata = self._validate_anndata(mdata)
         cells = self._cells_with(mdata, sources, indices)
-        sizes = self._typical_log_sizes(target)
+        sizes = typical_log_sizes(self.adata_manager, target).to(self.device)
         parts: list[tuple[np.ndarray, ...]] = []
         batches = list(self._seen_by(mdata, sources, cells, batch_size))
         for tensors in track(batches, description="Translating", disable=not show_progress):
@@ -161,7 +161,7 @@ class TranslateMixin(JointLatentMixin):
         ((15, 6), dtype('bool'))
         """
         cells = self.validation_indices if indices is None else np.asarray(indices)
-        rows = self._aligned(target)
+        rows = aligned(self.adata_manager, target)
         cells = cells[rows.present[cells]] if len(cells) else cells
         found = self._cells_with(self.adata, self._chosen(source), cells) if len(cells) else cells
         if len(found) < FEWEST_JUDGED:
@@ -183,12 +183,6 @@ class TranslateMixin(JointLatentMixin):
         table["is_predictable"] = gain.mean(axis=0) > SURE * error
         return table.set_index(guess.var_names)
 
-    def _aligned(self, name: str) -> AlignedRows:
-        """Return the rows of a modality by the cells of the model's object."""
-        rows = self.adata_manager.rows(name)
-        assert isinstance(rows, AlignedRows)
-        return rows
-
     def _cells_with(
         self, mdata: MuData, modalities: Sequence[str], indices: Sequence[int] | np.ndarray | None
     ) -> np.ndarray:
@@ -209,17 +203,6 @@ class TranslateMixin(JointLatentMixin):
         outputs = module.generative(**module._get_generative_input(tensors, inferred))
         draws: Tensor = outputs["px"][target].sample()
         return draws
-
-    def _typical_log_sizes(self, name: str) -> Tensor:
-        """Return the median log total of a modality's cells in each batch, or in all, ``(n_batch,)``."""
-        rows = self._aligned(name)
-        has = rows.present
-        totals = np.log(np.maximum(rows.rows.totals()[rows.position[has]], 1))
-        codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()[has]
-        typical = np.full(self.summary_stats.n_batch, np.median(totals))
-        for code in np.unique(codes):
-            typical[code] = np.median(totals[codes == code])
-        return torch.as_tensor(typical, dtype=torch.float32, device=self.device)
 
 
 def _levels(n_samples: int) -> Tensor:

@@ -1,0 +1,200 @@
+"""What the decoders of a joint model say of cells, under scvi-tools' names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scvi import REGISTRY_KEYS
+
+from betavi.model.joint_latent import JointLatentMixin
+from betavi.model.sizes import typical_log_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mudata import MuData
+    from torch import Tensor
+
+OF_PROTEIN, OF_ACCESSIBILITY = {"nb_mixture"}, {"bernoulli"}
+
+
+class JointExpressionMixin(JointLatentMixin):
+    """Means and probabilities of features, denoised, also of assays that a cell lacks."""
+
+    def get_normalized_expression(
+        self,
+        mdata: MuData | None = None,
+        modality: str | None = None,
+        indices: Sequence[int] | None = None,
+        transform_batch: str | int | None = None,
+        library_size: float = 1.0,
+        n_samples: int = 1,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the expression of each feature, free of the size of the cell.
+
+        Parameters
+        ----------
+        mdata, indices, batch_size
+            Which cells, and how many at once.
+        modality
+            Which one; if None, the only one with a size that is no protein and no detection.
+        transform_batch
+            Decode every cell as if it came from this batch; from its own if None.
+        library_size
+            What the features of a cell sum to; of proteins, a factor of the foreground's counts.
+        n_samples
+            Number of posterior draws that are averaged.
+
+        Returns
+        -------
+        Cells by features.
+
+        Raises
+        ------
+        ValueError
+            If it is not clear which modality is meant, or the batch is unknown.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, missing={"rna": 0.5})
+        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+        >>> model = betavi.JointVI(mdata, n_latent=5)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> model.get_normalized_expression(library_size=1e4).shape
+        (100, 200)
+        """
+        others = OF_PROTEIN | OF_ACCESSIBILITY
+        name = self._meant(modality, lambda likelihood: likelihood not in others)
+        found = self._decoded(
+            mdata, name, indices, transform_batch, n_samples, batch_size,
+            lambda px: px.get_normalized("scale"),
+        )  # fmt: skip
+        return found * library_size
+
+    def get_accessibility_estimates(
+        self,
+        mdata: MuData | None = None,
+        modality: str | None = None,
+        indices: Sequence[int] | None = None,
+        transform_batch: str | int | None = None,
+        n_samples: int = 1,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the probability that each region is seen open, in a cell of typical depth.
+
+        Parameters
+        ----------
+        mdata, modality, indices, transform_batch, n_samples, batch_size
+            See :meth:`get_normalized_expression`; the modality is the only one with the likelihood
+            ``"bernoulli"`` if None.
+
+        Returns
+        -------
+        Cells by regions, probabilities.
+
+        Raises
+        ------
+        ValueError
+            See :meth:`get_normalized_expression`.
+        """
+        name = self._meant(modality, lambda likelihood: likelihood in OF_ACCESSIBILITY)
+        return self._decoded(
+            mdata, name, indices, transform_batch, n_samples, batch_size, lambda px: px.mean
+        )
+
+    def get_protein_foreground_probability(
+        self,
+        mdata: MuData | None = None,
+        modality: str | None = None,
+        indices: Sequence[int] | None = None,
+        transform_batch: str | int | None = None,
+        n_samples: int = 1,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the probability that a protein is there, and not only what sticks to any cell.
+
+        Parameters
+        ----------
+        mdata, modality, indices, transform_batch, n_samples, batch_size
+            See :meth:`get_normalized_expression`; the modality is the only one with the likelihood
+            ``"nb_mixture"`` if None.
+
+        Returns
+        -------
+        Cells by proteins, probabilities before a count was seen.
+
+        Raises
+        ------
+        ValueError
+            See :meth:`get_normalized_expression`.
+        """
+        name = self._meant(modality, lambda likelihood: likelihood in OF_PROTEIN)
+        return self._decoded(
+            mdata, name, indices, transform_batch, n_samples, batch_size,
+            lambda px: 1 - px.mixture_probs,
+        )  # fmt: skip
+
+    def _meant(self, modality: str | None, suits: Callable[[str], bool]) -> str:
+        """Return the modality that is meant, which has to have a suitable likelihood."""
+        likelihoods = self.registry_["setup_args"]["likelihoods"]
+        suitable = [name for name, likelihood in likelihoods.items() if suits(likelihood)]
+        if modality is not None:
+            (name,) = self._chosen(modality)
+            if name not in suitable:
+                raise ValueError(
+                    f"{name!r} has the likelihood {likelihoods[name]!r}, of which this is not "
+                    f"defined. It is of: {', '.join(map(repr, suitable)) or 'no modality here'}."
+                )
+            return name
+        if len(suitable) != 1:
+            raise ValueError(
+                f"Say which modality is meant, modality=...: "
+                f"{', '.join(map(repr, suitable)) or 'there is none that suits'}."
+            )
+        return suitable[0]
+
+    @torch.inference_mode()
+    def _decoded(
+        self,
+        mdata: MuData | None,
+        name: str,
+        indices: Sequence[int] | None,
+        transform_batch: str | int | None,
+        n_samples: int,
+        batch_size: int | None,
+        read: Callable[[Any], Tensor],
+    ) -> pd.DataFrame:
+        """Return what is read of the distribution of a modality, averaged over draws."""
+        mdata = self._validate_anndata(mdata)
+        module, code = self.module, self._batch_code(transform_batch)
+        sizes = typical_log_sizes(self.adata_manager, name).to(self.device)
+        parts = []
+        for tensors in self._seen_by(mdata, self.modalities, indices, batch_size):
+            inferred = module.inference(**module._get_inference_input(tensors), n_samples=n_samples)
+            batch = tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)
+            size = sizes[batch]
+            inferred["library"] = {
+                name: size.expand(n_samples, *size.shape) if n_samples > 1 else size
+            }
+            inputs = module._get_generative_input(tensors, inferred)
+            px = module.generative(**inputs, transform_batch=code)["px"][name]
+            values = read(px)
+            parts.append((values.mean(dim=0) if n_samples > 1 else values).cpu().numpy())
+        features = self.registry_["field_registries"][name]["state_registry"]["column_names"]
+        cells = mdata.obs_names if indices is None else mdata.obs_names[np.asarray(indices)]
+        return pd.DataFrame(np.concatenate(parts), index=cells, columns=features)
+
+    def _batch_code(self, batch: str | int | None) -> int | None:
+        if batch is None:
+            return None
+        known = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
+        if batch not in list(known):
+            raise ValueError(
+                f"There is no batch {batch!r}; there is {', '.join(map(repr, known))}."
+            )
+        return list(known).index(batch)
