@@ -29,8 +29,10 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.multi_rate
 	$(BIN)/python -m benchmarks.lenses
 	$(BIN)/python -m benchmarks.collapse
+	$(BIN)/python -m benchmarks.collapse_real
 	$(BIN)/python -m benchmarks.collapse_cost
 	$(BIN)/python -m benchmarks.rescue
+	$(BIN)/python -m benchmarks.joint
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("betavi needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

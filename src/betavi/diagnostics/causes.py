@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from betavi.diagnostics.spectrum import SignalSpectrum
 
 LARGE_GAP = 0.15
-"""Amortisation gap from which on the encoder is to blame, as a share of what z could explain.
-
-In the healthy models of ``python -m benchmarks.collapse`` it is below 3 %."""
+"""Amortisation gap from which on the encoder is to blame, as a share of what z could explain: the
+last column that ``python -m benchmarks.collapse`` prints of each model."""
 
 SMALLEST_GAP = 1.0
 """Nats that a gap surely has."""
