@@ -117,7 +117,7 @@ def test_every_getter_of_every_member(
     assert all(value.shape == (2, 40) for value in parameters.values())
     assert np.isfinite(model.posterior_predictive_sample(n_samples=2).todense()).all()
     assert np.isfinite(model.get_normalized_expression(library_size="latent")).all(axis=None)
-    if gene_likelihood in {"normal", "lognormal", "bernoulli"}:
+    if not LIKELIHOODS[gene_likelihood].is_gamma_poisson:
         with pytest.raises(NotImplementedError, match=f"of counts, and not of {gene_likelihood!r}"):
             model.get_feature_correlation_matrix(n_samples=3)
     else:
@@ -273,11 +273,11 @@ def test_library_prior_is_that_of_each_batch(counts):
         ({"n_hidden": 0}, "n_hidden must be"),
         (
             {"gene_likelihood": ["zinb"]},
-            "'zinb', 'nb', 'poisson', 'lognormal', 'normal', 'bernoulli', not",
+            "'zinb', 'nb', 'poisson', 'lognormal', 'normal', 'bernoulli', 'nb_mixture', not",
         ),
         (
             {"gene_likelihood": "gaussian"},
-            "'zinb', 'nb', 'poisson', 'lognormal', 'normal', 'bernoulli', not 'gaussian'",
+            "'zinb', 'nb', 'poisson', 'lognormal', 'normal', 'bernoulli', 'nb_mixture', not 'gaussian'",
         ),
         ({"dispersion": "gene-donor"}, "'gene', 'gene-batch', 'gene-label', 'gene-cell'"),
         ({"latent_distribution": "vmf"}, "'normal', 'ln', 'deterministic'"),

@@ -24,7 +24,9 @@ def parameters(model):
 
 
 @pytest.mark.parametrize("size_factor_key", [None, "size"])
-@pytest.mark.parametrize("gene_likelihood", sorted(LIKELIHOODS.keys() - {"lognormal"}))
+@pytest.mark.parametrize(
+    "gene_likelihood", sorted(LIKELIHOODS.keys() - {"lognormal", "nb_mixture"})
+)
 def test_a_fresh_decoder_starts_at_the_mean_of_the_training_cells(
     counts, size_factor_key, gene_likelihood
 ):
@@ -43,6 +45,20 @@ def test_a_fresh_decoder_starts_at_the_mean_of_the_training_cells(
     np.testing.assert_allclose(scale / scale.sum(), expected / expected.sum(), rtol=1e-4)
     if size_factor_key is not None:
         np.testing.assert_allclose(scale, expected, rtol=1e-4)
+
+
+def test_a_fresh_mixture_of_backgrounds_starts_at_the_mean_of_the_training_cells(counts):
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    model = BetaVI(counts, gene_likelihood="nb_mixture")
+    model.train(**STILL)
+    x = counts.X.toarray()[model.train_indices]
+    head = model.module.likelihoods["X"]
+    background = head.background.exp().detach().numpy()
+    foreground = background * (1 + np.log1p(head.unscaled.bias.exp().detach().numpy()))[:, None]
+    # both are as likely, in every batch
+    expected = (x.sum(axis=0) + 0.5) / len(x)
+    mean = (background + foreground) / 2
+    np.testing.assert_allclose(mean, expected[:, None].repeat(2, axis=1), rtol=1e-4)
 
 
 @pytest.mark.parametrize("size_factor_key", [None, "size"])
