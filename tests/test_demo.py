@@ -48,13 +48,16 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
 
 def test_the_example_of_the_readme_runs():
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     names: dict[str, object] = {}
     for example in examples:
         assert "max_epochs=100" in example
-        exec(example.replace("max_epochs=100", "max_epochs=2"), names)
+        # an epoch for each remedy of a rescue
+        exec(example.replace("max_epochs=100", "max_epochs=4"), names)
     assert names["adata"].obsm["X_betavi"].shape == (1200, 10)
     assert len(names["curve"]) == 13
+    assert names["mdata"].obsm["X_jointvi"].shape == (1600, 20)
+    assert names["proteins"].shape == (1200, 224)
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_checkpoints_of_the_best_model_wait_for_the_warmup(build, tmp_path, opti
 @pytest.mark.parametrize("target", [1.0, 6.0])
 def test_the_controller_reaches_its_target_and_remembers(build, counts, tmp_path, target):
     model = build()
-    model.train(**BRIEF | {"max_epochs": 300}, target_rate=target)
+    model.train(**BRIEF | {"max_epochs": 500}, target_rate=target)
     assert rate(model) == pytest.approx(target, rel=0.05)
     model.save(tmp_path / "model")
     loaded = BetaVI.load(tmp_path / "model", counts)
