@@ -171,18 +171,11 @@ class JointExpressionMixin(JointLatentMixin):
     ) -> pd.DataFrame:
         """Return what is read of the distribution of a modality, averaged over draws."""
         mdata = self._validate_anndata(mdata)
-        module, code = self.module, self._batch_code(transform_batch)
+        code = self._batch_code(transform_batch)
         sizes = typical_log_sizes(self.adata_manager, name).to(self.device)
         parts = []
         for tensors in self._seen_by(mdata, self.modalities, indices, batch_size):
-            inferred = module.inference(**module._get_inference_input(tensors), n_samples=n_samples)
-            batch = tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)
-            size = sizes[batch]
-            inferred["library"] = {
-                name: size.expand(n_samples, *size.shape) if n_samples > 1 else size
-            }
-            inputs = module._get_generative_input(tensors, inferred)
-            px = module.generative(**inputs, transform_batch=code)["px"][name]
+            px = self._px(tensors, name, sizes, n_samples, transform_batch=code)
             values = read(px)
             parts.append((values.mean(dim=0) if n_samples > 1 else values).cpu().numpy())
         features = self.registry_["field_registries"][name]["state_registry"]["column_names"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, VAEMixin
 
 from betavi._tables import close_matches
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mudata import MuData
+    from torch import Tensor
 
     from betavi.module import MultimodalVAE
 
@@ -118,6 +120,17 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
                 present_key(name): torch.zeros_like(tensors[present_key(name)]) for name in hidden
             }
             yield tensors | masks
+
+    def _px(
+        self, tensors: dict[str, Any], name: str, sizes: Tensor, n_samples: int, **kwargs: Any
+    ) -> Any:
+        """Return p(x given z) of one modality at draws of z, in cells of the size of their batch."""
+        module = self.module
+        inferred = module.inference(**module._get_inference_input(tensors), n_samples=n_samples)
+        size = sizes[tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)]
+        inferred["library"] = {name: size.expand(*inferred["z"].shape[:-1], 1)}
+        inputs = module._get_generative_input(tensors, inferred)
+        return module.generative(**inputs, **kwargs)["px"][name]
 
     def _has_any(self, tensors: dict[str, Any]) -> torch.Tensor:
         """Return which cells have any modality that is not masked, ``(n_cells, 1)``."""

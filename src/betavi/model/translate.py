@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
 from betavi._tables import lookup
@@ -105,7 +104,7 @@ class TranslateMixin(JointLatentMixin):
         parts: list[tuple[np.ndarray, ...]] = []
         batches = list(self._seen_by(mdata, sources, cells, batch_size))
         for tensors in track(batches, description="Translating", disable=not show_progress):
-            draws = transform(self._draws(tensors, target, sizes, n_samples))
+            draws = transform(self._px(tensors, target, sizes, n_samples).sample())
             lower, upper = draws.quantile(_levels(n_samples).to(draws), dim=0)
             parts.append(tuple(part.cpu().numpy() for part in (draws.mean(dim=0), lower, upper)))
         mean, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
@@ -141,8 +140,7 @@ class TranslateMixin(JointLatentMixin):
         Returns
         -------
         See :func:`betavi.diagnostics.score_translation`, of log(1 + counts); and ``is_predictable``,
-        whether the error surely is smaller than that of the feature's mean over the cells trained
-        on, by two standard errors of the paired difference.
+        whether the error surely is smaller than that of the feature's mean over all other cells, by two standard errors of the paired difference.
 
         Raises
         ------
@@ -193,16 +191,6 @@ class TranslateMixin(JointLatentMixin):
         if not len(cells):
             raise ValueError(f"None of the cells has {' or '.join(map(repr, modalities))}.")
         return cells
-
-    def _draws(self, tensors: dict[str, Any], target: str, sizes: Tensor, n_samples: int) -> Tensor:
-        """Return counts drawn for each cell, ``(n_samples, n_cells, n_features)``."""
-        module = self.module
-        inferred = module.inference(**module._get_inference_input(tensors), n_samples=n_samples)
-        size = sizes[tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)]
-        inferred["library"] = {target: size.expand(n_samples, *size.shape)}
-        outputs = module.generative(**module._get_generative_input(tensors, inferred))
-        draws: Tensor = outputs["px"][target].sample()
-        return draws
 
 
 def _levels(n_samples: int) -> Tensor:
