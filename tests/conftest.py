@@ -12,11 +12,17 @@ import torch
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
 
-# each worker of pytest-xdist has a core; more threads than cores slow each other many times
-torch.set_num_threads(1)
-
 # a run of a few minibatches, for tests of what a model does rather than of how well it fits
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Give each worker of pytest-xdist a core: more threads than cores slow each other many times.
+
+    Before every test, as numba, which scanpy calls, sets the number for the whole process.
+    """
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import pytest
 
 from betavi.diagnostics import (
     CAUSES,
+    Calls,
     CollapseReport,
     DimensionArrays,
     Evidence,
@@ -174,3 +175,17 @@ def test_a_report_reads_well_and_shows_in_a_notebook():
     assert "<b>too_many_dimensions</b>" in html
     assert "&#x27;" not in html.split("<table")[1]
     assert found.remedies == [causes[0].remedy]
+
+
+def test_what_was_not_measured_is_no_evidence():
+    unknown = {"gap": float("nan"), "gap_error": float("nan"), "excess_noise": float("nan")}
+    names = {cause.name for cause in causes_of(Evidence(**EVIDENCE | unknown | {"n_used": 1}))}
+    assert not names & {"lagging_encoder", "dispersion_absorbs"}
+
+
+def test_the_remedy_is_called_by_the_names_of_the_users_model():
+    calls = Calls("JointVI(mdata, modality_weights={'adt': 10.0})", "JointVI(mdata, {})", "none")
+    (cause, *_) = causes_of(Evidence(**EVIDENCE | {"n_used": 0, "calls": calls}))
+    assert cause.remedy == "JointVI(mdata, modality_weights={'adt': 10.0})."
+    (cause, *_) = causes_of(Evidence(**EVIDENCE | {"calls": calls}))
+    assert "JointVI(mdata, n_latent=" in cause.remedy

@@ -100,3 +100,20 @@ def test_genes_without_counts_have_no_noise():
     assert np.flatnonzero(np.isnan(noise)).tolist() == [3]
     # counts vary by more than Poisson noise, but for zero inflation and sampling
     assert np.median(noise[~np.isnan(noise)]) > 1
+
+
+@pytest.mark.parametrize("n_features", [8, 15, 200])
+@pytest.mark.parametrize("code", [0, -1])
+def test_few_features_that_share_a_total_are_no_directions(n_features, code):
+    counts = np.random.default_rng(0).poisson(5.0, (1000, n_features))
+    assert signal_spectrum(counts, assays=np.full(n_features, code)).n_factors == 0
+
+
+def test_the_depth_of_each_assay_is_its_own():
+    rng = np.random.default_rng(0)
+    depths = np.exp(rng.normal(size=(1000, 2)))
+    counts = rng.poisson(2 * np.repeat(depths, 100, axis=1))
+    assays = np.repeat([0, 1], 100)
+    assert signal_spectrum(counts, assays=assays).n_factors == 0
+    assert signal_spectrum(counts).n_factors > 0
+    assert signal_spectrum(counts, assays=np.full(200, -1)).n_factors > 0

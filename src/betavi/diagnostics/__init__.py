@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from betavi.diagnostics.causes import CAUSES, Cause, Evidence, causes_of
+from betavi.diagnostics.causes import CAUSES, Calls, Cause, Evidence, causes_of
 from betavi.diagnostics.choice import BetaSuggestion, suggest
 from betavi.diagnostics.collapse import CollapseReport, DimensionArrays, judge_dimensions
 from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, ScoreSums
@@ -22,6 +22,7 @@ __all__ = [
     "ACTIVE",
     "CAUSES",
     "BetaSuggestion",
+    "Calls",
     "Cause",
     "CollapseReport",
     "CountScore",

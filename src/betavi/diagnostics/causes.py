@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,24 @@ LEFT_BY_COVARIATES = 0.1
 OVERDISPERSED = 1.5
 """Model variance over the variance that the data's own directions leave, from which on the
 likelihood explains as noise what is signal."""
+
+
+class Calls(NamedTuple):
+    """What a user would type to mend a model.
+
+    Parameters
+    ----------
+    repair
+        Trains this model, or another like it, anew.
+    model
+        Makes another model of the data, with arguments in the place of ``{}``.
+    plain_counts
+        Makes one whose likelihood takes nothing for noise that is not of counting.
+    """
+
+    repair: str = "model.rescue()"
+    model: str = "BetaVI(adata, {})"
+    plain_counts: str = "BetaVI(adata, gene_likelihood='poisson')"
 
 
 @dataclass(frozen=True)
@@ -48,8 +66,8 @@ class Evidence:
         Nats per cell that the decoder's covariates save against those of another cell.
     excess_noise
         Median over genes of the model's variance over the variance that the directions leave.
-    repair
-        The call that trains this model, or another like it, anew.
+    calls
+        How the model is mended.
     """
 
     n_latent: int
@@ -64,7 +82,7 @@ class Evidence:
     gap_error: float
     covariates: float
     excess_noise: float
-    repair: str = "model.rescue()"
+    calls: Calls = field(default_factory=Calls)
 
 
 @dataclass(frozen=True)
@@ -151,33 +169,34 @@ def _beta_too_high(found: Evidence) -> tuple[str, str] | None:
         f"directions that the data hold, and {found.n_used} dimensions are used: a direction dies "
         f"when its signal and noise fall below β times the noise, and the weakest of those that "
         f"{found.n_latent} dimensions could carry has {weakest:.1f} times the noise.",
-        f"{found.repair}, or BetaVI(adata, beta={beta:.2g}).",
+        f"{found.calls.repair}, or {found.calls.model.format(f'beta={beta:.2g}')}.",
     )
 
 
 def _dispersion_absorbs(found: Evidence) -> tuple[str, str] | None:
     # a network uses fewer dimensions than there are directions, because it bends, but not a quarter
     is_short = 4 * found.n_used < found.spectrum.alive_at(found.beta)
-    if found.excess_noise < OVERDISPERSED or not is_short:
+    if not (found.excess_noise >= OVERDISPERSED and is_short):
         return None
     return (
         f"the likelihood's variance is {found.excess_noise:.1f} times what the directions in the "
         "data leave unexplained: it takes signal for noise.",
-        f"BetaVI(adata, gene_likelihood='poisson'), which takes nothing for noise that is not of "
-        f"counting, or {found.repair}.",
+        f"{found.calls.plain_counts}, which takes nothing for noise that is not of counting, or "
+        f"{found.calls.repair}.",
     )
 
 
 def _lagging_encoder(found: Evidence) -> tuple[str, str] | None:
     possible = found.explained + found.gap
     surely = found.gap - 3 * found.gap_error
-    if surely < SMALLEST_GAP or found.gap < LARGE_GAP * possible:
+    # of a gap that was not measured nothing is sure
+    if not (surely >= SMALLEST_GAP and found.gap >= LARGE_GAP * possible):
         return None
     share = f"{found.gap / possible:.0%}" if found.explained > 0 else "all"
     return (
         f"posteriors refined cell by cell are {found.gap:.1f} nats per cell better, {share} of what "
         "z could explain: the encoder lags behind its decoder.",
-        f"{found.repair}; model.rescue() trains the encoder alone first.",
+        f"{found.calls.repair}; model.rescue() trains the encoder alone first.",
     )
 
 
@@ -194,7 +213,7 @@ def _too_many_dimensions(found: Evidence) -> tuple[str, str] | None:
         f"the model has {found.n_latent} dimensions, and a linear theory keeps {predicted} "
         f"directions of the data alive{at_beta}{bends}; {found.n_used} dimensions "
         "are used. Dimensions to spare do no harm.",
-        f"none needed; BetaVI(adata, n_latent={found.n_used}) has none to spare.",
+        f"none needed; {found.calls.model.format(f'n_latent={found.n_used}')} has none to spare.",
     )
 
 
@@ -205,7 +224,7 @@ def _decoder_ignores_z(found: Evidence) -> tuple[str, str] | None:
     return (
         f"no dimension is used, z explains {found.explained:.1f} nats per cell, and a linear theory "
         f"keeps {predicted} directions of the data alive: the decoder has learned to do without z.",
-        f"{found.repair}.",
+        f"{found.calls.repair}.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -158,6 +158,8 @@ class CollapseReport:
         How many cells were asked.
     is_held_out
         Whether training had not seen them.
+    modalities
+        Of a joint model, the report on each modality with all others masked.
     """
 
     dimensions: pd.DataFrame
@@ -174,6 +176,7 @@ class CollapseReport:
     predicted: pd.DataFrame
     n_cells: int
     is_held_out: bool
+    modalities: dict[str, CollapseReport] = field(default_factory=dict)
 
     @property
     def active_dimensions(self) -> int:
@@ -200,16 +203,41 @@ class CollapseReport:
 
     @property
     def verdict(self) -> str:
-        """``"healthy"`` if no dimension is dead or noise, ``"partial"`` if some, or ``"collapsed"``."""
+        """``"healthy"`` if no dimension is dead or noise, ``"partial"`` if some, or ``"collapsed"``.
+
+        Also ``"partial"`` if a modality is ignored.
+        """
         n_unused = len(self.dead_dimensions) + len(self.noise_dimensions)
         if n_unused == len(self.dimensions):
             return "collapsed"
-        return "partial" if n_unused else "healthy"
+        return "partial" if n_unused or self.ignored_modalities else "healthy"
+
+    @property
+    def ignored_modalities(self) -> list[str]:
+        """Which modalities have nothing to do with z: alone, they use no dimension."""
+        return [name for name, alone in self.modalities.items() if alone.verdict == "collapsed"]
+
+    def by_modality(self) -> pd.DataFrame:
+        """Return what z knows of each modality, and each modality alone of z, nats per cell."""
+        rows = {
+            name: {
+                "used dimensions": alone.active_dimensions,
+                "directions in the data": alone.spectrum.n_factors,
+                "information": alone.mutual_information,
+                "explained": self.explained[name],
+                "explained alone": alone.explained[name],
+                "amortisation gap": alone.amortisation_gap,
+                "cells": alone.n_cells,
+            }
+            for name, alone in self.modalities.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index")
 
     @property
     def remedies(self) -> list[str]:
-        """What to do about each cause."""
-        return [cause.remedy for cause in self.causes]
+        """What to do about each cause, and about those of modalities that are ignored."""
+        ignored = [self.modalities[name] for name in self.ignored_modalities]
+        return [cause.remedy for report in (self, *ignored) for cause in report.causes]
 
     @property
     def marginal_kl(self) -> float:
@@ -261,12 +289,30 @@ class CollapseReport:
             ("unclear are", self.unclear_dimensions),
         ):  # fmt: skip
             head += f", {words} {', '.join(map(str, which))}" if which else ""
-        head += "."
-        reasons = [f"- {reason}" for reason in [*map(str, self.causes), *self._cautions()]]
+        ignored = self.ignored_modalities
+        head += (
+            f"; {', '.join(ignored)} {'are' if len(ignored) > 1 else 'is'} ignored."
+            if ignored
+            else "."
+        )
+        reasons = [
+            f"- {reason}"
+            for reason in [*map(str, self.causes), *self._of_modalities(), *self._cautions()]
+        ]
         parts = [head, *reasons, "", self.summary().round(3).to_string()]
+        if self.modalities:
+            parts += ["", "By modality:", self.by_modality().round(3).to_string()]
         if len(self.predicted):
             parts += ["", "What z predicts:", self.predicted.round(3).to_string()]
         return "\n".join(parts)
+
+    def _of_modalities(self) -> list[str]:
+        """Return why modalities are ignored."""
+        return [
+            f"{name}: {cause}"
+            for name in self.ignored_modalities
+            for cause in self.modalities[name].causes
+        ]
 
     def _cautions(self) -> list[str]:
         cautions = []
@@ -289,9 +335,17 @@ class CollapseReport:
             f"<li><b>{cause.name}</b>: {escape(cause.evidence)}"
             f"<br><code>{escape(cause.remedy)}</code></li>"
             for cause in self.causes
-        ) + "".join(f"<li>{escape(caution)}</li>" for caution in self._cautions())
+        ) + "".join(
+            f"<li>{escape(said)}</li>" for said in [*self._of_modalities(), *self._cautions()]
+        )
         tables = "".join(
             table.round(3).to_html()
-            for table in (self.summary().to_frame(), self.predicted, self.dimensions)
+            for table in (
+                self.summary().to_frame(),
+                self.by_modality(),
+                self.predicted,
+                self.dimensions,
+            )
+            if len(table)
         )
         return f"<p><b>{head}</b></p><ul>{reasons}</ul>{tables}"

@@ -100,6 +100,7 @@ def signal_spectrum(
     counts: sparse.csr_array | np.ndarray,
     groups: np.ndarray | None = None,
     covariates: np.ndarray | None = None,
+    assays: np.ndarray | None = None,
     rng: np.random.Generator | int = 0,
 ) -> SignalSpectrum:
     """Find the directions in which cells differ by more than noise.
@@ -119,6 +120,9 @@ def signal_spectrum(
         instance. The means are those of every combination of codes.
     covariates
         Values, ``(n_cells, n_covariates)``, of which linear effects are no signal.
+    assays
+        Which assay each feature is of, codes from 0, ``(n_features,)``: each has its own totals. Of
+        code -1 the total is no matter of depth, and is left alone.
     rng
         Generator or seed of the signs.
 
@@ -138,16 +142,17 @@ def signal_spectrum(
     if groups is not None:
         codes = np.unique(groups, axis=0, return_inverse=True)[1].ravel()
     covariates = np.zeros((n_cells, 0)) if covariates is None else covariates
+    assays = np.zeros(columns.shape[1], dtype=int) if assays is None else assays
     k = min(MOST_DIRECTIONS, n_cells // 4, columns.shape[1])
     noise, found = np.ones(columns.shape[1]), np.zeros((n_cells, 0))
     for _ in range(2):
-        residuals = _Residuals(columns, codes, covariates, noise)
+        residuals = _Residuals(columns, (codes, covariates), assays, noise)
         noise = residuals.noise_without(found)
     # what is beyond the directions that are known already makes the noise, and the signs to flip
     for _ in range(N_ROUNDS):
         tops = [_spectrum(residuals, noise, 1, found, rng)[0][0] for _ in range(N_FLIPS)]
         values, vectors = _spectrum(residuals, noise, k)
-        values = values[values > MARGIN * np.mean(tops)]
+        values = values[values > MARGIN * residuals.closure() * np.mean(tops)]
         found = vectors[:, : len(values)]
         noise = residuals.noise_without(found)
     gamma = columns.shape[1] / n_cells
@@ -164,29 +169,42 @@ class _Residuals:
     def __init__(
         self,
         counts: sparse.csc_array,
-        codes: np.ndarray,
-        covariates: np.ndarray,
+        known: tuple[np.ndarray, np.ndarray],
+        assays: np.ndarray,
         noise: np.ndarray,
     ) -> None:
-        self.counts, self.codes = counts, codes
+        codes, covariates = known
+        self.counts, self.codes, self.assays = counts, codes, assays
         # a gene that varies much by itself must not say how large a cell is, or all others would
         # seem to vary together against it
-        self.totals = np.asarray(counts @ (1 / np.maximum(noise, 1.0))).ravel()
+        weights = np.eye(assays.max() + 2)[assays] / np.maximum(noise, 1.0)[:, None]
+        self.totals = np.asarray(counts @ weights)
+        self.totals[:, -1] = 1.0
         groups = np.eye(codes.max() + 1)[codes]
         sums = np.asarray(counts.T @ groups)
-        self.shares = sums / np.maximum(groups.T @ self.totals, 1e-12)
+        self.shares = sums / np.maximum((groups.T @ self.totals).T[assays], 1e-12)
         # few counts have lopsided residuals, the more so the shallower the cell
-        depth = np.log(np.maximum(self.totals, 1e-12))
-        curve = np.vander((depth - depth.mean()) / (depth.std() or 1.0), 3)
-        self.known = np.linalg.qr(np.hstack([curve, covariates - covariates.mean(axis=0)]))[0]
+        curves = [np.ones((len(codes), 1))]
+        for depth in np.log(np.maximum(self.totals[:, :-1], 1e-12)).T:
+            curves.append(np.vander((depth - depth.mean()) / (depth.std() or 1.0), 3)[:, :2])
+        self.known = np.linalg.qr(np.hstack([*curves, covariates - covariates.mean(axis=0)]))[0]
         self.n_known = groups.shape[1] - 1 + self.known.shape[1]
         self.has_counts = self.shares.sum(axis=1) > 0
+
+    def closure(self) -> float:
+        """Return how much larger variances are for features sharing a total: n / (n - 1) of n alike."""
+        sized = self.assays >= 0
+        shares = self.shares[sized].mean(axis=1)
+        sums = np.bincount(self.assays[sized], weights=shares)
+        squares = np.bincount(self.assays[sized], weights=np.square(shares))
+        evenness = squares / np.maximum(np.square(sums), 1e-12)
+        return float(1 / (1 - min(evenness.max(initial=0.0), 0.5)))
 
     def blocks(self, of: Residual | None = None) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield genes and their residuals, ``(n_cells, n_genes)``."""
         for start in range(0, self.counts.shape[1], GENES_AT_ONCE):
             genes = slice(start, start + GENES_AT_ONCE)
-            mean = self.totals[:, None] * self.shares[genes].T[self.codes]
+            mean = self.totals[:, self.assays[genes]] * self.shares[genes].T[self.codes]
             residuals = (of or _deviance)(self.counts[:, genes].toarray(), np.maximum(mean, 1e-12))
             yield genes, residuals - self.known @ (self.known.T @ residuals)
 

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-from scvi.data._constants import ADATA_MINIFY_TYPE
-from scvi.model.base import BaseMinifiedModeModelClass, VAEMixin
+from scvi.model.base import BaseModelClass, VAEMixin
 
 from betavi.nn import ROUNDING
 
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 GETTERS = (
     "differential_abundance",
     "differential_expression",
+    "get_accessibility_estimates",
     "get_aggregated_posterior",
     "get_elbo",
     "get_feature_correlation_matrix",
@@ -29,17 +28,17 @@ GETTERS = (
     "get_likelihood_parameters",
     "get_marginal_ll",
     "get_normalized_expression",
+    "get_protein_foreground_probability",
     "get_reconstruction_error",
     "posterior_predictive_sample",
+    "predictability",
     "score_counts",
+    "translate",
 )
 """The methods that encode or decode."""
 
 MINIFIED_BETA = "minified_beta"
 """Where ``uns["betavi"]`` of a minified object says of which β its posteriors are."""
-
-N_COMPARED = 100
-"""Cells whose posteriors are inferred once more before they take the place of counts."""
 
 _DOCUMENTATION = """
 Other Parameters
@@ -52,64 +51,8 @@ beta
 Model = TypeVar("Model", bound="AtBetaMixin")
 
 
-class AtBetaMixin(VAEMixin, BaseMinifiedModeModelClass):
+class AtBetaMixin(VAEMixin, BaseModelClass):
     """Lets a block of a model's methods answer at another β."""
-
-    def minify_adata(
-        self,
-        minified_data_type: str = ADATA_MINIFY_TYPE.LATENT_POSTERIOR,
-        use_latent_qzm_key: str = "X_latent_qzm",
-        use_latent_qzv_key: str = "X_latent_qzv",
-        beta: float | None = None,
-    ) -> None:
-        """Keep posteriors in the place of counts, as scvi-tools does.
-
-        Parameters
-        ----------
-        minified_data_type, use_latent_qzm_key, use_latent_qzv_key
-            See :meth:`scvi.model.base.BaseMinifiedModeModelClass.minify_adata`.
-        beta
-            The β that the posteriors in ``obsm`` are of, which is what every getter answers at from
-            then on; 1, or the end of the range closest to it, if None.
-
-        Raises
-        ------
-        ValueError
-            If the model was not trained at that β, infers library sizes, or, being one of many β,
-            finds other posteriors than those in ``obsm``.
-
-        Examples
-        --------
-        >>> import betavi, logging, scvi
-        >>> scvi.settings.verbosity = logging.WARNING
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata, beta=(0.1, 10))
-        >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> posteriors = model.get_latent_representation(return_dist=True, beta=4.0)
-        >>> adata.obsm["X_latent_qzm"], adata.obsm["X_latent_qzv"] = posteriors
-        >>> model.minify_adata(beta=4.0)
-        >>> float(model.adata.X.sum())
-        0.0
-        """
-        beta = self.module.settled_beta if beta is None else float(beta)
-        self.module.check_beta(beta)
-        if not self.module.dial.is_fixed:
-            self._check_posteriors(use_latent_qzm_key, beta)
-        super().minify_adata(minified_data_type, use_latent_qzm_key, use_latent_qzv_key)
-        self.adata.uns["betavi"] = self.adata.uns.get("betavi", {}) | {MINIFIED_BETA: beta}
-
-    def _check_posteriors(self, key: str, beta: float) -> None:
-        """Compare the posteriors of a few cells with those at β."""
-        some = np.arange(min(N_COMPARED, self.adata.n_obs))
-        with self._at(beta):
-            found, _ = self.get_latent_representation(indices=some, return_dist=True)
-        if not np.allclose(found, np.asarray(self.adata.obsm[key])[some], rtol=1e-3, atol=1e-3):
-            raise ValueError(
-                f"adata.obsm[{key!r}] holds other posteriors than this model has at beta={beta:g}. "
-                "Say which β they are of, minify_adata(beta=...), or infer them again: "
-                "get_latent_representation(return_dist=True, beta=...)."
-            )
 
     @contextmanager
     def _at(self, beta: float | None) -> Iterator[None]:
@@ -120,7 +63,7 @@ class AtBetaMixin(VAEMixin, BaseMinifiedModeModelClass):
         ValueError
             If the model was not trained at it, or its object holds posteriors at another β only.
         """
-        if self.minified_data_type is not None:
+        if getattr(self, "minified_data_type", None) is not None:
             stored = self.adata.uns.get("betavi", {}).get(MINIFIED_BETA, self.module.settled_beta)
             beta = stored if beta is None else beta
             if not math.isclose(beta, stored, rel_tol=ROUNDING):
@@ -138,9 +81,10 @@ class AtBetaMixin(VAEMixin, BaseMinifiedModeModelClass):
 
 
 def takes_beta(cls: type[Model]) -> type[Model]:
-    """Give every getter of a model class the argument ``beta``."""
+    """Give every getter that a model class has the argument ``beta``."""
     for name in GETTERS:
-        setattr(cls, name, _at_any_beta(getattr(cls, name)))
+        if hasattr(cls, name):
+            setattr(cls, name, _at_any_beta(getattr(cls, name)))
     return cls
 
 

@@ -11,8 +11,10 @@ from scvi.model.base import EmbeddingMixin
 from betavi.model.at_beta import takes_beta
 from betavi.model.check_counts import check_is_anndata
 from betavi.model.count_score import CountScoreMixin
+from betavi.model.diagnose import DiagnoseMixin
 from betavi.model.evaluate import EvaluateMixin
 from betavi.model.messages import warn
+from betavi.model.minify import MinifyMixin
 from betavi.model.query import QueryMixin
 from betavi.model.rate_distortion import RateDistortionMixin
 from betavi.model.rescue import RescueMixin
@@ -30,8 +32,10 @@ SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
 @takes_beta
 class BetaVI(
     CountScoreMixin,
+    DiagnoseMixin,
     EmbeddingMixin,
     EvaluateMixin,
+    MinifyMixin,
     QueryMixin,
     RateDistortionMixin,
     RescueMixin,

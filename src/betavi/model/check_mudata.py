@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mudata import MuData
+from torch import nn
 
 from betavi._tables import close_matches, lookup
 from betavi.likelihoods import LIKELIHOODS
@@ -41,7 +42,10 @@ def check_is_mudata(mdata: Any) -> None:
 
 
 def check_modalities(
-    mdata: MuData, likelihoods: Mapping[str, str], layers: Mapping[str, str | None]
+    mdata: MuData,
+    likelihoods: Mapping[str, str],
+    layers: Mapping[str, str | None],
+    may_lack_any: bool = False,
 ) -> None:
     """Check the counts of every modality, and which cells have it.
 
@@ -51,6 +55,9 @@ def check_modalities(
         The object.
     likelihoods, layers
         By modality.
+    may_lack_any
+        Whether there may be no cell at all that has a modality, or two of them: of a query, which
+        shares the weights of a model that was trained on such cells.
 
     Raises
     ------
@@ -67,7 +74,14 @@ def check_modalities(
     if unknown := sorted(set(layers) - set(likelihoods)):
         raise KeyError(f"layers names {unknown[0]!r}, and likelihoods does not.")
     for name, likelihood in likelihoods.items():
+        if may_lack_any and not mdata.mod[name].n_obs:
+            continue
         lookup(LIKELIHOODS, likelihood, f"likelihoods[{name!r}]")
+        if "." in name or hasattr(nn.ModuleDict, name):
+            raise ValueError(
+                f"PyTorch can name no part of a model {name!r}. Rename the modality: no dots, and no "
+                "name that a dictionary of PyTorch has itself."
+            )
         modality, called = mdata.mod[name], f"mdata[{name!r}]"
         for kind, names in (("cell", modality.obs_names), ("feature", modality.var_names)):
             if not names.is_unique:
@@ -75,7 +89,7 @@ def check_modalities(
                 raise ValueError(f"{called} has {kind}s of the same name: {name_some(repeated)}.")
         check_counts(modality, layers.get(name), None, warn, called)
         _check_binary(modality, layers.get(name), likelihood, called)
-    _check_overlap(mdata, list(likelihoods))
+    _check_overlap(mdata, list(likelihoods), must_overlap=not may_lack_any)
 
 
 def _check_binary(adata: AnnData, layer: str | None, likelihood: str, called: str) -> None:
@@ -89,7 +103,7 @@ def _check_binary(adata: AnnData, layer: str | None, likelihood: str, called: st
         )
 
 
-def _check_overlap(mdata: MuData, names: list[str]) -> None:
+def _check_overlap(mdata: MuData, names: list[str], must_overlap: bool) -> None:
     has = {name: mdata.obsmap[name] > 0 for name in names}
     nothing = mdata.obs_names[~np.any(list(has.values()), axis=0)]
     if len(nothing):
@@ -98,7 +112,7 @@ def _check_overlap(mdata: MuData, names: list[str]) -> None:
             "the modality that they have, or drop them."
         )
     pairs = list(combinations(names, 2))
-    if pairs and not any((has[one] & has[other]).any() for one, other in pairs):
+    if must_overlap and pairs and not any((has[one] & has[other]).any() for one, other in pairs):
         warn(
             f"No cell has two of {name_some(names)}. A latent space of each is learnt, but nothing "
             "ties them together: neither translation nor a common embedding means anything."
@@ -119,6 +133,8 @@ def check_batches(
         return
     for name in likelihoods:
         modality = mdata.mod[name]
+        if not modality.n_obs:
+            continue
         rows = Rows(modality.X if layers.get(name) is None else modality.layers[layers[name]])
         batch = mdata.obs[key].loc[modality.obs_names].astype(str).to_numpy()
         codes, labels = np.unique(batch, return_inverse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -100,25 +100,6 @@ class CountScoreMixin(AtBetaMixin):
         """
         rows = Rows(self.adata_manager.get_from_registry(COUNTS))
         return rows[np.arange(rows.shape[0]) if indices is None else np.asarray(indices)]
-
-    def sibling(self, **changes: Any) -> Self:
-        """Return an untrained model of the same object and arguments, but for some.
-
-        Parameters
-        ----------
-        **changes
-            Arguments of the constructor.
-
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata, n_latent=5)
-        >>> model.sibling(gene_likelihood="nb").module.gene_likelihood
-        'nb'
-        """
-        return type(self)(self.adata, **self._module_kwargs | changes)
 
     def _count_terms(self, tensors: dict[str, Any], n_samples: int) -> CountTerms:
         inferred, generated = self.module.forward(

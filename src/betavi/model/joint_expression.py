@@ -10,7 +10,6 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from betavi.model.joint_latent import JointLatentMixin
-from betavi.model.sizes import typical_log_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,8 +67,7 @@ class JointExpressionMixin(JointLatentMixin):
         >>> model.get_normalized_expression(library_size=1e4).shape
         (100, 200)
         """
-        others = OF_PROTEIN | OF_ACCESSIBILITY
-        name = self._meant(modality, lambda likelihood: likelihood not in others)
+        name = self._of_expression(modality)
         found = self._decoded(
             mdata, name, indices, transform_batch, n_samples, batch_size,
             lambda px: px.get_normalized("scale"),
@@ -139,15 +137,20 @@ class JointExpressionMixin(JointLatentMixin):
             lambda px: 1 - px.mixture_probs,
         )  # fmt: skip
 
+    def _of_expression(self, modality: str | None, also: set[str] | None = None) -> str:
+        """Return the modality that is meant; proteins, and ``also`` others, only if it is named."""
+        others = OF_ACCESSIBILITY if modality is not None else OF_PROTEIN | OF_ACCESSIBILITY
+        allowed = also if also and modality is not None else set()
+        return self._meant(modality, lambda likelihood: likelihood not in others - allowed)
+
     def _meant(self, modality: str | None, suits: Callable[[str], bool]) -> str:
         """Return the modality that is meant, which has to have a suitable likelihood."""
-        likelihoods = self.registry_["setup_args"]["likelihoods"]
-        suitable = [name for name, likelihood in likelihoods.items() if suits(likelihood)]
+        suitable = [name for name in self.modalities if suits(self._likelihood(name))]
         if modality is not None:
             (name,) = self._chosen(modality)
             if name not in suitable:
                 raise ValueError(
-                    f"{name!r} has the likelihood {likelihoods[name]!r}, of which this is not "
+                    f"{name!r} has the likelihood {self._likelihood(name)!r}, of which this is not "
                     f"defined. It is of: {', '.join(map(repr, suitable)) or 'no modality here'}."
                 )
             return name
@@ -163,7 +166,7 @@ class JointExpressionMixin(JointLatentMixin):
         self,
         mdata: MuData | None,
         name: str,
-        indices: Sequence[int] | None,
+        indices: Sequence[int] | np.ndarray | None,
         transform_batch: str | int | None,
         n_samples: int,
         batch_size: int | None,
@@ -172,15 +175,13 @@ class JointExpressionMixin(JointLatentMixin):
         """Return what is read of the distribution of a modality, averaged over draws."""
         mdata = self._validate_anndata(mdata)
         code = self._batch_code(transform_batch)
-        sizes = typical_log_sizes(self.adata_manager, name).to(self.device)
         parts = []
         for tensors in self._seen_by(mdata, self.modalities, indices, batch_size):
-            px = self._px(tensors, name, sizes, n_samples, transform_batch=code)
+            px = self._px(tensors, name, n_samples, transform_batch=code)
             values = read(px)
             parts.append((values.mean(dim=0) if n_samples > 1 else values).cpu().numpy())
-        features = self.registry_["field_registries"][name]["state_registry"]["column_names"]
         cells = mdata.obs_names if indices is None else mdata.obs_names[np.asarray(indices)]
-        return pd.DataFrame(np.concatenate(parts), index=cells, columns=features)
+        return pd.DataFrame(np.concatenate(parts), index=cells, columns=self._features(name))
 
     def _batch_code(self, batch: str | int | None) -> int | None:
         if batch is None:

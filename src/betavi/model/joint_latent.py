@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from betavi.module import MultimodalVAE
+    from betavi.nn import TypicalLibrary
 
 
 class JointLatentMixin(VAEMixin, BaseModelClass):
@@ -31,6 +32,14 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
     def modalities(self) -> list[str]:
         """Names of the modalities."""
         return list(self.registry_["setup_args"]["likelihoods"])
+
+    def _likelihood(self, name: str) -> str:
+        likelihood: str = self.registry_["setup_args"]["likelihoods"][name]
+        return likelihood
+
+    def _features(self, name: str) -> list[str]:
+        """Return the names of the features of a modality."""
+        return list(self.registry_["field_registries"][name]["state_registry"]["column_names"])
 
     @torch.inference_mode()
     def get_latent_representation(
@@ -121,16 +130,37 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
             }
             yield tensors | masks
 
-    def _px(
-        self, tensors: dict[str, Any], name: str, sizes: Tensor, n_samples: int, **kwargs: Any
+    def _px(self, tensors: dict[str, Any], name: str, n_samples: int, **kwargs: Any) -> Any:
+        """Return p(x given z) of one modality at draws of z, in cells of the size of their batch.
+
+        A cell of a batch in which nobody measured the modality is decoded as one of another batch:
+        its own is one of which the decoder has learned nothing.
+        """
+        inferred = self.module.inference(
+            **self.module._get_inference_input(tensors), n_samples=n_samples
+        )
+        return self._px_at(inferred["z"], tensors, name, **kwargs)
+
+    def _px_at(
+        self,
+        z: Tensor,
+        tensors: dict[str, Any],
+        name: str,
+        log_size: Tensor | None = None,
+        transform_batch: int | None = None,
     ) -> Any:
-        """Return p(x given z) of one modality at draws of z, in cells of the size of their batch."""
-        module = self.module
-        inferred = module.inference(**module._get_inference_input(tensors), n_samples=n_samples)
-        size = sizes[tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)]
-        inferred["library"] = {name: size.expand(*inferred["z"].shape[:-1], 1)}
-        inputs = module._get_generative_input(tensors, inferred)
-        return module.generative(**inputs, **kwargs)["px"][name]
+        """Return p(x given z) of one modality, in cells of a size, or of that of their batch."""
+        module, key = self.module, REGISTRY_KEYS.BATCH_KEY
+        typical = cast("TypicalLibrary", module.typical_libraries[name])
+        batch = tensors[key].to(self.device)
+        batch = torch.full_like(batch, transform_batch) if transform_batch is not None else batch
+        measured = typical.measured(batch)
+        size = typical(measured) if log_size is None else log_size
+        library = {name: size.expand(*z.shape[:-1], 1)}
+        inputs = module._get_generative_input(
+            tensors | {key: measured}, {"z": z, "library": library}
+        )
+        return module.generative(**inputs)["px"][name]
 
     def _has_any(self, tensors: dict[str, Any]) -> torch.Tensor:
         """Return which cells have any modality that is not masked, ``(n_cells, 1)``."""

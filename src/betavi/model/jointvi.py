@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from scvi import REGISTRY_KEYS
 
+from betavi.model.at_beta import takes_beta
 from betavi.model.check_mudata import check_is_mudata
-from betavi.model.joint_expression import JointExpressionMixin
+from betavi.model.joint_compare import JointCompareMixin
+from betavi.model.joint_diagnose import JointDiagnoseMixin
+from betavi.model.joint_generate import JointGenerateMixin
+from betavi.model.joint_query import JointQueryMixin
+from betavi.model.rate_distortion import RateDistortionMixin
+from betavi.model.rescue import RescueMixin
 from betavi.model.setup_mudata import JointSetupMixin
-from betavi.model.training import TrainingMixin
+from betavi.model.sizes import typical_sizes
 from betavi.model.translate import TranslateMixin
 from betavi.module import CovariateSizes, Modality, MultimodalVAE, Options
 from betavi.module.single import LAYER_NORM, split_options
@@ -22,7 +28,17 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class JointVI(TranslateMixin, JointExpressionMixin, TrainingMixin, JointSetupMixin):
+@takes_beta
+class JointVI(
+    TranslateMixin,
+    JointCompareMixin,
+    JointDiagnoseMixin,
+    JointGenerateMixin,
+    JointQueryMixin,
+    RateDistortionMixin,
+    RescueMixin,
+    JointSetupMixin,
+):
     """A variational autoencoder of several assays, of which cells may lack some.
 
     Every modality has an expert, an encoder that says alone what it knows of a cell, and a decoder.
@@ -107,7 +123,19 @@ class JointVI(TranslateMixin, JointExpressionMixin, TrainingMixin, JointSetupMix
             beta=beta,
             **model,
         )
-        self._module_kwargs = {"beta": beta}
+        self._module_kwargs = {
+            "n_hidden": n_hidden,
+            "n_latent": n_latent,
+            "n_layers": n_layers,
+            "dropout_rate": dropout_rate,
+            "fusion": fusion,
+            "dispersion": dispersion,
+            "latent_distribution": latent_distribution,
+            "prior": prior,
+            "beta": beta,
+            "modality_weights": modality_weights,
+            **kwargs,
+        }
         self.module = self._module_cls(
             self._modalities(dict(modality_weights or {})), self._sizes(), architecture, options
         )
@@ -131,7 +159,10 @@ class JointVI(TranslateMixin, JointExpressionMixin, TrainingMixin, JointSetupMix
             )
         return {
             name: Modality(
-                self.summary_stats[f"n_{name}"], likelihood, weight=weights.get(name, 1.0)
+                self.summary_stats[f"n_{name}"],
+                likelihood,
+                weight=weights.get(name, 1.0),
+                typical=typical_sizes(self.adata_manager, name),
             )
             for name, likelihood in likelihoods.items()
         }

@@ -18,6 +18,26 @@ READS_BETA = (Drift, Gate, Shift, Turn)
 """What answers to β stays the reference's."""
 
 
+def thaw(model: BaseModelClass, unfrozen: bool) -> None:
+    """Say of what scvi-tools does not know whether it is trained on a query.
+
+    Parameters
+    ----------
+    model
+        As scvi-tools left it.
+    unfrozen
+        Whether everything is trained.
+    """
+    # scvi-tools 1.4 freezes embeddings too, and a new batch would stay where it was drawn.
+    # Rows of batches that the query has no cells of get no gradient.
+    for parameter in model.module.embeddings_dict.parameters():
+        parameter.requires_grad_(True)
+    # what would be trained by the name of the layer it is in
+    for part in model.module.modules():
+        if isinstance(part, READS_BETA):
+            part.requires_grad_(unfrozen)
+
+
 class QueryMixin(ArchesMixin):
     """scvi-tools' scArches, which trains what a query adds to a model and freezes the rest."""
 
@@ -78,14 +98,7 @@ class QueryMixin(ArchesMixin):
         model = super().load_query_data(
             adata, reference_model, registry, inplace_subset_query_vars, **kwargs
         )
-        # scvi-tools 1.4 freezes embeddings too, and a new batch would stay where it was drawn.
-        # Rows of batches that the query has no cells of get no gradient.
-        for parameter in model.module.embeddings_dict.parameters():
-            parameter.requires_grad_(True)
-        # what scvi-tools does not know of, and would train by the name of the layer it is in
-        for part in model.module.modules():
-            if isinstance(part, READS_BETA):
-                part.requires_grad_(bool(kwargs.get("unfrozen")))
+        thaw(model, bool(kwargs.get("unfrozen")))
         return model
 
     @staticmethod

@@ -10,7 +10,7 @@ from scvi.utils import unsupported_if_adata_minified
 
 from betavi._tables import lookup
 from betavi.diagnostics import RescueReport, active_dimensions, best_remedy, gain
-from betavi.model.diagnose import DiagnoseMixin
+from betavi.model.diagnosis import DiagnosisMixin
 from betavi.model.remedies import REMEDIES, finish, in_order_of_worth
 from betavi.model.training import TrainingMixin
 from betavi.train import SCVI_SCHEDULE
@@ -31,7 +31,7 @@ RESERVED = {"beta_schedule", "warmup", "free_bits", "target_rate", "capacity", "
             "datasplitter_kwargs", *SCVI_SCHEDULE}  # fmt: skip
 
 
-class RescueMixin(TrainingMixin, DiagnoseMixin):
+class RescueMixin(TrainingMixin, DiagnosisMixin):
     """Remedies for posterior collapse, each on trial."""
 
     @unsupported_if_adata_minified

@@ -95,7 +95,7 @@ class JointSetupMixin(BaseModelClass):
         setup_method_args = cls._get_setup_method_args(**locals())
         layers = layers or {}
         check_is_mudata(mdata)
-        check_modalities(mdata, likelihoods, layers)
+        check_modalities(mdata, likelihoods, layers, may_lack_any="source_registry" in kwargs)
         categorical = list(categorical_covariate_keys or [])
         check_categories(mdata, [batch_key, labels_key, *categorical], batch_key)
         check_values(mdata, continuous_covariate_keys or [], positive=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from scvi.model.base import UnsupervisedTrainingMixin
 
@@ -104,6 +104,25 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         )
         if self.module.dial.is_fixed:
             self._remember_beta(self.module.dial.range[0])
+
+    def sibling(self, **changes: Any) -> Self:
+        """Return an untrained model of the same object and arguments, but for some.
+
+        Parameters
+        ----------
+        **changes
+            Arguments of the constructor.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, n_latent=5)
+        >>> model.sibling(gene_likelihood="nb").module.gene_likelihood
+        'nb'
+        """
+        return type(self)(self.adata, **self._module_kwargs | changes)
 
     def _remember_beta(self, beta: float) -> None:
         """Let copies of this model and saved ones have the β that a rescue went back to."""

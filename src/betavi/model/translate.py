@@ -13,7 +13,7 @@ from scvi.utils import track
 from betavi._tables import lookup
 from betavi.diagnostics import score_translation
 from betavi.model.joint_latent import JointLatentMixin
-from betavi.model.sizes import aligned, typical_log_sizes
+from betavi.model.sizes import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,19 +100,17 @@ class TranslateMixin(JointLatentMixin):
         transform = lookup(SCALES, scale, "scale")
         mdata = self._validate_anndata(mdata)
         cells = self._cells_with(mdata, sources, indices)
-        sizes = typical_log_sizes(self.adata_manager, target).to(self.device)
         parts: list[tuple[np.ndarray, ...]] = []
         batches = list(self._seen_by(mdata, sources, cells, batch_size))
         for tensors in track(batches, description="Translating", disable=not show_progress):
-            draws = transform(self._px(tensors, target, sizes, n_samples).sample())
+            draws = transform(self._px(tensors, target, n_samples).sample())
             lower, upper = draws.quantile(_levels(n_samples).to(draws), dim=0)
             parts.append(tuple(part.cpu().numpy() for part in (draws.mean(dim=0), lower, upper)))
         mean, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
-        names = self.registry_["field_registries"][target]["state_registry"]["column_names"]
         return AnnData(
             mean,
             obs=mdata.obs.iloc[cells],
-            var=pd.DataFrame(index=names),
+            var=pd.DataFrame(index=self._features(target)),
             layers={"lower": lower, "upper": upper},
         )
 

@@ -162,7 +162,8 @@ class Probe:
 
         Returns
         -------
-        Nats, ``(n_cells,)``. Cremer et al. (2018), Inference suboptimality in VAEs.
+        Nats, ``(n_cells,)``; NaN where no part of the posterior has seen all of a cell. Of a mixture
+        it is that of the component that has. Cremer et al. (2018), Inference suboptimality in VAEs.
         """
         gains = [self._refine(tensors, n_steps, n_draws) for tensors in self.batches]
         return _numpy(torch.cat(gains))
@@ -170,7 +171,9 @@ class Probe:
     def _refine(self, tensors: Tensors, n_steps: int, n_draws: int) -> Tensor:
         with torch.no_grad():
             inferred, prior = self._inferred(tensors), self.module.current_prior()
-        q = inferred["qz"]
+        q = self.module.fusion.informed(inferred["qz"])
+        if q is None:
+            return torch.full((len(inferred["u"]),), torch.nan)
         parameters = [q.loc.clone().requires_grad_(), q.scale.log().requires_grad_()]
         optimizer = torch.optim.Adam(parameters, lr=REFINING_RATE)
         noise = torch.randn(n_draws, *q.loc.shape, device=q.loc.device)
@@ -179,7 +182,9 @@ class Probe:
             loc, scale = parameters[0], parameters[1].exp()
             u = loc + scale * eps
             kl = rate(Normal(loc, scale, validate_args=False), prior, u)
-            return self._nats(tensors, inferred, u) + self.module.settled_beta * kl
+            nats = self._distortions(tensors, inferred, u)
+            weighted = sum(self.module.weights[name] * part for name, part in nats.items())
+            return weighted + self.module.settled_beta * kl
 
         @torch.no_grad()
         def average() -> Tensor:

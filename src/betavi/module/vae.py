@@ -33,6 +33,7 @@ from betavi.nn import (
     LatentLibrary,
     NormalMixture,
     PseudoCells,
+    TypicalLibrary,
     evaluating,
     observed_log_library,
 )
@@ -110,6 +111,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
             self.init_embedding(REGISTRY_KEYS.BATCH_KEY, sizes.n_batch, **embedding_kwargs)
         self.z_encoders = nn.ModuleDict()
         self.l_encoder = nn.ModuleDict()
+        self.typical_libraries = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
         self.likelihoods = nn.ModuleDict()
         self.weights = {name: modality.weight for name, modality in modalities.items()}
@@ -178,6 +180,8 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
         if modality.library_prior is not None:
             prior = modality.library_prior
             self.l_encoder[name] = LatentLibrary(width, encoded[1], architecture, *prior)
+        if modality.typical is not None:
+            self.typical_libraries[name] = TypicalLibrary(*modality.typical)
         self.decoders[name] = Decoder(options.n_latent, n_values, n_categories, architecture, dial)
         self.likelihoods[name] = likelihood(
             architecture.n_hidden,

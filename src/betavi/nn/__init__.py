@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from betavi.nn.gates import ROUNDING, Dial, Drift, Gate, Shift, Turn
 from betavi.nn.latents import LATENTS, Latent, Point
-from betavi.nn.library import LatentLibrary, observed_log_library
+from betavi.nn.library import LatentLibrary, TypicalLibrary, observed_log_library
 from betavi.nn.mixtures import NormalMixture
 from betavi.nn.networks import Architecture, Decoder, Encoder, evaluating
 from betavi.nn.posteriors import FUSIONS, Fusion
@@ -31,6 +31,7 @@ __all__ = [
     "Shift",
     "StandardNormal",
     "Turn",
+    "TypicalLibrary",
     "evaluating",
     "observed_log_library",
 ]

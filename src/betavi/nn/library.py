@@ -26,6 +26,34 @@ def observed_log_library(x: Tensor) -> Tensor:
     return x.sum(dim=-1, keepdim=True).clamp_min(SMALLEST_LIBRARY).log()
 
 
+class TypicalLibrary(nn.Module):
+    """Which batches an assay was measured in, and the log library size of most cells there.
+
+    Parameters
+    ----------
+    log_sizes
+        ``(n_batch,)``; NaN of a batch in which no cell has the assay.
+    home
+        The batch that stands in for such a batch, of which a decoder has learned nothing.
+    """
+
+    log_sizes: Tensor
+    home: Tensor
+
+    def __init__(self, log_sizes: np.ndarray, home: int) -> None:
+        super().__init__()
+        self.register_buffer("log_sizes", torch.as_tensor(log_sizes, dtype=torch.float32))
+        self.register_buffer("home", torch.tensor(home))
+
+    def measured(self, batch: Tensor) -> Tensor:
+        """Return codes of batches in which the assay was measured, of codes ``(n_cells, 1)``."""
+        return torch.where(self.log_sizes[batch].isnan(), self.home, batch)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Return the log sizes of cells of such batches, ``(n_cells, 1)``."""
+        return self.log_sizes[batch]
+
+
 class LatentLibrary(nn.Module):
     """A log library size inferred per cell, with a normal prior per batch.
 

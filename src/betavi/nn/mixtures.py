@@ -65,6 +65,15 @@ class NormalMixture(Distribution):
         """Standard deviation, ``(n_cells, n_latent)``."""
         return self.variance.sqrt()
 
+    @property
+    def last(self) -> Normal:
+        """The last component of each cell that has a weight."""
+        numbers = torch.arange(len(self.weights), device=self.weights.device)[:, None]
+        chosen = torch.where(self.weights > 0, numbers, -1).argmax(dim=0)
+        cells = torch.arange(self.weights.shape[1], device=chosen.device)
+        loc, scale = (part[chosen, cells] for part in (self.components.loc, self.components.scale))
+        return Normal(loc, scale, validate_args=False)
+
     def average(self, values: Tensor) -> Tensor:
         """Return the weighted mean of values of each component, ``(n_components, n_cells, ...)``."""
         weights = self.weights.view(*self.weights.shape, *[1] * (values.ndim - 2))

@@ -38,6 +38,11 @@ class Fusion(nn.Module, ABC):
             is present in every cell.
         """
 
+    def informed(self, q: Distribution) -> Normal | None:
+        """Return the part of a posterior that has seen everything a cell has, if there is one."""
+        assert isinstance(q, Normal)
+        return q
+
     def disagreement(
         self, q: Distribution, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
     ) -> Tensor | None:
@@ -100,6 +105,12 @@ class MixtureOfExperts(Fusion):
         parts = [_with_prior_where_missing(experts[name], here[name]) for name in experts]
         return _mixture(parts, [here[name].squeeze(1) for name in experts])
 
+    def informed(self, q: Distribution) -> Normal | None:
+        """Return the only expert of each cell; nothing if there are several, none of which knows all."""
+        assert isinstance(q, NormalMixture)
+        is_alone = bool(((q.weights > 0).sum(dim=0) == 1).all())
+        return q.last if is_alone else None
+
 
 class MixtureOfProducts(Fusion):
     """Mixture of the products of experts over subsets of the modalities present.
@@ -129,6 +140,11 @@ class MixtureOfProducts(Fusion):
             parts.append(_product(list(naturals.values())))
             exists.append(n_present > 2)
         return _mixture(parts, exists)
+
+    def informed(self, q: Distribution) -> Normal | None:
+        """Return the product of all experts of each cell, its last component."""
+        assert isinstance(q, NormalMixture)
+        return q.last
 
 
 class TotalCorrelation(Fusion):

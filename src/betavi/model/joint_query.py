@@ -1,0 +1,149 @@
+"""Query mapping of several assays, of which a query may lack some."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import anndata
+import mudata
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+from scvi.model.base import ArchesMixin
+
+from betavi.model.check_mudata import check_is_mudata
+from betavi.model.messages import name_some, warn
+from betavi.model.query import thaw
+
+if TYPE_CHECKING:
+    from mudata import MuData
+    from scvi.model.base import BaseModelClass
+
+
+class JointQueryMixin(ArchesMixin):
+    """scvi-tools' scArches, for cells that lack some of the reference's modalities too."""
+
+    @classmethod
+    def load_query_data(
+        cls, mdata: MuData, reference_model: str | BaseModelClass, **kwargs: Any
+    ) -> Self:
+        """Return a model of query cells that shares the reference's weights.
+
+        Parameters
+        ----------
+        mdata
+            Query cells, which :meth:`prepare_query_mudata` made fit.
+        reference_model
+            The model to map onto, or the folder it was saved to.
+        **kwargs
+            What to freeze, and the device: see :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+
+        Returns
+        -------
+        A model that :meth:`train` teaches the query's new categories only.
+
+        Raises
+        ------
+        TypeError
+            If ``mdata`` is no MuData.
+        KeyError
+            If it lacks a modality: see :meth:`prepare_query_mudata`.
+
+        References
+        ----------
+        Lotfollahi et al. (2022), Mapping single-cell data to reference atlases by transfer learning.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, n_batches=2)
+        >>> likelihoods = {"rna": "zinb", "adt": "nb_mixture"}
+        >>> betavi.JointVI.setup_mudata(mdata, likelihoods, batch_key="batch")
+        >>> model = betavi.JointVI(mdata, n_latent=5)
+        >>> query = betavi.datasets.simulate_multiome(n_cells=50, n_proteins=0, seed=1)
+        >>> query.obs["batch"] = "new"
+        >>> query = betavi.JointVI.prepare_query_mudata(query, model)
+        >>> betavi.JointVI.load_query_data(query, model).summary_stats.n_batch
+        3
+        """
+        check_is_mudata(mdata)
+        model = super().load_query_data(mdata, reference_model, **kwargs)
+        thaw(model, bool(kwargs.get("unfrozen")))
+        return model
+
+    @staticmethod
+    def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -> MuData:
+        """Return query cells with the modalities and features of a reference.
+
+        A modality that the query lacks is one that none of its cells has: no matrix is padded.
+        Features that the query lacks within a modality are zeros, of which a warning tells.
+
+        Parameters
+        ----------
+        mdata
+            Query cells, which are left as they are.
+        reference_model
+            The model to map onto, or the folder it was saved to.
+
+        Returns
+        -------
+        A new object.
+
+        Raises
+        ------
+        TypeError
+            If ``mdata`` is no MuData.
+        ValueError
+            If it has none of the reference's modalities, or none of the features of one.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100)
+        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+        >>> model = betavi.JointVI(mdata, n_latent=5)
+        >>> query = betavi.datasets.simulate_multiome(n_cells=50, n_proteins=0, seed=1)
+        >>> betavi.JointVI.prepare_query_mudata(query, model)["adt"].shape
+        (0, 15)
+        """
+        check_is_mudata(mdata)
+        features = ArchesMixin.prepare_query_mudata(
+            mdata, reference_model, return_reference_var_names=True
+        )
+        shared = [name for name in features if name in mdata.mod]
+        if not shared:
+            raise ValueError(
+                f"The query has {name_some(list(mdata.mod))}, and the reference "
+                f"{name_some(list(features))}: they share no modality."
+            )
+        parts = {name: _fitted(mdata, name, pd.Index(names)) for name, names in features.items()}
+        with mudata.set_options(pull_on_update=False):
+            found = mudata.MuData(parts)
+        found.obs = found.obs.join(mdata.obs)
+        return found
+
+
+def _fitted(mdata: MuData, name: str, features: pd.Index) -> AnnData:
+    """Return the cells that have a modality, with the features of the reference."""
+    if name not in mdata.mod:
+        empty = sparse.csr_matrix((0, len(features)), dtype=np.float32)
+        return AnnData(empty, var=pd.DataFrame(index=features))
+    query = mdata[name]
+    missing = features.difference(query.var_names)
+    if len(missing) == len(features):
+        raise ValueError(f"The query's {name!r} has none of the reference's features.")
+    if len(missing):
+        warn(
+            f"{len(missing)} of {len(features)} features of {name!r} are missing in the query, and "
+            f"taken for zeros: {name_some(missing)}."
+        )
+        padding = AnnData(
+            sparse.csr_matrix((query.n_obs, len(missing)), dtype=np.float32),
+            obs=pd.DataFrame(index=query.obs_names),
+            var=pd.DataFrame(index=missing),
+        )
+        for layer in query.layers:
+            padding.layers[layer] = padding.X.copy()
+        query = anndata.concat([query, padding], axis=1, join="outer", merge="first")
+    return query[:, features].copy()

@@ -1,0 +1,164 @@
+"""New cells, comparisons of groups, and queries, of simulations with known truth."""
+
+from __future__ import annotations
+
+import warnings
+
+import mudata
+import numpy as np
+import pytest
+import torch
+
+from betavi import JointVI
+from betavi.datasets import simulate_multiome
+
+LIKELIHOODS = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
+QUIET = {"show_progress": False}
+
+
+@pytest.fixture(scope="module")
+def everyone():
+    return simulate_multiome(n_cells=1300, n_batches=2, seed=3)
+
+
+@pytest.fixture(scope="module")
+def cells(everyone):
+    return everyone[:1000].copy()
+
+
+@pytest.fixture(scope="module")
+def model(cells):
+    """Learned from all cells of batch 0, and from those of batch 1 without their proteins."""
+    proteins = cells["adt"][(cells.obs["batch"] == "batch_0")[cells.obsmap["adt"] > 0].to_numpy()]
+    with mudata.set_options(pull_on_update=False):
+        mosaic = mudata.MuData({**cells.mod, "adt": proteins.copy()})
+    mosaic.obs = mosaic.obs.join(cells.obs)
+    JointVI.setup_mudata(mosaic, LIKELIHOODS, batch_key="batch")
+    fitted = JointVI(mosaic, n_latent=6, n_hidden=64)
+    fitted.train(40, enable_progress_bar=False, plan_kwargs={"one_cycle": 1e-2})
+    return fitted
+
+
+def test_generated_cells_have_every_assay_and_are_like_the_measured(model, cells):
+    new = model.generate(1000, seed=0, **QUIET)
+    assert list(new.mod) == list(cells.mod)
+    assert new.obsm["z"].shape == (1000, 6)
+    for name, part in new.mod.items():
+        assert list(part.var_names) == list(cells[name].var_names)
+        assert part.X.min() >= 0
+        mine, real = (np.log1p(np.asarray(x.mean(axis=0)).ravel()) for x in (part.X, cells[name].X))
+        assert np.corrcoef(mine, real)[0, 1] > (0.9 if name != "atac" else 0.8)
+    # paired: types that differ in RNA differ in protein
+    rna, adt = (np.log1p(new[name].X.toarray()) for name in ("rna", "adt"))
+    shuffled = np.random.default_rng(0).permutation(len(adt))
+    assert _strongest(rna, adt) > 2 * _strongest(rna, adt[shuffled])
+
+
+def _strongest(one, other):
+    both = np.corrcoef(one.T, other.T)[: one.shape[1], one.shape[1] :]
+    return np.nanmean(np.nanmax(np.abs(both), axis=0))
+
+
+def test_generated_cells_repeat_and_come_from_the_batch_asked_for(model):
+    before = torch.get_rng_state()
+    first, second = (model.generate(20, batch="batch_1", seed=1, **QUIET) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert set(first.obs["batch"]) == {"batch_1"}
+    for name in first.mod:
+        np.testing.assert_array_equal(first[name].X.toarray(), second[name].X.toarray())
+    with pytest.raises(ValueError, match="no batch 'batch_9'"):
+        model.generate(5, batch="batch_9", **QUIET)
+    with pytest.raises(ValueError, match="n_cells=0"):
+        model.generate(0, **QUIET)
+
+
+@pytest.mark.parametrize("name", ["rna", "adt", "atac"])
+def test_features_that_differ_are_found(model, name):
+    counts = model.adata[name]
+    types = model.adata.obs["cell_type"].loc[counts.obs_names]
+    found = model.differential_expression(
+        modality=name, groupby="cell_type", group1="type_0", group2="type_1", silent=True
+    )
+    assert sorted(found.index) == sorted(counts.var_names)
+    means = [np.asarray(counts[types == t].X.mean(axis=0)).ravel() for t in ("type_0", "type_1")]
+    raw = dict(
+        zip(counts.var_names, np.log2(means[0] + 0.1) - np.log2(means[1] + 0.1), strict=True)
+    )
+    effects = [raw[feature] for feature in found.index]
+    assert np.corrcoef(found["lfc_median"], effects)[0, 1] > 0.7
+    order = found.index.map(list(counts.var_names).index)
+    np.testing.assert_allclose(found["raw_mean1"], means[0][order], rtol=1e-5)
+
+
+def test_what_cannot_be_compared(model):
+    columns = list(model.adata.obs)
+    with pytest.raises(ValueError, match="Say what to compare"):
+        model.differential_expression()
+    with pytest.raises(KeyError, match="has no group 'type_9'"):
+        model.differential_expression(groupby="cell_type", group1="type_9")
+    with pytest.raises(KeyError, match=r"mdata.obs\['cell_typ'\]"):
+        model.differential_expression(groupby="cell_typ")
+    with pytest.raises(ValueError, match="No cell of the group 'batch_1' has 'adt'"):
+        model.differential_expression(modality="adt", groupby="batch", group1="batch_1")
+    assert list(model.adata.obs) == columns
+
+
+def test_a_batch_without_an_assay_is_decoded_as_one_that_has_it(model, cells):
+    """Its own code has weights that no cell of it ever trained."""
+    elsewhere = np.flatnonzero((model.adata.obs["batch"] == "batch_1").to_numpy())
+    found = model.translate("rna", "adt", indices=elsewhere, scale="log1p", **QUIET)
+    mine = cells[elsewhere]
+    truth = np.log1p(mine["adt"].X.toarray())
+    r = [np.corrcoef(x, y)[0, 1] for x, y in zip(found.X.T, truth.T, strict=True)]
+    assert np.mean(r) > 0.5
+    assert abs(found.X.mean() - truth.mean()) < 0.3
+
+
+def test_a_query_that_lacks_an_assay_is_mapped(model, everyone):
+    query = everyone[1000:].copy()
+    query.obs["batch"] = "new"
+    truth = np.log1p(query["adt"].X.toarray())
+    with mudata.set_options(pull_on_update=False):
+        rna = mudata.MuData({"rna": query["rna"][:, ::-1].copy()})
+    rna.obs["batch"] = "new"
+    before = rna.copy()
+    fitted = JointVI.prepare_query_mudata(rna, model)
+    assert list(rna.mod) == list(before.mod)
+    assert {name: part.shape for name, part in fitted.mod.items()} == {
+        "rna": (300, 200), "adt": (0, 15), "atac": (0, 300)
+    }  # fmt: skip
+    with warnings.catch_warnings():
+        # nothing is said of what the query is known to lack
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*have no counts")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        mapped = JointVI.load_query_data(fitted, model)
+    mapped.train(5, enable_progress_bar=False)
+    for name, value in model.module.decoders["adt"].state_dict().items():
+        mine = mapped.module.decoders["adt"].state_dict()[name]
+        torch.testing.assert_close(mine[:, : value.shape[1]] if value.ndim > 1 else mine, value)
+    found = mapped.translate("rna", "adt", scale="log1p", **QUIET)
+    r = [np.corrcoef(x, y)[0, 1] for x, y in zip(found.X.T, truth.T, strict=True)]
+    assert np.mean(r) > 0.5
+
+
+def test_queries_that_do_not_fit(model):
+    query = simulate_multiome(n_cells=50, n_batches=1, n_proteins=0, n_peaks=0)
+    strange = mudata.MuData({"spliced": query["rna"].copy()})
+    with pytest.raises(ValueError, match="share no modality"):
+        JointVI.prepare_query_mudata(strange, model)
+    few = mudata.MuData({"rna": query["rna"][:, :-3].copy()})
+    with pytest.warns(UserWarning, match="3 of 200 features of 'rna' are missing"):
+        assert JointVI.prepare_query_mudata(few, model)["rna"].n_vars == 200
+    renamed = query["rna"].copy()
+    renamed.var_names = [f"other_{number}" for number in range(200)]
+    with pytest.raises(ValueError, match="none of the reference's features"):
+        JointVI.prepare_query_mudata(mudata.MuData({"rna": renamed}), model)
+
+
+def test_modalities_that_pytorch_cannot_name_are_refused():
+    mdata = simulate_multiome(n_cells=50, n_proteins=0, n_peaks=0)
+    for name in ("rna.spliced", "keys"):
+        other = mudata.MuData({name: mdata["rna"].copy()})
+        with pytest.raises(ValueError, match="Rename the modality"):
+            JointVI.setup_mudata(other, {name: "zinb"})

@@ -1,0 +1,142 @@
+"""Modalities that z ignores: planted, found, and told from dimensions that are another's."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from betavi import JointVI
+from betavi.datasets import simulate_multiome
+from betavi.nn import FUSIONS
+
+QUIET = {"show_progress": False}
+LIKELIHOODS = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
+WITH_GAPS = {"poe", "mopoe", "mvtcae"}
+
+
+def trained(mdata=None, max_epochs=60, **kwargs):
+    mdata = (
+        simulate_multiome(n_cells=1200, n_proteins=30, missing={"adt": 0.3})
+        if mdata is None
+        else mdata
+    )
+    JointVI.setup_mudata(mdata, {name: LIKELIHOODS[name] for name in mdata.mod})
+    model = JointVI(mdata, **{"n_latent": 6, "n_hidden": 64} | kwargs)
+    model.train(
+        max_epochs, train_size=0.7, enable_progress_bar=False, plan_kwargs={"one_cycle": 1e-2}
+    )
+    return model
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    return trained()
+
+
+def sabotaged(model, parts):
+    """Return a copy whose weights of some parts are noise of no use."""
+    other = copy.copy(model)
+    other.module = copy.deepcopy(model.module)
+    with torch.no_grad():
+        for parameter in parts(other.module).parameters():
+            parameter.zero_()
+    return other
+
+
+def test_healthy_modalities_are_called_so(healthy):
+    report = healthy.diagnose(**QUIET)
+    assert report.ignored_modalities == []
+    assert list(report.modalities) == ["rna", "adt", "atac"]
+    table = report.by_modality()
+    assert (table["used dimensions"] > 0).all()
+    assert (table["explained"] > 0).all()
+    # fewer cells have proteins
+    assert table.loc["adt", "cells"] < table.loc["rna", "cells"]
+    assert "By modality:" in str(report)
+
+
+@pytest.mark.parametrize("part", ["decoders", "z_encoders"])
+def test_a_modality_that_z_ignores_is_a_collapse(healthy, part):
+    broken = sabotaged(healthy, lambda module: getattr(module, part)["adt"])
+    report, before = broken.diagnose(**QUIET), healthy.diagnose(**QUIET)
+    assert report.ignored_modalities == ["adt"]
+    assert report.verdict == "partial"
+    assert "adt is ignored" in str(report)
+    assert "adt" in report._repr_html_()
+    (alone,) = [report.modalities[name] for name in report.ignored_modalities]
+    assert alone.causes
+    assert set(alone.remedies) <= set(report.remedies)
+    assert any("modality_weights={'adt'" in remedy for remedy in alone.remedies)
+    assert alone.explained["adt"] < before.modalities["adt"].explained["adt"] / 2
+
+
+def test_a_modality_without_signal_is_ignored_for_want_of_it():
+    mdata = simulate_multiome(n_cells=1200, n_peaks=0)
+    rng = np.random.default_rng(0)
+    mdata["adt"].X = rng.poisson(5.0, mdata["adt"].shape).astype(np.float32)
+    report = trained(mdata).diagnose(**QUIET)
+    assert report.ignored_modalities == ["adt"]
+    assert report.modalities["adt"].causes[0].name == "too_few_counts"
+    assert report.modalities["rna"].verdict != "collapsed"
+
+
+@pytest.mark.parametrize("fusion", [name for name in FUSIONS if name != "single"])
+def test_every_fusion_is_diagnosed(fusion):
+    mdata = simulate_multiome(n_cells=300, n_peaks=0, missing={"adt": 0.3})
+    model = trained(mdata, max_epochs=3, fusion=fusion)
+    report = model.diagnose(**QUIET)
+    assert np.isnan(report.amortisation_gap) == (fusion not in WITH_GAPS)
+    # of one modality there is a posterior that has seen all there is, whatever the rule
+    assert all(np.isfinite(alone.amortisation_gap) for alone in report.modalities.values())
+    assert all(cause.name != "lagging_encoder" for cause in report.causes) or fusion in WITH_GAPS
+
+
+def test_assays_that_no_cell_shares_are_diagnosed_too():
+    mdata = simulate_multiome(n_cells=300, n_peaks=0)
+    parts = {"rna": mdata["rna"][:150].copy(), "adt": mdata["adt"][150:].copy()}
+    with pytest.warns(UserWarning, match="No cell has two"):
+        model = trained(type(mdata)(parts), max_epochs=3)
+    report = model.diagnose(**QUIET)
+    assert report.spectrum.noise.shape == (200,)
+    assert list(report.modalities) == ["rna", "adt"]
+
+
+def test_only_the_modalities_asked_for_are_looked_at_alone(healthy):
+    assert list(healthy.diagnose(modalities="atac", **QUIET).modalities) == ["atac"]
+    with pytest.raises(ValueError, match="no modality 'protein'"):
+        healthy.diagnose(modalities="protein", **QUIET)
+    with pytest.raises(ValueError, match="at least 20 cells, not 5"):
+        healthy.diagnose(indices=range(5), **QUIET)
+
+
+def test_a_diagnosis_repeats_and_changes_nothing(healthy):
+    before = {name: value.clone() for name, value in healthy.module.state_dict().items()}
+    first, second = (healthy.diagnose(modalities="rna", **QUIET) for _ in range(2))
+    assert first.dimensions.equals(second.dimensions)
+    for name, value in healthy.module.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_joint_model_is_rescued():
+    mdata = simulate_multiome(n_cells=600, n_peaks=0)
+    model = trained(mdata, max_epochs=10, beta=300.0)
+    report = model.rescue(max_epochs=40, **QUIET)
+    assert report.before.verdict == "collapsed"
+    assert report.chosen != "nothing"
+    assert report.after.active_dimensions > 0
+    assert model.module.options.fusion == "mopoe"
+
+
+def test_every_beta_of_a_joint_model_has_its_point():
+    mdata = simulate_multiome(n_cells=600, n_peaks=0)
+    model = trained(mdata, max_epochs=30, beta=(0.1, 10), n_latent=4)
+    curve = model.rate_distortion([0.1, 1, 10], indices=model.validation_indices)
+    assert curve["rate"].is_monotonic_decreasing
+    assert curve["distortion"].is_monotonic_increasing
+    weak, strong = (model.get_latent_representation(beta=beta) for beta in (0.1, 10))
+    assert not np.allclose(weak, strong)
+    proteins = model.translate("rna", "adt", beta=0.1, **QUIET)
+    assert proteins.shape == mdata["adt"].shape
