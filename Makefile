@@ -33,6 +33,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.collapse_cost
 	$(BIN)/python -m benchmarks.rescue
 	$(BIN)/python -m benchmarks.joint
+	$(BIN)/python -m benchmarks.mosaic
+	$(BIN)/python -m benchmarks.chromatin
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("betavi needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

@@ -217,3 +217,15 @@ def test_a_saved_model_answers_as_before(tmp_path):
         loaded.get_latent_representation(), model.get_latent_representation()
     )
     assert "JointVI model of rna, adt, atac" in model._model_summary_string
+
+
+def test_the_learning_rate_rises_and_falls_unless_another_is_asked_for():
+    def rates(**plan):
+        plan = {"plan_kwargs": plan} if plan else {}
+        model = trained(train={"max_epochs": 10} | plan)
+        return model.trainer.optimizers[0].param_groups[0]
+
+    assert rates()["max_lr"] == 1e-2
+    assert rates()["lr"] < 1e-4
+    assert rates(one_cycle=3e-3)["max_lr"] == 3e-3
+    assert rates(lr=5e-4)["lr"] == 5e-4

@@ -83,3 +83,27 @@ def test_the_history_of_a_latent_space_is_drawn():
     assert [line.get_linestyle() for line in ax.get_lines()] == ["-", "--"]
     with pytest.raises(KeyError, match="collapse_guard=True"):
         pl.collapse_history({"beta": history["beta"]})
+
+
+@pytest.mark.parametrize("n_features", [3, 100])
+def test_features_are_drawn_best_first_and_named_if_they_fit(n_features):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"pearson": rng.uniform(-0.2, 1, n_features), "coverage": rng.uniform(size=n_features)},
+        index=[f"protein_{number}" for number in range(n_features)],
+    )
+    table["is_predictable"] = table["pearson"] > 0.2
+    quality, coverage = pl.translation(table)
+    widths = {bar.get_y() + bar.get_height() / 2: bar.get_width() for bar in quality.patches}
+    drawn = [widths[rank] for rank in sorted(widths)]
+    assert drawn == sorted(table["pearson"], reverse=True)
+    best = table.sort_values("pearson", ascending=False)
+    np.testing.assert_array_equal(coverage.get_lines()[0].get_xdata(), best["coverage"])
+    names = [text.get_text() for text in quality.get_yticklabels()]
+    assert (names == list(best.index)) == (n_features == 3)
+    assert quality.get_ylim()[0] > quality.get_ylim()[1]
+
+
+def test_a_table_of_something_else_is_refused():
+    with pytest.raises(KeyError, match="no column 'coverage'"):
+        pl.translation(pd.DataFrame({"pearson": [1.0], "is_predictable": [True]}))

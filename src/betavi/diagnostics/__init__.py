@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from betavi.diagnostics.causes import CAUSES, Calls, Cause, Evidence, causes_of
 from betavi.diagnostics.choice import BetaSuggestion, suggest
-from betavi.diagnostics.collapse import CollapseReport, DimensionArrays, judge_dimensions
+from betavi.diagnostics.collapse import DimensionArrays, judge_dimensions
 from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, ScoreSums
 from betavi.diagnostics.covariates import predicted_from
 from betavi.diagnostics.information import (
@@ -14,6 +14,7 @@ from betavi.diagnostics.information import (
     label_agreement,
     mutual_information,
 )
+from betavi.diagnostics.report import CollapseReport
 from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
 from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_spectrum
 from betavi.diagnostics.translation import score_translation

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-    from betavi.diagnostics.collapse import CollapseReport
+    from betavi.diagnostics.report import CollapseReport
 
 SURE_GAIN = 2.0
 """Standard errors of the paired difference from which on a likelihood is better."""

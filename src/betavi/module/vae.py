@@ -10,7 +10,7 @@ The order of the steps is written here and nowhere else. scvi-tools calls them i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -88,6 +88,9 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
     >>> sorted(module.decoders)
     ['adt', 'rna']
     """
+
+    usual_peak: ClassVar[float | None] = 1e-2
+    """Peak of the learning rate of a training that names none; a constant one if None."""
 
     is_fresh: Tensor
     trained_beta: Tensor

@@ -60,8 +60,9 @@ class TrainingPlan(train.TrainingPlan):
         See :meth:`betavi.BetaVI.train`.
     one_cycle
         Peak of a learning rate that rises and falls within the planned steps, as
-        :class:`torch.optim.lr_scheduler.OneCycleLR` has it. By default the rate is constant, but
-        for a cycle up to 0.02 in a model of many β, and up to 0.005 with ``target_rate`` or ``capacity``.
+        :class:`torch.optim.lr_scheduler.OneCycleLR` has it. By default the rate of
+        BetaVI is constant, but for a cycle up to 0.02 in a model of many β, and up to 0.005 with
+        ``target_rate`` or ``capacity``; JointVI has one up to 0.01.
     **kwargs
         scvi-tools' options. Its ``n_epochs_kl_warmup``, ``n_steps_kl_warmup``, ``max_kl_weight``
         and ``min_kl_weight`` take the place of ``beta_schedule`` and ``warmup``: their weight times
@@ -104,7 +105,7 @@ class TrainingPlan(train.TrainingPlan):
         _check_steering(target_rate, end_of_warmup(beta_schedule, warmup))
         if one_cycle is None and SETS_RATE.isdisjoint(kwargs):
             is_held = target_rate is not None or capacity is not None
-            one_cycle = HELD_PEAK if is_held else None
+            one_cycle = HELD_PEAK if is_held else module.usual_peak
             one_cycle = one_cycle if module.dial.is_fixed else MANY_BETAS_PEAK
         if one_cycle is not None and not 0 < one_cycle < math.inf:
             raise ValueError(f"one_cycle is a learning rate above 0, not {one_cycle!r}.")

@@ -1,0 +1,240 @@
+"""A verdict on a latent space, with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from betavi.diagnostics.information import MOST_CELLS
+
+if TYPE_CHECKING:
+    from betavi.diagnostics.causes import Cause
+    from betavi.diagnostics.spectrum import SignalSpectrum
+
+
+@dataclass(frozen=True)
+class CollapseReport:
+    """What a latent space carries, whether it collapsed, and why. Nats are per cell.
+
+    Parameters
+    ----------
+    dimensions
+        See :func:`judge_dimensions`.
+    causes
+        Why dimensions are not used, the likeliest first; none if all are.
+    beta
+        The weight of the rate; NaN where training held the rate at a capacity.
+    spectrum
+        Directions in which the cells differ, beyond covariates.
+    rate, distortion
+        The two terms of the ELBO.
+    mutual_information
+        Between a cell and its position (Hoffman & Johnson, 2016).
+    amortisation_gap
+        Nats that posteriors refined cell by cell save (Cremer et al., 2018), and ``gap_error``, its
+        standard error.
+    explained
+        Nats that z saves against a z of the prior, by modality.
+    covariates
+        Nats that the decoder's covariates save against those of another cell.
+    predicted
+        How well z predicts each covariate, see :func:`predicted_from`.
+    n_cells
+        How many cells were asked.
+    is_held_out
+        Whether training had not seen them.
+    modalities
+        Of a joint model, the report on each modality with all others masked.
+    """
+
+    dimensions: pd.DataFrame
+    causes: list[Cause]
+    beta: float
+    spectrum: SignalSpectrum
+    rate: float
+    distortion: float
+    mutual_information: float
+    amortisation_gap: float
+    gap_error: float
+    explained: dict[str, float]
+    covariates: float
+    predicted: pd.DataFrame
+    n_cells: int
+    is_held_out: bool
+    modalities: dict[str, CollapseReport] = field(default_factory=dict)
+
+    @property
+    def active_dimensions(self) -> int:
+        """How many dimensions carry signal."""
+        return int((self.dimensions["status"] == "used").sum())
+
+    @property
+    def dead_dimensions(self) -> list[int]:
+        """Which dimensions carry nothing."""
+        return self._dimensions_of("dead")
+
+    @property
+    def noise_dimensions(self) -> list[int]:
+        """Which dimensions carry only what is no signal."""
+        return self._dimensions_of("noise")
+
+    @property
+    def unclear_dimensions(self) -> list[int]:
+        """Of which dimensions too few cells were asked to say."""
+        return self._dimensions_of("unclear")
+
+    def _dimensions_of(self, status: str) -> list[int]:
+        return self.dimensions.index[self.dimensions["status"] == status].tolist()
+
+    @property
+    def verdict(self) -> str:
+        """``"healthy"`` if no dimension is dead or noise, ``"partial"`` if some, or ``"collapsed"``.
+
+        Also ``"partial"`` if a modality is ignored.
+        """
+        n_unused = len(self.dead_dimensions) + len(self.noise_dimensions)
+        if n_unused == len(self.dimensions):
+            return "collapsed"
+        return "partial" if n_unused or self.ignored_modalities else "healthy"
+
+    @property
+    def ignored_modalities(self) -> list[str]:
+        """Which modalities have nothing to do with z: alone, they use no dimension."""
+        return [name for name, alone in self.modalities.items() if alone.verdict == "collapsed"]
+
+    def by_modality(self) -> pd.DataFrame:
+        """Return what z knows of each modality, and each modality alone of z, nats per cell."""
+        rows = {
+            name: {
+                "used dimensions": alone.active_dimensions,
+                "directions in the data": alone.spectrum.n_factors,
+                "information": alone.mutual_information,
+                "explained": self.explained[name],
+                "explained alone": alone.explained[name],
+                "amortisation gap": alone.amortisation_gap,
+                "cells": alone.n_cells,
+            }
+            for name, alone in self.modalities.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    @property
+    def remedies(self) -> list[str]:
+        """What to do about each cause, and about those of modalities that are ignored."""
+        ignored = [self.modalities[name] for name in self.ignored_modalities]
+        return [cause.remedy for report in (self, *ignored) for cause in report.causes]
+
+    @property
+    def marginal_kl(self) -> float:
+        """The part of the rate that is no information: KL of the mean posterior from the prior.
+
+        At most that, where the mutual information is saturated.
+        """
+        return self.rate - self.mutual_information
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the mutual information is within a nat of the most that so many cells can show.
+
+        It is then at least what is reported, and the marginal KL at most.
+        """
+        return bool(self.mutual_information > np.log(min(self.n_cells, MOST_CELLS)) - 1)
+
+    @property
+    def explained_share(self) -> float:
+        """Share of the distortion at a z of the prior that the cell's own z saves."""
+        saved = sum(self.explained.values())
+        return saved / (self.distortion + saved)
+
+    def summary(self) -> pd.Series:
+        """Return the numbers of the whole latent space."""
+        at_least, at_most = (", at least", ", at most") if self.is_saturated else ("", "")
+        numbers = {
+            "used dimensions": self.active_dimensions,
+            "dead dimensions": len(self.dead_dimensions),
+            "dimensions of noise": len(self.noise_dimensions),
+            "directions in the data": self.spectrum.n_factors,
+            "directions alive in theory": self.spectrum.alive_at(self.beta),
+            "β": self.beta,
+            "rate, nats": self.rate,
+            f"mutual information, nats{at_least}": self.mutual_information,
+            f"marginal KL, nats{at_most}": self.marginal_kl,
+            "amortisation gap, nats": self.amortisation_gap,
+            "explained by z, nats": sum(self.explained.values()),
+            "explained by z, share": self.explained_share,
+            "explained by covariates, nats": self.covariates,
+        }
+        return pd.Series(numbers, name=self.verdict)
+
+    def __str__(self) -> str:
+        n_latent = len(self.dimensions)
+        head = f"{self.verdict}: {self.active_dimensions} of {n_latent} dimensions are used"
+        for words, which in (
+            ("dead are", self.dead_dimensions), ("noise is in", self.noise_dimensions),
+            ("unclear are", self.unclear_dimensions),
+        ):  # fmt: skip
+            head += f", {words} {', '.join(map(str, which))}" if which else ""
+        ignored = self.ignored_modalities
+        head += (
+            f"; {', '.join(ignored)} {'are' if len(ignored) > 1 else 'is'} ignored."
+            if ignored
+            else "."
+        )
+        reasons = [
+            f"- {reason}"
+            for reason in [*map(str, self.causes), *self._of_modalities(), *self._cautions()]
+        ]
+        parts = [head, *reasons, "", self.summary().round(3).to_string()]
+        if self.modalities:
+            parts += ["", "By modality:", self.by_modality().round(3).to_string()]
+        if len(self.predicted):
+            parts += ["", "What z predicts:", self.predicted.round(3).to_string()]
+        return "\n".join(parts)
+
+    def _of_modalities(self) -> list[str]:
+        """Return why modalities are ignored."""
+        return [
+            f"{name}: {cause}"
+            for name in self.ignored_modalities
+            for cause in self.modalities[name].causes
+        ]
+
+    def _cautions(self) -> list[str]:
+        cautions = []
+        if self.unclear_dimensions:
+            cautions.append(
+                f"{self.n_cells} cells are too few to tell signal from noise everywhere: hold more "
+                "out, train(train_size=0.8), or name cells the model has not seen, "
+                "diagnose(indices=...)."
+            )
+        if not self.is_held_out:
+            cautions.append(
+                "These cells were trained on, and a model knows their noise: dimensions that seem "
+                "used may not be. Hold cells out, or name others: diagnose(indices=...)."
+            )
+        return cautions
+
+    def _repr_html_(self) -> str:
+        head = str(self).split("\n", maxsplit=1)[0]
+        reasons = "".join(
+            f"<li><b>{cause.name}</b>: {escape(cause.evidence)}"
+            f"<br><code>{escape(cause.remedy)}</code></li>"
+            for cause in self.causes
+        ) + "".join(
+            f"<li>{escape(said)}</li>" for said in [*self._of_modalities(), *self._cautions()]
+        )
+        tables = "".join(
+            table.round(3).to_html()
+            for table in (
+                self.summary().to_frame(),
+                self.by_modality(),
+                self.predicted,
+                self.dimensions,
+            )
+            if len(table)
+        )
+        return f"<p><b>{head}</b></p><ul>{reasons}</ul>{tables}"

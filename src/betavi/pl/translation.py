@@ -1,0 +1,94 @@
+"""Which features of an assay can be translated, and whether the intervals hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+STYLES: dict[bool, dict[str, Any]] = {
+    # told apart by lightness and hatching, not by hue alone
+    True: {"facecolor": "#00517a", "label": "predicted better than by its mean"},
+    False: {
+        "facecolor": "#d9d9d9",
+        "edgecolor": "0.4",
+        "hatch": "xxx",
+        "label": "not surely",
+    },
+}
+
+MOST_NAMED = 40
+"""Features that fit on an axis with their names."""
+
+NOMINAL = 0.9
+
+
+def translation(table: pd.DataFrame, axes: Sequence[Axes] | None = None) -> np.ndarray:
+    """Draw how well each feature is predicted, and how often its interval holds.
+
+    Parameters
+    ----------
+    table
+        From :meth:`betavi.JointVI.predictability`.
+    axes
+        Two, to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes, ``(2,)``: Pearson correlation of predicted and measured values, best first, and the
+    share of the values that are in the 90 % interval, in the same order.
+
+    Raises
+    ------
+    KeyError
+        If a column is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import betavi
+    >>> table = pd.DataFrame(
+    ...     {"pearson": [0.9, 0.1], "coverage": [0.91, 0.88], "is_predictable": [True, False]},
+    ...     index=["CD3", "IgG1"],
+    ... )
+    >>> [text.get_text() for text in betavi.pl.translation(table)[0].get_yticklabels()]
+    ['CD3', 'IgG1']
+    """
+    if missing := {"pearson", "coverage", "is_predictable"}.difference(table):
+        raise KeyError(
+            f"The table has no column {min(missing)!r}: it is not what predictability() returns."
+        )
+    table = table.sort_values("pearson", ascending=False)
+    if axes is None:
+        height = 1.2 + 0.22 * min(len(table), MOST_NAMED)
+        _, axes = plt.subplots(1, 2, figsize=(9, height), layout="constrained", sharey=True)
+    quality, coverage = axes
+    ranks = np.arange(len(table))
+    for is_predictable, style in STYLES.items():
+        mine = (table["is_predictable"] == is_predictable).to_numpy()
+        if mine.any():
+            quality.barh(ranks[mine], table["pearson"][mine], **style)
+    quality.set(xlabel="Pearson correlation, held-out cells", xlim=(min(0, *quality.get_xlim()), 1))
+    quality.legend(frameon=False, loc="lower right")
+    coverage.plot(table["coverage"], ranks, "o", color="k", ms=4)
+    coverage.axvline(NOMINAL, color="0.4", ls="--", lw=1)
+    coverage.set(xlabel=f"share of cells within the {NOMINAL:.0%} interval", xlim=(0, 1))
+    for ax in (quality, coverage):
+        _name(ax, table.index)
+    return np.asarray(axes)
+
+
+def _name(ax: Axes, names: pd.Index) -> None:
+    """Name the features, or count them if they are many; the best is on top."""
+    if len(names) <= MOST_NAMED:
+        ax.set_yticks(np.arange(len(names)), names)
+    else:
+        ax.set_ylabel("feature, best first")
+    ax.set_ylim(len(names) - 0.5, -0.5)
