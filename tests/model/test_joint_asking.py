@@ -142,6 +142,21 @@ def test_a_query_that_lacks_an_assay_is_mapped(model, everyone):
     assert np.mean(r) > 0.5
 
 
+def test_cells_without_the_first_assay_are_read_by_a_saved_model(model, everyone, tmp_path):
+    model.save(tmp_path / "saved")
+    some = everyone[1000:].copy()
+    with mudata.set_options(pull_on_update=False):
+        proteins = mudata.MuData({"adt": some["adt"].copy()})
+    proteins.obs["batch"] = "batch_0"
+    proteins.obs["cell_type"] = some.obs["cell_type"]
+    fitted = JointVI.prepare_query_mudata(proteins, str(tmp_path / "saved"))
+    loaded = JointVI.load(tmp_path / "saved", adata=fitted)
+    here = loaded.get_latent_representation()
+    np.testing.assert_allclose(here, model.get_latent_representation(fitted), rtol=1e-4, atol=1e-4)
+    expressed = loaded.get_normalized_expression(library_size=1e4)
+    np.testing.assert_allclose(expressed.sum(axis=1), 1e4, rtol=1e-3)
+
+
 def test_queries_that_do_not_fit(model):
     query = simulate_multiome(n_cells=50, n_batches=1, n_proteins=0, n_peaks=0)
     strange = mudata.MuData({"spliced": query["rna"].copy()})

@@ -118,8 +118,10 @@ class JointQueryMixin(ArchesMixin):
                 f"{name_some(list(features))}: they share no modality."
             )
         parts = {name: _fitted(mdata, name, pd.Index(names)) for name, names in features.items()}
+        # scvi-tools takes an object whose first modality is all zeros for a minified one
+        filled_first = dict(sorted(parts.items(), key=lambda part: not part[1].n_obs))
         with mudata.set_options(pull_on_update=False):
-            found = mudata.MuData(parts)
+            found = mudata.MuData(filled_first)
         found.obs = found.obs.join(mdata.obs)
         return found
 
