@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mudata
 import numpy as np
@@ -126,12 +126,12 @@ def neighbours(task: Task) -> Prediction:
     return Prediction(values.mean(axis=1), lower, upper)
 
 
-def jointvi(fusion: str) -> Callable[[Task], Prediction]:
+def jointvi(**kwargs: Any) -> Callable[[Task], Prediction]:
     def predict(task: Task) -> Prediction:
         parts = {"rna": task.rna.copy(), "prot": task.protein[~task.hidden].copy()}
         mdata = mudata.MuData(parts)
         JointVI.setup_mudata(mdata, {"rna": "nb", "prot": "nb_mixture"})
-        model = JointVI(mdata, fusion=fusion)
+        model = JointVI(mdata, **kwargs)
         model.train(max_epochs=EPOCHS, train_size=1.0, enable_progress_bar=False)
         cells = mdata.obs_names.get_indexer(task.rna.obs_names[task.hidden])
         found = model.translate(
@@ -206,10 +206,9 @@ def placed(found: Prediction, task: Task) -> dict[str, float]:
 METHODS: dict[str, Callable[[Task], Prediction]] = {
     "ridge on 50 PCs": ridge,
     "kNN, 20": neighbours,
-    "JointVI, mopoe": jointvi("mopoe"),
-    "JointVI, mvtcae": jointvi("mvtcae"),
-    "JointVI, poe": jointvi("poe"),
-    "JointVI, moe": jointvi("moe"),
+    **{f"JointVI, {name}": jointvi(fusion=name) for name in ("mopoe", "mvtcae", "poe", "moe")},
+    "JointVI, protein x 2": jointvi(modality_weights={"prot": 2.0}),
+    "JointVI, protein x 5": jointvi(modality_weights={"prot": 5.0}),
     "TOTALVI": totalvi,
 }
 

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -67,10 +67,11 @@ def ridge_filled(mdata: MuData, _seed: int) -> np.ndarray:
     return PCA(PCS, random_state=0).fit_transform(np.hstack(blocks))
 
 
-def jointvi(**kwargs: object) -> Callable[[MuData, int], np.ndarray]:
+def jointvi(**kwargs: Any) -> Callable[[MuData, int], np.ndarray]:
     def embed(mdata: MuData, seed: int) -> np.ndarray:
         scvi.settings.seed = seed
         JointVI.setup_mudata(mdata, {"rna": "nb", "adt": "nb_mixture"}, batch_key="batch")
+        torch.set_num_threads(1)
         model = JointVI(mdata, **kwargs)
         model.train(EPOCHS, train_size=1.0, enable_progress_bar=False)
         return model.get_latent_representation()
@@ -105,7 +106,6 @@ def score(mdata: MuData, latent: np.ndarray) -> dict[str, float]:
 def main(*seeds: int) -> None:
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(2)
     rows = []
     for seed in seeds or range(3):
         for name, embed in METHODS.items():

@@ -177,3 +177,21 @@ def test_modalities_that_pytorch_cannot_name_are_refused():
         other = mudata.MuData({name: mdata["rna"].copy()})
         with pytest.raises(ValueError, match="Rename the modality"):
             JointVI.setup_mudata(other, {name: "zinb"})
+
+
+def test_objects_that_the_model_would_misread_are_refused(model, everyone):
+    with mudata.set_options(pull_on_update=False):
+        other = mudata.MuData({name: part.copy() for name, part in everyone.mod.items()})
+        reordered = mudata.MuData({**other.mod, "rna": everyone["rna"][:, ::-1].copy()})
+        lacking = mudata.MuData({"rna": everyone["rna"].copy()})
+    for mdata in (other, reordered, lacking):
+        mdata.obs = mdata.obs.join(everyone.obs)
+    with pytest.raises(ValueError, match=r"200 features of mdata\['rna'\].*order differs"):
+        model.get_latent_representation(reordered)
+    with pytest.raises(KeyError, match="no modality 'adt', and the model has"):
+        model.get_latent_representation(lacking)
+    other.obs["batch"] = "unseen"
+    before = list(other.obs), list(other.uns)
+    with pytest.raises(ValueError, match=r"not seen: 'unseen'.*JointVI.load_query_data"):
+        model.translate("rna", "adt", other, **QUIET)
+    assert (list(other.obs), list(other.uns)) == before

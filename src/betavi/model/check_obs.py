@@ -82,8 +82,22 @@ def _column(adata: AnnData, key: str) -> pd.Series:
     return column
 
 
-def check_known(adata: AnnData, key: str, known: Sequence[Any] | np.ndarray) -> None:
+def check_known(
+    adata: AnnData,
+    key: str,
+    known: Sequence[Any] | np.ndarray,
+    mapping: str = "BetaVI.load_query_data(adata, model)",
+) -> None:
     """Check that a column of ``obs`` has no category that a model has not seen.
+
+    Parameters
+    ----------
+    adata, key
+        The object, and the column.
+    known
+        Categories of the model.
+    mapping
+        The call that maps new ones onto the model.
 
     Raises
     ------
@@ -96,12 +110,26 @@ def check_known(adata: AnnData, key: str, known: Sequence[Any] | np.ndarray) -> 
         raise ValueError(
             f"adata.obs[{key!r}] has categories that the model has not seen: "
             f"{name_some(unknown)}; it knows {name_some(list(known))}. To map cells of a new batch "
-            "onto the model, use BetaVI.load_query_data(adata, model) and train it briefly."
+            f"onto the model, use {mapping} and train it briefly."
         )
 
 
-def check_genes(adata: AnnData, genes: np.ndarray) -> None:
+def check_genes(
+    adata: AnnData,
+    genes: np.ndarray,
+    words: str = "The object's {} genes",
+    remedy: str = "BetaVI.prepare_query_anndata(adata, model)",
+) -> None:
     """Check that an object has a model's genes, in the model's order.
+
+    Parameters
+    ----------
+    adata, genes
+        The object, and the model's genes.
+    words
+        What the genes of the object are called, with their number in the place of ``{}``.
+    remedy
+        The call that sorts and completes them.
 
     Raises
     ------
@@ -114,6 +142,6 @@ def check_genes(adata: AnnData, genes: np.ndarray) -> None:
     missing = pd.Index(genes).difference(adata.var_names, sort=False)
     lack = f"{len(missing)} are missing: {name_some(missing)}" if len(missing) else "order differs"
     raise ValueError(
-        f"The object's {len(names)} genes are not the {len(genes)} that the model was trained on; "
-        f"{lack}. Use BetaVI.prepare_query_anndata(adata, model) to sort and complete them."
+        f"{words.format(len(names))} are not the {len(genes)} that the model was trained on; "
+        f"{lack}. Use {remedy} to sort and complete them."
     )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from anndata import AnnData
+    from scvi._types import AnnOrMuData
+    from scvi.model.base import BaseModelClass
 
 _STATE = "state_registry"
 
@@ -110,17 +112,19 @@ class SetupMixin(BaseMinifiedModeModelClass):
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
         # a model of a datamodule has no setup to transfer, which scvi-tools says
-        if adata is None or self._is_registered(adata) or "setup_args" not in self.registry_:
+        if adata is None or is_registered(self, adata) or "setup_args" not in self.registry_:
             return super()._validate_anndata(adata, copy_if_view)
         check_object(adata, self.registry_["setup_args"])
         check_fits(adata, self.registry_)
         with untouched_on_failure(adata):
             return super()._validate_anndata(adata, copy_if_view)
 
-    def _is_registered(self, adata: AnnData) -> bool:
-        managers = self._per_instance_manager_store.get(self.id, {})
-        manager = managers.get(adata.uns.get(_SCVI_UUID_KEY)) if hasattr(adata, "uns") else None
-        return manager is not None and manager.adata is adata
+
+def is_registered(model: BaseModelClass, adata: AnnOrMuData) -> bool:
+    """Say whether an object is one that a model has already read the fields of."""
+    managers = model._per_instance_manager_store.get(model.id, {})
+    manager = managers.get(adata.uns.get(_SCVI_UUID_KEY)) if hasattr(adata, "uns") else None
+    return manager is not None and manager.adata is adata
 
 
 def check_object(
@@ -199,7 +203,7 @@ def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool
 
 
 @contextmanager
-def untouched_on_failure(adata: AnnData) -> Iterator[None]:
+def untouched_on_failure(adata: AnnOrMuData) -> Iterator[None]:
     """Give ``adata`` its obs, obsm and uns back if what happens inside fails.
 
     scvi-tools registers fields one after the other, each writing its codes into the object.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManagerValidationCheck
 from scvi.data.fields import (
@@ -15,13 +16,14 @@ from scvi.data.fields import (
 from scvi.model.base import BaseModelClass
 
 from betavi.model.check_mudata import check_batches, check_is_mudata, check_modalities
-from betavi.model.check_obs import check_categories, check_values
-from betavi.model.setup import untouched_on_failure
+from betavi.model.check_obs import check_categories, check_genes, check_known, check_values
+from betavi.model.setup import is_registered, untouched_on_failure
 from betavi.train import CellManager
 
 if TYPE_CHECKING:
     from mudata import MuData
 
+MAPPING = "JointVI.load_query_data(mdata, model)"
 MAY_BE_UNPAIRED = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
 
 
@@ -117,3 +119,38 @@ class JointSetupMixin(BaseModelClass):
         with untouched_on_failure(mdata):
             manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
+
+    def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
+        if adata is None or is_registered(self, adata):
+            return super()._validate_anndata(adata, copy_if_view)
+        check_is_mudata(adata)
+        args, fields = self.registry_["setup_args"], self.registry_["field_registries"]
+        likelihoods, layers = args["likelihoods"], args["layers"] or {}
+        if lacking := [name for name in likelihoods if name not in adata.mod]:
+            raise KeyError(
+                f"The MuData has no modality {lacking[0]!r}, and the model has. "
+                "JointVI.prepare_query_mudata(mdata, model) adds it, with no cells."
+            )
+        check_modalities(adata, likelihoods, layers, may_lack_any=True)
+        for name in likelihoods:
+            words = f"The {{}} features of mdata[{name!r}]"
+            known = np.asarray(fields[name]["state_registry"]["column_names"])
+            check_genes(adata[name], known, words, "JointVI.prepare_query_mudata(mdata, model)")
+        self._check_covariates(adata, args)
+        with untouched_on_failure(adata):
+            return super()._validate_anndata(adata, copy_if_view)
+
+    def _check_covariates(self, mdata: MuData, args: dict[str, Any]) -> None:
+        """Refuse categories that the model has not seen, and values that are none."""
+        fields = self.registry_["field_registries"]
+        for key, word in (
+            (REGISTRY_KEYS.BATCH_KEY, "batch_key"),
+            (REGISTRY_KEYS.LABELS_KEY, "labels_key"),
+        ):
+            if args[word] is not None:
+                known = fields[key]["state_registry"]["categorical_mapping"]
+                check_known(mdata, args[word], known, MAPPING)
+        further = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"].get("mappings", {})
+        for column, known in further.items():
+            check_known(mdata, column, known, MAPPING)
+        check_values(mdata, args["continuous_covariate_keys"] or [], positive=False)
