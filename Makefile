@@ -10,7 +10,9 @@ export BETAVI_DATA_DIR ?=
 demo: $(VENV)/.test
 	$(BIN)/python -m tutorials.demo
 
-# a file to a worker, so that what its tests share is trained once
+# a file to a worker, so that what its tests share is trained once, and a core to a worker: linear
+# algebra that takes all cores in each of them is many times slower
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 

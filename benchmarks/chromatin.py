@@ -69,7 +69,10 @@ def neighbours(
 ) -> np.ndarray:
     search = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(pcs[seen])
     around = search.kneighbors(pcs[cells], return_distance=False)
-    return np.stack([np.asarray(peaks[seen[some]].mean(axis=0)).ravel() for some in around])
+    mean = np.asarray(peaks[seen].mean(axis=0))
+    # what no neighbour shows is ranked by its mean
+    sums = [np.asarray(peaks[seen[some]].sum(axis=0)).ravel() + mean.ravel() for some in around]
+    return np.stack(sums) / (NEIGHBOURS + 1)
 
 
 def jointvi(

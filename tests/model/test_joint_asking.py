@@ -195,3 +195,90 @@ def test_objects_that_the_model_would_misread_are_refused(model, everyone):
     with pytest.raises(ValueError, match=r"not seen: 'unseen'.*JointVI.load_query_data"):
         model.translate("rna", "adt", other, **QUIET)
     assert (list(other.obs), list(other.uns)) == before
+
+
+def test_features_in_another_order_are_no_query(model, everyone):
+    with mudata.set_options(pull_on_update=False):
+        reordered = mudata.MuData({**everyone.mod, "rna": everyone["rna"][:, ::-1].copy()})
+    reordered.obs = reordered.obs.join(everyone.obs)
+    with pytest.raises(ValueError, match=r"mdata\['rna'\].*order differs"):
+        JointVI.load_query_data(reordered, model)
+
+
+def test_cells_of_a_query_stay_in_order_and_are_not_lost_silently(model, everyone):
+    with mudata.set_options(pull_on_update=False):
+        parts = {"adt": everyone["adt"][20:60].copy(), "other": everyone["atac"][:40].copy()}
+        query = mudata.MuData({"rna": everyone["rna"][30:50].copy(), **parts})
+    query.obs["batch"] = "batch_0"
+    query.obs["cell_type"] = "type_0"
+    query = query[sorted(query.obs_names)].copy()
+    with pytest.warns(UserWarning, match="20 cell.s. of the query have none"):
+        fitted = JointVI.prepare_query_mudata(query, model)
+    has = (query.obsmap["rna"] > 0) | (query.obsmap["adt"] > 0)
+    assert list(fitted.obs_names) == list(query.obs_names[has])
+    assert model.get_latent_representation(fitted).shape == (40, 6)
+
+
+def test_the_background_of_a_new_batch_starts_at_those_known_and_learns(model, everyone):
+    query = everyone[1000:].copy()
+    query.obs["batch"] = "new"
+    mapped = JointVI.load_query_data(JointVI.prepare_query_mudata(query, model), model)
+    known = model.module.likelihoods["adt"].background
+    start = mapped.module.likelihoods["adt"].background.detach().clone()
+    torch.testing.assert_close(start[:, 2], known.mean(dim=1))
+    mapped.train(3, enable_progress_bar=False, plan_kwargs={"weight_decay": 0.0})
+    after = mapped.module.likelihoods["adt"].background
+    torch.testing.assert_close(after[:, :2], known)
+    assert not torch.allclose(after[:, 2], start[:, 2])
+
+
+def test_queries_have_the_layers_of_the_reference(everyone):
+    mdata = everyone[:200].copy()
+    mdata["adt"].layers["counts"] = mdata["adt"].X.copy()
+    likelihoods = {"rna": "zinb", "adt": "nb_mixture"}
+    JointVI.setup_mudata(mdata, likelihoods, layers={"adt": "counts"})
+    # what the user does with a dictionary afterwards is no matter of the model's
+    likelihoods["rna"] = "bernoulli"
+    reference = JointVI(mdata, n_latent=3, n_hidden=16)
+    reference.train(1, enable_progress_bar=False)
+    assert reference.modalities == ["rna", "adt"]
+    assert reference._likelihood("rna") == "zinb"
+    with mudata.set_options(pull_on_update=False):
+        query = mudata.MuData({"rna": everyone["rna"][200:].copy()})
+    fitted = JointVI.prepare_query_mudata(query, reference)
+    assert list(fitted.mod) == ["rna", "adt"]
+    assert reference.translate("rna", "adt", fitted, **QUIET).shape == (1100, 15)
+
+
+def test_an_interval_has_the_uncertainty_of_a_size_that_is_not_known(model, cells):
+    """Of RNA from protein, whose own size the protein does not say."""
+    found = model.translate("adt", "rna", n_samples=100, scale="log1p", **QUIET)
+    truth = np.log1p(cells[found.obs_names]["rna"].X.toarray())
+    often = truth.mean(axis=0) > 0.5
+    inside = (truth >= found.layers["lower"]) & (truth <= found.layers["upper"])
+    assert inside[:, often].mean() > 0.85
+
+
+def test_detection_is_judged_as_what_it_is(model):
+    table = model.predictability("rna", "atac", indices=np.arange(300), **QUIET)
+    rates = np.asarray((model.adata["atac"].X > 0).mean(axis=0)).ravel()
+    common = table[(rates > 0.2) & (rates < 0.8)]
+    assert (common["coverage"] > 0.85).all()
+    assert common["is_predictable"].mean() > 0.5
+
+
+def test_groups_of_numbers_and_cells_without_a_group_are_compared(model):
+    model.adata.obs["cluster"] = np.arange(model.adata.n_obs) % 3
+    found = model.differential_expression(modality="adt", groupby="cluster", group1=1, silent=True)
+    assert set(found["group1"]) == {1}
+    # the groups are alike, so little differs
+    assert found["proba_de"].mean() < 0.6
+    model.adata.obs["some"] = np.where(model.adata.obs["cluster"] == 0, None, "known")
+    assert "some" in model.adata.obs
+    columns = list(model.adata.obs)
+    elsewhere = np.flatnonzero((model.adata.obs["batch"] == "batch_1").to_numpy())
+    with pytest.raises(ValueError, match="No cell of a group has 'adt'"):
+        model.differential_expression(
+            modality="adt", idx1=elsewhere[:50], idx2=elsewhere[50:], silent=True
+        )
+    assert list(model.adata.obs) == columns

@@ -79,7 +79,7 @@ def test_cells_without_overlap_are_allowed_and_told():
     mdata = build()
     names = mdata.obs_names
     apart = joined(rna=mdata["rna"][names[:60]].copy(), adt=mdata["adt"][names[60:]].copy())
-    with pytest.warns(UserWarning, match="nothing ties them together"):
+    with pytest.warns(UserWarning, match="No cell ties 'rna' to 'adt'"):
         JointVI.setup_mudata(apart, LIKELIHOODS)
 
 
@@ -101,6 +101,52 @@ def test_features_that_a_batch_was_not_measured_for_are_named():
     mdata["adt"].X = counts
     with pytest.raises(ValueError, match=r"no counts in batch 'batch_1'.*'protein_4'"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
+    JointVI.setup_mudata(mdata, LIKELIHOODS)
+    with pytest.warns(UserWarning, match="'protein_4'.*taken for biology"):
+        JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch", keep_absent_features=True)
+
+
+def test_a_few_features_that_a_batch_lacks_are_biology():
+    """Genes of the Y chromosome, for instance."""
+    mdata = build(n_batches=2, n_genes=400)
+    in_batch = (mdata.obs["batch"] == "batch_1").to_numpy()
+    counts = mdata["rna"].X.toarray()
+    counts[in_batch, 7] = 0
+    counts[~in_batch, 7] = 5
+    mdata["rna"].X = counts
+    with pytest.warns(UserWarning, match="1 feature.*'gene_7'.*taken for biology"):
+        JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
+
+
+def test_rows_of_zeros_are_told():
+    """They are how other packages say that a cell lacks an assay, and here they are counts."""
+    mdata = build()
+    counts = mdata["adt"].X.toarray()
+    counts[:30] = 0
+    mdata["adt"].X = counts
+    with pytest.warns(
+        UserWarning, match=r"30 cell.*mdata\['adt'\] have no counts.*no zeros are needed"
+    ):
+        JointVI.setup_mudata(mdata, LIKELIHOODS)
+
+
+def test_an_assay_that_hangs_on_to_no_other_is_told():
+    mdata = build(n_peaks=40)
+    names = mdata.obs_names
+    parts = {name: mdata[name][names[:60]].copy() for name in ("rna", "adt")}
+    apart = joined(**parts, atac=mdata["atac"][names[60:]].copy())
+    with pytest.warns(UserWarning, match="No cell ties 'rna', 'adt' to 'atac'"):
+        JointVI.setup_mudata(apart, {**LIKELIHOODS, "atac": "bernoulli"})
+
+
+@pytest.mark.parametrize("rows", [slice(None, None, -1), slice(20, None)])
+def test_an_assay_that_was_changed_afterwards_is_refused(rows):
+    """The MuData would take its rows for those of other cells."""
+    mdata = build()
+    mdata.mod["adt"] = mdata["adt"][rows].copy()
+    with pytest.raises(ValueError, match=r"mdata\['adt'\] was changed.*mdata.update"):
+        JointVI.setup_mudata(mdata, LIKELIHOODS)
+    mdata.update()
     JointVI.setup_mudata(mdata, LIKELIHOODS)
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+ROUNDING = 1e-6
+
 
 def score_translation(
     predicted: ArrayLike, truth: ArrayLike, lower: ArrayLike, upper: ArrayLike
@@ -41,6 +43,8 @@ def score_translation(
     values = [np.asarray(part, dtype=float) for part in (predicted, truth, lower, upper)]
     predicted, truth, lower, upper = values
     error, spread = np.square(predicted - truth).mean(axis=0), truth.var(axis=0)
+    # counts are often equal to an end, of which single precision makes a little more or less
+    slack = ROUNDING * (1 + np.abs(truth))
     centred = predicted - predicted.mean(axis=0), truth - truth.mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         pearson = (centred[0] * centred[1]).mean(axis=0) / (
@@ -51,7 +55,7 @@ def score_translation(
         {
             "pearson": pearson,
             "rmse": np.sqrt(error),
-            "coverage": ((truth >= lower) & (truth <= upper)).mean(axis=0),
+            "coverage": ((truth >= lower - slack) & (truth <= upper + slack)).mean(axis=0),
             "width": (upper - lower).mean(axis=0),
             "r2": r2,
         }

@@ -76,6 +76,15 @@ class Likelihood(nn.Module, ABC):
     is_gamma_poisson: ClassVar[bool] = False
     """Whether counts are Poisson draws of gamma rates, be it in the limit."""
 
+    is_of_detection: ClassVar[bool] = False
+    """Whether it is of whether there is anything, and not of how much."""
+
+    per_batch: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters that have a column for each batch."""
+
+    has_background: ClassVar[bool] = False
+    """Whether it tells what is there from what sticks to any cell, as of surface proteins."""
+
     def __init__(
         self,
         n_hidden: int,

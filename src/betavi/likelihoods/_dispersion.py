@@ -52,6 +52,8 @@ class GeneDispersion(Dispersion):
 class GeneBatchDispersion(Dispersion):
     """One value per gene and batch."""
 
+    per_batch = ("log_theta",)
+
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
         super().__init__(n_hidden, n_features, sizes)
         self.log_theta = nn.Parameter(torch.zeros(n_features, sizes.n_batch))

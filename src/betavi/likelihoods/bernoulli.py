@@ -76,6 +76,7 @@ class BernoulliLikelihood(Likelihood):
 
     has_dispersion: ClassVar[bool] = False
     is_of_counts: ClassVar[bool] = False
+    is_of_detection: ClassVar[bool] = True
 
     def log_theta_at(self, start: Start) -> None:
         """Return nothing: the variance follows from the mean."""

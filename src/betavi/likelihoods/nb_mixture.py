@@ -81,6 +81,8 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
     """
 
     reads_size: ClassVar[bool] = False
+    has_background: ClassVar[bool] = True
+    per_batch: ClassVar[tuple[str, ...]] = ("background",)
 
     def __init__(
         self,

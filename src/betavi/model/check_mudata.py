@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mudata import MuData
+from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from betavi._tables import close_matches, lookup
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
-
-OF_MANY_COUNTS = {"zinb", "nb", "poisson", "nb_mixture"}
-"""Likelihoods that a matrix of zeros and ones is hardly made for."""
 
 
 def check_is_mudata(mdata: Any) -> None:
@@ -87,13 +84,36 @@ def check_modalities(
             if not names.is_unique:
                 repeated = names[names.duplicated()].unique()
                 raise ValueError(f"{called} has {kind}s of the same name: {name_some(repeated)}.")
+        _check_rows(mdata, name)
         check_counts(modality, layers.get(name), None, warn, called)
+        _check_empty(modality, layers.get(name), called)
         _check_binary(modality, layers.get(name), likelihood, called)
     _check_overlap(mdata, list(likelihoods), must_overlap=not may_lack_any)
 
 
+def _check_rows(mdata: MuData, name: str) -> None:
+    """Refuse an object that does not know which rows of a modality are its cells'."""
+    position = mdata[name].obs_names.get_indexer(mdata.obs_names)
+    if not np.array_equal(position + 1, np.asarray(mdata.obsmap[name])):
+        raise ValueError(
+            f"mdata[{name!r}] was changed after it became part of the MuData, which takes its rows for "
+            "those of other cells. Call mdata.update() first."
+        )
+
+
+def _check_empty(adata: AnnData, layer: str | None, called: str) -> None:
+    empty = Rows(adata.X if layer is None else adata.layers[layer]).totals() == 0
+    if empty.any():
+        warn(
+            f"{empty.sum()} cell(s) of {called} have no counts: {name_some(adata.obs_names[empty])}. "
+            "That is taken for what was measured. If they were not, take them out of the modality: "
+            "a cell that lacks an assay is not in it, and no zeros are needed in its place."
+        )
+
+
 def _check_binary(adata: AnnData, layer: str | None, likelihood: str, called: str) -> None:
-    if likelihood not in OF_MANY_COUNTS:
+    kind = LIKELIHOODS[likelihood]
+    if not (kind.is_gamma_poisson or kind.has_background):
         return
     rows = Rows(adata.X if layer is None else adata.layers[layer])
     if all(block.max() <= 1 for _, block in rows.blocks()):
@@ -111,52 +131,14 @@ def _check_overlap(mdata: MuData, names: list[str], must_overlap: bool) -> None:
             f"{len(nothing)} cell(s) have none of {name_some(names)}: {name_some(nothing)}. Register "
             "the modality that they have, or drop them."
         )
-    pairs = list(combinations(names, 2))
-    if must_overlap and pairs and not any((has[one] & has[other]).any() for one, other in pairs):
+    ties = np.array([[(has[one] & has[other]).any() for one in names] for other in names])
+    n_parts, part = connected_components(ties, directed=False)
+    if must_overlap and n_parts > 1:
+        groups = [
+            name_some([name for name, own in zip(names, part, strict=True) if own == number])
+            for number in range(n_parts)
+        ]
         warn(
-            f"No cell has two of {name_some(names)}. A latent space of each is learnt, but nothing "
-            "ties them together: neither translation nor a common embedding means anything."
+            f"No cell ties {' to '.join(groups)}: none has both. A latent space of each is learnt, "
+            "but neither translation nor a common embedding means anything across them."
         )
-
-
-def check_batches(
-    mdata: MuData, layers: Mapping[str, str | None], likelihoods: Mapping[str, str], key: str | None
-) -> None:
-    """Refuse features that a whole batch of cells lacks, though others have them.
-
-    Raises
-    ------
-    ValueError
-        If there are any: zeros of what was not measured would be learnt as biology.
-    """
-    if key is None:
-        return
-    for name in likelihoods:
-        modality = mdata.mod[name]
-        if not modality.n_obs:
-            continue
-        rows = Rows(modality.X if layers.get(name) is None else modality.layers[layers[name]])
-        batch = mdata.obs[key].loc[modality.obs_names].astype(str).to_numpy()
-        codes, labels = np.unique(batch, return_inverse=True)
-        seen = np.zeros((len(codes), rows.shape[1]))
-        for start, block in rows.blocks():
-            some = labels[start : start + block.shape[0]]
-            for code in np.unique(some):
-                seen[code] += np.asarray((block[some == code] != 0).sum(axis=0)).ravel()
-        _tell_absent(name, key, codes, modality.var_names, seen, np.bincount(labels))
-
-
-def _tell_absent(
-    name: str, key: str, codes: np.ndarray, features: Any, seen: np.ndarray, sizes: np.ndarray
-) -> None:
-    """Name features that a batch of many cells never shows, where others show them often."""
-    share = seen.sum(axis=0) / sizes.sum()
-    for code, counts, size in zip(codes, seen, sizes, strict=True):
-        # that so many cells show none by chance is less likely than one in e to the 20th
-        absent = (counts == 0) & (size * share > 20)
-        if absent.any():
-            raise ValueError(
-                f"{absent.sum()} feature(s) of mdata[{name!r}] have no counts in batch {code!r} of "
-                f"mdata.obs[{key!r}], and many elsewhere: {name_some(features[absent])}. They were "
-                "not measured there: drop them, or make that batch's cells a modality of its own."
-            )

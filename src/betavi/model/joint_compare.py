@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scvi.model.base._de_core import _de_core
 
 from betavi._tables import close_matches
-from betavi.model.joint_expression import OF_ACCESSIBILITY, JointExpressionMixin
+from betavi.model.joint_expression import JointExpressionMixin
+from betavi.model.messages import name_some
+from betavi.model.setup import untouched_on_failure
 from betavi.model.sizes import aligned
 
 if TYPE_CHECKING:
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from mudata import MuData
     from scvi.data import AnnDataManager
-
-    from betavi.nn import TypicalLibrary
 
 SMALLEST_COUNT = 0.01
 """Counts in a cell of typical size that are added before fold changes are taken: what is seen less
@@ -107,44 +107,52 @@ class JointCompareMixin(JointExpressionMixin):
         (15, True)
         """
         mdata = self._validate_anndata(mdata)
-        name = self._of_expression(modality, also=OF_ACCESSIBILITY)
+        name = self._to_compare(modality)
         _check_groups(mdata, name, groupby, group1, group2, idx1)
-        is_of_detection = self._likelihood(name) in OF_ACCESSIBILITY
+        is_of_detection = self._kind(name).is_of_detection
         if is_of_detection and mode == "change":
             kwargs.setdefault("change_fn", _difference)
         delta = delta if delta is not None else 0.05 if is_of_detection else 0.25
         kwargs.setdefault("pseudocounts", self._pseudocounts(name))
-        return _de_core(
-            adata_manager=self.get_anndata_manager(mdata, required=True),
-            model_fn=partial(self._draws_of, name),
-            representation_fn=None,
-            groupby=groupby,
-            group1=group1,
-            group2=group2,
-            idx1=idx1,
-            idx2=idx2,
-            all_stats=all_stats,
-            all_stats_fn=partial(_raw_statistics, name=name),
-            col_names=self._features(name),
-            mode=mode,
-            batchid1=batchid1,
-            batchid2=batchid2,
-            delta=delta,
-            batch_correction=batch_correction,
-            fdr=fdr_target,
-            silent=silent,
-            **kwargs,
-        )
+        with untouched_on_failure(mdata):
+            return _de_core(
+                adata_manager=self.get_anndata_manager(mdata, required=True),
+                model_fn=partial(self._draws_of, name, np.random.default_rng(0)),
+                representation_fn=None,
+                groupby=groupby,
+                group1=group1,
+                group2=group2,
+                idx1=idx1,
+                idx2=idx2,
+                all_stats=all_stats,
+                all_stats_fn=partial(_raw_statistics, name=name),
+                col_names=self._features(name),
+                mode=mode,
+                batchid1=batchid1,
+                batchid2=batchid2,
+                delta=delta,
+                batch_correction=batch_correction,
+                fdr=fdr_target,
+                silent=silent,
+                **kwargs,
+            )
+
+    def _to_compare(self, modality: str | None) -> str:
+        """Return the modality that is meant, any of those that are named."""
+        if modality is None:
+            return self._of_expression(None)
+        (name,) = self._chosen(modality)
+        return name
 
     def _pseudocounts(self, name: str) -> float:
-        if not self.module.likelihoods[name].reads_size:
+        if not self._kind(name).reads_size:
             return 1.0
-        sizes = cast("TypicalLibrary", self.module.typical_libraries[name]).log_sizes
-        return SMALLEST_COUNT / sizes.exp().nanmedian().item()
+        return SMALLEST_COUNT / self._typical(name).usual.exp().item()
 
     def _draws_of(
         self,
         name: str,
+        rng: np.random.Generator,
         mdata: MuData,
         indices: np.ndarray,
         transform_batch: str | int | None = None,
@@ -154,14 +162,13 @@ class JointCompareMixin(JointExpressionMixin):
         cells = indices[mdata.obsmap[name][indices] > 0]
         if not len(cells):
             raise ValueError(f"No cell of a group has {name!r}. Choose groups that were measured.")
-        chosen = np.random.default_rng(0).choice(cells, n_samples_overall)
-        found = self._decoded(
-            mdata, name, np.sort(chosen), transform_batch, 1, None, self._reader(name)
-        )
+        # in random order, as draws of two groups are compared one by one
+        chosen = rng.choice(cells, n_samples_overall)
+        found = self._decoded(mdata, name, chosen, transform_batch, 1, None, self._reader(name))
         return found.to_numpy()
 
     def _reader(self, name: str) -> Callable[[Any], Any]:
-        if self._likelihood(name) in OF_ACCESSIBILITY:
+        if self._kind(name).is_of_detection:
             return lambda px: px.mean
         return lambda px: px.get_normalized("scale")
 
@@ -182,12 +189,12 @@ def _check_groups(
         close = close_matches(groupby, mdata.obs.columns)
         raise KeyError(f"There is no mdata.obs[{groupby!r}]. {close}")
     groups = mdata.obs[groupby]
-    known = [str(group) for group in groups.unique()]
-    asked = [group1] if isinstance(group1, str) else list(group1 or known)
-    for group in [*asked, *([group2] if group2 is not None else [])]:
-        if str(group) not in known:
+    known = groups.dropna().unique().tolist()
+    one = [] if group1 is None else [group1] if np.ndim(group1) == 0 else list(group1)
+    for group in [*(one or known), *([] if group2 is None else [group2])]:
+        if group not in known:
             raise KeyError(
-                f"mdata.obs[{groupby!r}] has no group {group!r}. {close_matches(str(group), known)}"
+                f"mdata.obs[{groupby!r}] has no group {group!r}; it has {name_some(known)}."
             )
         if not (mdata.obsmap[name] > 0)[(groups == group).to_numpy()].any():
             raise ValueError(f"No cell of the group {group!r} has {name!r}.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
 
-OF_PROTEIN, OF_ACCESSIBILITY = {"nb_mixture"}, {"bernoulli"}
+    from betavi.likelihoods import Likelihood
 
 
 class JointExpressionMixin(JointLatentMixin):
@@ -100,7 +100,7 @@ class JointExpressionMixin(JointLatentMixin):
         ValueError
             See :meth:`get_normalized_expression`.
         """
-        name = self._meant(modality, lambda likelihood: likelihood in OF_ACCESSIBILITY)
+        name = self._meant(modality, lambda kind: kind.is_of_detection)
         return self._decoded(
             mdata, name, indices, transform_batch, n_samples, batch_size, lambda px: px.mean
         )
@@ -131,21 +131,22 @@ class JointExpressionMixin(JointLatentMixin):
         ValueError
             See :meth:`get_normalized_expression`.
         """
-        name = self._meant(modality, lambda likelihood: likelihood in OF_PROTEIN)
+        name = self._meant(modality, lambda kind: kind.has_background)
         return self._decoded(
             mdata, name, indices, transform_batch, n_samples, batch_size,
             lambda px: 1 - px.mixture_probs,
         )  # fmt: skip
 
-    def _of_expression(self, modality: str | None, also: set[str] | None = None) -> str:
-        """Return the modality that is meant; proteins, and ``also`` others, only if it is named."""
-        others = OF_ACCESSIBILITY if modality is not None else OF_PROTEIN | OF_ACCESSIBILITY
-        allowed = also if also and modality is not None else set()
-        return self._meant(modality, lambda likelihood: likelihood not in others - allowed)
+    def _of_expression(self, modality: str | None) -> str:
+        """Return the modality that is meant; proteins only if they are named."""
+        named = modality is not None
+        return self._meant(
+            modality, lambda kind: not kind.is_of_detection and (named or not kind.has_background)
+        )
 
-    def _meant(self, modality: str | None, suits: Callable[[str], bool]) -> str:
+    def _meant(self, modality: str | None, suits: Callable[[type[Likelihood]], bool]) -> str:
         """Return the modality that is meant, which has to have a suitable likelihood."""
-        suitable = [name for name in self.modalities if suits(self._likelihood(name))]
+        suitable = [name for name in self.modalities if suits(self._kind(name))]
         if modality is not None:
             (name,) = self._chosen(modality)
             if name not in suitable:

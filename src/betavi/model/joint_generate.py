@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import mudata
 import numpy as np
@@ -20,8 +20,6 @@ from betavi.nn import observed_log_library
 if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
-
-    from betavi.nn import TypicalLibrary
 
 CELLS_AT_ONCE = 512
 
@@ -106,7 +104,7 @@ class JointGenerateMixin(JointExpressionMixin):
 
     def _log_sizes(self, tensors: dict[str, Any], name: str) -> Tensor:
         """Return the log sizes of cells, those of their batch where they lack the modality."""
-        typical = cast("TypicalLibrary", self.module.typical_libraries[name])
+        typical = self._typical(name)
         batch = tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)
         observed = observed_log_library(tensors[name].to(self.device))
         present = tensors[present_key(name)].to(self.device)

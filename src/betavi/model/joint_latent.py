@@ -10,6 +10,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, VAEMixin
 
 from betavi._tables import close_matches
+from betavi.likelihoods import LIKELIHOODS
 from betavi.model.messages import warn
 from betavi.module import present_key
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
 
+    from betavi.likelihoods import Likelihood
     from betavi.module import MultimodalVAE
     from betavi.nn import TypicalLibrary
 
@@ -36,6 +38,9 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
     def _likelihood(self, name: str) -> str:
         likelihood: str = self.registry_["setup_args"]["likelihoods"][name]
         return likelihood
+
+    def _kind(self, name: str) -> type[Likelihood]:
+        return LIKELIHOODS[self._likelihood(name)]
 
     def _features(self, name: str) -> list[str]:
         """Return the names of the features of a modality."""
@@ -130,37 +135,51 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
             }
             yield tensors | masks
 
-    def _px(self, tensors: dict[str, Any], name: str, n_samples: int, **kwargs: Any) -> Any:
-        """Return p(x given z) of one modality at draws of z, in cells of the size of their batch.
+    def _px(
+        self,
+        tensors: dict[str, Any],
+        name: str,
+        n_samples: int,
+        at_size: str = "usual",
+        **kwargs: Any,
+    ) -> Any:
+        """Return p(x given z) of one modality at draws of z.
 
         A cell of a batch in which nobody measured the modality is decoded as one of another batch:
-        its own is one of which the decoder has learned nothing.
+        its own is one of which the decoder has learned nothing. ``at_size`` is ``"usual"``, the same
+        of all cells, or ``"drawn"`` from those of the batch.
         """
         inferred = self.module.inference(
             **self.module._get_inference_input(tensors), n_samples=n_samples
         )
-        return self._px_at(inferred["z"], tensors, name, **kwargs)
+        typical = self._typical(name)
+        if at_size == "usual":
+            log_size = typical.usual.expand(len(tensors[REGISTRY_KEYS.BATCH_KEY]), 1)
+        else:
+            batch = typical.measured(tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device))
+            log_size = typical.sample(batch, n_samples)
+        return self._px_at(inferred["z"], tensors, name, log_size, **kwargs)
 
     def _px_at(
         self,
         z: Tensor,
         tensors: dict[str, Any],
         name: str,
-        log_size: Tensor | None = None,
+        log_size: Tensor,
         transform_batch: int | None = None,
     ) -> Any:
-        """Return p(x given z) of one modality, in cells of a size, or of that of their batch."""
+        """Return p(x given z) of one modality, in cells of some sizes."""
         module, key = self.module, REGISTRY_KEYS.BATCH_KEY
-        typical = cast("TypicalLibrary", module.typical_libraries[name])
         batch = tensors[key].to(self.device)
         batch = torch.full_like(batch, transform_batch) if transform_batch is not None else batch
-        measured = typical.measured(batch)
-        size = typical(measured) if log_size is None else log_size
-        library = {name: size.expand(*z.shape[:-1], 1)}
+        library = {name: log_size.expand(*z.shape[:-1], 1)}
         inputs = module._get_generative_input(
-            tensors | {key: measured}, {"z": z, "library": library}
+            tensors | {key: self._typical(name).measured(batch)}, {"z": z, "library": library}
         )
         return module.generative(**inputs)["px"][name]
+
+    def _typical(self, name: str) -> TypicalLibrary:
+        return cast("TypicalLibrary", self.module.typical_libraries[name])
 
     def _has_any(self, tensors: dict[str, Any]) -> torch.Tensor:
         """Return which cells have any modality that is not masked, ``(n_cells, 1)``."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import anndata
 import mudata
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 from scipy import sparse
+from scvi import REGISTRY_KEYS
 from scvi.model.base import ArchesMixin
+from scvi.model.base._archesmixin import _get_loaded_data
 
 from betavi.model.check_mudata import check_is_mudata
 from betavi.model.messages import name_some, warn
@@ -19,6 +23,9 @@ from betavi.model.query import thaw
 if TYPE_CHECKING:
     from mudata import MuData
     from scvi.model.base import BaseModelClass
+    from torch import Tensor
+
+    from betavi.module import MultimodalVAE
 
 
 class JointQueryMixin(ArchesMixin):
@@ -68,8 +75,11 @@ class JointQueryMixin(ArchesMixin):
         3
         """
         check_is_mudata(mdata)
+        registry, _ = _reference(reference_model)
+        state = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
         model = super().load_query_data(mdata, reference_model, **kwargs)
         thaw(model, bool(kwargs.get("unfrozen")))
+        _teach_new_batches(model.module, len(state["categorical_mapping"]))
         return model
 
     @staticmethod
@@ -108,29 +118,68 @@ class JointQueryMixin(ArchesMixin):
         (0, 15)
         """
         check_is_mudata(mdata)
-        features = ArchesMixin.prepare_query_mudata(
-            mdata, reference_model, return_reference_var_names=True
-        )
+        registry, features = _reference(reference_model)
+        layers = registry["setup_args"]["layers"] or {}
         shared = [name for name in features if name in mdata.mod]
         if not shared:
             raise ValueError(
                 f"The query has {name_some(list(mdata.mod))}, and the reference "
                 f"{name_some(list(features))}: they share no modality."
             )
-        parts = {name: _fitted(mdata, name, pd.Index(names)) for name, names in features.items()}
+        kept = np.any([mdata.obsmap[name] > 0 for name in shared], axis=0)
+        if not kept.all():
+            warn(
+                f"{(~kept).sum()} cell(s) of the query have none of the reference's modalities, and are "
+                f"left out: {name_some(mdata.obs_names[~kept])}."
+            )
+        parts = {
+            name: _fitted(mdata, name, pd.Index(names), layers.get(name))
+            for name, names in features.items()
+        }
         # scvi-tools takes an object whose first modality is all zeros for a minified one
         filled_first = dict(sorted(parts.items(), key=lambda part: not part[1].n_obs))
         with mudata.set_options(pull_on_update=False):
             found = mudata.MuData(filled_first)
         found.obs = found.obs.join(mdata.obs)
-        return found
+        # as the user's cells are ordered, so that answers can be written beside them
+        return found[mdata.obs_names[kept]].copy()
 
 
-def _fitted(mdata: MuData, name: str, features: pd.Index) -> AnnData:
+def _teach_new_batches(module: MultimodalVAE, n_known: int) -> None:
+    """Let what likelihoods know of each batch start at the mean of those known, and learn.
+
+    scvi-tools leaves it where it was drawn, and does not train it.
+    """
+    for part in module.likelihoods.modules():
+        for name in getattr(part, "per_batch", ()):
+            parameter = getattr(part, name)
+            with torch.no_grad():
+                parameter[:, n_known:] = parameter[:, :n_known].mean(dim=1, keepdim=True)
+            parameter.requires_grad_(True)
+            parameter.register_hook(partial(_of_new, n_known=n_known))
+
+
+def _of_new(gradient: Tensor, n_known: int) -> Tensor:
+    """Keep what the reference has learned."""
+    kept = gradient.clone()
+    kept[:, :n_known] = 0
+    return kept
+
+
+def _reference(model: str | BaseModelClass) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the registry of a model, and the features of its modalities."""
+    attributes, *_ = _get_loaded_data(model, device="cpu")
+    registry = attributes["registry_"]
+    fields, names = registry["field_registries"], registry["setup_args"]["likelihoods"]
+    return registry, {name: fields[name]["state_registry"]["column_names"] for name in names}
+
+
+def _fitted(mdata: MuData, name: str, features: pd.Index, layer: str | None) -> AnnData:
     """Return the cells that have a modality, with the features of the reference."""
     if name not in mdata.mod:
         empty = sparse.csr_matrix((0, len(features)), dtype=np.float32)
-        return AnnData(empty, var=pd.DataFrame(index=features))
+        layers = {} if layer is None else {layer: empty.copy()}
+        return AnnData(empty, var=pd.DataFrame(index=features), layers=layers)
     query = mdata[name]
     missing = features.difference(query.var_names)
     if len(missing) == len(features):

@@ -15,8 +15,9 @@ from scvi.data.fields import (
 )
 from scvi.model.base import BaseModelClass
 
-from betavi.model.check_mudata import check_batches, check_is_mudata, check_modalities
+from betavi.model.check_mudata import check_is_mudata, check_modalities
 from betavi.model.check_obs import check_categories, check_genes, check_known, check_values
+from betavi.model.check_panels import check_batches
 from betavi.model.setup import is_registered, untouched_on_failure
 from betavi.train import CellManager
 
@@ -54,6 +55,7 @@ class JointSetupMixin(BaseModelClass):
         labels_key: str | None = None,
         categorical_covariate_keys: list[str] | None = None,
         continuous_covariate_keys: list[str] | None = None,
+        keep_absent_features: bool = False,
         **kwargs: Any,
     ) -> None:
         """Say which modalities a model is of, and where their counts and covariates are.
@@ -75,6 +77,9 @@ class JointSetupMixin(BaseModelClass):
             Columns of ``mdata.obs`` with each cell's batch and label.
         categorical_covariate_keys, continuous_covariate_keys
             Columns of ``mdata.obs`` with further covariates.
+        keep_absent_features
+            Take features that a whole batch never shows, and others often, for biology. If not,
+            they are refused where they are more than a hundredth of a modality's.
         **kwargs
             Passed to scvi-tools' ``AnnDataManager.register_fields``.
 
@@ -94,14 +99,19 @@ class JointSetupMixin(BaseModelClass):
         >>> mdata = betavi.datasets.simulate_multiome(n_cells=100)
         >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
         """
+        # the user's own dictionaries may change
+        likelihoods, layers = dict(likelihoods), dict(layers or {})
         setup_method_args = cls._get_setup_method_args(**locals())
-        layers = layers or {}
         check_is_mudata(mdata)
-        check_modalities(mdata, likelihoods, layers, may_lack_any="source_registry" in kwargs)
+        source = kwargs.get("source_registry")
+        check_modalities(mdata, likelihoods, layers, may_lack_any=source is not None)
+        if source is not None:
+            check_fit(mdata, source, new_categories=bool(kwargs.get("extend_categories")))
         categorical = list(categorical_covariate_keys or [])
         check_categories(mdata, [batch_key, labels_key, *categorical], batch_key)
         check_values(mdata, continuous_covariate_keys or [], positive=False)
-        check_batches(mdata, layers, likelihoods, batch_key)
+        places = {name: layers.get(name) for name in likelihoods}
+        check_batches(mdata, places, batch_key, keep_absent_features)
         fields = [
             # the counts were checked above, whole, and are read as they are
             MuDataLayerField(
@@ -124,33 +134,53 @@ class JointSetupMixin(BaseModelClass):
         if adata is None or is_registered(self, adata):
             return super()._validate_anndata(adata, copy_if_view)
         check_is_mudata(adata)
-        args, fields = self.registry_["setup_args"], self.registry_["field_registries"]
-        likelihoods, layers = args["likelihoods"], args["layers"] or {}
+        args = self.registry_["setup_args"]
+        likelihoods = args["likelihoods"]
         if lacking := [name for name in likelihoods if name not in adata.mod]:
             raise KeyError(
                 f"The MuData has no modality {lacking[0]!r}, and the model has. "
                 "JointVI.prepare_query_mudata(mdata, model) adds it, with no cells."
             )
-        check_modalities(adata, likelihoods, layers, may_lack_any=True)
-        for name in likelihoods:
-            words = f"The {{}} features of mdata[{name!r}]"
-            known = np.asarray(fields[name]["state_registry"]["column_names"])
-            check_genes(adata[name], known, words, "JointVI.prepare_query_mudata(mdata, model)")
-        self._check_covariates(adata, args)
+        check_modalities(adata, likelihoods, args["layers"] or {}, may_lack_any=True)
+        check_fit(adata, self.registry_)
+        check_values(adata, args["continuous_covariate_keys"] or [], positive=False)
         with untouched_on_failure(adata):
             return super()._validate_anndata(adata, copy_if_view)
 
-    def _check_covariates(self, mdata: MuData, args: dict[str, Any]) -> None:
-        """Refuse categories that the model has not seen, and values that are none."""
-        fields = self.registry_["field_registries"]
-        for key, word in (
-            (REGISTRY_KEYS.BATCH_KEY, "batch_key"),
-            (REGISTRY_KEYS.LABELS_KEY, "labels_key"),
-        ):
-            if args[word] is not None:
-                known = fields[key]["state_registry"]["categorical_mapping"]
-                check_known(mdata, args[word], known, MAPPING)
-        further = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"].get("mappings", {})
-        for column, known in further.items():
-            check_known(mdata, column, known, MAPPING)
-        check_values(mdata, args["continuous_covariate_keys"] or [], positive=False)
+
+def check_fit(mdata: MuData, registry: dict[str, Any], *, new_categories: bool = False) -> None:
+    """Check features and categories against those that a model was set up with.
+
+    Parameters
+    ----------
+    mdata
+        The object.
+    registry
+        The model's registry.
+    new_categories
+        Whether categories that the model has not seen are welcome.
+
+    Raises
+    ------
+    ValueError
+        If features differ, or a category is unknown.
+    """
+    args, fields = registry["setup_args"], registry["field_registries"]
+    for name in args["likelihoods"]:
+        words = f"The {{}} features of mdata[{name!r}]"
+        known = np.asarray(fields[name]["state_registry"]["column_names"])
+        check_genes(mdata[name], known, words, "JointVI.prepare_query_mudata(mdata, model)")
+    if new_categories:
+        return
+    columns = {
+        args["batch_key"]: REGISTRY_KEYS.BATCH_KEY,
+        args["labels_key"]: REGISTRY_KEYS.LABELS_KEY,
+    }
+    for column, key in columns.items():
+        if column is not None:
+            check_known(
+                mdata, column, fields[key]["state_registry"]["categorical_mapping"], MAPPING
+            )
+    further = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"].get("mappings", {})
+    for column, categories in further.items():
+        check_known(mdata, column, categories, MAPPING)

@@ -20,14 +20,17 @@ def aligned(manager: CellManager, name: str) -> AlignedRows:
     return rows
 
 
-def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, int]:
-    """Return the median log total of a modality's cells by batch, NaN of none, and the largest batch."""
+def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return median and spread of the log totals by batch, NaN without cells, and the largest batch."""
     rows = aligned(manager, name)
     has = rows.present
-    totals = np.log(np.maximum(rows.rows.totals()[rows.position[has]], 1))
+    # empty cells, of which training learns nothing, have no size
+    totals = rows.rows.totals()[rows.position[has]]
+    has[has] = totals > 0
+    totals = np.log(totals[totals > 0])
     codes = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()[has]
     n_batch = len(manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping)
-    typical = np.full(n_batch, np.nan)
+    typical, spreads = np.full((2, n_batch), np.nan)
     for code in np.unique(codes):
-        typical[code] = np.median(totals[codes == code])
-    return typical, int(np.bincount(codes, minlength=n_batch).argmax())
+        typical[code], spreads[code] = np.median(totals[codes == code]), totals[codes == code].std()
+    return typical, spreads, int(np.bincount(codes, minlength=n_batch).argmax())

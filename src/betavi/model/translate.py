@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from scvi import settings
 from scvi.utils import track
 
 from betavi._tables import lookup
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
 
+    from betavi.train import AlignedRows
+
 INTERVAL = 0.9
 """Probability of the interval between lower and upper."""
 
@@ -28,8 +31,13 @@ FEWEST_DRAWS = 19
 """Of as many draws the smallest and the largest are the ends of a 90 % interval."""
 
 FEWEST_JUDGED, SURE = 20, 2.0
+CELLS_AT_ONCE = 1000
 
-SCALES: dict[str, Callable[[Tensor], Tensor]] = {"counts": lambda x: x, "log1p": torch.log1p}
+SCALES: dict[str, Callable[[Tensor], Tensor]] = {
+    "counts": lambda x: x,
+    # a normal distribution draws values below 0 of what has none
+    "log1p": lambda x: x.clamp_min(0).log1p(),
+}
 """What a translation is of, by the user's word."""
 
 
@@ -72,7 +80,8 @@ class TranslateMixin(JointLatentMixin):
         -------
         Cells by features of the target: the mean in ``X``, and the ends of a 90 % predictive interval
         in ``layers["lower"]`` and ``layers["upper"]``. Where the target has a library size, it is
-        the median one of its cells in the same batch, or in all.
+        not known either, and drawn from those of the same batch. Of ``"bernoulli"`` draws are whether
+        there is anything, and their mean the probability.
 
         Raises
         ------
@@ -101,9 +110,11 @@ class TranslateMixin(JointLatentMixin):
         mdata = self._validate_anndata(mdata)
         cells = self._cells_with(mdata, sources, indices)
         parts: list[tuple[np.ndarray, ...]] = []
-        batches = list(self._seen_by(mdata, sources, cells, batch_size))
-        for tensors in track(batches, description="Translating", disable=not show_progress):
-            draws = transform(self._px(tensors, target, n_samples).sample())
+        batches = self._seen_by(mdata, sources, cells, batch_size)
+        total = -(-len(cells) // (batch_size or settings.batch_size))
+        for tensors in track(batches, "Translating", disable=not show_progress, total=total):
+            px = self._px(tensors, target, n_samples, at_size="drawn")
+            draws = transform(px.sample())
             lower, upper = draws.quantile(_levels(n_samples).to(draws), dim=0)
             parts.append(tuple(part.cpu().numpy() for part in (draws.mean(dim=0), lower, upper)))
         mean, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
@@ -171,10 +182,13 @@ class TranslateMixin(JointLatentMixin):
         )  # fmt: skip
         seen = np.flatnonzero(rows.present)
         seen = np.setdiff1d(seen, found)
-        mean = rows.dense(seen, np.float64)
-        truth = np.log1p(rows.dense(found, np.float64))
+        detects = self._kind(target).is_of_detection
+        truth = _log_values(rows, found, detects)
+        mean = sum(_log_values(rows, part, detects).sum(axis=0) for part in _blocks(seen)) / len(
+            seen
+        )
         table = score_translation(guess.X, truth, guess.layers["lower"], guess.layers["upper"])
-        gain = np.square(truth - np.log1p(mean).mean(axis=0)) - np.square(truth - guess.X)
+        gain = np.square(truth - mean) - np.square(truth - guess.X)
         error = gain.std(axis=0) / np.sqrt(len(gain))
         table["is_predictable"] = gain.mean(axis=0) > SURE * error
         return table.set_index(guess.var_names)
@@ -189,6 +203,16 @@ class TranslateMixin(JointLatentMixin):
         if not len(cells):
             raise ValueError(f"None of the cells has {' or '.join(map(repr, modalities))}.")
         return cells
+
+
+def _log_values(rows: AlignedRows, cells: np.ndarray, detects: bool) -> np.ndarray:
+    """Return log(1 + what the likelihood is of), counts or whether there are any."""
+    values = rows.dense(cells, np.float64)
+    return np.log1p((values > 0).astype(np.float64) if detects else values)
+
+
+def _blocks(cells: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(cells, max(1, len(cells) // CELLS_AT_ONCE))
 
 
 def _levels(n_samples: int) -> Tensor:

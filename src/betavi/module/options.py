@@ -25,15 +25,15 @@ class Modality(NamedTuple):
 
     ``library_prior`` holds the mean and the variance of the log library size of each batch, each
     ``(1, n_batch)``; without it the library size is observed. ``weight`` is that of its distortion
-    in the loss. ``typical`` has the log sizes of most cells of each batch, ``(n_batch,)``, and the
-    code of the batch with the most cells, for cells that lack the assay.
+    in the loss. ``typical`` is for cells that lack the assay: the arguments of
+    :class:`betavi.nn.TypicalLibrary`.
     """
 
     n_features: int
     likelihood: str
     library_prior: tuple[np.ndarray, np.ndarray] | None = None
     weight: float = 1.0
-    typical: tuple[np.ndarray, int] | None = None
+    typical: tuple[np.ndarray, np.ndarray, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
             cells[REGISTRY_KEYS.BATCH_KEY],
             cells.get(REGISTRY_KEYS.CONT_COVS_KEY),
             cells.get(REGISTRY_KEYS.CAT_COVS_KEY),
+            self._present(cells),
         )
 
     # -- encoders and posterior ---------------------------------------------------------------
@@ -294,7 +295,7 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
                     h, cells.batch, cells.continuous, cells.categorical
                 )
                 experts[name] = self.z_encoders[name](inputs, *categories)
-        fused = self.fusion(experts, {})
+        fused = self.fusion(experts, cells.present)
         return Normal(fused.loc, fused.scale, validate_args=False)
 
     @auto_move_data

@@ -27,22 +27,25 @@ def observed_log_library(x: Tensor) -> Tensor:
 
 
 class TypicalLibrary(nn.Module):
-    """Which batches an assay was measured in, and the log library size of most cells there.
+    """Which batches an assay was measured in, and the log library sizes of the cells there.
 
     Parameters
     ----------
-    log_sizes
-        ``(n_batch,)``; NaN of a batch in which no cell has the assay.
+    log_sizes, spreads
+        Median and standard deviation by batch, ``(n_batch,)``; NaN of a batch in which no cell has
+        the assay.
     home
         The batch that stands in for such a batch, of which a decoder has learned nothing.
     """
 
     log_sizes: Tensor
+    spreads: Tensor
     home: Tensor
 
-    def __init__(self, log_sizes: np.ndarray, home: int) -> None:
+    def __init__(self, log_sizes: np.ndarray, spreads: np.ndarray, home: int) -> None:
         super().__init__()
         self.register_buffer("log_sizes", torch.as_tensor(log_sizes, dtype=torch.float32))
+        self.register_buffer("spreads", torch.as_tensor(spreads, dtype=torch.float32))
         self.register_buffer("home", torch.tensor(home))
 
     def measured(self, batch: Tensor) -> Tensor:
@@ -50,8 +53,18 @@ class TypicalLibrary(nn.Module):
         return torch.where(self.log_sizes[batch].isnan(), self.home, batch)
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Return the log sizes of cells of such batches, ``(n_cells, 1)``."""
+        """Return the median log sizes of cells of such batches, ``(n_cells, 1)``."""
         return self.log_sizes[batch]
+
+    def sample(self, batch: Tensor, n_samples: int) -> Tensor:
+        """Draw log sizes of cells of such batches, ``(n_samples, n_cells, 1)``."""
+        noise = torch.randn(n_samples, *batch.shape, device=batch.device)
+        return self.log_sizes[batch] + self.spreads[batch] * noise
+
+    @property
+    def usual(self) -> Tensor:
+        """Median over the batches."""
+        return self.log_sizes.nanmedian()
 
 
 class LatentLibrary(nn.Module):
