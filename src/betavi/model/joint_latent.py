@@ -15,7 +15,7 @@ from betavi.model.messages import warn
 from betavi.module import present_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mudata import MuData
     from torch import Tensor
@@ -55,6 +55,7 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
         give_mean: bool = True,
         return_dist: bool = False,
         batch_size: int | None = None,
+        dataloader: Iterable[dict[str, Any]] | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return the latent position of each cell.
 
@@ -68,6 +69,8 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
             Return the posterior's mean, and not a draw.
         return_dist
             Return mean and variance, which of a mixture are those of the whole.
+        dataloader
+            Minibatches to infer it from, in the place of an object.
 
         Returns
         -------
@@ -90,7 +93,12 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
         (100, 5)
         """
         means, variances = [], []
-        for tensors in self._seen_by(mdata, self._chosen(modalities), indices, batch_size):
+        chosen = self._chosen(modalities)
+        if dataloader is None:
+            minibatches = self._seen_by(mdata, chosen, indices, batch_size)
+        else:
+            minibatches = (self._masked(tensors, chosen) for tensors in dataloader)
+        for tensors in minibatches:
             inferred = self.module.inference(**self.module._get_inference_input(tensors))
             q = inferred["qz"]
             nothing = ~self._has_any(tensors)
@@ -129,11 +137,12 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
         mdata = self._validate_anndata(mdata)
         self.module.eval()
         for tensors in self._make_data_loader(mdata, indices, batch_size):
-            hidden = set(self.modalities).difference(modalities)
-            masks = {
-                present_key(name): torch.zeros_like(tensors[present_key(name)]) for name in hidden
-            }
-            yield tensors | masks
+            yield self._masked(tensors, modalities)
+
+    def _masked(self, tensors: dict[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
+        """Return a minibatch in which all other modalities are masked."""
+        hidden = [present_key(name) for name in self.modalities if name not in modalities]
+        return tensors | {key: torch.zeros_like(tensors[key]) for key in hidden}
 
     def _px(
         self,
