@@ -136,7 +136,7 @@ def test_a_diagnosis_repeats_and_changes_nothing(healthy):
 def test_a_joint_model_is_rescued():
     mdata = simulate_multiome(n_cells=600, n_peaks=0)
     model = trained(mdata, max_epochs=10, beta=300.0)
-    report = model.rescue(max_epochs=40, **QUIET)
+    report = model.rescue(max_epochs=150, **QUIET)
     assert report.before.verdict == "collapsed"
     assert report.chosen != "nothing"
     assert report.after.active_dimensions > 0
