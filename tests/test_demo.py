@@ -9,6 +9,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 
+from benchmarks import peers
 from betavi.datasets import pbmc_mosaic
 from tutorials import demo
 
@@ -29,16 +30,22 @@ def _needs_the_mosaic(monkeypatch):
 def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "OUTPUT", tmp_path / "demo")
     monkeypatch.setitem(demo.TRAINING, "max_epochs", 2)
+    # each worker has a core
+    monkeypatch.setattr(peers, "THREADS", 1)
     demo.main()
     written = {path.name for path in (tmp_path / "demo").iterdir()}
     assert written == {
         "collapse.png",
         "collapse_history.png",
+        "mosaic.png",
         "pbmc.h5ad",
+        "predictability.csv",
         "rate_distortion.csv",
         "rate_distortion.png",
         "table.csv",
         "training.png",
+        "translated_proteins.h5ad",
+        "translation.png",
         "umap.png",
     }
     printed = capsys.readouterr().out

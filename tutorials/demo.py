@@ -126,7 +126,7 @@ def mosaic() -> None:
     betavi.JointVI.setup_mudata(mdata, {"rna": "nb", "adt": "nb_mixture"}, batch_key="batch")
     scvi.settings.seed = 0
     model = betavi.JointVI(mdata)
-    model.train(max_epochs=100, train_size=0.9)
+    model.train(max_epochs=TRAINING["max_epochs"], train_size=0.9)
     latent = model.get_latent_representation()
     print(f"\nThe mosaic:\n{pd.Series(score(mdata, latent)).round(3).to_string()}")
     print(f"\n{model.diagnose(show_progress=False)}")
