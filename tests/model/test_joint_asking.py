@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-import mudata
 import numpy as np
 import pytest
 import torch
 
 from betavi import JointVI
+from betavi._mudata import assembled
 from betavi.datasets import simulate_multiome
 
 LIKELIHOODS = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
@@ -30,8 +30,7 @@ def cells(everyone):
 def model(cells):
     """Learned from all cells of batch 0, and from those of batch 1 without their proteins."""
     proteins = cells["adt"][(cells.obs["batch"] == "batch_0")[cells.obsmap["adt"] > 0].to_numpy()]
-    with mudata.set_options(pull_on_update=False):
-        mosaic = mudata.MuData({**cells.mod, "adt": proteins.copy()})
+    mosaic = assembled({**cells.mod, "adt": proteins.copy()})
     mosaic.obs = mosaic.obs.join(cells.obs)
     JointVI.setup_mudata(mosaic, LIKELIHOODS, batch_key="batch")
     fitted = JointVI(mosaic, n_latent=6, n_hidden=64)
@@ -118,8 +117,7 @@ def test_a_query_that_lacks_an_assay_is_mapped(model, everyone):
     query = everyone[1000:].copy()
     query.obs["batch"] = "new"
     truth = np.log1p(query["adt"].X.toarray())
-    with mudata.set_options(pull_on_update=False):
-        rna = mudata.MuData({"rna": query["rna"][:, ::-1].copy()})
+    rna = assembled({"rna": query["rna"][:, ::-1].copy()})
     rna.obs["batch"] = "new"
     before = rna.copy()
     fitted = JointVI.prepare_query_mudata(rna, model)
@@ -145,8 +143,7 @@ def test_a_query_that_lacks_an_assay_is_mapped(model, everyone):
 def test_cells_without_the_first_assay_are_read_by_a_saved_model(model, everyone, tmp_path):
     model.save(tmp_path / "saved")
     some = everyone[1000:].copy()
-    with mudata.set_options(pull_on_update=False):
-        proteins = mudata.MuData({"adt": some["adt"].copy()})
+    proteins = assembled({"adt": some["adt"].copy()})
     proteins.obs["batch"] = "batch_0"
     proteins.obs["cell_type"] = some.obs["cell_type"]
     fitted = JointVI.prepare_query_mudata(proteins, str(tmp_path / "saved"))
@@ -159,31 +156,30 @@ def test_cells_without_the_first_assay_are_read_by_a_saved_model(model, everyone
 
 def test_queries_that_do_not_fit(model):
     query = simulate_multiome(n_cells=50, n_batches=1, n_proteins=0, n_peaks=0)
-    strange = mudata.MuData({"spliced": query["rna"].copy()})
+    strange = assembled({"spliced": query["rna"].copy()})
     with pytest.raises(ValueError, match="share no modality"):
         JointVI.prepare_query_mudata(strange, model)
-    few = mudata.MuData({"rna": query["rna"][:, :-3].copy()})
+    few = assembled({"rna": query["rna"][:, :-3].copy()})
     with pytest.warns(UserWarning, match="3 of 200 features of 'rna' are missing"):
         assert JointVI.prepare_query_mudata(few, model)["rna"].n_vars == 200
     renamed = query["rna"].copy()
     renamed.var_names = [f"other_{number}" for number in range(200)]
     with pytest.raises(ValueError, match="none of the reference's features"):
-        JointVI.prepare_query_mudata(mudata.MuData({"rna": renamed}), model)
+        JointVI.prepare_query_mudata(assembled({"rna": renamed}), model)
 
 
 def test_modalities_that_pytorch_cannot_name_are_refused():
     mdata = simulate_multiome(n_cells=50, n_proteins=0, n_peaks=0)
     for name in ("rna.spliced", "keys"):
-        other = mudata.MuData({name: mdata["rna"].copy()})
+        other = assembled({name: mdata["rna"].copy()})
         with pytest.raises(ValueError, match="Rename the modality"):
             JointVI.setup_mudata(other, {name: "zinb"})
 
 
 def test_objects_that_the_model_would_misread_are_refused(model, everyone):
-    with mudata.set_options(pull_on_update=False):
-        other = mudata.MuData({name: part.copy() for name, part in everyone.mod.items()})
-        reordered = mudata.MuData({**other.mod, "rna": everyone["rna"][:, ::-1].copy()})
-        lacking = mudata.MuData({"rna": everyone["rna"].copy()})
+    other = assembled({name: part.copy() for name, part in everyone.mod.items()})
+    reordered = assembled({**other.mod, "rna": everyone["rna"][:, ::-1].copy()})
+    lacking = assembled({"rna": everyone["rna"].copy()})
     for mdata in (other, reordered, lacking):
         mdata.obs = mdata.obs.join(everyone.obs)
     with pytest.raises(ValueError, match=r"200 features of mdata\['rna'\].*order differs"):
@@ -198,17 +194,15 @@ def test_objects_that_the_model_would_misread_are_refused(model, everyone):
 
 
 def test_features_in_another_order_are_no_query(model, everyone):
-    with mudata.set_options(pull_on_update=False):
-        reordered = mudata.MuData({**everyone.mod, "rna": everyone["rna"][:, ::-1].copy()})
+    reordered = assembled({**everyone.mod, "rna": everyone["rna"][:, ::-1].copy()})
     reordered.obs = reordered.obs.join(everyone.obs)
     with pytest.raises(ValueError, match=r"mdata\['rna'\].*order differs"):
         JointVI.load_query_data(reordered, model)
 
 
 def test_cells_of_a_query_stay_in_order_and_are_not_lost_silently(model, everyone):
-    with mudata.set_options(pull_on_update=False):
-        parts = {"adt": everyone["adt"][20:60].copy(), "other": everyone["atac"][:40].copy()}
-        query = mudata.MuData({"rna": everyone["rna"][30:50].copy(), **parts})
+    parts = {"adt": everyone["adt"][20:60].copy(), "other": everyone["atac"][:40].copy()}
+    query = assembled({"rna": everyone["rna"][30:50].copy(), **parts})
     query.obs["batch"] = "batch_0"
     query.obs["cell_type"] = "type_0"
     query = query[sorted(query.obs_names)].copy()
@@ -243,8 +237,7 @@ def test_queries_have_the_layers_of_the_reference(everyone):
     reference.train(1, enable_progress_bar=False)
     assert reference.modalities == ["rna", "adt"]
     assert reference._likelihood("rna") == "zinb"
-    with mudata.set_options(pull_on_update=False):
-        query = mudata.MuData({"rna": everyone["rna"][200:].copy()})
+    query = assembled({"rna": everyone["rna"][200:].copy()})
     fitted = JointVI.prepare_query_mudata(query, reference)
     assert list(fitted.mod) == ["rna", "adt"]
     assert reference.translate("rna", "adt", fitted, **QUIET).shape == (1100, 15)

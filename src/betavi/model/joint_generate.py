@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import mudata
 import numpy as np
 import pandas as pd
 import torch
@@ -13,6 +12,7 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS, settings
 from scvi.utils import track
 
+from betavi._mudata import assembled
 from betavi.model.joint_expression import JointExpressionMixin
 from betavi.module import present_key
 from betavi.nn import observed_log_library
@@ -122,8 +122,7 @@ class JointGenerateMixin(JointExpressionMixin):
             )
             for name in self.modalities
         }
-        with mudata.set_options(pull_on_update=False):
-            found = mudata.MuData(assays)
+        found = assembled(assays)
         found.obs["batch"] = pd.Categorical(np.asarray(known)[codes])
         found.obsm["z"] = np.concatenate([part["z"] for part in parts])
         return found

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import anndata
-import mudata
 import numpy as np
 import pandas as pd
 import torch
@@ -16,6 +15,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import ArchesMixin
 from scvi.model.base._archesmixin import _get_loaded_data
 
+from betavi._mudata import assembled
 from betavi.model.check_mudata import check_is_mudata
 from betavi.model.messages import name_some, warn
 from betavi.model.query import thaw
@@ -138,8 +138,7 @@ class JointQueryMixin(ArchesMixin):
         }
         # scvi-tools takes an object whose first modality is all zeros for a minified one
         filled_first = dict(sorted(parts.items(), key=lambda part: not part[1].n_obs))
-        with mudata.set_options(pull_on_update=False):
-            found = mudata.MuData(filled_first)
+        found = assembled(filled_first)
         found.obs = found.obs.join(mdata.obs)
         # as the user's cells are ordered, so that answers can be written beside them
         return found[mdata.obs_names[kept]].copy()
