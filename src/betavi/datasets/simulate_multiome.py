@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from mudata import MuData
 from scipy import sparse, special
 
+from betavi._mudata import assembled
 from betavi.datasets.simulate import simulate_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from mudata import MuData
     from numpy.random import Generator
 
 PEAK_DEPTH = 300.0
@@ -89,11 +89,8 @@ def simulate_multiome(
         parts[name] = part[has[name]].copy()
         parts[name].obs = parts[name].obs[[]]
         parts[name].obsm.clear()
-    with warnings.catch_warnings():
-        # mudata announces new defaults that nothing here depends on
-        warnings.simplefilter("ignore", FutureWarning)
-        mdata = MuData(parts)
-        mdata.obs = rna.obs.loc[mdata.obs_names, ["cell_type", "batch"]]
+    mdata = assembled(parts)
+    mdata.obs = rna.obs.loc[mdata.obs_names, ["cell_type", "batch"]]
     mdata.obsm["z"] = rna[mdata.obs_names].obsm["z"]
     return mdata
 

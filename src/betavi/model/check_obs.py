@@ -86,7 +86,7 @@ def check_known(
     adata: AnnData,
     key: str,
     known: Sequence[Any] | np.ndarray,
-    mapping: str = "BetaVI.load_query_data(adata, model)",
+    mapping: str,
 ) -> None:
     """Check that a column of ``obs`` has no category that a model has not seen.
 

@@ -176,10 +176,9 @@ class JointExpressionMixin(JointLatentMixin):
         """Return what is read of the distribution of a modality, averaged over draws."""
         mdata = self._validate_anndata(mdata)
         code = self._batch_code(transform_batch)
-        parts = []
+        size, parts = self._typical(name).usual, []
         for tensors in self._seen_by(mdata, self.modalities, indices, batch_size):
-            px = self._px(tensors, name, n_samples, transform_batch=code)
-            values = read(px)
+            values = read(self._px(self._drawn(tensors, n_samples), tensors, name, size, code))
             parts.append((values.mean(dim=0) if n_samples > 1 else values).cpu().numpy())
         cells = mdata.obs_names if indices is None else mdata.obs_names[np.asarray(indices)]
         return pd.DataFrame(np.concatenate(parts), index=cells, columns=self._features(name))

@@ -98,17 +98,15 @@ class JointGenerateMixin(JointExpressionMixin):
         u = module.current_prior().sample((len(tensors[key]),)).to(self.device)
         z, drawn = module.latent.transform(u), {}
         for name in self.modalities:
-            px = self._px_at(z, tensors, name, self._log_sizes(tensors, name))
+            px = self._px(z, tensors, name, self._log_sizes(tensors, name))
             drawn[name] = sparse.csr_matrix(px.sample().cpu().numpy())
         return drawn | {"z": z.cpu().numpy(), key: tensors[key].cpu().numpy().ravel()}
 
     def _log_sizes(self, tensors: dict[str, Any], name: str) -> Tensor:
         """Return the log sizes of cells, those of their batch where they lack the modality."""
-        typical = self._typical(name)
-        batch = tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)
         observed = observed_log_library(tensors[name].to(self.device))
         present = tensors[present_key(name)].to(self.device)
-        return torch.where(present, observed, typical(typical.measured(batch)))
+        return torch.where(present, observed, self._typical(name)(self._measured(tensors, name)))
 
     def _as_mudata(self, parts: list[dict[str, Any]]) -> MuData:
         codes = np.concatenate([part[REGISTRY_KEYS.BATCH_KEY] for part in parts])

@@ -144,32 +144,13 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
         hidden = [present_key(name) for name in self.modalities if name not in modalities]
         return tensors | {key: torch.zeros_like(tensors[key]) for key in hidden}
 
+    def _drawn(self, tensors: dict[str, Any], n_samples: int) -> Tensor:
+        """Return draws of z, of which there is a first axis if they are several."""
+        inputs = self.module._get_inference_input(tensors)
+        z: Tensor = self.module.inference(**inputs, n_samples=n_samples)["z"]
+        return z
+
     def _px(
-        self,
-        tensors: dict[str, Any],
-        name: str,
-        n_samples: int,
-        at_size: str = "usual",
-        **kwargs: Any,
-    ) -> Any:
-        """Return p(x given z) of one modality at draws of z.
-
-        A cell of a batch in which nobody measured the modality is decoded as one of another batch:
-        its own is one of which the decoder has learned nothing. ``at_size`` is ``"usual"``, the same
-        of all cells, or ``"drawn"`` from those of the batch.
-        """
-        inferred = self.module.inference(
-            **self.module._get_inference_input(tensors), n_samples=n_samples
-        )
-        typical = self._typical(name)
-        if at_size == "usual":
-            log_size = typical.usual.expand(len(tensors[REGISTRY_KEYS.BATCH_KEY]), 1)
-        else:
-            batch = typical.measured(tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device))
-            log_size = typical.sample(batch, n_samples)
-        return self._px_at(inferred["z"], tensors, name, log_size, **kwargs)
-
-    def _px_at(
         self,
         z: Tensor,
         tensors: dict[str, Any],
@@ -177,15 +158,22 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
         log_size: Tensor,
         transform_batch: int | None = None,
     ) -> Any:
-        """Return p(x given z) of one modality, in cells of some sizes."""
+        """Return p(x given z) of one modality, in cells of some sizes.
+
+        A cell of a batch in which nobody measured the modality is decoded as one of another batch:
+        its own is one of which the decoder has learned nothing.
+        """
         module, key = self.module, REGISTRY_KEYS.BATCH_KEY
-        batch = tensors[key].to(self.device)
-        batch = torch.full_like(batch, transform_batch) if transform_batch is not None else batch
+        batch = self._measured(tensors, name)
+        if transform_batch is not None:
+            batch = self._typical(name).measured(torch.full_like(batch, transform_batch))
         library = {name: log_size.expand(*z.shape[:-1], 1)}
-        inputs = module._get_generative_input(
-            tensors | {key: self._typical(name).measured(batch)}, {"z": z, "library": library}
-        )
+        inputs = module._get_generative_input(tensors | {key: batch}, {"z": z, "library": library})
         return module.generative(**inputs)["px"][name]
+
+    def _measured(self, tensors: dict[str, Any], name: str) -> Tensor:
+        """Return the batches of cells, or those that stand in where a modality was not measured."""
+        return self._typical(name).measured(tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device))
 
     def _typical(self, name: str) -> TypicalLibrary:
         return cast("TypicalLibrary", self.module.typical_libraries[name])

@@ -186,20 +186,38 @@ def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool
     ValueError
         If genes differ, or a category is unknown.
     """
-    fields = registry["field_registries"]
-    check_genes(adata, fields[REGISTRY_KEYS.X_KEY][_STATE]["column_names"])
-    if new_categories:
-        return
-    args = registry["setup_args"]
+    check_genes(adata, registry["field_registries"][REGISTRY_KEYS.X_KEY][_STATE]["column_names"])
+    if not new_categories:
+        check_all_known(adata, registry, "BetaVI.load_query_data(adata, model)")
+
+
+def check_all_known(adata: AnnOrMuData, registry: dict[str, Any], mapping: str) -> None:
+    """Check that no categorical covariate has a category that a model has not seen.
+
+    Parameters
+    ----------
+    adata
+        The object.
+    registry
+        The model's registry.
+    mapping
+        The call that maps new ones onto the model.
+
+    Raises
+    ------
+    ValueError
+        If one has.
+    """
+    args, fields = registry["setup_args"], registry["field_registries"]
     for key, argument in (
         (REGISTRY_KEYS.BATCH_KEY, "batch_key"),
         (REGISTRY_KEYS.LABELS_KEY, "labels_key"),
     ):
         if args[argument] is not None:
-            check_known(adata, args[argument], fields[key][_STATE]["categorical_mapping"])
+            check_known(adata, args[argument], fields[key][_STATE]["categorical_mapping"], mapping)
     mappings = fields[REGISTRY_KEYS.CAT_COVS_KEY][_STATE].get("mappings", {})
     for column, known in mappings.items():
-        check_known(adata, column, known)
+        check_known(adata, column, known, mapping)
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from scvi.data.fields import (
 from scvi.model.base import BaseModelClass
 
 from betavi.model.check_mudata import check_is_mudata, check_modalities
-from betavi.model.check_obs import check_categories, check_genes, check_known, check_values
+from betavi.model.check_obs import check_categories, check_genes, check_values
 from betavi.model.check_panels import check_batches
-from betavi.model.setup import is_registered, untouched_on_failure
+from betavi.model.setup import check_all_known, is_registered, untouched_on_failure
 from betavi.train import CellManager
 
 if TYPE_CHECKING:
@@ -170,17 +170,5 @@ def check_fit(mdata: MuData, registry: dict[str, Any], *, new_categories: bool =
         words = f"The {{}} features of mdata[{name!r}]"
         known = np.asarray(fields[name]["state_registry"]["column_names"])
         check_genes(mdata[name], known, words, "JointVI.prepare_query_mudata(mdata, model)")
-    if new_categories:
-        return
-    columns = {
-        args["batch_key"]: REGISTRY_KEYS.BATCH_KEY,
-        args["labels_key"]: REGISTRY_KEYS.LABELS_KEY,
-    }
-    for column, key in columns.items():
-        if column is not None:
-            check_known(
-                mdata, column, fields[key]["state_registry"]["categorical_mapping"], MAPPING
-            )
-    further = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"].get("mappings", {})
-    for column, categories in further.items():
-        check_known(mdata, column, categories, MAPPING)
+    if not new_categories:
+        check_all_known(mdata, registry, MAPPING)

@@ -113,7 +113,8 @@ class TranslateMixin(JointLatentMixin):
         batches = self._seen_by(mdata, sources, cells, batch_size)
         total = -(-len(cells) // (batch_size or settings.batch_size))
         for tensors in track(batches, "Translating", disable=not show_progress, total=total):
-            px = self._px(tensors, target, n_samples, at_size="drawn")
+            size = self._typical(target).sample(self._measured(tensors, target), n_samples)
+            px = self._px(self._drawn(tensors, n_samples), tensors, target, size)
             draws = transform(px.sample())
             lower, upper = draws.quantile(_levels(n_samples).to(draws), dim=0)
             parts.append(tuple(part.cpu().numpy() for part in (draws.mean(dim=0), lower, upper)))
@@ -184,9 +185,8 @@ class TranslateMixin(JointLatentMixin):
         seen = np.setdiff1d(seen, found)
         detects = self._kind(target).is_of_detection
         truth = _log_values(rows, found, detects)
-        mean = sum(_log_values(rows, part, detects).sum(axis=0) for part in _blocks(seen)) / len(
-            seen
-        )
+        sums = [_log_values(rows, part, detects).sum(axis=0) for part in _blocks(seen)]
+        mean = np.sum(sums, axis=0) / len(seen)
         table = score_translation(guess.X, truth, guess.layers["lower"], guess.layers["upper"])
         gain = np.square(truth - mean) - np.square(truth - guess.X)
         error = gain.std(axis=0) / np.sqrt(len(gain))
