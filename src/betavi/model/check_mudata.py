@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mudata import MuData
 from scipy.sparse.csgraph import connected_components
+from scvi.data._constants import ADATA_MINIFY_TYPE
+from scvi.data._utils import _get_adata_minify_type
 from torch import nn
 
 from betavi._tables import close_matches, lookup
@@ -36,6 +38,11 @@ def check_is_mudata(mdata: Any) -> None:
         )
     if mdata.axis != 0:
         raise TypeError("The modalities of the MuData share features. JointVI needs shared cells.")
+
+
+def lacks_counts(mdata: MuData) -> bool:
+    """Say whether an object was minified, and has zeros in the place of counts."""
+    return bool(_get_adata_minify_type(mdata) == ADATA_MINIFY_TYPE.LATENT_POSTERIOR)
 
 
 def check_modalities(
@@ -85,6 +92,8 @@ def check_modalities(
                 repeated = names[names.duplicated()].unique()
                 raise ValueError(f"{called} has {kind}s of the same name: {name_some(repeated)}.")
         _check_rows(mdata, name)
+        if lacks_counts(mdata):
+            continue
         check_counts(modality, layers.get(name), None, warn, called)
         _check_empty(modality, layers.get(name), called)
         _check_binary(modality, layers.get(name), likelihood, called)

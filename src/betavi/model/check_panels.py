@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from betavi.model.check_mudata import lacks_counts
 from betavi.model.messages import name_some, warn
 from betavi.train import Rows
 
@@ -43,7 +44,7 @@ def check_batches(
         If they are more than a hundredth of a modality's: zeros of what was not measured would be
         learnt as biology. A few, such as genes of the Y chromosome, are biology, and are told.
     """
-    if key is None:
+    if key is None or lacks_counts(mdata):
         return
     for name, layer in layers.items():
         modality = mdata.mod[name]

@@ -9,6 +9,7 @@ import numpy as np
 from scvi.model.base._de_core import _de_core
 
 from betavi._tables import close_matches
+from betavi.model.check_mudata import lacks_counts
 from betavi.model.joint_expression import JointExpressionMixin
 from betavi.model.messages import name_some
 from betavi.model.setup import untouched_on_failure
@@ -71,7 +72,7 @@ class JointCompareMixin(JointExpressionMixin):
             Smallest effect that counts: log2 fold change, 0.25 if None; of accessibility the
             difference of probabilities, 0.05 if None.
         all_stats
-            Add means and shares of nonzero values of the raw counts.
+            Add means and shares of nonzero values of the raw counts, if the object has them.
         batch_correction, batchid1, batchid2
             Compare in the same batches, or in these.
         fdr_target
@@ -124,7 +125,7 @@ class JointCompareMixin(JointExpressionMixin):
                 group2=group2,
                 idx1=idx1,
                 idx2=idx2,
-                all_stats=all_stats,
+                all_stats=all_stats and not lacks_counts(mdata),
                 all_stats_fn=partial(_raw_statistics, name=name),
                 col_names=self._features(name),
                 mode=mode,

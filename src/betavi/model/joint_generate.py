@@ -14,7 +14,7 @@ from scvi.utils import track
 
 from betavi._mudata import assembled
 from betavi.model.joint_expression import JointExpressionMixin
-from betavi.module import present_key
+from betavi.module import expert_keys, present_key
 from betavi.nn import observed_log_library
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ class JointGenerateMixin(JointExpressionMixin):
 
     def _log_sizes(self, tensors: dict[str, Any], name: str) -> Tensor:
         """Return the log sizes of cells, those of their batch where they lack the modality."""
-        observed = observed_log_library(tensors[name].to(self.device))
+        totals = tensors.get(expert_keys(name).total, tensors[name])
+        observed = observed_log_library(totals.to(self.device))
         present = tensors[present_key(name)].to(self.device)
         return torch.where(present, observed, self._typical(name)(self._measured(tensors, name)))
 

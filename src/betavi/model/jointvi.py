@@ -11,6 +11,7 @@ from betavi.model.check_mudata import check_is_mudata
 from betavi.model.joint_compare import JointCompareMixin
 from betavi.model.joint_diagnose import JointDiagnoseMixin
 from betavi.model.joint_generate import JointGenerateMixin
+from betavi.model.joint_minify import JointMinifyMixin
 from betavi.model.joint_query import JointQueryMixin
 from betavi.model.rate_distortion import RateDistortionMixin
 from betavi.model.rescue import RescueMixin
@@ -34,6 +35,7 @@ class JointVI(
     JointCompareMixin,
     JointDiagnoseMixin,
     JointGenerateMixin,
+    JointMinifyMixin,
     JointQueryMixin,
     RateDistortionMixin,
     RescueMixin,
@@ -139,6 +141,7 @@ class JointVI(
         self.module = self._module_cls(
             self._modalities(dict(modality_weights or {})), self._sizes(), architecture, options
         )
+        self.module.minified_data_type = self.minified_data_type
         self._model_summary_string = (
             f"JointVI model of {', '.join(self.modalities)} with the following parameters: \n"
             f"fusion: {fusion}, n_latent: {n_latent}, n_hidden: {n_hidden}, n_layers: {n_layers}, "

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scvi.data._constants import ADATA_MINIFY_TYPE
-from scvi.model.base import BaseMinifiedModeModelClass
 
-from betavi.model.at_beta import MINIFIED_BETA, AtBetaMixin
+from betavi.model.at_beta import MINIFIED_BETA
+from betavi.model.minified import MinifiedMixin
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 N_COMPARED = 100
 """Cells whose posteriors are inferred once more before they take the place of counts."""
 
 
-class MinifyMixin(AtBetaMixin, BaseMinifiedModeModelClass):
+class MinifyMixin(MinifiedMixin):
     """scvi-tools' minified mode, which knows of which β the posteriors are."""
 
     def minify_adata(
@@ -58,6 +63,12 @@ class MinifyMixin(AtBetaMixin, BaseMinifiedModeModelClass):
             self._check_posteriors(use_latent_qzm_key, beta)
         super().minify_adata(minified_data_type, use_latent_qzm_key, use_latent_qzv_key)
         self.adata.uns["betavi"] = self.adata.uns.get("betavi", {}) | {MINIFIED_BETA: beta}
+
+    def _update_adata_and_manager_post_minification(
+        self, minified_adata: AnnData, minified_data_type: str
+    ) -> None:
+        fields = self._get_fields_for_adata_minification(minified_data_type)
+        self._take_minified(minified_adata, fields)
 
     def _check_posteriors(self, key: str, beta: float) -> None:
         """Compare the posteriors of a few cells with those at β."""

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManagerValidationCheck
+from scvi.data._constants import _ADATA_MINIFY_TYPE_UNS_KEY
+from scvi.data._utils import _get_adata_minify_type
 from scvi.data.fields import (
     MuDataCategoricalJointObsField,
     MuDataCategoricalObsField,
     MuDataLayerField,
     MuDataNumericalJointObsField,
+    MuDataNumericalObsField,
+    MuDataObsmField,
+    StringUnsField,
 )
 from scvi.model.base import BaseModelClass
 
@@ -19,13 +24,19 @@ from betavi.model.check_mudata import check_is_mudata, check_modalities
 from betavi.model.check_obs import check_categories, check_genes, check_values
 from betavi.model.check_panels import check_batches
 from betavi.model.setup import check_all_known, is_registered, untouched_on_failure
+from betavi.module import ExpertKeys, expert_keys
 from betavi.train import CellManager
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mudata import MuData
 
 MAPPING = "JointVI.load_query_data(mdata, model)"
 MAY_BE_UNPAIRED = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
+
+MINIFIED_COLUMNS = ExpertKeys("betavi_expert_mean", "betavi_expert_variance", "betavi_total")
+"""Where a modality of a minified object keeps its expert, in ``obsm``, and its totals, in ``obs``."""
 
 
 class JointSetupMixin(BaseModelClass):
@@ -125,6 +136,8 @@ class JointSetupMixin(BaseModelClass):
             MuDataCategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
             MuDataNumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
         ]
+        if _get_adata_minify_type(mdata) is not None:
+            fields += minified_fields(likelihoods)
         manager = CellManager(fields, setup_method_args, MAY_BE_UNPAIRED)
         with untouched_on_failure(mdata):
             manager.register_fields(mdata, **kwargs)
@@ -146,6 +159,25 @@ class JointSetupMixin(BaseModelClass):
         check_values(adata, args["continuous_covariate_keys"] or [], positive=False)
         with untouched_on_failure(adata):
             return super()._validate_anndata(adata, copy_if_view)
+
+
+def minified_fields(modalities: Iterable[str]) -> list[Any]:
+    """Return the fields that a minified object has in addition.
+
+    Parameters
+    ----------
+    modalities
+        Names of those that are registered.
+    """
+    fields: list[Any] = [StringUnsField(REGISTRY_KEYS.MINIFY_TYPE_KEY, _ADATA_MINIFY_TYPE_UNS_KEY)]
+    for name in modalities:
+        keys, columns = expert_keys(name), MINIFIED_COLUMNS
+        fields += [
+            MuDataObsmField(keys.mean, columns.mean, mod_key=name),
+            MuDataObsmField(keys.variance, columns.variance, mod_key=name),
+            MuDataNumericalObsField(keys.total, columns.total, mod_key=name),
+        ]
+    return fields
 
 
 def check_fit(mdata: MuData, registry: dict[str, Any], *, new_categories: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scvi import REGISTRY_KEYS
 
+from betavi.module import expert_keys
 from betavi.train import AlignedRows
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def aligned(manager: CellManager, name: str) -> AlignedRows:
 
 def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarray, int]:
     """Return median and spread of the log totals by batch, NaN without cells, and the largest batch."""
-    rows = aligned(manager, name)
+    kept = expert_keys(name).total
+    rows = aligned(manager, kept if kept in manager.data_registry else name)
     has = rows.present
     # empty cells, of which training learns nothing, have no size
     totals = rows.rows.totals()[rows.position[has]]

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from scvi import settings
-from scvi.utils import track
+from scvi.utils import track, unsupported_if_adata_minified
 
 from betavi._tables import lookup
 from betavi.diagnostics import score_translation
@@ -126,6 +126,7 @@ class TranslateMixin(JointLatentMixin):
             layers={"lower": lower, "upper": upper},
         )
 
+    @unsupported_if_adata_minified
     def predictability(
         self,
         source: Sequence[str] | str,

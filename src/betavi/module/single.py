@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scvi import REGISTRY_KEYS
 
 from betavi.module.options import CovariateSizes, Modality, Options
-from betavi.module.vae import MultimodalVAE
+from betavi.module.vae import ExpertKeys, MultimodalVAE
 from betavi.nn import Architecture, Dial
 
 if TYPE_CHECKING:
@@ -138,6 +138,10 @@ class BetaVAE(MultimodalVAE):
     @property
     def _latent_library(self) -> LatentLibrary:
         return cast("LatentLibrary", self.l_encoder[COUNTS])
+
+    def _expert_keys(self, modality: str) -> ExpertKeys:
+        keys = REGISTRY_KEYS
+        return ExpertKeys(keys.LATENT_QZM_KEY, keys.LATENT_QZV_KEY, keys.OBSERVED_LIB_SIZE)
 
     def inference(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """See :meth:`MultimodalVAE.inference`."""

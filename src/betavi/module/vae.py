@@ -10,7 +10,7 @@ The order of the steps is written here and nowhere else. scvi-tools calls them i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -57,6 +57,19 @@ BATCH_IS_EMBEDDED: dict[str, bool] = {"one-hot": False, "embedding": True}
 def present_key(modality: str) -> str:
     """Return the minibatch key of the mask that says which cells have ``modality``."""
     return f"{modality}_present"
+
+
+class ExpertKeys(NamedTuple):
+    """Minibatch keys of what a minified object keeps of a modality in the place of counts."""
+
+    mean: str
+    variance: str
+    total: str
+
+
+def expert_keys(modality: str) -> ExpertKeys:
+    """Return the minibatch keys of the expert of ``modality``, and of the cells' totals."""
+    return ExpertKeys(*(f"{modality}_{field}" for field in ("mean", "variance", "total")))
 
 
 class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
@@ -231,11 +244,17 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
                 "cont_covs": tensors.get(REGISTRY_KEYS.CONT_COVS_KEY),
                 "cat_covs": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
             }
+        keys = {name: self._expert_keys(name) for name in self.z_encoders}
+        # scvi-tools infers from what is called so without encoders
         return {
-            "qzm": tensors[REGISTRY_KEYS.LATENT_QZM_KEY],
-            "qzv": tensors[REGISTRY_KEYS.LATENT_QZV_KEY],
-            "observed_lib_size": tensors[REGISTRY_KEYS.OBSERVED_LIB_SIZE],
+            "qzm": {name: tensors[key.mean] for name, key in keys.items()},
+            "qzv": {name: tensors[key.variance] for name, key in keys.items()},
+            "observed_lib_size": {name: tensors[key.total] for name, key in keys.items()},
+            "present": self._present(tensors),
         }
+
+    def _expert_keys(self, modality: str) -> ExpertKeys:
+        return expert_keys(modality)
 
     def _present(self, tensors: Tensors) -> dict[str, Tensor]:
         keys = {name: present_key(name) for name in self.z_encoders}
@@ -263,7 +282,8 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
                 libraries[name] = observed_log_library(counts)
         fused = self.fusion(experts, present)
         drawn = self._drawn(self.latent.posterior(fused), libraries, n_samples)
-        return drawn | {"disagreement": self.fusion.disagreement(fused, experts, present)}
+        disagreement = self.fusion.disagreement(fused, experts, present)
+        return drawn | {"experts": experts, "disagreement": disagreement}
 
     def _read(self, counts: Tensor) -> Tensor:
         """Return what an encoder reads of counts."""
@@ -300,12 +320,22 @@ class MultimodalVAE(EmbeddingModuleMixin, EstimatesMixin):
 
     @auto_move_data
     def _cached_inference(
-        self, qzm: Tensor, qzv: Tensor, observed_lib_size: Tensor, n_samples: int = 1
+        self,
+        qzm: dict[str, Tensor],
+        qzv: dict[str, Tensor],
+        observed_lib_size: dict[str, Tensor],
+        present: dict[str, Tensor],
+        n_samples: int = 1,
     ) -> dict[str, Any]:
-        """Draw z from a stored posterior; its modalities share the stored library size."""
-        qz = self.latent.posterior(Normal(qzm, qzv.sqrt(), validate_args=False))
-        log_size = observed_log_library(observed_lib_size)
-        return self._drawn(qz, dict.fromkeys(self.z_encoders, log_size), n_samples)
+        """Draw z from the experts that a minified object keeps."""
+        experts = {
+            name: Normal(mean, qzv[name].sqrt(), validate_args=False) for name, mean in qzm.items()
+        }
+        libraries: dict[str, Tensor | Normal] = {
+            name: observed_log_library(total) for name, total in observed_lib_size.items()
+        }
+        posterior = self.latent.posterior(self.fusion(experts, present))
+        return self._drawn(posterior, libraries, n_samples)
 
     def _drawn(
         self, qz: Distribution, libraries: dict[str, Tensor | Normal], n_samples: int

@@ -47,6 +47,11 @@ class CellDataset(AnnTorchDataset):
         self.indices = everyone[chosen if chosen.size else chosen.astype(np.int64)]
         rows = {key: adata_manager.rows(key) for key in self.keys_and_dtypes}
         self._rows = {key: part for key, part in rows.items() if part is not None}
+        self._aligned = {
+            adata_manager.data_registry[key]["mod_key"]: part
+            for key, part in self._rows.items()
+            if isinstance(part, AlignedRows)
+        }
 
     def __len__(self) -> int:
         """Return the number of cells."""
@@ -59,9 +64,8 @@ class CellDataset(AnnTorchDataset):
             key: self._cut(rows, cells, self.keys_and_dtypes[key])
             for key, rows in self._rows.items()
         }
-        for key, rows in self._rows.items():
-            if isinstance(rows, AlignedRows):
-                fields[present_key(key)] = torch.from_numpy(rows.present[cells][:, None])
+        for modality, rows in self._aligned.items():
+            fields[present_key(modality)] = torch.from_numpy(rows.present[cells][:, None])
         return fields
 
     def _cut(self, rows: Rows | AlignedRows, cells: np.ndarray, dtype: type) -> Tensor:
