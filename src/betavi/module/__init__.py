@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from betavi.module.infer import ExpertKeys, expert_keys, present_key
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.probes import Probe
 from betavi.module.single import BetaVAE
-from betavi.module.vae import ExpertKeys, MultimodalVAE, expert_keys, present_key
+from betavi.module.vae import MultimodalVAE
 
 __all__ = [
     "BetaVAE",

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from scvi import REGISTRY_KEYS
 
+from betavi.module.infer import ExpertKeys
 from betavi.module.options import CovariateSizes, Modality, Options
-from betavi.module.vae import ExpertKeys, MultimodalVAE
+from betavi.module.vae import MultimodalVAE
 from betavi.nn import Architecture, Dial
 
 if TYPE_CHECKING:
