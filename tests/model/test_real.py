@@ -67,3 +67,26 @@ def test_all_genes_of_a_sparse_matrix_from_a_file(real, tmp_path):
         latents.append(model.get_latent_representation())
     np.testing.assert_array_equal(*latents)
     assert np.isfinite(latents[0]).all()
+
+
+def test_denoised_counts_foretell_molecules_that_were_held_out(real):
+    """Each molecule is given to one of two halves; the mean loss of a Poisson rate is judged."""
+    adata = real("kang_stim_ctrl_2000.h5ad")[::5].copy()
+    rng = np.random.default_rng(0)
+    counts = adata.X.toarray().astype(int)
+    seen = rng.binomial(counts, 0.5)
+    held_out = counts - seen
+    genes = seen.sum(axis=0) > 20
+    adata = adata[:, genes].copy()
+    adata.X, held_out = seen[:, genes].astype(np.float32), held_out[:, genes]
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata, gene_likelihood="nb")
+    model.train(**SHORT | {"max_epochs": 40}, plan_kwargs={"one_cycle": 1e-2})
+    for estimate in ("posterior", "mean"):
+        model.denoise(layer_added=estimate, estimate=estimate, show_progress=False)
+    depth = seen[:, genes].sum(axis=1, keepdims=True)
+    profile = seen[:, genes].sum(axis=0) / depth.sum()
+    rates = {"posterior": adata.layers["posterior"], "mean": adata.layers["mean"]}
+    rates["null"] = depth * profile
+    loss = {k: (rate - held_out * np.log(rate + 1e-9)).mean() for k, rate in rates.items()}
+    assert loss["posterior"] < loss["mean"] < loss["null"]

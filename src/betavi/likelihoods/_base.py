@@ -82,6 +82,9 @@ class Likelihood(nn.Module, ABC):
     per_batch: ClassVar[tuple[str, ...]] = ()
     """Names of parameters that have a column for each batch."""
 
+    learns_from_counts: ClassVar[bool] = False
+    """Whether a count says more of what it was drawn from than z does, see :meth:`posterior`."""
+
     has_background: ClassVar[bool] = False
     """Whether it tells what is there from what sticks to any cell, as of surface proteins."""
 
@@ -151,6 +154,28 @@ class Likelihood(nn.Module, ABC):
         """Return the log-probability of what is known of zeros: that a count is one, or is not."""
         zero = self.log_mass(px, torch.zeros_like(counts)).double()
         return zero.where(counts == 0, (-zero.expm1()).log())
+
+    def expected(self, px: Any) -> Tensor:
+        """Return the expected counts, never negative, ``(..., n_cells, n_features)``."""
+        mean: Tensor = px.mean
+        return mean.clamp_min(0)
+
+    def posterior(self, px: Any, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of what a second measurement of the same cell would expect.
+
+        Where a count is a Poisson draw of a rate that itself varies around what z says of it, the
+        count says which: the mean lies between the decoder's and the count. Where it is not, z has
+        said everything that is known, and the variance is zero.
+
+        Parameters
+        ----------
+        px
+            The distribution, ``(..., n_cells, n_features)``.
+        counts
+            What was measured, ``(n_cells, n_features)``.
+        """
+        mean = self.expected(px)
+        return mean, torch.zeros_like(mean)
 
     @abstractmethod
     def parameters_of(self, px: Any) -> dict[str, Tensor]:

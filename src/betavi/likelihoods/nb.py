@@ -37,6 +37,21 @@ def positive_gamma(theta: Tensor, mu: Tensor) -> torch.distributions.Gamma:
     return torch.distributions.Gamma(theta.clamp_min(tiny), rate)
 
 
+def gamma_posterior(mu: Tensor, theta: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of the rate of a negative binomial, given its count.
+
+    The rate has a gamma distribution of shape theta and mean mu; given a Poisson count x it has
+    shape theta + x and mean ``mu * (theta + x) / (theta + mu)``.
+
+    References
+    ----------
+    Huang et al. (2018), SAVER: gene expression recovery for single-cell RNA sequencing.
+    """
+    share = mu / (theta + mu)
+    mean = share * (theta + counts)
+    return mean, share * mean
+
+
 def overdispersion_at(start: Start) -> Tensor:
     """Return the log inverse dispersion that leaves the unexplained share of the excess variance.
 
@@ -51,6 +66,11 @@ class NegativeBinomialLikelihood(Likelihood):
     """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``."""
 
     is_gamma_poisson: ClassVar[bool] = True
+    learns_from_counts: ClassVar[bool] = True
+
+    def posterior(self, px: NegativeBinomial, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`betavi.likelihoods.Likelihood.posterior`."""
+        return gamma_posterior(px.mu, px.theta, counts)
 
     def log_theta_at(self, start: Start) -> Tensor:
         """Return the log inverse dispersion by the method of moments."""

@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.kernels import nb_log_prob
-from betavi.likelihoods.nb import overdispersion_at, positive_gamma
+from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:
     from torch.types import _size
@@ -82,6 +82,7 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
 
     reads_size: ClassVar[bool] = False
     has_background: ClassVar[bool] = True
+    learns_from_counts: ClassVar[bool] = True
     per_batch: ClassVar[tuple[str, ...]] = ("background",)
 
     def __init__(
@@ -121,6 +122,16 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
         return NegativeBinomialMixture(
             background, foreground, self.theta(h, batch, label), self.is_background(h)
         )
+
+    def posterior(self, px: NegativeBinomialMixture, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`betavi.likelihoods.Likelihood.posterior`; the count also says which of the two."""
+        log_odds = nb_log_prob(counts, px.mu1, px.theta1) - nb_log_prob(counts, px.mu2, px.theta1)
+        share = torch.sigmoid(log_odds + px.mixture_logits)
+        low, low_variance = gamma_posterior(px.mu1, px.theta1, counts)
+        high, high_variance = gamma_posterior(px.mu2, px.theta1, counts)
+        within = share * low_variance + (1 - share) * high_variance
+        between = share * (1 - share) * (high - low).square()
+        return share * low + (1 - share) * high, within + between
 
     def parameters_of(self, px: NegativeBinomialMixture) -> dict[str, Tensor]:
         """Return mean, dispersion, background, foreground and the probability of the latter."""

@@ -9,8 +9,8 @@ from scvi import distributions
 from torch import Tensor, nn
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods.kernels import zinb_log_prob
-from betavi.likelihoods.nb import overdispersion_at, positive_gamma
+from betavi.likelihoods.kernels import nb_log_prob, zinb_log_prob
+from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:
     from betavi.likelihoods._dispersion import DispersionSizes
@@ -36,6 +36,7 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
     """
 
     is_gamma_poisson: ClassVar[bool] = True
+    learns_from_counts: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -61,6 +62,17 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
         return ZeroInflatedNegativeBinomial(
             mu=mu, theta=self.theta(h, batch, label), zi_logits=self.dropout(h), scale=scale
         )
+
+    def posterior(self, px: ZeroInflatedNegativeBinomial, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`betavi.likelihoods.Likelihood.posterior`.
+
+        A count above zero was not dropped. Of a zero the probability that it was is that of Bayes'
+        rule, and what was dropped once is dropped again: molecules that were never caught.
+        """
+        mean, variance = gamma_posterior(px.mu, px.theta, counts)
+        log_zero = nb_log_prob(torch.zeros_like(mean), px.mu, px.theta)
+        caught = torch.sigmoid(log_zero - px.zi_logits).where(counts == 0, 1.0)
+        return caught * mean, caught * (variance + (1 - caught) * mean.square())
 
     def parameters_of(self, px: ZeroInflatedNegativeBinomial) -> dict[str, Tensor]:
         """Return mean and dispersion before inflation, and the probability of it."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 GETTERS = (
+    "denoise",
     "differential_abundance",
     "differential_expression",
     "get_accessibility_estimates",

@@ -11,6 +11,7 @@ from scvi.model.base import EmbeddingMixin
 from betavi.model.at_beta import takes_beta
 from betavi.model.check_counts import check_is_anndata
 from betavi.model.count_score import CountScoreMixin
+from betavi.model.denoise import DenoiseMixin
 from betavi.model.diagnose import DiagnoseMixin
 from betavi.model.evaluate import EvaluateMixin
 from betavi.model.messages import warn
@@ -32,6 +33,7 @@ SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
 @takes_beta
 class BetaVI(
     CountScoreMixin,
+    DenoiseMixin,
     DiagnoseMixin,
     EmbeddingMixin,
     EvaluateMixin,

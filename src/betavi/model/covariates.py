@@ -36,6 +36,27 @@ class Covariates(NamedTuple):
         return np.column_stack([*self.continuous.values()]) if self.continuous else None
 
 
+def batch_code(manager: AnnDataManager, batch: object) -> int:
+    """Return the code of a batch.
+
+    Parameters
+    ----------
+    manager
+        Of the object.
+    batch
+        Its name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such batch.
+    """
+    known = manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
+    if batch not in list(known):
+        raise ValueError(f"There is no batch {batch!r}; there is {', '.join(map(repr, known))}.")
+    return list(known).index(batch)
+
+
 def covariates_of(manager: AnnDataManager, setup_args: dict[str, Any]) -> Covariates:
     """Read the covariates that ``setup_anndata`` registered."""
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from scvi import REGISTRY_KEYS
 
+from betavi.model.covariates import batch_code
 from betavi.model.joint_latent import JointLatentMixin
 
 if TYPE_CHECKING:
@@ -184,11 +184,4 @@ class JointExpressionMixin(JointLatentMixin):
         return pd.DataFrame(np.concatenate(parts), index=cells, columns=self._features(name))
 
     def _batch_code(self, batch: str | int | None) -> int | None:
-        if batch is None:
-            return None
-        known = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
-        if batch not in list(known):
-            raise ValueError(
-                f"There is no batch {batch!r}; there is {', '.join(map(repr, known))}."
-            )
-        return list(known).index(batch)
+        return None if batch is None else batch_code(self.adata_manager, batch)

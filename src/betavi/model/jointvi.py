@@ -9,6 +9,7 @@ from scvi import REGISTRY_KEYS
 from betavi.model.at_beta import takes_beta
 from betavi.model.check_mudata import check_is_mudata
 from betavi.model.joint_compare import JointCompareMixin
+from betavi.model.joint_denoise import JointDenoiseMixin
 from betavi.model.joint_diagnose import JointDiagnoseMixin
 from betavi.model.joint_generate import JointGenerateMixin
 from betavi.model.joint_minify import JointMinifyMixin
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 class JointVI(
     TranslateMixin,
     JointCompareMixin,
+    JointDenoiseMixin,
     JointDiagnoseMixin,
     JointGenerateMixin,
     JointMinifyMixin,

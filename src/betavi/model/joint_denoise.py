@@ -1,0 +1,128 @@
+"""Every assay of a cell without its noise, by all that the cell has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scvi import settings
+from scvi.utils import unsupported_if_adata_minified
+
+from betavi.model.denoise import Asked, DenoiseEngine
+from betavi.model.joint_latent import JointLatentMixin
+from betavi.model.sizes import aligned
+from betavi.model.store import Denoised, Place, positions_of, read_anew
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+
+
+class JointDenoiseMixin(DenoiseEngine, JointLatentMixin):
+    """``denoise`` of several modalities."""
+
+    @unsupported_if_adata_minified
+    @torch.inference_mode()
+    def denoise(
+        self,
+        mdata: MuData | None = None,
+        modalities: Sequence[str] | str | None = None,
+        layer_added: str | None = "denoised",
+        std_layer_added: str | None = None,
+        estimate: str = "posterior",
+        gene_list: Sequence[str] | None = None,
+        transform_batch: str | Sequence[str] | None = None,
+        library_size: float | str = "observed",
+        n_samples: int = 1,
+        batch_size: int | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        """Write expected counts, without the noise of counting, into modalities of an object.
+
+        Positions are inferred from everything that a cell has. Only cells that have a modality are
+        denoised in it: for the others there is :meth:`translate`.
+
+        Parameters
+        ----------
+        mdata
+            The object; the model's own if None.
+        modalities
+            Which to denoise; all if None. Of proteins the background is part of what is expected,
+            and of ``"bernoulli"`` the values are probabilities.
+        layer_added
+            The layer to write in each of them; if None, ``X`` is replaced, and counts that were
+            there are kept in ``layers["counts"]``, which the model reads from then on.
+        std_layer_added, estimate, transform_batch, n_samples, batch_size, show_progress
+            See :meth:`betavi.BetaVI.denoise`.
+        gene_list
+            Only these features of a single modality, as a data frame in its ``obsm``.
+        library_size
+            ``"observed"``, each cell's own size, or a number.
+
+        Raises
+        ------
+        KeyError
+            If a feature is unknown.
+        ValueError
+            If a word or a number means nothing, a modality or a batch is unknown, ``gene_list`` is
+            not of one modality, or the object is minified. The object is as it was.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, missing={"adt": 0.5})
+        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+        >>> model = betavi.JointVI(mdata, n_latent=5)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> model.denoise(show_progress=False)
+        >>> mdata["adt"].layers["denoised"].shape == mdata["adt"].shape
+        True
+        """
+        self._check_if_trained(warn=False)
+        names, mdata = self._chosen(modalities), self._validate_anndata(mdata)
+        if gene_list is not None and len(names) > 1:
+            raise ValueError("gene_list is of one modality: name it, modalities=.")
+        args = self.get_anndata_manager(mdata, required=True).registry["setup_args"]
+        layers = args["layers"] or {}
+        asked, places = {}, {}
+        for name in names:
+            features = positions_of(mdata[name].var_names, gene_list, f"mdata[{name!r}]")
+            asked[name] = self._asked(
+                name, features, estimate, transform_batch, library_size, n_samples
+            )
+            places[name] = Place(
+                mdata[name], layers.get(name), layer_added, std_layer_added, gene_list
+            )
+            places[name].check()
+        self._tell_batches(mdata, asked[names[0]].batches)
+        # all of them before the first is written
+        with_std = std_layer_added is not None
+        found = {
+            name: self._denoised(mdata, name, asked[name], with_std, batch_size, show_progress)
+            for name in names
+        }
+        moved = {name: places[name].put(values) for name, values in found.items()}
+        moved = {name: layer for name, layer in moved.items() if layer}
+        if moved:
+            args = args | {"layers": layers | moved}
+            type(self).setup_mudata(mdata, source_registry=self.registry_, **args)
+            read_anew(self, mdata)
+
+    def _denoised(
+        self,
+        mdata: MuData,
+        name: str,
+        ask: Asked,
+        with_std: bool,
+        batch_size: int | None,
+        show_progress: bool,
+    ) -> Denoised:
+        """Return values of the cells that have a modality, in its own order."""
+        rows = aligned(self.get_anndata_manager(mdata, required=True), name)
+        cells = np.flatnonzero(rows.present)
+        cells = cells[np.argsort(rows.position[cells])]
+        loader = self._make_data_loader(mdata, cells, batch_size or settings.batch_size)
+        parts = self._moments(name, loader, ask, show_progress)
+        return Denoised.gathered(parts, (len(cells), len(ask.features)), with_std)
