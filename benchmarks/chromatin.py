@@ -84,7 +84,7 @@ def jointvi(
     model = JointVI(mdata)
     model.train(EPOCHS, train_size=1.0, enable_progress_bar=False)
     asked = mdata.obs_names.get_indexer(rna.obs_names[cells])
-    found = model.get_accessibility_estimates(indices=asked, n_samples=10, batch_size=32)
+    found = model.get_normalized_accessibility(indices=asked, n_samples=10, batch_size=32)
     return found.to_numpy(), model
 
 

@@ -207,9 +207,10 @@ def placed(found: Prediction, task: Task) -> dict[str, float]:
 METHODS: dict[str, Callable[[Task], Prediction]] = {
     "ridge on 50 PCs": ridge,
     "kNN, 20": neighbours,
-    **{f"JointVI, {name}": jointvi(fusion=name) for name in ("mopoe", "mvtcae", "poe", "moe")},
-    "JointVI, protein x 2": jointvi(modality_weights={"prot": 2.0}),
-    "JointVI, protein x 5": jointvi(modality_weights={"prot": 5.0}),
+    **{f"JointVI, {name}": jointvi(fusion=name) for name in ("mvtcae", "mopoe", "moe", "poe")},
+    "JointVI, mvtcae, protein x 2": jointvi(modality_weights={"prot": 2.0}),
+    "JointVI, mvtcae, protein x 5": jointvi(modality_weights={"prot": 5.0}),
+    "JointVI, mvtcae, beta 0.5, 10 dimensions": jointvi(beta=0.5, n_latent=10),
     "TOTALVI": totalvi,
 }
 

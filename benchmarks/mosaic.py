@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 N_NEIGHBOURS, N_MIXED = 15, 50
-PCS, EPOCHS = 30, 200
+PCS, EPOCHS = 30, 100
 
 
 def log_normalised(adata: AnnData) -> np.ndarray:
@@ -82,7 +82,7 @@ def jointvi(**kwargs: Any) -> Callable[[MuData, int], np.ndarray]:
 METHODS: dict[str, Callable[[MuData, int], np.ndarray]] = {
     "ridge fill and PCA": ridge_filled,
     **{
-        f"JointVI, {fusion}": jointvi(fusion=fusion) for fusion in ("mopoe", "mvtcae", "poe", "moe")
+        f"JointVI, {fusion}": jointvi(fusion=fusion) for fusion in ("mvtcae", "mopoe", "moe", "poe")
     },
 }
 

@@ -21,7 +21,7 @@ LIKELIHOODS = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
 ARGUMENTS = {
     "differential_abundance": {"sample_key": "cell_type"},
     "differential_expression": {"groupby": "cell_type", "group1": "type_0", "silent": True},
-    "get_accessibility_estimates": {"modality": "atac"},
+    "get_normalized_accessibility": {"modality": "atac"},
     "get_marginal_ll": {"n_mc_samples": 2},
     "get_reconstruction_error": {"return_mean": False},
     "predictability": {"source": "rna", "target": "adt", **QUIET},

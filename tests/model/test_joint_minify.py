@@ -41,7 +41,7 @@ def answers(model):
     found["variance"] = model.get_latent_representation(return_dist=True)[1]
     found["rna expression"] = model.get_normalized_expression(n_samples=3).to_numpy()
     found["foreground"] = model.get_protein_foreground_probability().to_numpy()
-    found["open"] = model.get_accessibility_estimates(transform_batch="batch_1").to_numpy()
+    found["open"] = model.get_normalized_accessibility(transform_batch="batch_1").to_numpy()
     found["translated"] = model.translate(["rna", "atac"], "adt", **QUIET).layers["upper"]
     found["generated"] = model.generate(30, seed=0, **QUIET)["rna"].X.toarray()
     table = model.differential_expression(

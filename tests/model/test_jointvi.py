@@ -168,7 +168,7 @@ def test_expression_accessibility_and_proteins_are_those_of_every_cell():
     assert expression.columns.equals(mdata["rna"].var_names)
     np.testing.assert_allclose(expression.sum(axis=1), 100.0, rtol=1e-4)
     for found, name in (
-        (model.get_accessibility_estimates(indices=[3, 5]), "atac"),
+        (model.get_normalized_accessibility(indices=[3, 5]), "atac"),
         (model.get_protein_foreground_probability(indices=[3, 5]), "adt"),
     ):
         assert found.shape == (2, mdata[name].n_vars)
@@ -196,17 +196,24 @@ def test_weights_scale_the_distortion_and_not_what_is_reported():
     mdata = simulate_multiome(n_cells=128, n_peaks=0)
     model = trained(mdata, modality_weights={"adt": 3.0})
     tensors = next(iter(model._make_data_loader(mdata)))
-    torch.manual_seed(0)
     model.module.eval()
-    _, _, losses = model.module(tensors)
-    parts = losses.reconstruction_loss
-    total = parts["reconstruction_loss_rna"] + 3 * parts["reconstruction_loss_adt"]
-    rate = losses.kl_local["kl_divergence_z"]
-    torch.testing.assert_close(losses.loss, (total + rate).mean())
+    found = {}
+    for weight in (3.0, 1.0):
+        model.module.weights["adt"] = weight
+        torch.manual_seed(0)
+        found[weight] = model.module(tensors)[2]
+    parts = found[1.0].reconstruction_loss
+    for key, value in found[3.0].reconstruction_loss.items():
+        torch.testing.assert_close(value, parts[key])
+    more = found[3.0].loss - found[1.0].loss
+    torch.testing.assert_close(more, 2 * parts["reconstruction_loss_adt"].mean(), rtol=1e-4, atol=0)
     with pytest.raises(ValueError, match="names 'atac'"):
         JointVI(mdata, modality_weights={"atac": 1.0})
-    with pytest.raises(ValueError, match="'adt' is not positive"):
+    with pytest.raises(ValueError, match="'adt' is no positive number"):
         JointVI(mdata, modality_weights={"adt": 0.0})
+    for wrong in (float("inf"), float("nan"), "2"):
+        with pytest.raises(ValueError, match="no positive number"):
+            JointVI(mdata, modality_weights={"adt": wrong})
 
 
 def test_a_saved_model_answers_as_before(tmp_path):

@@ -158,9 +158,20 @@ def test_total_correlation_draws_each_expert_to_the_product():
         (log_q.exp() * (log_q - expert.log_prob(u).sum(dim=1))).sum() * area
         for expert in given.values()
     ]
-    torch.testing.assert_close(fusion.disagreement(q, given, {})[0], sum(kls) / 2)
+    rate, alpha = torch.tensor([3.0], dtype=torch.double), fusion.alpha
+    found = fusion.pressed(rate, q, given, {})
+    # as published, which weighs the distortion by (M - alpha) / M
+    published = (1 - alpha) * rate + alpha / 2 * sum(kls)
+    torch.testing.assert_close(found * (2 - alpha) / 2, published, rtol=1e-5, atol=0)
     alone = {"adt": torch.tensor([[False]])}
-    torch.testing.assert_close(
-        fusion.disagreement(fusion(given, alone), given, alone),
-        fusion.disagreement(fusion({"rna": given["rna"]}, {}), {"rna": given["rna"]}, {}),
-    )
+    # one expert agrees with itself, and the cell has the ELBO
+    found = fusion.pressed(rate, fusion(given, alone), given, alone)
+    torch.testing.assert_close(found, rate, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", ["poe", "moe", "mopoe", "single"])
+def test_other_rules_press_the_rate(name):
+    given = in_two_dimensions()
+    given = {"rna": given["rna"]} if name == "single" else given
+    fusion, rate = FUSIONS[name](), torch.tensor([3.0])
+    assert fusion.pressed(rate, fusion(given, {}), given, {}) is rate

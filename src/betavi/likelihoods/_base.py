@@ -73,6 +73,9 @@ class Likelihood(nn.Module, ABC):
     is_of_counts: ClassVar[bool] = True
     """Whether it says how many counts there are, and not only whether there are any."""
 
+    of_whole_numbers: ClassVar[bool] = True
+    """Whether values are whole numbers, and not any from 0 on."""
+
     is_gamma_poisson: ClassVar[bool] = False
     """Whether counts are Poisson draws of gamma rates, be it in the limit."""
 

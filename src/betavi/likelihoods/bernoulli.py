@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from betavi.likelihoods._base import Likelihood
@@ -13,7 +13,9 @@ from betavi.likelihoods._base import Likelihood
 if TYPE_CHECKING:
     from torch.types import _size
 
+    from betavi.likelihoods._dispersion import DispersionSizes
     from betavi.likelihoods._start import Start
+    from betavi.nn.gates import Dial
 
 
 class Detection(Distribution):
@@ -70,13 +72,28 @@ class Detection(Distribution):
 class BernoulliLikelihood(Likelihood):
     """Whether a feature is seen; deeper cells see more. How many counts there are is not predicted.
 
-    The probability is that of a Poisson count above zero, ``1 - exp(-size * scale)``, the
-    complementary log-log link.
+    The probability is that of a Poisson count above zero, ``1 - exp(-rate)``, the complementary
+    log-log link. Rates are shares of a total that is log-linear in the cell's size: where values
+    were made binary, a cell's size is how many features it has shown, which is fewer than there
+    would be counts, and where they were not, features are seen in clumps. Both numbers are learned.
     """
 
     has_dispersion: ClassVar[bool] = False
     is_of_counts: ClassVar[bool] = False
     is_of_detection: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        n_hidden: int,
+        n_features: int,
+        scale_activation: str,
+        dispersion: str,
+        sizes: DispersionSizes,
+        dial: Dial | None = None,
+    ) -> None:
+        super().__init__(n_hidden, n_features, scale_activation, dispersion, sizes, dial)
+        self.log_excess = nn.Parameter(torch.zeros(1))
+        self.power = nn.Parameter(torch.ones(1))
 
     def log_theta_at(self, start: Start) -> None:
         """Return nothing: the variance follows from the mean."""
@@ -85,7 +102,7 @@ class BernoulliLikelihood(Likelihood):
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> Detection:
         """See :meth:`betavi.likelihoods.Likelihood.forward`."""
-        scale, rate = self.rate(h, log_size)
+        scale, rate = self.rate(h, self.log_excess + self.power * log_size)
         return Detection(rate, scale)
 
     def parameters_of(self, px: Detection) -> dict[str, Tensor]:

@@ -111,6 +111,8 @@ class LogNormalLikelihood(Likelihood):
     count; :func:`betavi.metrics.compare_likelihoods` integrates it.
     """
 
+    of_whole_numbers: ClassVar[bool] = False
+
     @property
     def target_sum(self) -> float:
         """What a cell's total is brought to; with size factors, one unit of size."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scvi.distributions import Normal
@@ -25,6 +25,8 @@ class NormalLikelihood(Likelihood):
     As in SCVI the mean is a share of the cell's total, so that it is positive: meant for
     log-normalised expression, not for centred data.
     """
+
+    of_whole_numbers: ClassVar[bool] = False
 
     def log_theta_at(self, start: Start) -> Tensor:
         """Return the log standard deviation that leaves the unexplained share of the variance."""

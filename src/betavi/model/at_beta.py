@@ -19,7 +19,7 @@ GETTERS = (
     "denoise",
     "differential_abundance",
     "differential_expression",
-    "get_accessibility_estimates",
+    "get_normalized_accessibility",
     "get_aggregated_posterior",
     "get_elbo",
     "get_feature_correlation_matrix",

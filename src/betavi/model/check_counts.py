@@ -11,7 +11,7 @@ from scipy import sparse
 
 from betavi._tables import close_matches
 from betavi.model.messages import name_some, warn
-from betavi.train import Rows
+from betavi.train import Rows, counts_layer, counts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,7 @@ def check_counts(
     tell_empty: Callable[[str], None] | None,
     tell_silent: Callable[[str], None] | None,
     name: str = "adata",
+    tell_fraction: Callable[[str], None] | None = warn,
 ) -> None:
     """Check the counts of an object, naming the first cell and gene at fault.
 
@@ -64,6 +65,8 @@ def check_counts(
         Told of genes without counts.
     name
         What the user calls the object.
+    tell_fraction
+        Told of values that are no whole numbers.
 
     Raises
     ------
@@ -72,6 +75,7 @@ def check_counts(
     ValueError
         If there are no cells or genes, or a value is NaN, infinite, negative or no number.
     """
+    layer = counts_layer(adata, layer)
     place = f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]"
     rows = Rows(_locate(adata, layer, place))
     kinds = (np.integer, np.floating, np.bool_)
@@ -79,7 +83,7 @@ def check_counts(
         raise ValueError(f"{place} holds {rows.dtype}, not counts. Convert it to numbers first.")
     if 0 in rows.shape:
         raise ValueError(f"{place} has {rows.shape[0]} cells and {rows.shape[1]} genes.")
-    per_cell, per_gene = _scan(rows, place, adata)
+    per_cell, per_gene = _scan(rows, place, adata, tell_fraction)
     if tell_empty is not None and not per_cell.all():
         cells = np.flatnonzero(~per_cell)
         tell_empty(
@@ -99,35 +103,35 @@ def _locate(adata: AnnData, layer: str | None, place: str) -> Any:
     if layer is not None and layer not in adata.layers:
         names = [name for name in adata.layers if name is not None]
         raise KeyError(f"There is no layer {layer!r}. {close_matches(layer, names)}")
-    data = adata.X if layer is None else adata.layers[layer]
+    data = counts_of(adata, layer)
     if data is None:
         raise ValueError(f"{place} is empty. Name the layer with the counts, layer=...")
     return data
 
 
 class _Fault(NamedTuple):
-    """A kind of wrong value, who is told of it, and what the user can do."""
+    """A kind of wrong value, and what the user can do."""
 
     kind: str
-    tell: Callable[[str], None]
     remedy: str
 
 
 _NOT_FINITE = _Fault(
-    "NaN or infinite", refuse, "Name the layer with the raw counts, layer=..., or drop the cell."
+    "NaN or infinite", "Name the layer with the raw counts, layer=..., or drop the cell."
 )
 _NEGATIVE = _Fault(
-    "negative", refuse, "Scaled or centred values are no counts: name the layer that has them."
+    "negative", "Scaled or centred values are no counts: name the layer that has them."
 )
 _FRACTION = _Fault(
     "not an integer",
-    warn,
     "The likelihoods zinb, nb and poisson are of raw counts, layer=...; normalised values go with "
-    "gene_likelihood='normal'.",
+    "the likelihood 'normal'.",
 )
 
 
-def _scan(rows: Rows, place: str, adata: AnnData) -> tuple[np.ndarray, np.ndarray]:
+def _scan(
+    rows: Rows, place: str, adata: AnnData, tell_fraction: Callable[[str], None] | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Check every value, and return which cells and which genes have any count."""
     per_cell: list[np.ndarray] = []
     per_gene = np.zeros(rows.shape[1], dtype=bool)
@@ -135,10 +139,11 @@ def _scan(rows: Rows, place: str, adata: AnnData) -> tuple[np.ndarray, np.ndarra
     for start, block in rows.blocks():
         values = block.data if sparse.issparse(block) else np.asarray(block)
         for fault, wrong in _faults(values).items():
-            if fault not in told and wrong.any():
+            tell = tell_fraction if fault is _FRACTION else refuse
+            if tell is not None and fault not in told and wrong.any():
                 told.add(fault)
                 where = _first(int(wrong.argmax()), values, block, start, adata)
-                fault.tell(f"{place} has a value that is {fault.kind}: {where}. {fault.remedy}")
+                tell(f"{place} has a value that is {fault.kind}: {where}. {fault.remedy}")
         filled = block != 0
         per_cell.append(np.asarray(filled.sum(axis=1)).ravel() > 0)
         per_gene |= np.asarray(filled.sum(axis=0)).ravel() > 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mudata import MuData
 from scipy.sparse.csgraph import connected_components
+from scvi import REGISTRY_KEYS
 from scvi.data._constants import ADATA_MINIFY_TYPE
 from scvi.data._utils import _get_adata_minify_type
 from torch import nn
@@ -15,12 +16,25 @@ from betavi._tables import close_matches, lookup
 from betavi.likelihoods import LIKELIHOODS
 from betavi.model.check_counts import check_counts
 from betavi.model.messages import name_some, warn
-from betavi.train import Rows
+from betavi.module import expert_keys, present_key
+from betavi.train import Rows, counts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from anndata import AnnData
+
+
+_KEYS = {
+    REGISTRY_KEYS.X_KEY,
+    REGISTRY_KEYS.BATCH_KEY,
+    REGISTRY_KEYS.LABELS_KEY,
+    REGISTRY_KEYS.CAT_COVS_KEY,
+    REGISTRY_KEYS.CONT_COVS_KEY,
+    REGISTRY_KEYS.SIZE_FACTOR_KEY,
+    REGISTRY_KEYS.MINIFY_TYPE_KEY,
+}
+"""What a minibatch has beside modalities."""
 
 
 def check_is_mudata(mdata: Any) -> None:
@@ -86,22 +100,39 @@ def check_modalities(
                 f"PyTorch can name no part of a model {name!r}. Rename the modality: no dots, and no "
                 "name that a dictionary of PyTorch has itself."
             )
+        if name in _taken(likelihoods):
+            raise ValueError(
+                f"{name!r} is what a minibatch calls something else. Rename the modality."
+            )
         modality, called = mdata.mod[name], f"mdata[{name!r}]"
         for kind, names in (("cell", modality.obs_names), ("feature", modality.var_names)):
             if not names.is_unique:
                 repeated = names[names.duplicated()].unique()
                 raise ValueError(f"{called} has {kind}s of the same name: {name_some(repeated)}.")
-        _check_rows(mdata, name)
+        check_rows(mdata, name)
         if lacks_counts(mdata):
             continue
-        check_counts(modality, layers.get(name), None, warn, called)
+        tell_fraction = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
+        check_counts(modality, layers.get(name), None, warn, called, tell_fraction)
         _check_empty(modality, layers.get(name), called)
         _check_binary(modality, layers.get(name), likelihood, called)
     _check_overlap(mdata, list(likelihoods), must_overlap=not may_lack_any)
 
 
-def _check_rows(mdata: MuData, name: str) -> None:
-    """Refuse an object that does not know which rows of a modality are its cells'."""
+def _taken(names: Iterable[str]) -> set[str]:
+    """Return the keys of a minibatch that are no modality."""
+    own = {key for name in names for key in (present_key(name), *expert_keys(name))}
+    return own | _KEYS
+
+
+def check_rows(mdata: MuData, name: str) -> None:
+    """Refuse an object that does not know which rows of a modality are its cells'.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
     position = mdata[name].obs_names.get_indexer(mdata.obs_names)
     if not np.array_equal(position + 1, np.asarray(mdata.obsmap[name])):
         raise ValueError(
@@ -111,7 +142,7 @@ def _check_rows(mdata: MuData, name: str) -> None:
 
 
 def _check_empty(adata: AnnData, layer: str | None, called: str) -> None:
-    empty = Rows(adata.X if layer is None else adata.layers[layer]).totals() == 0
+    empty = Rows(counts_of(adata, layer)).totals() == 0
     if empty.any():
         warn(
             f"{empty.sum()} cell(s) of {called} have no counts: {name_some(adata.obs_names[empty])}. "
@@ -124,7 +155,7 @@ def _check_binary(adata: AnnData, layer: str | None, likelihood: str, called: st
     kind = LIKELIHOODS[likelihood]
     if not (kind.is_gamma_poisson or kind.has_background):
         return
-    rows = Rows(adata.X if layer is None else adata.layers[layer])
+    rows = Rows(counts_of(adata, layer))
     if all(block.max() <= 1 for _, block in rows.blocks()):
         warn(
             f"{called} has no value above 1: it was made binary, or is shallow. {likelihood!r} is of "

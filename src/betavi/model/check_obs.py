@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from mudata import MuData
 
 from betavi._tables import close_matches
 from betavi.model.messages import name_some, warn
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
+    from scvi._types import AnnOrMuData
 
 
 def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str | None) -> None:
@@ -73,11 +75,24 @@ def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None
             )
 
 
+def _no_column(adata: AnnOrMuData, key: str) -> str:
+    """Say that there is no such column; of a MuData, which modality has one."""
+    if not isinstance(adata, MuData):
+        return f"There is no column {key!r} in adata.obs. {close_matches(key, adata.obs)}"
+    holders = [name for name, part in adata.mod.items() if key in part.obs]
+    if holders:
+        return (
+            f"There is no column {key!r} in mdata.obs, but in that of {name_some(holders)}: "
+            f"mdata.pull_obs({key!r}, join_common=True) brings it there, where cells of all modalities are."
+        )
+    return f"There is no column {key!r} in mdata.obs. {close_matches(key, adata.obs)}"
+
+
 def _column(adata: AnnData, key: str) -> pd.Series:
     if not isinstance(key, str):
         raise TypeError(f"{key!r} is a {type(key).__name__}, not the name of one column of obs.")
     if key not in adata.obs:
-        raise KeyError(f"There is no column {key!r} in adata.obs. {close_matches(key, adata.obs)}")
+        raise KeyError(_no_column(adata, key))
     column: pd.Series = adata.obs[key]
     return column
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from betavi.model.check_mudata import lacks_counts
 from betavi.model.messages import name_some, warn
-from betavi.train import Rows
+from betavi.train import Rows, counts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def check_batches(
         modality = mdata.mod[name]
         if not modality.n_obs:
             continue
-        rows = Rows(modality.X if layer is None else modality.layers[layer])
+        rows = Rows(counts_of(modality, layer))
         batch = mdata.obs[key].loc[modality.obs_names].astype(str).to_numpy()
         codes, labels = np.unique(batch, return_inverse=True)
         seen = np.zeros((len(codes), rows.shape[1]))
@@ -60,6 +60,13 @@ def check_batches(
                 seen[code] += np.asarray((block[some == code] != 0).sum(axis=0)).ravel()
         absent = _absent(seen, np.bincount(labels))
         for code, missing in zip(codes, absent, strict=True):
+            if missing.all() and not keep_absent:
+                raise ValueError(
+                    f"None of the cells of batch {code!r} of mdata.obs[{key!r}] has a count in "
+                    f"mdata[{name!r}]. If that was not measured there, take these cells out of it, "
+                    f"mdata.mod[{name!r}] = ... of the others: a cell that lacks an assay is not in it, "
+                    "and zeros would be learnt as biology. If it was, keep_absent_features=True."
+                )
             if missing.any():
                 words = (
                     f"{missing.sum()} feature(s) of mdata[{name!r}] have no counts in batch {code!r} of "

@@ -13,9 +13,10 @@ from betavi._tables import check_whole, lookup
 from betavi.model.at_beta import AtBetaMixin
 from betavi.model.covariates import batch_code
 from betavi.model.messages import warn
-from betavi.model.store import Denoised, Place, positions_of, read_anew
+from betavi.model.store import Denoised, Place, positions_of
 from betavi.module.single import COUNTS
 from betavi.nn import observed_log_library
+from betavi.train import counts_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -229,7 +230,7 @@ class DenoiseMixin(DenoiseEngine):
             The object; the model's own if None.
         layer_added
             The layer to write; if None, ``X`` is replaced, and counts that were there are kept in
-            ``layers["counts"]``, which the model reads from then on.
+            ``layers["counts"]``, where models find them from then on, also loaded ones.
         std_layer_added
             Write standard deviations too: of the posterior rate, and between draws of z.
         estimate
@@ -277,7 +278,8 @@ class DenoiseMixin(DenoiseEngine):
         features = positions_of(adata.var_names, gene_list, "adata")
         ask = self._asked(COUNTS, features, estimate, transform_batch, library_size, n_samples)
         args = self.get_anndata_manager(adata, required=True).registry["setup_args"]
-        place = Place(adata, args["layer"], layer_added, std_layer_added, gene_list)
+        counts = counts_layer(adata, args["layer"])
+        place = Place(adata, counts, layer_added, std_layer_added, gene_list)
         place.check()
         self._tell_batches(adata, ask.batches)
         loader = self._make_data_loader(adata, batch_size=batch_size or settings.batch_size)
@@ -286,11 +288,7 @@ class DenoiseMixin(DenoiseEngine):
             (adata.n_obs, len(features)),
             std_layer_added is not None,
         )
-        moved = place.put(values)
-        if moved:
-            args = args | {"layer": moved}
-            type(self).setup_anndata(adata, source_registry=self.registry_, **args)
-            read_anew(self, adata)
+        place.put(values)
 
     def _px(
         self,

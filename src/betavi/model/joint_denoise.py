@@ -12,7 +12,8 @@ from scvi.utils import unsupported_if_adata_minified
 from betavi.model.denoise import Asked, DenoiseEngine
 from betavi.model.joint_latent import JointLatentMixin
 from betavi.model.sizes import aligned
-from betavi.model.store import Denoised, Place, positions_of, read_anew
+from betavi.model.store import Denoised, Place, positions_of
+from betavi.train import counts_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ class JointDenoiseMixin(DenoiseEngine, JointLatentMixin):
             and of ``"bernoulli"`` the values are probabilities.
         layer_added
             The layer to write in each of them; if None, ``X`` is replaced, and counts that were
-            there are kept in ``layers["counts"]``, which the model reads from then on.
+            there are kept in ``layers["counts"]``, where models find them from then on.
         std_layer_added, estimate, transform_batch, n_samples, batch_size, show_progress
             See :meth:`betavi.BetaVI.denoise`.
         gene_list
@@ -92,9 +93,8 @@ class JointDenoiseMixin(DenoiseEngine, JointLatentMixin):
             asked[name] = self._asked(
                 name, features, estimate, transform_batch, library_size, n_samples
             )
-            places[name] = Place(
-                mdata[name], layers.get(name), layer_added, std_layer_added, gene_list
-            )
+            counts = counts_layer(mdata[name], layers.get(name))
+            places[name] = Place(mdata[name], counts, layer_added, std_layer_added, gene_list)
             places[name].check()
         self._tell_batches(mdata, asked[names[0]].batches)
         # all of them before the first is written
@@ -103,12 +103,8 @@ class JointDenoiseMixin(DenoiseEngine, JointLatentMixin):
             name: self._denoised(mdata, name, asked[name], with_std, batch_size, show_progress)
             for name in names
         }
-        moved = {name: places[name].put(values) for name, values in found.items()}
-        moved = {name: layer for name, layer in moved.items() if layer}
-        if moved:
-            args = args | {"layers": layers | moved}
-            type(self).setup_mudata(mdata, source_registry=self.registry_, **args)
-            read_anew(self, mdata)
+        for name, values in found.items():
+            places[name].put(values)
 
     def _denoised(
         self,

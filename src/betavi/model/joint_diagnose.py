@@ -82,7 +82,7 @@ class JointDiagnoseMixin(DiagnosisMixin, JointLatentMixin):
         self._refuse_to_diagnose()
         chosen = self._chosen(modalities)
         mdata = self._validate_anndata(mdata)
-        cells = self._cells_to_judge(mdata) if indices is None else np.asarray(indices)
+        cells = self._cells_to_judge(mdata) if indices is None else self._cells(mdata, indices)
         if len(cells) < FEWEST_CELLS:
             raise ValueError(f"A diagnosis takes at least {FEWEST_CELLS} cells, not {len(cells)}.")
         everyone = np.arange(mdata.n_obs) if mdata is self.adata or indices is None else cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import torch
 
 from betavi.model.covariates import batch_code
 from betavi.model.joint_latent import JointLatentMixin
+from betavi.model.store import positions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from betavi.likelihoods import Likelihood
+
+Batches = str | int | list[str] | list[int] | None
+
+
+class Asked(NamedTuple):
+    """Of which cells and features, as if of which batches, averaged over how many draws."""
+
+    indices: Sequence[int] | np.ndarray | None = None
+    features: Sequence[str] | None = None
+    batches: Batches = None
+    n_samples: int = 1
+    batch_size: int | None = None
+    return_mean: bool = True
+    return_numpy: bool = False
 
 
 class JointExpressionMixin(JointLatentMixin):
@@ -28,11 +43,14 @@ class JointExpressionMixin(JointLatentMixin):
         mdata: MuData | None = None,
         modality: str | None = None,
         indices: Sequence[int] | None = None,
-        transform_batch: str | int | None = None,
+        transform_batch: Batches = None,
+        gene_list: Sequence[str] | None = None,
         library_size: float = 1.0,
         n_samples: int = 1,
         batch_size: int | None = None,
-    ) -> pd.DataFrame:
+        return_mean: bool = True,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
         """Return the expression of each feature, free of the size of the cell.
 
         Parameters
@@ -42,18 +60,27 @@ class JointExpressionMixin(JointLatentMixin):
         modality
             Which one; if None, the only one with a size that is no protein and no detection.
         transform_batch
-            Decode every cell as if it came from this batch; from its own if None.
+            Decode every cell as if it came from this batch, or the average over several; from its
+            own if None.
+        gene_list
+            Only these features.
         library_size
             What the features of a cell sum to; of proteins, a factor of the foreground's counts.
         n_samples
-            Number of posterior draws that are averaged.
+            Number of posterior draws.
+        return_mean
+            Average over the draws.
+        return_numpy
+            Return an array, as always if draws are not averaged.
 
         Returns
         -------
-        Cells by features.
+        Cells by features; an array ``(n_samples, n_cells, n_features)`` if draws are not averaged.
 
         Raises
         ------
+        KeyError
+            If a feature is unknown.
         ValueError
             If it is not clear which modality is meant, or the batch is unknown.
 
@@ -67,29 +94,38 @@ class JointExpressionMixin(JointLatentMixin):
         >>> model.get_normalized_expression(library_size=1e4).shape
         (100, 200)
         """
-        name = self._of_expression(modality)
+        if isinstance(library_size, str):
+            raise ValueError(f"library_size is a number, not {library_size!r}: none is inferred.")
+        ask = Asked(
+            indices, gene_list, transform_batch, n_samples, batch_size, return_mean, return_numpy
+        )
         found = self._decoded(
-            mdata, name, indices, transform_batch, n_samples, batch_size,
-            lambda px: px.get_normalized("scale"),
-        )  # fmt: skip
+            mdata, self._of_expression(modality), ask, lambda px: px.get_normalized("scale")
+        )
         return found * library_size
 
-    def get_accessibility_estimates(
+    def get_normalized_accessibility(
         self,
         mdata: MuData | None = None,
         modality: str | None = None,
         indices: Sequence[int] | None = None,
-        transform_batch: str | int | None = None,
+        transform_batch: Batches = None,
+        region_list: Sequence[str] | None = None,
         n_samples: int = 1,
         batch_size: int | None = None,
-    ) -> pd.DataFrame:
+        return_mean: bool = True,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
         """Return the probability that each region is seen open, in a cell of typical depth.
 
         Parameters
         ----------
-        mdata, modality, indices, transform_batch, n_samples, batch_size
-            See :meth:`get_normalized_expression`; the modality is the only one with the likelihood
-            ``"bernoulli"`` if None.
+        mdata, indices, transform_batch, n_samples, batch_size, return_mean, return_numpy
+            See :meth:`get_normalized_expression`.
+        modality
+            The only one with the likelihood ``"bernoulli"`` if None.
+        region_list
+            Only these regions.
 
         Returns
         -------
@@ -97,30 +133,37 @@ class JointExpressionMixin(JointLatentMixin):
 
         Raises
         ------
-        ValueError
+        KeyError, ValueError
             See :meth:`get_normalized_expression`.
         """
         name = self._meant(modality, lambda kind: kind.is_of_detection)
-        return self._decoded(
-            mdata, name, indices, transform_batch, n_samples, batch_size, lambda px: px.mean
+        ask = Asked(
+            indices, region_list, transform_batch, n_samples, batch_size, return_mean, return_numpy
         )
+        return self._decoded(mdata, name, ask, lambda px: px.mean)
 
     def get_protein_foreground_probability(
         self,
         mdata: MuData | None = None,
         modality: str | None = None,
         indices: Sequence[int] | None = None,
-        transform_batch: str | int | None = None,
+        transform_batch: Batches = None,
+        protein_list: Sequence[str] | None = None,
         n_samples: int = 1,
         batch_size: int | None = None,
-    ) -> pd.DataFrame:
+        return_mean: bool = True,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
         """Return the probability that a protein is there, and not only what sticks to any cell.
 
         Parameters
         ----------
-        mdata, modality, indices, transform_batch, n_samples, batch_size
-            See :meth:`get_normalized_expression`; the modality is the only one with the likelihood
-            ``"nb_mixture"`` if None.
+        mdata, indices, transform_batch, n_samples, batch_size, return_mean, return_numpy
+            See :meth:`get_normalized_expression`.
+        modality
+            The only one with the likelihood ``"nb_mixture"`` if None.
+        protein_list
+            Only these proteins.
 
         Returns
         -------
@@ -128,14 +171,14 @@ class JointExpressionMixin(JointLatentMixin):
 
         Raises
         ------
-        ValueError
+        KeyError, ValueError
             See :meth:`get_normalized_expression`.
         """
         name = self._meant(modality, lambda kind: kind.has_background)
-        return self._decoded(
-            mdata, name, indices, transform_batch, n_samples, batch_size,
-            lambda px: 1 - px.mixture_probs,
-        )  # fmt: skip
+        ask = Asked(
+            indices, protein_list, transform_batch, n_samples, batch_size, return_mean, return_numpy
+        )
+        return self._decoded(mdata, name, ask, lambda px: 1 - px.mixture_probs)
 
     def _of_expression(self, modality: str | None) -> str:
         """Return the modality that is meant; proteins only if they are named."""
@@ -164,24 +207,32 @@ class JointExpressionMixin(JointLatentMixin):
 
     @torch.inference_mode()
     def _decoded(
-        self,
-        mdata: MuData | None,
-        name: str,
-        indices: Sequence[int] | np.ndarray | None,
-        transform_batch: str | int | None,
-        n_samples: int,
-        batch_size: int | None,
-        read: Callable[[Any], Tensor],
-    ) -> pd.DataFrame:
-        """Return what is read of the distribution of a modality, averaged over draws."""
+        self, mdata: MuData | None, name: str, ask: Asked, read: Callable[[Any], Tensor]
+    ) -> pd.DataFrame | np.ndarray:
+        """Return what is read of the distribution of a modality."""
         mdata = self._validate_anndata(mdata)
-        code = self._batch_code(transform_batch)
+        cells = self._cells(mdata, ask.indices)
+        names = pd.Index(self._features(name))
+        columns = positions_of(names, ask.features, f"The modality {name!r}")
+        codes = self._batch_codes(ask.batches)
         size, parts = self._typical(name).usual, []
-        for tensors in self._seen_by(mdata, self.modalities, indices, batch_size):
-            values = read(self._px(self._drawn(tensors, n_samples), tensors, name, size, code))
-            parts.append((values.mean(dim=0) if n_samples > 1 else values).cpu().numpy())
-        cells = mdata.obs_names if indices is None else mdata.obs_names[np.asarray(indices)]
-        return pd.DataFrame(np.concatenate(parts), index=cells, columns=self._features(name))
+        averages = ask.return_mean or ask.n_samples == 1
+        for tensors in self._seen_by(mdata, self.modalities, cells, ask.batch_size):
+            z = self._drawn(tensors, ask.n_samples)
+            each = [read(self._px(z, tensors, name, size, code))[..., columns] for code in codes]
+            values = torch.stack(each).mean(dim=0)
+            several = averages and ask.n_samples > 1
+            parts.append((values.mean(dim=0) if several else values).cpu().numpy())
+        found = np.concatenate(parts, axis=-2)
+        if ask.return_numpy or not averages:
+            return found
+        return pd.DataFrame(found, index=mdata.obs_names[cells], columns=names[columns])
 
-    def _batch_code(self, batch: str | int | None) -> int | None:
-        return None if batch is None else batch_code(self.adata_manager, batch)
+    def _batch_codes(self, batches: Batches) -> list[int | None]:
+        """Return codes of batches to decode as; of None, each cell's own."""
+        if batches is None:
+            return [None]
+        several = batches if isinstance(batches, list) else [batches]
+        if not several:
+            raise ValueError("transform_batch names no batch: leave it out to decode in its own.")
+        return [batch_code(self.adata_manager, batch) for batch in several]

@@ -14,12 +14,9 @@ from scvi.utils import track
 
 from betavi._mudata import assembled
 from betavi.model.joint_expression import JointExpressionMixin
-from betavi.module import expert_keys, present_key
-from betavi.nn import observed_log_library
 
 if TYPE_CHECKING:
     from mudata import MuData
-    from torch import Tensor
 
 CELLS_AT_ONCE = 512
 
@@ -37,16 +34,15 @@ class JointGenerateMixin(JointExpressionMixin):
     ) -> MuData:
         """Draw cells that have every assay.
 
-        Positions are drawn from the prior, and counts from what the decoders make of them. Sizes,
-        batches and further covariates are those of cells drawn at random; of an assay that such a
-        cell lacks, the size is the median one of its batch.
+        Positions are drawn from the prior, sizes given those, and counts from what the decoders make
+        of both. Batches and further covariates are those of measured cells drawn at random.
 
         Parameters
         ----------
         n_cells
             How many.
         batch
-            Draw as if all cells came from this one.
+            Only this one, with the further covariates of its cells.
         seed
             Of the draws; ``scvi.settings.seed`` if None. The generator of torch is left as it was.
         show_progress
@@ -55,7 +51,7 @@ class JointGenerateMixin(JointExpressionMixin):
         Returns
         -------
         Counts of every modality, of which ``obsm["z"]`` has the positions, ``(n_cells, n_latent)``,
-        and ``obs["batch"]`` the batches.
+        and ``obs`` the columns that the model was set up with, so that it can read the cells.
 
         Raises
         ------
@@ -76,10 +72,10 @@ class JointGenerateMixin(JointExpressionMixin):
         self._check_if_trained(warn=False)
         if n_cells < 1:
             raise ValueError(f"n_cells={n_cells}: there is nothing to generate.")
-        code = self._batch_code(batch)
+        cells = self._of_batch(batch)
         seed = seed if seed is not None else settings.seed
         rng = np.random.default_rng(seed)
-        pattern = rng.integers(self.adata.n_obs, size=n_cells)
+        pattern = rng.choice(cells, size=n_cells)
         parts: list[dict[str, np.ndarray]] = []
         self.module.eval()
         with torch.random.fork_rng(range(torch.cuda.device_count()), enabled=seed is not None):
@@ -87,32 +83,30 @@ class JointGenerateMixin(JointExpressionMixin):
                 torch.manual_seed(seed)
             loader = self._make_data_loader(self.adata, pattern, batch_size=CELLS_AT_ONCE)
             for tensors in track(loader, description="Generating", disable=not show_progress):
-                parts.append(self._drawn_from_prior(tensors, code))
-        return self._as_mudata(parts)
+                parts.append(self._drawn_from_prior(tensors))
+        return self._as_mudata(parts, pattern)
 
-    def _drawn_from_prior(self, tensors: dict[str, Any], code: int | None) -> dict[str, Any]:
-        """Return counts by modality of as many new cells as a minibatch has, z and batch."""
-        module, key = self.module, REGISTRY_KEYS.BATCH_KEY
-        if code is not None:
-            tensors = tensors | {key: torch.full_like(tensors[key], code)}
-        u = module.current_prior().sample((len(tensors[key]),)).to(self.device)
-        z, drawn = module.latent.transform(u), {}
+    def _of_batch(self, batch: str | int | None) -> np.ndarray:
+        """Return the cells of a batch, or all of them."""
+        (code,) = self._batch_codes(batch)
+        codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+        return np.arange(len(codes)) if code is None else np.flatnonzero(codes == code)
+
+    def _drawn_from_prior(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """Return counts by modality of as many new cells as a minibatch has, and z."""
+        module = self.module
+        n_cells = len(tensors[REGISTRY_KEYS.BATCH_KEY])
+        z = module.latent.transform(module.current_prior().sample((n_cells,)).to(self.device))
+        drawn = {}
         for name in self.modalities:
-            px = self._px(z, tensors, name, self._log_sizes(tensors, name))
+            size = self._typical(name).given(z, self._measured(tensors, name)).sample()
+            px = self._px(z, tensors, name, size)
             drawn[name] = sparse.csr_matrix(px.sample().cpu().numpy())
-        return drawn | {"z": z.cpu().numpy(), key: tensors[key].cpu().numpy().ravel()}
+        return drawn | {"z": z.cpu().numpy()}
 
-    def _log_sizes(self, tensors: dict[str, Any], name: str) -> Tensor:
-        """Return the log sizes of cells, those of their batch where they lack the modality."""
-        totals = tensors.get(expert_keys(name).total, tensors[name])
-        observed = observed_log_library(totals.to(self.device))
-        present = tensors[present_key(name)].to(self.device)
-        return torch.where(present, observed, self._typical(name)(self._measured(tensors, name)))
-
-    def _as_mudata(self, parts: list[dict[str, Any]]) -> MuData:
-        codes = np.concatenate([part[REGISTRY_KEYS.BATCH_KEY] for part in parts])
-        known = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
-        names = [f"generated_{number}" for number in range(len(codes))]
+    def _as_mudata(self, parts: list[dict[str, Any]], pattern: np.ndarray) -> MuData:
+        """Put new cells together, with the covariates of those whose pattern they have."""
+        names = [f"generated_{number}" for number in range(len(pattern))]
         assays = {
             name: AnnData(
                 sparse.vstack([part[name] for part in parts], format="csr"),
@@ -122,6 +116,16 @@ class JointGenerateMixin(JointExpressionMixin):
             for name in self.modalities
         }
         found = assembled(assays)
-        found.obs["batch"] = pd.Categorical(np.asarray(known)[codes])
+        for column in registered_columns(self.registry_["setup_args"]):
+            found.obs[column] = self.adata.obs[column].iloc[pattern].to_numpy()
         found.obsm["z"] = np.concatenate([part["z"] for part in parts])
         return found
+
+
+def registered_columns(setup_args: dict[str, Any]) -> list[str]:
+    """Return the columns of ``obs`` that a model reads."""
+    one = [setup_args[word] for word in ("batch_key", "labels_key")]
+    several = ("categorical_covariate_keys", "continuous_covariate_keys")
+    return [key for key in one if key is not None] + [
+        key for word in several for key in setup_args[word] or []
+    ]

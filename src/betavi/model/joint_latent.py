@@ -125,6 +125,16 @@ class JointLatentMixin(VAEMixin, BaseModelClass):
             raise ValueError("modalities names none: leave it out to take all.")
         return chosen
 
+    def _cells(
+        self, mdata: MuData, indices: Sequence[int] | Sequence[bool] | np.ndarray | None
+    ) -> np.ndarray:
+        """Return the positions of cells that were asked for by number, mask, or not at all."""
+        everyone = np.arange(mdata.n_obs)
+        if indices is None:
+            return everyone
+        chosen = np.asarray(indices)
+        return everyone[chosen if chosen.size else chosen.astype(np.int64)]
+
     def _seen_by(
         self,
         mdata: MuData | None,

@@ -11,7 +11,7 @@ from scipy import sparse
 from scvi.data._constants import _ADATA_MINIFY_TYPE_UNS_KEY, ADATA_MINIFY_TYPE
 from scvi.utils import track
 
-from betavi._mudata import assembled
+from betavi._mudata import assembled, copied
 from betavi._tables import close_matches
 from betavi.model.at_beta import MINIFIED_BETA
 from betavi.model.joint_latent import JointLatentMixin
@@ -19,6 +19,7 @@ from betavi.model.minified import MinifiedMixin
 from betavi.model.setup_mudata import MINIFIED_COLUMNS, minified_fields
 from betavi.model.sizes import aligned
 from betavi.module import present_key
+from betavi.train import counts_layer
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -127,11 +128,15 @@ class JointMinifyMixin(MinifiedMixin, JointLatentMixin):
         for name, (mean, variance) in experts.items():
             old = self.adata[name]
             totals = aligned(self.adata_manager, name).rows.totals()
-            new = old.copy() if keep_counts else _without_counts(old, layers.get(name))
+            new = (
+                old.copy()
+                if keep_counts
+                else _without_counts(old, counts_layer(old, layers.get(name)))
+            )
             new.obsm[MINIFIED_COLUMNS.mean], new.obsm[MINIFIED_COLUMNS.variance] = mean, variance
             new.obs[MINIFIED_COLUMNS.total] = totals
             parts[name] = new
-        found = assembled(parts)[self.adata.obs_names].copy()
+        found = copied(assembled(parts)[self.adata.obs_names])
         found.obs = self.adata.obs.copy()
         found.uns = dict(self.adata.uns)
         for key, value in self.adata.obsm.items():

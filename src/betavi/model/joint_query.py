@@ -15,7 +15,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import ArchesMixin
 from scvi.model.base._archesmixin import _get_loaded_data
 
-from betavi._mudata import assembled
+from betavi._mudata import assembled, copied
 from betavi.model.check_mudata import check_is_mudata
 from betavi.model.messages import name_some, warn
 from betavi.model.query import thaw
@@ -141,7 +141,7 @@ class JointQueryMixin(ArchesMixin):
         found = assembled(filled_first)
         found.obs = found.obs.join(mdata.obs)
         # as the user's cells are ordered, so that answers can be written beside them
-        return found[mdata.obs_names[kept]].copy()
+        return copied(found[mdata.obs_names[kept]])
 
 
 def _teach_new_batches(module: MultimodalVAE, n_known: int) -> None:

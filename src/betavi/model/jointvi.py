@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scvi import REGISTRY_KEYS
 
 from betavi.model.at_beta import takes_beta
-from betavi.model.check_mudata import check_is_mudata
+from betavi.model.check_joint import check_fusion, check_is_set_up, is_weight
 from betavi.model.joint_compare import JointCompareMixin
 from betavi.model.joint_denoise import JointDenoiseMixin
 from betavi.model.joint_diagnose import JointDiagnoseMixin
+from betavi.model.joint_evaluate import JointEvaluateMixin
 from betavi.model.joint_generate import JointGenerateMixin
 from betavi.model.joint_minify import JointMinifyMixin
 from betavi.model.joint_query import JointQueryMixin
@@ -36,6 +38,7 @@ class JointVI(
     JointCompareMixin,
     JointDenoiseMixin,
     JointDiagnoseMixin,
+    JointEvaluateMixin,
     JointGenerateMixin,
     JointMinifyMixin,
     JointQueryMixin,
@@ -52,6 +55,8 @@ class JointVI(
     ----------
     mdata
         Registered with :meth:`setup_mudata`.
+    registry
+        That of a saved model, in the place of an object.
     n_hidden, n_layers, dropout_rate
         Of every network, see :class:`betavi.nn.Architecture`.
     n_latent
@@ -100,12 +105,13 @@ class JointVI(
 
     def __init__(
         self,
-        mdata: MuData,
+        mdata: MuData | None = None,
+        registry: dict[str, Any] | None = None,
         n_hidden: int = 128,
         n_latent: int = 20,
         n_layers: int = 1,
         dropout_rate: float = 0.1,
-        fusion: str = "mopoe",
+        fusion: str = "mvtcae",
         dispersion: str = "gene",
         latent_distribution: str = "normal",
         prior: str = "standard_normal",
@@ -113,8 +119,10 @@ class JointVI(
         modality_weights: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        check_is_mudata(mdata)
-        super().__init__(mdata)
+        if mdata is not None or registry is None:
+            check_is_set_up(mdata)
+        super().__init__(mdata, registry)
+        check_fusion(fusion, len(self.modalities))
         networks, model = split_options(kwargs)
         # cells that lack a modality would be in the statistics of batch normalisation
         architecture = Architecture(n_hidden, n_layers, dropout_rate, **LAYER_NORM | networks)
@@ -157,9 +165,9 @@ class JointVI(
             raise ValueError(
                 f"modality_weights names {unknown[0]!r}; there is {', '.join(likelihoods)}."
             )
-        if wrong := [name for name, weight in weights.items() if not weight > 0]:
+        if wrong := [name for name, weight in weights.items() if not is_weight(weight)]:
             raise ValueError(
-                f"The weight of {wrong[0]!r} is not positive. To leave a modality out, do not name "
+                f"The weight of {wrong[0]!r} is no positive number. To leave a modality out, do not name "
                 "it in setup_mudata(likelihoods=...)."
             )
         return {
@@ -167,10 +175,17 @@ class JointVI(
                 self.summary_stats[f"n_{name}"],
                 likelihood,
                 weight=weights.get(name, 1.0),
-                typical=typical_sizes(self.adata_manager, name),
+                typical=self._typical_sizes(name),
             )
             for name, likelihood in likelihoods.items()
         }
+
+    def _typical_sizes(self, name: str) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return what is known of sizes, or room for what a saved model knows."""
+        if self.adata_manager is not None:
+            return typical_sizes(self.adata_manager, name)
+        nothing = np.full(self.summary_stats.n_batch, np.nan)
+        return nothing, nothing, 0
 
     def _sizes(self) -> CovariateSizes:
         stats = self.summary_stats

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from anndata import AnnData
+from mudata import MuData
 from scvi.data._constants import _SCVI_UUID_KEY, _SETUP_METHOD_NAME
 from scvi.data._utils import _get_adata_minify_type
 from scvi.model.base import BaseMinifiedModeModelClass
@@ -24,7 +26,8 @@ class MinifiedMixin(AtBetaMixin, BaseMinifiedModeModelClass):
         self, adata: AnnOrMuData | None = None, copy_if_view: bool = True
     ) -> AnnOrMuData:
         # a model that was loaded without an object has none to differ from
-        if not (adata is None or self.adata_manager is None or is_registered(self, adata)):
+        is_other = isinstance(adata, AnnData | MuData) and not is_registered(self, adata)
+        if is_other and self.adata_manager is not None:
             self._refuse_other_kind(adata)
         return super()._validate_anndata(adata, copy_if_view)
 

@@ -20,7 +20,8 @@ from scvi.data.fields import (
 )
 from scvi.model.base import BaseModelClass
 
-from betavi.model.check_mudata import check_is_mudata, check_modalities
+from betavi._mudata import make_actual
+from betavi.model.check_mudata import check_is_mudata, check_modalities, check_rows
 from betavi.model.check_obs import check_categories, check_genes, check_values
 from betavi.model.check_panels import check_batches
 from betavi.model.setup import check_all_known, is_registered, untouched_on_failure
@@ -115,6 +116,8 @@ class JointSetupMixin(BaseModelClass):
         setup_method_args = cls._get_setup_method_args(**locals())
         check_is_mudata(mdata)
         source = kwargs.get("source_registry")
+        if source is not None:
+            check_has_all(mdata, likelihoods)
         check_modalities(mdata, likelihoods, layers, may_lack_any=source is not None)
         if source is not None:
             check_fit(mdata, source, new_categories=bool(kwargs.get("extend_categories")))
@@ -138,6 +141,7 @@ class JointSetupMixin(BaseModelClass):
         ]
         if _get_adata_minify_type(mdata) is not None:
             fields += minified_fields(likelihoods)
+        make_actual(mdata)
         manager = CellManager(fields, setup_method_args, MAY_BE_UNPAIRED)
         with untouched_on_failure(mdata):
             manager.register_fields(mdata, **kwargs)
@@ -145,20 +149,34 @@ class JointSetupMixin(BaseModelClass):
 
     def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
         if adata is None or is_registered(self, adata):
+            for name in self.registry_["setup_args"]["likelihoods"]:
+                check_rows(adata if adata is not None else self.adata, name)
             return super()._validate_anndata(adata, copy_if_view)
         check_is_mudata(adata)
+        make_actual(adata)
         args = self.registry_["setup_args"]
         likelihoods = args["likelihoods"]
-        if lacking := [name for name in likelihoods if name not in adata.mod]:
-            raise KeyError(
-                f"The MuData has no modality {lacking[0]!r}, and the model has. "
-                "JointVI.prepare_query_mudata(mdata, model) adds it, with no cells."
-            )
+        check_has_all(adata, likelihoods)
         check_modalities(adata, likelihoods, args["layers"] or {}, may_lack_any=True)
         check_fit(adata, self.registry_)
         check_values(adata, args["continuous_covariate_keys"] or [], positive=False)
         with untouched_on_failure(adata):
             return super()._validate_anndata(adata, copy_if_view)
+
+
+def check_has_all(mdata: MuData, modalities: Iterable[str]) -> None:
+    """Check that an object has the modalities of a model, be it without cells.
+
+    Raises
+    ------
+    KeyError
+        If it lacks one.
+    """
+    if lacking := [name for name in modalities if name not in mdata.mod]:
+        raise KeyError(
+            f"The MuData has no modality {lacking[0]!r}, and the model has. "
+            "JointVI.prepare_query_mudata(mdata, model) adds it, with no cells."
+        )
 
 
 def minified_fields(modalities: Iterable[str]) -> list[Any]:

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from betavi._tables import close_matches
+from betavi.train import MOVED_COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
-    from scvi._types import AnnOrMuData
-    from scvi.model.base import BaseModelClass
 
 COUNTS_LAYER = "counts"
 """Where counts are kept that are replaced in ``X``."""
@@ -85,24 +84,25 @@ class Place(NamedTuple):
                 f"it holds the counts, register it: layer={COUNTS_LAYER!r}."
             )
 
-    def put(self, values: Denoised) -> str | None:
-        """Write values, and return the layer to which counts were moved, if they were."""
+    def put(self, values: Denoised) -> None:
+        """Write values; say in the object where its counts are, if that is no longer ``X``."""
         if self.genes is not None:
             assert self.layer is not None
             self._put_frame(self.layer, values.mean)
             if self.std_layer is not None and values.std is not None:
                 self._put_frame(self.std_layer, values.std)
-            return None
+            return
         if self.std_layer is not None:
             self.adata.layers[self.std_layer] = values.std
         if self.layer is not None:
             self.adata.layers[self.layer] = values.mean
-            return None
-        moves = self.counts_layer is None
-        if moves:
+            return
+        if self.counts_layer is None:
             self.adata.layers[COUNTS_LAYER] = self.adata.X
+            # every model that reads X, also one that is loaded later, finds them there
+            said = {MOVED_COUNTS: COUNTS_LAYER}
+            self.adata.uns["betavi"] = self.adata.uns.get("betavi", {}) | said
         self.adata.X = values.mean
-        return COUNTS_LAYER if moves else None
 
     def _put_frame(self, key: str, values: np.ndarray) -> None:
         frame = pd.DataFrame(values, index=self.adata.obs_names, columns=list(self.genes or []))
@@ -137,11 +137,3 @@ def positions_of(names: pd.Index, wanted: Sequence[str] | None, called: str) -> 
         if name not in known:
             raise KeyError(f"{called} has no feature {name!r}. {close_matches(name, names)}")
     return np.array([known[name] for name in wanted], dtype=np.int64)
-
-
-def read_anew(model: BaseModelClass, adata: AnnOrMuData) -> None:
-    """Let a model read an object by the setup that it was given last."""
-    manager = model._get_most_recent_anndata_manager(adata, required=True)
-    model._register_manager_for_instance(manager)
-    if adata is model.adata:
-        model.adata = adata

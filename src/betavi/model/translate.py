@@ -80,8 +80,8 @@ class TranslateMixin(JointLatentMixin):
         -------
         Cells by features of the target: the mean in ``X``, and the ends of a 90 % predictive interval
         in ``layers["lower"]`` and ``layers["upper"]``. Where the target has a library size, it is
-        not known either, and drawn from those of the same batch. Of ``"bernoulli"`` draws are whether
-        there is anything, and their mean the probability.
+        not known either, and drawn given z. Of ``"bernoulli"`` it all is of the probability that
+        there is anything: whether there is has no interval.
 
         Raises
         ------
@@ -113,11 +113,17 @@ class TranslateMixin(JointLatentMixin):
         batches = self._seen_by(mdata, sources, cells, batch_size)
         total = -(-len(cells) // (batch_size or settings.batch_size))
         for tensors in track(batches, "Translating", disable=not show_progress, total=total):
-            size = self._typical(target).sample(self._measured(tensors, target), n_samples)
-            px = self._px(self._drawn(tensors, n_samples), tensors, target, size)
-            draws = transform(px.sample())
+            z = self._drawn(tensors, n_samples)
+            size = self._typical(target).given(z, self._measured(tensors, target)).sample()
+            px = self._px(z, tensors, target, size)
+            if self._kind(target).is_of_detection:
+                draws = expected = px.mean * transform(torch.ones(()))
+            else:
+                draws = transform(px.sample())
+                # what draws of counts add to their mean is noise
+                expected = px.mean if scale == "counts" else draws
             lower, upper = draws.quantile(_levels(n_samples).to(draws), dim=0)
-            parts.append(tuple(part.cpu().numpy() for part in (draws.mean(dim=0), lower, upper)))
+            parts.append(tuple(part.cpu().numpy() for part in (expected.mean(dim=0), lower, upper)))
         mean, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
         return AnnData(
             mean,
@@ -150,7 +156,8 @@ class TranslateMixin(JointLatentMixin):
 
         Returns
         -------
-        See :func:`betavi.diagnostics.score_translation`, of log(1 + counts); and ``is_predictable``,
+        See :func:`betavi.diagnostics.score_translation`, of log(1 + counts), without coverage where
+        the likelihood is ``"bernoulli"``: whether there is anything has no interval; and ``is_predictable``,
         whether the error surely is smaller than that of the feature's mean over all other cells, by two standard errors of the paired difference.
 
         Raises
@@ -169,7 +176,11 @@ class TranslateMixin(JointLatentMixin):
         >>> table.shape, table["is_predictable"].dtype
         ((15, 6), dtype('bool'))
         """
-        cells = self.validation_indices if indices is None else np.asarray(indices)
+        self._check_if_trained(warn=False)
+        self._chosen(target)
+        held_out = getattr(self, "validation_indices", None)
+        chosen = np.array([], int) if held_out is None else held_out
+        cells = chosen if indices is None else self._cells(self.adata, indices)
         rows = aligned(self.adata_manager, target)
         cells = cells[rows.present[cells]] if len(cells) else cells
         found = self._cells_with(self.adata, self._chosen(source), cells) if len(cells) else cells
@@ -189,6 +200,8 @@ class TranslateMixin(JointLatentMixin):
         sums = [_log_values(rows, part, detects).sum(axis=0) for part in _blocks(seen)]
         mean = np.sum(sums, axis=0) / len(seen)
         table = score_translation(guess.X, truth, guess.layers["lower"], guess.layers["upper"])
+        if detects:
+            table[["coverage", "width"]] = np.nan
         gain = np.square(truth - mean) - np.square(truth - guess.X)
         error = gain.std(axis=0) / np.sqrt(len(gain))
         table["is_predictable"] = gain.mean(axis=0) > SURE * error
@@ -198,7 +211,7 @@ class TranslateMixin(JointLatentMixin):
         self, mdata: MuData, modalities: Sequence[str], indices: Sequence[int] | np.ndarray | None
     ) -> np.ndarray:
         """Return the cells that have any of some modalities."""
-        chosen = np.arange(mdata.n_obs) if indices is None else np.asarray(indices)
+        chosen = self._cells(mdata, indices)
         has = np.any([mdata.obsmap[name] > 0 for name in modalities], axis=0)
         cells = chosen[has[chosen]]
         if not len(cells):

@@ -89,8 +89,7 @@ class InferenceMixin(Parts):
                 libraries[name] = observed_log_library(counts)
         fused = self.fusion(experts, present)
         drawn = self._drawn(self.latent.posterior(fused), libraries, n_samples)
-        disagreement = self.fusion.disagreement(fused, experts, present)
-        return drawn | {"experts": experts, "disagreement": disagreement}
+        return drawn | {"experts": experts}
 
     def _read(self, counts: Tensor) -> Tensor:
         """Return what an encoder reads of counts."""
@@ -142,7 +141,7 @@ class InferenceMixin(Parts):
             name: observed_log_library(total) for name, total in observed_lib_size.items()
         }
         posterior = self.latent.posterior(self.fusion(experts, present))
-        return self._drawn(posterior, libraries, n_samples)
+        return self._drawn(posterior, libraries, n_samples) | {"experts": experts}
 
     def _drawn(
         self, qz: Distribution, libraries: dict[str, Tensor | Normal], n_samples: int

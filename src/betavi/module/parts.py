@@ -135,7 +135,7 @@ class Parts(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
             prior = modality.library_prior
             self.l_encoder[name] = LatentLibrary(width, encoded[1], architecture, *prior)
         if modality.typical is not None:
-            self.typical_libraries[name] = TypicalLibrary(*modality.typical)
+            self.typical_libraries[name] = TypicalLibrary(*modality.typical, options.n_latent)
         self.decoders[name] = Decoder(options.n_latent, n_values, n_categories, architecture, dial)
         self.likelihoods[name] = likelihood(
             architecture.n_hidden,

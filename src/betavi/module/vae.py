@@ -18,14 +18,14 @@ from scvi.utils import unsupported_if_adata_minified
 from torch import Tensor
 
 from betavi.module.estimates import EstimatesMixin
-from betavi.module.infer import InferenceMixin
+from betavi.module.infer import InferenceMixin, present_key
 from betavi.nn import NormalMixture
 from betavi.objective import constrained, distortion, rate, rates
 
 if TYPE_CHECKING:
     from torch.distributions import Distribution
 
-    from betavi.nn import LatentLibrary
+    from betavi.nn import LatentLibrary, TypicalLibrary
 
 Tensors = dict[str, Any]
 
@@ -174,17 +174,28 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
         nats = free_bits * self.options.n_latent / z_rates.shape[-1]
         with_same_beta = None if self.dial.drawn is None else self.dial.drawn.squeeze(1).argsort()
         pressed = constrained(z_rates, nats, capacity, with_same_beta)
-        disagreement = inference_outputs.get("disagreement")
-        if disagreement is not None:
-            alpha = self.fusion.share_of_experts
-            pressed = (1 - alpha) * pressed + alpha * disagreement
+        pressed = self.fusion.pressed(pressed, qz, inference_outputs["experts"], present)
         weighted = sum(self.weights[name] * nats for name, nats in distortions.items())
         return LossOutput(
-            loss=(weighted + weight * pressed + l_rate).mean(),
+            loss=(
+                weighted + weight * pressed + l_rate + self._size_nats(tensors, inference_outputs)
+            ).mean(),
             reconstruction_loss={self._distortion_key(k): v for k, v in distortions.items()},
             kl_local={"kl_divergence_l": l_rate, "kl_divergence_z": z_rate},
             extra_metrics=self._payload(tensors, inference_outputs),
         )
+
+    def _size_nats(self, tensors: Tensors, inferred: dict[str, Any]) -> Tensor | float:
+        """Return how far sizes are from what z says of them, of which z itself learns nothing."""
+        total: Tensor | float = 0.0
+        qz, u, z = inferred["qz"], inferred["u"], inferred["z"].detach()
+        for name, typical in self.typical_libraries.items():
+            library = cast("TypicalLibrary", typical)
+            given = library.given(z, library.measured(tensors[REGISTRY_KEYS.BATCH_KEY]))
+            nats = -given.log_prob(inferred["library"][name]).squeeze(-1)
+            has_size = (tensors[name].sum(dim=-1) > 0) & tensors[present_key(name)].squeeze(-1)
+            total = total + _expected(qz, u, nats).where(has_size, 0.0)
+        return total
 
     def _distortion_key(self, modality: str) -> str:
         return f"reconstruction_loss_{modality}"

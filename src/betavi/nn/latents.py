@@ -36,6 +36,11 @@ class Point(Distribution):
         return torch.zeros_like(self.loc)
 
     @property
+    def variance(self) -> Tensor:
+        """Variance: zero."""
+        return torch.zeros_like(self.loc)
+
+    @property
     def mean(self) -> Tensor:
         """The point."""
         return self.loc

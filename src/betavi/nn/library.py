@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 SMALLEST_LIBRARY = 1e-8
 """A cell without counts has this library size: it predicts zeros and teaches nothing."""
 
+SMALLEST_SPREAD = 0.01
+"""Of log sizes in a batch, which may be of a single cell."""
+
+LOG_SCALE_RANGE = (-4.0, 1.0)
+"""Of the log spread given z, relative to that in the batch."""
+
+N_HIDDEN = 32
+
 
 def observed_log_library(x: Tensor) -> Tensor:
     """Return the log of each cell's total, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``."""
@@ -29,6 +37,9 @@ def observed_log_library(x: Tensor) -> Tensor:
 class TypicalLibrary(nn.Module):
     """Which batches an assay was measured in, and the log library sizes of the cells there.
 
+    Types of cells differ in size, so that z says something of it: how much is learnt, and a size
+    that was not measured is drawn given z.
+
     Parameters
     ----------
     log_sizes, spreads
@@ -36,30 +47,37 @@ class TypicalLibrary(nn.Module):
         the assay.
     home
         The batch that stands in for such a batch, of which a decoder has learned nothing.
+    n_latent
+        Number of latent dimensions.
     """
 
     log_sizes: Tensor
     spreads: Tensor
     home: Tensor
 
-    def __init__(self, log_sizes: np.ndarray, spreads: np.ndarray, home: int) -> None:
+    def __init__(
+        self, log_sizes: np.ndarray, spreads: np.ndarray, home: int, n_latent: int
+    ) -> None:
         super().__init__()
         self.register_buffer("log_sizes", torch.as_tensor(log_sizes, dtype=torch.float32))
         self.register_buffer("spreads", torch.as_tensor(spreads, dtype=torch.float32))
         self.register_buffer("home", torch.tensor(home))
+        last = nn.Linear(N_HIDDEN, 2)
+        # untrained, a size is one of its batch
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.of_z = nn.Sequential(nn.Linear(n_latent, N_HIDDEN), nn.ReLU(), last)
 
     def measured(self, batch: Tensor) -> Tensor:
         """Return codes of batches in which the assay was measured, of codes ``(n_cells, 1)``."""
         return torch.where(self.log_sizes[batch].isnan(), self.home, batch)
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """Return the median log sizes of cells of such batches, ``(n_cells, 1)``."""
-        return self.log_sizes[batch]
-
-    def sample(self, batch: Tensor, n_samples: int) -> Tensor:
-        """Draw log sizes of cells of such batches, ``(n_samples, n_cells, 1)``."""
-        noise = torch.randn(n_samples, *batch.shape, device=batch.device)
-        return self.log_sizes[batch] + self.spreads[batch] * noise
+    def given(self, z: Tensor, batch: Tensor) -> Normal:
+        """Return log sizes of cells at z, ``(..., n_cells, n_latent)``, of batches with the assay."""
+        shift, log_scale = self.of_z(z).chunk(2, dim=-1)
+        spread = self.spreads[batch].clamp_min(SMALLEST_SPREAD)
+        scale = spread * log_scale.clamp(*LOG_SCALE_RANGE).exp()
+        return Normal(self.log_sizes[batch] + spread * shift, scale, validate_args=False)
 
     @property
     def usual(self) -> Tensor:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 class Fusion(nn.Module, ABC):
     """A rule that makes one posterior of the experts of a cell."""
 
-    share_of_experts: ClassVar[float] = 0.0
-    """Share of the rate that gives way to :meth:`disagreement` while training."""
-
     @abstractmethod
     def forward(
         self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
@@ -43,19 +40,25 @@ class Fusion(nn.Module, ABC):
         assert isinstance(q, Normal)
         return q
 
-    def disagreement(
-        self, q: Distribution, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
-    ) -> Tensor | None:
-        """Return how far the posterior is from its experts, ``(n_cells,)``, nats, if that is trained.
+    def pressed(
+        self,
+        rate: Tensor,
+        q: Distribution,  # for those that press something else
+        experts: Mapping[str, Normal],
+        present: Mapping[str, Tensor],
+    ) -> Tensor:
+        """Return what training presses down in the place of the rate, ``(n_cells,)``, in nats.
 
         Parameters
         ----------
+        rate
+            That of each cell, to the prior.
         q
             What :meth:`forward` made of the others.
         experts, present
             See there.
         """
-        return None
+        return rate
 
 
 class SingleExpert(Fusion):
@@ -154,33 +157,44 @@ class TotalCorrelation(Fusion):
     cell with nothing else. A cell without any modality has the prior.
 
     While training, the rate :math:`KL(q \| p)` gives way to
-    :math:`(1 - \alpha) KL(q \| p) + \frac{\alpha}{M} \sum_m KL(q \| q_m)`, with which an expert
-    learns to say alone what it says in company. Reported rates are those of :math:`p`.
+
+    .. math::
+
+        \frac{M}{M - \alpha} \Big((1 - \alpha) \, KL(q \| p) + \frac{\alpha}{M} \sum_m KL(q \| q_m)\Big)
+
+    of a cell with M modalities, with which an expert learns to say alone what it says in company.
+    That is the paper's objective, divided by the weight that it gives to the distortion, so that a
+    cell with a single modality has the ELBO. Reported rates are those of :math:`p`.
 
     References
     ----------
     Hwang et al. (2021), Multi-view representation learning via total correlation objective.
     """
 
-    # as in the paper's experiments
-    share_of_experts: ClassVar[float] = 0.9
+    # α, as in the paper's experiments
+    alpha: ClassVar[float] = 0.9
 
     def forward(self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]) -> Normal:
         """Return the product."""
         here = _here(experts, present)
         return _product([_of_present(experts[name], here[name]) for name in experts], prior=0.0)
 
-    def disagreement(
-        self, q: Distribution, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
+    def pressed(
+        self,
+        rate: Tensor,
+        q: Distribution,
+        experts: Mapping[str, Normal],
+        present: Mapping[str, Tensor],
     ) -> Tensor:
-        """Return the mean KL from the posterior to the experts present, in the place of that to p."""
+        """Return the rate and the KL to the experts present, by their shares."""
         here = _here(experts, present)
-        number = torch.stack([here[name] for name in experts]).sum(dim=0).squeeze(1)
-        total = torch.zeros_like(number, dtype=q.mean.dtype)
+        number = torch.stack([here[name] for name in experts]).sum(dim=0).squeeze(1).clamp_min(1)
+        total = torch.zeros_like(rate)
         for name, expert in experts.items():
             nats = kl_divergence(q, _with_prior_where_missing(expert, here[name])).sum(dim=-1)
             total = total + nats.where(here[name].squeeze(1), 0.0)
-        return total / number.clamp_min(1)
+        shares = (1 - self.alpha) * rate + self.alpha * total / number
+        return number / (number - self.alpha) * shares
 
 
 def _here(experts: Mapping[str, Normal], present: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,13 +11,14 @@ from betavi.train.plan import (
     SETS_RATE,
     TrainingPlan,
 )
-from betavi.train.rows import AlignedRows, Rows
+from betavi.train.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
 from betavi.train.runner import TrainRunner
 from betavi.train.splitter import DataSplitter
 
 __all__ = [
     "DEFAULT_SCHEDULE",
     "DEFAULT_WARMUP",
+    "MOVED_COUNTS",
     "SCVI_SCHEDULE",
     "SETS_RATE",
     "AlignedRows",
@@ -28,4 +29,6 @@ __all__ = [
     "Rows",
     "TrainRunner",
     "TrainingPlan",
+    "counts_layer",
+    "counts_of",
 ]

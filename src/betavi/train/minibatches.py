@@ -10,7 +10,7 @@ from scipy import sparse
 from scvi.data import AnnDataManager, AnnTorchDataset
 
 from betavi.module import present_key
-from betavi.train.rows import AlignedRows, Rows
+from betavi.train.rows import AlignedRows, Rows, counts_layer, counts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +83,15 @@ def _sparse_tensor(matrix: Any) -> Tensor:
 
 class CellManager(AnnDataManager):
     """scvi-tools' manager of an object's fields, reading its minibatches with :class:`Rows`."""
+
+    def get_from_registry(self, registry_key: str) -> Any:
+        """Return what is registered; counts also if denoised values have taken their place."""
+        place = self.data_registry[registry_key]
+        modality = place.get("mod_key")
+        holder = self.adata if modality is None else self.adata[modality]
+        if place["attr_name"] == "X" and counts_layer(holder, None) is not None:
+            return counts_of(holder, None)
+        return super().get_from_registry(registry_key)
 
     def rows(self, key: str) -> Rows | AlignedRows | None:
         """Return the rows of a field: of a modality, those of every cell of the object.

@@ -13,8 +13,50 @@ from scipy import sparse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from anndata import AnnData
+
 BLOCK_ENTRIES = 2**24
 """Entries that are scanned at once: 64 MiB of single precision."""
+
+MOVED_COUNTS = "counts_moved_to"
+"""Where ``uns["betavi"]`` of an object says in which layer the counts are that were in ``X``."""
+
+
+def counts_layer(adata: AnnData, layer: str | None) -> str | None:
+    """Return the layer with the counts: that to which they were moved if they were in ``X``.
+
+    Parameters
+    ----------
+    adata
+        The object.
+    layer
+        Where they were said to be, None for ``X``.
+    """
+    return adata.uns.get("betavi", {}).get(MOVED_COUNTS) if layer is None else layer
+
+
+def counts_of(adata: AnnData, layer: str | None) -> Any:
+    """Return the counts of an object, whether or not ``X`` still holds them.
+
+    Parameters
+    ----------
+    adata
+        The object.
+    layer
+        Where they were said to be, None for ``X``.
+
+    Raises
+    ------
+    KeyError
+        If the layer is gone to which they were moved.
+    """
+    layer = counts_layer(adata, layer)
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(
+            f"The counts were moved to layers[{layer!r}] when X was denoised, and are not there. If X "
+            f"holds counts again, say so: del adata.uns['betavi'][{MOVED_COUNTS!r}]."
+        )
+    return adata.X if layer is None else adata.layers[layer]
 
 
 class Rows:
