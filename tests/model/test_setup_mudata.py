@@ -99,8 +99,9 @@ def test_features_that_a_batch_was_not_measured_for_are_named():
     counts = mdata["adt"].X.toarray()
     counts[in_batch, 4] = 0
     mdata["adt"].X = counts
-    with pytest.raises(ValueError, match=r"no counts in batch 'batch_1'.*'protein_4'"):
+    with pytest.raises(ValueError, match=r"no counts in batch 'batch_1'.*'protein_4'") as caught:
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
+    assert caught.value.__notes__ == ["All of them: ['protein_4']"]
     JointVI.setup_mudata(mdata, LIKELIHOODS)
     with pytest.warns(UserWarning, match="'protein_4'.*taken for biology"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch", keep_absent_features=True)

@@ -13,6 +13,7 @@ from betavi.train import Rows, counts_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
     from mudata import MuData
 
 FEW = 0.01
@@ -72,7 +73,8 @@ def check_batches(
                     f"{missing.sum()} feature(s) of mdata[{name!r}] have no counts in batch {code!r} of "
                     f"mdata.obs[{key!r}], and many elsewhere: {name_some(modality.var_names[missing])}."
                 )
-                _tell(words, keep_absent or missing.mean() <= FEW)
+                is_biology = keep_absent or missing.mean() <= FEW
+                _tell(words, modality.var_names[missing], is_biology)
 
 
 def _absent(seen: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -83,11 +85,14 @@ def _absent(seen: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return found
 
 
-def _tell(words: str, is_biology: bool) -> None:
+def _tell(words: str, names: pd.Index, is_biology: bool) -> None:
     if is_biology:
         warn(f"{words} That is taken for biology; if they were not measured there, drop them.")
         return
-    raise ValueError(
+    error = ValueError(
         f"{words} They seem not to have been measured there: drop them, or make that batch's cells a "
         "modality of its own. If it is biology, setup_mudata(..., keep_absent_features=True)."
     )
+    # the list to drop, below the message
+    error.add_note(f"All of them: {names.tolist()}")
+    raise error

@@ -69,7 +69,8 @@ class JointVI(
         See :class:`betavi.BetaVI`.
     modality_weights
         By modality, the weight of its distortion in the loss; 1 of those that are not named, with
-        which the loss is a bound of the likelihood of everything that was measured.
+        which the loss of every fusion but ``"mvtcae"`` is a bound of the likelihood of everything
+        that was measured.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 
@@ -83,7 +84,8 @@ class JointVI(
     References
     ----------
     Wu & Goodman (2018), Multimodal generative models for scalable weakly-supervised learning. Sutter
-    et al. (2021), Generalized multimodal ELBO.
+    et al. (2021), Generalized multimodal ELBO. Hwang et al. (2021), Multi-view representation
+    learning via total correlation objective.
 
     Examples
     --------
