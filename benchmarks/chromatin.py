@@ -118,7 +118,7 @@ def main(seed: int = 0) -> None:
         name: {"AUROC": area(scores[some], truth[some]).mean()} for name, scores in methods.items()
     }
     print(pd.DataFrame(rows).T.round(3).to_string())
-    losses = model.history["train_loss_epoch"].astype(float)
+    losses = model.history["train_loss"].astype(float)
     print(
         f"JointVI: {seconds:.0f} s for {EPOCHS} epochs; loss NaN in {int(losses.isna().sum().iloc[0])}"
     )

@@ -253,6 +253,60 @@ def test_bad_calls_name_the_remedy_and_change_nothing(counts):
     assert (counts.layers["counts"] != kept).nnz == 0
 
 
+def test_a_failed_call_on_a_new_object_leaves_no_trace(counts):
+    model = fitted(counts, {"batch_key": "batch"})
+    other = simulate_counts(n_cells=40, n_genes=30, n_batches=2, seed=9)
+    before = set(other.obs), dict(other.uns), set(other.obsm)
+    for kwargs in ({"estimate": "median"}, {"gene_list": ["x"]}, {"transform_batch": "y"}):
+        with pytest.raises((ValueError, KeyError)):
+            model.denoise(other, **QUIET | kwargs)
+        assert (set(other.obs), dict(other.uns), set(other.obsm)) == before
+
+
+def test_counts_of_another_model_are_kept_too(counts):
+    """X and a layer both hold counts, and a model of each is there."""
+    counts.layers["thinned"] = (counts.X.toarray() > 1).astype(np.float32)
+    of_x = fitted(counts)
+    before = of_x.get_latent_representation()
+    of_layer = fitted(counts, {"layer": "thinned"})
+    of_layer.denoise(layer_added=None, **QUIET)
+    np.testing.assert_array_equal(of_x.get_latent_representation(), before)
+    with pytest.raises(ValueError, match="name another for std"):
+        fitted(simulate_counts(n_cells=50, n_genes=10)).denoise(
+            layer_added=None, std_layer_added="counts", **QUIET
+        )
+
+
+def test_counts_that_are_back_in_x_are_told(counts):
+    model = fitted(counts)
+    model.denoise(layer_added=None, **QUIET)
+    counts.X = counts.layers["counts"] * 2
+    with pytest.warns(UserWarning, match="X holds whole numbers again"):
+        BetaVI.setup_anndata(counts)
+    del counts.uns["betavi"]["counts_moved_to"]
+    BetaVI.setup_anndata(counts)
+    assert BetaVI(counts).raw_counts().sum() == 2 * counts.layers["counts"].sum()
+
+
+def test_several_genes_of_a_name_are_ambiguous(counts):
+    counts.var_names = ["a", "a", *counts.var_names[2:]]
+    model = fitted(counts)
+    with pytest.raises(ValueError, match="several features 'a'"):
+        model.denoise(gene_list=["a"], **QUIET)
+
+
+def test_a_query_with_fewer_genes_keeps_its_counts(counts):
+    model = fitted(counts)
+    query = simulate_counts(n_cells=40, n_genes=30, seed=5)
+    plain = query[:, :25].copy()
+    BetaVI.prepare_query_anndata(plain, model)
+    expected = model.get_latent_representation(plain)
+    model.denoise(query, layer_added=None, **QUIET)
+    part = query[:, :25].copy()
+    BetaVI.prepare_query_anndata(part, model)
+    np.testing.assert_allclose(model.get_latent_representation(part), expected, rtol=1e-4)
+
+
 def test_an_interrupted_call_changes_nothing(counts, monkeypatch):
     model = fitted(counts)
     columns, uns = set(counts.obs), dict(counts.uns)

@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from betavi import JointVI
 from betavi._mudata import assembled, copied
 from betavi.datasets import simulate_multiome
+from betavi.likelihoods import LIKELIHOODS
 from betavi.nn import LATENTS
 
 PAIR = {"rna": "nb", "adt": "nb_mixture"}
@@ -97,6 +98,17 @@ def test_every_model_finds_counts_that_were_moved(mosaic, tmp_path):
     del mosaic["rna"].layers["counts"]
     with pytest.raises(KeyError, match="counts were moved"):
         second.get_latent_representation()
+
+
+def test_a_query_that_was_denoised_and_lacks_features_keeps_its_counts(mosaic):
+    reference = fitted(mosaic)
+    cells = simulate_multiome(n_cells=80, n_peaks=0, seed=3)
+    plain = assembled({"rna": cells["rna"][:, :190].copy(), "adt": cells["adt"].copy()})
+    expected = reference.get_latent_representation(JointVI.prepare_query_mudata(plain, reference))
+    reference.denoise(cells, layer_added=None, **QUIET)
+    part = assembled({"rna": cells["rna"][:, :190].copy(), "adt": cells["adt"].copy()})
+    found = reference.get_latent_representation(JointVI.prepare_query_mudata(part, reference))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_that_lacks_features_is_denoised_in_place_or_not_at_all():
@@ -192,6 +204,14 @@ def test_probabilities_of_detection_are_calibrated(is_binary):
         assert truth[some].mean() == pytest.approx(found[some].mean(), abs=0.08)
 
 
+@pytest.mark.parametrize("word", LIKELIHOODS)
+def test_generated_cells_can_be_read_whatever_the_likelihood(word):
+    mdata = simulate_multiome(n_cells=100, n_peaks=0, n_proteins=0)
+    model = fitted(mdata, {"rna": word})
+    new = model.generate(50, seed=0, **QUIET)
+    assert np.isfinite(model.get_latent_representation(new)).all()
+
+
 # -- words and numbers ---------------------------------------------------------------------------
 
 
@@ -224,6 +244,17 @@ def test_a_saved_model_is_loaded_without_its_object(mosaic, tmp_path):
     before = model.get_latent_representation()
     found = loaded.get_latent_representation(mosaic.copy())
     np.testing.assert_allclose(found, before, rtol=1e-4, atol=1e-5)
+    empty = JointVI.load(tmp_path / "model", adata=False)
+    for ask in (empty.get_latent_representation, lambda: empty.generate(5)):
+        with pytest.raises(ValueError, match="without an object"):
+            ask()
+    model.minify_mudata(**QUIET)
+    minified = model.adata.copy()
+    model.save(tmp_path / "minified")
+    for folder in ("model", "minified"):
+        without = JointVI.load(tmp_path / folder, adata=False)
+        with pytest.raises(ValueError, match="is minified"):
+            without.get_latent_representation(minified.copy())
     with pytest.raises(ValueError, match="setup_mudata"):
         JointVI(simulate_multiome(n_cells=20, n_peaks=0))
     with pytest.raises(TypeError, match="takes a MuData"):
@@ -278,7 +309,7 @@ def test_features_draws_and_batches_are_chosen():
         assert ask(n_samples=3, return_mean=False).shape == (3, 100, len(features))
         assert isinstance(ask(return_numpy=True), np.ndarray)
         each = []
-        for batch in ("batch_0", "batch_1", ["batch_0", "batch_1"]):
+        for batch in ("batch_0", "batch_1", ("batch_0", "batch_1")):
             torch.manual_seed(0)
             each.append(ask(transform_batch=batch).to_numpy())
         np.testing.assert_allclose(each[2], (each[0] + each[1]) / 2, rtol=1e-3, atol=1e-6)
@@ -290,6 +321,11 @@ def test_errors_are_averaged_over_cells_that_have_the_assay(mosaic):
     means = model.get_reconstruction_error()
     torch.manual_seed(0)
     each = model.get_reconstruction_error(return_mean=False)
+    torch.manual_seed(0)
+    loaded = model.get_reconstruction_error(dataloader=model._make_data_loader(mosaic))
+    assert {k: float(v) for k, v in loaded.items()} == {k: float(v) for k, v in means.items()}
+    rna_only = mosaic[(mosaic.obsmap["adt"] == 0)]
+    assert list(model.get_reconstruction_error(copied(rna_only))) == ["reconstruction_loss_rna"]
     for name in PAIR:
         key, has = f"reconstruction_loss_{name}", torch.tensor(mosaic.obsmap[name] > 0)
         assert (each[key][~has] == 0).all()

@@ -6,6 +6,7 @@ import mudata
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scvi.data._constants import ADATA_MINIFY_TYPE
 
 from betavi import BetaVI, JointVI
@@ -71,6 +72,8 @@ def test_the_users_object_is_untouched_and_counts_are_gone(mosaic):
     mosaic = mudata.MuData(dict(mosaic.mod))
     mosaic.obs["batch"] = "one"
     counts = mosaic["rna"].X.toarray()
+    mosaic.obsp["near"] = sparse.eye(mosaic.n_obs, format="csr")
+    mosaic["rna"].obsp["near"] = sparse.eye(mosaic["rna"].n_obs, format="csr")
     model = fitted(mosaic)
     columns = [set(part.obsm) | set(part.obs) for part in mosaic.mod.values()]
     model.minify_mudata(**QUIET)
@@ -82,6 +85,8 @@ def test_the_users_object_is_untouched_and_counts_are_gone(mosaic):
         assert model.adata[name].X.nnz == 0
         assert not model.adata[name].layers
         assert list(model.adata[name].obs_names) == list(mosaic[name].obs_names)
+    assert model.adata.obsp["near"].shape == (mosaic.n_obs, mosaic.n_obs)
+    assert "near" in model.adata["rna"].obsp
     # a modality that the model knows nothing of cannot be made of its experts
     np.testing.assert_array_equal(model.adata["other"].X.toarray(), counts)
 
@@ -159,6 +164,14 @@ def test_a_model_of_many_beta_keeps_the_experts_of_one(mosaic):
     )
     with pytest.raises(ValueError, match=r"those at beta=4"):
         model.get_latent_representation(beta=1.0)
+    generated = model.generate(20, seed=0, **QUIET)["rna"].X.toarray()
+    np.testing.assert_array_equal(
+        model.generate(20, seed=0, beta=4.0, **QUIET)["rna"].X.toarray(), generated
+    )
+    other = fitted(mosaic, beta=(0.1, 10.0))
+    other.minify_mudata(beta=0.5, **QUIET)
+    with pytest.raises(ValueError, match=r"minified at beta=0.5, and the model's own at beta=4"):
+        model.get_latent_representation(other.adata.copy())
 
 
 def test_an_object_of_the_other_kind_is_refused(mosaic, tmp_path):

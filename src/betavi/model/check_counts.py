@@ -8,10 +8,11 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
+from scvi.data._utils import _get_adata_minify_type
 
 from betavi._tables import close_matches
 from betavi.model.messages import name_some, warn
-from betavi.train import Rows, counts_layer, counts_of
+from betavi.train import MOVED_COUNTS, Rows, counts_layer, counts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,8 @@ def check_counts(
     ValueError
         If there are no cells or genes, or a value is NaN, infinite, negative or no number.
     """
+    if layer is None and counts_layer(adata, None) is not None:
+        _tell_if_counts_are_back(adata, name)
     layer = counts_layer(adata, layer)
     place = f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]"
     rows = Rows(_locate(adata, layer, place))
@@ -97,6 +100,24 @@ def check_counts(
             f"{len(genes)} gene(s) of {place} have no counts: {name_some(genes)}. Nothing can be "
             f"learnt of them; drop them with sc.pp.filter_genes({name}, min_counts=1)."
         )
+
+
+def _tell_if_counts_are_back(adata: AnnData, name: str) -> None:
+    """Tell if X was denoised, and holds whole numbers since."""
+    is_minified = _get_adata_minify_type(adata) is not None
+    if not is_minified and adata.X is not None and holds_whole_numbers(adata.X):
+        warn(
+            f"The counts of {name} are read from layers[{counts_layer(adata, None)!r}], as they were "
+            f"moved there when X was denoised. X holds whole numbers again: to read those, del "
+            f"{name}.uns['betavi'][{MOVED_COUNTS!r}]."
+        )
+
+
+def holds_whole_numbers(data: Any) -> bool:
+    """Say whether there is no fraction in a matrix."""
+    blocks = (block for _, block in Rows(data).blocks())
+    values = (block.data if sparse.issparse(block) else np.asarray(block) for block in blocks)
+    return all(bool((value == np.floor(value)).all()) for value in values)
 
 
 def _locate(adata: AnnData, layer: str | None, place: str) -> Any:
@@ -143,7 +164,9 @@ def _scan(
             if tell is not None and fault not in told and wrong.any():
                 told.add(fault)
                 where = _first(int(wrong.argmax()), values, block, start, adata)
-                tell(f"{place} has a value that is {fault.kind}: {where}. {fault.remedy}")
+                # what anndata.concat makes of denoised objects, unless uns_merge="same"
+                hint = " layers['counts'] is there." if "counts" in adata.layers else ""
+                tell(f"{place} has a value that is {fault.kind}: {where}. {fault.remedy}{hint}")
         filled = block != 0
         per_cell.append(np.asarray(filled.sum(axis=1)).ravel() > 0)
         per_gene |= np.asarray(filled.sum(axis=0)).ravel() > 0

@@ -13,6 +13,7 @@ from betavi._tables import check_whole, lookup
 from betavi.model.at_beta import AtBetaMixin
 from betavi.model.covariates import batch_code
 from betavi.model.messages import warn
+from betavi.model.setup import untouched_on_failure
 from betavi.model.store import Denoised, Place, positions_of
 from betavi.module.single import COUNTS
 from betavi.nn import observed_log_library
@@ -274,21 +275,23 @@ class DenoiseMixin(DenoiseEngine):
         ((100, 20), True)
         """
         self._check_if_trained(warn=False)
-        adata = self._validate_anndata(adata)
-        features = positions_of(adata.var_names, gene_list, "adata")
-        ask = self._asked(COUNTS, features, estimate, transform_batch, library_size, n_samples)
-        args = self.get_anndata_manager(adata, required=True).registry["setup_args"]
-        counts = counts_layer(adata, args["layer"])
-        place = Place(adata, counts, layer_added, std_layer_added, gene_list)
-        place.check()
-        self._tell_batches(adata, ask.batches)
-        loader = self._make_data_loader(adata, batch_size=batch_size or settings.batch_size)
-        values = Denoised.gathered(
-            self._moments(COUNTS, loader, ask, show_progress),
-            (adata.n_obs, len(features)),
-            std_layer_added is not None,
-        )
-        place.put(values)
+        # what reading an object writes into it, too
+        with untouched_on_failure(self.adata if adata is None else adata):
+            adata = self._validate_anndata(adata)
+            features = positions_of(adata.var_names, gene_list, "adata")
+            ask = self._asked(COUNTS, features, estimate, transform_batch, library_size, n_samples)
+            args = self.get_anndata_manager(adata, required=True).registry["setup_args"]
+            counts = counts_layer(adata, args["layer"])
+            place = Place(adata, counts, layer_added, std_layer_added, gene_list)
+            place.check()
+            self._tell_batches(adata, ask.batches)
+            loader = self._make_data_loader(adata, batch_size=batch_size or settings.batch_size)
+            values = Denoised.gathered(
+                self._moments(COUNTS, loader, ask, show_progress),
+                (adata.n_obs, len(features)),
+                std_layer_added is not None,
+            )
+            place.put(values)
 
     def _px(
         self,

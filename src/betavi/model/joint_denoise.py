@@ -11,6 +11,7 @@ from scvi.utils import unsupported_if_adata_minified
 
 from betavi.model.denoise import Asked, DenoiseEngine
 from betavi.model.joint_latent import JointLatentMixin
+from betavi.model.setup import untouched_on_failure
 from betavi.model.sizes import aligned
 from betavi.model.store import Denoised, Place, positions_of
 from betavi.train import counts_layer
@@ -82,29 +83,31 @@ class JointDenoiseMixin(DenoiseEngine, JointLatentMixin):
         True
         """
         self._check_if_trained(warn=False)
-        names, mdata = self._chosen(modalities), self._validate_anndata(mdata)
-        if gene_list is not None and len(names) > 1:
-            raise ValueError("gene_list is of one modality: name it, modalities=.")
-        args = self.get_anndata_manager(mdata, required=True).registry["setup_args"]
-        layers = args["layers"] or {}
-        asked, places = {}, {}
-        for name in names:
-            features = positions_of(mdata[name].var_names, gene_list, f"mdata[{name!r}]")
-            asked[name] = self._asked(
-                name, features, estimate, transform_batch, library_size, n_samples
-            )
-            counts = counts_layer(mdata[name], layers.get(name))
-            places[name] = Place(mdata[name], counts, layer_added, std_layer_added, gene_list)
-            places[name].check()
-        self._tell_batches(mdata, asked[names[0]].batches)
-        # all of them before the first is written
-        with_std = std_layer_added is not None
-        found = {
-            name: self._denoised(mdata, name, asked[name], with_std, batch_size, show_progress)
-            for name in names
-        }
-        for name, values in found.items():
-            places[name].put(values)
+        # what reading an object writes into it, too
+        with untouched_on_failure(self.adata if mdata is None else mdata):
+            names, mdata = self._chosen(modalities), self._validate_anndata(mdata)
+            if gene_list is not None and len(names) > 1:
+                raise ValueError("gene_list is of one modality: name it, modalities=.")
+            args = self.get_anndata_manager(mdata, required=True).registry["setup_args"]
+            layers = args["layers"] or {}
+            asked, places = {}, {}
+            for name in names:
+                features = positions_of(mdata[name].var_names, gene_list, f"mdata[{name!r}]")
+                asked[name] = self._asked(
+                    name, features, estimate, transform_batch, library_size, n_samples
+                )
+                counts = counts_layer(mdata[name], layers.get(name))
+                places[name] = Place(mdata[name], counts, layer_added, std_layer_added, gene_list)
+                places[name].check()
+            self._tell_batches(mdata, asked[names[0]].batches)
+            # all of them before the first is written
+            with_std = std_layer_added is not None
+            found = {
+                name: self._denoised(mdata, name, asked[name], with_std, batch_size, show_progress)
+                for name in names
+            }
+            for name, values in found.items():
+                places[name].put(values)
 
     def _denoised(
         self,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from scvi.utils import unsupported_if_adata_minified
 
 from betavi.model.joint_latent import JointLatentMixin
+from betavi.module import present_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mudata import MuData
     from torch import Tensor
@@ -24,6 +26,7 @@ class JointEvaluateMixin(JointLatentMixin):
         mdata: MuData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
+        dataloader: Iterable[dict[str, Any]] | None = None,
         return_mean: bool = True,
     ) -> dict[str, Tensor]:
         """Return the distortion of each modality, in nats per cell.
@@ -32,13 +35,15 @@ class JointEvaluateMixin(JointLatentMixin):
         ----------
         mdata, indices, batch_size
             Which cells, and how many at once.
+        dataloader
+            Minibatches in the place of an object.
         return_mean
             Average over the cells that have the modality, and not over all.
 
         Returns
         -------
-        ``reconstruction_loss_*`` by modality: a mean, or ``(n_cells,)`` with zeros where a cell
-        lacks it.
+        ``reconstruction_loss_*`` by modality that any cell has: a mean, or ``(n_cells,)`` with zeros
+        where a cell lacks it.
 
         Examples
         --------
@@ -48,13 +53,21 @@ class JointEvaluateMixin(JointLatentMixin):
         >>> sorted(betavi.JointVI(mdata).get_reconstruction_error())
         ['reconstruction_loss_adt', 'reconstruction_loss_rna']
         """
-        mdata = self._validate_anndata(mdata)
-        cells = self._cells(mdata, indices)
+        if dataloader is None:
+            mdata = self._validate_anndata(mdata)
+            cells = self._cells(mdata, indices)
+            minibatches = list(self._make_data_loader(mdata, cells, batch_size))
+        else:
+            minibatches = list(dataloader)
         found: dict[str, Tensor] = super().get_reconstruction_error(
-            mdata, indices=cells, batch_size=batch_size, return_mean=False
+            dataloader=minibatches, return_mean=False
         )
+        keys = {self.module._distortion_key(name): present_key(name) for name in self.modalities}
+        has = {
+            key: torch.cat([tensors[mask].squeeze(1) for tensors in minibatches]).to(self.device)
+            for key, mask in keys.items()
+        }
+        measured = {key: found[key] for key, mask in has.items() if mask.any()}
         if not return_mean:
-            return found
-        has = {name: mdata.obsmap[name][cells] > 0 for name in self.modalities}
-        keys = {name: self.module._distortion_key(name) for name in self.modalities}
-        return {key: found[key][has[name]].mean() for name, key in keys.items()}
+            return measured
+        return {key: values[has[key]].mean() for key, values in measured.items()}

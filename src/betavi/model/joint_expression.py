@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -232,7 +232,8 @@ class JointExpressionMixin(JointLatentMixin):
         """Return codes of batches to decode as; of None, each cell's own."""
         if batches is None:
             return [None]
-        several = batches if isinstance(batches, list) else [batches]
+        is_one = isinstance(batches, str) or np.ndim(batches) == 0
+        several = [batches] if is_one else list(cast("Sequence[str]", batches))
         if not several:
             raise ValueError("transform_batch names no batch: leave it out to decode in its own.")
         return [batch_code(self.adata_manager, batch) for batch in several]

@@ -56,7 +56,7 @@ class JointGenerateMixin(JointExpressionMixin):
         Raises
         ------
         ValueError
-            If there are to be no cells, or the batch is unknown.
+            If there are to be no cells, the batch is unknown, or the object has no cells of it.
 
         Examples
         --------
@@ -72,6 +72,7 @@ class JointGenerateMixin(JointExpressionMixin):
         self._check_if_trained(warn=False)
         if n_cells < 1:
             raise ValueError(f"n_cells={n_cells}: there is nothing to generate.")
+        self._validate_anndata()
         cells = self._of_batch(batch)
         seed = seed if seed is not None else settings.seed
         rng = np.random.default_rng(seed)
@@ -90,7 +91,10 @@ class JointGenerateMixin(JointExpressionMixin):
         """Return the cells of a batch, or all of them."""
         (code,) = self._batch_codes(batch)
         codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
-        return np.arange(len(codes)) if code is None else np.flatnonzero(codes == code)
+        cells = np.arange(len(codes)) if code is None else np.flatnonzero(codes == code)
+        if not len(cells):
+            raise ValueError(f"The model's object has no cells of the batch {batch!r}.")
+        return cells
 
     def _drawn_from_prior(self, tensors: dict[str, Any]) -> dict[str, Any]:
         """Return counts by modality of as many new cells as a minibatch has, and z."""
@@ -101,7 +105,7 @@ class JointGenerateMixin(JointExpressionMixin):
         for name in self.modalities:
             size = self._typical(name).given(z, self._measured(tensors, name)).sample()
             px = self._px(z, tensors, name, size)
-            drawn[name] = sparse.csr_matrix(px.sample().cpu().numpy())
+            drawn[name] = sparse.csr_matrix(px.sample().clamp_min(0).cpu().numpy())
         return drawn | {"z": z.cpu().numpy()}
 
     def _as_mudata(self, parts: list[dict[str, Any]], pattern: np.ndarray) -> MuData:

@@ -57,7 +57,8 @@ class JointMinifyMixin(MinifiedMixin, JointLatentMixin):
         is refused: ELBO, diagnosis, predictability, training.
 
         The model's object is replaced by a new one; the user's stays as it is. Modalities that the
-        model is not of are left alone, further layers of those that it is of are dropped.
+        model is not of are left alone; of those that it is of, ``raw`` and further layers are
+        dropped.
 
         Parameters
         ----------
@@ -77,7 +78,8 @@ class JointMinifyMixin(MinifiedMixin, JointLatentMixin):
 
         Examples
         --------
-        >>> import betavi
+        >>> import betavi, logging, scvi
+        >>> scvi.settings.verbosity = logging.WARNING
         >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, missing={"adt": 0.5})
         >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
         >>> model = betavi.JointVI(mdata, n_latent=5)
@@ -139,9 +141,11 @@ class JointMinifyMixin(MinifiedMixin, JointLatentMixin):
         found = copied(assembled(parts)[self.adata.obs_names])
         found.obs = self.adata.obs.copy()
         found.uns = dict(self.adata.uns)
-        for key, value in self.adata.obsm.items():
-            if key not in self.adata.mod:
-                found.obsm[key] = value
+        # without the masks of modalities, which are made anew
+        for attribute in ("obsm", "varm", "obsp", "varp"):
+            for key, value in getattr(self.adata, attribute).items():
+                if key not in self.adata.mod:
+                    getattr(found, attribute)[key] = value
         return found
 
 
@@ -155,5 +159,7 @@ def _without_counts(adata: AnnData, layer: str | None) -> AnnData:
         uns=dict(adata.uns),
         obsm=dict(adata.obsm),
         varm=dict(adata.varm),
+        obsp=dict(adata.obsp),
+        varp=dict(adata.varp),
         layers={} if layer is None else {layer: empty.copy()},
     )

@@ -195,5 +195,7 @@ def _fitted(mdata: MuData, name: str, features: pd.Index, layer: str | None) -> 
         )
         for layer in query.layers:
             padding.layers[layer] = padding.X.copy()
+        said = dict(query.uns)
         query = anndata.concat([query, padding], axis=1, join="outer", merge="first")
+        query.uns.update(said)
     return query[:, features].copy()

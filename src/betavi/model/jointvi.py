@@ -69,8 +69,8 @@ class JointVI(
         See :class:`betavi.BetaVI`.
     modality_weights
         By modality, the weight of its distortion in the loss; 1 of those that are not named, with
-        which the loss of every fusion but ``"mvtcae"`` is a bound of the likelihood of everything
-        that was measured.
+        which distortion and rate in the loss of every fusion but ``"mvtcae"`` are a bound of the
+        likelihood of everything that was measured.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 

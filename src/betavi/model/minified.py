@@ -10,7 +10,7 @@ from scvi.data._constants import _SCVI_UUID_KEY, _SETUP_METHOD_NAME
 from scvi.data._utils import _get_adata_minify_type
 from scvi.model.base import BaseMinifiedModeModelClass
 
-from betavi.model.at_beta import AtBetaMixin
+from betavi.model.at_beta import MINIFIED_BETA, AtBetaMixin
 from betavi.model.setup import is_registered
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ class MinifiedMixin(AtBetaMixin, BaseMinifiedModeModelClass):
     def _validate_anndata(
         self, adata: AnnOrMuData | None = None, copy_if_view: bool = True
     ) -> AnnOrMuData:
-        # a model that was loaded without an object has none to differ from
-        is_other = isinstance(adata, AnnData | MuData) and not is_registered(self, adata)
-        if is_other and self.adata_manager is not None:
+        if isinstance(adata, AnnData | MuData) and not is_registered(self, adata):
             self._refuse_other_kind(adata)
         return super()._validate_anndata(adata, copy_if_view)
 
@@ -35,6 +33,11 @@ class MinifiedMixin(AtBetaMixin, BaseMinifiedModeModelClass):
         """Refuse zeros for a model that reads counts, and counts for one that reads posteriors."""
         mine, other = self.minified_data_type, _get_adata_minify_type(adata)
         if mine == other:
+            if mine is not None and _beta_of(adata) != _beta_of(self.adata):
+                raise ValueError(
+                    f"This object was minified at beta={_beta_of(adata):g}, and the model's own at "
+                    f"beta={_beta_of(self.adata):g}."
+                )
             return
         called = "holds counts" if other is None else f"is minified ({other})"
         own = "holds counts" if mine is None else f"is minified ({mine})"
@@ -53,3 +56,8 @@ class MinifiedMixin(AtBetaMixin, BaseMinifiedModeModelClass):
         manager.registry[_SETUP_METHOD_NAME] = self.registry_[_SETUP_METHOD_NAME]
         self.adata = minified
         self.module.minified_data_type = self.minified_data_type
+
+
+def _beta_of(adata: AnnOrMuData) -> float:
+    """Return the β that a minified object's posteriors are of, 1 if it does not say."""
+    return float(adata.uns.get("betavi", {}).get(MINIFIED_BETA, 1.0))

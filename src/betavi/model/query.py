@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from anndata import AnnData
 from scvi.model.base import ArchesMixin
 
 from betavi.model.check_counts import check_is_anndata
 from betavi.nn import Drift, Gate, Shift, Turn
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from scvi.model.base import BaseModelClass
 
 
@@ -123,4 +123,10 @@ class QueryMixin(ArchesMixin):
             If ``adata`` is no AnnData.
         """
         check_is_anndata(adata)
-        return ArchesMixin.prepare_query_anndata(adata, *args, **kwargs)
+        said = adata.uns.get("betavi")
+        found = ArchesMixin.prepare_query_anndata(adata, *args, **kwargs)
+        # padding drops uns, which says where the counts are
+        for prepared in (adata, found):
+            if said is not None and isinstance(prepared, AnnData):
+                prepared.uns["betavi"] = said
+        return found

@@ -148,6 +148,8 @@ class JointSetupMixin(BaseModelClass):
         cls.register_manager(manager)
 
     def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
+        if adata is None and self.adata is None:
+            raise ValueError("The model was loaded without an object: pass one, mdata=.")
         if adata is None or is_registered(self, adata):
             for name in self.registry_["setup_args"]["likelihoods"]:
                 check_rows(adata if adata is not None else self.adata, name)

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 from betavi._tables import close_matches
-from betavi.train import MOVED_COUNTS
+from betavi.model.check_counts import holds_whole_numbers
+from betavi.train import MOVED_COUNTS, Rows, counts_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
 
+CELLS_AT_ONCE = 1024
 COUNTS_LAYER = "counts"
 """Where counts are kept that are replaced in ``X``."""
 
@@ -78,11 +80,31 @@ class Place(NamedTuple):
                 "The object is backed by a file, whose X is not replaced. Name a layer_added, or read "
                 "it into memory first: adata.to_memory()."
             )
-        if self.counts_layer is None and COUNTS_LAYER in self.adata.layers:
+        if self._moves_x and self.std_layer == COUNTS_LAYER:
+            raise ValueError(f"layers[{COUNTS_LAYER!r}] is where X is kept: name another for std.")
+        if self._moves_x and COUNTS_LAYER in self.adata.layers:
             raise ValueError(
                 f"X cannot be kept in layers[{COUNTS_LAYER!r}], which exists already. Rename it, or, if "
                 f"it holds the counts, register it: layer={COUNTS_LAYER!r}."
             )
+
+    @property
+    def _moves_x(self) -> bool:
+        """Whether X holds counts that are nowhere else."""
+        if self.counts_layer is None:
+            return True
+        if counts_layer(self.adata, None) is not None or self.adata.X is None:
+            return False
+        return holds_whole_numbers(self.adata.X) and not self._x_is_layer()
+
+    def _x_is_layer(self) -> bool:
+        x, layer = Rows(self.adata.X), Rows(self.adata.layers[self.counts_layer])
+        cells = np.arange(self.adata.n_obs)
+        blocks = np.array_split(cells, max(1, len(cells) // CELLS_AT_ONCE))
+        return all(
+            np.array_equal(x.dense(some, np.float64), layer.dense(some, np.float64))
+            for some in blocks
+        )
 
     def put(self, values: Denoised) -> None:
         """Write values; say in the object where its counts are, if that is no longer ``X``."""
@@ -97,7 +119,7 @@ class Place(NamedTuple):
         if self.layer is not None:
             self.adata.layers[self.layer] = values.mean
             return
-        if self.counts_layer is None:
+        if self._moves_x:
             self.adata.layers[COUNTS_LAYER] = self.adata.X
             # every model that reads X, also one that is loaded later, finds them there
             said = {MOVED_COUNTS: COUNTS_LAYER}
@@ -127,13 +149,18 @@ def positions_of(names: pd.Index, wanted: Sequence[str] | None, called: str) -> 
         If one does not exist.
     TypeError
         If a single name was given.
+    ValueError
+        If several features have a name.
     """
     if wanted is None:
         return np.arange(len(names))
     if isinstance(wanted, str):
         raise TypeError(f"gene_list is a list of names: [{wanted!r}].")
-    known = {name: position for position, name in reversed(list(enumerate(names)))}
+    known = {name: position for position, name in enumerate(names)}
+    repeated = set(names[names.duplicated()])
     for name in wanted:
         if name not in known:
             raise KeyError(f"{called} has no feature {name!r}. {close_matches(name, names)}")
+        if name in repeated:
+            raise ValueError(f"{called} has several features {name!r}: var_names_make_unique().")
     return np.array([known[name] for name in wanted], dtype=np.int64)

@@ -143,7 +143,10 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
         free_bits: float = 0.0,
         capacity: float | None = None,
     ) -> LossOutput:
-        """Return distortion + ``kl_weight`` * β * rate + the rate of latent library sizes.
+        """Return distortion + ``kl_weight`` * β * rate + what library sizes cost.
+
+        Latent library sizes cost their rate; observed ones, where a model is to draw those of other
+        cells given z, what they are off, of which z learns nothing.
 
         The terms are recorded per cell and unweighted, in nats, so that every logged ELBO is at
         weight 1. The loss is their mean over the minibatch's cells.

@@ -165,7 +165,11 @@ class AlignedRows:
         """Return the rows of some cells as a CSR matrix."""
         cells = np.asarray(cells)
         here = np.flatnonzero(self.present[cells])
-        cut = sparse.csr_array(self.rows[self.position[cells[here]]])
+        cut = self.rows[self.position[cells[here]]]
+        # of which scipy knows no sparse matrix
+        if cut.dtype == np.float16:
+            cut = cut.astype(np.float32)
+        cut = sparse.csr_array(cut)
         lengths = np.zeros(len(cells), dtype=np.int64)
         lengths[here] = np.diff(cut.indptr)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
