@@ -57,6 +57,30 @@ def batch_code(manager: AnnDataManager, batch: object) -> int:
     return list(known).index(batch)
 
 
+def batch_codes(manager: AnnDataManager, batches: Any) -> list[int | None]:
+    """Return the codes of batches to decode as.
+
+    Parameters
+    ----------
+    manager
+        Of the object.
+    batches
+        A name, several, or None for each cell's own.
+
+    Raises
+    ------
+    ValueError
+        If there is no such batch, or none is named.
+    """
+    if batches is None:
+        return [None]
+    is_one = isinstance(batches, str) or np.ndim(batches) == 0
+    several = [batches] if is_one else list(batches)
+    if not several:
+        raise ValueError("transform_batch names no batch: leave it out to decode in its own.")
+    return [batch_code(manager, batch) for batch in several]
+
+
 def covariates_of(manager: AnnDataManager, setup_args: dict[str, Any]) -> Covariates:
     """Read the covariates that ``setup_anndata`` registered."""
 

@@ -11,7 +11,7 @@ from scvi.utils import track, unsupported_if_adata_minified
 
 from betavi._tables import check_whole, lookup
 from betavi.model.at_beta import AtBetaMixin
-from betavi.model.covariates import batch_code
+from betavi.model.covariates import batch_codes
 from betavi.model.messages import warn
 from betavi.model.setup import untouched_on_failure
 from betavi.model.store import Denoised, Place, positions_of
@@ -105,11 +105,7 @@ class DenoiseEngine(AtBetaMixin):
                 "A cell's counts say nothing of what it would have shown in another batch: the "
                 "decoder's mean is taken, as with estimate='mean'."
             )
-        several = not (isinstance(transform_batch, str) or np.ndim(transform_batch) == 0)
-        batches = list(transform_batch) if several else [transform_batch]
-        if not batches:
-            raise ValueError("transform_batch names no batch: leave it out to denoise in its own.")
-        codes = tuple(batch_code(self.adata_manager, batch) for batch in batches)
+        codes = tuple(batch_codes(self.adata_manager, transform_batch))
         return Asked("mean", features, n_samples, library_size, codes)
 
     def _check_size(self, name: str, size: float | str) -> None:

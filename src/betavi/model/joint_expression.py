@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from betavi.model.covariates import batch_code
+from betavi.model.covariates import batch_codes
 from betavi.model.joint_latent import JointLatentMixin
 from betavi.model.store import positions_of
 
@@ -214,7 +214,7 @@ class JointExpressionMixin(JointLatentMixin):
         cells = self._cells(mdata, ask.indices)
         names = pd.Index(self._features(name))
         columns = positions_of(names, ask.features, f"The modality {name!r}")
-        codes = self._batch_codes(ask.batches)
+        codes = batch_codes(self.adata_manager, ask.batches)
         size, parts = self._typical(name).usual, []
         averages = ask.return_mean or ask.n_samples == 1
         for tensors in self._seen_by(mdata, self.modalities, cells, ask.batch_size):
@@ -227,13 +227,3 @@ class JointExpressionMixin(JointLatentMixin):
         if ask.return_numpy or not averages:
             return found
         return pd.DataFrame(found, index=mdata.obs_names[cells], columns=names[columns])
-
-    def _batch_codes(self, batches: Batches) -> list[int | None]:
-        """Return codes of batches to decode as; of None, each cell's own."""
-        if batches is None:
-            return [None]
-        is_one = isinstance(batches, str) or np.ndim(batches) == 0
-        several = [batches] if is_one else list(cast("Sequence[str]", batches))
-        if not several:
-            raise ValueError("transform_batch names no batch: leave it out to decode in its own.")
-        return [batch_code(self.adata_manager, batch) for batch in several]

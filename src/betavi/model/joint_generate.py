@@ -13,6 +13,7 @@ from scvi import REGISTRY_KEYS, settings
 from scvi.utils import track
 
 from betavi._mudata import assembled
+from betavi.model.covariates import batch_codes
 from betavi.model.joint_expression import JointExpressionMixin
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class JointGenerateMixin(JointExpressionMixin):
 
     def _of_batch(self, batch: str | int | None) -> np.ndarray:
         """Return the cells of a batch, or all of them."""
-        (code,) = self._batch_codes(batch)
+        (code,) = batch_codes(self.adata_manager, batch)
         codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
         cells = np.arange(len(codes)) if code is None else np.flatnonzero(codes == code)
         if not len(cells):
