@@ -107,6 +107,16 @@ class Likelihood(nn.Module, ABC):
         if self.has_dispersion:
             self.dispersion = extent(n_hidden, n_features, sizes)
         self.drift = Drift(n_features, dial) if dial is not None and self.has_dispersion else None
+        self.add_heads(n_hidden, n_features, sizes)
+
+    def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
+        """Make the parameters that the likelihood has beside its mean and dispersion.
+
+        Parameters
+        ----------
+        n_hidden, n_features, sizes
+            As of the likelihood.
+        """
 
     @torch.no_grad()
     def start_at(self, start: Start) -> None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from betavi.likelihoods._dispersion import DispersionSizes
     from betavi.likelihoods._start import Start
-    from betavi.nn.gates import Dial
 
 
 class Detection(Distribution):
@@ -82,16 +81,8 @@ class BernoulliLikelihood(Likelihood):
     is_of_counts: ClassVar[bool] = False
     is_of_detection: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        n_hidden: int,
-        n_features: int,
-        scale_activation: str,
-        dispersion: str,
-        sizes: DispersionSizes,
-        dial: Dial | None = None,
-    ) -> None:
-        super().__init__(n_hidden, n_features, scale_activation, dispersion, sizes, dial)
+    def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
+        """See :meth:`betavi.likelihoods.Likelihood.add_heads`."""
         self.log_excess = nn.Parameter(torch.zeros(1))
         self.power = nn.Parameter(torch.ones(1))
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from betavi.likelihoods._dispersion import DispersionSizes
     from betavi.likelihoods._start import Start
-    from betavi.nn.gates import Dial
 
 START_OF_FOREGROUND = 4.0
 """Mean of the foreground over that of the background when training starts."""
@@ -85,16 +84,8 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
     learns_from_counts: ClassVar[bool] = True
     per_batch: ClassVar[tuple[str, ...]] = ("background",)
 
-    def __init__(
-        self,
-        n_hidden: int,
-        n_features: int,
-        scale_activation: str,
-        dispersion: str,
-        sizes: DispersionSizes,
-        dial: Dial | None = None,
-    ) -> None:
-        super().__init__(n_hidden, n_features, scale_activation, dispersion, sizes, dial)
+    def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
+        """See :meth:`betavi.likelihoods.Likelihood.add_heads`."""
         self.background = nn.Parameter(torch.zeros(n_features, max(sizes.n_batch, 1)))
         self.size = nn.Linear(n_hidden, 1)
         self.is_background = nn.Linear(n_hidden, n_features)

@@ -15,7 +15,6 @@ from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_g
 if TYPE_CHECKING:
     from betavi.likelihoods._dispersion import DispersionSizes
     from betavi.likelihoods._start import Start
-    from betavi.nn.gates import Dial
 
 
 class ZeroInflatedNegativeBinomial(distributions.ZeroInflatedNegativeBinomial):
@@ -38,16 +37,8 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
     is_gamma_poisson: ClassVar[bool] = True
     learns_from_counts: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        n_hidden: int,
-        n_features: int,
-        scale_activation: str,
-        dispersion: str,
-        sizes: DispersionSizes,
-        dial: Dial | None = None,
-    ) -> None:
-        super().__init__(n_hidden, n_features, scale_activation, dispersion, sizes, dial)
+    def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
+        """See :meth:`betavi.likelihoods.Likelihood.add_heads`."""
         self.dropout = nn.Linear(n_hidden, n_features)
 
     def log_theta_at(self, start: Start) -> Tensor:

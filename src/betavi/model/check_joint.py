@@ -41,8 +41,8 @@ def check_fusion(fusion: str, n_modalities: int) -> None:
     ValueError
         If it is.
     """
-    joint = {word: rule for word, rule in FUSIONS.items() if word != "single" or n_modalities == 1}
-    lookup(joint, fusion, "fusion")
+    fit = {k: rule for k, rule in FUSIONS.items() if n_modalities == 1 or not rule.is_of_one}
+    lookup(fit, fusion, "fusion")
 
 
 def is_weight(value: Any) -> TypeGuard[float]:

@@ -36,27 +36,6 @@ class Covariates(NamedTuple):
         return np.column_stack([*self.continuous.values()]) if self.continuous else None
 
 
-def batch_code(manager: AnnDataManager, batch: object) -> int:
-    """Return the code of a batch.
-
-    Parameters
-    ----------
-    manager
-        Of the object.
-    batch
-        Its name.
-
-    Raises
-    ------
-    ValueError
-        If there is no such batch.
-    """
-    known = manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
-    if batch not in list(known):
-        raise ValueError(f"There is no batch {batch!r}; there is {', '.join(map(repr, known))}.")
-    return list(known).index(batch)
-
-
 def batch_codes(manager: AnnDataManager, batches: Any) -> list[int | None]:
     """Return the codes of batches to decode as.
 
@@ -78,7 +57,13 @@ def batch_codes(manager: AnnDataManager, batches: Any) -> list[int | None]:
     several = [batches] if is_one else list(batches)
     if not several:
         raise ValueError("transform_batch names no batch: leave it out to decode in its own.")
-    return [batch_code(manager, batch) for batch in several]
+    known = list(manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping)
+    for batch in several:
+        if batch not in known:
+            raise ValueError(
+                f"There is no batch {batch!r}; there is {', '.join(map(repr, known))}."
+            )
+    return [known.index(batch) for batch in several]
 
 
 def covariates_of(manager: AnnDataManager, setup_args: dict[str, Any]) -> Covariates:

@@ -10,7 +10,7 @@ from scvi.model.base._de_core import _de_core
 
 from betavi._tables import close_matches
 from betavi.model.check_mudata import lacks_counts
-from betavi.model.joint_expression import Asked, JointExpressionMixin
+from betavi.model.joint_expression import JointExpressionMixin, Reading
 from betavi.model.messages import name_some
 from betavi.model.setup import untouched_on_failure
 from betavi.model.sizes import aligned
@@ -165,7 +165,7 @@ class JointCompareMixin(JointExpressionMixin):
             raise ValueError(f"No cell of a group has {name!r}. Choose groups that were measured.")
         # in random order, as draws of two groups are compared one by one
         chosen = rng.choice(cells, n_samples_overall)
-        ask = Asked(chosen, batches=transform_batch, return_numpy=True)
+        ask = Reading(chosen, batches=transform_batch, return_numpy=True)
         return np.asarray(self._decoded(mdata, name, ask, self._reader(name)))
 
     def _reader(self, name: str) -> Callable[[Any], Any]:

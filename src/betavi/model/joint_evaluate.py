@@ -11,7 +11,7 @@ from betavi.model.joint_latent import JointLatentMixin
 from betavi.module import present_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mudata import MuData
     from torch import Tensor
@@ -55,18 +55,21 @@ class JointEvaluateMixin(JointLatentMixin):
         """
         if dataloader is None:
             mdata = self._validate_anndata(mdata)
-            cells = self._cells(mdata, indices)
-            minibatches = list(self._make_data_loader(mdata, cells, batch_size))
-        else:
-            minibatches = list(dataloader)
-        found: dict[str, Tensor] = super().get_reconstruction_error(
-            dataloader=minibatches, return_mean=False
-        )
+            dataloader = self._make_data_loader(mdata, self._cells(mdata, indices), batch_size)
         keys = {self.module._distortion_key(name): present_key(name) for name in self.modalities}
-        has = {
-            key: torch.cat([tensors[mask].squeeze(1) for tensors in minibatches]).to(self.device)
-            for key, mask in keys.items()
-        }
+        masks: dict[str, list[Tensor]] = {key: [] for key in keys}
+
+        def watched() -> Iterator[dict[str, Any]]:
+            """Remember which cells have what, and nothing else of a minibatch."""
+            for tensors in dataloader:
+                for key, mask in keys.items():
+                    masks[key].append(tensors[mask].squeeze(1))
+                yield tensors
+
+        found: dict[str, Tensor] = super().get_reconstruction_error(
+            dataloader=watched(), return_mean=False
+        )
+        has = {key: torch.cat(parts).to(self.device) for key, parts in masks.items()}
         measured = {key: found[key] for key, mask in has.items() if mask.any()}
         if not return_mean:
             return measured

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Batches = str | int | list[str] | list[int] | None
 
 
-class Asked(NamedTuple):
+class Reading(NamedTuple):
     """Of which cells and features, as if of which batches, averaged over how many draws."""
 
     indices: Sequence[int] | np.ndarray | None = None
@@ -96,7 +96,7 @@ class JointExpressionMixin(JointLatentMixin):
         """
         if isinstance(library_size, str):
             raise ValueError(f"library_size is a number, not {library_size!r}: none is inferred.")
-        ask = Asked(
+        ask = Reading(
             indices, gene_list, transform_batch, n_samples, batch_size, return_mean, return_numpy
         )
         found = self._decoded(
@@ -137,7 +137,7 @@ class JointExpressionMixin(JointLatentMixin):
             See :meth:`get_normalized_expression`.
         """
         name = self._meant(modality, lambda kind: kind.is_of_detection)
-        ask = Asked(
+        ask = Reading(
             indices, region_list, transform_batch, n_samples, batch_size, return_mean, return_numpy
         )
         return self._decoded(mdata, name, ask, lambda px: px.mean)
@@ -175,7 +175,7 @@ class JointExpressionMixin(JointLatentMixin):
             See :meth:`get_normalized_expression`.
         """
         name = self._meant(modality, lambda kind: kind.has_background)
-        ask = Asked(
+        ask = Reading(
             indices, protein_list, transform_batch, n_samples, batch_size, return_mean, return_numpy
         )
         return self._decoded(mdata, name, ask, lambda px: 1 - px.mixture_probs)
@@ -207,7 +207,7 @@ class JointExpressionMixin(JointLatentMixin):
 
     @torch.inference_mode()
     def _decoded(
-        self, mdata: MuData | None, name: str, ask: Asked, read: Callable[[Any], Tensor]
+        self, mdata: MuData | None, name: str, ask: Reading, read: Callable[[Any], Tensor]
     ) -> pd.DataFrame | np.ndarray:
         """Return what is read of the distribution of a modality."""
         mdata = self._validate_anndata(mdata)

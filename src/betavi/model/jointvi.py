@@ -125,19 +125,7 @@ class JointVI(
             check_is_set_up(mdata)
         super().__init__(mdata, registry)
         check_fusion(fusion, len(self.modalities))
-        networks, model = split_options(kwargs)
-        # cells that lack a modality would be in the statistics of batch normalisation
-        architecture = Architecture(n_hidden, n_layers, dropout_rate, **LAYER_NORM | networks)
-        options = Options(
-            n_latent=n_latent,
-            fusion=fusion,
-            dispersion=dispersion,
-            latent_distribution=latent_distribution,
-            prior=prior,
-            beta=beta,
-            **model,
-        )
-        self._module_kwargs = {
+        named = {
             "n_hidden": n_hidden,
             "n_latent": n_latent,
             "n_layers": n_layers,
@@ -147,11 +135,15 @@ class JointVI(
             "latent_distribution": latent_distribution,
             "prior": prior,
             "beta": beta,
-            "modality_weights": modality_weights,
-            **kwargs,
         }
+        self._module_kwargs = named | {"modality_weights": modality_weights} | kwargs
+        networks, options = split_options(named | kwargs)
         self.module = self._module_cls(
-            self._modalities(dict(modality_weights or {})), self._sizes(), architecture, options
+            self._modalities(dict(modality_weights or {})),
+            self._sizes(),
+            # cells that lack a modality would be in the statistics of batch normalisation
+            Architecture(**LAYER_NORM | networks),
+            Options(**options),
         )
         self.module.minified_data_type = self.minified_data_type
         self._model_summary_string = (

@@ -80,9 +80,11 @@ class Place(NamedTuple):
                 "The object is backed by a file, whose X is not replaced. Name a layer_added, or read "
                 "it into memory first: adata.to_memory()."
             )
-        if self._moves_x and self.std_layer == COUNTS_LAYER:
+        if not self._moves_x:
+            return
+        if self.std_layer == COUNTS_LAYER:
             raise ValueError(f"layers[{COUNTS_LAYER!r}] is where X is kept: name another for std.")
-        if self._moves_x and COUNTS_LAYER in self.adata.layers:
+        if COUNTS_LAYER in self.adata.layers:
             raise ValueError(
                 f"X cannot be kept in layers[{COUNTS_LAYER!r}], which exists already. Rename it, or, if "
                 f"it holds the counts, register it: layer={COUNTS_LAYER!r}."

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Fusion(nn.Module, ABC):
     """A rule that makes one posterior of the experts of a cell."""
 
+    is_of_one: ClassVar[bool] = False
+    """Whether there may be only one expert."""
+
     @abstractmethod
     def forward(
         self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]
@@ -63,6 +66,8 @@ class Fusion(nn.Module, ABC):
 
 class SingleExpert(Fusion):
     """The posterior of one modality is its expert, as in SCVI."""
+
+    is_of_one: ClassVar[bool] = True
 
     def forward(self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]) -> Normal:
         """Return the only expert."""
