@@ -54,6 +54,31 @@ def test_shape_value_and_gradient(name, dispersion, samples):
         assert parameter.grad.abs().sum() > 0, key
 
 
+@members
+@extents
+@pytest.mark.parametrize("activation", ["softmax", "softplus"])
+def test_some_features_are_decoded_as_among_all(name, dispersion, activation):
+    likelihood, chosen = build(name, dispersion, activation), np.array([7, 2, 3])
+    with torch.no_grad():
+        for parameter in likelihood.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    whole = likelihood(*inputs(3))
+    with likelihood.only(chosen):
+        some = likelihood(*inputs(3))
+    # no other is there
+    assert some.mean.shape == (3, N_CELLS, len(chosen))
+    of_whole, of_some = likelihood.parameters_of(whole), likelihood.parameters_of(some)
+    for key, values in of_whole.items():
+        expected = values.expand(3, N_CELLS, N_GENES)[..., chosen]
+        torch.testing.assert_close(of_some[key].expand_as(expected), expected)
+    x = torch.poisson(torch.ones(N_CELLS, N_GENES))
+    for part, expected in zip(
+        likelihood.posterior(some, x[:, chosen]), likelihood.posterior(whole, x), strict=True
+    ):
+        torch.testing.assert_close(part, expected[..., chosen])
+    assert likelihood(*inputs()).mean.shape == (N_CELLS, N_GENES)
+
+
 def lognormal_by_scipy(px, x):
     """The density of a shifted log-normal variable: 1 + unit * x."""
     unit = px.unit.double().numpy()

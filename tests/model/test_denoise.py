@@ -197,7 +197,7 @@ def test_draws_add_their_spread(counts):
 
 
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
-def test_every_container_has_the_same_values(counts, kind, tmp_path):
+def test_every_container_has_the_same_values(counts, kind):
     model = fitted(counts)
     model.denoise(**QUIET)
     expected = counts.layers["denoised"]
@@ -208,12 +208,6 @@ def test_every_container_has_the_same_values(counts, kind, tmp_path):
     model.denoise(view, layer_added="of_view", **QUIET)
     np.testing.assert_allclose(view.layers["of_view"], expected[30:60], rtol=1e-5)
     assert "of_view" not in other.layers
-    other.write(tmp_path / "other.h5ad")
-    backed = anndata.read_h5ad(tmp_path / "other.h5ad", backed="r")
-    model.denoise(backed, layer_added="again", **QUIET)
-    np.testing.assert_allclose(backed.layers["again"], expected, rtol=1e-5)
-    with pytest.raises(ValueError, match="backed by a file"):
-        model.denoise(backed, layer_added=None, **QUIET)
 
 
 def test_bad_calls_name_the_remedy_and_change_nothing(counts):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from betavi._tables import lookup
 from betavi.likelihoods._dispersion import DISPERSIONS
 from betavi.nn.gates import Drift
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
     from torch.distributions import Distribution
 
     from betavi.likelihoods._dispersion import DispersionSizes
@@ -107,6 +112,7 @@ class Likelihood(nn.Module, ABC):
         if self.has_dispersion:
             self.dispersion = extent(n_hidden, n_features, sizes)
         self.drift = Drift(n_features, dial) if dial is not None and self.has_dispersion else None
+        self._chosen: Tensor | None = None
         self.add_heads(n_hidden, n_features, sizes)
 
     def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
@@ -130,15 +136,46 @@ class Likelihood(nn.Module, ABC):
     def log_theta_at(self, start: Start) -> Tensor | None:
         """Return the log of the second parameter, if any, to start from, ``(n_features,)``."""
 
+    @contextmanager
+    def only(self, features: np.ndarray | None) -> Iterator[None]:
+        """Be of some features for a while: distributions have no others, and are what they were.
+
+        Parameters
+        ----------
+        features
+            Their positions, ``(n_chosen,)``; all of them if None.
+        """
+        before = self._chosen
+        device = self.unscaled.weight.device
+        self._chosen = None if features is None else torch.as_tensor(features, device=device)
+        try:
+            yield
+        finally:
+            self._chosen = before
+
+    def of_chosen(self, values: Tensor) -> Tensor:
+        """Return the columns of the features that are asked for."""
+        return values if self._chosen is None else values[..., self._chosen]
+
+    def head(self, layer: nn.Linear, h: Tensor) -> Tensor:
+        """Return what a layer decodes for the features that are asked for, and for no other."""
+        if self._chosen is None:
+            out: Tensor = layer(h)
+            return out
+        return linear(h, layer.weight[self._chosen], layer.bias[self._chosen])
+
     def rate(self, h: Tensor, log_size: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scale, and the mean at the cell's size, both ``(..., n_cells, n_features)``."""
-        scale = self.positive(self.unscaled(h))
+        # a share of a total takes all that it is a share of
+        scale = self.of_chosen(self.positive(self.unscaled(h)))
         return scale, log_size.exp() * scale
 
     def theta(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return the second parameter, broadcastable to ``(..., n_cells, n_features)``."""
         log_theta = self.dispersion(h, batch, label)
-        return torch.exp(log_theta if self.drift is None else log_theta + self.drift())
+        if self.drift is not None:
+            log_theta = log_theta + self.drift()
+        return self.of_chosen(log_theta).exp()
 
     @abstractmethod
     def forward(

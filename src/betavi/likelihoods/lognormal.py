@@ -134,7 +134,7 @@ class LogNormalLikelihood(Likelihood):
     ) -> LogNormal:
         """See :meth:`betavi.likelihoods.Likelihood.forward`."""
         unit = self.target_sum * (-log_size.clamp_min(SMALLEST_LOG_SIZE)).exp()
-        return LogNormal(self.unscaled(h), self.theta(h, batch, label), unit)
+        return LogNormal(self.head(self.unscaled, h), self.theta(h, batch, label), unit)
 
     def log_mass(self, px: LogNormal, counts: Tensor) -> Tensor:
         """See :meth:`betavi.likelihoods.Likelihood.log_mass`."""

@@ -108,10 +108,11 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> NegativeBinomialMixture:
         """See :meth:`betavi.likelihoods.Likelihood.forward`; ``log_size`` is not read."""
-        background = (self.background.t()[batch.squeeze(-1)] + self.size(h)).exp()
-        foreground = background * (1 + softplus(self.unscaled(h)))
+        sticking = self.of_chosen(self.background.t()[batch.squeeze(-1)])
+        background = (sticking + self.size(h)).exp()
+        foreground = background * (1 + softplus(self.head(self.unscaled, h)))
         return NegativeBinomialMixture(
-            background, foreground, self.theta(h, batch, label), self.is_background(h)
+            background, foreground, self.theta(h, batch, label), self.head(self.is_background, h)
         )
 
     def posterior(self, px: NegativeBinomialMixture, counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,10 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
         """See :meth:`betavi.likelihoods.Likelihood.forward`."""
         scale, mu = self.rate(h, log_size)
         return ZeroInflatedNegativeBinomial(
-            mu=mu, theta=self.theta(h, batch, label), zi_logits=self.dropout(h), scale=scale
+            mu=mu,
+            theta=self.theta(h, batch, label),
+            zi_logits=self.head(self.dropout, h),
+            scale=scale,
         )
 
     def posterior(self, px: ZeroInflatedNegativeBinomial, counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scvi import settings
 from scvi.utils import unsupported_if_adata_minified
 
-from betavi.model.denoise import Asked, DenoiseEngine
+from betavi.model.denoise_jobs import DenoiseJobs, Job, Wanted, run_of
 from betavi.model.joint_latent import JointLatentMixin
 from betavi.model.setup import untouched_on_failure
 from betavi.model.sizes import aligned
-from betavi.model.store import Denoised, Place, positions_of
+from betavi.model.store import Place
 from betavi.train import counts_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mudata import MuData
 
 
-class JointDenoiseMixin(DenoiseEngine, JointLatentMixin):
+class JointDenoiseMixin(DenoiseJobs, JointLatentMixin):
     """``denoise`` of several modalities."""
 
     @unsupported_if_adata_minified
@@ -39,6 +39,9 @@ class JointDenoiseMixin(DenoiseEngine, JointLatentMixin):
         library_size: float | str = "observed",
         n_samples: int = 1,
         batch_size: int | None = None,
+        out: str | Path | None = None,
+        dtype: str = "float32",
+        drop_below: float | None = None,
         show_progress: bool = True,
     ) -> None:
         """Write expected counts, without the noise of counting, into modalities of an object.
@@ -83,45 +86,28 @@ class JointDenoiseMixin(DenoiseEngine, JointLatentMixin):
         True
         """
         self._check_if_trained(warn=False)
+        run = run_of(batch_size, show_progress, out)
+        wanted = Wanted(
+            layer_added, std_layer_added, estimate, gene_list, transform_batch, library_size,
+            n_samples, dtype, drop_below,
+        )  # fmt: skip
         # what reading an object writes into it, too
         with untouched_on_failure(self.adata if mdata is None else mdata):
             names, mdata = self._chosen(modalities), self._validate_anndata(mdata)
             if gene_list is not None and len(names) > 1:
                 raise ValueError("gene_list is of one modality: name it, modalities=.")
-            args = self.get_anndata_manager(mdata, required=True).registry["setup_args"]
-            layers = args["layers"] or {}
-            asked, places = {}, {}
-            for name in names:
-                features = positions_of(mdata[name].var_names, gene_list, f"mdata[{name!r}]")
-                asked[name] = self._asked(
-                    name, features, estimate, transform_batch, library_size, n_samples
-                )
-                counts = counts_layer(mdata[name], layers.get(name))
-                places[name] = Place(mdata[name], counts, layer_added, std_layer_added, gene_list)
-                places[name].check()
-            self._tell_batches(mdata, asked[names[0]].batches)
-            # all of them before the first is written
-            with_std = std_layer_added is not None
-            found = {
-                name: self._denoised(mdata, name, asked[name], with_std, batch_size, show_progress)
-                for name in names
-            }
-            for name, values in found.items():
-                places[name].put(values)
+            jobs = [self._job_of(mdata, name, wanted) for name in names]
+            for job in jobs:
+                job.place.check(to_file=out is not None)
+            self._carry_out(mdata, jobs, run)
 
-    def _denoised(
-        self,
-        mdata: MuData,
-        name: str,
-        ask: Asked,
-        with_std: bool,
-        batch_size: int | None,
-        show_progress: bool,
-    ) -> Denoised:
-        """Return values of the cells that have a modality, in its own order."""
-        rows = aligned(self.get_anndata_manager(mdata, required=True), name)
+    def _job_of(self, mdata: MuData, name: str, wanted: Wanted) -> Job:
+        """Return what is to be done of a modality: of the cells that have it, in its own order."""
+        manager = self.get_anndata_manager(mdata, required=True)
+        rows = aligned(manager, name)
         cells = np.flatnonzero(rows.present)
         cells = cells[np.argsort(rows.position[cells])]
-        loader = self._make_data_loader(mdata, cells, batch_size or settings.batch_size)
-        parts = self._moments(name, loader, ask, show_progress)
-        return Denoised.gathered(parts, (len(cells), len(ask.features)), with_std)
+        layers = manager.registry["setup_args"]["layers"] or {}
+        counts = counts_layer(mdata[name], layers.get(name))
+        place = Place(mdata[name], counts, wanted.layer, wanted.std_layer, wanted.genes, name)
+        return self._job(name, cells, place, wanted)

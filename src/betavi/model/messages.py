@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 N_NAMED = 5
 """How many cells or genes a message names before it counts the rest."""
+
+
+def inform(message: str) -> None:
+    """Tell the user, where scvi-tools does."""
+    logging.getLogger("scvi.betavi").info(message)
 
 
 def warn(message: str) -> None:

@@ -2,93 +2,98 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import h5py
 import numpy as np
 import pandas as pd
+from anndata.abc import CSCDataset, CSRDataset
+from anndata.io import sparse_dataset
+from scipy import sparse
 
 from betavi._tables import close_matches
 from betavi.model.check_counts import holds_whole_numbers
+from betavi.model.files import merged
 from betavi.train import MOVED_COUNTS, Rows, counts_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
 
+    from betavi.model.kept import Moments
+
 CELLS_AT_ONCE = 1024
+READ_FROM_FILES = (h5py.Dataset, CSRDataset, CSCDataset)
 COUNTS_LAYER = "counts"
 """Where counts are kept that are replaced in ``X``."""
 
 
-class Denoised(NamedTuple):
-    """Means and standard deviations, ``(n_cells, n_features)``."""
-
-    mean: np.ndarray
-    std: np.ndarray | None
-
-    @classmethod
-    def gathered(
-        cls,
-        parts: Iterable[tuple[np.ndarray, np.ndarray]],
-        shape: tuple[int, int],
-        with_std: bool,
-    ) -> Denoised:
-        """Put minibatches together in single precision, of which no second copy is made."""
-        mean = np.empty(shape, dtype=np.float32)
-        std = np.empty(shape, dtype=np.float32) if with_std else None
-        start = 0
-        for some_means, some_stds in parts:
-            stop = start + len(some_means)
-            mean[start:stop] = some_means
-            if std is not None:
-                std[start:stop] = some_stds
-            start = stop
-        return cls(mean, std)
-
-
 class Place(NamedTuple):
-    """Where in an object values are to go; ``layer`` is None for ``X``, ``genes`` names a part."""
+    """Where values are to go; ``layer`` is None for ``X``, ``genes`` names a part of the features."""
 
     adata: AnnData
     counts_layer: str | None
     layer: str | None
     std_layer: str | None
     genes: Sequence[str] | None = None
+    modality: str | None = None
 
-    def check(self) -> None:
+    def check(self, to_file: bool) -> None:
         """Refuse to write where something is that would be lost.
+
+        Parameters
+        ----------
+        to_file
+            Whether values go to another file, and not into the object.
 
         Raises
         ------
         ValueError
             If it would be.
         """
-        for layer in (self.layer, self.std_layer):
-            if layer is not None and layer == self.counts_layer and self.genes is None:
-                raise ValueError(
-                    f"layers[{layer!r}] holds the counts that the model reads. Name another."
-                )
+        if self.layer is not None and self.layer == self.std_layer:
+            raise ValueError(f"layer_added and std_layer_added are both {self.layer!r}.")
+        if self.layer is None and self.std_layer == COUNTS_LAYER and (to_file or self._moves_x):
+            raise ValueError(f"layers[{COUNTS_LAYER!r}] is where X is kept: name another for std.")
+        if to_file:
+            return
+        self._check_layers()
         if self.layer is not None:
-            if self.layer == self.std_layer:
-                raise ValueError(f"layer_added and std_layer_added are both {self.layer!r}.")
             return
         if self.genes is not None:
             raise ValueError("X cannot be replaced by some of its genes: name a layer_added.")
-        if self.adata.isbacked:
-            raise ValueError(
-                "The object is backed by a file, whose X is not replaced. Name a layer_added, or read "
-                "it into memory first: adata.to_memory()."
-            )
-        if not self._moves_x:
-            return
-        if self.std_layer == COUNTS_LAYER:
-            raise ValueError(f"layers[{COUNTS_LAYER!r}] is where X is kept: name another for std.")
-        if COUNTS_LAYER in self.adata.layers:
+        if self._moves_x and COUNTS_LAYER in self.adata.layers:
             raise ValueError(
                 f"X cannot be kept in layers[{COUNTS_LAYER!r}], which exists already. Rename it, or, if "
                 f"it holds the counts, register it: layer={COUNTS_LAYER!r}."
             )
+
+    def _check_layers(self) -> None:
+        if self.genes is not None:
+            return
+        for layer in (self.layer, self.std_layer):
+            if layer is not None and layer == self.counts_layer:
+                raise ValueError(
+                    f"layers[{layer!r}] holds the counts that the model reads. Name another."
+                )
+        if not self.adata.isbacked:
+            return
+        if self.layer is None:
+            raise ValueError(
+                "The object is backed by a file, whose X is not replaced. Name a layer_added, write "
+                "another file, out='denoised.zarr', or read it into memory first: adata.to_memory()."
+            )
+        if self.modality is not None or self.adata.file["obs"].file.mode == "r":
+            raise ValueError(
+                "The file that backs the object is not written to. Write another, "
+                "out='denoised.zarr', or read an AnnData with backed='r+'."
+            )
+
+    def key(self, part: str, layer: str | None) -> str:
+        """Return where a layer is in a file."""
+        return f"{part}X" if layer is None else f"{part}layers/{layer}"
 
     @property
     def _moves_x(self) -> bool:
@@ -108,29 +113,74 @@ class Place(NamedTuple):
             for some in blocks
         )
 
-    def put(self, values: Denoised) -> None:
-        """Write values; say in the object where its counts are, if that is no longer ``X``."""
+    def put(self, values: Moments, record: dict[str, Any]) -> None:
+        """Write values; say in the object what they are, and where its counts are."""
+        said = record
         if self.genes is not None:
             assert self.layer is not None
             self._put_frame(self.layer, values.mean)
-            if self.std_layer is not None and values.std is not None:
+            if self.std_layer is not None:
                 self._put_frame(self.std_layer, values.std)
-            return
-        if self.std_layer is not None:
-            self.adata.layers[self.std_layer] = values.std
-        if self.layer is not None:
-            self.adata.layers[self.layer] = values.mean
-            return
-        if self._moves_x:
-            self.adata.layers[COUNTS_LAYER] = self.adata.X
-            # every model that reads X, also one that is loaded later, finds them there
-            said = {MOVED_COUNTS: COUNTS_LAYER}
-            self.adata.uns["betavi"] = self.adata.uns.get("betavi", {}) | said
-        self.adata.X = values.mean
+        else:
+            if self.std_layer is not None:
+                self.adata.layers[self.std_layer] = values.std
+            if self.layer is not None:
+                self.adata.layers[self.layer] = values.mean
+            elif self._moves_x:
+                self.adata.layers[COUNTS_LAYER] = self.adata.X
+                # every model that reads X, also one that is loaded later, finds them there
+                said = said | {MOVED_COUNTS: COUNTS_LAYER}
+            if self.layer is None:
+                self.adata.X = values.mean
+        self._say(said)
 
-    def _put_frame(self, key: str, values: np.ndarray) -> None:
+    def reopen(self, record: dict[str, Any]) -> None:
+        """Open the file that backs the object, as it was written anew, and read layers from it."""
+        layers = self.adata.layers
+        read = {name for name, values in layers.items() if isinstance(values, READ_FROM_FILES)}
+        for layer in read:
+            del layers[layer]
+        self.adata.file.close()
+        self.adata.file.open()
+        for layer in read | {self.layer, self.std_layer} - {None}:
+            data = self.adata.file[self.key("", layer)]
+            layers[layer] = sparse_dataset(data) if isinstance(data, h5py.Group) else data
+        self._say(record)
+
+    def _say(self, said: dict[str, Any]) -> None:
+        self.adata.uns["betavi"] = merged(self.adata.uns.get("betavi", {}), said)
+
+    def _put_frame(self, key: str, values: Any) -> None:
+        values = values.toarray() if sparse.issparse(values) else values
         frame = pd.DataFrame(values, index=self.adata.obs_names, columns=list(self.genes or []))
         self.adata.obsm[key] = frame
+
+
+@contextmanager
+def layers_as_before(parts: Sequence[AnnData]) -> Iterator[None]:
+    """Give objects their X, layers, obsm and uns back if what happens inside fails."""
+    before = [
+        (
+            part,
+            None if part.isbacked else part.X,
+            # newer versions of anndata count X among the layers
+            {name: values for name, values in part.layers.items() if name is not None},
+            dict(part.obsm),
+            dict(part.uns),
+        )
+        for part in parts
+    ]
+    try:
+        yield
+    except BaseException:
+        for part, x, *mappings in before:
+            for mapping, old in zip((part.layers, part.obsm, part.uns), mappings, strict=True):
+                for name in [name for name in mapping if name is not None and name not in old]:
+                    del mapping[name]
+                mapping.update(old)
+            if x is not None:
+                part.X = x
+        raise
 
 
 def positions_of(names: pd.Index, wanted: Sequence[str] | None, called: str) -> np.ndarray:

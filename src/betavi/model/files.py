@@ -1,0 +1,101 @@
+"""Matrices in files, and files that take the place of others in one step."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import h5py
+import numpy as np
+from anndata.io import read_elem, sparse_dataset, write_elem
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENTRIES_AT_ONCE = 2**17
+"""Entries of a sparse matrix in one piece of a file."""
+
+
+class PlannedMatrix(NamedTuple):
+    """A matrix that a file is to have, written from its first row on, some rows at once."""
+
+    part: str
+    """The group of the file that it is in: none, or that of a modality."""
+    shape: tuple[int, int]
+    dtype: str
+    is_sparse: bool
+    rows_at_once: int
+
+    def begin(self, group: Any, key: str) -> None:
+        """Make room for it in a group of a file, HDF5 or zarr."""
+        n_rows, n_columns = self.shape
+        if self.is_sparse:
+            none = sparse.csr_matrix((0, n_columns), dtype=self.dtype)
+            # of as many entries as there may come
+            none.indptr = none.indptr.astype(np.int64)
+            write_elem(group, key, none, dataset_kwargs={"chunks": (ENTRIES_AT_ONCE,)})
+            return
+        piece = (max(1, min(self.rows_at_once, n_rows)), max(1, n_columns))
+        growing = {"maxshape": (None, n_columns)} if isinstance(group, h5py.Group) else {}
+        nothing = np.zeros((0, n_columns), dtype=self.dtype)
+        write_elem(group, key, nothing, dataset_kwargs={"chunks": piece, **growing})
+        group[key].resize((n_rows, n_columns))
+
+    def add(self, group: Any, key: str, start: int, rows: Any) -> None:
+        """Write rows, ``start`` of which are there before them."""
+        if self.is_sparse:
+            sparse_dataset(group[key]).append(rows)
+        else:
+            group[key][start : start + rows.shape[0]] = rows
+
+    def cut(self, group: Any, key: str, n_rows: int, n_entries: int) -> None:
+        """Forget what was written after so many rows with so many entries."""
+        if self.is_sparse:
+            matrix = group[key]
+            for name, size in (("data", n_entries), ("indices", n_entries), ("indptr", n_rows + 1)):
+                matrix[name].resize((size,))
+            matrix.attrs["shape"] = [n_rows, self.shape[1]]
+
+    def copy(self, source: Any, target: Any, key: str) -> None:
+        """Copy it from one file to another."""
+        self.begin(target, key)
+        data = sparse_dataset(source[key]) if self.is_sparse else source[key]
+        for start in range(0, self.shape[0], self.rows_at_once):
+            self.add(target, key, start, data[start : start + self.rows_at_once])
+
+
+def note(group: Any, part: str, records: dict[str, Any]) -> None:
+    """Add to what betavi keeps in ``uns`` of a file."""
+    key = f"{part}uns/betavi"
+    before = read_elem(group[key]) if key in group else {}
+    write_elem(group, key, merged(before, records))
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return both, and what dictionaries of the same name have in one."""
+    both = {**one, **other}
+    for key in one.keys() & other.keys():
+        if isinstance(one[key], dict) and isinstance(other[key], dict):
+            both[key] = merged(one[key], other[key])
+    return both
+
+
+def take_place(new: Path, old: Path) -> None:
+    """Let a file or a folder become another, which is gone only when the new one is there."""
+    if not old.is_dir():
+        new.replace(old)
+        return
+    aside = old.with_name(f"{old.name}.old")
+    remove(aside)
+    old.rename(aside)
+    new.rename(old)
+    remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,322 @@
+"""Denoised values that go into files: the same ones, whatever ends the first call."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import anndata
+import mudata
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from betavi import BetaVI, JointVI
+from betavi.datasets import simulate_counts, simulate_multiome
+from betavi.model.stream import PROGRESS
+
+BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
+QUIET = {"show_progress": False}
+READ = {".zarr": anndata.read_zarr, ".h5ad": anndata.read_h5ad}
+
+
+def content(path):
+    """Every byte under a path."""
+    if path.is_file():
+        return path.read_bytes()
+    return {p.relative_to(path): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+
+
+def dense(values):
+    return values.toarray() if sparse.issparse(values) else np.asarray(values)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    adata = simulate_counts(n_cells=150, n_genes=30, n_batches=2)
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata, n_latent=4, n_hidden=16)
+    model.train(**BRIEF)
+    return model
+
+
+@pytest.fixture
+def counts(trained):
+    return trained.adata.copy()
+
+
+@pytest.mark.parametrize("ending", READ)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("genes", [None, [7, 2]])
+def test_a_file_has_what_an_object_has(trained, counts, tmp_path, ending, dtype, genes):
+    ask = {"std_layer_added": "std", "library_size": 1e3, "batch_size": 40, "dtype": dtype} | QUIET
+    trained.denoise(counts, **ask)
+    out = tmp_path / f"x{ending}"
+    names = None if genes is None else list(counts.var_names[genes])
+    trained.denoise(counts, out=out, gene_list=names, **ask)
+    found = READ[ending](out)
+    columns = slice(None) if genes is None else genes
+    for layer in ("denoised", "std"):
+        assert found.layers[layer].dtype == dtype
+        expected = counts.layers[layer][:, columns]
+        np.testing.assert_allclose(
+            found.layers[layer], expected, rtol=1e-3 if dtype == "float16" else 1e-5
+        )
+    assert (found.obs_names == counts.obs_names).all()
+    assert (found.var_names == counts.var_names[columns]).all()
+    assert "cell_type" in found.obs
+    assert found.uns["betavi"]["denoised"]["denoised"]["library_size"] == 1e3
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("ending", READ)
+def test_x_of_a_file_is_replaced_and_models_find_the_counts(trained, counts, tmp_path, ending):
+    out = tmp_path / f"x{ending}"
+    latent = trained.get_latent_representation()
+    trained.denoise(counts, layer_added=None, out=str(out), batch_size=64, **QUIET)
+    trained.denoise(counts, layer_added=None, **QUIET)
+    found = READ[ending](out)
+    np.testing.assert_allclose(found.X, counts.X, rtol=1e-5)
+    assert (found.layers["counts"] != counts.layers["counts"]).nnz == 0
+    assert found.uns["betavi"]["counts_moved_to"] == "counts"
+    np.testing.assert_allclose(
+        trained.get_latent_representation(found), latent, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("ending", [None, *READ])
+def test_small_values_are_dropped_and_their_mass_is_told(trained, counts, tmp_path, ending):
+    trained.denoise(counts, std_layer_added="std", **QUIET)
+    whole, std = counts.layers["denoised"], counts.layers["std"]
+    threshold = float(np.median(whole))
+    out = None if ending is None else tmp_path / f"x{ending}"
+    ask = {"std_layer_added": "s", "layer_added": "d", "drop_below": threshold, "out": out}
+    trained.denoise(counts, batch_size=32, **ask, **QUIET)
+    found = counts if ending is None else READ[ending](out)
+    for layer, values in (("d", whole), ("s", std)):
+        assert sparse.issparse(found.layers[layer])
+        expected = np.where(whole >= threshold, values, 0)
+        np.testing.assert_allclose(found.layers[layer].toarray(), expected, rtol=1e-5)
+    share = found.uns["betavi"]["denoised"]["d"]["dropped_share"]
+    assert share == pytest.approx(whole[whole < threshold].sum() / whole.sum(), rel=1e-4)
+    assert 0 < share < 0.5
+
+
+@pytest.mark.parametrize("drop", [None, 0.5])
+def test_a_backed_object_is_written_to_its_own_file(trained, counts, tmp_path, drop):
+    trained.denoise(counts, std_layer_added="std", drop_below=drop, **QUIET)
+    plain = counts.copy()
+    plain.layers.clear()
+    plain.write_h5ad(tmp_path / "own.h5ad")
+    before = content(tmp_path / "own.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "own.h5ad", backed="r")
+    with pytest.raises(ValueError, match=r"backed='r\+'"):
+        trained.denoise(backed, **QUIET)
+    with pytest.raises(ValueError, match="the object is read from"):
+        trained.denoise(backed, out=tmp_path / "own.h5ad", **QUIET)
+    trained.denoise(backed, out=tmp_path / "other.zarr", **QUIET)
+    assert content(tmp_path / "own.h5ad") == before
+    backed.file.close()
+    backed = anndata.read_h5ad(tmp_path / "own.h5ad", backed="r+")
+    with pytest.raises(ValueError, match="backed by a file"):
+        trained.denoise(backed, layer_added=None, **QUIET)
+    for _ in range(2):
+        trained.denoise(backed, std_layer_added="std", drop_below=drop, **QUIET)
+        for layer in ("denoised", "std"):
+            # what is read of it comes from the file
+            assert not isinstance(backed.layers[layer], np.ndarray | sparse.spmatrix)
+            some = dense(backed[30:60].layers[layer])
+            np.testing.assert_allclose(some, dense(counts.layers[layer])[30:60], rtol=1e-5)
+    np.testing.assert_array_equal(dense(backed[:9].X), dense(counts.X)[:9])
+    backed.file.close()
+    found = anndata.read_h5ad(tmp_path / "own.h5ad")
+    np.testing.assert_allclose(
+        dense(found.layers["denoised"]), dense(counts.layers["denoised"]), rtol=1e-5
+    )
+    assert found.uns["betavi"]["denoised"]["denoised"]["estimate"] == "posterior"
+    names = list(counts.var_names[:2])
+    backed = anndata.read_h5ad(tmp_path / "own.h5ad", backed="r")
+    trained.denoise(backed, gene_list=names, layer_added="some", **QUIET)
+    assert list(backed.obsm["some"]) == names
+
+
+def test_modalities_go_into_one_file(tmp_path):
+    mdata = simulate_multiome(n_cells=120, n_batches=2, missing={"adt": 0.5})
+    mdata = mdata[np.random.default_rng(0).permutation(mdata.n_obs)].copy()
+    JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"}, batch_key="batch")
+    model = JointVI(mdata, n_latent=4, n_hidden=16)
+    model.train(**BRIEF)
+    model.denoise(std_layer_added="std", **QUIET)
+    for name, read in (("x.zarr", mudata.read_zarr), ("x.h5mu", mudata.read_h5mu)):
+        model.denoise(std_layer_added="std", out=tmp_path / name, batch_size=50, **QUIET)
+        found = read(tmp_path / name)
+        assert set(found.mod) == {"rna", "adt"}
+        for part in found.mod:
+            rows = mdata[part].obs_names.get_indexer(found[part].obs_names)
+            for layer in ("denoised", "std"):
+                expected = mdata[part].layers[layer][rows]
+                np.testing.assert_allclose(
+                    found[part].layers[layer], expected, rtol=1e-3, atol=1e-6
+                )
+    with pytest.raises(ValueError, match=r"'\.zarr', '\.h5mu'"):
+        model.denoise(out=tmp_path / "x.h5ad", **QUIET)
+
+
+@pytest.mark.parametrize("ending", READ)
+@pytest.mark.parametrize("drop", [None, 0.3])
+@pytest.mark.parametrize("n_samples", [1, 3])
+def test_an_interrupted_call_is_gone_on_with(
+    trained, counts, tmp_path, monkeypatch, ending, drop, n_samples
+):
+    ask = {"drop_below": drop, "n_samples": n_samples, "batch_size": 20, "std_layer_added": "s"}
+    ask |= QUIET
+    whole, out = tmp_path / f"whole{ending}", tmp_path / f"x{ending}"
+    torch.manual_seed(3)
+    trained.denoise(counts, out=whole, **ask)
+    trained.denoise(counts, out=out, estimate="mean", **QUIET)
+    old = content(out)
+    estimated, calls = trained._running, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return estimated(*args)
+
+    torch.manual_seed(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(trained, "_running", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained.denoise(counts, out=out, **ask)
+    assert content(out) == old
+    partial = out.with_name(f"{out.name}.partial")
+    assert json.loads((partial / PROGRESS).read_text())["rows"] == {"": 60}
+    with monkeypatch.context() as patch:
+        patch.setattr(trained, "_running", lambda *args: (calls.append(args), estimated(*args))[1])
+        trained.denoise(counts, out=out, **ask)
+    # the three minibatches that were there were not computed again
+    assert len(calls) == 4 + 5
+    found, expected = READ[ending](out), READ[ending](whole)
+    for layer in ("denoised", "s"):
+        np.testing.assert_array_equal(dense(found.layers[layer]), dense(expected.layers[layer]))
+    assert (
+        found.uns["betavi"]["denoised"]["denoised"]
+        == expected.uns["betavi"]["denoised"]["denoised"]
+    )
+    assert not partial.exists()
+
+
+def test_something_else_is_begun_anew(trained, counts, tmp_path, monkeypatch):
+    out = tmp_path / "x.zarr"
+
+    def left_by(**ask):
+        calls, running = [], trained._running
+
+        def interrupted(*args):
+            calls.append(args)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return running(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trained, "_running", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                trained.denoise(counts, out=out, batch_size=20, **QUIET | ask)
+        return json.loads((tmp_path / "x.zarr.partial" / PROGRESS).read_text())["rows"][""]
+
+    assert left_by() == 40
+    assert left_by() == 80
+    assert left_by(estimate="mean") == 40
+    assert left_by(library_size=100.0) == 40
+    counts.X.data[7] += 1
+    assert left_by(library_size=100.0) == 40
+    bias = trained.module.likelihoods["X"].dropout.bias
+    monkeypatch.setattr(bias, "data", bias.data + 0.1)
+    assert left_by(library_size=100.0) == 40
+    assert left_by(library_size=100.0) == 80
+
+
+def test_bad_files_are_refused_before_anything_is_computed(trained, counts, tmp_path, monkeypatch):
+    monkeypatch.setattr(trained, "_running", lambda *_: pytest.fail("computed"))
+    for out, error, words in [
+        ("x.csv", ValueError, "'.zarr', '.h5ad'"),
+        ("no/x.zarr", FileNotFoundError, "no folder"),
+    ]:
+        with pytest.raises(error, match=words):
+            trained.denoise(counts, out=tmp_path / out, **QUIET)
+    for kwargs, words in [
+        ({"dtype": "float64"}, "'float32', 'float16'"),
+        ({"drop_below": 0.0}, "positive"),
+        ({"drop_below": 0.1, "dtype": "float16"}, "half precision"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            trained.denoise(counts, **QUIET | kwargs)
+    counts.obs["odd"] = [1, "one"] * (counts.n_obs // 2)
+    with pytest.raises(TypeError, match="odd"):
+        trained.denoise(counts, out=tmp_path / "x.h5ad", **QUIET)
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_beyond_half_precision_are_told(trained, counts):
+    with pytest.raises(ValueError, match="beyond float16"):
+        trained.denoise(counts, library_size=1e8, dtype="float16", **QUIET)
+    assert "denoised" not in counts.layers
+
+
+DENOISE = """
+import resource, sys
+import anndata, torch
+torch.set_num_threads(1)
+from betavi import BetaVI
+model = BetaVI.load(sys.argv[1], adata=anndata.read_h5ad(sys.argv[2]))
+if len(sys.argv) > 4:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
+print("go", flush=True)
+model.denoise(out=sys.argv[3], batch_size=2, std_layer_added="s", show_progress=False)
+print("end", flush=True)
+"""
+
+
+@pytest.fixture
+def saved(trained, counts, tmp_path):
+    trained.save(tmp_path / "model")
+    counts.write_h5ad(tmp_path / "counts.h5ad")
+    return [str(tmp_path / "model"), str(tmp_path / "counts.h5ad")]
+
+
+@pytest.mark.parametrize("ending", READ)
+def test_a_killed_process_leaves_what_can_be_gone_on_with(trained, counts, saved, tmp_path, ending):
+    out, command = tmp_path / f"x{ending}", [sys.executable, "-c", DENOISE, *saved]
+    trained.denoise(counts, std_layer_added="s", **QUIET)
+    rng, n_kills = np.random.default_rng(0), 0
+    for _ in range(2):
+        with subprocess.Popen([*command, str(out)], stdout=subprocess.PIPE, text=True) as process:
+            while "go" not in process.stdout.readline().split():
+                pass
+            time.sleep(rng.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            n_kills += process.wait() == -signal.SIGKILL
+        assert not out.exists()
+    assert n_kills
+    subprocess.run([*command, str(out)], check=True, capture_output=True)
+    found = READ[ending](out)
+    for layer in ("denoised", "s"):
+        np.testing.assert_allclose(found.layers[layer], counts.layers[layer], rtol=1e-4)
+
+
+def test_a_full_disk_leaves_the_old_file(trained, counts, saved, tmp_path):
+    """Of which a limit on the size of files is the test that needs no disk."""
+    out = tmp_path / "x.h5ad"
+    trained.denoise(counts, out=out, estimate="mean", **QUIET)
+    old = content(out)
+    command = [sys.executable, "-c", DENOISE, *saved, str(out), "20000"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode
+    assert "File too large" in ended.stderr or "OSError" in ended.stderr
+    assert content(out) == old
+    subprocess.run(command[:-1], check=True, capture_output=True)
+    assert "s" in anndata.read_h5ad(out).layers
