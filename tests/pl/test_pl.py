@@ -4,9 +4,18 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from betavi import pl
-from betavi.diagnostics import CollapseReport, SignalSpectrum
+from betavi.datasets import simulate_counts
+from betavi.diagnostics import (
+    BASELINES,
+    CollapseReport,
+    HeldOutMolecules,
+    SignalSpectrum,
+    report_denoising,
+    thin,
+)
 
 mpl.use("Agg")
 
@@ -107,3 +116,55 @@ def test_features_are_drawn_best_first_and_named_if_they_fit(n_features):
 def test_a_table_of_something_else_is_refused():
     with pytest.raises(KeyError, match="no column 'coverage'"):
         pl.translation(pd.DataFrame({"pearson": [1.0], "is_predictable": [True]}))
+
+
+@pytest.fixture
+def judged():
+    rates = np.random.default_rng(0).gamma(1.0, 2.0, size=(2, 30))[np.arange(200) % 2]
+    held_out = HeldOutMolecules(thin(np.random.default_rng(1).poisson(rates), 0.3))
+    kept = held_out.thinned.kept
+    scores = {name: held_out.score(rows(kept, 0)) for name, rows in BASELINES.items()}
+    scores["posterior"] = held_out.score([0.7 * rates])
+    return report_denoising(held_out, scores, ["posterior"], [f"gene_{i}" for i in range(30)])
+
+
+def test_methods_and_genes_are_drawn(judged):
+    methods, genes = pl.denoising(judged)
+    # the best on top
+    assert [text.get_text() for text in methods.get_yticklabels()][::-1] == list(
+        judged.methods.index
+    )
+    widths = [bar.get_width() for bar in methods.patches][::-1]
+    np.testing.assert_allclose(widths, judged.methods["explained"].clip(lower=-1))
+    drawn = {c.get_label(): len(c.get_offsets()) for c in genes.collections}
+    trusted = int(judged.genes["trusted"].sum())
+    assert drawn == {"surely better than its mean": trusted, "not surely": 30 - trusted}
+    _, axes = mpl.pyplot.subplots(1, 2)
+    assert pl.denoising(judged, axes)[0] is axes[0]
+
+
+def test_pairs_of_genes_are_drawn_before_and_after():
+    adata = simulate_counts(n_cells=50, n_genes=5)
+    counts = adata.X.toarray()
+    adata.layers["denoised"] = sparse.csr_matrix(counts + 0.5)
+    genes = list(adata.var_names[[0, 3, 1]])
+    axes = pl.before_and_after(adata, genes, groupby="cell_type")
+    assert axes.shape == (2, 2)
+    points = np.concatenate([c.get_offsets() for c in axes[1, 1].collections])
+    expected = np.log1p(counts[:, [3, 1]] + 0.5)
+    np.testing.assert_allclose(np.sort(points, axis=0), np.sort(expected, axis=0), rtol=1e-6)
+    assert axes[1, 0].get_xlabel() == f"{genes[0]}, denoised"
+    # counts that denoise() has moved
+    adata.layers["counts"], adata.X = adata.X, counts * 0
+    adata.uns["betavi"] = {"counts_moved_to": "counts"}
+    points = pl.before_and_after(adata, genes)[0, 0].collections[0].get_offsets()
+    assert points.max() > 0.5
+    for kwargs, error, words in [
+        ({"genes": ["gene_0"]}, ValueError, "two or more"),
+        ({"genes": "gene_0"}, ValueError, "two or more"),
+        ({"genes": ["gene_0", "gene_x"]}, KeyError, "no gene 'gene_x'"),
+        ({"genes": genes, "layer": "d"}, KeyError, "no layer 'd'"),
+        ({"genes": genes, "groupby": "x"}, KeyError, "x"),
+    ]:
+        with pytest.raises(error, match=words):
+            pl.before_and_after(adata, **kwargs)

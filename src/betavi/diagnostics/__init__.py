@@ -7,6 +7,23 @@ from betavi.diagnostics.choice import BetaSuggestion, suggest
 from betavi.diagnostics.collapse import DimensionArrays, judge_dimensions
 from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, ScoreSums
 from betavi.diagnostics.covariates import predicted_from
+from betavi.diagnostics.denoising import (
+    DenoisingReport,
+    DenoisingScore,
+    HeldOutMolecules,
+    log_normalised,
+    nb_deviance,
+    poisson_deviance,
+    poisson_loss,
+    report_denoising,
+)
+from betavi.diagnostics.false_signals import (
+    Shuffled,
+    correlated_share,
+    marker_share,
+    shuffle_genes,
+    some_of_each,
+)
 from betavi.diagnostics.information import (
     ACTIVE,
     active_dimensions,
@@ -16,11 +33,14 @@ from betavi.diagnostics.information import (
 )
 from betavi.diagnostics.report import CollapseReport
 from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
+from betavi.diagnostics.smoothing import BASELINES
 from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_spectrum
+from betavi.diagnostics.thinning import Thinned, molecules, thin
 from betavi.diagnostics.translation import score_translation
 
 __all__ = [
     "ACTIVE",
+    "BASELINES",
     "CAUSES",
     "BetaSuggestion",
     "Calls",
@@ -28,23 +48,39 @@ __all__ = [
     "CollapseReport",
     "CountScore",
     "CountTerms",
+    "DenoisingReport",
+    "DenoisingScore",
     "DimensionArrays",
     "Evidence",
     "GeneMoments",
+    "HeldOutMolecules",
     "RescueReport",
     "ScoreSums",
+    "Shuffled",
     "SignalSpectrum",
+    "Thinned",
     "active_dimensions",
     "alive_in_theory",
     "best_remedy",
     "causes_of",
+    "correlated_share",
     "dimension_information",
     "gain",
     "judge_dimensions",
     "label_agreement",
+    "log_normalised",
+    "marker_share",
+    "molecules",
     "mutual_information",
+    "nb_deviance",
+    "poisson_deviance",
+    "poisson_loss",
     "predicted_from",
+    "report_denoising",
     "score_translation",
+    "shuffle_genes",
     "signal_spectrum",
+    "some_of_each",
     "suggest",
+    "thin",
 ]

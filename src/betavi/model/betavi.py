@@ -11,9 +11,11 @@ from scvi.model.base import EmbeddingMixin
 from betavi.model.at_beta import takes_beta
 from betavi.model.check_counts import check_is_anndata
 from betavi.model.count_score import CountScoreMixin
+from betavi.model.cross_validate import CrossValidateMixin
 from betavi.model.denoise import DenoiseMixin
 from betavi.model.diagnose import DiagnoseMixin
 from betavi.model.evaluate import EvaluateMixin
+from betavi.model.false_signals import FalseSignalsMixin
 from betavi.model.messages import warn
 from betavi.model.minify import MinifyMixin
 from betavi.model.query import QueryMixin
@@ -33,10 +35,12 @@ SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
 @takes_beta
 class BetaVI(
     CountScoreMixin,
+    CrossValidateMixin,
     DenoiseMixin,
     DiagnoseMixin,
     EmbeddingMixin,
     EvaluateMixin,
+    FalseSignalsMixin,
     MinifyMixin,
     QueryMixin,
     RateDistortionMixin,

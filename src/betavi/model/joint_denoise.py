@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from scvi.utils import unsupported_if_adata_minified
 
@@ -104,9 +103,7 @@ class JointDenoiseMixin(DenoiseJobs, JointLatentMixin):
     def _job_of(self, mdata: MuData, name: str, wanted: Wanted) -> Job:
         """Return what is to be done of a modality: of the cells that have it, in its own order."""
         manager = self.get_anndata_manager(mdata, required=True)
-        rows = aligned(manager, name)
-        cells = np.flatnonzero(rows.present)
-        cells = cells[np.argsort(rows.position[cells])]
+        cells = aligned(manager, name).cells
         layers = manager.registry["setup_args"]["layers"] or {}
         counts = counts_layer(mdata[name], layers.get(name))
         place = Place(mdata[name], counts, wanted.layer, wanted.std_layer, wanted.genes, name)

@@ -10,6 +10,7 @@ from scvi import REGISTRY_KEYS
 from betavi.model.at_beta import takes_beta
 from betavi.model.check_joint import check_fusion, check_is_set_up, is_weight
 from betavi.model.joint_compare import JointCompareMixin
+from betavi.model.joint_cross_validate import JointCrossValidateMixin
 from betavi.model.joint_denoise import JointDenoiseMixin
 from betavi.model.joint_diagnose import JointDiagnoseMixin
 from betavi.model.joint_evaluate import JointEvaluateMixin
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 class JointVI(
     TranslateMixin,
     JointCompareMixin,
+    JointCrossValidateMixin,
     JointDenoiseMixin,
     JointDiagnoseMixin,
     JointEvaluateMixin,

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from betavi.pl.collapse import collapse, collapse_history
+from betavi.pl.denoising import before_and_after, denoising
 from betavi.pl.rate_distortion import rate_distortion
 from betavi.pl.translation import translation
 
-__all__ = ["collapse", "collapse_history", "rate_distortion", "translation"]
+__all__ = [
+    "before_and_after",
+    "collapse",
+    "collapse_history",
+    "denoising",
+    "rate_distortion",
+    "translation",
+]

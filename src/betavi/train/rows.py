@@ -161,6 +161,12 @@ class AlignedRows:
         """Which cells have the modality, ``(n_cells,)``."""
         return self.position >= 0
 
+    @property
+    def cells(self) -> np.ndarray:
+        """The cells that have the modality, in the order of its rows, ``(n_rows,)``."""
+        here = np.flatnonzero(self.present)
+        return here[np.argsort(self.position[here])]
+
     def __getitem__(self, cells: np.ndarray) -> sparse.csr_array:
         """Return the rows of some cells as a CSR matrix."""
         cells = np.asarray(cells)

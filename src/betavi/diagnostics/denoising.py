@@ -1,0 +1,257 @@
+"""Denoised counts judged by molecules that were held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy.special import xlogy
+
+from betavi.diagnostics.smoothing import NULL, TARGET_SUM, gene_means
+from betavi.diagnostics.thinning import blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from betavi.diagnostics.thinning import Thinned
+
+FLOOR = 1e-4
+"""Fewest molecules that may be expected: what expects none, and is wrong, would be infinitely so."""
+
+INVERSE_DISPERSIONS = (1e-2, 1e6)
+ENOUGH_ERRORS = 2.0
+"""Standard errors by which a gene is to be better than the null."""
+
+
+def poisson_loss(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Return minus the Poisson log-probability of counts given rates, up to what depends on counts.
+
+    Lower is better. In the other order the arguments are no score.
+    """
+    return rate - xlogy(counts, rate)
+
+
+def poisson_deviance(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Return twice the nats by which a rate is worse than one that equals the count."""
+    return 2 * (xlogy(counts, counts) - counts + poisson_loss(counts, rate))
+
+
+def nb_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Return the deviance of a negative binomial with inverse dispersions ``theta``."""
+    excess = (counts + theta) * (np.log(counts + theta) - np.log(mean + theta))
+    return 2 * (xlogy(counts, counts) - xlogy(counts, mean) - excess)
+
+
+def log_normalised(values: np.ndarray) -> np.ndarray:
+    """Return log(1 + counts per 10,000) of each cell, ``(n_cells, n_genes)``."""
+    totals = values.sum(axis=1, keepdims=True)
+    return np.log1p(TARGET_SUM * values / np.where(totals > 0, totals, 1.0))
+
+
+@dataclass
+class DenoisingScore:
+    """How well one method expects molecules that it has not seen.
+
+    Losses are Poisson losses per entry of each cell, ``(n_cells,)``; sums are over cells, for each
+    gene, ``(n_genes,)``: of the deviance, and of what it is less than the null's, and its square.
+    """
+
+    losses: np.ndarray
+    deviance: np.ndarray
+    gain: np.ndarray
+    square_gain: np.ndarray
+    nb_deviance: float
+    mse_log: float
+
+    @classmethod
+    def of_nothing(cls, n_cells: int, n_genes: int) -> Self:
+        """Return the score before a cell was scored."""
+        deviance, gain, square_gain = np.zeros((3, n_genes))
+        return cls(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)
+
+
+@dataclass
+class HeldOutMolecules:
+    """Molecules that were held out, to score rates expected from those that were kept.
+
+    Parameters
+    ----------
+    thinned
+        The two.
+    """
+
+    thinned: Thinned
+    theta: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Measure how far each gene varies beyond Poisson noise, to score by, whatever is scored."""
+        kept = self.thinned.kept
+        excess = square = np.zeros(kept.shape[1])
+        for rows, rate in zip(blocks(kept.shape[0]), gene_means(kept), strict=True):
+            excess = excess + (np.square(kept[rows].toarray() - rate) - rate).sum(axis=0)
+            square = square + np.square(rate).sum(axis=0)
+        low, high = INVERSE_DISPERSIONS
+        self.theta = (square / excess.clip(1e-300)).clip(low, high)
+
+    def score(self, expected: Iterable[np.ndarray]) -> DenoisingScore:
+        """Score expected counts of consecutive cells.
+
+        Parameters
+        ----------
+        expected
+            Blocks of cells by genes, at the depth of the counts that were kept.
+        """
+        n_cells, n_genes = self.thinned.kept.shape
+        score = DenoisingScore.of_nothing(n_cells, n_genes)
+        totals = np.asarray(self.thinned.kept.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
+        profile = np.asarray(self.thinned.kept.sum(axis=0, dtype=np.float64)).ravel()
+        profile = profile / max(profile.sum(), 1)
+        start = 0
+        for block in expected:
+            rows = slice(start, start + len(block))
+            self._add(score, rows, block.astype(np.float64), totals[rows] * profile)
+            start = rows.stop
+        return score
+
+    def _add(
+        self, score: DenoisingScore, rows: slice, expected: np.ndarray, null: np.ndarray
+    ) -> None:
+        counts = self.thinned.held_out[rows].toarray().astype(np.float64)
+        rate = (expected * self.thinned.odds).clip(FLOOR)
+        deviance = poisson_deviance(counts, rate)
+        gain = poisson_deviance(counts, (null * self.thinned.odds).clip(FLOOR)) - deviance
+        score.losses[rows] = poisson_loss(counts, rate).mean(axis=1)
+        score.deviance += deviance.sum(axis=0)
+        score.gain += gain.sum(axis=0)
+        score.square_gain += np.square(gain).sum(axis=0)
+        n_entries = self.thinned.kept.shape[0] * self.thinned.kept.shape[1]
+        score.nb_deviance += nb_deviance(counts, rate, self.theta).sum() / n_entries
+        off = log_normalised(expected) - log_normalised(counts)
+        score.mse_log += np.square(off).sum() / n_entries
+
+
+@dataclass
+class DenoisingReport:
+    """What denoising is worth, of the whole and gene by gene, by molecules it has not seen.
+
+    Parameters
+    ----------
+    methods
+        A row for each method, best first: ``poisson_loss``, ``poisson_deviance`` and
+        ``nb_deviance`` of the molecules held out, and ``mse_log``, the squared error of
+        log(1 + counts per 10,000), all per entry and lower if better; ``explained``, the share of
+        the null's Poisson deviance that is gone; ``behind``, how much more loss than the first, and
+        ``behind_se``, the standard error of that over cells.
+    genes
+        A row for each gene: ``mean``, kept counts per cell; ``explained``, the share of the null's
+        deviance that is gone; ``z``, how many standard errors better than the null; ``trusted``,
+        whether those are more than 2.
+    explained
+        The share of each gene, by method, ``(n_genes, n_methods)``.
+    chosen
+        The method that ``genes`` is of: the best of the model's own.
+    ties
+        The model's own methods that are not behind it by more than a standard error.
+    fraction
+        Of the molecules that were held out.
+    """
+
+    methods: pd.DataFrame
+    genes: pd.DataFrame
+    explained: pd.DataFrame
+    chosen: str
+    ties: list[str]
+    fraction: float
+
+    @property
+    def trusted_share(self) -> float:
+        """Share of the genes whose denoised values are surely better than the gene's mean."""
+        return float(self.genes["trusted"].mean())
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        first, best = self.methods.index[0], self.methods.loc[self.chosen]
+        worse = (self.genes["explained"] < 0).mean()
+        text = (
+            f"{self.chosen}: {best['explained']:.1%} of the null's deviance of held-out molecules is "
+            f"explained; {self.genes['trusted'].sum()} of {len(self.genes)} genes are surely better "
+            f"than their mean, and {worse:.1%} are worse in this sample."
+        )
+        if first != self.chosen:
+            text += f" {first} is better by {best['behind']:.2g} nats per entry."
+        if len(self.ties) > 1:
+            text += f" Level within a standard error: {', '.join(self.ties)}."
+        return text
+
+
+def report_denoising(
+    held_out: HeldOutMolecules,
+    scores: Mapping[str, DenoisingScore],
+    own: list[str],
+    names: Any,
+) -> DenoisingReport:
+    """Set methods side by side.
+
+    Parameters
+    ----------
+    held_out
+        What they were scored by.
+    scores
+        Of each method.
+    own
+        Those to choose from.
+    names
+        Of the genes, ``(n_genes,)``.
+    """
+    n_cells = held_out.thinned.kept.shape[0]
+    null = scores[NULL].deviance
+    table = pd.DataFrame(
+        {
+            name: {
+                "poisson_loss": score.losses.mean(),
+                "poisson_deviance": score.deviance.mean() / n_cells,
+                "nb_deviance": score.nb_deviance,
+                "mse_log": score.mse_log,
+                "explained": 1 - score.deviance.sum() / null.sum(),
+            }
+            for name, score in scores.items()
+        }
+    ).T.sort_values("poisson_loss")
+    first = scores[table.index[0]].losses
+    for name in table.index:
+        table.loc[name, ["behind", "behind_se"]] = _behind(scores[name].losses, first)
+    chosen = min(own, key=lambda name: float(scores[name].losses.mean()))
+    behind = {name: _behind(scores[name].losses, scores[chosen].losses) for name in own}
+    ties = [name for name, (nats, error) in behind.items() if nats <= error]
+    shares = {
+        name: 1 - np.divide(score.deviance, null, out=np.ones_like(null), where=null > 0)
+        for name, score in scores.items()
+    }
+    explained = pd.DataFrame(shares, index=names)
+    genes = _by_gene(scores[chosen], held_out, explained[chosen])
+    return DenoisingReport(table, genes, explained, chosen, ties, held_out.thinned.fraction)
+
+
+def _behind(losses: np.ndarray, best: np.ndarray) -> tuple[float, float]:
+    off = losses - best
+    return float(off.mean()), float(off.std(ddof=1) / len(off) ** 0.5)
+
+
+def _by_gene(
+    score: DenoisingScore, held_out: HeldOutMolecules, explained: pd.Series
+) -> pd.DataFrame:
+    n_cells = held_out.thinned.kept.shape[0]
+    mean = score.gain / n_cells
+    variance = (score.square_gain / n_cells - np.square(mean)).clip(0) / max(n_cells - 1, 1)
+    z = np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)
+    return pd.DataFrame(
+        {
+            "mean": np.asarray(held_out.thinned.kept.mean(axis=0)).ravel(),
+            "explained": explained,
+            "z": z,
+            "trusted": z > ENOUGH_ERRORS,
+        },
+        index=explained.index,
+    )
