@@ -26,7 +26,7 @@ docs: $(VENV)/.docs
 	rm -rf docs/generated
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.held_out_elbo
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.multi_rate
@@ -38,6 +38,9 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.joint
 	$(BIN)/python -m benchmarks.mosaic
 	$(BIN)/python -m benchmarks.chromatin
+	$(BIN)/python -m benchmarks.denoising
+	$(BIN)/python -m benchmarks.denoise_memory
+	$(BIN)/python -m benchmarks.false_signals
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("betavi needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -49,5 +52,11 @@ $(VENV)/.%: $(VENV)/bin/python $(PACKAGE)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
+# a peer that needs older libraries than ours, in an environment of its own
+.venv-magic/.done:
+	$(PYTHON) -m venv .venv-magic
+	.venv-magic/bin/python -m pip install --quiet 'magic-impute==3.0.0' 'numpy<2'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo-output docs/_build docs/generated
+	rm -rf $(VENV) .venv-magic demo-output docs/_build docs/generated

@@ -30,13 +30,18 @@ def _needs_the_mosaic(monkeypatch):
 def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "OUTPUT", tmp_path / "demo")
     monkeypatch.setitem(demo.TRAINING, "max_epochs", 2)
+    monkeypatch.setattr(demo, "SHORTER", 2)
     # each worker has a core
     monkeypatch.setattr(peers, "THREADS", 1)
     demo.main()
     written = {path.name for path in (tmp_path / "demo").iterdir()}
     assert written == {
+        "before_and_after.png",
         "collapse.png",
         "collapse_history.png",
+        "denoised.h5ad",
+        "denoised_genes.csv",
+        "denoising.png",
         "mosaic.png",
         "pbmc.h5ad",
         "predictability.csv",
@@ -55,7 +60,7 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
 
 def test_the_example_of_the_readme_runs():
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     names: dict[str, object] = {}
     for example in examples:
         assert "max_epochs=100" in example
@@ -63,6 +68,7 @@ def test_the_example_of_the_readme_runs():
         exec(example.replace("max_epochs=100", "max_epochs=4"), names)
     assert names["adata"].obsm["X_betavi"].shape == (1200, 10)
     assert len(names["curve"]) == 13
+    assert names["adata"].var["trusted"].dtype == bool
     assert names["mdata"].obsm["X_jointvi"].shape == (1600, 20)
     assert names["proteins"].shape == (1200, 224)
 
@@ -74,6 +80,7 @@ def test_the_example_of_the_readme_runs():
         "CHANGELOG.md",
         "docs/beta.md",
         "docs/collapse.md",
+        "docs/denoise.md",
         "docs/scvi.md",
         "docs/api.md",
     ],

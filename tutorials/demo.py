@@ -124,11 +124,11 @@ def is_it_alive(healthy: betavi.BetaVI, adata: sc.AnnData) -> None:
 
 def denoise(model: betavi.BetaVI, adata: sc.AnnData) -> None:
     """Take the noise out of the counts, and say of which genes to believe it."""
-    model.denoise(std_layer_added="denoised_std", show_progress=False)
+    model.denoise(adata, std_layer_added="denoised_std", show_progress=False)
     betavi.pl.before_and_after(adata, MARKERS, groupby="celltype")
     plt.gcf().savefig(OUTPUT / "before_and_after.png", dpi=150)
     # the same into a file, a minibatch at a time, as of a matrix that fits nowhere else
-    model.denoise(out=OUTPUT / "denoised.h5ad", drop_below=0.05, show_progress=False)
+    model.denoise(adata, out=OUTPUT / "denoised.h5ad", drop_below=0.05, show_progress=False)
     report = model.cross_validate_denoising(show_progress=False, max_epochs=SHORTER)
     print(f"\nDenoising: {report}\n{report.methods.round(4).to_string()}")
     report.genes.to_csv(OUTPUT / "denoised_genes.csv")

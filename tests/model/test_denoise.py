@@ -11,6 +11,7 @@ from scipy import sparse
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.likelihoods import LIKELIHOODS
+from betavi.model.store import Place
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
 QUIET = {"show_progress": False}
@@ -310,6 +311,41 @@ def test_an_interrupted_call_changes_nothing(counts, monkeypatch):
     assert set(counts.obs) == columns
     assert not counts.layers
     assert counts.uns == uns
+
+
+@pytest.mark.parametrize("layer", [None, "denoised"])
+def test_a_call_that_fails_while_it_writes_changes_nothing(mosaic, monkeypatch, layer):
+    """Of two modalities the first is written when the second cannot be."""
+    model = fitted_jointly(mosaic)
+    rna, adt = mosaic["rna"], mosaic["adt"]
+    for part in (rna, adt):
+        part.layers["denoised"] = np.ones(part.shape)
+        part.layers["of the user"] = part.X.copy()
+        part.uns["betavi"] = {"mine": 1}
+    before = {
+        name: (part.X, part.X.copy(), dict(part.layers), dict(part.uns), set(part.obsm))
+        for name, part in mosaic.mod.items()
+    }
+    say = Place._say
+
+    def full(place, said):
+        if place.modality == "adt":
+            raise MemoryError
+        say(place, said)
+
+    monkeypatch.setattr(Place, "_say", full)
+    with pytest.raises(MemoryError):
+        model.denoise(modalities=["rna", "adt"], layer_added=layer, std_layer_added="std", **QUIET)
+    for name, (x, values, layers, uns, obsm) in before.items():
+        part = mosaic[name]
+        assert part.X is x
+        assert (values != part.X).sum() == 0
+        assert set(part.layers) == set(layers)
+        # the arrays themselves, in which nothing was written
+        assert all(part.layers[k] is v for k, v in layers.items() if k is not None)
+        assert (part.layers["denoised"] == 1).all() if name in ("rna", "adt") else True
+        assert dict(part.uns) == uns
+        assert set(part.obsm) == obsm
 
 
 def _interrupt(*_args):
