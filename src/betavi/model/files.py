@@ -34,12 +34,12 @@ class PlannedMatrix(NamedTuple):
             none = sparse.csr_matrix((0, n_columns), dtype=self.dtype)
             # of as many entries as there may come
             none.indptr = none.indptr.astype(np.int64)
-            write_elem(group, key, none, dataset_kwargs={"chunks": (ENTRIES_AT_ONCE,)})
+            _write(group, key, none, dataset_kwargs={"chunks": (ENTRIES_AT_ONCE,)})
             return
         piece = (max(1, min(self.rows_at_once, n_rows)), max(1, n_columns))
         growing = {"maxshape": (None, n_columns)} if isinstance(group, h5py.Group) else {}
         nothing = np.zeros((0, n_columns), dtype=self.dtype)
-        write_elem(group, key, nothing, dataset_kwargs={"chunks": piece, **growing})
+        _write(group, key, nothing, dataset_kwargs={"chunks": piece, **growing})
         group[key].resize((n_rows, n_columns))
 
     def add(self, group: Any, key: str, start: int, rows: Any) -> None:
@@ -65,11 +65,17 @@ class PlannedMatrix(NamedTuple):
             self.add(target, key, start, data[start : start + self.rows_at_once])
 
 
+def _write(group: Any, key: str, element: Any, **kwargs: Any) -> None:
+    """Write an element below groups of a group, which newer versions of anndata do not by a path."""
+    holder, _, name = key.rpartition("/")
+    write_elem(group.require_group(holder) if holder else group, name, element, **kwargs)
+
+
 def note(group: Any, part: str, records: dict[str, Any]) -> None:
     """Add to what betavi keeps in ``uns`` of a file."""
     key = f"{part}uns/betavi"
     before = read_elem(group[key]) if key in group else {}
-    write_elem(group, key, merged(before, records))
+    _write(group, key, merged(before, records))
 
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,9 @@ class Place(NamedTuple):
     def reopen(self, record: dict[str, Any]) -> None:
         """Open the file that backs the object, as it was written anew, and read layers from it."""
         layers = self.adata.layers
-        read = {name for name, values in layers.items() if isinstance(values, READ_FROM_FILES)}
+        # newer versions of anndata count X among the layers
+        named = {name: values for name, values in layers.items() if name is not None}
+        read = {name for name, values in named.items() if isinstance(values, READ_FROM_FILES)}
         for layer in read:
             del layers[layer]
         self.adata.file.close()
