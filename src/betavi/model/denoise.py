@@ -9,7 +9,8 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.utils import unsupported_if_adata_minified
 
-from betavi.model.denoise_jobs import DenoiseJobs, Wanted, run_of
+from betavi.model.denoise_job import Wanted, run_of
+from betavi.model.denoise_jobs import DenoiseJobs
 from betavi.model.setup import untouched_on_failure
 from betavi.model.store import Place
 from betavi.module.single import COUNTS

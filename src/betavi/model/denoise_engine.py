@@ -16,12 +16,13 @@ from betavi.model.messages import warn
 from betavi.nn import observed_log_library
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from scvi._types import AnnOrMuData
     from torch import Tensor
 
     from betavi.likelihoods import Likelihood
+    from betavi.model.denoise_job import Wanted
 
 Moments = tuple["Tensor", "Tensor"]
 
@@ -81,27 +82,20 @@ class DenoiseEngine(AtBetaMixin):
     _px: Callable[..., Any]
     """Return p(x given z) of z, a minibatch, a modality, log sizes, and a batch to decode as."""
 
-    def _asked(
-        self,
-        name: str,
-        features: np.ndarray | None,
-        estimate: str,
-        transform_batch: str | Sequence[str] | None,
-        library_size: float | str,
-        n_samples: int,
-    ) -> Asked:
-        lookup(ESTIMATES, estimate, "estimate")
-        check_whole("n_samples", n_samples)
-        self._check_size(name, library_size)
-        if transform_batch is None:
-            return Asked(estimate, features, n_samples, library_size)
-        if estimate == "posterior" and self.module.likelihoods[name].learns_from_counts:
+    def _asked(self, name: str, features: np.ndarray | None, wanted: Wanted) -> Asked:
+        lookup(ESTIMATES, wanted.estimate, "estimate")
+        check_whole("n_samples", wanted.n_samples)
+        self._check_size(name, wanted.library_size)
+        ask = Asked(wanted.estimate, features, wanted.n_samples, wanted.library_size)
+        if wanted.transform_batch is None:
+            return ask
+        if wanted.estimate == "posterior" and self.module.likelihoods[name].learns_from_counts:
             warn(
                 "A cell's counts say nothing of what it would have shown in another batch: the "
                 "decoder's mean is taken, as with estimate='mean'."
             )
-        codes = tuple(batch_codes(self.adata_manager, transform_batch))
-        return Asked("mean", features, n_samples, library_size, codes)
+        codes = tuple(batch_codes(self.adata_manager, wanted.transform_batch))
+        return ask._replace(estimate="mean", batches=codes)
 
     def _check_size(self, name: str, size: float | str) -> None:
         if size == "observed":

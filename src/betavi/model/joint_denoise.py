@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from scvi.utils import unsupported_if_adata_minified
 
-from betavi.model.denoise_jobs import DenoiseJobs, Job, Wanted, run_of
+from betavi.model.denoise_job import Job, Wanted, run_of
+from betavi.model.denoise_jobs import DenoiseJobs
 from betavi.model.joint_latent import JointLatentMixin
 from betavi.model.setup import untouched_on_failure
 from betavi.model.sizes import aligned
