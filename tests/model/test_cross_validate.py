@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -95,6 +97,45 @@ def test_beta_of_a_model_of_many_is_chosen_without_training_each(counts, monkeyp
     assert len(trained) == 4
 
 
+def test_epochs_are_those_of_all_training_and_copies_do_not_matter(counts, monkeypatch, tmp_path):
+    BetaVI.setup_anndata(counts)
+    model = BetaVI(counts)
+    for epochs in (3, 2):
+        model.train(epochs, enable_progress_bar=False)
+    asked = {}
+    train = TrainingMixin.train
+    monkeypatch.setattr(
+        TrainingMixin, "train", lambda self, **k: (asked.update(k), train(self, 1))[1]
+    )
+    BetaVI.setup_anndata(counts.copy())
+    model.cross_validate_denoising({"n_latent": [2]}, **QUIET)
+    assert asked["max_epochs"] == 5
+    model.check_false_signals(**QUIET)
+    model.save(tmp_path / "model", save_anndata=True)
+    BetaVI.load(tmp_path / "model")
+    model.cross_validate_denoising({"n_latent": [2]}, **QUIET)
+
+
+def test_telling_batches_apart_is_worth_nothing():
+    """Genes differ between batches, and in nothing else."""
+    rng = np.random.default_rng(0)
+    batch = np.repeat([0, 1], 300)
+    rates = rng.gamma(1.0, 2.0, size=(2, 60))[batch] * rng.lognormal(0, 0.3, size=(600, 1))
+    adata = anndata.AnnData(sparse.csr_matrix(rng.poisson(rates).astype(np.float32)))
+    adata.obs["batch"] = pd.Categorical(batch.astype(str))
+    adata.X[:, 5] = 0
+    adata.X.eliminate_zeros()
+    BetaVI.setup_anndata(adata, batch_key="batch")
+    model = BetaVI(adata, n_latent=3, n_hidden=32)
+    report = model.cross_validate_denoising(**QUICK)
+    assert report.trusted_share < 0.1
+    assert report.genes["explained"].isna().sum() == 1
+    assert not report.genes["trusted"].iloc[5]
+    BetaVI.setup_anndata(adata)
+    unaware = BetaVI(adata, n_latent=3, n_hidden=32).cross_validate_denoising(**QUICK)
+    assert unaware.trusted_share > 0.5
+
+
 def test_bad_candidates_are_told_before_anything_is_trained(counts, monkeypatch):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts, beta=(0.1, 10.0))
@@ -102,6 +143,8 @@ def test_bad_candidates_are_told_before_anything_is_trained(counts, monkeypatch)
     for candidates, error, words in [
         ({"gene_likelihood": "nb"}, ValueError, "are a list"),
         ({"n_latent": 5}, ValueError, "are a list"),
+        ({"n_latent": []}, ValueError, "one or more"),
+        ([{"n_latent": 5}], ValueError, "lists by argument"),
         ({"gene_likelihood": ["gamma"]}, ValueError, "'zinb'"),
         ({"n_latents": [5]}, TypeError, "n_latents"),
         ({"beta": [100.0]}, ValueError, "100"),
@@ -110,6 +153,13 @@ def test_bad_candidates_are_told_before_anything_is_trained(counts, monkeypatch)
             model.cross_validate_denoising(candidates, **QUIET)
     with pytest.raises(ValueError, match="between 0 and 1"):
         model.cross_validate_denoising(fraction=1.5, **QUIET)
+    with pytest.raises(ValueError, match="n_samples"):
+        model.cross_validate_denoising(n_samples=0, **QUIET)
+    for share in (0, 1, 5):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            model.check_false_signals(share=share, **QUIET)
+    with pytest.raises(ValueError, match="'cell_1'"):
+        model.check_false_signals(["a", None, *["b"] * (counts.n_obs - 2)], **QUIET)
     with pytest.raises(KeyError, match=r"no column 'cell_typ'.*cell_type"):
         model.check_false_signals("cell_typ", **QUIET)
     with pytest.raises(ValueError, match="of 3 cells"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -136,6 +137,18 @@ def test_some_genes_are_a_frame(counts):
     np.testing.assert_allclose(frame, counts.layers["denoised"][:, [7, 2]], rtol=1e-5)
     assert "some" not in counts.layers
     assert (counts.obsm["some_std"].to_numpy() > 0).all()
+
+
+def test_genes_may_be_in_any_kind_of_list(counts):
+    model = fitted(counts)
+    names = list(counts.var_names[[7, 2]])
+    for kind in (tuple, np.array, pd.Index, pd.Series):
+        model.denoise(layer_added="some", gene_list=kind(names), dtype=np.float16, **QUIET)
+        assert list(counts.obsm["some"].columns) == names
+        assert (counts.obsm["some"].dtypes == np.float16).all()
+    for wrong, words in (([], "empty"), ([names[0], names[1], names[0]], "2 times")):
+        with pytest.raises(ValueError, match=words):
+            model.denoise(gene_list=wrong, **QUIET)
 
 
 def test_batches_are_averaged_and_told(counts):
@@ -357,7 +370,7 @@ def test_minified_objects_are_refused(counts):
     qzm, qzv = model.get_latent_representation(return_dist=True)
     counts.obsm["X_latent_qzm"], counts.obsm["X_latent_qzv"] = qzm, qzv
     model.minify_adata()
-    with pytest.raises(ValueError, match="minified"):
+    with pytest.raises(ValueError, match=r"its counts are gone.*Denoise before minifying"):
         model.denoise()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from scipy import sparse
 
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
+from betavi.model import files
 from betavi.model.stream import PROGRESS
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
@@ -139,6 +141,8 @@ def test_a_backed_object_is_written_to_its_own_file(trained, counts, tmp_path, d
     )
     assert found.uns["betavi"]["denoised"]["denoised"]["estimate"] == "posterior"
     names = list(counts.var_names[:2])
+    with pytest.raises(ValueError, match="view of a file"):
+        trained.denoise(anndata.read_h5ad(tmp_path / "own.h5ad", backed="r")[:9], **QUIET)
     backed = anndata.read_h5ad(tmp_path / "own.h5ad", backed="r")
     trained.denoise(backed, gene_list=names, layer_added="some", **QUIET)
     assert list(backed.obsm["some"]) == names
@@ -154,6 +158,7 @@ def test_modalities_go_into_one_file(tmp_path):
     for name, read in (("x.zarr", mudata.read_zarr), ("x.h5mu", mudata.read_h5mu)):
         model.denoise(std_layer_added="std", out=tmp_path / name, batch_size=50, **QUIET)
         found = read(tmp_path / name)
+        assert (found.obs["batch"] == mdata.obs.loc[found.obs_names, "batch"]).all()
         assert set(found.mod) == {"rna", "adt"}
         for part in found.mod:
             rows = mdata[part].obs_names.get_indexer(found[part].obs_names)
@@ -162,6 +167,13 @@ def test_modalities_go_into_one_file(tmp_path):
                 np.testing.assert_allclose(
                     found[part].layers[layer], expected, rtol=1e-3, atol=1e-6
                 )
+    model.denoise(layer_added=None, out=tmp_path / "counts.h5mu", **QUIET)
+    found = mudata.read_h5mu(tmp_path / "counts.h5mu")
+    rows = mdata.obs_names.get_indexer(found.obs_names)
+    expected = model.get_latent_representation()[rows]
+    np.testing.assert_allclose(
+        model.get_latent_representation(found), expected, rtol=1e-3, atol=1e-4
+    )
     with pytest.raises(ValueError, match=r"'\.zarr', '\.h5mu'"):
         model.denoise(out=tmp_path / "x.h5ad", **QUIET)
 
@@ -251,6 +263,10 @@ def test_bad_files_are_refused_before_anything_is_computed(trained, counts, tmp_
     for kwargs, words in [
         ({"dtype": "float64"}, "'float32', 'float16'"),
         ({"drop_below": 0.0}, "positive"),
+        ({"drop_below": "a"}, "positive"),
+        ({"library_size": None}, "positive"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"layer_added": "a/b", "out": tmp_path / "x.zarr"}, "no slashes"),
         ({"drop_below": 0.1, "dtype": "float16"}, "half precision"),
     ]:
         with pytest.raises(ValueError, match=words):
@@ -259,6 +275,133 @@ def test_bad_files_are_refused_before_anything_is_computed(trained, counts, tmp_
     with pytest.raises(TypeError, match="odd"):
         trained.denoise(counts, out=tmp_path / "x.h5ad", **QUIET)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", READ)
+def test_what_is_left_when_the_end_is_interrupted_is_never_taken_for_the_whole(
+    trained, counts, tmp_path, monkeypatch, ending
+):
+    """Of a folder that was removed in part the progress would still say that all rows are done."""
+    trained.denoise(counts, **QUIET)
+    out = tmp_path / f"x{ending}"
+
+    def half(path, *args, **kwargs):
+        chunks = [p for p in path.rglob("c/*/*") if p.is_file()] + list(path.rglob("*.0"))
+        for chunk in chunks[:2]:
+            chunk.unlink()
+        raise KeyboardInterrupt
+
+    for old in (False, True):
+        if old:
+            trained.denoise(counts, out=out, estimate="mean", **QUIET)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "rmtree", half)
+            if ending == ".h5ad" or old:
+                with pytest.raises(KeyboardInterrupt):
+                    trained.denoise(counts, out=out, batch_size=20, **QUIET)
+        trained.denoise(counts, out=out, batch_size=20, **QUIET)
+        found = READ[ending](out).layers["denoised"]
+        np.testing.assert_allclose(found, counts.layers["denoised"], rtol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_folder_that_lacks_a_matrix_is_begun_anew(trained, counts, tmp_path, monkeypatch):
+    trained.denoise(counts, **QUIET)
+    out, running, calls = tmp_path / "x.h5ad", trained._running, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return running(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trained, "_running", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            trained.denoise(counts, out=out, batch_size=20, **QUIET)
+    assert "the same call goes on with it" in caught.value.__notes__[0]
+    shutil.rmtree(tmp_path / "x.h5ad.partial" / "layers" / "denoised")
+    trained.denoise(counts, out=out, batch_size=20, **QUIET)
+    found = anndata.read_h5ad(out).layers["denoised"]
+    np.testing.assert_allclose(found, counts.layers["denoised"], rtol=1e-5)
+
+
+def test_many_genes_are_told_apart(tmp_path, monkeypatch):
+    """NumPy's words for a long array leave its middle out."""
+    adata = simulate_counts(n_cells=60, n_genes=1300)
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata, n_latent=2, n_hidden=8)
+    model.train(**BRIEF)
+    model.denoise(**QUIET)
+    one, running, calls = list(adata.var_names[:1200]), model._running, []
+    other = list(one)
+    other[600] = adata.var_names[1250]
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return running(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "_running", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.denoise(out=tmp_path / "x.zarr", gene_list=one, batch_size=20, **QUIET)
+    model.denoise(out=tmp_path / "x.zarr", gene_list=other, batch_size=20, **QUIET)
+    found = anndata.read_zarr(tmp_path / "x.zarr")
+    assert list(found.var_names) == other
+    columns = adata.var_names.get_indexer(other)
+    np.testing.assert_allclose(
+        found.layers["denoised"], adata.layers["denoised"][:, columns], rtol=1e-5
+    )
+
+
+def test_what_is_not_ours_stays(trained, counts, tmp_path):
+    for name in ("x.zarr.old", "x.zarr.new", "x.h5ad.new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("mine")
+    for name in ("y.zarr", "y.h5ad", "z.zarr.partial", "z.h5ad.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("mine")
+    (tmp_path / "f.zarr").write_text("mine")
+    before = content(tmp_path)
+    for name in ("y.zarr", "y.h5ad", "z.zarr", "z.h5ad", "f.zarr"):
+        with pytest.raises(FileExistsError, match="Rename it"):
+            trained.denoise(counts, out=tmp_path / name, **QUIET)
+    assert content(tmp_path) == before
+    for name in ("x.zarr", "x.h5ad"):
+        trained.denoise(counts, out=tmp_path / name, **QUIET)
+    after = content(tmp_path)
+    assert {path: after[path] for path in before} == before
+
+
+def test_columns_that_came_later_are_in_the_file(trained, counts, tmp_path, monkeypatch):
+    running, calls = trained._running, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return running(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trained, "_running", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained.denoise(counts, out=tmp_path / "x.zarr", batch_size=20, **QUIET)
+    counts.obs["late"] = np.arange(counts.n_obs)
+    trained.denoise(counts, out=tmp_path / "x.zarr", batch_size=20, **QUIET)
+    assert (anndata.read_zarr(tmp_path / "x.zarr").obs["late"] == np.arange(counts.n_obs)).all()
+
+
+def test_a_link_and_a_home_are_followed(trained, counts, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.h5ad").symlink_to(tmp_path / "there" / "x.h5ad")
+    trained.denoise(counts, out=tmp_path / "link.h5ad", **QUIET)
+    assert (tmp_path / "link.h5ad").is_symlink()
+    assert "denoised" in anndata.read_h5ad(tmp_path / "there" / "x.h5ad").layers
+    monkeypatch.setenv("HOME", str(tmp_path / "there"))
+    trained.denoise(counts, out="~/y.h5ad", **QUIET)
+    assert (tmp_path / "there" / "y.h5ad").exists()
 
 
 def test_values_beyond_half_precision_are_told(trained, counts):

@@ -141,6 +141,8 @@ def test_methods_and_genes_are_drawn(judged):
     assert drawn == {"surely better than its mean": trusted, "not surely": 30 - trusted}
     _, axes = mpl.pyplot.subplots(1, 2)
     assert pl.denoising(judged, axes)[0] is axes[0]
+    with pytest.raises(TypeError, match=r"reports\['rna'\]"):
+        pl.denoising({"rna": judged})
 
 
 def test_pairs_of_genes_are_drawn_before_and_after():
@@ -159,6 +161,11 @@ def test_pairs_of_genes_are_drawn_before_and_after():
     adata.uns["betavi"] = {"counts_moved_to": "counts"}
     points = pl.before_and_after(adata, genes)[0, 0].collections[0].get_offsets()
     assert points.max() > 0.5
+    assert (
+        pl.before_and_after(adata, genes, layer=None)[1, 0].collections[0].get_offsets().max() == 0
+    )
+    adata.obsm["some"] = pd.DataFrame(np.ones((50, 3)), index=adata.obs_names, columns=genes)
+    assert pl.before_and_after(adata, genes, "some")[1, 0].collections[0].get_offsets().min() > 0.6
     for kwargs, error, words in [
         ({"genes": ["gene_0"]}, ValueError, "two or more"),
         ({"genes": "gene_0"}, ValueError, "two or more"),

@@ -33,7 +33,7 @@ from betavi.diagnostics.information import (
 )
 from betavi.diagnostics.report import CollapseReport
 from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
-from betavi.diagnostics.smoothing import BASELINES
+from betavi.diagnostics.smoothing import BASELINES, NULL
 from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_spectrum
 from betavi.diagnostics.thinning import Thinned, molecules, thin
 from betavi.diagnostics.translation import score_translation
@@ -42,6 +42,7 @@ __all__ = [
     "ACTIVE",
     "BASELINES",
     "CAUSES",
+    "NULL",
     "BetaSuggestion",
     "Calls",
     "Cause",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from scipy.special import xlogy
 
-from betavi.diagnostics.smoothing import NULL, TARGET_SUM, gene_means
+from betavi.diagnostics.smoothing import NULL, TARGET_SUM
 from betavi.diagnostics.thinning import blocks
 
 if TYPE_CHECKING:
@@ -80,20 +81,43 @@ class HeldOutMolecules:
     ----------
     thinned
         The two.
+    batch
+        A code for each cell, ``(n_cells,)``: the null knows the mean of each gene in each batch, so
+        that telling batches apart is worth nothing. One batch if None.
     """
 
     thinned: Thinned
+    batch: np.ndarray | None = None
     theta: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         """Measure how far each gene varies beyond Poisson noise, to score by, whatever is scored."""
         kept = self.thinned.kept
-        excess = square = np.zeros(kept.shape[1])
-        for rows, rate in zip(blocks(kept.shape[0]), gene_means(kept), strict=True):
+        n_cells, n_genes = kept.shape
+        self._batch = np.zeros(n_cells, dtype=np.int64) if self.batch is None else self.batch
+        self._totals = np.asarray(kept.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
+        batches = sparse.csr_matrix(
+            (np.ones(n_cells), (self._batch, np.arange(n_cells))),
+            shape=(int(self._batch.max(initial=0)) + 1, n_cells),
+        )
+        sums = np.asarray((batches @ kept).toarray(), dtype=np.float64)
+        self._profiles = sums / sums.sum(axis=1, keepdims=True).clip(1)
+        excess = square = np.zeros(n_genes)
+        for rows in blocks(n_cells):
+            rate = self.null(rows)
             excess = excess + (np.square(kept[rows].toarray() - rate) - rate).sum(axis=0)
             square = square + np.square(rate).sum(axis=0)
         low, high = INVERSE_DISPERSIONS
         self.theta = (square / excess.clip(1e-300)).clip(low, high)
+
+    def null(self, rows: slice) -> np.ndarray:
+        """Return each cell's total times the share of each gene in its batch."""
+        shares: np.ndarray = self._totals[rows] * self._profiles[self._batch[rows]]
+        return shares
+
+    def score_null(self) -> DenoisingScore:
+        """Score what knows of no difference between the cells of a batch but their depth."""
+        return self.score(self.null(rows) for rows in blocks(len(self._totals)))
 
     def score(self, expected: Iterable[np.ndarray]) -> DenoisingScore:
         """Score expected counts of consecutive cells.
@@ -105,19 +129,16 @@ class HeldOutMolecules:
         """
         n_cells, n_genes = self.thinned.kept.shape
         score = DenoisingScore.of_nothing(n_cells, n_genes)
-        totals = np.asarray(self.thinned.kept.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
-        profile = np.asarray(self.thinned.kept.sum(axis=0, dtype=np.float64)).ravel()
-        profile = profile / max(profile.sum(), 1)
         start = 0
         for block in expected:
             rows = slice(start, start + len(block))
-            self._add(score, rows, block.astype(np.float64), totals[rows] * profile)
+            self._add(score, rows, block.astype(np.float64))
             start = rows.stop
         return score
 
-    def _add(
-        self, score: DenoisingScore, rows: slice, expected: np.ndarray, null: np.ndarray
-    ) -> None:
+    def _add(self, score: DenoisingScore, rows: slice, expected: np.ndarray) -> None:
+        """Add a block of cells to a score."""
+        null = self.null(rows)
         counts = self.thinned.held_out[rows].toarray().astype(np.float64)
         rate = (expected * self.thinned.odds).clip(FLOOR)
         deviance = poisson_deviance(counts, rate)
@@ -146,8 +167,8 @@ class DenoisingReport:
         ``behind_se``, the standard error of that over cells.
     genes
         A row for each gene: ``mean``, kept counts per cell; ``explained``, the share of the null's
-        deviance that is gone; ``z``, how many standard errors better than the null; ``trusted``,
-        whether those are more than 2.
+        deviance that is gone, NaN of genes without counts; ``z``, how many standard errors better
+        than the null; ``trusted``, whether those are more than 2.
     explained
         The share of each gene, by method, ``(n_genes, n_methods)``.
     chosen
@@ -173,7 +194,7 @@ class DenoisingReport:
     def __str__(self) -> str:
         """Say it in words."""
         first, best = self.methods.index[0], self.methods.loc[self.chosen]
-        worse = (self.genes["explained"] < 0).mean()
+        worse = (self.genes["explained"].dropna() < 0).mean()
         text = (
             f"{self.chosen}: {best['explained']:.1%} of the null's deviance of held-out molecules is "
             f"explained; {self.genes['trusted'].sum()} of {len(self.genes)} genes are surely better "
@@ -225,8 +246,10 @@ def report_denoising(
     chosen = min(own, key=lambda name: float(scores[name].losses.mean()))
     behind = {name: _behind(scores[name].losses, scores[chosen].losses) for name in own}
     ties = [name for name, (nats, error) in behind.items() if nats <= error]
+    # of a gene of which nothing was kept nothing can be expected
+    seen = (null > 0) & (np.asarray(held_out.thinned.kept.sum(axis=0)).ravel() > 0)
     shares = {
-        name: 1 - np.divide(score.deviance, null, out=np.ones_like(null), where=null > 0)
+        name: 1 - np.divide(score.deviance, null, out=np.full_like(null, np.nan), where=seen)
         for name, score in scores.items()
     }
     explained = pd.DataFrame(shares, index=names)
@@ -250,8 +273,8 @@ def _by_gene(
         {
             "mean": np.asarray(held_out.thinned.kept.mean(axis=0)).ravel(),
             "explained": explained,
-            "z": z,
-            "trusted": z > ENOUGH_ERRORS,
+            "z": np.where(explained.isna(), np.nan, z),
+            "trusted": (z > ENOUGH_ERRORS) & explained.notna().to_numpy(),
         },
         index=explained.index,
     )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 class Shares(nn.Softmax):
     """Makes scales shares of a cell's total."""
 
+    needs_all: ClassVar[bool] = True
+    """Whether the scale of one feature depends on what is decoded for the others."""
+
     def __init__(self) -> None:
         super().__init__(dim=-1)
 
@@ -38,6 +41,8 @@ class Shares(nn.Softmax):
 
 class Free(nn.Softplus):
     """Makes scales positive, whatever their sum."""
+
+    needs_all: ClassVar[bool] = False
 
     def inverse(self, scale: Tensor) -> Tensor:
         """Return what becomes the scale."""
@@ -166,8 +171,10 @@ class Likelihood(nn.Module, ABC):
 
     def rate(self, h: Tensor, log_size: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scale, and the mean at the cell's size, both ``(..., n_cells, n_features)``."""
-        # a share of a total takes all that it is a share of
-        scale = self.of_chosen(self.positive(self.unscaled(h)))
+        if self.positive.needs_all:
+            scale = self.of_chosen(self.positive(self.unscaled(h)))
+        else:
+            scale = self.positive(self.head(self.unscaled, h))
         return scale, log_size.exp() * scale
 
     def theta(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scvi.utils import unsupported_if_adata_minified
-
 from betavi.diagnostics import DenoisingReport, molecules
+from betavi.model.minified import refuse_minified
 from betavi.model.molecules import Asking, HeldOutMixin
 from betavi.model.retrain_single import RetrainSingleMixin
 from betavi.module.single import COUNTS
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 class CrossValidateMixin(HeldOutMixin, RetrainSingleMixin):
     """Says what denoised values are worth, and of which genes."""
 
-    @unsupported_if_adata_minified
     def cross_validate_denoising(
         self,
         candidates: Mapping[str, Sequence[Any]] | None = None,
@@ -76,6 +74,7 @@ class CrossValidateMixin(HeldOutMixin, RetrainSingleMixin):
         >>> report.chosen in ("posterior", "mean"), report.genes["trusted"].dtype
         (True, dtype('bool'))
         """
+        refuse_minified(self)
         (report,) = self._cross_validated(
             {COUNTS: molecules(self.raw_counts())},
             {COUNTS: self.adata.var_names},

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.utils import unsupported_if_adata_minified
 
-from betavi.model.denoise_job import Wanted, run_of
+from betavi.model.denoise_job import Wanted, genes_of, run_of
 from betavi.model.denoise_jobs import DenoiseJobs
+from betavi.model.minified import refuse_minified
 from betavi.model.setup import untouched_on_failure
-from betavi.model.store import Place
+from betavi.model.store import Place, refuse_view_of_file
 from betavi.module.single import COUNTS
 from betavi.train import counts_layer
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 class DenoiseMixin(DenoiseJobs):
     """``denoise`` of one modality."""
 
-    @unsupported_if_adata_minified
     @torch.inference_mode()
     def denoise(
         self,
@@ -50,7 +49,7 @@ class DenoiseMixin(DenoiseJobs):
         Parameters
         ----------
         adata
-            The object; the model's own if None.
+            The object; the model's own if None. A view becomes an object of its own.
         layer_added
             The layer to write; if None, ``X`` is replaced, and counts that were there are kept in
             ``layers["counts"]``, where models find them from then on, also loaded ones.
@@ -69,7 +68,18 @@ class DenoiseMixin(DenoiseJobs):
         n_samples
             Number of draws of z; 1 is the mean of z.
         batch_size
-            Cells at once.
+            Cells at once; scvi-tools' default if None.
+        out
+            Write a file instead, a minibatch at a time: ``"x.zarr"`` or ``"x.h5ad"``, with ``obs``,
+            ``var`` and the values, and with the counts too if ``layer_added`` is None. Until it is
+            complete, what is done is in a folder beside it, ``x.zarr.partial``, and the same call
+            goes on with it. An object that is backed (``"r+"``) is written to its own file if None.
+        dtype
+            ``"float32"`` or ``"float16"``.
+        drop_below
+            Keep no values below this, and write a sparse matrix; the share of the sum that is
+            dropped is logged and in ``uns["betavi"]["denoised"]``. Standard deviations are kept
+            where means are. All values are kept if None.
         show_progress
             Show a bar.
 
@@ -77,9 +87,14 @@ class DenoiseMixin(DenoiseJobs):
         ------
         KeyError
             If a gene is unknown.
+        TypeError
+            If ``gene_list`` is a single name.
         ValueError
-            If a word or a number means nothing, the batch is unknown, the object is minified, or
-            ``layers["counts"]`` is taken. The object is as it was.
+            If a word or a number means nothing, the batch is unknown, the object is minified or a
+            view of a file, a value is too large for ``dtype``, or ``layers["counts"]`` is taken.
+            The object is as it was.
+        FileNotFoundError, FileExistsError
+            If there is no such folder, or something else of that name.
 
         References
         ----------
@@ -97,17 +112,19 @@ class DenoiseMixin(DenoiseJobs):
         ((100, 20), True)
         """
         self._check_if_trained(warn=False)
+        refuse_minified(self)
         run = run_of(batch_size, show_progress, out)
         wanted = Wanted(
-            layer_added, std_layer_added, estimate, gene_list, transform_batch, library_size,
+            layer_added, std_layer_added, estimate, genes_of(gene_list), transform_batch, library_size,
             n_samples, dtype, drop_below,
         )  # fmt: skip
+        refuse_view_of_file(adata)
         # what reading an object writes into it, too
         with untouched_on_failure(self.adata if adata is None else adata):
             adata = self._validate_anndata(adata)
             args = self.get_anndata_manager(adata, required=True).registry["setup_args"]
             counts = counts_layer(adata, args["layer"])
-            place = Place(adata, counts, layer_added, std_layer_added, gene_list)
+            place = Place(adata, counts, layer_added, std_layer_added, wanted.genes)
             job = self._job(COUNTS, np.arange(adata.n_obs), place, wanted)
             place.check(to_file=out is not None)
             self._carry_out(adata, [job], run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -105,12 +106,12 @@ class DenoiseEngine(AtBetaMixin):
                 raise ValueError(
                     "The model infers no library size. library_size is 'observed' or a number."
                 )
-        elif isinstance(size, str) or not size > 0:
+        elif not isinstance(size, Real) or not size > 0:
             raise ValueError(f"library_size is 'observed', 'latent' or positive, not {size!r}.")
         elif not self.module.likelihoods[name].reads_size:
             raise ValueError(
                 f"How much of {name!r} a cell has is decoded, and no library size sets it. Leave "
-                "library_size out."
+                "library_size out, or name the other modalities: modalities=."
             )
 
     def _tell_batches(self, adata: AnnOrMuData, batches: tuple[int | None, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +11,7 @@ from mudata import MuData
 from scvi import settings
 
 from betavi._mudata import assembled
-from betavi._tables import lookup
+from betavi._tables import check_whole, lookup
 from betavi.model.files import PlannedMatrix
 from betavi.model.kept import Kept, Moments
 from betavi.model.store import COUNTS_LAYER, Place
@@ -18,9 +19,10 @@ from betavi.model.stream import Form
 from betavi.train import MOVED_COUNTS, Rows, counts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
+    import pandas as pd
     from anndata import AnnData
     from scvi._types import AnnOrMuData
 
@@ -39,6 +41,29 @@ class Wanted(NamedTuple):
     n_samples: int
     dtype: str
     drop_below: float | None
+
+
+def genes_of(gene_list: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return the names that a user gave, in any kind of list.
+
+    Raises
+    ------
+    TypeError
+        If it is a single name.
+    ValueError
+        If there is none, or one twice.
+    """
+    if gene_list is None:
+        return None
+    if isinstance(gene_list, str):
+        raise TypeError(f"gene_list is a list of names: [{gene_list!r}].")
+    genes = tuple(gene_list)
+    if not genes:
+        raise ValueError("gene_list is empty: leave it out to denoise all genes.")
+    gene, times = Counter(genes).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"gene_list names {gene!r} {times} times.")
+    return genes
 
 
 class Run(NamedTuple):
@@ -80,9 +105,8 @@ class Job(NamedTuple):
     def skeleton(self) -> AnnData:
         """Return what a file says of the cells and the features, without a matrix."""
         adata, features = self.place.adata, self.ask.features
-        obs = adata.obs.loc[:, [name for name in adata.obs if not str(name).startswith("_scvi")]]
         var = adata.var if features is None else adata.var.iloc[features]
-        return anndata.AnnData(obs=obs.copy(), var=var.copy(), uns={"betavi": {}})
+        return anndata.AnnData(obs=_obs_of_user(adata.obs), var=var.copy(), uns={"betavi": {}})
 
     def record(self) -> dict[str, Any]:
         """Return what ``uns`` says of the values: what they are, and how much was dropped."""
@@ -105,8 +129,17 @@ class Job(NamedTuple):
 
 
 def run_of(batch_size: int | None, show_progress: bool, out: str | Path | None) -> Run:
-    """Return how to carry it out."""
-    path = None if out is None else Path(out)
+    """Return how to carry it out.
+
+    Raises
+    ------
+    ValueError
+        If the number of cells at once is none.
+    """
+    if batch_size is not None:
+        check_whole("batch_size", batch_size)
+    # a link stays one, and what it leads to is written
+    path = None if out is None else Path(out).expanduser().resolve()
     return Run(batch_size or settings.batch_size, show_progress, path)
 
 
@@ -131,18 +164,37 @@ def form_of(out: Path, adata: AnnOrMuData, jobs: Sequence[Job]) -> Form:
         If its name does not say, or it is the one that the object is read from.
     FileNotFoundError
         If the folder that it is to be in does not exist.
+    FileExistsError
+        If there is something else of that name.
     """
     if isinstance(adata, MuData):
         skeleton = assembled({job.name: job.skeleton() for job in jobs})
+        skeleton.obs = _obs_of_user(adata.obs.loc[skeleton.obs_names])
         forms = {".zarr": Form(skeleton.write_zarr, True), ".h5mu": Form(skeleton.write, False)}
+        tables = {"obs": skeleton.obs}
     else:
-        alone = jobs[0].skeleton()
+        alone, tables = jobs[0].skeleton(), {}
         forms = {".zarr": Form(alone.write_zarr, True), ".h5ad": Form(alone.write_h5ad, False)}
+    for job in jobs:
+        part = job.skeleton()
+        tables |= {f"{job.part}obs": part.obs, f"{job.part}var": part.var}
     form = lookup(forms, out.suffix, "the ending of out")
+    _check_out(out, form, jobs)
+    return form._replace(tables=tables)
+
+
+def _check_out(out: Path, form: Form, jobs: Sequence[Job]) -> None:
     if not out.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent} for out={str(out)!r}.")
     for job in jobs:
         own = job.place.adata.filename if job.place.adata.isbacked else None
         if own is not None and out.exists() and out.samefile(own):
             raise ValueError(f"{out} is the file that the object is read from. Leave out= out.")
-    return form
+    is_store = any((out / name).exists() for name in ("zarr.json", ".zgroup"))
+    if out.exists() and (not is_store if form.is_folder else out.is_dir()):
+        raise FileExistsError(f"{out} exists, and is something else. Rename it, or write another.")
+
+
+def _obs_of_user(obs: pd.DataFrame) -> pd.DataFrame:
+    """Return columns that are not scvi-tools' own."""
+    return obs.loc[:, [name for name in obs if not str(name).startswith("_scvi")]].copy()

@@ -39,6 +39,7 @@ class DenoiseJobs(DenoiseEngine):
         return Job(name, cells, ask, Kept(wanted.dtype, wanted.drop_below), place, wanted)
 
     def _carry_out(self, adata: AnnOrMuData, jobs: Sequence[Job], run: Run) -> None:
+        form = None if run.out is None else form_of(run.out, adata, jobs)
         self._tell_batches(adata, jobs[0].ask.batches)
         seed = int(torch.randint(2**31, ()))
         in_file = [job.place.adata.isbacked and job.place.genes is None for job in jobs]
@@ -59,7 +60,8 @@ class DenoiseJobs(DenoiseEngine):
                 for job, values in zip(jobs, found, strict=True):
                     job.place.put(values, job.record())
         else:
-            self._into_file(adata, jobs, run, run.out, seed, form_of(run.out, adata, jobs))
+            assert form is not None
+            self._into_file(adata, jobs, run, run.out, seed, form)
         for job in jobs:
             if job.kept.is_sparse:
                 inform(
@@ -89,13 +91,29 @@ class DenoiseJobs(DenoiseEngine):
         form: Form,
     ) -> None:
         manager = self.get_anndata_manager(adata, required=True)
-        said = [(job.name, job.ask, job.kept.dtype, job.kept.drop_below) for job in jobs]
         features = [tuple(job.place.adata.var_names) for job in jobs]
+        # the genes as a tuple: the words for a long array are those for many others
+        said = [
+            (
+                job.name,
+                job.ask._replace(features=None),
+                job.place.genes,
+                job.kept.dtype,
+                job.kept.drop_below,
+            )
+            for job in jobs
+        ]
         plan = {key: matrix for job in jobs for key, matrix in plan_of(job, run).items()}
         asked = fingerprint(self.module, manager, said, features, plan, self.module.dial.beta)
         stream = Stream(out, asked, seed, plan, form)
-        for job in jobs:
-            self._stream(adata, job, run, stream)
+        try:
+            for job in jobs:
+                self._stream(adata, job, run, stream)
+        except (OSError, KeyboardInterrupt) as error:
+            error.add_note(
+                f"What is done is kept in {stream.folder}: the same call goes on with it."
+            )
+            raise
         stream.finish({job.part: job.record_of_file() for job in jobs})
 
     def _stream(self, adata: AnnOrMuData, job: Job, run: Run, stream: Stream) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scvi import REGISTRY_KEYS
-from scvi.utils import unsupported_if_adata_minified
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 
@@ -23,6 +22,7 @@ from betavi.diagnostics import (
     some_of_each,
 )
 from betavi.model.denoise_engine import ESTIMATES
+from betavi.model.minified import refuse_minified
 from betavi.model.retrain_single import RetrainSingleMixin
 from betavi.module.single import COUNTS
 
@@ -38,7 +38,6 @@ N_COMPONENTS = 20
 class FalseSignalsMixin(RetrainSingleMixin):
     """Counts what denoising makes up."""
 
-    @unsupported_if_adata_minified
     def check_false_signals(
         self,
         groups: Sequence[Any] | str | None = None,
@@ -81,7 +80,7 @@ class FalseSignalsMixin(RetrainSingleMixin):
         KeyError
             If ``obs`` has no such column.
         ValueError
-            If there are not as many groups as cells, the registered values are no counts, or the
+            If there are not as many groups as cells, one is of none, the registered values are no counts, or the
             object is minified.
 
         References
@@ -98,6 +97,9 @@ class FalseSignalsMixin(RetrainSingleMixin):
         >>> list(table.columns)
         ['false_correlations', 'correlations', 'false_markers', 'markers']
         """
+        refuse_minified(self)
+        if not 0 < share < 1:
+            raise ValueError(f"share is between 0 and 1, and not {share!r}: some genes stay.")
         codes = self._codes_of(groups)
         counts = molecules(self.raw_counts())
         batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
@@ -129,7 +131,11 @@ class FalseSignalsMixin(RetrainSingleMixin):
             raise ValueError(
                 f"groups are of {len(groups)} cells, and there are {self.adata.n_obs}."
             )
-        return pd.factorize(np.asarray(groups))[0]
+        codes = pd.factorize(np.asarray(groups, dtype=object))[0]
+        if (codes < 0).any():
+            cell = self.adata.obs_names[codes < 0][0]
+            raise ValueError(f"groups do not say of which the cell {cell!r} is.")
+        return codes
 
 
 def _clusters(counts: sparse.csr_matrix, genes: np.ndarray, seed: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
@@ -34,12 +34,12 @@ class PlannedMatrix(NamedTuple):
             none = sparse.csr_matrix((0, n_columns), dtype=self.dtype)
             # of as many entries as there may come
             none.indptr = none.indptr.astype(np.int64)
-            _write(group, key, none, dataset_kwargs={"chunks": (ENTRIES_AT_ONCE,)})
+            write_below(group, key, none, dataset_kwargs={"chunks": (ENTRIES_AT_ONCE,)})
             return
         piece = (max(1, min(self.rows_at_once, n_rows)), max(1, n_columns))
         growing = {"maxshape": (None, n_columns)} if isinstance(group, h5py.Group) else {}
         nothing = np.zeros((0, n_columns), dtype=self.dtype)
-        _write(group, key, nothing, dataset_kwargs={"chunks": piece, **growing})
+        write_below(group, key, nothing, dataset_kwargs={"chunks": piece, **growing})
         group[key].resize((n_rows, n_columns))
 
     def add(self, group: Any, key: str, start: int, rows: Any) -> None:
@@ -65,7 +65,7 @@ class PlannedMatrix(NamedTuple):
             self.add(target, key, start, data[start : start + self.rows_at_once])
 
 
-def _write(group: Any, key: str, element: Any, **kwargs: Any) -> None:
+def write_below(group: Any, key: str, element: Any, **kwargs: Any) -> None:
     """Write an element below groups of a group, which newer versions of anndata do not by a path."""
     holder, _, name = key.rpartition("/")
     write_elem(group.require_group(holder) if holder else group, name, element, **kwargs)
@@ -75,7 +75,7 @@ def note(group: Any, part: str, records: dict[str, Any]) -> None:
     """Add to what betavi keeps in ``uns`` of a file."""
     key = f"{part}uns/betavi"
     before = read_elem(group[key]) if key in group else {}
-    _write(group, key, merged(before, records))
+    write_below(group, key, merged(before, records))
 
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -87,21 +87,33 @@ def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
+def beside(path: Path, word: str) -> Path:
+    """Return a hidden name beside a path that is nobody else's."""
+    return path.with_name(f".{path.name}.betavi-{word}")
+
+
 def take_place(new: Path, old: Path) -> None:
     """Let a file or a folder become another, which is gone only when the new one is there."""
-    if not old.is_dir():
-        new.replace(old)
-        return
-    aside = old.with_name(f"{old.name}.old")
+    aside = beside(old, "old")
+    if old.is_dir():
+        remove(aside)
+        old.rename(aside)
+    new.replace(old)
     remove(aside)
-    old.rename(aside)
-    new.rename(old)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder so that no part of it is ever taken for the whole."""
+    aside = beside(path, "gone")
+    remove(aside)
+    if path.exists():
+        path.rename(aside)
     remove(aside)
 
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        rmtree(path)
     else:
         path.unlink(missing_ok=True)

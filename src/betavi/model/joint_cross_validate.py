@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
-from scvi.utils import unsupported_if_adata_minified
 
 from betavi._mudata import assembled
 from betavi.diagnostics import molecules
+from betavi.model.minified import refuse_minified
 from betavi.model.molecules import Asking, HeldOutMixin
 from betavi.model.sizes import aligned
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 class JointCrossValidateMixin(HeldOutMixin):
     """Says what denoised values of each modality are worth, and of which features."""
 
-    @unsupported_if_adata_minified
     def cross_validate_denoising(
         self,
         candidates: Mapping[str, Sequence[Any]] | None = None,
@@ -43,7 +42,8 @@ class JointCrossValidateMixin(HeldOutMixin):
         Parameters
         ----------
         candidates, fraction, n_samples, seed, show_progress, **train_kwargs
-            See :meth:`betavi.BetaVI.cross_validate_denoising`.
+            See :meth:`betavi.BetaVI.cross_validate_denoising`. Likelihoods are no candidates: they
+            are said in :meth:`setup_mudata`.
 
         Returns
         -------
@@ -64,6 +64,7 @@ class JointCrossValidateMixin(HeldOutMixin):
         >>> sorted(reports), len(reports["adt"].genes) == mdata["adt"].n_vars
         (['adt', 'rna'], True)
         """
+        refuse_minified(self)
         likelihoods = self.module.likelihoods
         judged = [
             name

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from scvi.utils import unsupported_if_adata_minified
 
-from betavi.model.denoise_job import Job, Wanted, run_of
+from betavi.model.denoise_job import Job, Wanted, genes_of, run_of
 from betavi.model.denoise_jobs import DenoiseJobs
 from betavi.model.joint_latent import JointLatentMixin
+from betavi.model.minified import refuse_minified
 from betavi.model.setup import untouched_on_failure
 from betavi.model.sizes import aligned
 from betavi.model.store import Place
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 class JointDenoiseMixin(DenoiseJobs, JointLatentMixin):
     """``denoise`` of several modalities."""
 
-    @unsupported_if_adata_minified
     @torch.inference_mode()
     def denoise(
         self,
@@ -59,12 +58,17 @@ class JointDenoiseMixin(DenoiseJobs, JointLatentMixin):
         layer_added
             The layer to write in each of them; if None, ``X`` is replaced, and counts that were
             there are kept in ``layers["counts"]``, where models find them from then on.
-        std_layer_added, estimate, transform_batch, n_samples, batch_size, show_progress
+        std_layer_added, estimate, transform_batch, n_samples, batch_size
             See :meth:`betavi.BetaVI.denoise`.
+        dtype, drop_below, show_progress
+            Likewise.
         gene_list
             Only these features of a single modality, as a data frame in its ``obsm``.
         library_size
             ``"observed"``, each cell's own size, or a number.
+        out
+            Write a file instead, ``"x.zarr"`` or ``"x.h5mu"``, with all modalities asked for; see
+            :meth:`betavi.BetaVI.denoise`.
 
         Raises
         ------
@@ -86,9 +90,10 @@ class JointDenoiseMixin(DenoiseJobs, JointLatentMixin):
         True
         """
         self._check_if_trained(warn=False)
+        refuse_minified(self)
         run = run_of(batch_size, show_progress, out)
         wanted = Wanted(
-            layer_added, std_layer_added, estimate, gene_list, transform_batch, library_size,
+            layer_added, std_layer_added, estimate, genes_of(gene_list), transform_batch, library_size,
             n_samples, dtype, drop_below,
         )  # fmt: skip
         # what reading an object writes into it, too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -52,10 +53,12 @@ class Kept:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept."""
+        if not isinstance(self.dtype, str):
+            self.dtype = np.dtype(self.dtype).name
         lookup(DTYPES, self.dtype, "dtype")
         if self.drop_below is None:
             return
-        if not self.drop_below > 0:
+        if not isinstance(self.drop_below, Real) or not self.drop_below > 0:
             raise ValueError(f"drop_below is positive, not {self.drop_below!r}; None keeps all.")
         if self.dtype == "float16":
             raise ValueError(

@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     from scvi._types import AnnOrMuData
 
 
+def refuse_minified(model: AtBetaMixin) -> None:
+    """Refuse a model whose object has no counts any more.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    if getattr(model, "minified_data_type", None) is not None:
+        raise ValueError(
+            "The object is minified: its counts are gone, and what is denoised depends on them. "
+            "Denoise before minifying, or load the model with the object as it was: "
+            "load(..., adata=...)."
+        )
+
+
 class MinifiedMixin(AtBetaMixin, BaseMinifiedModeModelClass):
     """Reads objects of its own kind only: all with counts, or all with posteriors."""
 

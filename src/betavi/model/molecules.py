@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scvi import REGISTRY_KEYS
 from sklearn.model_selection import ParameterGrid
 
-from betavi.diagnostics import BASELINES, HeldOutMolecules, report_denoising, thin
+from betavi._tables import check_whole
+from betavi.diagnostics import BASELINES, NULL, HeldOutMolecules, report_denoising, thin
 from betavi.model.denoise_engine import ESTIMATES
 from betavi.model.retrain import RetrainMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
     from scipy import sparse
@@ -48,9 +52,13 @@ class HeldOutMixin(RetrainMixin):
         ask: Asking,
     ) -> dict[str, DenoisingReport]:
         """Return a report for each modality of which there are counts."""
+        check_whole("n_samples", ask.n_samples)
         grid = self._candidates(ask.candidates, list(counts))
+        batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
         held_out = {
-            name: HeldOutMolecules(thin(matrix, ask.fraction, ask.seed))
+            name: HeldOutMolecules(
+                thin(matrix, ask.fraction, ask.seed), batch[self._cells_of(name)]
+            )
             for name, matrix in counts.items()
         }
         scores = {
@@ -58,6 +66,7 @@ class HeldOutMixin(RetrainMixin):
                 baseline: part.score(rows(part.thinned.kept, ask.seed))
                 for baseline, rows in BASELINES.items()
             }
+            | {NULL: part.score_null()}
             for name, part in held_out.items()
         }
         models: dict[str, Any] = {}
@@ -81,16 +90,20 @@ class HeldOutMixin(RetrainMixin):
     def _candidates(
         self, choices: Mapping[str, Sequence[Any]] | None, names: Sequence[str]
     ) -> list[Candidate]:
-        choices = dict(choices or {})
+        choices = {} if choices is None else choices
+        if not isinstance(choices, Mapping):
+            raise ValueError(
+                "candidates are lists by argument: {'gene_likelihood': ['zinb', 'nb']}."
+            )
         for argument, values in choices.items():
-            if isinstance(values, str) or not hasattr(values, "__iter__"):
+            if isinstance(values, str) or not hasattr(values, "__iter__") or not len(values):
                 raise ValueError(
-                    f"candidates of {argument} are a list: {{{argument!r}: [{values!r}]}}."
+                    f"candidates of {argument} are a list of one or more, not {values!r}."
                 )
         grid = []
-        for point in ParameterGrid(choices):
+        for point in ParameterGrid(dict(choices)):
             said = ", ".join(f"{argument}={value}" for argument, value in point.items())
-            one_of_many = not self.module.dial.is_fixed and "beta" in point
+            one_of_many = not self.module.dial.is_fixed and isinstance(point.get("beta"), Real)
             beta = point.pop("beta") if one_of_many else None
             if beta is not None:
                 self.module.check_beta(beta)

@@ -49,8 +49,10 @@ class RetrainMixin(TrainingMixin, DenoiseEngine):
             like = self._with_counts(counts)
         model = type(self)(like, **self._module_kwargs | arguments)
         options: dict[str, Any] = {"enable_progress_bar": show_progress}
-        if self.is_trained and getattr(self, "history_", None):
-            options["max_epochs"] = len(next(iter(self.history_.values())))
+        history = getattr(self, "history_", None) or {}
+        if self.is_trained and "elbo_train" in history:
+            # of all calls of train(), which other entries may be of the first or the last
+            options["max_epochs"] = len(history["elbo_train"])
         model.train(**options | train_kwargs)
         return model
 

@@ -55,6 +55,9 @@ class Place(NamedTuple):
         """
         if self.layer is not None and self.layer == self.std_layer:
             raise ValueError(f"layer_added and std_layer_added are both {self.layer!r}.")
+        for layer in (self.layer, self.std_layer):
+            if layer is not None and "/" in layer:
+                raise ValueError(f"A layer {layer!r} cannot be written to a file: no slashes.")
         if self.layer is None and self.std_layer == COUNTS_LAYER and (to_file or self._moves_x):
             raise ValueError(f"layers[{COUNTS_LAYER!r}] is where X is kept: name another for std.")
         if to_file:
@@ -153,9 +156,25 @@ class Place(NamedTuple):
         self.adata.uns["betavi"] = merged(self.adata.uns.get("betavi", {}), said)
 
     def _put_frame(self, key: str, values: Any) -> None:
+        assert self.genes is not None
         values = values.toarray() if sparse.issparse(values) else values
-        frame = pd.DataFrame(values, index=self.adata.obs_names, columns=list(self.genes or []))
+        frame = pd.DataFrame(values, index=self.adata.obs_names, columns=list(self.genes))
         self.adata.obsm[key] = frame
+
+
+def refuse_view_of_file(adata: AnnData | None) -> None:
+    """Refuse some cells of a file: neither can they be written to it nor be an object in memory.
+
+    Raises
+    ------
+    ValueError
+        If it is such a view.
+    """
+    if adata is not None and adata.is_view and adata.isbacked:
+        raise ValueError(
+            "The object is a view of a file. Read the cells into memory, adata[...].to_memory(), or "
+            "denoise the whole file with out='denoised.zarr'."
+        )
 
 
 @contextmanager

@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 import h5py
 import zarr
 
-from betavi.model.files import PlannedMatrix, note, remove, take_place
+from betavi.model.files import (
+    PlannedMatrix,
+    beside,
+    discard,
+    note,
+    remove,
+    take_place,
+    write_below,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    import pandas as pd
 
 PROGRESS = "betavi_progress.json"
 
@@ -28,6 +38,8 @@ class Form(NamedTuple):
     """Whether it is a folder of zarr, and not a file of HDF5."""
     is_checked: bool = True
     """Whether to write it once before anything is computed, to see that it can be."""
+    tables: Mapping[str, pd.DataFrame] = {}  # never written to
+    """Of a folder, by their keys, what is written again at the end: it may have changed since."""
 
 
 class Progress(TypedDict):
@@ -96,19 +108,21 @@ class Stream:
             n_rows = start + values.shape[0]
         self.progress["rows"][part] = n_rows
         self.progress["notes"][part] = notes
-        self._write_down()
+        self._write_down(self.progress, self.folder)
 
     def finish(self, records: Mapping[str, dict[str, Any]]) -> None:
         """Let it take the file's place, with what ``uns`` of each part is to say of it."""
         if self.form.is_folder:
-            for part, record in records.items():
-                note(self.group, part, record)
             with _without_news():
+                for key, table in self.form.tables.items():
+                    write_below(self.group, key, table)
+                for part, record in records.items():
+                    note(self.group, part, record)
                 zarr.consolidate_metadata(self.group.store)
             take_place(self.folder, self.out)
             remove(self.out / PROGRESS)
             return
-        new = self.out.with_name(f"{self.out.name}.new")
+        new = beside(self.out, "new")
         try:
             self.form.write(new)
             with h5py.File(new, "r+") as target:
@@ -119,42 +133,47 @@ class Stream:
             take_place(new, self.out)
         finally:
             remove(new)
-        remove(self.folder)
+        discard(self.folder)
 
     def _begun(self, asked: str, seed: int) -> Progress:
-        remove(self.folder)
-        with _without_news():
-            if self.form.is_folder:
-                self.form.write(self.folder)
-            else:
-                self._check_form()
-                zarr.open_group(self.folder, mode="w")
-            group = _opened(self.folder)
-            for key, matrix in self.plan.items():
-                matrix.begin(group, key)
+        if self.folder.exists() and not (self.folder / PROGRESS).exists():
+            raise FileExistsError(
+                f"{self.folder} is where unfinished work would be, and is none. Rename it, or out."
+            )
+        new = beside(self.out, "new")
         progress = Progress(asked=asked, seed=seed, rows={}, entries={}, notes={})
-        self._write_down(progress)
+        try:
+            remove(new)
+            with _without_news():
+                if self.form.is_folder or self.form.is_checked:
+                    self.form.write(new)
+                if not self.form.is_folder:
+                    remove(new)
+                    zarr.open_group(new, mode="w")
+                group = _opened(new)
+                for key, matrix in self.plan.items():
+                    matrix.begin(group, key)
+            self._write_down(progress, new)
+            discard(self.folder)
+            new.rename(self.folder)
+        finally:
+            remove(new)
         return progress
-
-    def _check_form(self) -> None:
-        if self.form.is_checked:
-            trial = self.out.with_name(f"{self.out.name}.new")
-            try:
-                self.form.write(trial)
-            finally:
-                remove(trial)
 
     def _read(self, asked: str) -> Progress | None:
         try:
             progress: Progress = json.loads((self.folder / PROGRESS).read_text())
         except (OSError, ValueError):
             return None
-        return progress if progress.get("asked") == asked else None
+        if progress.get("asked") != asked:
+            return None
+        group = _opened(self.folder)
+        return progress if all(key in group for key in self.plan) else None
 
-    def _write_down(self, progress: Progress | None = None) -> None:
-        new = self.folder / f"{PROGRESS}.new"
-        new.write_text(json.dumps(progress or self.progress))
-        new.replace(self.folder / PROGRESS)
+    def _write_down(self, progress: Progress, folder: Path) -> None:
+        new = folder / f"{PROGRESS}.new"
+        new.write_text(json.dumps(progress))
+        new.replace(folder / PROGRESS)
 
 
 def _opened(folder: Path) -> Any:

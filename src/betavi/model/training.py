@@ -122,7 +122,15 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         >>> model.sibling(gene_likelihood="nb").module.gene_likelihood
         'nb'
         """
-        return type(self)(self.adata, **self._module_kwargs | changes)
+        # scvi-tools keeps the last setup of an object and of its copies under one name
+        known, name = self._setup_adata_manager_store, self.adata_manager.adata_uuid
+        last = known.get(name)
+        known[name] = self.adata_manager
+        try:
+            return type(self)(self.adata, **self._module_kwargs | changes)
+        finally:
+            if last is not None:
+                known[name] = last
 
     def _remember_beta(self, beta: float) -> None:
         """Let copies of this model and saved ones have the β that a rescue went back to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -44,6 +45,11 @@ def denoising(report: DenoisingReport, axes: Sequence[Axes] | None = None) -> np
     The axes, ``(2,)``: the share of the deviance of held-out molecules that each method explains,
     and that of each gene, by the chosen method, against the gene's expression.
 
+    Raises
+    ------
+    TypeError
+        If it is a dictionary of reports, as :class:`betavi.JointVI` returns.
+
     Examples
     --------
     >>> import betavi
@@ -54,6 +60,10 @@ def denoising(report: DenoisingReport, axes: Sequence[Axes] | None = None) -> np
     >>> betavi.pl.denoising(report)[1].get_xlabel()
     'mean count'
     """
+    if isinstance(report, Mapping):
+        raise TypeError(
+            f"There is a report for each modality; draw one: denoising(reports[{next(iter(report))!r}])."
+        )
     if axes is None:
         height = max(3.6, 1.2 + 0.3 * len(report.methods))
         _, axes = plt.subplots(1, 2, figsize=(11, height), layout="constrained")
@@ -97,7 +107,7 @@ def _draw_methods(ax: Axes, report: DenoisingReport) -> None:
 def before_and_after(
     adata: AnnData,
     genes: Sequence[str],
-    layer: str = "denoised",
+    layer: str | None = "denoised",
     counts_layer: str | None = None,
     groupby: str | None = None,
     axes: np.ndarray | None = None,
@@ -111,7 +121,7 @@ def before_and_after(
     genes
         Two or more; each is drawn against the next.
     layer
-        The denoised values.
+        The denoised values: a layer, a data frame of that name in ``obsm``, or ``X`` if None.
     counts_layer
         The counts; ``X``, or where :meth:`betavi.BetaVI.denoise` has moved them, if None.
     groupby
@@ -142,7 +152,7 @@ def before_and_after(
         raise ValueError(
             f"genes is a list of two or more, which are drawn in pairs, not {genes!r}."
         )
-    if layer not in adata.layers:
+    if layer is not None and layer not in adata.layers and layer not in adata.obsm:
         raise KeyError(f"There is no layer {layer!r}: denoise(layer_added={layer!r}) makes it.")
     moved = adata.uns.get("betavi", {}).get("counts_moved_to")
     kept = counts_layer or (moved if moved in adata.layers else None)
@@ -188,6 +198,8 @@ def _draw_pair(
 def _of_gene(adata: AnnData, gene: str, layer: str | None) -> np.ndarray:
     if gene not in adata.var_names:
         raise KeyError(f"adata has no gene {gene!r}. {close_matches(gene, adata.var_names)}")
+    if layer is not None and layer not in adata.layers:
+        return adata.obsm[layer][gene].to_numpy()
     matrix = adata.X if layer is None else adata.layers[layer]
     values = matrix[:, adata.var_names.get_loc(gene)]
     return (values.toarray() if sparse.issparse(values) else np.asarray(values)).ravel()
