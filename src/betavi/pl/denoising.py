@@ -82,7 +82,7 @@ def denoising(report: DenoisingReport, axes: Sequence[Axes] | None = None) -> np
         ylim=(min(-0.1, lowest * 1.1), 1.02),
         title=f"{report.trusted_share:.0%} of genes to trust ({report.chosen})",
     )
-    of_genes.legend(frameon=False, loc="lower right")
+    of_genes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
     return np.asarray(axes)
 
 
