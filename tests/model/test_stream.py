@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import anndata
 import mudata
@@ -35,6 +36,23 @@ def content(path):
 
 def dense(values):
     return values.toarray() if sparse.issparse(values) else np.asarray(values)
+
+
+@contextmanager
+def interrupted(model, at):
+    """Interrupt what is called inside when it comes to a minibatch, counted from 1."""
+    running, calls = model._running, []
+
+    def stopping(*args):
+        calls.append(args)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return running(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_running", stopping)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            yield caught
 
 
 @pytest.fixture(scope="module")
@@ -191,27 +209,18 @@ def test_an_interrupted_call_is_gone_on_with(
     trained.denoise(counts, out=whole, **ask)
     trained.denoise(counts, out=out, estimate="mean", **QUIET)
     old = content(out)
-    estimated, calls = trained._running, []
-
-    def interrupted(*args):
-        calls.append(args)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return estimated(*args)
-
     torch.manual_seed(3)
-    with monkeypatch.context() as patch:
-        patch.setattr(trained, "_running", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            trained.denoise(counts, out=out, **ask)
+    with interrupted(trained, 4):
+        trained.denoise(counts, out=out, **ask)
     assert content(out) == old
     partial = out.with_name(f"{out.name}.partial")
     assert json.loads((partial / PROGRESS).read_text())["rows"] == {"": 60}
+    estimated, calls = trained._running, []
     with monkeypatch.context() as patch:
         patch.setattr(trained, "_running", lambda *args: (calls.append(args), estimated(*args))[1])
         trained.denoise(counts, out=out, **ask)
-    # the three minibatches that were there were not computed again
-    assert len(calls) == 4 + 5
+    # the three minibatches of eight that were there were not computed again
+    assert len(calls) == 5
     found, expected = READ[ending](out), READ[ending](whole)
     for layer in ("denoised", "s"):
         np.testing.assert_array_equal(dense(found.layers[layer]), dense(expected.layers[layer]))
@@ -226,18 +235,8 @@ def test_something_else_is_begun_anew(trained, counts, tmp_path, monkeypatch):
     out = tmp_path / "x.zarr"
 
     def left_by(**ask):
-        calls, running = [], trained._running
-
-        def interrupted(*args):
-            calls.append(args)
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-            return running(*args)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(trained, "_running", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                trained.denoise(counts, out=out, batch_size=20, **QUIET | ask)
+        with interrupted(trained, 3):
+            trained.denoise(counts, out=out, batch_size=20, **QUIET | ask)
         return json.loads((tmp_path / "x.zarr.partial" / PROGRESS).read_text())["rows"][""]
 
     assert left_by() == 40
@@ -305,20 +304,11 @@ def test_what_is_left_when_the_end_is_interrupted_is_never_taken_for_the_whole(
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
-def test_a_folder_that_lacks_a_matrix_is_begun_anew(trained, counts, tmp_path, monkeypatch):
+def test_a_folder_that_lacks_a_matrix_is_begun_anew(trained, counts, tmp_path):
     trained.denoise(counts, **QUIET)
-    out, running, calls = tmp_path / "x.h5ad", trained._running, []
-
-    def interrupted(*args):
-        calls.append(args)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return running(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trained, "_running", interrupted)
-        with pytest.raises(KeyboardInterrupt) as caught:
-            trained.denoise(counts, out=out, batch_size=20, **QUIET)
+    out = tmp_path / "x.h5ad"
+    with interrupted(trained, 3) as caught:
+        trained.denoise(counts, out=out, batch_size=20, **QUIET)
     assert "the same call goes on with it" in caught.value.__notes__[0]
     shutil.rmtree(tmp_path / "x.h5ad.partial" / "layers" / "denoised")
     trained.denoise(counts, out=out, batch_size=20, **QUIET)
@@ -326,27 +316,18 @@ def test_a_folder_that_lacks_a_matrix_is_begun_anew(trained, counts, tmp_path, m
     np.testing.assert_allclose(found, counts.layers["denoised"], rtol=1e-5)
 
 
-def test_many_genes_are_told_apart(tmp_path, monkeypatch):
+def test_many_genes_are_told_apart(tmp_path):
     """NumPy's words for a long array leave its middle out."""
     adata = simulate_counts(n_cells=60, n_genes=1300)
     BetaVI.setup_anndata(adata)
     model = BetaVI(adata, n_latent=2, n_hidden=8)
     model.train(**BRIEF)
     model.denoise(**QUIET)
-    one, running, calls = list(adata.var_names[:1200]), model._running, []
+    one = list(adata.var_names[:1200])
     other = list(one)
     other[600] = adata.var_names[1250]
-
-    def interrupted(*args):
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return running(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "_running", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            model.denoise(out=tmp_path / "x.zarr", gene_list=one, batch_size=20, **QUIET)
+    with interrupted(model, 2):
+        model.denoise(out=tmp_path / "x.zarr", gene_list=one, batch_size=20, **QUIET)
     model.denoise(out=tmp_path / "x.zarr", gene_list=other, batch_size=20, **QUIET)
     found = anndata.read_zarr(tmp_path / "x.zarr")
     assert list(found.var_names) == other
@@ -375,19 +356,9 @@ def test_what_is_not_ours_stays(trained, counts, tmp_path):
     assert {path: after[path] for path in before} == before
 
 
-def test_columns_that_came_later_are_in_the_file(trained, counts, tmp_path, monkeypatch):
-    running, calls = trained._running, []
-
-    def interrupted(*args):
-        calls.append(args)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return running(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trained, "_running", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            trained.denoise(counts, out=tmp_path / "x.zarr", batch_size=20, **QUIET)
+def test_columns_that_came_later_are_in_the_file(trained, counts, tmp_path):
+    with interrupted(trained, 3):
+        trained.denoise(counts, out=tmp_path / "x.zarr", batch_size=20, **QUIET)
     counts.obs["late"] = np.arange(counts.n_obs)
     trained.denoise(counts, out=tmp_path / "x.zarr", batch_size=20, **QUIET)
     assert (anndata.read_zarr(tmp_path / "x.zarr").obs["late"] == np.arange(counts.n_obs)).all()

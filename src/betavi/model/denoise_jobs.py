@@ -121,11 +121,13 @@ class DenoiseJobs(DenoiseEngine):
         if start:
             inform(f"{start} of {job.shape[0]} cells of {job.name} are in {stream.folder} already.")
         job.kept.remember(stream.notes(job.part))
-        counts = Rows(counts_of(job.place.adata, job.place.counts_layer))
+        counts = None
+        if job.place.layer is None:
+            counts = Rows(counts_of(job.place.adata, job.place.counts_layer))
         for values in self._parts(adata, job, run, start, stream.seed):
             rows = job.named(values)
             stop = start + values.mean.shape[0]
-            if job.place.layer is None:
+            if counts is not None:
                 some = sparse.csr_matrix(counts[np.arange(start, stop)])
                 features = job.ask.features
                 rows[job.place.key(job.part, COUNTS_LAYER)] = (
