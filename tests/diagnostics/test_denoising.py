@@ -137,20 +137,36 @@ def test_the_truth_is_first_and_genes_that_differ_are_trusted(rates):
     assert scores["truth"].losses.shape == (800,)
 
 
-def test_where_cells_differ_in_depth_only_hardly_a_gene_is_trusted():
+@pytest.mark.parametrize("n_batches", [1, 6, 60])
+def test_where_cells_differ_in_depth_only_hardly_a_gene_is_trusted(n_batches):
     """The level of the test: what smooths noise, and what is right, are no better than the null."""
     rng = np.random.default_rng(3)
     depth = rng.lognormal(6, 0.4, size=(600, 1))
     profile = rng.gamma(1.0, 1.0, size=400)
     rates = depth * profile / profile.sum()
     counts = rng.poisson(rates)
-    held_out = HeldOutMolecules(thin(counts, 0.2))
+    held_out = HeldOutMolecules(thin(counts, 0.2), np.arange(600) % n_batches)
     kept = held_out.thinned.kept
     scores = {name: held_out.score(rows(kept, 0)) for name, rows in BASELINES.items()}
-    for own in ("kNN smoothing", "truncated SVD"):
+    # which batches are not in
+    scores["of all cells"], scores[NULL] = scores[NULL], held_out.score_null()
+    for own in ("kNN smoothing", "truncated SVD", "of all cells"):
         report = report_denoising(held_out, scores, [own], np.arange(400))
         assert report.trusted_share < 0.05
-        assert "is better by" in str(report)
+        assert "surely better" in str(report)
+
+
+def test_means_of_batches_are_the_null_where_batches_differ():
+    rng = np.random.default_rng(0)
+    batch = np.arange(600) % 3
+    profile = np.tile(rng.gamma(1.0, 4.0, size=40), (3, 1))
+    profile[:, :20] = rng.gamma(1.0, 4.0, size=(3, 20))
+    held_out = HeldOutMolecules(thin(rng.poisson(profile[batch]), 0.2), batch)
+    null = np.concatenate([held_out.null(slice(0, 300)), held_out.null(slice(300, 600))])
+    assert null.shape == (600, 40)
+    expected = 0.8 * profile[batch]
+    assert np.abs(null[:, :20] - expected[:, :20]).mean() < 0.1 * expected.mean()
+    assert held_out.score_null().gain == pytest.approx(0)
 
 
 def test_blocks_do_not_matter(rates):

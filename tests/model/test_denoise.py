@@ -139,6 +139,20 @@ def test_some_genes_are_a_frame(counts):
     assert (counts.obsm["some_std"].to_numpy() > 0).all()
 
 
+def test_what_uns_says_of_a_layer_is_of_what_is_there(counts):
+    model = fitted(counts)
+    model.denoise(drop_below=0.5, **QUIET)
+    assert counts.uns["betavi"]["denoised"]["denoised"]["dropped_share"] > 0
+    model.denoise(gene_list=[counts.var_names[0]], n_samples=2, **QUIET)
+    model.denoise(layer_added="mean", estimate="mean", **QUIET)
+    model.denoise(**QUIET)
+    said = counts.uns["betavi"]["denoised"]
+    assert set(said) == {"denoised", "denoised in obsm", "mean"}
+    assert "dropped_share" not in said["denoised"]
+    assert said["denoised in obsm"]["n_samples"] == 2
+    assert said["mean"]["estimate"] == "mean"
+
+
 def test_genes_may_be_in_any_kind_of_list(counts):
     model = fitted(counts)
     names = list(counts.var_names[[7, 2]])

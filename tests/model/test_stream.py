@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 from contextlib import contextmanager
 
 import anndata
+import h5py
 import mudata
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from scipy import sparse
 
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
-from betavi.model import files
+from betavi.model import files, stream
 from betavi.model.stream import PROGRESS
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
@@ -164,6 +166,86 @@ def test_a_backed_object_is_written_to_its_own_file(trained, counts, tmp_path, d
     backed = anndata.read_h5ad(tmp_path / "own.h5ad", backed="r")
     trained.denoise(backed, gene_list=names, layer_added="some", **QUIET)
     assert list(backed.obsm["some"]) == names
+
+
+def test_a_backed_object_is_the_file_that_is_there_whatever_happens(
+    trained, counts, tmp_path, monkeypatch
+):
+    (tmp_path / "there").mkdir()
+    real, link = tmp_path / "there" / "own.h5ad", tmp_path / "link.h5ad"
+    counts.write_h5ad(real)
+    with h5py.File(tmp_path / "latest.h5ad", "w", libver="latest") as new, h5py.File(real) as old:
+        new.attrs.update(old.attrs)
+        for name in old:
+            old.copy(name, new)
+    real.chmod(0o600)
+    link.symlink_to(real)
+    backed = anndata.read_h5ad(link, backed="r+")
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "discard", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trained.denoise(backed, **QUIET)
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+    # what is written from here on is in the file
+    backed.file["uns"].create_dataset("mine", data=[1, 2])
+    sizes = []
+    for _ in range(4):
+        trained.denoise(backed, **QUIET)
+        sizes.append(real.stat().st_size)
+    backed.file.close()
+    with h5py.File(real) as file:
+        assert list(file["uns/mine"]) == [1, 2]
+    assert sizes[-1] < sizes[0] + 4096
+    trained.denoise(counts, **QUIET)
+    for path in (real, tmp_path / "latest.h5ad"):
+        backed = anndata.read_h5ad(path, backed="r+")
+        trained.denoise(backed, **QUIET)
+        backed.file.close()
+        found = anndata.read_h5ad(path).layers["denoised"]
+        np.testing.assert_allclose(found, counts.layers["denoised"], rtol=1e-5)
+
+
+def test_what_a_killed_process_left_is_brought_back_or_removed(
+    trained, counts, tmp_path, monkeypatch
+):
+    out = tmp_path / "x.zarr"
+    trained.denoise(counts, out=out, **QUIET)
+    old = content(out)
+    with monkeypatch.context() as patch:
+        # between the two renames
+        replace = pathlib.Path.replace
+        patch.setattr(
+            pathlib.Path,
+            "replace",
+            lambda self, to: (
+                (_ for _ in ()).throw(OSError("stopped")) if to == out else replace(self, to)
+            ),
+        )
+        with pytest.raises(OSError, match="stopped"):
+            trained.denoise(counts, out=out, estimate="mean", **QUIET)
+    assert content(out) == old
+    out.rename(tmp_path / ".x.zarr.betavi-old")
+    for left in (".x.zarr.betavi-new", ".x.zarr.partial.betavi-gone"):
+        (tmp_path / left).mkdir()
+    with interrupted(trained, 2):
+        trained.denoise(counts, out=out, batch_size=20, **QUIET)
+    assert content(out) == old
+    trained.denoise(counts, out=out, batch_size=20, **QUIET)
+    (tmp_path / ".x.h5ad.betavi-new").mkdir()
+    trained.denoise(counts, out=tmp_path / "x.h5ad", **QUIET)
+    assert {path.name for path in tmp_path.iterdir()} == {"x.zarr", "x.h5ad"}
+
+
+def test_half_precision_counts_go_along(tmp_path):
+    adata = simulate_counts(n_cells=50, n_genes=10)
+    adata.X = adata.X.toarray().astype(np.float16)
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata, n_latent=2, n_hidden=8)
+    model.train(**BRIEF)
+    model.denoise(layer_added=None, out=tmp_path / "x.zarr", **QUIET)
+    kept = anndata.read_zarr(tmp_path / "x.zarr").layers["counts"]
+    np.testing.assert_array_equal(kept.toarray(), adata.X)
 
 
 def test_modalities_go_into_one_file(tmp_path):

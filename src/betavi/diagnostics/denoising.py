@@ -73,6 +73,18 @@ class DenoisingScore:
         return cls(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)
 
 
+def _profiles(counts: sparse.csr_matrix, batch: np.ndarray) -> np.ndarray:
+    """Return the share of each gene of all molecules of each batch, ``(n_batches, n_genes)``."""
+    n_cells = len(batch)
+    of_batch = sparse.csr_matrix(
+        (np.ones(n_cells), (batch, np.arange(n_cells))),
+        shape=(int(batch.max(initial=0)) + 1, n_cells),
+    )
+    sums = np.asarray((of_batch @ counts).toarray(), dtype=np.float64)
+    shares: np.ndarray = sums / sums.sum(axis=1, keepdims=True).clip(1)
+    return shares
+
+
 @dataclass
 class HeldOutMolecules:
     """Molecules that were held out, to score rates expected from those that were kept.
@@ -83,7 +95,8 @@ class HeldOutMolecules:
         The two.
     batch
         A code for each cell, ``(n_cells,)``: the null knows the mean of each gene in each batch, so
-        that telling batches apart is worth nothing. One batch if None.
+        that telling batches apart is worth nothing, but for genes of which the mean over all cells
+        foretells more. One batch if None.
     """
 
     thinned: Thinned
@@ -94,14 +107,12 @@ class HeldOutMolecules:
         """Measure how far each gene varies beyond Poisson noise, to score by, whatever is scored."""
         kept = self.thinned.kept
         n_cells, n_genes = kept.shape
-        self._batch = np.zeros(n_cells, dtype=np.int64) if self.batch is None else self.batch
         self._totals = np.asarray(kept.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
-        batches = sparse.csr_matrix(
-            (np.ones(n_cells), (self._batch, np.arange(n_cells))),
-            shape=(int(self._batch.max(initial=0)) + 1, n_cells),
-        )
-        sums = np.asarray((batches @ kept).toarray(), dtype=np.float64)
-        self._profiles = sums / sums.sum(axis=1, keepdims=True).clip(1)
+        one = np.zeros(n_cells, dtype=np.int64)
+        self._batch, self.theta = one, np.ones(n_genes)
+        self._profiles = _profiles(kept, one)
+        if self.batch is not None and len(np.unique(self.batch)) > 1:
+            self._let_batches_in(self.batch)
         excess = square = np.zeros(n_genes)
         for rows in blocks(n_cells):
             rate = self.null(rows)
@@ -110,8 +121,18 @@ class HeldOutMolecules:
         low, high = INVERSE_DISPERSIONS
         self.theta = (square / excess.clip(1e-300)).clip(low, high)
 
+    def _let_batches_in(self, batch: np.ndarray) -> None:
+        """Give genes a mean in each batch, where that is the better null.
+
+        Of a few cells a mean is poor, and to be better than a poor null is to know nothing.
+        """
+        of_all, alone = self._profiles, self.score_null().deviance
+        self._batch, self._profiles = batch, _profiles(self.thinned.kept, batch)
+        is_worse = self.score_null().deviance >= alone
+        self._profiles = np.where(is_worse, of_all, self._profiles)
+
     def null(self, rows: slice) -> np.ndarray:
-        """Return each cell's total times the share of each gene in its batch."""
+        """Return each cell's total times the share of each gene, of all or in its batch."""
         shares: np.ndarray = self._totals[rows] * self._profiles[self._batch[rows]]
         return shares
 

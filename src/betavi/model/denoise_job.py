@@ -138,8 +138,7 @@ def run_of(batch_size: int | None, show_progress: bool, out: str | Path | None) 
     """
     if batch_size is not None:
         check_whole("batch_size", batch_size)
-    # a link stays one, and what it leads to is written
-    path = None if out is None else Path(out).expanduser().resolve()
+    path = None if out is None else Path(out).expanduser()
     return Run(batch_size or settings.batch_size, show_progress, path)
 
 
@@ -150,6 +149,7 @@ def plan_of(job: Job, run: Run) -> dict[str, PlannedMatrix]:
     plan = dict.fromkeys(names, planned)
     if run.out is not None and job.place.layer is None:
         counts = Rows(counts_of(job.place.adata, job.place.counts_layer)).dtype.name
+        counts = "float32" if counts == "float16" else counts
         key = job.place.key(job.part, COUNTS_LAYER)
         plan[key] = planned._replace(dtype=counts, is_sparse=True)
     return plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -14,6 +13,7 @@ from scipy import sparse
 
 from betavi.model.denoise_engine import DenoiseEngine
 from betavi.model.denoise_job import Job, Run, Wanted, form_of, plan_of
+from betavi.model.files import copy_file
 from betavi.model.fingerprint import fingerprint
 from betavi.model.kept import Kept, Moments, gathered
 from betavi.model.messages import inform
@@ -61,7 +61,7 @@ class DenoiseJobs(DenoiseEngine):
                     job.place.put(values, job.record())
         else:
             assert form is not None
-            self._into_file(adata, jobs, run, run.out, seed, form)
+            self._into_file(adata, jobs, run, run.out.resolve(), seed, form)
         for job in jobs:
             if job.kept.is_sparse:
                 inform(
@@ -109,12 +109,12 @@ class DenoiseJobs(DenoiseEngine):
         try:
             for job in jobs:
                 self._stream(adata, job, run, stream)
+            stream.finish({job.part: job.record_of_file() for job in jobs})
         except (OSError, KeyboardInterrupt) as error:
             error.add_note(
                 f"What is done is kept in {stream.folder}: the same call goes on with it."
             )
             raise
-        stream.finish({job.part: job.record_of_file() for job in jobs})
 
     def _stream(self, adata: AnnOrMuData, job: Job, run: Run, stream: Stream) -> None:
         start = stream.n_rows(job.part)
@@ -128,7 +128,10 @@ class DenoiseJobs(DenoiseEngine):
             rows = job.named(values)
             stop = start + values.mean.shape[0]
             if counts is not None:
-                some = sparse.csr_matrix(counts[np.arange(start, stop)])
+                some = counts[np.arange(start, stop)]
+                # of which scipy knows no sparse matrix
+                some = some.astype(np.float32) if some.dtype == np.float16 else some
+                some = sparse.csr_matrix(some)
                 features = job.ask.features
                 rows[job.place.key(job.part, COUNTS_LAYER)] = (
                     some if features is None else some[:, features]
@@ -140,8 +143,13 @@ class DenoiseJobs(DenoiseEngine):
         """Write into the file that backs an object: into a copy of it, which takes its place."""
         (job,) = jobs
         backed = job.place.adata
-        own = Path(backed.filename)
-        backed.file["obs"].file.flush()
-        form = Form(partial(shutil.copyfile, own), is_folder=False, is_checked=False)
-        self._into_file(adata, jobs, run, own, seed, form)
-        job.place.reopen(job.record())
+        own = Path(backed.filename).resolve()
+        before = own.stat().st_ino
+        replaced = set(plan_of(job, run))
+        form = Form(partial(copy_file, backed.file["obs"].file, replaced), False, is_checked=False)
+        try:
+            self._into_file(adata, jobs, run, own, seed, form)
+        finally:
+            # whatever came after that: what the object would go on to read is no file any more
+            if own.stat().st_ino != before:
+                job.place.reopen(job.record())

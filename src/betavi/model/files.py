@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shutil import rmtree
+from shutil import copymode, rmtree
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
@@ -79,12 +79,26 @@ def note(group: Any, part: str, records: dict[str, Any]) -> None:
 
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return both, and what dictionaries of the same name have in one."""
+    """Return both; of a dictionary in both what either has, the latter's where both have it."""
     both = {**one, **other}
     for key in one.keys() & other.keys():
         if isinstance(one[key], dict) and isinstance(other[key], dict):
-            both[key] = merged(one[key], other[key])
+            both[key] = {**one[key], **other[key]}
     return both
+
+
+def copy_file(source: h5py.File, left_out: set[str], target: Path) -> None:
+    """Copy an open file but for some of its layers, whose room it would keep."""
+    with h5py.File(target, "w") as new:
+        new.attrs.update(source.attrs)
+        for name in source:
+            if name != "layers":
+                source.copy(name, new)
+        if "layers" in source:
+            new.create_group("layers").attrs.update(source["layers"].attrs)
+            for name in source["layers"]:
+                if f"layers/{name}" not in left_out:
+                    source.copy(f"layers/{name}", new["layers"])
 
 
 def beside(path: Path, word: str) -> Path:
@@ -98,8 +112,20 @@ def take_place(new: Path, old: Path) -> None:
     if old.is_dir():
         remove(aside)
         old.rename(aside)
-    new.replace(old)
+    try:
+        if old.is_file():
+            copymode(old, new)
+        new.replace(old)
+    finally:
+        bring_back(old)
     remove(aside)
+
+
+def bring_back(path: Path) -> None:
+    """Let what was to be replaced have its name again, if nothing took its place."""
+    aside = beside(path, "old")
+    if aside.exists() and not path.exists():
+        aside.rename(path)
 
 
 def discard(path: Path) -> None:

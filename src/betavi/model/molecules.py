@@ -65,6 +65,7 @@ class HeldOutMixin(RetrainMixin):
             name: {
                 baseline: part.score(rows(part.thinned.kept, ask.seed))
                 for baseline, rows in BASELINES.items()
+                if baseline != NULL
             }
             | {NULL: part.score_null()}
             for name, part in held_out.items()

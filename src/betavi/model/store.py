@@ -56,8 +56,8 @@ class Place(NamedTuple):
         if self.layer is not None and self.layer == self.std_layer:
             raise ValueError(f"layer_added and std_layer_added are both {self.layer!r}.")
         for layer in (self.layer, self.std_layer):
-            if layer is not None and "/" in layer:
-                raise ValueError(f"A layer {layer!r} cannot be written to a file: no slashes.")
+            if layer is not None and (not layer or "/" in layer):
+                raise ValueError(f"A layer {layer!r} cannot be written: a name, with no slashes.")
         if self.layer is None and self.std_layer == COUNTS_LAYER and (to_file or self._moves_x):
             raise ValueError(f"layers[{COUNTS_LAYER!r}] is where X is kept: name another for std.")
         if to_file:
@@ -121,6 +121,7 @@ class Place(NamedTuple):
         said = record
         if self.genes is not None:
             assert self.layer is not None
+            said = {"denoised": {f"{self.layer} in obsm": record["denoised"][self.layer]}}
             self._put_frame(self.layer, values.mean)
             if self.std_layer is not None:
                 self._put_frame(self.std_layer, values.std)

@@ -13,6 +13,7 @@ import zarr
 from betavi.model.files import (
     PlannedMatrix,
     beside,
+    bring_back,
     discard,
     note,
     remove,
@@ -78,11 +79,18 @@ class Stream:
     ) -> None:
         self.out, self.plan, self.form = out, plan, form
         self.folder = out.with_name(f"{out.name}.partial")
+        self._tidy()
         self.progress = self._read(asked) or self._begun(asked, seed)
         self.group = _opened(self.folder)
         for key, matrix in plan.items():
             n_entries = self.progress["entries"].get(key, 0)
             matrix.cut(self.group, key, self.n_rows(matrix.part), n_entries)
+
+    def _tidy(self) -> None:
+        """Bring back or remove what a process left that was killed between two steps."""
+        bring_back(self.out)
+        for left in (beside(self.out, "old"), beside(self.out, "new"), beside(self.folder, "gone")):
+            remove(left)
 
     @property
     def seed(self) -> int:

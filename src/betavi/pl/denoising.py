@@ -199,7 +199,10 @@ def _of_gene(adata: AnnData, gene: str, layer: str | None) -> np.ndarray:
     if gene not in adata.var_names:
         raise KeyError(f"adata has no gene {gene!r}. {close_matches(gene, adata.var_names)}")
     if layer is not None and layer not in adata.layers:
-        return adata.obsm[layer][gene].to_numpy()
+        frame = adata.obsm[layer]
+        if gene not in frame:
+            raise KeyError(f"obsm[{layer!r}] has no gene {gene!r}. {close_matches(gene, frame)}")
+        return frame[gene].to_numpy()
     matrix = adata.X if layer is None else adata.layers[layer]
     values = matrix[:, adata.var_names.get_loc(gene)]
     return (values.toarray() if sparse.issparse(values) else np.asarray(values)).ravel()
