@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from scipy.special import xlogy
 
-from betavi.diagnostics.smoothing import NULL, TARGET_SUM
+from betavi.diagnostics.smoothing import NULL, TARGET_SUM, profiles_of, totals_of
 from betavi.diagnostics.thinning import blocks
 
 if TYPE_CHECKING:
@@ -73,18 +72,6 @@ class DenoisingScore:
         return cls(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)
 
 
-def _profiles(counts: sparse.csr_matrix, batch: np.ndarray) -> np.ndarray:
-    """Return the share of each gene of all molecules of each batch, ``(n_batches, n_genes)``."""
-    n_cells = len(batch)
-    of_batch = sparse.csr_matrix(
-        (np.ones(n_cells), (batch, np.arange(n_cells))),
-        shape=(int(batch.max(initial=0)) + 1, n_cells),
-    )
-    sums = np.asarray((of_batch @ counts).toarray(), dtype=np.float64)
-    shares: np.ndarray = sums / sums.sum(axis=1, keepdims=True).clip(1)
-    return shares
-
-
 @dataclass
 class HeldOutMolecules:
     """Molecules that were held out, to score rates expected from those that were kept.
@@ -107,10 +94,10 @@ class HeldOutMolecules:
         """Measure how far each gene varies beyond Poisson noise, to score by, whatever is scored."""
         kept = self.thinned.kept
         n_cells, n_genes = kept.shape
-        self._totals = np.asarray(kept.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
+        self._totals = totals_of(kept)
         one = np.zeros(n_cells, dtype=np.int64)
         self._batch, self.theta = one, np.ones(n_genes)
-        self._profiles = _profiles(kept, one)
+        self._profiles = profiles_of(kept, one)
         if self.batch is not None and len(np.unique(self.batch)) > 1:
             self._let_batches_in(self.batch)
         excess = square = np.zeros(n_genes)
@@ -127,7 +114,7 @@ class HeldOutMolecules:
         Of a few cells a mean is poor, and to be better than a poor null is to know nothing.
         """
         of_all, alone = self._profiles, self.score_null().deviance
-        self._batch, self._profiles = batch, _profiles(self.thinned.kept, batch)
+        self._batch, self._profiles = batch, profiles_of(self.thinned.kept, batch)
         is_worse = self.score_null().deviance >= alone
         self._profiles = np.where(is_worse, of_all, self._profiles)
 

@@ -19,13 +19,26 @@ N_NEIGHBOURS = 15
 TARGET_SUM = 1e4
 
 
-def _totals(counts: sparse.csr_matrix) -> np.ndarray:
+def totals_of(counts: sparse.csr_matrix) -> np.ndarray:
+    """Return the number of molecules of each cell, ``(n_cells, 1)``."""
     return np.asarray(counts.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
+
+
+def profiles_of(counts: sparse.csr_matrix, batch: np.ndarray) -> np.ndarray:
+    """Return the share of each gene of all molecules of each batch, ``(n_batches, n_genes)``."""
+    n_cells = len(batch)
+    of_batch = sparse.csr_matrix(
+        (np.ones(n_cells), (batch, np.arange(n_cells))),
+        shape=(int(batch.max(initial=0)) + 1, n_cells),
+    )
+    sums = np.asarray((of_batch @ counts).toarray(), dtype=np.float64)
+    shares: np.ndarray = sums / sums.sum(axis=1, keepdims=True).clip(1)
+    return shares
 
 
 def _shares(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     """Return each count as a share of its cell's total."""
-    return sparse.csr_matrix(sparse.diags(1 / _totals(counts).clip(1).ravel()) @ counts)
+    return sparse.csr_matrix(sparse.diags(1 / totals_of(counts).clip(1).ravel()) @ counts)
 
 
 def _svd(
@@ -43,8 +56,8 @@ def raw_counts(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray
 
 def gene_means(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray]:
     """Yield each cell's total times each gene's share of all: no cell differs but in depth."""
-    totals = _totals(counts)
-    profile = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel() / max(totals.sum(), 1)
+    totals = totals_of(counts)
+    (profile,) = profiles_of(counts, np.zeros(counts.shape[0], dtype=np.int64))
     for rows in blocks(counts.shape[0]):
         yield totals[rows] * profile
 
@@ -54,7 +67,7 @@ def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.nda
 
     Neighbours are those in 50 principal directions of log(1 + counts per 10,000).
     """
-    totals, shares = _totals(counts), _shares(counts)
+    totals, shares = totals_of(counts), _shares(counts)
     _, positions = _svd((shares * TARGET_SUM).log1p(), N_COMPONENTS, seed)
     neighbours = NearestNeighbors(n_neighbors=min(N_NEIGHBOURS, len(positions))).fit(positions)
     graph = neighbours.kneighbors_graph(positions)
@@ -65,7 +78,7 @@ def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.nda
 
 def low_rank(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.ndarray]:
     """Yield the shares in their 50 principal directions, not below zero, times the cell's total."""
-    totals, shares = _totals(counts), _shares(counts)
+    totals, shares = totals_of(counts), _shares(counts)
     # whose numbers are of order one
     unit = max(float(np.median(totals)), 1.0)
     svd, positions = _svd(shares * unit, N_COMPONENTS, seed)
