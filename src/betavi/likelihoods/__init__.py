@@ -6,7 +6,7 @@ documentation and the error that lists the choices all read that table.
 
 from __future__ import annotations
 
-from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods._base import Deferred, Likelihood
 from betavi.likelihoods._dispersion import DISPERSIONS, Dispersion, DispersionSizes
 from betavi.likelihoods._start import TARGET_SUM, Start
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
@@ -37,6 +37,7 @@ __all__ = [
     "DISPERSIONS",
     "LIKELIHOODS",
     "TARGET_SUM",
+    "Deferred",
     "Dispersion",
     "DispersionSizes",
     "Likelihood",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from betavi._tables import lookup
+from betavi.kernels import Heads, compiled, head_nats
 from betavi.likelihoods._dispersion import DISPERSIONS
 from betavi.nn.gates import Drift
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from torch.distributions import Distribution
@@ -51,6 +53,34 @@ class Free(nn.Softplus):
 
 SCALE_ACTIVATIONS: dict[str, type[Shares | Free]] = {"softmax": Shares, "softplus": Free}
 """How a scale becomes positive."""
+
+
+class Deferred:
+    """A distribution of which training asks for nothing but the distortion.
+
+    Parameters
+    ----------
+    make
+        Returns the distribution, which is made once anything else is asked for.
+    heads, h, log_size
+        See :func:`betavi.kernels.head_nats`.
+    """
+
+    def __init__(
+        self, make: Callable[[], Distribution], heads: Heads, h: Tensor, log_size: Tensor
+    ) -> None:
+        self._make = make
+        self._read = heads, h, log_size
+
+    def nats(self, x: Tensor) -> Tensor:
+        """Return the distortion of each cell, ``(..., n_cells)``."""
+        heads, h, log_size = self._read
+        return head_nats(heads, x, h, log_size)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the distribution says."""
+        self._made = self.__dict__.get("_made") or self._make()
+        return getattr(self._made, name)
 
 
 class Likelihood(nn.Module, ABC):
@@ -97,6 +127,9 @@ class Likelihood(nn.Module, ABC):
 
     learns_from_counts: ClassVar[bool] = False
     """Whether a count says more of what it was drawn from than z does, see :meth:`posterior`."""
+
+    rows: ClassVar[str | None] = None
+    """The loop in :mod:`betavi.kernels.compiled` that it may be trained with, if there is one."""
 
     has_background: ClassVar[bool] = False
     """Whether it tells what is there from what sticks to any cell, as of surface proteins."""
@@ -177,18 +210,48 @@ class Likelihood(nn.Module, ABC):
             scale = self.positive(self.head(self.unscaled, h))
         return scale, log_size.exp() * scale
 
+    def log_theta(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
+        """Return the log of the second parameter, broadcastable to the distribution's shape."""
+        log_theta: Tensor = self.dispersion(h, batch, label)
+        return log_theta if self.drift is None else log_theta + self.drift()
+
     def theta(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return the second parameter, broadcastable to ``(..., n_cells, n_features)``."""
-        log_theta = self.dispersion(h, batch, label)
-        if self.drift is not None:
-            log_theta = log_theta + self.drift()
-        return self.of_chosen(log_theta).exp()
+        return self.of_chosen(self.log_theta(h, batch, label)).exp()
 
-    @abstractmethod
     def forward(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
-    ) -> Distribution:
+    ) -> Distribution | Deferred:
         """Return the distribution of the features of each cell.
+
+        While training on a CPU it is one that knows a faster way to the distortion, and is made in
+        full only if it is asked for something else.
+
+        Parameters
+        ----------
+        h, log_size, batch, label
+            See :meth:`distribution`.
+        """
+        make = partial(self.distribution, h, log_size, batch, label)
+        heads = self._compiled_heads(h, batch, label) if self.training else None
+        return make() if heads is None else Deferred(make, heads, h, log_size)
+
+    def compiled_layers(self) -> tuple[nn.Linear, ...]:
+        """Return the output layers in the order in which the compiled loop reads them."""
+        return (self.unscaled,)
+
+    def _compiled_heads(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Heads | None:
+        is_plain = self.rows is None or compiled is None or self._chosen is not None
+        if is_plain or not self.positive.needs_all or h.dtype != torch.float32 or h.device.type != "cpu":
+            return None
+        log_theta = self.log_theta(h, batch, label) if self.has_dispersion else None
+        return Heads(getattr(compiled, self.rows), self.compiled_layers(), log_theta)
+
+    @abstractmethod
+    def distribution(
+        self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
+    ) -> Distribution:
+        """Return the distribution of the features of each cell, by the plain path.
 
         Parameters
         ----------

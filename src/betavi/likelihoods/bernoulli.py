@@ -89,10 +89,10 @@ class BernoulliLikelihood(Likelihood):
     def log_theta_at(self, start: Start) -> None:
         """Return nothing: the variance follows from the mean."""
 
-    def forward(
+    def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> Detection:
-        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, rate = self.rate(h, self.log_excess + self.power * log_size)
         return Detection(rate, scale)
 

@@ -129,10 +129,10 @@ class LogNormalLikelihood(Likelihood):
         left = start.unexplained(start.log_variance)
         return left.clamp_min(SMALLEST_VARIANCE).sqrt().log()
 
-    def forward(
+    def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> LogNormal:
-        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         unit = self.target_sum * (-log_size.clamp_min(SMALLEST_LOG_SIZE)).exp()
         return LogNormal(self.head(self.unscaled, h), self.theta(h, batch, label), unit)
 

@@ -10,7 +10,7 @@ from scvi import distributions
 from torch import Tensor
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods.kernels import nb_log_prob
+from betavi.kernels import nb_log_prob
 
 if TYPE_CHECKING:
     from betavi.likelihoods._start import Start
@@ -65,6 +65,7 @@ def overdispersion_at(start: Start) -> Tensor:
 class NegativeBinomialLikelihood(Likelihood):
     """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``."""
 
+    rows: ClassVar[str] = "nb_rows"
     is_gamma_poisson: ClassVar[bool] = True
     learns_from_counts: ClassVar[bool] = True
 
@@ -76,10 +77,10 @@ class NegativeBinomialLikelihood(Likelihood):
         """Return the log inverse dispersion by the method of moments."""
         return overdispersion_at(start)
 
-    def forward(
+    def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> NegativeBinomial:
-        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, mu = self.rate(h, log_size)
         return NegativeBinomial(mu=mu, theta=self.theta(h, batch, label), scale=scale)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods.kernels import nb_log_prob
+from betavi.kernels import nb_log_prob
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
         """Return the log inverse dispersion by the method of moments, as if of one component."""
         return overdispersion_at(start)
 
-    def forward(
+    def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> NegativeBinomialMixture:
-        """See :meth:`betavi.likelihoods.Likelihood.forward`; ``log_size`` is not read."""
+        """See :meth:`betavi.likelihoods.Likelihood.distribution`; ``log_size`` is not read."""
         sticking = self.of_chosen(self.background.t()[batch.squeeze(-1)])
         background = (sticking + self.size(h)).exp()
         foreground = background * (1 + softplus(self.head(self.unscaled, h)))

@@ -32,8 +32,8 @@ class NormalLikelihood(Likelihood):
         """Return the log standard deviation that leaves the unexplained share of the variance."""
         return start.unexplained(start.variance).clamp_min(SMALLEST_VARIANCE).sqrt().log()
 
-    def forward(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Normal:
-        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+    def distribution(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Normal:
+        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, mu = self.rate(h, log_size)
         deviation = self.theta(h, batch, label)
         return Normal(mu, deviation, validate_args=False, normal_mu=scale)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods.kernels import poisson_log_prob
+from betavi.kernels import poisson_log_prob
 
 if TYPE_CHECKING:
     from betavi.likelihoods._start import Start
@@ -70,13 +70,14 @@ class PoissonLikelihood(Likelihood):
     """Counts with variance equal to their mean."""
 
     has_dispersion: ClassVar[bool] = False
+    rows: ClassVar[str] = "poisson_rows"
     is_gamma_poisson: ClassVar[bool] = True
 
     def log_theta_at(self, start: Start) -> None:
         """Return nothing: the variance is the mean."""
 
-    def forward(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Poisson:
-        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+    def distribution(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Poisson:
+        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, rate = self.rate(h, log_size)
         return Poisson(rate, scale=scale)
 

@@ -9,7 +9,7 @@ from scvi import distributions
 from torch import Tensor, nn
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods.kernels import nb_log_prob, zinb_log_prob
+from betavi.kernels import nb_log_prob, zinb_log_prob
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
     Its expected count is ``(1 - zi_probs) * mu``; ``get_normalized("mu")`` is ``mu``, as in SCVI.
     """
 
+    rows: ClassVar[str] = "zinb_rows"
     is_gamma_poisson: ClassVar[bool] = True
     learns_from_counts: ClassVar[bool] = True
 
@@ -41,14 +42,18 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
         """See :meth:`betavi.likelihoods.Likelihood.add_heads`."""
         self.dropout = nn.Linear(n_hidden, n_features)
 
+    def compiled_layers(self) -> tuple[nn.Linear, ...]:
+        """See :meth:`betavi.likelihoods.Likelihood.compiled_layers`."""
+        return (self.unscaled, self.dropout)
+
     def log_theta_at(self, start: Start) -> Tensor:
         """Return the log inverse dispersion by the method of moments, as if without inflation."""
         return overdispersion_at(start)
 
-    def forward(
+    def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> ZeroInflatedNegativeBinomial:
-        """See :meth:`betavi.likelihoods.Likelihood.forward`."""
+        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, mu = self.rate(h, log_size)
         return ZeroInflatedNegativeBinomial(
             mu=mu,

@@ -95,6 +95,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         callbacks = list(kwargs.pop("callbacks", None) or [])
         if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
             callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
+        if self.is_trained_ and self.module is not None:
+            # a module stays as scvi-tools leaves it after training, without dropout
+            self.module.train()
         super().train(
             max_epochs,
             *args,

@@ -10,6 +10,7 @@ from scvi.module.base import auto_move_data
 from torch import Tensor
 from torch.distributions import Normal
 
+from betavi.kernels import dense, log1p
 from betavi.module.parts import Parts
 from betavi.nn import NormalMixture, evaluating, observed_log_library
 
@@ -93,7 +94,7 @@ class InferenceMixin(Parts):
 
     def _read(self, counts: Tensor) -> Tensor:
         """Return what an encoder reads of counts."""
-        return torch.log1p(counts) if self.options.log_variational else counts
+        return log1p(counts) if self.options.log_variational else counts
 
     def _encoded(
         self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
@@ -101,7 +102,7 @@ class InferenceMixin(Parts):
         """Append the covariates to what an encoder reads, if it is to read them."""
         if not self.options.encode_covariates:
             return h, ()
-        return self._with_covariates(h, batch, continuous, categorical)
+        return self._with_covariates(dense(h), batch, continuous, categorical)
 
     def current_prior(self) -> Distribution:
         """Return p(u), with the posteriors of learned cells as they are now."""

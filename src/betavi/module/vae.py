@@ -17,6 +17,7 @@ from scvi.module.base import LossOutput, auto_move_data
 from scvi.utils import unsupported_if_adata_minified
 from torch import Tensor
 
+from betavi.kernels import totals
 from betavi.module.estimates import EstimatesMixin
 from betavi.module.infer import InferenceMixin, present_key
 from betavi.nn import NormalMixture
@@ -196,7 +197,7 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
             library = cast("TypicalLibrary", typical)
             given = library.given(z, library.measured(tensors[REGISTRY_KEYS.BATCH_KEY]))
             nats = -given.log_prob(inferred["library"][name]).squeeze(-1)
-            has_size = (tensors[name].sum(dim=-1) > 0) & tensors[present_key(name)].squeeze(-1)
+            has_size = (totals(tensors[name]).squeeze(-1) > 0) & tensors[present_key(name)].squeeze(-1)
             total = total + _expected(qz, u, nats).where(has_size, 0.0)
         return total
 

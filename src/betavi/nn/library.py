@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from betavi.kernels import totals
 from betavi.nn.networks import Encoder
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ N_HIDDEN = 32
 
 def observed_log_library(x: Tensor) -> Tensor:
     """Return the log of each cell's total, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``."""
-    return x.sum(dim=-1, keepdim=True).clamp_min(SMALLEST_LIBRARY).log()
+    return totals(x).clamp_min(SMALLEST_LIBRARY).log()
 
 
 class TypicalLibrary(nn.Module):

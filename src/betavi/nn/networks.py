@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from betavi._tables import check_whole, lookup
+from betavi.kernels import CountsLinear, dense
 from betavi.nn.gates import Turn, add_gates
 
 if TYPE_CHECKING:
@@ -100,6 +102,26 @@ class Architecture:
         }
 
 
+class CountsLayers(FCLayers):
+    """scvi-tools' layers, the first of which reads compressed counts as they are."""
+
+    def __init__(self, n_in: int, **kwargs: Any) -> None:
+        super().__init__(n_in=n_in, **kwargs)
+        first = self.fc_layers[0][0]
+        if first.bias is not None:
+            self.fc_layers[0][0] = CountsLinear(first.in_features, first.out_features)
+
+    def forward(self, x: Tensor, *categories: Tensor) -> Tensor:
+        """Return the last hidden layer, ``(n_cells, n_hidden)``."""
+        if x.ndim > 2 or self.n_cov:
+            out: Tensor = super().forward(dense(x), *categories)
+            return out
+        # scvi-tools appends the covariates, also where there are none, and copies every count
+        for layer in chain.from_iterable(self.fc_layers):
+            x = x if layer is None else layer(x)
+        return x
+
+
 class Encoder(nn.Module):
     """One expert: a normal distribution given one modality of a cell.
 
@@ -130,7 +152,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         n_hidden = architecture.n_hidden
-        self.encoder = FCLayers(
+        self.encoder = CountsLayers(
             n_in=n_input,
             n_out=n_hidden,
             n_cat_list=n_categories,

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 from torch.distributions import kl_divergence
 
+from betavi.kernels import dense
+from betavi.likelihoods import Deferred
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributions import Distribution
@@ -93,7 +96,7 @@ def rate(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
     return rates(q, p, u).sum(dim=-1)
 
 
-def distortion(px: Distribution, x: Tensor, present: Tensor | None = None) -> Tensor:
+def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = None) -> Tensor:
     """Return the negative log-likelihood of each cell, summed over its features, in nats.
 
     Parameters
@@ -101,7 +104,7 @@ def distortion(px: Distribution, x: Tensor, present: Tensor | None = None) -> Te
     px
         The likelihood, of shape ``(..., n_cells, n_features)``.
     x
-        Data, ``(n_cells, n_features)``.
+        Data, ``(n_cells, n_features)``, dense or CSR.
     present
         Which cells were measured, boolean, ``(n_cells, 1)``; all if None. The distortion of the
         others is zero, and so is its gradient.
@@ -118,5 +121,5 @@ def distortion(px: Distribution, x: Tensor, present: Tensor | None = None) -> Te
     >>> distortion(Poisson(torch.ones(1, 3)), torch.zeros(1, 3))
     tensor([3.])
     """
-    nats = -px.log_prob(x).sum(dim=-1)
+    nats = px.nats(x) if isinstance(px, Deferred) else -px.log_prob(dense(x)).sum(dim=-1)
     return nats if present is None else nats.where(present.squeeze(-1), 0.0)

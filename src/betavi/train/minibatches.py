@@ -53,6 +53,15 @@ class CellDataset(AnnTorchDataset):
             if isinstance(part, AlignedRows)
         }
 
+    @property
+    def fields(self) -> dict[str, Rows | AlignedRows]:
+        """The rows of every field, and of which cells have which modality, by their keys."""
+        present = {
+            present_key(modality): Rows(rows.present[:, None])
+            for modality, rows in self._aligned.items()
+        }
+        return self._rows | present
+
     def __len__(self) -> int:
         """Return the number of cells."""
         return len(self.indices)

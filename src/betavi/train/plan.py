@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from scvi import REGISTRY_KEYS, settings, train
 from torch.optim.lr_scheduler import OneCycleLR
 
 from betavi.objective import constant, end_of_warmup, join, linear, schedule_of
+from betavi.train.epoch import EpochTotals
 from betavi.train.moments import moments
+from betavi.train.optimizer import ORDERED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,6 +120,7 @@ class TrainingPlan(train.TrainingPlan):
         self._betas_of_epoch: list[float] = []
         self._last_factor = 1.0
         self._free_bits_after: float | None = None
+        self._totals = EpochTotals()
         super().__init__(module, free_bits=free_bits, **kwargs)
 
     # -- where training starts ----------------------------------------------------------------
@@ -158,6 +162,10 @@ class TrainingPlan(train.TrainingPlan):
             )
             configured["lr_scheduler"] = {"scheduler": cycle, "interval": "step"}
         return configured
+
+    def _optimizer_creator_fn(self, optimizer_cls: type[torch.optim.Adam]) -> Any:
+        options = {"lr": self.lr, "eps": self.eps, "weight_decay": self.weight_decay}
+        return partial(ORDERED[optimizer_cls], fused=True, **options)
 
     # -- which β is in force ------------------------------------------------------------------
 
@@ -230,16 +238,29 @@ class TrainingPlan(train.TrainingPlan):
         with dial.drawing(n_cells, self.device):
             beta = dial.beta if dial.drawn is None else dial.drawn.log().mean().exp().item()
             self._betas_of_epoch.append(beta)
-            self._last_factor = self.share_of_beta
-            loss: Tensor = super().training_step(batch, batch_idx)
+            self._last_factor = self.loss_kwargs["kl_weight"] = self.share_of_beta
+            if self._logs_steps:
+                loss: Tensor = super().training_step(batch, batch_idx)
+            else:
+                *_, losses = self.forward(batch, loss_kwargs=self.loss_kwargs)
+                self._totals.add(losses)
+                loss = losses.loss
         if self.target_rate is not None and self.is_warm:
             rate = self.module.mean_rate(batch)
             dial.beta = self.module.controller.next_beta(rate, self.target_rate, dial.beta, n_cells)
         return loss
 
+    @property
+    def _logs_steps(self) -> bool:
+        """Whether something is asked for of every step, which scvi-tools records."""
+        return self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune
+
     def on_train_epoch_end(self) -> None:
         """Record β: of the last step or, where it is drawn, the geometric mean, with its factor."""
         super().on_train_epoch_end()
+        if self._totals.n_cells:
+            self.log_dict(self._totals.means(), prog_bar=False)
+            self._totals = EpochTotals()
         betas, self._betas_of_epoch = self._betas_of_epoch, []
         if not betas:
             return

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+INDEXABLE = [np.dtype(kind) for kind in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")]
+"""Types of counts of which PyTorch can pick entries."""
+
 BLOCK_ENTRIES = 2**24
 """Entries that are scanned at once: 64 MiB of single precision."""
 
@@ -88,7 +91,32 @@ class Rows:
                 "array or a backed AnnData."
             )
         self._data = data
-        self._in_file = isinstance(data, h5py.Dataset | CSRDataset)
+        self.in_file = isinstance(data, h5py.Dataset | CSRDataset)
+
+    @property
+    def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
+        """The matrix if it is sparse and in memory, with one entry for each nonzero at most."""
+        if not sparse.issparse(self._data):
+            return None
+        matrix = self._data
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        # PyTorch can only index types that it computes with
+        known = matrix.dtype in INDEXABLE
+        return matrix if known else matrix.astype(np.float32)
+
+    @property
+    def position(self) -> np.ndarray:
+        """The row of each cell, ``(n_rows,)``."""
+        return np.arange(self.shape[0])
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that the entries take."""
+        if not sparse.issparse(self._data):
+            return int(np.prod(self.shape)) * self.dtype.itemsize
+        return self._data.data.nbytes + self._data.indices.nbytes
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -103,7 +131,7 @@ class Rows:
 
     def __getitem__(self, rows: np.ndarray) -> Any:
         """Return the rows as a CSR matrix or a dense array."""
-        if not self._in_file:
+        if not self.in_file:
             return self._data[rows]
         # files are read forwards, each row once
         unique, position = np.unique(rows, return_inverse=True)
@@ -145,6 +173,21 @@ class AlignedRows:
 
     def __init__(self, rows: Rows, position: np.ndarray) -> None:
         self.rows, self.position = rows, position
+
+    @property
+    def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
+        """See :attr:`Rows.compressed`; of the cells that have the modality."""
+        return self.rows.compressed
+
+    @property
+    def in_file(self) -> bool:
+        """Whether the entries are in a file."""
+        return self.rows.in_file
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that the entries take, where those of cells without the modality are zeros."""
+        return max(self.rows.n_bytes, 0 if self.compressed is not None else 4 * int(np.prod(self.shape)))
 
     @property
     def shape(self) -> tuple[int, int]:

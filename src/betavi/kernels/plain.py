@@ -164,7 +164,7 @@ def nb_log_prob(x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from betavi.likelihoods.kernels import nb_log_prob
+    >>> from betavi.kernels.plain import nb_log_prob
     >>> nb_log_prob(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1.0]))
     tensor([-0.6931, -2.0794])
     """
@@ -192,7 +192,7 @@ def zinb_log_prob(x: Tensor, mu: Tensor, theta: Tensor, logits: Tensor) -> Tenso
     Examples
     --------
     >>> import torch
-    >>> from betavi.likelihoods.kernels import zinb_log_prob
+    >>> from betavi.kernels.plain import zinb_log_prob
     >>> one = torch.ones(1)
     >>> zinb_log_prob(0 * one, one, one, 0 * one)
     tensor([-0.2877])
@@ -217,7 +217,7 @@ def poisson_log_prob(x: Tensor, rate: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from betavi.likelihoods.kernels import poisson_log_prob
+    >>> from betavi.kernels.plain import poisson_log_prob
     >>> poisson_log_prob(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]))
     tensor([-1.0000, -1.6931])
     """

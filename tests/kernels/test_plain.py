@@ -9,7 +9,7 @@ import pytest
 import torch
 from scvi import distributions
 
-from betavi.likelihoods import kernels
+from betavi.kernels import plain as kernels
 
 EPS = mpmath.mpf("1e-8")
 COUNTS = (0, 1, 2, 17, 1e3, 1e6)

@@ -1,0 +1,123 @@
+"""From a decoder's last layer to the distortion of each cell, in as few passes as there can be.
+
+The output layers, the softmax, the library size and the likelihood are one operation: what the layers
+return is overwritten by its own derivatives, which the backward pass multiplies by the weights.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from betavi.kernels.plain import EPS
+from betavi.kernels.sparse import parts_of, product, product_type
+from betavi.kernels.threads import in_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+
+MICROSECONDS = 0.008
+"""About what an entry takes, of whichever likelihood."""
+
+
+class Heads(NamedTuple):
+    """What a compiled likelihood reads of a decoder.
+
+    ``layers`` are the output layers, the one that a softmax is of first; ``log_theta`` is the log
+    inverse dispersion, ``(n_genes,)`` or ``(n_cells, n_genes)``, where there is one.
+    """
+
+    rows: Callable[..., None]
+    layers: tuple[nn.Linear, ...]
+    log_theta: Tensor | None = None
+
+
+class _HeadNats(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Callable[..., None],
+        counts: Tensor,
+        h: Tensor,
+        log_size: Tensor,
+        log_theta: Tensor | None,
+        *layers: Tensor,
+    ) -> Tensor:
+        weights, biases = layers[::2], layers[1::2]
+        ctx.dtype = product_type()
+        slopes = [product(h, weight.t(), ctx.dtype) for weight in weights]
+        n_rows, n_genes = slopes[0].shape
+        nats, size_slope = h.new_empty(n_rows), h.new_empty(n_rows)
+        arguments = [part.detach().numpy() for pair in zip(slopes, biases, strict=True) for part in pair]
+        if log_theta is not None:
+            theta = log_theta.detach().exp().reshape(-1, n_genes)
+            arguments += [theta.numpy(), (theta + EPS).reciprocal().numpy()]
+            theta_slope = h.new_empty(n_rows, n_genes)
+        arguments += [log_size.detach().reshape(-1).double().numpy(), nats.numpy(), size_slope.numpy()]
+        if log_theta is not None:
+            arguments.append(theta_slope.numpy())
+            slopes.append(theta_slope)
+        work = MICROSECONDS * n_rows * n_genes
+        in_parts(rows, n_rows, work, *parts_of(counts), *arguments)
+        ctx.theta_shape = None if log_theta is None else log_theta.shape
+        ctx.save_for_backward(h, size_slope, *weights, *slopes)
+        return nats
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Weigh what the forward pass left of each cell by the gradient of its nats."""
+        h, size_slope, *saved = ctx.saved_tensors
+        weigh = -grad
+        # nats are minus the log-probability, of which the derivatives are
+        theta_grad = None
+        if ctx.theta_shape is not None:
+            theta_slope = saved.pop()
+            if len(ctx.theta_shape) == 1:
+                theta_grad = weigh @ theta_slope
+            else:
+                # of several draws of the same cells there may be one row for all
+                theta_grad = (weigh[:, None] * theta_slope).view(-1, *ctx.theta_shape).sum(dim=0)
+        weights, slopes = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        weighted_h = weigh[:, None] * h
+        h_grad = torch.zeros_like(h)
+        layer_grads: list[Tensor | None] = []
+        for weight, slope in zip(weights, slopes, strict=True):
+            h_grad += product(slope, weight, ctx.dtype)
+            layer_grads += [product(slope.t(), weighted_h, ctx.dtype), weigh @ slope]
+        h_grad *= weigh[:, None]
+        return None, None, h_grad, (weigh * size_slope)[:, None], theta_grad, *layer_grads
+
+
+def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tensor:
+    """Return the distortion of each cell, with the gradients of everything that it was made of.
+
+    Parameters
+    ----------
+    heads
+        The likelihood and the layers that decode it.
+    counts
+        CSR or dense, ``(n_cells, n_genes)``. Not differentiated.
+    h
+        The decoder's last hidden layer, ``(..., n_cells, n_hidden)``, in single precision.
+    log_size
+        Log library sizes, ``(..., n_cells, 1)``.
+
+    Returns
+    -------
+    Nats, ``(..., n_cells)``.
+    """
+    shape = h.shape[:-1]
+    log_theta = heads.log_theta
+    sizes = log_size.expand(*shape, 1).reshape(-1, 1)
+    layers = [part for layer in heads.layers for part in (layer.weight, layer.bias)]
+    nats: Tensor = _HeadNats.apply(  # type: ignore[no-untyped-call]  # torch publishes no type of it
+        heads.rows, counts, h.reshape(-1, h.shape[-1]), sizes, log_theta, *layers
+    )
+    return nats.view(shape)

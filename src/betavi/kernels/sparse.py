@@ -1,0 +1,118 @@
+"""Counts as they are stored: a minibatch in compressed rows, and what networks read of it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from betavi.kernels.threads import in_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+try:
+    from betavi.kernels import compiled
+except ImportError:
+    compiled = None  # type: ignore[assignment]  # of which the functions below say so
+
+with warnings.catch_warnings():
+    # torch says once in a process that its CSR tensors are in beta
+    warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+    torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
+
+
+def compressed(pointers: Tensor, columns: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a matrix in compressed rows, whose parts are trusted to fit together."""
+    return torch.sparse_csr_tensor(pointers, columns, values, shape, check_invariants=False)
+
+
+def is_compressed(x: Tensor) -> bool:
+    """Return whether a minibatch holds its nonzeros only."""
+    return x.layout == torch.sparse_csr
+
+
+def dense(x: Tensor) -> Tensor:
+    """Return a minibatch with its zeros."""
+    return x.to_dense() if is_compressed(x) else x
+
+
+def totals(x: Tensor) -> Tensor:
+    """Return the sum of each row, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``."""
+    if not is_compressed(x):
+        return x.sum(dim=-1, keepdim=True)
+    return torch.segment_reduce(x.values(), "sum", offsets=x.crow_indices().long())[:, None]
+
+
+def log1p(x: Tensor) -> Tensor:
+    """Return log(1 + x), with as few entries as x has."""
+    if not is_compressed(x):
+        return torch.log1p(x)
+    return compressed(x.crow_indices(), x.col_indices(), x.values().log1p(), x.shape)
+
+
+def parts_of(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return row pointers, columns and values of a minibatch, as compiled loops read them."""
+    if not is_compressed(x):
+        x = x.to_sparse_csr()
+    return x.crow_indices().numpy(), x.col_indices().numpy(), x.values().numpy()
+
+
+def product_type() -> torch.dtype | None:
+    """Return the type that PyTorch was asked to multiply in, if it is not that of the tensors."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+
+
+def product(a: Tensor, b: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Return the matrix product, of factors rounded to a type if there is one."""
+    return a @ b if dtype is None else (a.to(dtype) @ b.to(dtype)).to(a.dtype)
+
+
+MICROSECONDS = 0.0001
+"""About what a multiplication takes."""
+
+
+class _CompressedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        by_gene = weight.detach().t().contiguous()
+        out = bias.detach().expand(len(x), -1).clone()
+        parts, n_units = parts_of(x), out.shape[1]
+        ctx.genes = compiled.by_gene(*parts, len(by_gene))
+        ctx.shape, ctx.work = by_gene.shape, MICROSECONDS * len(parts[1]) * n_units
+        arguments = *ctx.genes, by_gene.numpy(), out.numpy()
+        in_parts(compiled.counts_times, n_units, ctx.work, *arguments)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+        """Return the gradients of the parameters; the counts have none."""
+        out = grad.new_empty(ctx.shape)
+        arguments = *ctx.genes, grad.contiguous().numpy(), out.numpy()
+        in_parts(compiled.transposed_counts_times, len(out), ctx.work, *arguments)
+        return None, out.t(), grad.sum(dim=0)
+
+
+class CountsLinear(torch.nn.Linear):
+    """A linear layer that also reads compressed rows, of which it skips the zeros.
+
+    Its weights lie gene after gene, so that those of one gene are read at once.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.weight = torch.nn.Parameter(self.weight.detach().t().contiguous().t())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(n_cells, out_features)``."""
+        if is_compressed(x) and compiled is not None and not x.is_cuda:
+            out: Tensor = _CompressedLinear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
+            return out
+        return linear(dense(x), self.weight, self.bias)

@@ -1,0 +1,93 @@
+"""Compiled loops on the threads that PyTorch computes with."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SMALLEST_PART = 300
+"""Microseconds of work below which a thread costs more than it saves."""
+
+Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@cache
+def _team() -> ctypes.CDLL | None:
+    """Return the OpenMP runtime that PyTorch has loaded, if it can be called by others."""
+    shipped = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
+    try:
+        runtime = ctypes.CDLL(str(shipped[0]) if shipped else None)
+        runtime.GOMP_parallel.argtypes = [Task, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        runtime.GOMP_parallel.restype = None
+    except (AttributeError, OSError, TypeError):
+        return None
+    return runtime
+
+
+@cache
+def _pool(n_threads: int, _process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="betavi")
+
+
+def in_parts(loop: Callable[..., None], length: int, work: float, *arguments: Any) -> None:
+    """Call ``loop(start, stop, *arguments)`` on consecutive parts of a range, at the same time.
+
+    Idle threads of OpenMP keep their cores busy for milliseconds, waiting for PyTorch's next
+    operation. Other threads would have to share the cores with them; so these do the work.
+
+    Parameters
+    ----------
+    loop
+        A function that releases the interpreter.
+    length
+        End of the range, which starts at 0.
+    work
+        About how many microseconds one thread takes.
+    *arguments
+        Passed on.
+    """
+    n_parts = max(1, min(torch.get_num_threads(), length, int(work / SMALLEST_PART)))
+    bounds = [length * part // n_parts for part in range(n_parts + 1)]
+    parts = list(zip(bounds[:-1], bounds[1:], strict=True))
+    if n_parts == 1:
+        loop(0, length, *arguments)
+    elif (team := _team()) is not None:
+        _by_team(team, loop, parts, arguments)
+    else:
+        # the threads of a forked process are not there
+        pool = _pool(n_parts - 1, os.getpid())
+        others = [pool.submit(loop, *part, *arguments) for part in parts[1:]]
+        loop(*parts[0], *arguments)
+        for other in others:
+            other.result()
+
+
+def _by_team(
+    team: ctypes.CDLL,
+    loop: Callable[..., None],
+    parts: list[tuple[int, int]],
+    arguments: tuple[Any, ...],
+) -> None:
+    failures: list[BaseException] = []
+
+    def task(_: Any) -> None:
+        # there may be fewer threads than asked for
+        n_threads = team.omp_get_num_threads()
+        try:
+            for part in parts[team.omp_get_thread_num() :: n_threads]:
+                loop(*part, *arguments)
+        except BaseException as failure:  # noqa: BLE001  # no exception passes through C
+            failures.append(failure)
+
+    team.GOMP_parallel(Task(task), None, len(parts), 0)
+    if failures:
+        raise failures[0]

@@ -1,0 +1,182 @@
+"""Minibatches cut from counts that stay where the model is."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from betavi.kernels import compiled, compressed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from betavi.train.minibatches import CellDataset
+    from betavi.train.rows import AlignedRows, Rows
+
+SHARE_OF_MEMORY = 0.5
+"""Share of a device's free memory that counts may take; the rest is the model's."""
+
+SPARSE_ENOUGH = 0.15
+"""Share of nonzeros up to which skipping zeros is faster than a dense matrix product."""
+
+
+class Slices:
+    """A field that is cut on the CPU as the object holds it.
+
+    Parameters
+    ----------
+    rows
+        The field.
+    dtype
+        Type of a minibatch.
+    """
+
+    def __init__(self, rows: Rows | AlignedRows, dtype: type) -> None:
+        self.rows, self.dtype = rows, dtype
+
+    def cut(self, cells: Tensor) -> Tensor:
+        """Return the rows of some cells."""
+        return torch.from_numpy(np.ascontiguousarray(self.rows.dense(cells.numpy(), self.dtype)))
+
+
+class Table:
+    """A dense field on a device.
+
+    Parameters
+    ----------
+    rows, dtype
+        See :class:`Slices`.
+    device
+        Where it is kept.
+    """
+
+    def __init__(self, rows: Rows | AlignedRows, dtype: type, device: torch.device) -> None:
+        everyone = np.arange(rows.shape[0])
+        self.values = torch.from_numpy(rows.dense(everyone, dtype)).to(device)
+
+    def cut(self, cells: Tensor) -> Tensor:
+        """Return the rows of some cells."""
+        return self.values[cells.to(self.values.device, non_blocking=True)]
+
+
+class Counts:
+    """Counts on a device, of which only the nonzeros are kept.
+
+    Parameters
+    ----------
+    matrix
+        CSR, as the object holds it; on a CPU it is not copied.
+    position
+        The row of each cell, -1 where it has none.
+    device
+        Where they are kept.
+    """
+
+    def __init__(self, matrix: Any, position: np.ndarray, device: torch.device) -> None:
+        self.n_columns = matrix.shape[1]
+        here = position >= 0
+        starts, lengths = matrix.indptr[:-1].astype(np.int64), np.diff(matrix.indptr)
+        # on the host, so that the size of a minibatch is known without asking the device
+        self.starts = torch.from_numpy(starts[position])
+        self.lengths = torch.from_numpy(np.where(here, lengths[position], 0).astype(np.int64))
+        self.columns = _tensor(matrix.indices).to(device)
+        self.values = _tensor(matrix.data).to(device)
+        share = matrix.nnz / max(1, matrix.shape[0] * matrix.shape[1])
+        self.stays_sparse = device.type == "cpu" and compiled is not None and share < SPARSE_ENOUGH
+
+    def cut(self, cells: Tensor) -> Tensor:
+        """Return the rows of some cells in single precision: compressed, or with their zeros."""
+        lengths, device = self.lengths[cells], self.values.device
+        ends = lengths.cumsum(0)
+        total = int(ends[-1])
+        offsets = torch.stack([self.starts[cells] - ends + lengths, lengths])
+        first, lengths = offsets.to(device, non_blocking=True)
+        entries = first.repeat_interleave(lengths, output_size=total)
+        entries += torch.arange(total, device=device)
+        columns, values = self.columns[entries], self.values[entries].float()
+        shape = (len(cells), self.n_columns)
+        if self.stays_sparse:
+            pointers = torch.cat([ends.new_zeros(1), ends])
+            return compressed(pointers.to(columns.dtype), columns, values, shape)
+        row = torch.arange(len(cells), device=device).repeat_interleave(lengths, output_size=total)
+        dense = values.new_zeros(shape)
+        dense.view(-1)[row * self.n_columns + columns] = values
+        return dense
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        # of a file mapped to memory, which is only read
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(values)
+
+
+def resident(rows: Rows | AlignedRows, dtype: type, device: torch.device) -> Slices | Table | Counts:
+    """Return a field as it is best kept on a device."""
+    if rows.compressed is not None:
+        return Counts(rows.compressed, rows.position, device)
+    return Slices(rows, dtype) if device.type == "cpu" else Table(rows, dtype, device)
+
+
+def fits(dataset: CellDataset, device: torch.device) -> bool:
+    """Return whether the fields of an object may be kept on a device.
+
+    They must be in memory and not in a file and, on a GPU, take at most half of what is free there.
+    """
+    fields = dataset.fields.values()
+    if any(rows.in_file for rows in fields):
+        return False
+    if device.type != "cuda":
+        return device.type == "cpu"
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(rows.n_bytes for rows in fields) <= SHARE_OF_MEMORY * free
+
+
+class ResidentLoader:
+    """Minibatches of a set of cells, cut on the device of the model.
+
+    Parameters
+    ----------
+    dataset
+        The cells, of an object in memory.
+    batch_size
+        Cells in each minibatch but the last.
+    device
+        Where the fields are kept.
+    shuffle
+        Draw a new order in every epoch.
+    drop_last
+        Leave out a last minibatch that is not full.
+    """
+
+    def __init__(
+        self,
+        dataset: CellDataset,
+        batch_size: int,
+        device: torch.device,
+        shuffle: bool = True,
+        drop_last: bool = False,
+    ) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        self.shuffle, self.drop_last = shuffle, drop_last
+        self.cells = torch.from_numpy(np.ascontiguousarray(dataset.indices)).long()
+        self.parts = {
+            key: resident(rows, dataset.keys_and_dtypes.get(key, bool), device)
+            for key, rows in dataset.fields.items()
+        }
+
+    def __len__(self) -> int:
+        """Return the number of minibatches."""
+        n_whole, n_left = divmod(len(self.cells), self.batch_size)
+        return n_whole + (n_left > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Yield each minibatch, its fields ``(n_cells, n_columns)``."""
+        cells = self.cells[torch.randperm(len(self.cells))] if self.shuffle else self.cells
+        for minibatch in cells.split(self.batch_size)[: len(self)]:
+            yield {key: part.cut(minibatch) for key, part in self.parts.items()}

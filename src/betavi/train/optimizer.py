@@ -1,0 +1,67 @@
+"""Adam in one pass over memory."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+
+class _InMemoryOrder(torch.optim.Optimizer):
+    """Steps through parameters in the order in which they lie in memory.
+
+    A fused optimiser on a CPU makes copies of others, such as the weights of
+    :class:`betavi.kernels.CountsLinear`, which lie column after column.
+    """
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take a step, of gradients that the closure computes if there is one."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        with _transposed([p for p in parameters if p.grad is not None and _lies_transposed(p)]):
+            super().step()
+        return loss
+
+
+class Adam(_InMemoryOrder, torch.optim.Adam):
+    """Adam, as in PyTorch."""
+
+
+class AdamW(_InMemoryOrder, torch.optim.AdamW):
+    """AdamW, as in PyTorch."""
+
+
+ORDERED: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {
+    torch.optim.Adam: Adam,
+    torch.optim.AdamW: AdamW,
+}
+"""The same optimiser, in one pass over memory."""
+
+
+def _lies_transposed(parameter: Tensor) -> bool:
+    is_matrix = parameter.device.type == "cpu" and parameter.ndim == 2
+    return is_matrix and not parameter.is_contiguous() and parameter.t().is_contiguous()
+
+
+@contextmanager
+def _transposed(parameters: list[Tensor]) -> Iterator[None]:
+    """Let parameters and their gradients be their transposes for a while, in the same memory."""
+    _transpose(parameters)
+    try:
+        yield
+    finally:
+        _transpose(parameters)
+
+
+def _transpose(parameters: list[Tensor]) -> None:
+    for parameter in parameters:
+        gradient, parameter.grad = parameter.grad, None
+        parameter.data = parameter.data.t()
+        parameter.grad = None if gradient is None else gradient.t()
