@@ -80,7 +80,9 @@ def grid(name):
         axes.append(THETAS)
     if name == "zinb":
         axes.append(LOGITS)
-    columns = [torch.tensor(column)[:, None] for column in zip(*itertools.product(*axes), strict=True)]
+    columns = [
+        torch.tensor(column)[:, None] for column in zip(*itertools.product(*axes), strict=True)
+    ]
     return columns + [None] * (4 - len(columns))
 
 

@@ -159,9 +159,9 @@ def test_the_controller_reaches_its_target_and_remembers(build, counts, tmp_path
     loaded = BetaVI.load(tmp_path / "model", counts)
     steered = loaded.module.controller.beta(otherwise=math.nan)
     assert steered == pytest.approx(betas(model)[-1], rel=0.05)
-    loaded.train(**BRIEF | {"max_epochs": 20}, target_rate=target)
+    loaded.train(**BRIEF | {"max_epochs": 100}, target_rate=target)
     # without another warm-up, in which the rate would get away
-    assert loaded.history["beta"]["beta"].iloc[-20] == pytest.approx(steered, rel=0.5)
+    assert loaded.history["beta"]["beta"].iloc[-100] == pytest.approx(steered, rel=0.5)
     assert rate(loaded) == pytest.approx(target, rel=0.05)
     # asked for no rate, the model goes back to the β it was made with
     loaded.train(**BRIEF | {"max_epochs": 1}, warmup=0.0)
@@ -226,11 +226,12 @@ def test_free_bits_keep_a_latent_space_alive_that_beta_would_kill(build, prior):
 
 def test_free_bits_work_at_every_beta_of_a_range(build):
     found = {}
-    for nats in (0.0, 0.5):
+    for nats in (0.0, 1.0):
         model = build(beta=(0.1, 30))
         model.train(**BRIEF | {"max_epochs": 150}, free_bits=nats)
         found[nats] = model.rate_distortion([30.0])["rate"].item()
-    assert found[0.5] > 2 * found[0.0] + 0.3
+    # half a nat of it is too close to what seeds change
+    assert found[1.0] > 2 * found[0.0] + 0.5
 
 
 def test_a_schedule_of_ones_own_is_waited_for(build):

@@ -1,14 +1,22 @@
 """Arithmetic on counts: log-probabilities and their gradients, plain and compiled.
 
 :mod:`~betavi.kernels.plain` runs wherever PyTorch does. Where Numba is installed, training on a CPU
-goes through :mod:`~betavi.kernels.compiled`, with the same values and gradients.
+goes through the loops of :mod:`~betavi.kernels.compiled`, with the same values and gradients.
 """
 
 from __future__ import annotations
 
 from betavi.kernels.heads import Heads, head_nats
 from betavi.kernels.plain import nb_log_prob, poisson_log_prob, zinb_log_prob
-from betavi.kernels.sparse import CountsLinear, compiled, compressed, dense, is_compressed, log1p, totals
+from betavi.kernels.sparse import (
+    CountsLinear,
+    compressed,
+    dense,
+    is_compressed,
+    log1p,
+    totals,
+)
+from betavi.kernels.threads import compiled
 
 __all__ = [
     "CountsLinear",

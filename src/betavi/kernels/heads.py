@@ -54,12 +54,18 @@ class _HeadNats(torch.autograd.Function):
         slopes = [product(h, weight.t(), ctx.dtype) for weight in weights]
         n_rows, n_genes = slopes[0].shape
         nats, size_slope = h.new_empty(n_rows), h.new_empty(n_rows)
-        arguments = [part.detach().numpy() for pair in zip(slopes, biases, strict=True) for part in pair]
+        arguments = [
+            part.detach().numpy() for pair in zip(slopes, biases, strict=True) for part in pair
+        ]
         if log_theta is not None:
             theta = log_theta.detach().exp().reshape(-1, n_genes)
             arguments += [theta.numpy(), (theta + EPS).reciprocal().numpy()]
             theta_slope = h.new_empty(n_rows, n_genes)
-        arguments += [log_size.detach().reshape(-1).double().numpy(), nats.numpy(), size_slope.numpy()]
+        arguments += [
+            log_size.detach().reshape(-1).double().numpy(),
+            nats.numpy(),
+            size_slope.numpy(),
+        ]
         if log_theta is not None:
             arguments.append(theta_slope.numpy())
             slopes.append(theta_slope)

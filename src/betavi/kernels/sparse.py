@@ -10,17 +10,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from betavi.kernels.threads import in_parts
+from betavi.kernels.threads import compiled, in_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
-
-try:
-    from betavi.kernels import compiled
-except ImportError:
-    compiled = None  # type: ignore[assignment]  # of which the functions below say so
 
 with warnings.catch_warnings():
     # torch says once in a process that its CSR tensors are in beta
@@ -28,7 +21,9 @@ with warnings.catch_warnings():
     torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
 
-def compressed(pointers: Tensor, columns: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
+def compressed(
+    pointers: Tensor, columns: Tensor, values: Tensor, shape: torch.Size | tuple[int, ...]
+) -> Tensor:
     """Return a matrix in compressed rows, whose parts are trusted to fit together."""
     return torch.sparse_csr_tensor(pointers, columns, values, shape, check_invariants=False)
 
@@ -81,6 +76,7 @@ MICROSECONDS = 0.0001
 class _CompressedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        assert compiled is not None
         by_gene = weight.detach().t().contiguous()
         out = bias.detach().expand(len(x), -1).clone()
         parts, n_units = parts_of(x), out.shape[1]
@@ -94,6 +90,7 @@ class _CompressedLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
         """Return the gradients of the parameters; the counts have none."""
+        assert compiled is not None
         out = grad.new_empty(ctx.shape)
         arguments = *ctx.genes, grad.contiguous().numpy(), out.numpy()
         in_parts(compiled.transposed_counts_times, len(out), ctx.work, *arguments)

@@ -6,6 +6,7 @@ import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,15 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
+
+try:
+    from betavi.kernels import compiled as _compiled
+except ImportError:
+    _compiled = None  # type: ignore[assignment]  # the plain path is taken
+
+compiled: ModuleType | None = _compiled
+"""The compiled loops, if Numba is installed."""
 
 SMALLEST_PART = 300
 """Microseconds of work below which a thread costs more than it saves."""
@@ -57,7 +67,7 @@ def in_parts(loop: Callable[..., None], length: int, work: float, *arguments: An
     """
     n_parts = max(1, min(torch.get_num_threads(), length, int(work / SMALLEST_PART)))
     bounds = [length * part // n_parts for part in range(n_parts + 1)]
-    parts = list(zip(bounds[:-1], bounds[1:], strict=True))
+    parts = list(pairwise(bounds))
     if n_parts == 1:
         loop(0, length, *arguments)
     elif (team := _team()) is not None:
@@ -85,7 +95,7 @@ def _by_team(
         try:
             for part in parts[team.omp_get_thread_num() :: n_threads]:
                 loop(*part, *arguments)
-        except BaseException as failure:  # noqa: BLE001  # no exception passes through C
+        except BaseException as failure:  # no exception passes through C
             failures.append(failure)
 
     team.GOMP_parallel(Task(task), None, len(parts), 0)

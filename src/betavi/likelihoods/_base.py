@@ -241,8 +241,9 @@ class Likelihood(nn.Module, ABC):
         return (self.unscaled,)
 
     def _compiled_heads(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Heads | None:
-        is_plain = self.rows is None or compiled is None or self._chosen is not None
-        if is_plain or not self.positive.needs_all or h.dtype != torch.float32 or h.device.type != "cpu":
+        if self.rows is None or compiled is None or self._chosen is not None:
+            return None
+        if not self.positive.needs_all or h.dtype != torch.float32 or h.device.type != "cpu":
             return None
         log_theta = self.log_theta(h, batch, label) if self.has_dispersion else None
         return Heads(getattr(compiled, self.rows), self.compiled_layers(), log_theta)

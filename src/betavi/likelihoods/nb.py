@@ -9,8 +9,8 @@ import torch
 from scvi import distributions
 from torch import Tensor
 
-from betavi.likelihoods._base import Likelihood
 from betavi.kernels import nb_log_prob
+from betavi.likelihoods._base import Likelihood
 
 if TYPE_CHECKING:
     from betavi.likelihoods._start import Start

@@ -10,8 +10,8 @@ from scvi import distributions
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-from betavi.likelihoods._base import Likelihood
 from betavi.kernels import nb_log_prob
+from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:

@@ -32,7 +32,9 @@ class NormalLikelihood(Likelihood):
         """Return the log standard deviation that leaves the unexplained share of the variance."""
         return start.unexplained(start.variance).clamp_min(SMALLEST_VARIANCE).sqrt().log()
 
-    def distribution(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Normal:
+    def distribution(
+        self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
+    ) -> Normal:
         """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, mu = self.rate(h, log_size)
         deviation = self.theta(h, batch, label)

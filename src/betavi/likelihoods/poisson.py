@@ -9,8 +9,8 @@ from scvi import distributions
 from torch import Tensor
 from torch.distributions import constraints
 
-from betavi.likelihoods._base import Likelihood
 from betavi.kernels import poisson_log_prob
+from betavi.likelihoods._base import Likelihood
 
 if TYPE_CHECKING:
     from betavi.likelihoods._start import Start
@@ -76,7 +76,9 @@ class PoissonLikelihood(Likelihood):
     def log_theta_at(self, start: Start) -> None:
         """Return nothing: the variance is the mean."""
 
-    def distribution(self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None) -> Poisson:
+    def distribution(
+        self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
+    ) -> Poisson:
         """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, rate = self.rate(h, log_size)
         return Poisson(rate, scale=scale)

@@ -8,8 +8,8 @@ import torch
 from scvi import distributions
 from torch import Tensor, nn
 
-from betavi.likelihoods._base import Likelihood
 from betavi.kernels import nb_log_prob, zinb_log_prob
+from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import auto_move_data
-from torch import Tensor
 from torch.distributions import Normal
 
 from betavi.kernels import dense, log1p
@@ -15,6 +13,7 @@ from betavi.module.parts import Parts
 from betavi.nn import NormalMixture, evaluating, observed_log_library
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.distributions import Distribution
 
 Tensors = dict[str, Any]

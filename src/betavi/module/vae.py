@@ -197,7 +197,9 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
             library = cast("TypicalLibrary", typical)
             given = library.given(z, library.measured(tensors[REGISTRY_KEYS.BATCH_KEY]))
             nats = -given.log_prob(inferred["library"][name]).squeeze(-1)
-            has_size = (totals(tensors[name]).squeeze(-1) > 0) & tensors[present_key(name)].squeeze(-1)
+            has_size = (totals(tensors[name]).squeeze(-1) > 0) & tensors[present_key(name)].squeeze(
+                -1
+            )
             total = total + _expected(qz, u, nats).where(has_size, 0.0)
         return total
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from betavi.kernels import compiled, compressed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from betavi.train.minibatches import CellDataset
@@ -23,6 +22,12 @@ SHARE_OF_MEMORY = 0.5
 
 SPARSE_ENOUGH = 0.15
 """Share of nonzeros up to which skipping zeros is faster than a dense matrix product."""
+
+
+def stays_compressed(device: torch.device, n_counts: int, shape: tuple[int, ...]) -> bool:
+    """Return whether a model on a device is fed the nonzeros only of some counts."""
+    may_be = device.type == "cpu" and compiled is not None
+    return may_be and n_counts < SPARSE_ENOUGH * shape[0] * shape[1]
 
 
 class Slices:
@@ -79,15 +84,14 @@ class Counts:
 
     def __init__(self, matrix: Any, position: np.ndarray, device: torch.device) -> None:
         self.n_columns = matrix.shape[1]
-        here = position >= 0
-        starts, lengths = matrix.indptr[:-1].astype(np.int64), np.diff(matrix.indptr)
-        # on the host, so that the size of a minibatch is known without asking the device
-        self.starts = torch.from_numpy(starts[position])
-        self.lengths = torch.from_numpy(np.where(here, lengths[position], 0).astype(np.int64))
+        # on the host, so that the size of a minibatch is known without asking the device; a cell
+        # that has no row, -1, has that of none after the last
+        pointers = matrix.indptr.astype(np.int64)
+        self.starts = torch.from_numpy(pointers[position])
+        self.lengths = torch.from_numpy(np.append(np.diff(pointers), 0)[position])
         self.columns = _tensor(matrix.indices).to(device)
         self.values = _tensor(matrix.data).to(device)
-        share = matrix.nnz / max(1, matrix.shape[0] * matrix.shape[1])
-        self.stays_sparse = device.type == "cpu" and compiled is not None and share < SPARSE_ENOUGH
+        self.stays_compressed = stays_compressed(device, matrix.nnz, matrix.shape)
 
     def cut(self, cells: Tensor) -> Tensor:
         """Return the rows of some cells in single precision: compressed, or with their zeros."""
@@ -100,7 +104,7 @@ class Counts:
         entries += torch.arange(total, device=device)
         columns, values = self.columns[entries], self.values[entries].float()
         shape = (len(cells), self.n_columns)
-        if self.stays_sparse:
+        if self.stays_compressed:
             pointers = torch.cat([ends.new_zeros(1), ends])
             return compressed(pointers.to(columns.dtype), columns, values, shape)
         row = torch.arange(len(cells), device=device).repeat_interleave(lengths, output_size=total)
@@ -116,7 +120,9 @@ def _tensor(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values)
 
 
-def resident(rows: Rows | AlignedRows, dtype: type, device: torch.device) -> Slices | Table | Counts:
+def resident(
+    rows: Rows | AlignedRows, dtype: type, device: torch.device
+) -> Slices | Table | Counts:
     """Return a field as it is best kept on a device."""
     if rows.compressed is not None:
         return Counts(rows.compressed, rows.position, device)
@@ -137,33 +143,18 @@ def fits(dataset: CellDataset, device: torch.device) -> bool:
     return sum(rows.n_bytes for rows in fields) <= SHARE_OF_MEMORY * free
 
 
-class ResidentLoader:
+class ResidentCells(Dataset[dict[str, "Tensor"]]):
     """Minibatches of a set of cells, cut on the device of the model.
 
     Parameters
     ----------
     dataset
-        The cells, of an object in memory.
-    batch_size
-        Cells in each minibatch but the last.
+        The cells, of an object that :func:`fits`.
     device
         Where the fields are kept.
-    shuffle
-        Draw a new order in every epoch.
-    drop_last
-        Leave out a last minibatch that is not full.
     """
 
-    def __init__(
-        self,
-        dataset: CellDataset,
-        batch_size: int,
-        device: torch.device,
-        shuffle: bool = True,
-        drop_last: bool = False,
-    ) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
-        self.shuffle, self.drop_last = shuffle, drop_last
+    def __init__(self, dataset: CellDataset, device: torch.device) -> None:
         self.cells = torch.from_numpy(np.ascontiguousarray(dataset.indices)).long()
         self.parts = {
             key: resident(rows, dataset.keys_and_dtypes.get(key, bool), device)
@@ -171,12 +162,16 @@ class ResidentLoader:
         }
 
     def __len__(self) -> int:
-        """Return the number of minibatches."""
-        n_whole, n_left = divmod(len(self.cells), self.batch_size)
-        return n_whole + (n_left > 0 and not self.drop_last)
+        """Return the number of cells."""
+        return len(self.cells)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Yield each minibatch, its fields ``(n_cells, n_columns)``."""
-        cells = self.cells[torch.randperm(len(self.cells))] if self.shuffle else self.cells
-        for minibatch in cells.split(self.batch_size)[: len(self)]:
-            yield {key: part.cut(minibatch) for key, part in self.parts.items()}
+    def __getitem__(self, indexes: list[int]) -> dict[str, Tensor]:
+        """Return the fields of the cells at some positions, each ``(n_cells, n_columns)``."""
+        cells = self.cells[indexes]
+        return {key: part.cut(cells) for key, part in self.parts.items()}
+
+
+def shuffled(cells: ResidentCells, batch_size: int, drop_last: bool) -> DataLoader[Any]:
+    """Return minibatches in the order in which scvi-tools' own loader would draw them."""
+    sampler = BatchSampler(RandomSampler(cells), batch_size, drop_last)
+    return DataLoader(cells, sampler=sampler, batch_size=None)

@@ -9,6 +9,7 @@ import torch
 from scipy import sparse
 from scvi.data import AnnDataManager, AnnTorchDataset
 
+from betavi.kernels import compressed
 from betavi.module import present_key
 from betavi.train.rows import AlignedRows, Rows, counts_layer, counts_of
 
@@ -87,7 +88,7 @@ class CellDataset(AnnTorchDataset):
 
 def _sparse_tensor(matrix: Any) -> Tensor:
     indptr, columns, values = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
-    return torch.sparse_csr_tensor(indptr, columns, values, size=matrix.shape)
+    return compressed(indptr, columns, values, matrix.shape)
 
 
 class CellManager(AnnDataManager):

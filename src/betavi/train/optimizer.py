@@ -38,7 +38,7 @@ class AdamW(_InMemoryOrder, torch.optim.AdamW):
     """AdamW, as in PyTorch."""
 
 
-ORDERED: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {
+ORDERED: dict[type[torch.optim.Adam], type[torch.optim.Adam]] = {
     torch.optim.Adam: Adam,
     torch.optim.AdamW: AdamW,
 }

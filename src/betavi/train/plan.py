@@ -242,6 +242,8 @@ class TrainingPlan(train.TrainingPlan):
             if self._logs_steps:
                 loss: Tensor = super().training_step(batch, batch_idx)
             else:
+                if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+                    self.log("kl_weight", self._last_factor, on_step=True, on_epoch=False)
                 *_, losses = self.forward(batch, loss_kwargs=self.loss_kwargs)
                 self._totals.add(losses)
                 loss = losses.loss

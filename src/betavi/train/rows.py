@@ -187,7 +187,9 @@ class AlignedRows:
     @property
     def n_bytes(self) -> int:
         """Memory that the entries take, where those of cells without the modality are zeros."""
-        return max(self.rows.n_bytes, 0 if self.compressed is not None else 4 * int(np.prod(self.shape)))
+        return max(
+            self.rows.n_bytes, 0 if self.compressed is not None else 4 * int(np.prod(self.shape))
+        )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from scvi import dataloaders, settings
 
-from betavi.train.loader import ResidentLoader, fits
+from betavi.kernels import dense, is_compressed
+from betavi.train.loader import ResidentCells, fits, shuffled, stays_compressed
 
 if TYPE_CHECKING:
-    import numpy as np
+    from torch import Tensor
 
     from betavi.train.minibatches import CellManager
 
@@ -41,20 +43,27 @@ class DataSplitter(dataloaders.DataSplitter):
             )
 
     def train_dataloader(self) -> Any:
-        """Return minibatches of the training cells, in a new order in every epoch."""
-        return self._resident(self.train_idx, self.drop_last) or super().train_dataloader()
+        """Return minibatches of the training cells, in a new order in every epoch.
 
-    def _resident(self, cells: np.ndarray, drop_last: bool) -> ResidentLoader | None:
-        """Return a loader of fields that stay where the model is, if they fit and nothing else is asked."""
+        Their fields stay where the model is if they fit there, and nothing is asked of the loader.
+        """
         asked = {key for key, value in self.data_loader_kwargs.items() if value}
-        is_plain = asked <= {"batch_size"} and not (self.load_sparse_tensor or self.pin_memory)
-        if not is_plain or settings.dl_num_workers or self.trainer is None:
-            return None
-        device = self.trainer.strategy.root_device
-        dataset = self.adata_manager.create_torch_dataset(cells)
-        if not fits(dataset, device):
-            return None
-        return ResidentLoader(dataset, self.batch_size, device, drop_last=drop_last)
+        has_wishes = asked > {"batch_size"} or self.load_sparse_tensor or self.pin_memory
+        # a splitter that has no trainer is asked for what there is on the host
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        dataset = self.adata_manager.create_torch_dataset(self.train_idx)
+        if not (has_wishes or settings.dl_num_workers) and fits(dataset, device):
+            return shuffled(ResidentCells(dataset, device), self.batch_size, self.drop_last)
+        return super().train_dataloader()
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Any:
+        """Give compressed counts their zeros, unless the model is faster without."""
+        for key, value in batch.items():
+            if is_compressed(value) and not stays_compressed(
+                value.device, value.values().numel(), value.shape
+            ):
+                batch[key] = dense(value)
+        return batch
 
     @property
     def batch_size(self) -> int:
