@@ -159,9 +159,9 @@ def test_the_controller_reaches_its_target_and_remembers(build, counts, tmp_path
     loaded = BetaVI.load(tmp_path / "model", counts)
     steered = loaded.module.controller.beta(otherwise=math.nan)
     assert steered == pytest.approx(betas(model)[-1], rel=0.05)
-    loaded.train(**BRIEF | {"max_epochs": 100}, target_rate=target)
+    loaded.train(**BRIEF | {"max_epochs": 500}, target_rate=target)
     # without another warm-up, in which the rate would get away
-    assert loaded.history["beta"]["beta"].iloc[-100] == pytest.approx(steered, rel=0.5)
+    assert loaded.history["beta"]["beta"].iloc[-500] == pytest.approx(steered, rel=0.5)
     assert rate(loaded) == pytest.approx(target, rel=0.05)
     # asked for no rate, the model goes back to the β it was made with
     loaded.train(**BRIEF | {"max_epochs": 1}, warmup=0.0)
