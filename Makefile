@@ -27,6 +27,9 @@ docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
 
 bench: $(VENV)/.bench .venv-magic/.done
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.time_to_quality
+	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.held_out_elbo
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.multi_rate

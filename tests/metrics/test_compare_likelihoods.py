@@ -42,7 +42,8 @@ def test_a_likelihood_of_counts_scores_as_its_elbo(model):
 def test_the_rate_of_a_latent_library_size_counts(counts):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts, use_observed_lib_size=False)
-    model.train(**BRIEF)
+    # two estimates of an evidence agree where posteriors are close to exact
+    model.train(**BRIEF | {"max_epochs": 20})
     score = model.score_counts(n_samples=200)
     elbos = [float(model.get_elbo()) for _ in range(200)]
     assert score.row()["elbo"] == pytest.approx(np.mean(elbos), abs=0.3)

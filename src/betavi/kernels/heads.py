@@ -111,7 +111,7 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
     counts
         CSR or dense, ``(n_cells, n_genes)``. Not differentiated.
     h
-        The decoder's last hidden layer, ``(..., n_cells, n_hidden)``, in single precision.
+        The decoder's last hidden layer, ``(..., n_cells, n_hidden)``.
     log_size
         Log library sizes, ``(..., n_cells, 1)``.
 
@@ -119,9 +119,9 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
     -------
     Nats, ``(..., n_cells)``.
     """
-    shape = h.shape[:-1]
-    log_theta = heads.log_theta
-    sizes = log_size.expand(*shape, 1).reshape(-1, 1)
+    shape, h = h.shape[:-1], h.float()
+    log_theta = None if heads.log_theta is None else heads.log_theta.float()
+    sizes = log_size.float().expand(*shape, 1).reshape(-1, 1)
     layers = [part for layer in heads.layers for part in (layer.weight, layer.bias)]
     nats: Tensor = _HeadNats.apply(  # type: ignore[no-untyped-call]  # torch publishes no type of it
         heads.rows, counts, h.reshape(-1, h.shape[-1]), sizes, log_theta, *layers

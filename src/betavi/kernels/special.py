@@ -18,12 +18,24 @@ D, F, I = np.float64, np.float32, np.int32
 CAREFUL = {"contract", "nsz", "arcp"}
 """Liberties that change no more than rounding, and leave differences of like numbers alone."""
 
-loop = njit(fastmath=CAREFUL, error_model="numpy", nogil=True, cache=True)
+
+def _compiler(liberties):
+    options = {"fastmath": liberties, "error_model": "numpy", "nogil": True}
+
+    def compiled(function):
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:
+            # there is no folder in which it could be kept for the next process
+            return njit(**options)(function)
+
+    return compiled
+
+
+loop = _compiler(CAREFUL)
 """Compiles a function whose loops run side by side."""
 
-reduction = njit(
-    fastmath=CAREFUL | {"reassoc", "nnan"}, error_model="numpy", nogil=True, cache=True
-)
+reduction = _compiler(CAREFUL | {"reassoc", "nnan"})
 """Compiles a function that may take sums in any order."""
 
 SMALL = 24

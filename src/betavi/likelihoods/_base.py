@@ -55,6 +55,10 @@ SCALE_ACTIVATIONS: dict[str, type[Shares | Free]] = {"softmax": Shares, "softplu
 """How a scale becomes positive."""
 
 
+SINGLE = (torch.float32, torch.bfloat16)
+"""What a decoder returns in single precision, or where products are rounded further."""
+
+
 class Deferred:
     """A distribution of which training asks for nothing but the distortion.
 
@@ -243,7 +247,7 @@ class Likelihood(nn.Module, ABC):
     def _compiled_heads(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Heads | None:
         if self.rows is None or compiled is None or self._chosen is not None:
             return None
-        if not self.positive.needs_all or h.dtype != torch.float32 or h.device.type != "cpu":
+        if not self.positive.needs_all or h.dtype not in SINGLE or h.device.type != "cpu":
             return None
         log_theta = self.log_theta(h, batch, label) if self.has_dispersion else None
         return Heads(getattr(compiled, self.rows), self.compiled_layers(), log_theta)

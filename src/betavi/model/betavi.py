@@ -28,6 +28,10 @@ from betavi.train import DataSplitter, Rows, TrainingPlan, TrainRunner
 if TYPE_CHECKING:
     from anndata import AnnData
 
+USUAL_VISITS, USUAL_EPOCHS = 300_000, (8, 30)
+"""Cells that training sees in all, and how often it may see each: of a learning rate that rises and
+falls within the run. ``python -m benchmarks.time_to_quality`` compares it with SCVI's."""
+
 SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
 """Of a batch whose cells all have the same size, or that has one cell."""
 
@@ -178,6 +182,9 @@ class BetaVI(
         )
         module.minified_data_type = self.minified_data_type
         return module
+
+    def _usual_epochs(self, n_cells: int) -> int:
+        return int(np.clip(USUAL_VISITS // n_cells, *USUAL_EPOCHS))
 
     def _library_prior(self, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of the log library size of each batch, ``(1, n_batch)``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from scvi.model._utils import get_max_epochs_heuristic
 from scvi.model.base import UnsupervisedTrainingMixin
 
 from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
@@ -33,7 +34,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         Parameters
         ----------
         max_epochs
-            Number of passes over the training cells; scvi-tools' rule of thumb if None.
+            Number of passes over the training cells. If None, BetaVI takes 30 up to 10,000 cells,
+            fewer of more cells, and at least 8; JointVI as many as SCVI.
         *args, **kwargs
             scvi-tools' own: ``accelerator``, ``train_size``, ``batch_size``, ``early_stopping`` and
             others, see :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of a best
@@ -95,6 +97,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         callbacks = list(kwargs.pop("callbacks", None) or [])
         if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
             callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
+        if max_epochs is None and kwargs.get("datamodule") is None:
+            max_epochs = self._usual_epochs(self.adata.n_obs)
         if self.is_trained_ and self.module is not None:
             # a module stays as scvi-tools leaves it after training, without dropout
             self.module.train()
@@ -107,6 +111,10 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         )
         if self.module.dial.is_fixed:
             self._remember_beta(self.module.dial.range[0])
+
+    def _usual_epochs(self, n_cells: int) -> int:
+        epochs: int = get_max_epochs_heuristic(n_cells)
+        return epochs
 
     def sibling(self, **changes: Any) -> Self:
         """Return an untrained model of the same object and arguments, but for some.

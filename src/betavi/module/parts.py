@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -39,9 +39,6 @@ BATCH_IS_EMBEDDED: dict[str, bool] = {"one-hot": False, "embedding": True}
 
 class Parts(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     """The parts of a :class:`~betavi.module.MultimodalVAE`, and the β that they were trained at."""
-
-    usual_peak: ClassVar[float | None] = 1e-2
-    """Peak of the learning rate of a training that names none; a constant one if None."""
 
     is_fresh: Tensor
     trained_beta: Tensor

@@ -75,9 +75,6 @@ class BetaVAE(MultimodalVAE):
     (torch.Size([8, 10]), torch.Size([8, 30]), torch.Size([]))
     """
 
-    # as in SCVI
-    usual_peak = None
-
     def __init__(
         self,
         n_input: int,

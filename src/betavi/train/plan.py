@@ -12,6 +12,7 @@ import torch
 from scvi import REGISTRY_KEYS, settings, train
 from torch.optim.lr_scheduler import OneCycleLR
 
+from betavi.kernels import compiled
 from betavi.objective import constant, end_of_warmup, join, linear, schedule_of
 from betavi.train.epoch import EpochTotals
 from betavi.train.moments import moments
@@ -31,6 +32,9 @@ DEFAULT_SCHEDULE, DEFAULT_WARMUP = "linear", 0.25
 
 SETS_RATE = {"lr", "optimizer", "optimizer_creator", "reduce_lr_on_plateau"}
 """scvi-tools' words with which a user says how fast to learn."""
+
+USUAL_PEAK = 1e-2
+"""Peak of the learning rate where nobody names one. ``python -m benchmarks.time_to_quality``."""
 
 MANY_BETAS_PEAK = 2e-2
 """Peak of the learning rate of a model of many β, which has more to learn in a run."""
@@ -63,9 +67,10 @@ class TrainingPlan(train.TrainingPlan):
         See :meth:`betavi.BetaVI.train`.
     one_cycle
         Peak of a learning rate that rises and falls within the planned steps, as
-        :class:`torch.optim.lr_scheduler.OneCycleLR` has it. By default the rate of
-        BetaVI is constant, but for a cycle up to 0.02 in a model of many β, and up to 0.005 with
-        ``target_rate`` or ``capacity``; JointVI has one up to 0.01.
+        :class:`torch.optim.lr_scheduler.OneCycleLR` has it (Smith & Topin, 2019). 0.01 by
+        default, 0.02 in a model of many β, and 0.005 with ``target_rate`` or ``capacity``. Where
+        scvi-tools' ``lr``, ``optimizer`` or ``reduce_lr_on_plateau`` say how fast to learn, or early
+        stopping may end the run before it is down, the rate is constant, as in SCVI.
     **kwargs
         scvi-tools' options. Its ``n_epochs_kl_warmup``, ``n_steps_kl_warmup``, ``max_kl_weight``
         and ``min_kl_weight`` take the place of ``beta_schedule`` and ``warmup``: their weight times
@@ -106,9 +111,10 @@ class TrainingPlan(train.TrainingPlan):
         self._schedule = schedule_of(beta_schedule, warmup)
         _check_constraints(module, free_bits, target_rate, capacity)
         _check_steering(target_rate, end_of_warmup(beta_schedule, warmup))
-        if one_cycle is None and SETS_RATE.isdisjoint(kwargs):
+        self._chooses_rate = one_cycle is None and SETS_RATE.isdisjoint(kwargs)
+        if self._chooses_rate:
             is_held = target_rate is not None or capacity is not None
-            one_cycle = HELD_PEAK if is_held else module.usual_peak
+            one_cycle = HELD_PEAK if is_held else USUAL_PEAK
             one_cycle = one_cycle if module.dial.is_fixed else MANY_BETAS_PEAK
         if one_cycle is not None and not 0 < one_cycle < math.inf:
             raise ValueError(f"one_cycle is a learning rate above 0, not {one_cycle!r}.")
@@ -128,6 +134,13 @@ class TrainingPlan(train.TrainingPlan):
     def on_fit_start(self) -> None:
         """Set the output biases and dispersions, unless the module has weights to keep."""
         super().on_fit_start()
+        if compiled is None and self.device.type == "cpu":
+            warnings.warn(
+                "Numba cannot be imported, so that training takes the plain path, which gives the "
+                "same result in several times the time. Repair it with: pip install numba.",
+                UserWarning,
+                stacklevel=settings.warnings_stacklevel,
+            )
         self.module.dial.reset()
         if self.target_rate is not None:
             self.module.dial.beta = self.module.controller.beta(self.module.dial.beta)
@@ -150,6 +163,8 @@ class TrainingPlan(train.TrainingPlan):
         """Return the optimiser, now that the number of steps is known."""
         self._planned_steps = self.trainer.estimated_stepping_batches
         is_open = not math.isfinite(self._planned_steps)
+        if self._chooses_rate and self._may_end_early(is_open):
+            self.one_cycle = None
         if is_open and (self.one_cycle is not None or not self._follows_scvi):
             raise ValueError(
                 "A schedule of β, and one_cycle, need the number of epochs: give max_epochs, or "
@@ -166,6 +181,10 @@ class TrainingPlan(train.TrainingPlan):
     def _optimizer_creator_fn(self, optimizer_cls: type[torch.optim.Adam]) -> Any:
         options = {"lr": self.lr, "eps": self.eps, "weight_decay": self.weight_decay}
         return partial(ORDERED[optimizer_cls], fused=True, **options)
+
+    def _may_end_early(self, is_open: bool) -> bool:
+        """Return whether a run may end before a learning rate that rises and falls is down."""
+        return (self._follows_scvi and is_open) or bool(self.trainer.early_stopping_callbacks)
 
     # -- which β is in force ------------------------------------------------------------------
 

@@ -47,14 +47,19 @@ class DataSplitter(dataloaders.DataSplitter):
 
         Their fields stay where the model is if they fit there, and nothing is asked of the loader.
         """
-        asked = {key for key, value in self.data_loader_kwargs.items() if value}
-        has_wishes = asked > {"batch_size"} or self.load_sparse_tensor or self.pin_memory
+        wishes = {key for key, value in self.data_loader_kwargs.items() if value}
+        has_wishes = wishes - {"batch_size"} or self.load_sparse_tensor or self.pin_memory
         # a splitter that has no trainer is asked for what there is on the host
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         dataset = self.adata_manager.create_torch_dataset(self.train_idx)
         if not (has_wishes or settings.dl_num_workers) and fits(dataset, device):
             return shuffled(ResidentCells(dataset, device), self.batch_size, self.drop_last)
-        return super().train_dataloader()
+        # from a file, too, only nonzeros are handed over
+        asked, self.load_sparse_tensor = self.load_sparse_tensor, True
+        try:
+            return super().train_dataloader()
+        finally:
+            self.load_sparse_tensor = asked
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Any:
         """Give compressed counts their zeros, unless the model is faster without."""

@@ -1,0 +1,161 @@
+"""What a training step costs beside SCVI's, and beside the matrix products alone.
+
+Both train in turns in one run: same architecture, likelihood, minibatches, seed and threads.
+``python -m benchmarks.speed [genes ...]``, alone on the machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from benchmarks.peers import REAL, THREADS
+from betavi import BetaVI
+from betavi.datasets import simulate_counts
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+N_GENES = (2000, 20_000)
+LIKELIHOODS = ("zinb", "nb", "poisson")
+N_HIDDEN, BATCH_SIZE = 128, 128
+ROUNDS, EPOCHS = 5, 3
+MODELS = {"BetaVI": BetaVI, "SCVI": scvi.model.SCVI}
+
+
+class Clock(Callback):
+    """Seconds per step of every epoch but the first, in which loops are compiled."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the clock."""
+        self._start, self._steps = time.perf_counter(), trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at it again."""
+        took = time.perf_counter() - self._start
+        if trainer.current_epoch:
+            self.seconds.append(took / (trainer.global_step - self._steps))
+
+
+def counts(n_genes: int) -> AnnData:
+    """Return real counts where there are some of this width, simulated ones otherwise."""
+    try:
+        donor = REAL["pbmc donor A"]
+        adata = donor._replace(n_top_genes=n_genes).read() if n_genes <= 10_000 else None
+    except SystemExit:
+        adata = None
+    if adata is None:
+        adata = simulate_counts(2000, n_genes, library_size=n_genes / 8)
+    return adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+
+
+def floor(n_genes: int, dtype: torch.dtype = torch.float32, repeats: int = 20) -> float:
+    """Return milliseconds of the eight products of a zinb step with matrices of genes."""
+    x, slope = (torch.randn(BATCH_SIZE, n_genes, dtype=dtype) for _ in range(2))
+    encoder = torch.randn(N_HIDDEN, n_genes, dtype=dtype)
+    h, decoder = torch.randn(BATCH_SIZE, N_HIDDEN, dtype=dtype), encoder.t().contiguous()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        x @ encoder.t()
+        h.t() @ x
+        for _ in range(2):
+            h @ decoder.t()
+            slope @ decoder
+            slope.t() @ h
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(seconds))
+
+
+def step(model: Any) -> float:
+    """Train for some epochs, and return milliseconds per step."""
+    clock = Clock()
+    options = {"accelerator": "cpu", "enable_progress_bar": False, "batch_size": BATCH_SIZE}
+    model.train(max_epochs=1 + EPOCHS, callbacks=[clock], **options)
+    return 1e3 * float(np.median(clock.seconds))
+
+
+def getters(model: Any) -> dict[str, float]:
+    """Return cells per second of what is asked of a trained model."""
+    asked = {"latent": model.get_latent_representation}
+    if isinstance(model, BetaVI):
+        asked["denoised"] = lambda: model.denoise(layer_added="denoised", show_progress=False)
+    else:
+        asked["denoised"] = model.get_normalized_expression
+    rates = {}
+    for name, ask in asked.items():
+        start = time.perf_counter()
+        ask()
+        rates[name] = model.adata.n_obs / (time.perf_counter() - start)
+    return rates
+
+
+def compare(adata: AnnData, likelihood: str) -> dict[str, Any]:
+    """Return medians over rounds in which the models and the products take turns."""
+    times: dict[str, list[float]] = {name: [] for name in (*MODELS, "floor", "bfloat16")}
+    models = {}
+    for _ in range(ROUNDS):
+        for name, cls in MODELS.items():
+            scvi.settings.seed = 0
+            cls.setup_anndata(adata)
+            models[name] = cls(adata, gene_likelihood=likelihood)
+            times[name].append(step(models[name]))
+        times["floor"].append(floor(adata.n_vars))
+        times["bfloat16"].append(floor(adata.n_vars, torch.bfloat16))
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    ratios = [theirs / ours for theirs, ours in zip(times["SCVI"], times["BetaVI"], strict=True)]
+    row: dict[str, Any] = {"likelihood": likelihood, "genes": adata.n_vars}
+    row |= {f"{name}, ms": value for name, value in medians.items()}
+    row["times SCVI"] = float(np.median(ratios))
+    row["times floor"] = medians["BetaVI"] / medians["floor"]
+    row["cells/s"] = 1e3 * BATCH_SIZE / medians["BetaVI"]
+    for name, model in models.items():
+        row |= {f"{name} {what}, cells/s": rate for what, rate in getters(model).items()}
+    return row
+
+
+def imports() -> None:
+    """Print how long packages take to import, in processes of their own."""
+    for package in ("scvi", "betavi"):
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", f"import rich.pretty, {package}"], check=True)
+            seconds.append(time.perf_counter() - start)
+        print(f"import {package}: {np.median(seconds):.1f} s")
+
+
+def main(*n_genes: str) -> None:
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(THREADS)
+    imports()
+    rows = []
+    for width in map(int, n_genes or N_GENES):
+        adata = counts(width)
+        share = adata.X.nnz / np.prod(adata.shape)
+        print(f"{adata.n_obs} cells, {adata.n_vars} genes, {share:.1%} of the counts above zero")
+        for likelihood in LIKELIHOODS:
+            rows.append(compare(adata, likelihood))
+            print(pd.Series(rows[-1]).to_string(), "\n", flush=True)
+    print(pd.DataFrame(rows).round(2).to_string(index=False))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\n{THREADS} threads, torch {torch.__version__}; peak memory of both {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
