@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,9 +12,21 @@ from betavi.kernels import dense, is_compressed
 from betavi.train.loader import ResidentCells, fits, shuffled, stays_compressed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from betavi.train.minibatches import CellManager
+
+
+@contextmanager
+def nonzeros_only(splitter: Any) -> Iterator[None]:
+    """Let scvi-tools' loaders hand over sparse fields as they are, for a while."""
+    asked, splitter.load_sparse_tensor = splitter.load_sparse_tensor, True
+    try:
+        yield
+    finally:
+        splitter.load_sparse_tensor = asked
 
 
 # The name is scvi-tools' own: its run checks early stopping against the validation cells only of
@@ -55,11 +68,8 @@ class DataSplitter(dataloaders.DataSplitter):
         if not (has_wishes or settings.dl_num_workers) and fits(dataset, device):
             return shuffled(ResidentCells(dataset, device), self.batch_size, self.drop_last)
         # from a file, too, only nonzeros are handed over
-        asked, self.load_sparse_tensor = self.load_sparse_tensor, True
-        try:
+        with nonzeros_only(self):
             return super().train_dataloader()
-        finally:
-            self.load_sparse_tensor = asked
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Any:
         """Give compressed counts their zeros, unless the model is faster without."""
