@@ -18,6 +18,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import PolynomialFeatures
 
 from benchmarks.parallel import measured
+from benchmarks.peers import AS_SCVI
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
 from betavi.diagnostics import ACTIVE
@@ -84,7 +85,7 @@ SCENARIOS = {
     "few counts": Scenario("too_few_counts", {"n_factors": 5, "library_size": 2.0}),
     "warm-up of 1,000 epochs": Scenario(
         "unfinished_warmup", {"n_factors": 3}, {"beta": 30.0},
-        {"plan_kwargs": {"n_epochs_kl_warmup": 1000}},
+        {"plan_kwargs": {"n_epochs_kl_warmup": 1000, **AS_SCVI}},
     ),
     "healthy, 3 of 3": Scenario("none", {"n_factors": 3}, {"n_latent": 3}),
     "healthy, 5 of 5": Scenario("none", {"n_factors": 5}, {"n_latent": 5}),
@@ -106,7 +107,7 @@ def prepare(scenario: Scenario, seed: int) -> tuple[BetaVI, AnnData]:
     BetaVI.setup_anndata(cells, batch_key=scenario.batch_key, keep_empty_cells=True)
     model = BetaVI(cells, **{"n_latent": 20} | scenario.model)
     scenario.plant(model)
-    model.train(max_epochs=60, **SPLIT | scenario.train)
+    model.train(max_epochs=60, **{"plan_kwargs": AS_SCVI} | SPLIT | scenario.train)
     return model, fresh
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import scvi
 import torch
 
-from benchmarks.peers import REAL, UNSEEN
+from benchmarks.peers import AS_SCVI, REAL, UNSEEN
 from betavi import BetaVI
 from betavi.diagnostics import active_dimensions
 
@@ -49,7 +49,7 @@ def measure(adata: AnnData, batch_key: str | None) -> dict[str, Any]:
     scvi.settings.seed = 0
     BetaVI.setup_anndata(adata, batch_key=batch_key)
     model = BetaVI(adata, n_latent=N_LATENT)
-    model.train(max_epochs=EPOCHS, train_size=0.8, enable_progress_bar=False)
+    model.train(max_epochs=EPOCHS, train_size=0.8, enable_progress_bar=False, plan_kwargs=AS_SCVI)
     report = model.diagnose(show_progress=False)
     table = report.dimensions
     return {
@@ -68,7 +68,7 @@ def measure_scvi(adata: AnnData, batch_key: str | None) -> dict[str, Any]:
     scvi.settings.seed = 0
     scvi.model.SCVI.setup_anndata(adata, batch_key=batch_key)
     model = scvi.model.SCVI(adata, n_latent=N_LATENT)
-    model.train(max_epochs=EPOCHS, train_size=0.8, enable_progress_bar=False)
+    model.train(max_epochs=EPOCHS, train_size=0.8, enable_progress_bar=False, plan_kwargs=AS_SCVI)
     loc, variance = model.get_latent_representation(return_dist=True)
     return {
         "Burda": int((loc.var(axis=0) > BURDA).sum()),

@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.parallel import measured
-from benchmarks.peers import REAL, UNSEEN, DataSet
+from benchmarks.peers import AS_SCVI, REAL, UNSEEN, DataSet
 from betavi import BetaVI
 from betavi.diagnostics import (
     BASELINES,
@@ -41,7 +41,9 @@ from betavi.diagnostics import (
 DATA = ("pbmc donor A", "kang", "pancreas", "RNAmix")
 SEEDS = (0, 1, 2)
 GENES = 2000
-TRAINING = {"max_epochs": 100, "enable_progress_bar": False, "accelerator": "cpu"}
+TRAINING = {
+    "max_epochs": 100, "enable_progress_bar": False, "accelerator": "cpu", "plan_kwargs": AS_SCVI
+}  # fmt: skip
 MAGIC = Path(".venv-magic/bin/python")
 PROPORTIONS = ("H2228_prop", "H1975_prop", "HCC827_prop")
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ import sys
 import pandas as pd
 import scvi
 
-from benchmarks.peers import REAL, UNSEEN, fit
+from benchmarks.peers import AS_SCVI, REAL, UNSEEN, fit
 from betavi import BetaVI
 
 SEEDS = (0, 1, 2)
@@ -33,7 +33,7 @@ def main(*names: str) -> None:
                     seed,
                     max_epochs=MAX_EPOCHS,
                     enable_progress_bar=False,
-                    plan_kwargs={"n_epochs_kl_warmup": WARMUP_EPOCHS},
+                    plan_kwargs={"n_epochs_kl_warmup": WARMUP_EPOCHS, **AS_SCVI},
                 )
                 rows.append((name, cls.__name__, seed, *result[1:]))
                 print(*rows[-1], sep="\t", flush=True)

@@ -12,12 +12,14 @@ import pandas as pd
 import scvi
 import torch
 
-from benchmarks.peers import REAL, THREADS, UNSEEN
+from benchmarks.peers import AS_SCVI, REAL, THREADS, UNSEEN
 from betavi import BetaVI
 from betavi.metrics import compare_likelihoods
 
 DATA = ("pbmc donor A", "pancreas", "zeisel")
-TRAINING = {"max_epochs": 50, "enable_progress_bar": False, "accelerator": "cpu"}
+TRAINING = {
+    "max_epochs": 50, "enable_progress_bar": False, "accelerator": "cpu", "plan_kwargs": AS_SCVI
+}  # fmt: skip
 N_COMPONENTS = 10
 SHOWN = {
     "elbo": 1, "evidence": 1, "distortion": 1, "rate": 1, "detection": 1, "nats_per_count": 3,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 THREADS = 2
+AS_SCVI = {"lr": 1e-3}
+"""Of a plan: the constant learning rate of scvi-tools, in the place of one that rises and falls."""
+
 ELBO_DRAWS = 10
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pandas as pd
 
-from benchmarks.peers import REAL, fit
+from benchmarks.peers import AS_SCVI, REAL, fit
 from betavi import BetaVI
 from betavi.likelihoods import _start
 
@@ -41,7 +41,7 @@ def main(max_epochs: int = 20) -> None:
                 seed=0,
                 max_epochs=max_epochs,
                 enable_progress_bar=False,
-                plan_kwargs={"n_epochs_kl_warmup": 10},
+                plan_kwargs={"n_epochs_kl_warmup": 10, **AS_SCVI},
             )
             column[start] = result.negative_elbo
             print(name, start, result.negative_elbo, sep="\t", flush=True)

@@ -26,7 +26,7 @@ from benchmarks.mosaic import score
 from benchmarks.peers import Fit, fit
 
 OUTPUT = Path("demo-output")
-TRAINING = {"max_epochs": 100, "plan_kwargs": {"n_epochs_kl_warmup": 20}}
+TRAINING = {"max_epochs": 100, "plan_kwargs": {"n_epochs_kl_warmup": 20, "lr": 1e-3}}
 NEIGHBOURS = 15
 BETAS = (0.1, 30.0)
 TOO_HIGH = 500.0

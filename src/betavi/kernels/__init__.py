@@ -14,6 +14,7 @@ from betavi.kernels.sparse import (
     dense,
     is_compressed,
     log1p,
+    rows_of,
     totals,
 )
 from betavi.kernels.threads import compiled
@@ -29,6 +30,7 @@ __all__ = [
     "log1p",
     "nb_log_prob",
     "poisson_log_prob",
+    "rows_of",
     "totals",
     "zinb_log_prob",
 ]

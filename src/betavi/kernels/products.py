@@ -11,6 +11,20 @@ from betavi.kernels.special import loop
 
 
 @loop
+def rows_of(starts, lengths, columns, values):
+    """Return compressed rows, in single precision, of which is known where they start and how long they are."""
+    indptr = np.zeros(starts.size + 1, np.int32)
+    for i in range(starts.size):
+        indptr[i + 1] = indptr[i] + lengths[i]
+    some_columns, some_values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    for i in range(starts.size):
+        for k in range(lengths[i]):
+            some_columns[indptr[i] + k] = columns[starts[i] + k]
+            some_values[indptr[i] + k] = values[starts[i] + k]
+    return indptr, some_columns, some_values
+
+
+@loop
 def by_gene(indptr, columns, values, n_genes):
     """Return where each gene's counts start, their cells and values: compressed columns."""
     starts = np.zeros(n_genes + 1, np.int64)

@@ -28,6 +28,26 @@ def compressed(
     return torch.sparse_csr_tensor(pointers, columns, values, shape, check_invariants=False)
 
 
+def rows_of(
+    starts: Tensor, lengths: Tensor, columns: Tensor, values: Tensor, n_columns: int
+) -> Tensor:
+    """Return some rows of a matrix on a CPU, compressed and in single precision.
+
+    Parameters
+    ----------
+    starts, lengths
+        Where each row starts among the entries, and how many it has, ``(n_rows,)``.
+    columns, values
+        Of all entries.
+    n_columns
+        Width of the matrix.
+    """
+    assert compiled is not None
+    given = (part.numpy() for part in (starts, lengths, columns, values))
+    pointers, some_columns, some_values = map(torch.from_numpy, compiled.rows_of(*given))
+    return compressed(pointers, some_columns, some_values, (len(starts), n_columns))
+
+
 def is_compressed(x: Tensor) -> bool:
     """Return whether a minibatch holds its nonzeros only."""
     return x.layout == torch.sparse_csr

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-from betavi.kernels import compiled, compressed
+from betavi.kernels import compiled, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,21 +95,19 @@ class Counts:
 
     def cut(self, cells: Tensor) -> Tensor:
         """Return the rows of some cells in single precision: compressed, or with their zeros."""
-        lengths, device = self.lengths[cells], self.values.device
+        starts, lengths = self.starts[cells], self.lengths[cells]
+        if self.stays_compressed:
+            return rows_of(starts, lengths, self.columns, self.values, self.n_columns)
+        device = self.values.device
         ends = lengths.cumsum(0)
         total = int(ends[-1])
-        offsets = torch.stack([self.starts[cells] - ends + lengths, lengths])
+        offsets = torch.stack([starts - ends + lengths, lengths])
         first, lengths = offsets.to(device, non_blocking=True)
         entries = first.repeat_interleave(lengths, output_size=total)
         entries += torch.arange(total, device=device)
-        columns, values = self.columns[entries], self.values[entries].float()
-        shape = (len(cells), self.n_columns)
-        if self.stays_compressed:
-            pointers = torch.cat([ends.new_zeros(1), ends])
-            return compressed(pointers.to(columns.dtype), columns, values, shape)
         row = torch.arange(len(cells), device=device).repeat_interleave(lengths, output_size=total)
-        dense = values.new_zeros(shape)
-        dense.view(-1)[row * self.n_columns + columns] = values
+        dense = torch.zeros(len(cells), self.n_columns, device=device)
+        dense.view(-1)[row * self.n_columns + self.columns[entries]] = self.values[entries].float()
         return dense
 
 

@@ -280,7 +280,9 @@ class TrainingPlan(train.TrainingPlan):
         """Record β: of the last step or, where it is drawn, the geometric mean, with its factor."""
         super().on_train_epoch_end()
         if self._totals.n_cells:
-            self.log_dict(self._totals.means(), prog_bar=False)
+            means = self._totals.means()
+            self.log("train_loss", means.pop("train_loss"), prog_bar=True)
+            self.log_dict(means)
             self._totals = EpochTotals()
         betas, self._betas_of_epoch = self._betas_of_epoch, []
         if not betas:
