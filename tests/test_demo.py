@@ -63,9 +63,11 @@ def test_the_example_of_the_readme_runs():
     assert len(examples) == 5
     names: dict[str, object] = {}
     for example in examples:
-        assert "max_epochs=100" in example
         # an epoch for each remedy of a rescue
-        exec(example.replace("max_epochs=100", "max_epochs=4"), names)
+        brief = example.replace("train()", "train(max_epochs=4)")
+        brief = brief.replace("max_epochs=100", "max_epochs=4")
+        assert brief != example
+        exec(brief, names)
     assert names["adata"].obsm["X_betavi"].shape == (1200, 10)
     assert len(names["curve"]) == 13
     assert names["adata"].var["trusted"].dtype == bool
