@@ -2,7 +2,7 @@
 
 Models are collapsed in three ways; the likelihood is that of test cells, which neither training
 nor the choice of a remedy has seen. Training again has as many epochs as all that a rescue does, at
-β = 1, as train() does it and with the learning rate that a rescue ends with.
+β = 1, with a constant learning rate and with the one that a rescue ends with, the default.
 """
 
 from __future__ import annotations

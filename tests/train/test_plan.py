@@ -191,3 +191,48 @@ def test_starting_at_the_moments_helps_a_short_run(counts):
         model.train(**BRIEF | {"max_epochs": 5})
         held_out[fresh] = float(model.get_elbo(indices=model.validation_indices))
     assert held_out[True] > held_out[False] + 1
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_other_precisions_train_to_the_same(counts, precision):
+    elbos = {}
+    for asked in ("32-true", precision):
+        scvi.settings.seed = 0
+        BetaVI.setup_anndata(counts)
+        model = BetaVI(counts)
+        model.train(**BRIEF | {"max_epochs": 4}, precision=asked)
+        elbos[asked] = model.history["elbo_train"]["elbo_train"].iloc[-1]
+    assert elbos[precision] == pytest.approx(elbos["32-true"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("asked", "peak"),
+    [
+        ({}, 1e-2),
+        ({"plan_kwargs": {"lr": 1e-3}}, None),
+        ({"plan_kwargs": {"one_cycle": 5e-3}}, 5e-3),
+        ({"early_stopping": True}, None),
+        ({"early_stopping": True, "plan_kwargs": {"one_cycle": 5e-3}}, 5e-3),
+    ],
+)
+def test_the_learning_rate_rises_and_falls_unless_somebody_says_otherwise(counts, asked, peak):
+    BetaVI.setup_anndata(counts)
+    model = BetaVI(counts)
+    model.train(**BRIEF | asked)
+    assert model.trainer.lightning_module.one_cycle == peak
+
+
+@pytest.mark.parametrize(("n_cells", "epochs"), [(500, 30), (10_000, 30), (20_000, 15), (10**6, 8)])
+def test_usual_number_of_epochs(counts, n_cells, epochs):
+    BetaVI.setup_anndata(counts)
+    assert BetaVI(counts)._usual_epochs(n_cells) == epochs
+
+
+def test_a_model_that_is_trained_again_is_in_training_mode(counts):
+    BetaVI.setup_anndata(counts)
+    model, seen = BetaVI(counts), []
+    model.module.register_forward_hook(lambda module, *_: seen.append(module.training))
+    for _ in range(2):
+        model.train(**BRIEF)
+    assert seen
+    assert all(seen)

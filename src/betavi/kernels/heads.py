@@ -118,6 +118,16 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
     Returns
     -------
     Nats, ``(..., n_cells)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import Heads, compiled, head_nats
+    >>> layer = torch.nn.Linear(4, 3)
+    >>> _ = torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
+    >>> heads = Heads(compiled.poisson_rows, (layer,))
+    >>> head_nats(heads, torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1, 1)).round()
+    tensor([1.], grad_fn=<RoundBackward0>)
     """
     shape, h = h.shape[:-1], h.float()
     log_theta = None if heads.log_theta is None else heads.log_theta.float()

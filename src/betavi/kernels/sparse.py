@@ -129,7 +129,7 @@ class CountsLinear(torch.nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(n_cells, out_features)``."""
-        if is_compressed(x) and compiled is not None and not x.is_cuda:
+        if is_compressed(x) and compiled is not None and x.device.type == "cpu":
             out: Tensor = _CompressedLinear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
             return out
         return linear(dense(x), self.weight, self.bias)

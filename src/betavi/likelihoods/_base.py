@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -81,9 +81,14 @@ class Deferred:
         heads, h, log_size = self._read
         return head_nats(heads, x, h, log_size)
 
+    @cached_property
+    def _made(self) -> Distribution:
+        return self._make()
+
     def __getattr__(self, name: str) -> Any:
         """Return what the distribution says."""
-        self._made = self.__dict__.get("_made") or self._make()
+        if name.startswith("__") or "_make" not in self.__dict__:
+            raise AttributeError(name)
         return getattr(self._made, name)
 
 

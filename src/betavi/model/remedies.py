@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from betavi.train import SETS_RATE
+from betavi.train import SETS_RATE, USUAL_PEAK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ FREE_BITS = 0.2
 ENCODER_SHARE = 1 / 3
 """Share of the epochs for which the encoder is trained alone."""
 
-FINISHING_PEAK = 1e-2
+FINISHING_PEAK = USUAL_PEAK
 """Peak of the learning rate with which the best of the trials is finished. Rising to it and falling
 to nothing is worth more epochs than the trials took: see ``python -m benchmarks.rescue``."""
 

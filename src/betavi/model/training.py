@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from scvi.model._utils import get_max_epochs_heuristic
 from scvi.model.base import UnsupervisedTrainingMixin
 
 from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
@@ -112,9 +111,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         if self.module.dial.is_fixed:
             self._remember_beta(self.module.dial.range[0])
 
-    def _usual_epochs(self, n_cells: int) -> int:
-        epochs: int = get_max_epochs_heuristic(n_cells)
-        return epochs
+    def _usual_epochs(self, n_cells: int) -> int | None:
+        """Return how often training sees each cell if nobody says so; scvi-tools' rule if None."""
+        return None
 
     def sibling(self, **changes: Any) -> Self:
         """Return an untrained model of the same object and arguments, but for some.

@@ -9,6 +9,7 @@ from betavi.train.plan import (
     DEFAULT_WARMUP,
     SCVI_SCHEDULE,
     SETS_RATE,
+    USUAL_PEAK,
     TrainingPlan,
 )
 from betavi.train.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
@@ -21,6 +22,7 @@ __all__ = [
     "MOVED_COUNTS",
     "SCVI_SCHEDULE",
     "SETS_RATE",
+    "USUAL_PEAK",
     "AlignedRows",
     "CellDataset",
     "CellManager",

@@ -122,8 +122,9 @@ def resident(
     rows: Rows | AlignedRows, dtype: type, device: torch.device
 ) -> Slices | Table | Counts:
     """Return a field as it is best kept on a device."""
-    if rows.compressed is not None:
-        return Counts(rows.compressed, rows.position, device)
+    # asked for once: an unsorted matrix is copied for it
+    if (matrix := rows.compressed) is not None:
+        return Counts(matrix, rows.position, device)
     return Slices(rows, dtype) if device.type == "cpu" else Table(rows, dtype, device)
 
 

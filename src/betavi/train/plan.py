@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from betavi.kernels import compiled
 from betavi.objective import constant, end_of_warmup, join, linear, schedule_of
+from betavi.train.checks import check_constraints, check_steering
 from betavi.train.epoch import EpochTotals
 from betavi.train.moments import moments
 from betavi.train.optimizer import ORDERED
@@ -48,9 +49,6 @@ ON_TARGET = 0.05
 
 ANNEALED_AGAIN = 0.1
 """Share of the steps over which β climbs again after a collapse."""
-
-LATEST_STEERING = 0.75
-"""Share of the steps that a warm-up may take before a rate that is asked for."""
 
 
 class TrainingPlan(train.TrainingPlan):
@@ -109,8 +107,8 @@ class TrainingPlan(train.TrainingPlan):
             # a rate that is being kept would get away in a warm-up
             warmup = 0.0
         self._schedule = schedule_of(beta_schedule, warmup)
-        _check_constraints(module, free_bits, target_rate, capacity)
-        _check_steering(target_rate, end_of_warmup(beta_schedule, warmup))
+        check_constraints(module, free_bits, target_rate, capacity)
+        check_steering(target_rate, end_of_warmup(beta_schedule, warmup))
         self._chooses_rate = one_cycle is None and SETS_RATE.isdisjoint(kwargs)
         if self._chooses_rate:
             is_held = target_rate is not None or capacity is not None
@@ -123,7 +121,7 @@ class TrainingPlan(train.TrainingPlan):
         self.warmup, self.one_cycle = end_of_warmup(beta_schedule, warmup), one_cycle
         self.target_rate, self.capacity = target_rate, capacity
         self._planned_steps = math.inf
-        self._betas_of_epoch: list[float] = []
+        self._betas_of_epoch: list[Any] = []
         self._last_factor = 1.0
         self._free_bits_after: float | None = None
         self._totals = EpochTotals()
@@ -255,8 +253,9 @@ class TrainingPlan(train.TrainingPlan):
             self.loss_kwargs["capacity"] = self.capacity * self.factor
         n_cells = len(batch[REGISTRY_KEYS.BATCH_KEY])
         with dial.drawing(n_cells, self.device):
-            beta = dial.beta if dial.drawn is None else dial.drawn.log().mean().exp().item()
-            self._betas_of_epoch.append(beta)
+            # the mean of those drawn stays on the device, which no step is to wait for
+            drawn = dial.drawn
+            self._betas_of_epoch.append(dial.beta if drawn is None else drawn.log().mean().exp())
             self._last_factor = self.loss_kwargs["kl_weight"] = self.share_of_beta
             if self._logs_steps:
                 loss: Tensor = super().training_step(batch, batch_idx)
@@ -288,7 +287,7 @@ class TrainingPlan(train.TrainingPlan):
         if not betas:
             return
         is_fixed = self.module.dial.is_fixed
-        beta = betas[-1] if is_fixed else float(np.exp(np.mean(np.log(betas))))
+        beta = betas[-1] if is_fixed else float(np.exp(np.mean(np.log([*map(float, betas)]))))
         beta *= self._last_factor
         self.module.trained_beta.fill_(beta)
         held = self.loss_kwargs.get("capacity") if self.capacity is not None else None
@@ -316,39 +315,3 @@ class TrainingPlan(train.TrainingPlan):
                 UserWarning,
                 stacklevel=settings.warnings_stacklevel,
             )
-
-
-def _check_steering(target_rate: float | None, warm_from: float) -> None:
-    if target_rate is not None and warm_from > LATEST_STEERING:
-        raise ValueError(
-            f"With target_rate β is steered once warm, and the warm-up takes {warm_from:.0%} of the "
-            f"steps. Leave at least {1 - LATEST_STEERING:.0%} of them: warmup=0.25, or a "
-            "beta_schedule that settles."
-        )
-
-
-def _check_constraints(
-    module: MultimodalVAE, free_bits: float, target_rate: float | None, capacity: float | None
-) -> None:
-    for name, nats in (
-        ("free_bits", free_bits), ("target_rate", target_rate), ("capacity", capacity)
-    ):  # fmt: skip
-        if nats is not None and not 0 <= nats < math.inf:
-            raise ValueError(f"{name} is a finite number of nats, at least 0, not {nats!r}.")
-    if target_rate == 0:
-        raise ValueError("A target_rate of 0 is a latent space without information; choose more.")
-    asked = {"free_bits": free_bits, "target_rate": target_rate, "capacity": capacity}
-    words = [name for name, nats in asked.items() if nats or (name == "capacity" and nats == 0)]
-    if words and module.latent.has_no_rate:
-        raise ValueError(
-            f"{words[0]} is about the rate, and a deterministic autoencoder has none. Train with "
-            "latent_distribution='normal'."
-        )
-    if target_rate is not None and capacity is not None:
-        raise ValueError("target_rate moves β and capacity keeps it: choose one of them.")
-    if not module.dial.is_fixed and not {"target_rate", "capacity"}.isdisjoint(words):
-        raise ValueError(
-            f"A model of every β from {module.dial.range[0]:g} to {module.dial.range[1]:g} has "
-            f"every rate between, not one: train with one beta, or choose a β afterwards with "
-            "suggest_beta(criterion='rate')."
-        )

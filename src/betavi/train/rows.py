@@ -94,9 +94,14 @@ class Rows:
         self.in_file = isinstance(data, h5py.Dataset | CSRDataset)
 
     @property
+    def is_sparse(self) -> bool:
+        """Whether it is a sparse matrix in memory."""
+        return sparse.issparse(self._data)
+
+    @property
     def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
         """The matrix if it is sparse and in memory, with one entry for each nonzero at most."""
-        if not sparse.issparse(self._data):
+        if not self.is_sparse:
             return None
         matrix = self._data
         if not matrix.has_canonical_format:
@@ -114,7 +119,7 @@ class Rows:
     @property
     def n_bytes(self) -> int:
         """Memory that the entries take."""
-        if not sparse.issparse(self._data):
+        if not self.is_sparse:
             return int(np.prod(self.shape)) * self.dtype.itemsize
         return self._data.data.nbytes + self._data.indices.nbytes
 
@@ -187,9 +192,7 @@ class AlignedRows:
     @property
     def n_bytes(self) -> int:
         """Memory that the entries take, where those of cells without the modality are zeros."""
-        return max(
-            self.rows.n_bytes, 0 if self.compressed is not None else 4 * int(np.prod(self.shape))
-        )
+        return self.rows.n_bytes if self.rows.is_sparse else 4 * int(np.prod(self.shape))
 
     @property
     def shape(self) -> tuple[int, int]:
