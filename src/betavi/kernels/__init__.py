@@ -6,6 +6,7 @@ goes through the loops of :mod:`~betavi.kernels.compiled`, with the same values 
 
 from __future__ import annotations
 
+from betavi.kernels.dense import TransposedLinear
 from betavi.kernels.heads import Heads, head_nats
 from betavi.kernels.plain import nb_log_prob, poisson_log_prob, zinb_log_prob
 from betavi.kernels.sparse import (
@@ -22,6 +23,7 @@ from betavi.kernels.threads import compiled
 __all__ = [
     "CountsLinear",
     "Heads",
+    "TransposedLinear",
     "compiled",
     "compressed",
     "dense",

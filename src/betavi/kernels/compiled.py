@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from betavi.kernels.loops import nb_rows, poisson_rows, zinb_rows
-from betavi.kernels.products import by_gene, counts_times, rows_of, transposed_counts_times
+from betavi.kernels.products import by_gene, counts_times, rows_of
 
 __all__ = [
     "by_gene",
@@ -11,6 +11,5 @@ __all__ = [
     "nb_rows",
     "poisson_rows",
     "rows_of",
-    "transposed_counts_times",
     "zinb_rows",
 ]

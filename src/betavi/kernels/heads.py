@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from betavi.kernels.dense import product, product_type
 from betavi.kernels.plain import EPS
-from betavi.kernels.sparse import parts_of, product, product_type
+from betavi.kernels.sparse import parts_of
 from betavi.kernels.threads import in_parts
 
 if TYPE_CHECKING:
@@ -96,11 +97,13 @@ class _HeadNats(torch.autograd.Function):
         layer_grads: list[Tensor | None] = []
         for weight, slope in zip(weights, slopes, strict=True):
             h_grad += product(slope, weight, ctx.dtype)
-            layer_grads += [product(slope.t(), weighted_h, ctx.dtype), weigh @ slope]
+            # transposed, as the weights lie
+            layer_grads += [product(weighted_h.t(), slope, ctx.dtype).t(), weigh @ slope]
         h_grad *= weigh[:, None]
         return None, None, h_grad, (weigh * size_slope)[:, None], theta_grad, *layer_grads
 
 
+@torch.compiler.disable
 def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tensor:
     """Return the distortion of each cell, with the gradients of everything that it was made of.
 

@@ -18,6 +18,7 @@ from betavi.kernels.special import (
     LOG_FACTORIALS,
     D,
     F,
+    I,
     exp,
     exp_parts,
     log,
@@ -27,11 +28,11 @@ from betavi.kernels.special import (
     rising,
 )
 
-BLOCK = 256
+BLOCK = 512
 """Entries that are summed in single precision before they are added in double."""
 
-LANES = 32
-"""Maxima that are taken side by side."""
+SIGNLESS, LEAST = I(0x7FFFFFFF), I(-0x80000000)
+"""All bits of a whole number but its sign, and the least there is."""
 
 MOST_ODDS = F(60.0)
 """Logit beyond which single precision knows no difference."""
@@ -47,33 +48,41 @@ N_KEPT = 8
 @reduction
 def _sum(values):
     total = 0.0
-    for start in range(0, values.size, BLOCK):
+    whole = values.size - values.size % BLOCK
+    # a length that is known is what lets a compiler add many at once
+    for start in range(0, whole, BLOCK):
         part = F(0)
-        for j in range(start, min(start + BLOCK, values.size)):
+        for j in range(start, start + BLOCK):
             part += values[j]
         total += part
-    return total
-
-
-@reduction
-def _largest(values):
-    # one for each lane of a vector, as compilers do not split a maximum by themselves
-    lanes = np.full(LANES, values[0])
-    whole = values.size - values.size % LANES
-    for start in range(0, whole, LANES):
-        for lane in range(LANES):
-            lanes[lane] = max(lanes[lane], values[start + lane])
+    part = F(0)
     for j in range(whole, values.size):
-        lanes[0] = max(lanes[0], values[j])
-    return lanes.max()
+        part += values[j]
+    return total + part
+
+
+@loop
+def _in_order(bits):
+    """Return the bits of a number so that they are in the order of numbers, or undo it."""
+    return I(bits ^ (I(bits >> I(31)) & SIGNLESS))
+
+
+@loop
+def _shifted(unscaled, bias, out):
+    """Fill ``out`` with unscaled + bias, and return the largest."""
+    # compilers split a maximum of whole numbers by themselves, and none of fractions
+    largest = LEAST
+    for j in range(out.size):
+        value = unscaled[j] + bias[j]
+        out[j] = value
+        largest = max(largest, _in_order(F(value).view(I)))
+    return I(_in_order(largest)).view(F)
 
 
 @loop
 def _exponentials(unscaled, bias, out):
     """Fill ``out`` with exp(unscaled + bias), up to a factor, and return their sum."""
-    for j in range(out.size):
-        out[j] = unscaled[j] + bias[j]
-    largest = _largest(out)
+    largest = _shifted(unscaled, bias, out)
     for j in range(out.size):
         out[j] = exp(out[j] - largest)
     return _sum(out)

@@ -1,7 +1,4 @@
-"""Products of counts and dense matrices, which skip the zeros.
-
-Weights do not fit into a processor's cache, so that they are read gene after gene, as they lie.
-"""
+"""Products of counts and dense matrices, which skip the zeros."""
 
 from __future__ import annotations
 
@@ -42,23 +39,20 @@ def by_gene(indptr, columns, values, n_genes):
 
 
 @loop
-def counts_times(start, stop, starts, cells, values, weight, out):
-    """Add to columns ``start`` to ``stop`` of ``out`` the product of counts and a dense matrix."""
-    for j in range(starts.size - 1):
-        terms = weight[j, start:stop]
-        for k in range(starts[j], starts[j + 1]):
-            value, sums = values[k], out[cells[k], start:stop]
-            for h in range(terms.size):
-                sums[h] += value * terms[h]
-
-
-@loop
-def transposed_counts_times(start, stop, starts, cells, values, grad, out):
-    """Fill rows ``start`` to ``stop`` of ``out`` with the product of transposed counts and ``grad``."""
-    for j in range(start, stop):
-        sums = out[j]
-        sums[:] = 0
-        for k in range(starts[j], starts[j + 1]):
-            value, terms = values[k], grad[cells[k]]
+def counts_times(start, stop, indptr, columns, values, weight, out):
+    """Add to rows ``start`` to ``stop`` of ``out`` those of compressed counts times a dense matrix."""
+    for i in range(start, stop):
+        sums, k, end = out[i], indptr[i], indptr[i + 1]
+        # four at a time, for which sums are read and written once
+        while k + 4 <= end:
+            a, b, c, d = values[k], values[k + 1], values[k + 2], values[k + 3]
+            of_a, of_b = weight[columns[k]], weight[columns[k + 1]]
+            of_c, of_d = weight[columns[k + 2]], weight[columns[k + 3]]
+            for h in range(sums.size):
+                sums[h] += (a * of_a[h] + b * of_b[h]) + (c * of_c[h] + d * of_d[h])
+            k += 4
+        while k < end:
+            value, terms = values[k], weight[columns[k]]
             for h in range(sums.size):
                 sums[h] += value * terms[h]
+            k += 1

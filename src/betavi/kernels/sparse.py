@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
+from betavi.kernels.dense import TransposedLinear
 from betavi.kernels.threads import compiled, in_parts
 
 if TYPE_CHECKING:
@@ -53,11 +53,13 @@ def is_compressed(x: Tensor) -> bool:
     return x.layout == torch.sparse_csr
 
 
+@torch.compiler.disable
 def dense(x: Tensor) -> Tensor:
     """Return a minibatch with its zeros."""
     return x.to_dense() if is_compressed(x) else x
 
 
+@torch.compiler.disable
 def totals(x: Tensor) -> Tensor:
     """Return the sum of each row, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``."""
     if not is_compressed(x):
@@ -65,6 +67,7 @@ def totals(x: Tensor) -> Tensor:
     return torch.segment_reduce(x.values(), "sum", offsets=x.crow_indices().long())[:, None]
 
 
+@torch.compiler.disable
 def log1p(x: Tensor) -> Tensor:
     """Return log(1 + x), with as few entries as x has."""
     if not is_compressed(x):
@@ -79,16 +82,6 @@ def parts_of(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x.crow_indices().numpy(), x.col_indices().numpy(), x.values().numpy()
 
 
-def product_type() -> torch.dtype | None:
-    """Return the type that PyTorch was asked to multiply in, if it is not that of the tensors."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-
-
-def product(a: Tensor, b: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Return the matrix product, of factors rounded to a type if there is one."""
-    return a @ b if dtype is None else (a.to(dtype) @ b.to(dtype)).to(a.dtype)
-
-
 MICROSECONDS = 0.0001
 """About what a multiplication takes."""
 
@@ -99,11 +92,11 @@ class _CompressedLinear(torch.autograd.Function):
         assert compiled is not None
         by_gene = weight.detach().t().contiguous()
         out = bias.detach().expand(len(x), -1).clone()
-        parts, n_units = parts_of(x), out.shape[1]
-        ctx.genes = compiled.by_gene(*parts, len(by_gene))
-        ctx.shape, ctx.work = by_gene.shape, MICROSECONDS * len(parts[1]) * n_units
-        arguments = *ctx.genes, by_gene.numpy(), out.numpy()
-        in_parts(compiled.counts_times, n_units, ctx.work, *arguments)
+        ctx.parts, ctx.shape = parts_of(x), by_gene.shape
+        ctx.work = MICROSECONDS * len(ctx.parts[1]) * out.shape[1]
+        in_parts(
+            compiled.counts_times, len(x), ctx.work, *ctx.parts, by_gene.numpy(), out.numpy()
+        )
         return out
 
     @staticmethod
@@ -111,25 +104,24 @@ class _CompressedLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
         """Return the gradients of the parameters; the counts have none."""
         assert compiled is not None
-        out = grad.new_empty(ctx.shape)
-        arguments = *ctx.genes, grad.contiguous().numpy(), out.numpy()
-        in_parts(compiled.transposed_counts_times, len(out), ctx.work, *arguments)
+        # transposed counts are read by rows, too, and so is the gradient
+        parts = compiled.by_gene(*ctx.parts, ctx.shape[0])
+        out = grad.new_zeros(ctx.shape)
+        arguments = *parts, grad.contiguous().numpy(), out.numpy()
+        in_parts(compiled.counts_times, len(out), ctx.work, *arguments)
         return None, out.t(), grad.sum(dim=0)
 
 
-class CountsLinear(torch.nn.Linear):
+class CountsLinear(TransposedLinear):
     """A linear layer that also reads compressed rows, of which it skips the zeros.
 
     Its weights lie gene after gene, so that those of one gene are read at once.
     """
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features)
-        self.weight = torch.nn.Parameter(self.weight.detach().t().contiguous().t())
-
+    @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(n_cells, out_features)``."""
         if is_compressed(x) and compiled is not None and x.device.type == "cpu":
             out: Tensor = _CompressedLinear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
             return out
-        return linear(dense(x), self.weight, self.bias)
+        return super().forward(dense(x))

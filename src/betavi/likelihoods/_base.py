@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from betavi._tables import lookup
-from betavi.kernels import Heads, compiled, head_nats
+from betavi.kernels import Heads, TransposedLinear, compiled, head_nats
 from betavi.likelihoods._dispersion import DISPERSIONS
 from betavi.nn.gates import Drift
 
@@ -153,7 +153,7 @@ class Likelihood(nn.Module, ABC):
         dial: Dial | None = None,
     ) -> None:
         super().__init__()
-        self.unscaled = nn.Linear(n_hidden, n_features)
+        self.unscaled = TransposedLinear(n_hidden, n_features)
         self.positive = lookup(SCALE_ACTIVATIONS, scale_activation, "scale_activation")()
         extent = lookup(DISPERSIONS, dispersion, "dispersion")
         if self.has_dispersion:

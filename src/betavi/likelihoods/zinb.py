@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scvi import distributions
-from torch import Tensor, nn
+from torch import Tensor
 
-from betavi.kernels import nb_log_prob, zinb_log_prob
+from betavi.kernels import TransposedLinear, nb_log_prob, zinb_log_prob
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
@@ -40,7 +40,7 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
 
     def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
         """See :meth:`betavi.likelihoods.Likelihood.add_heads`."""
-        self.dropout = nn.Linear(n_hidden, n_features)
+        self.dropout = TransposedLinear(n_hidden, n_features)
 
     def compiled_layers(self) -> tuple[nn.Linear, ...]:
         """See :meth:`betavi.likelihoods.Likelihood.compiled_layers`."""

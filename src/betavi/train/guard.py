@@ -28,6 +28,9 @@ FALLEN = 0.1
 CELLS_COMPARED = 128
 """Of the last minibatches, for the mutual information: time grows with the square."""
 
+MINIBATCHES_SEEN = 16
+"""After so many their moments are added up: small operations that need not be in every step."""
+
 EARLIEST, FEWEST_STEPS = 0.1, 100
 """Share of the planned steps, and number of them, before which nothing may have been learned yet."""
 
@@ -103,7 +106,8 @@ class CollapseGuard(Callback):
     def _forget(self) -> None:
         self._n_cells = 0
         self._sums: Tensor | float = 0.0
-        self._last: list[tuple[Tensor, Tensor]] = []
+        self._recent: list[tuple[Tensor, Tensor]] = []
+        self._last: tuple[Tensor, ...] = ()
 
     def _see(self, module: Any, _args: Any, outputs: Any) -> None:
         if not module.training:
@@ -113,13 +117,18 @@ class CollapseGuard(Callback):
         if module.dial.drawn is not None:
             low = module.dial.drawn.squeeze(1) <= module.dial.drawn.median()
             loc, scale = loc[low], scale[low]
+        self._recent.append((loc, scale))
+        if len(self._recent) >= MINIBATCHES_SEEN:
+            self._add_recent()
+
+    def _add_recent(self) -> None:
+        loc, scale = (torch.cat(parts).float() for parts in zip(*self._recent, strict=True))
+        self._recent = []
         self._n_cells += len(loc)
-        loc, scale = loc.float(), scale.float()
         moments = torch.stack((loc, loc.square(), scale.square(), scale.log()))
         self._sums = self._sums + moments.sum(dim=1)
-        self._last.append((loc[-CELLS_COMPARED:], scale[-CELLS_COMPARED:]))
-        while sum(len(part) for part, _ in self._last[1:]) >= CELLS_COMPARED:
-            self._last.pop(0)
+        pairs = zip(self._last, (loc, scale), strict=True) if self._last else ((loc,), (scale,))
+        self._last = tuple(torch.cat(pair)[-CELLS_COMPARED:] for pair in pairs)
 
     def information(self) -> Tensor:
         """Return what each dimension carried in this epoch, nats, ``(n_latent,)``."""
@@ -132,10 +141,12 @@ class CollapseGuard(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
         """Record the epoch, and judge it."""
+        if self._recent:
+            self._add_recent()
         if not self._n_cells:
             return
         information = self.information()
-        loc, scale = (torch.cat(parts)[-CELLS_COMPARED:] for parts in zip(*self._last, strict=True))
+        loc, scale = self._last
         if trainer.logger is not None:
             seen = {
                 "active_dimensions": int((information > ACTIVE).sum()),

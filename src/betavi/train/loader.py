@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from betavi.kernels import compiled, rows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from betavi.train.minibatches import CellDataset
@@ -164,13 +166,41 @@ class ResidentCells(Dataset[dict[str, "Tensor"]]):
         """Return the number of cells."""
         return len(self.cells)
 
-    def __getitem__(self, indexes: list[int]) -> dict[str, Tensor]:
+    def __getitem__(self, indexes: Tensor | list[int]) -> dict[str, Tensor]:
         """Return the fields of the cells at some positions, each ``(n_cells, n_columns)``."""
         cells = self.cells[indexes]
         return {key: part.cut(cells) for key, part in self.parts.items()}
 
 
+class Shuffled(Sampler["Tensor"]):
+    """Positions of the cells of each minibatch, drawn as scvi-tools' own loader draws them.
+
+    Parameters
+    ----------
+    n_cells, batch_size
+        Number of cells, of all and of a minibatch.
+    drop_last
+        Leave out a minibatch of fewer.
+    """
+
+    def __init__(self, n_cells: int, batch_size: int, drop_last: bool) -> None:
+        self.n_cells, self.batch_size, self.drop_last = n_cells, batch_size, drop_last
+
+    def __len__(self) -> int:
+        """Return the number of minibatches."""
+        whole, rest = divmod(self.n_cells, self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield positions in a new order, minibatch by minibatch."""
+        # a generator of its own, seeded by the global one, as PyTorch's sampler has it
+        generator = torch.Generator().manual_seed(int(torch.empty((), dtype=torch.int64).random_()))
+        order = torch.randperm(self.n_cells, generator=generator)
+        yield from order.split(self.batch_size)[: len(self)]
+
+
 def shuffled(cells: ResidentCells, batch_size: int, drop_last: bool) -> DataLoader[Any]:
     """Return minibatches in the order in which scvi-tools' own loader would draw them."""
-    sampler = BatchSampler(RandomSampler(cells), batch_size, drop_last)
+    # not as Python's numbers, one by one
+    sampler = Shuffled(len(cells), batch_size, drop_last)
     return DataLoader(cells, sampler=sampler, batch_size=None)
