@@ -6,8 +6,8 @@ goes through the loops of :mod:`~betavi.kernels.compiled`, with the same values 
 
 from __future__ import annotations
 
-from betavi.kernels.dense import TransposedLinear
 from betavi.kernels.heads import Heads, head_nats
+from betavi.kernels.matmul import TransposedLinear
 from betavi.kernels.plain import nb_log_prob, poisson_log_prob, zinb_log_prob
 from betavi.kernels.sparse import (
     CountsLinear,

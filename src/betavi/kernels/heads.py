@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from betavi.kernels.dense import product, product_type
+from betavi.kernels.matmul import product, product_type
 from betavi.kernels.plain import EPS
 from betavi.kernels.sparse import parts_of
 from betavi.kernels.threads import in_parts

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from betavi.kernels.dense import TransposedLinear
+from betavi.kernels.matmul import TransposedLinear
 from betavi.kernels.threads import compiled, in_parts
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ class _CompressedLinear(torch.autograd.Function):
         out = bias.detach().expand(len(x), -1).clone()
         ctx.parts, ctx.shape = parts_of(x), by_gene.shape
         ctx.work = MICROSECONDS * len(ctx.parts[1]) * out.shape[1]
-        in_parts(
-            compiled.counts_times, len(x), ctx.work, *ctx.parts, by_gene.numpy(), out.numpy()
-        )
+        in_parts(compiled.counts_times, len(x), ctx.work, *ctx.parts, by_gene.numpy(), out.numpy())
         return out
 
     @staticmethod

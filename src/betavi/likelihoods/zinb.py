@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scvi import distributions
-from torch import Tensor
+from torch import Tensor, nn
 
 from betavi.kernels import TransposedLinear, nb_log_prob, zinb_log_prob
 from betavi.likelihoods._base import Likelihood

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHARE_OF_MEMORY = 0.5
 """Share of a device's free memory that counts may take; the rest is the model's."""
 
-SPARSE_ENOUGH = 0.15
+SPARSE_ENOUGH = 0.5
 """Share of nonzeros up to which skipping zeros is faster than a dense matrix product."""
 
 

@@ -16,7 +16,8 @@ def _other_library() -> Any:
     """Return oneDNN's product of a matrix and a transposed one, where it is the faster library.
 
     PyTorch multiplies with MKL, which takes half of the lanes of processors that are not Intel's.
-    oneDNN comes with PyTorch too, which calls it from compiled graphs: same type, same rounding.
+    oneDNN comes with PyTorch too, which calls it from compiled graphs; single precision is no less
+    single there.
     """
     try:
         from llvmlite.binding import get_host_cpu_name
@@ -31,7 +32,8 @@ def _other_library() -> Any:
 
 def _is_for_it(a: Tensor) -> bool:
     is_plain = a.dtype == torch.float32 and a.device.type == "cpu" and a.ndim == 2 and a.numel() > 0
-    return is_plain and torch.backends.mkldnn.enabled and _other_library() is not None
+    may_be = bool(torch.backends.mkldnn.enabled) and not torch.compiler.is_compiling()
+    return is_plain and may_be and _other_library() is not None
 
 
 def product_type() -> torch.dtype | None:
