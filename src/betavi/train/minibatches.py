@@ -82,6 +82,8 @@ class CellDataset(AnnTorchDataset):
         if self.load_sparse_tensor:
             cut = rows[cells]
             if sparse.issparse(cut):
+                # compiled loops take every entry for a count of its own
+                cut.sum_duplicates()
                 return _sparse_tensor(cut.astype(dtype))
         return torch.from_numpy(np.ascontiguousarray(rows.dense(cells, dtype)))
 
