@@ -131,3 +131,13 @@ def test_counts_go_to_a_gpu_if_they_leave_it_half_of_its_memory(monkeypatch, fre
 
 def test_other_devices_are_fed_by_the_host():
     assert not fits(registered("csr").create_torch_dataset(), torch.device("mps"))
+
+
+def test_entries_stored_twice_are_one_count_where_they_are_cut_row_by_row():
+    manager = registered("twice")
+    matrix = manager.adata.X
+    matrix.data = matrix.data.astype(np.float32)
+    cut = manager.create_torch_dataset(np.arange(20), load_sparse_tensor=True)[:]["X"]
+    expected = matrix[:20].toarray()
+    np.testing.assert_array_equal(cut.to_dense().numpy(), expected)
+    assert len(cut.values()) == (expected > 0).sum() + (cut.values() == 0).sum()
