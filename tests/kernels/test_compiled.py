@@ -189,3 +189,31 @@ def test_without_the_compiler_the_plain_path_is_taken(monkeypatch, name):
     px = likelihood(torch.randn(2, 4), torch.ones(2, 1), codes, codes)
     assert not isinstance(px, Deferred)
     assert torch.isfinite(distortion(px, torch.ones(2, 6).to_sparse_csr())).all()
+
+
+@members
+@pytest.mark.parametrize("value", [float("nan"), -float("nan"), float("inf")])
+def test_what_has_diverged_is_no_number(name, value):
+    """As by the plain path, and of the cell alone."""
+    sizes = DispersionSizes(n_batch=1, n_labels=1)
+    likelihood = LIKELIHOODS[name](4, 40, "softmax", "gene", sizes)
+    x, codes = some_counts(3, 40), torch.zeros(3, 1, dtype=torch.long)
+    h = torch.randn(3, 4)
+    h[0] = value
+    h.requires_grad_()
+    nats = distortion(likelihood(h, torch.ones(3, 1), codes, None), x.to_sparse_csr())
+    assert nats.isfinite().tolist() == [False, True, True]
+    nats.sum().backward()
+    assert h.grad.isfinite().all(dim=1).tolist() == [False, True, True]
+    assert not likelihood.unscaled.weight.grad.isfinite().all()
+
+
+@members
+def test_a_share_of_zero_is_a_number(name):
+    sizes = DispersionSizes(n_batch=1, n_labels=1)
+    likelihood = LIKELIHOODS[name](4, 40, "softmax", "gene", sizes)
+    with torch.no_grad():
+        likelihood.unscaled.bias[7] = -float("inf")
+    x, codes = torch.zeros(3, 40), torch.zeros(3, 1, dtype=torch.long)
+    nats = distortion(likelihood(torch.randn(3, 4), torch.ones(3, 1), codes, None), x)
+    assert nats.isfinite().all()

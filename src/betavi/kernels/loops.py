@@ -34,6 +34,9 @@ BLOCK = 512
 SIGNLESS, LEAST = I(0x7FFFFFFF), I(-0x80000000)
 """All bits of a whole number but its sign, and the least there is."""
 
+INFINITY = I(0x7F800000)
+"""Bits of infinity, beyond which those of what is no number are."""
+
 MOST_ODDS = F(60.0)
 """Logit beyond which single precision knows no difference."""
 
@@ -69,20 +72,24 @@ def _in_order(bits):
 
 @loop
 def _shifted(unscaled, bias, out):
-    """Fill ``out`` with unscaled + bias, and return the largest."""
+    """Fill ``out`` with unscaled + bias, and return the largest; NaN if there is no softmax of it."""
     # compilers split a maximum of whole numbers by themselves, and none of fractions
-    largest = LEAST
+    largest, widest = LEAST, I(0)
     for j in range(out.size):
         value = unscaled[j] + bias[j]
         out[j] = value
-        largest = max(largest, _in_order(F(value).view(I)))
-    return I(_in_order(largest)).view(F)
+        bits = F(value).view(I)
+        largest, widest = max(largest, _in_order(bits)), max(widest, I(bits & SIGNLESS))
+    highest = I(_in_order(largest)).view(F)
+    return F(np.nan) if widest > INFINITY or np.isinf(highest) else highest
 
 
 @loop
 def _exponentials(unscaled, bias, out):
     """Fill ``out`` with exp(unscaled + bias), up to a factor, and return their sum."""
     largest = _shifted(unscaled, bias, out)
+    if np.isnan(largest):
+        return math.nan
     for j in range(out.size):
         out[j] = exp(out[j] - largest)
     return _sum(out)
@@ -96,6 +103,19 @@ def _through_softmax(mean, size, slope):
     for j in range(mean.size):
         slope[j] -= mean[j] * share
     return total
+
+
+@loop
+def _lost(i, total, nats, size_slope, slope):
+    """Return whether a cell has no softmax, as in a run that has diverged; then all of it is NaN.
+
+    Arithmetic on bits would make numbers of it.
+    """
+    if np.isnan(total):
+        nats[i] = size_slope[i] = math.nan
+        slope[:] = math.nan
+        return True
+    return False
 
 
 @loop
@@ -198,7 +218,11 @@ def nb_rows(
     for i in range(start, stop):
         row = i % theta.shape[0]
         size = math.exp(log_size[i])
-        factor = F(size / _exponentials(unscaled[i], bias, mean))
+        total = _exponentials(unscaled[i], bias, mean)
+        if _lost(i, total, nats, size_slope, unscaled[i]):
+            theta_slope[i][:] = math.nan
+            continue
+        factor = F(size / total)
         here, some = _counts_of(i, indptr, columns, values)
         _log_nb(here, some, mean, factor, theta[row], kept)
         _nb_zeros(mean, factor, theta[row], inverse[row], value, unscaled[i], theta_slope[i])
@@ -251,7 +275,11 @@ def zinb_rows(
     for i in range(start, stop):
         row = i % theta.shape[0]
         size = math.exp(log_size[i])
-        factor = F(size / _exponentials(unscaled[i], bias, mean))
+        total = _exponentials(unscaled[i], bias, mean)
+        if _lost(i, total, nats, size_slope, unscaled[i]):
+            theta_slope[i][:] = math.nan
+            continue
+        factor = F(size / total)
         here, some = _counts_of(i, indptr, columns, values)
         _log_nb(here, some, mean, factor, theta[row], kept)
         for k in range(here.size):
@@ -286,7 +314,10 @@ def poisson_rows(start, stop, indptr, columns, values, unscaled, bias, log_size,
     tiny = np.finfo(F).tiny
     for i in range(start, stop):
         size = math.exp(log_size[i])
-        factor = F(size / _exponentials(unscaled[i], bias, mean))
+        total = _exponentials(unscaled[i], bias, mean)
+        if _lost(i, total, nats, size_slope, unscaled[i]):
+            continue
+        factor = F(size / total)
         _poisson_zeros(mean, factor, value, unscaled[i])
         here, some = _counts_of(i, indptr, columns, values)
         for k in range(here.size):
