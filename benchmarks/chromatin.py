@@ -9,12 +9,10 @@ whether a loss was NaN.
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mudata
@@ -28,6 +26,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.peers import real_folder
 from betavi import JointVI
 
 if TYPE_CHECKING:
@@ -91,10 +90,7 @@ def jointvi(
 def main(seed: int = 0) -> None:
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
-    folder = os.environ.get("BETAVI_DATA_DIR")
-    if not folder:
-        raise SystemExit("Set BETAVI_DATA_DIR to the folder that holds snareseq_mouse_cortex.h5mu.")
-    mdata = mudata.read_h5mu(Path(folder) / "snareseq_mouse_cortex.h5mu")
+    mdata = mudata.read_h5mu(real_folder() / "snareseq_mouse_cortex.h5mu")
     rna, atac = mdata["rna"].copy(), mdata["atac"].copy()
     peaks = (atac.X > 0).astype(np.float32)
     held = np.random.default_rng(seed).random(rna.n_obs) < HELD_OUT

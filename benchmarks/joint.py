@@ -10,11 +10,9 @@ with its own defaults. Every interval is between the order statistics that hold 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mudata
@@ -29,6 +27,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
+from benchmarks.peers import real_folder
 from betavi import JointVI
 from betavi.diagnostics import score_translation
 from betavi.metrics import foscttm
@@ -78,10 +77,7 @@ class Prediction(NamedTuple):
 
 
 def read(seed: int) -> Task:
-    folder = os.environ.get("BETAVI_DATA_DIR")
-    if not folder:
-        raise SystemExit("Set BETAVI_DATA_DIR to the folder that holds pbmc10k_6855x4000.h5mu.")
-    mdata = mudata.read_h5mu(Path(folder) / "pbmc10k_6855x4000.h5mu")
+    mdata = mudata.read_h5mu(real_folder() / "pbmc10k_6855x4000.h5mu")
     hidden = np.random.default_rng(seed).random(mdata.n_obs) < HIDDEN
     return Task(mdata["rna"].copy(), mdata["prot"].copy(), hidden, seed)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from benchmarks.peers import THREADS
+from benchmarks.peers import THREADS, gibibytes
 
 CELLS = (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 GENES = (500, 1000, 2000, 5000, 10_000, 20_000, 30_000)
@@ -49,12 +48,6 @@ def write(folder: Path, n_cells: int, n_genes: int) -> None:
 def read(folder: Path, n_genes: int) -> AnnData:
     parts = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in PARTS]
     return AnnData(sparse.csr_matrix(tuple(parts), shape=(len(parts[-1]) - 1, n_genes)))
-
-
-def gibibytes() -> float:
-    """Return the peak of this process; getrusage would know that of the one that started it, too."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 2**20
 
 
 def measure(folder: str, n_genes: int) -> dict[str, Any]:

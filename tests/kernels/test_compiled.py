@@ -181,6 +181,43 @@ def test_threads_pass_errors_on(monkeypatch, has_team):
         threads.in_parts(loop, 100, 1e6)
 
 
+def test_ctrl_c_between_two_parts_leaves_no_row_without_a_value(monkeypatch):
+    """What is raised before a part of a team's work is begun never reaches the loop itself."""
+    if (team := threads._team()) is None:
+        pytest.skip("there is no OpenMP runtime that others can call")
+
+    class Interrupted:
+        GOMP_parallel = team.GOMP_parallel
+        omp_get_thread_num = team.omp_get_thread_num
+
+        @staticmethod
+        def omp_get_num_threads():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "_team", Interrupted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(KeyboardInterrupt):
+        threads.in_parts(lambda start, stop: None, 100, 1e6)
+
+
+@members
+def test_frozen_layers_cost_no_gradient(monkeypatch, name):
+    """As those of a model that was trained, and is adapted to a query."""
+    sizes = DispersionSizes(n_batch=1, n_labels=1)
+    likelihood = LIKELIHOODS[name](4, 40, "softmax", "gene", sizes)
+    x, codes = some_counts(3, 40), torch.zeros(3, 1, dtype=torch.long)
+    slopes = []
+    for frozen in (False, True):
+        likelihood.requires_grad_(not frozen)
+        h = torch.ones(3, 4, requires_grad=True)
+        distortion(likelihood(h, torch.ones(3, 1), codes, codes), x).sum().backward()
+        slopes.append(h.grad)
+        if not frozen:
+            likelihood.zero_grad()
+    torch.testing.assert_close(*slopes)
+    assert all(parameter.grad is None for parameter in likelihood.parameters())
+
+
 @members
 def test_without_the_compiler_the_plain_path_is_taken(monkeypatch, name):
     monkeypatch.setattr("betavi.likelihoods._base.compiled", None)

@@ -88,6 +88,31 @@ def test_a_transposed_layer_is_a_linear_layer(library, training, shape):
     assert ours.weight.grad.stride() == (1, 5)
 
 
+def test_a_layer_in_training_has_second_derivatives(library):
+    layer = TransposedLinear(4, 3).double()
+    x = torch.randn(5, 4, requires_grad=True)
+
+    def penalty(layer, x):
+        (slope,) = torch.autograd.grad(layer(x).pow(3).sum(), x, create_graph=True)
+        return slope.square().sum()
+
+    expected = torch.autograd.grad(penalty(layer, x.double()), layer.weight)[0]
+    narrow = copy.deepcopy(layer).float()
+    (grad,) = torch.autograd.grad(penalty(narrow, x), narrow.weight)
+    torch.testing.assert_close(grad.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_weights_cost_no_gradient(library):
+    layer = TransposedLinear(4, 3).requires_grad_(False)
+    layer.bias.requires_grad_(True)
+    x = torch.randn(5, 4, requires_grad=True)
+    layer(x).sum().backward()
+    assert layer.weight.grad is None
+    assert library is None or len(library) == 2
+    torch.testing.assert_close(layer.bias.grad, torch.full((3,), 5.0))
+    torch.testing.assert_close(x.grad, layer.weight.sum(dim=0).expand(5, -1))
+
+
 def test_layers_lie_as_they_did_after_loading_and_copying():
     layer = TransposedLinear(7, 5)
     other = copy.deepcopy(TransposedLinear(7, 5))

@@ -56,6 +56,12 @@ SCVI = {
 }
 
 
+@pytest.fixture(params=[True, False], ids=["CPU", "GPU"], autouse=True)
+def _device(request, monkeypatch):
+    """Take the way of a CPU, and the one of a GPU, which asks for no size."""
+    monkeypatch.setattr(kernels, "_waits_for_sizes", lambda _: request.param)
+
+
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_extremes_agree_with_arbitrary_precision(name, dtype):
@@ -148,6 +154,7 @@ def test_gradient_of_a_near_certain_zero(logits):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_special_functions_see_nonzeros_only(name, monkeypatch):
+    monkeypatch.setattr(kernels, "_waits_for_sizes", lambda _: True)
     kernel, _, ranges = KERNELS[name]
     seen = []
     for function in ("lgamma", "digamma"):

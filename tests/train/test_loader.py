@@ -14,6 +14,7 @@ from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.kernels import dense, is_compressed
 from betavi.train import loader
 from betavi.train.loader import Counts, ResidentCells, fits, shuffled
+from tests.conftest import BRIEF
 
 CPU = torch.device("cpu")
 FORMS = {
@@ -127,6 +128,23 @@ def test_counts_go_to_a_gpu_if_they_leave_it_half_of_its_memory(monkeypatch, fre
     dataset = registered("csr").create_torch_dataset()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
     assert fits(dataset, torch.device("cuda")) is resides
+
+
+def test_a_dense_field_is_judged_by_the_type_it_has_on_the_device(monkeypatch):
+    dataset = registered("dense").create_torch_dataset()
+    n_counts = np.prod(dataset.fields["X"].shape)
+    dataset.fields["X"]._data = dataset.fields["X"]._data.astype(np.int8)
+    # enough for bytes, and not for single precision
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (5 * n_counts, 5 * n_counts))
+    assert not fits(dataset, torch.device("cuda"))
+
+
+def test_a_trained_model_keeps_no_counts_on_the_device(counts):
+    BetaVI.setup_anndata(counts)
+    model = BetaVI(counts)
+    model.train(**BRIEF)
+    assert not model.trainer.datamodule._resident.parts
+    model.train(**BRIEF)
 
 
 def test_other_devices_are_fed_by_the_host():

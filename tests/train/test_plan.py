@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from functools import partial
+
 import anndata
 import numpy as np
 import pytest
@@ -7,8 +11,10 @@ import scvi
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy import sparse
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from betavi import BetaVI
+from betavi import BetaVI, JointVI
+from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.likelihoods import LIKELIHOODS
 from betavi.train.moments import moments
 from tests.conftest import BRIEF
@@ -193,7 +199,7 @@ def test_starting_at_the_moments_helps_a_short_run(counts):
     assert held_out[True] > held_out[False] + 1
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_other_precisions_train_to_the_same(counts, precision):
     elbos = {}
     for asked in ("32-true", precision):
@@ -226,6 +232,137 @@ def test_the_learning_rate_rises_and_falls_unless_somebody_says_otherwise(counts
 def test_usual_number_of_epochs(counts, n_cells, epochs):
     BetaVI.setup_anndata(counts)
     assert BetaVI(counts)._usual_epochs(n_cells) == epochs
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accumulate_grad_batches": 2},
+        {"gradient_clip_val": 1.0},
+        {"gradient_clip_val": 0.5, "gradient_clip_algorithm": "value"},
+        {"plan_kwargs": {"optimizer": "AdamW"}},
+    ],
+)
+def test_compiled_and_plain_steps_arrive_at_the_same(counts, monkeypatch, options):
+    elbos = []
+    for path in ("compiled", "plain"):
+        if path == "plain":
+            for module in ("kernels.sparse", "train.loader", "train.plan", "likelihoods._base"):
+                monkeypatch.setattr(f"betavi.{module}.compiled", None)
+        scvi.settings.seed = 0
+        BetaVI.setup_anndata(counts)
+        model = BetaVI(counts)
+        model.train(**BRIEF | {"max_epochs": 3} | options)
+        elbos.append(model.history["elbo_train"]["elbo_train"].iloc[-1])
+    assert elbos[0] == pytest.approx(elbos[1], rel=1e-4)
+
+
+def test_a_compiled_module_trains_to_the_same(counts):
+    elbos = []
+    for asked in (False, True):
+        scvi.settings.seed = 0
+        BetaVI.setup_anndata(counts)
+        model = BetaVI(counts)
+        model.train(**BRIEF, plan_kwargs={"compile": asked})
+        elbos.append(model.history["elbo_train"]["elbo_train"].iloc[-1])
+    assert elbos[0] == pytest.approx(elbos[1], rel=1e-3)
+
+
+WITHOUT_NUMBA = """
+import sys, warnings
+import rich.pretty, scanpy, scvi, torch
+# a part of scvi-tools needs it, too
+for name in [name for name in sys.modules if name.split(".")[0] in ("numba", "llvmlite")]:
+    del sys.modules[name]
+sys.modules["numba"] = sys.modules["llvmlite"] = None
+from betavi import BetaVI
+from betavi.datasets import simulate_counts
+torch.set_num_threads(1)
+for form in ("csr", "dense"):
+    adata = simulate_counts(n_cells=300, n_genes=40, seed=1)
+    adata.X = adata.X if form == "csr" else adata.X.toarray()
+    scvi.settings.seed = 0
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
+    assert any("pip install numba" in str(w.message) for w in caught), caught
+    model.get_latent_representation(), model.get_elbo()
+    print(form, float(model.history["elbo_train"]["elbo_train"].iloc[-1]))
+"""
+
+
+def test_everything_works_where_numba_cannot_be_imported():
+    run = [sys.executable, "-c", WITHOUT_NUMBA]
+    printed = subprocess.run(run, check=True, capture_output=True, text=True).stdout
+    plain = dict(line.split() for line in printed.splitlines() if line.startswith(("csr", "dense")))
+    adata = simulate_counts(n_cells=300, n_genes=40, seed=1)
+    scvi.settings.seed = 0
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata)
+    model.train(**BRIEF)
+    expected = model.history["elbo_train"]["elbo_train"].iloc[-1]
+    assert {form: float(elbo) for form, elbo in plain.items()} == {
+        "csr": pytest.approx(expected, rel=1e-4),
+        "dense": pytest.approx(expected, rel=1e-4),
+    }
+
+
+class Waiting(TorchDispatchMode):
+    """Take down every operation for whose result a host has to wait for a GPU."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "item", "is_nonzero", "masked_select", "equal")
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.n_operations = [], 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        by_mask = name == "index" and any(x is not None and x.dtype == torch.bool for x in args[1])
+        self.n_operations += 1
+        if name in self.NAMES or by_mask:
+            self.seen.append(name)
+        return function(*args, **kwargs or {})
+
+
+def single(gene_likelihood):
+    adata = simulate_counts(n_cells=300, n_genes=40, seed=1)
+    BetaVI.setup_anndata(adata, batch_key="batch")
+    return BetaVI(adata, gene_likelihood=gene_likelihood)
+
+
+def joint():
+    mdata = simulate_multiome(n_cells=300)
+    likelihoods = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
+    JointVI.setup_mudata(mdata, likelihoods, batch_key="batch")
+    return JointVI(mdata)
+
+
+WATCHED = {name: partial(single, name) for name in LIKELIHOODS} | {"joint": joint}
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_a_step_on_a_gpu_waits_for_nothing(monkeypatch, name):
+    for module in ("kernels.sparse", "train.loader", "train.plan", "likelihoods._base"):
+        monkeypatch.setattr(f"betavi.{module}.compiled", None)
+    monkeypatch.setattr("betavi.kernels.plain._waits_for_sizes", lambda _: False)
+    # which looks at its codes on a CPU only
+    by_table = lambda codes, n_codes: torch.eye(n_codes, dtype=torch.long)[codes]  # noqa: E731
+    monkeypatch.setattr(torch.nn.functional, "one_hot", by_table)
+    model, waiting = WATCHED[name](), Waiting()
+    plan = model._training_plan_cls
+    original = plan.training_step
+
+    def watched(self, batch, batch_idx):
+        with waiting:
+            return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(plan, "training_step", watched)
+    model.train(**BRIEF)
+    assert waiting.n_operations > 100
+    assert waiting.seen == []
 
 
 def test_a_model_that_is_trained_again_is_in_training_mode(counts):

@@ -95,10 +95,13 @@ class _HeadNats(torch.autograd.Function):
         weighted_h = weigh[:, None] * h
         h_grad = torch.zeros_like(h)
         layer_grads: list[Tensor | None] = []
-        for weight, slope in zip(weights, slopes, strict=True):
+        # after the other arguments of the forward pass, and each followed by its bias
+        of_weights = ctx.needs_input_grad[5::2]
+        for weight, slope, of_weight in zip(weights, slopes, of_weights, strict=True):
             h_grad += product(slope, weight, ctx.dtype)
             # transposed, as the weights lie
-            layer_grads += [product(weighted_h.t(), slope, ctx.dtype).t(), weigh @ slope]
+            by_h = product(weighted_h.t(), slope, ctx.dtype).t() if of_weight else None
+            layer_grads += [by_h, weigh @ slope]
         h_grad *= weigh[:, None]
         return None, None, h_grad, (weigh * size_slope)[:, None], theta_grad, *layer_grads
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 
@@ -68,12 +67,17 @@ class _Linear(torch.autograd.Function):
         return product(x, weight.t()).add_(bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return gradients, that of the weights lying in memory as they do."""
         x, weight = ctx.saved_tensors
-        x_grad = product(grad, weight) if ctx.needs_input_grad[0] else None
-        return x_grad, product(x.t(), grad).t(), grad.sum(dim=0)
+        # gradients are on here only if these gradients are themselves to be differentiated
+        multiply = torch.matmul if torch.is_grad_enabled() else product
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            multiply(grad, weight) if of_x else None,
+            multiply(x.t(), grad).t() if of_weight else None,
+            grad.sum(dim=0) if of_bias else None,
+        )
 
 
 class TransposedLinear(torch.nn.Linear):
@@ -88,7 +92,7 @@ class TransposedLinear(torch.nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(..., out_features)``."""
-        # what is not trained may be differentiated in other ways, which a function of ours is not
+        # forward differentiation and vmap, of what is not trained, know no function of ours
         if self.training and _is_for_it(x) and product_type() is None:
             out: Tensor = _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
             return out

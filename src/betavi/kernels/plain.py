@@ -16,12 +16,15 @@ are at hand, and multiplied by the incoming gradient in the backward pass.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EPS = 1e-8
 """What scvi-tools adds inside its logarithms."""
@@ -65,6 +68,29 @@ def _nb_at_zeros(mu: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return -theta * log_ratio, -theta / total, (theta / a) * (mu / total) - log_ratio
 
 
+def _exchange(
+    where: Tensor, wholes: tuple[Tensor, ...], function: Callable[..., Any], *parameters: Tensor
+) -> tuple[Tensor, ...]:
+    """Return tensors with what a function returns in some places, and with what they have elsewhere.
+
+    On a CPU the function sees these places only. How many there are is known to a GPU alone, which
+    computes all of them sooner than it answers.
+    """
+    if _waits_for_sizes(where):
+        at = where.nonzero(as_tuple=True)
+        for whole, part in zip(wholes, function(*(x[at] for x in parameters)), strict=True):
+            whole[at] = part.to(whole.dtype)
+        return wholes
+    parts = function(*parameters)
+    return tuple(
+        part.to(whole.dtype).where(where, whole) for whole, part in zip(wholes, parts, strict=True)
+    )
+
+
+def _waits_for_sizes(x: Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
 class _Precomputed(torch.autograd.Function):
     """Base of functions whose forward pass leaves one derivative per differentiable parameter."""
 
@@ -78,12 +104,8 @@ class _Precomputed(torch.autograd.Function):
 class _NegativeBinomial(_Precomputed):
     @staticmethod
     def forward(ctx: Any, x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
-        out = _nb_at_zeros(mu, theta)
-        nonzero = x.nonzero(as_tuple=True)
-        at_nonzeros = _nb_at_nonzeros(x[nonzero], mu[nonzero], theta[nonzero])
-        for whole, part in zip(out, at_nonzeros, strict=True):
-            whole[nonzero] = part.to(whole.dtype)
-        value, *derivatives = out
+        at_zeros = _nb_at_zeros(mu, theta)
+        value, *derivatives = _exchange(x != 0, at_zeros, _nb_at_nonzeros, x, mu, theta)
         ctx.save_for_backward(*derivatives)
         return value
 
@@ -97,13 +119,23 @@ def _inflate(log_zero: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     kept = torch.sigmoid(-logits)
     change = kept * torch.expm1(log_zero)
-    value = torch.log1p(change)
-    pole = (change < _NEARLY_MINUS_ONE).nonzero(as_tuple=True)
-    value[pole] = softplus(log_zero[pole] - logits[pole]) - softplus(-logits[pole])
+    is_pole = change < _NEARLY_MINUS_ONE
+    (value,) = _exchange(is_pole, (torch.log1p(change),), _inflate_at_pole, log_zero, logits)
     # the share of the zeros that the counts explain, (1 - pi) p0 / (pi + (1 - pi) p0); its
     # complement times the change is (1 - pi) less that share, without their cancellation
     explained = torch.sigmoid(log_zero - logits)
     return value, explained, -torch.sigmoid(logits - log_zero) * change
+
+
+def _inflate_at_pole(log_zero: Tensor, logits: Tensor) -> tuple[Tensor]:
+    return (softplus(log_zero - logits) - softplus(-logits),)
+
+
+def _zinb_at_nonzeros(x: Tensor, mu: Tensor, theta: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
+    """Return log ZINB(x; mu, theta, logits) and its derivatives, for nonzero ``x``."""
+    value, *derivatives = _nb_at_nonzeros(x, mu, theta)
+    logits = _wide(logits)
+    return value - softplus(logits), *derivatives, -torch.sigmoid(logits)
 
 
 class _ZeroInflatedNegativeBinomial(_Precomputed):
@@ -111,30 +143,24 @@ class _ZeroInflatedNegativeBinomial(_Precomputed):
     def forward(ctx: Any, x: Tensor, mu: Tensor, theta: Tensor, logits: Tensor) -> Tensor:
         log_zero, d_mu, d_theta = _nb_at_zeros(mu, theta)
         value, explained, d_logits = _inflate(log_zero, logits)
-        d_mu *= explained
-        d_theta *= explained
-
-        nonzero = x.nonzero(as_tuple=True)
-        logits_at = _wide(logits[nonzero])
-        nb, nb_d_mu, nb_d_theta = _nb_at_nonzeros(x[nonzero], mu[nonzero], theta[nonzero])
-        value[nonzero] = (nb - softplus(logits_at)).to(value.dtype)
-        d_mu[nonzero] = nb_d_mu.to(value.dtype)
-        d_theta[nonzero] = nb_d_theta.to(value.dtype)
-        d_logits[nonzero] = -torch.sigmoid(logits_at).to(value.dtype)
-        ctx.save_for_backward(d_mu, d_theta, d_logits)
+        at_zeros = value, d_mu * explained, d_theta * explained, d_logits
+        value, *derivatives = _exchange(x != 0, at_zeros, _zinb_at_nonzeros, x, mu, theta, logits)
+        ctx.save_for_backward(*derivatives)
         return value
+
+
+def _poisson_at_nonzeros(x: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    # a softmax can underflow to a rate of zero, which no nonzero count survives
+    rate = _wide(rate.clamp_min(torch.finfo(rate.dtype).tiny))
+    x = _wide(x)
+    return x * rate.log() - rate - torch.lgamma(x + 1), x / rate - 1
 
 
 class _Poisson(_Precomputed):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: Tensor) -> Tensor:
-        value, derivative = -rate, torch.full_like(rate, -1.0)
-        nonzero = x.nonzero(as_tuple=True)
-        # a softmax can underflow to a rate of zero, which no nonzero count survives
-        count = _wide(x[nonzero])
-        at = _wide(rate[nonzero].clamp_min(torch.finfo(rate.dtype).tiny))
-        value[nonzero] = (count * at.log() - at - torch.lgamma(count + 1)).to(value.dtype)
-        derivative[nonzero] = (count / at - 1).to(value.dtype)
+        at_zeros = -rate, torch.full_like(rate, -1.0)
+        value, derivative = _exchange(x != 0, at_zeros, _poisson_at_nonzeros, x, rate)
         ctx.save_for_backward(derivative)
         return value
 

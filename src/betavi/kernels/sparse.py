@@ -99,15 +99,19 @@ class _CompressedLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
         """Return the gradients of the parameters; the counts have none."""
         assert compiled is not None
+        _, of_weight, of_bias = ctx.needs_input_grad
+        bias_grad = grad.sum(dim=0) if of_bias else None
+        if not of_weight:
+            return None, None, bias_grad
         # transposed counts are read by rows, too, and so is the gradient
         parts = compiled.by_gene(*ctx.parts, ctx.shape[0])
         out = grad.new_zeros(ctx.shape)
         arguments = *parts, grad.contiguous().numpy(), out.numpy()
         in_parts(compiled.counts_times, len(out), ctx.work, *arguments)
-        return None, out.t(), grad.sum(dim=0)
+        return None, out.t(), bias_grad
 
 
 class CountsLinear(TransposedLinear):
@@ -119,7 +123,8 @@ class CountsLinear(TransposedLinear):
     @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(n_cells, out_features)``."""
-        if is_compressed(x) and compiled is not None and x.device.type == "cpu":
+        is_plain = x.device.type == "cpu" and self.weight.dtype == torch.float32
+        if is_compressed(x) and compiled is not None and is_plain:
             out: Tensor = _CompressedLinear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
             return out
         return super().forward(dense(x))

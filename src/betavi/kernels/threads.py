@@ -88,16 +88,20 @@ def _by_team(
     arguments: tuple[Any, ...],
 ) -> None:
     failures: list[BaseException] = []
+    done: list[tuple[int, int]] = []
 
     def task(_: Any) -> None:
-        # there may be fewer threads than asked for
-        n_threads = team.omp_get_num_threads()
         try:
-            for part in parts[team.omp_get_thread_num() :: n_threads]:
+            # there may be fewer threads than asked for
+            for part in parts[team.omp_get_thread_num() :: team.omp_get_num_threads()]:
                 loop(*part, *arguments)
+                done.append(part)
         except BaseException as failure:  # no exception passes through C
             failures.append(failure)
 
     team.GOMP_parallel(Task(task), None, len(parts), 0)
     if failures:
         raise failures[0]
+    # Ctrl-C between two lines of a callback is printed by ctypes, and goes no further
+    if len(done) < len(parts):
+        raise KeyboardInterrupt

@@ -254,6 +254,8 @@ class Likelihood(nn.Module, ABC):
             return None
         if not self.positive.needs_all or h.dtype not in SINGLE or h.device.type != "cpu":
             return None
+        if self.unscaled.weight.dtype != torch.float32:
+            return None
         log_theta = self.log_theta(h, batch, label) if self.has_dispersion else None
         return Heads(getattr(compiled, self.rows), self.compiled_layers(), log_theta)
 

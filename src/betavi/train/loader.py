@@ -141,7 +141,8 @@ def fits(dataset: CellDataset, device: torch.device) -> bool:
     if device.type != "cuda":
         return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)
-    return sum(rows.n_bytes for rows in fields) <= SHARE_OF_MEMORY * free
+    n_bytes = (rows.n_bytes(dataset.type_of(key)) for key, rows in dataset.fields.items())
+    return sum(n_bytes) <= SHARE_OF_MEMORY * free
 
 
 class ResidentCells(Dataset[dict[str, "Tensor"]]):
@@ -158,7 +159,7 @@ class ResidentCells(Dataset[dict[str, "Tensor"]]):
     def __init__(self, dataset: CellDataset, device: torch.device) -> None:
         self.cells = torch.from_numpy(np.ascontiguousarray(dataset.indices)).long()
         self.parts = {
-            key: resident(rows, dataset.keys_and_dtypes.get(key, bool), device)
+            key: resident(rows, dataset.type_of(key), device)
             for key, rows in dataset.fields.items()
         }
 

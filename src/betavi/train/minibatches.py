@@ -63,6 +63,10 @@ class CellDataset(AnnTorchDataset):
         }
         return self._rows | present
 
+    def type_of(self, key: str) -> type:
+        """Return the type of a field in a minibatch."""
+        return self.keys_and_dtypes.get(key, bool)
+
     def __len__(self) -> int:
         """Return the number of cells."""
         return len(self.indices)

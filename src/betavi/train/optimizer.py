@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,8 +26,9 @@ class _InMemoryOrder(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = None if closure is None else closure()
         parameters = [p for group in self.param_groups for p in group["params"]]
-        with _transposed([p for p in parameters if p.grad is not None and _lies_transposed(p)]):
-            super().step()
+        chosen = [p for p in parameters if p.grad is not None and _lies_transposed(p)]
+        with _transposed(chosen, self.state):
+            _without_hooks(super().step)()
         return loss
 
 
@@ -50,18 +52,32 @@ def _lies_transposed(parameter: Tensor) -> bool:
     return is_matrix and not parameter.is_contiguous() and parameter.t().is_contiguous()
 
 
+def _without_hooks(step: Any) -> Any:
+    """Return a step whose hooks are left to the step that calls it."""
+    if not getattr(step, "hooked", False):
+        return step
+    return partial(step.__wrapped__, step.__self__)
+
+
 @contextmanager
-def _transposed(parameters: list[Tensor]) -> Iterator[None]:
-    """Let parameters and their gradients be their transposes for a while, in the same memory."""
-    _transpose(parameters)
+def _transposed(parameters: list[Tensor], state: dict[Tensor, Any]) -> Iterator[None]:
+    """Let parameters be their transposes for a while, in the same memory, with all that is kept."""
+    _transpose(parameters, state)
+    for parameter in parameters:
+        for key, value in state.get(parameter, {}).items():
+            # what was loaded may lie as another optimiser had it, and is read as it lies
+            state[parameter][key] = value.contiguous()
     try:
         yield
     finally:
-        _transpose(parameters)
+        _transpose(parameters, state)
 
 
-def _transpose(parameters: list[Tensor]) -> None:
+def _transpose(parameters: list[Tensor], state: dict[Tensor, Any]) -> None:
     for parameter in parameters:
         gradient, parameter.grad = parameter.grad, None
         parameter.data = parameter.data.t()
         parameter.grad = None if gradient is None else gradient.t()
+        for key, value in state.get(parameter, {}).items():
+            if value.ndim == 2:
+                state[parameter][key] = value.t()

@@ -178,7 +178,9 @@ class TrainingPlan(train.TrainingPlan):
 
     def _optimizer_creator_fn(self, optimizer_cls: type[torch.optim.Adam]) -> Any:
         options = {"lr": self.lr, "eps": self.eps, "weight_decay": self.weight_decay}
-        return partial(ORDERED[optimizer_cls], fused=True, **options)
+        # where losses are scaled Lightning clips no gradients of a fused optimiser
+        scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        return partial(ORDERED[optimizer_cls], fused=not scales, **options)
 
     def _may_end_early(self, is_open: bool) -> bool:
         """Return whether a run may end before a learning rate that rises and falls is down."""

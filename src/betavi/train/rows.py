@@ -107,21 +107,19 @@ class Rows:
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()
-        # PyTorch can only index types that it computes with
-        known = matrix.dtype in INDEXABLE
-        return matrix if known else matrix.astype(np.float32)
+        return matrix if matrix.dtype in INDEXABLE else matrix.astype(np.float32)
 
     @property
     def position(self) -> np.ndarray:
         """The row of each cell, ``(n_rows,)``."""
         return np.arange(self.shape[0])
 
-    @property
-    def n_bytes(self) -> int:
-        """Memory that the entries take."""
+    def n_bytes(self, dtype: type) -> int:
+        """Return the memory that the entries take, of a type if they are dense."""
         if not self.is_sparse:
-            return int(np.prod(self.shape)) * self.dtype.itemsize
-        return self._data.data.nbytes + self._data.indices.nbytes
+            return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
+        width = self.dtype.itemsize if self.dtype in INDEXABLE else np.float32().itemsize
+        return self._data.nnz * (width + self._data.indices.itemsize)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -189,10 +187,11 @@ class AlignedRows:
         """Whether the entries are in a file."""
         return self.rows.in_file
 
-    @property
-    def n_bytes(self) -> int:
-        """Memory that the entries take, where those of cells without the modality are zeros."""
-        return self.rows.n_bytes if self.rows.is_sparse else 4 * int(np.prod(self.shape))
+    def n_bytes(self, dtype: type) -> int:
+        """See :meth:`Rows.n_bytes`; of cells without the modality there are zeros if it is dense."""
+        if self.rows.is_sparse:
+            return self.rows.n_bytes(dtype)
+        return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -49,6 +49,7 @@ class DataSplitter(dataloaders.DataSplitter):
 
     def __init__(self, adata_manager: CellManager, **kwargs: Any) -> None:
         super().__init__(adata_manager, **kwargs)
+        self._resident: ResidentCells | None = None
         if self.n_train < 1:
             raise ValueError(
                 f"None of {adata_manager.adata.n_obs} cells is left to train on. Hold out fewer "
@@ -66,10 +67,17 @@ class DataSplitter(dataloaders.DataSplitter):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         dataset = self.adata_manager.create_torch_dataset(self.train_idx)
         if not (has_wishes or settings.dl_num_workers) and fits(dataset, device):
-            return shuffled(ResidentCells(dataset, device), self.batch_size, self.drop_last)
+            self._resident = ResidentCells(dataset, device)
+            return shuffled(self._resident, self.batch_size, self.drop_last)
         # from a file, too, only nonzeros are handed over
         with nonzeros_only(self):
             return super().train_dataloader()
+
+    def teardown(self, stage: str) -> None:
+        """Let go of what is on the device, which the trainer of a trained model would keep."""
+        super().teardown(stage)
+        if self._resident is not None:
+            self._resident.parts.clear()
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Any:
         """Give compressed counts their zeros, unless the model is faster without."""
