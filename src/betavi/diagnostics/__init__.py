@@ -17,6 +17,7 @@ from betavi.diagnostics.denoising import (
     poisson_loss,
     report_denoising,
 )
+from betavi.diagnostics.density import LatentDensity, fit_density
 from betavi.diagnostics.false_signals import (
     Shuffled,
     correlated_share,
@@ -24,6 +25,7 @@ from betavi.diagnostics.false_signals import (
     shuffle_genes,
     some_of_each,
 )
+from betavi.diagnostics.holes import Holes, find_holes
 from betavi.diagnostics.information import (
     ACTIVE,
     active_dimensions,
@@ -31,10 +33,13 @@ from betavi.diagnostics.information import (
     label_agreement,
     mutual_information,
 )
+from betavi.diagnostics.paths import along_density, straight
 from betavi.diagnostics.report import CollapseReport
 from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
 from betavi.diagnostics.smoothing import BASELINES, NULL
 from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_spectrum
+from betavi.diagnostics.support import CellScores, SupportCalibration
+from betavi.diagnostics.switches import genes_on_path
 from betavi.diagnostics.thinning import Thinned, molecules, thin
 from betavi.diagnostics.translation import score_translation
 
@@ -46,6 +51,7 @@ __all__ = [
     "BetaSuggestion",
     "Calls",
     "Cause",
+    "CellScores",
     "CollapseReport",
     "CountScore",
     "CountTerms",
@@ -55,18 +61,25 @@ __all__ = [
     "Evidence",
     "GeneMoments",
     "HeldOutMolecules",
+    "Holes",
+    "LatentDensity",
     "RescueReport",
     "ScoreSums",
     "Shuffled",
     "SignalSpectrum",
+    "SupportCalibration",
     "Thinned",
     "active_dimensions",
     "alive_in_theory",
+    "along_density",
     "best_remedy",
     "causes_of",
     "correlated_share",
     "dimension_information",
+    "find_holes",
+    "fit_density",
     "gain",
+    "genes_on_path",
     "judge_dimensions",
     "label_agreement",
     "log_normalised",
@@ -82,6 +95,7 @@ __all__ = [
     "shuffle_genes",
     "signal_spectrum",
     "some_of_each",
+    "straight",
     "suggest",
     "thin",
 ]

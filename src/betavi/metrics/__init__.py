@@ -5,10 +5,17 @@ from __future__ import annotations
 from betavi.metrics.alignment import foscttm
 from betavi.metrics.likelihoods import compare_likelihoods
 from betavi.metrics.pca import LinearModel, pca_rate_distortion
+from betavi.metrics.realism import log_fold_changes, realism, two_sample_auc
+from betavi.metrics.samples import energy_distance, maximum_mean_discrepancy
 
 __all__ = [
     "LinearModel",
     "compare_likelihoods",
+    "energy_distance",
     "foscttm",
+    "log_fold_changes",
+    "maximum_mean_discrepancy",
     "pca_rate_distortion",
+    "realism",
+    "two_sample_auc",
 ]

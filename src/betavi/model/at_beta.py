@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 GETTERS = (
+    "archetype",
     "denoise",
     "differential_abundance",
     "differential_expression",
+    "find_holes",
     "generate",
     "get_aggregated_posterior",
     "get_elbo",
@@ -32,9 +34,12 @@ GETTERS = (
     "get_normalized_expression",
     "get_protein_foreground_probability",
     "get_reconstruction_error",
+    "interpolate",
+    "latent_density",
     "posterior_predictive_sample",
     "predictability",
     "score_counts",
+    "support",
     "translate",
 )
 """The methods that encode or decode."""

@@ -16,6 +16,8 @@ from betavi.model.denoise import DenoiseMixin
 from betavi.model.diagnose import DiagnoseMixin
 from betavi.model.evaluate import EvaluateMixin
 from betavi.model.false_signals import FalseSignalsMixin
+from betavi.model.holes import HolesMixin
+from betavi.model.interpolate import InterpolateMixin
 from betavi.model.messages import warn
 from betavi.model.minify import MinifyMixin
 from betavi.model.query import QueryMixin
@@ -45,6 +47,8 @@ class BetaVI(
     EmbeddingMixin,
     EvaluateMixin,
     FalseSignalsMixin,
+    HolesMixin,
+    InterpolateMixin,
     MinifyMixin,
     QueryMixin,
     RateDistortionMixin,

@@ -1,7 +1,8 @@
-"""Cells that no one has measured, with every assay."""
+"""Cells with every assay that no one has measured."""
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,41 +10,55 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from scipy import sparse
-from scvi import REGISTRY_KEYS, settings
 from scvi.utils import track
 
 from betavi._mudata import assembled
-from betavi.model.covariates import batch_codes
+from betavi._tables import lookup
+from betavi.model.draws import DrawsMixin, registered_columns
 from betavi.model.joint_expression import JointExpressionMixin
+from betavi.model.positions import CELLS_AT_ONCE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mudata import MuData
 
-CELLS_AT_ONCE = 512
+SMALLEST_TOTAL = 1e-12
 
 
-class JointGenerateMixin(JointExpressionMixin):
-    """Paired cells from the prior."""
+class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
+    """Paired cells."""
 
-    @torch.inference_mode()
     def generate(
         self,
-        n_cells: int,
+        n_cells: int | None = None,
         batch: str | int | None = None,
+        source: str = "prior",
+        cells: Any = None,
+        latent: np.ndarray | None = None,
+        library_size: Mapping[str, float] | None = None,
         seed: int | None = None,
         show_progress: bool = True,
     ) -> MuData:
-        """Draw cells that have every assay.
+        """Draw cells that have every assay: positions, sizes given those, and counts.
 
-        Positions are drawn from the prior, sizes given those, and counts from what the decoders make
-        of both. Batches and further covariates are those of measured cells drawn at random.
+        Batches and further covariates are those of measured cells drawn at random.
 
         Parameters
         ----------
         n_cells
-            How many.
+            How many; as many as positions if None.
         batch
             Only this one, with the further covariates of its cells.
+        source
+            ``"prior"``, ``"aggregate"``, from a density fitted to where cells are, or ``"cells"``, from
+            the posteriors of measured cells: see :meth:`betavi.BetaVI.generate`.
+        cells
+            Around these only, with ``source="cells"``: names, positions or a mask.
+        latent
+            At these positions instead, ``(n, n_latent)``, each in its turn.
+        library_size
+            By modality, the expected total of every cell; of others drawn given the position.
         seed
             Of the draws; ``scvi.settings.seed`` if None. The generator of torch is left as it was.
         show_progress
@@ -57,7 +72,10 @@ class JointGenerateMixin(JointExpressionMixin):
         Raises
         ------
         ValueError
-            If there are to be no cells, the batch is unknown, or the object has no cells of it.
+            If there are to be no cells, a word, a batch, a position or a size means nothing, or the
+            object has no cells of the batch.
+        KeyError, IndexError
+            If a cell does not exist.
 
         Examples
         --------
@@ -71,43 +89,43 @@ class JointGenerateMixin(JointExpressionMixin):
         (['adt', 'rna'], 50)
         """
         self._check_if_trained(warn=False)
-        if n_cells < 1:
-            raise ValueError(f"n_cells={n_cells}: there is nothing to generate.")
+        sizes = dict(library_size or {})
+        for name, size in sizes.items():
+            self._check_size_of(name, size)
         self._validate_anndata()
-        cells = self._of_batch(batch)
-        seed = seed if seed is not None else settings.seed
-        rng = np.random.default_rng(seed)
-        pattern = rng.choice(cells, size=n_cells)
-        parts: list[dict[str, np.ndarray]] = []
-        self.module.eval()
-        with torch.random.fork_rng(range(torch.cuda.device_count()), enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
-            loader = self._make_data_loader(self.adata, pattern, batch_size=CELLS_AT_ONCE)
-            for tensors in track(loader, description="Generating", disable=not show_progress):
-                parts.append(self._drawn_from_prior(tensors))
-        return self._as_mudata(parts, pattern)
+        order = self._order(n_cells, batch, source, cells, latent, seed)
+        bar = track(
+            self._chunks(order),
+            description="Generating",
+            total=-(-len(order.pattern) // CELLS_AT_ONCE),
+            disable=not show_progress,
+        )
+        with self._drawing(order.seed), torch.inference_mode():
+            parts = [self._counts_of_all(tensors, where, sizes) for _, tensors, where in bar]
+        return self._as_mudata(parts, order.pattern)
 
-    def _of_batch(self, batch: str | int | None) -> np.ndarray:
-        """Return the cells of a batch, or all of them."""
-        (code,) = batch_codes(self.adata_manager, batch)
-        codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
-        cells = np.arange(len(codes)) if code is None else np.flatnonzero(codes == code)
-        if not len(cells):
-            raise ValueError(f"The model's object has no cells of the batch {batch!r}.")
-        return cells
+    def _check_size_of(self, name: str, size: Any) -> None:
+        lookup(self.module.likelihoods, name, "The modality of a library_size")
+        if not isinstance(size, Real) or not 0 < size < np.inf:
+            raise ValueError(f"library_size of {name!r} is a positive number, not {size!r}.")
+        if not self._kind(name).reads_size:
+            raise ValueError(f"How much of {name!r} there is is decoded, and no size sets it.")
 
-    def _drawn_from_prior(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """Return counts by modality of as many new cells as a minibatch has, and z."""
-        module = self.module
-        n_cells = len(tensors[REGISTRY_KEYS.BATCH_KEY])
-        z = module.latent.transform(module.current_prior().sample((n_cells,)).to(self.device))
-        drawn = {}
+    def _counts_of_all(
+        self, tensors: dict[str, Any], positions: np.ndarray, sizes: dict[str, float]
+    ) -> dict[str, Any]:
+        """Return counts by modality of a new cell at each position, and z."""
+        z = self._decoder_reads(positions)
+        drawn: dict[str, Any] = {"z": z.cpu().numpy()}
         for name in self.modalities:
             size = self._typical(name).given(z, self._measured(tensors, name)).sample()
             px = self._px(z, tensors, name, size)
+            if name in sizes:
+                total = self.module.likelihoods[name].expected(px).sum(dim=-1, keepdim=True)
+                wanted = size + np.log(sizes[name]) - total.clamp_min(SMALLEST_TOTAL).log()
+                px = self._px(z, tensors, name, wanted)
             drawn[name] = sparse.csr_matrix(px.sample().clamp_min(0).cpu().numpy())
-        return drawn | {"z": z.cpu().numpy()}
+        return drawn
 
     def _as_mudata(self, parts: list[dict[str, Any]], pattern: np.ndarray) -> MuData:
         """Put new cells together, with the covariates of those whose pattern they have."""
@@ -125,12 +143,3 @@ class JointGenerateMixin(JointExpressionMixin):
             found.obs[column] = self.adata.obs[column].iloc[pattern].to_numpy()
         found.obsm["z"] = np.concatenate([part["z"] for part in parts])
         return found
-
-
-def registered_columns(setup_args: dict[str, Any]) -> list[str]:
-    """Return the columns of ``obs`` that a model reads."""
-    one = [setup_args[word] for word in ("batch_key", "labels_key")]
-    several = ("categorical_covariate_keys", "continuous_covariate_keys")
-    return [key for key in one if key is not None] + [
-        key for word in several for key in setup_args[word] or []
-    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising
+from betavi.pl.map import latent_map, latent_path, support
 from betavi.pl.rate_distortion import rate_distortion
 from betavi.pl.translation import translation
 
@@ -12,6 +13,9 @@ __all__ = [
     "collapse",
     "collapse_history",
     "denoising",
+    "latent_map",
+    "latent_path",
     "rate_distortion",
+    "support",
     "translation",
 ]

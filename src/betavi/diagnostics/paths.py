@@ -1,0 +1,174 @@
+"""Ways through a latent space: straight, and where cells are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.sparse.csgraph import dijkstra
+from sklearn.neighbors import kneighbors_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from betavi.diagnostics.density import LatentDensity
+
+N_NEIGHBOURS = 15
+N_POINTS = 33
+"""Of a path while it is refined."""
+
+MOST_ROUNDS = 200
+THINNEST = 10.0
+"""Nats per dimension below the densest, beyond which thinner costs no more."""
+
+
+def resampled(points: np.ndarray, n_steps: int) -> np.ndarray:
+    """Return points evenly spaced along a polygon, its ends included.
+
+    Parameters
+    ----------
+    points
+        Corners, ``(n_points, n_latent)``.
+    n_steps
+        Number of points to return.
+    """
+    lengths = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
+    at = np.linspace(0.0, lengths[-1], n_steps)
+    return np.column_stack([np.interp(at, lengths, column) for column in points.T])
+
+
+def straight(start: np.ndarray, end: np.ndarray, n_steps: int) -> np.ndarray:
+    """Return evenly spaced points from one position to another, ``(n_steps, n_latent)``."""
+    shares = np.linspace(0.0, 1.0, n_steps)[:, None]
+    line: np.ndarray = (1 - shares) * start + shares * end
+    return line
+
+
+def along_density(
+    start: np.ndarray, end: np.ndarray, n_steps: int, density: LatentDensity, nodes: np.ndarray
+) -> np.ndarray:
+    r"""Return a path that keeps to where cells are.
+
+    The shortest path in a graph of cells, relaxed in the latent space, under a cost per length of
+    :math:`p(z)^{-1/d}`, in ``d`` dimensions: where cells are half as far apart, a length costs half.
+
+    Parameters
+    ----------
+    start, end
+        Positions, ``(n_latent,)``.
+    n_steps
+        Number of points to return, evenly spaced.
+    density
+        The aggregate posterior.
+    nodes
+        Positions of cells, ``(n_cells, n_latent)``.
+
+    Returns
+    -------
+    ``(n_steps, n_latent)``, which cost no more than the straight line.
+
+    References
+    ----------
+    Bijral, Ratliff & Srebro (2011), Semi-supervised learning with density based distances.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import along_density, fit_density
+    >>> angles = np.random.default_rng(0).uniform(0, np.pi, 1000)
+    >>> arch = np.column_stack([np.cos(angles), np.sin(angles)])
+    >>> arch += np.random.default_rng(1).normal(scale=0.1, size=arch.shape)
+    >>> path = along_density(np.array([-1, 0]), np.array([1, 0]), 9, fit_density(arch), arch)
+    >>> bool(np.linalg.norm(path, axis=1).min() > 0.7)
+    True
+    """
+    cost = _Cost(density, nodes)
+    line = straight(start, end, N_POINTS)
+    found = resampled(_through_cells(cost, start, end, nodes), N_POINTS)
+    # beside the path through cells, the straight line may be the better start
+    refined = [_relaxed(cost, points) for points in (found, line)]
+    best = min((line, *refined), key=cost.of_path)
+    return resampled(best, n_steps)
+
+
+class _Cost:
+    """What a length costs, by where it is."""
+
+    def __init__(self, density: LatentDensity, nodes: np.ndarray) -> None:
+        self.density = density
+        self.densest = float(density.log_prob(nodes).max())
+
+    def __call__(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cost of a unit of length, ``(n,)``, and its gradient, ``(n, n_latent)``."""
+        n_latent = positions.shape[1]
+        depth = (self.densest - self.density.log_prob(positions)) / n_latent
+        cost = np.exp(np.clip(depth, 0.0, THINNEST))
+        moves = (depth > 0) & (depth < THINNEST)
+        gradient = -(cost * moves / n_latent)[:, None] * self.density.slope(positions)
+        return cost, gradient
+
+    def of_edges(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return the cost of straight edges, ``(n,)``, by Simpson's rule."""
+        length = np.linalg.norm(ends - starts, axis=1)
+        first, middle, last = (self(part)[0] for part in (starts, (starts + ends) / 2, ends))
+        total: np.ndarray = length * (first + 4 * middle + last) / 6
+        return total
+
+    def of_path(self, points: np.ndarray) -> float:
+        """Return the cost of a polygon."""
+        return float(self.of_edges(points[:-1], points[1:]).sum())
+
+
+def _through_cells(
+    cost: _Cost, start: np.ndarray, end: np.ndarray, nodes: np.ndarray
+) -> np.ndarray:
+    """Return the cheapest way from cell to neighbouring cell, ``(n_points, n_latent)``."""
+    places = np.vstack([start, end, nodes])
+    n_neighbours = min(N_NEIGHBOURS, len(places) - 1)
+    graph = sparse.coo_array(kneighbors_graph(places, n_neighbours))
+    # and straight, so that there is a way between parts that are not connected
+    rows, columns = np.r_[graph.row, 0], np.r_[graph.col, 1]
+    weights = np.maximum(cost.of_edges(places[rows], places[columns]), 1e-12)
+    edges = sparse.csr_array((weights, (rows, columns)), shape=graph.shape)
+    _, before = dijkstra(edges, directed=False, indices=0, return_predecessors=True)
+    route = [1]
+    while route[-1] != 0:
+        route.append(before[route[-1]])
+    return places[route[::-1]]
+
+
+def _relaxed(cost: _Cost, points: np.ndarray) -> np.ndarray:
+    """Return a path of less energy, with the same ends."""
+    ends, shape = (points[:1], points[-1:]), points[1:-1].shape
+    energy = _energy_between(cost, *ends)
+    found = minimize(
+        lambda flat: energy(flat.reshape(shape)),
+        points[1:-1].ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": MOST_ROUNDS},
+    )
+    return np.vstack([ends[0], found.x.reshape(shape), ends[1]])
+
+
+def _energy_between(
+    cost: _Cost, start: np.ndarray, end: np.ndarray
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Return the energy of a path, squared steps times the squared cost, and its gradient.
+
+    Its least is the cheapest path, at even cost per step.
+    """
+
+    def energy(inner: np.ndarray) -> tuple[float, np.ndarray]:
+        points = np.vstack([start, inner, end])
+        steps = np.diff(points, axis=0)
+        squares = np.square(steps).sum(axis=1)
+        price, slope = cost((points[:-1] + points[1:]) / 2)
+        by_step = 2 * np.square(price)[:, None] * steps
+        by_middle = (price * squares)[:, None] * slope
+        gradient = by_middle[:-1] + by_middle[1:] + by_step[:-1] - by_step[1:]
+        return float(np.square(price) @ squares), gradient.ravel()
+
+    return energy

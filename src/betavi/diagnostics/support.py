@@ -1,0 +1,130 @@
+"""Is this a possible cell? A p-value from cells that training has not seen, of like depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+N_KNOTS = 24
+"""Depths at which the usual scores are taken down; between them they are interpolated."""
+
+SHARE_PER_KNOT, FEWEST_PER_KNOT = 0.15, 60
+"""Cells of like depth whose scores are usual at a knot."""
+
+SMALLEST_SPREAD = 1e-9
+
+
+class CellScores(NamedTuple):
+    """What is measured of cells, each ``(n_cells,)``.
+
+    Parameters
+    ----------
+    log_density
+        Of the cell's position under the aggregate posterior, in nats.
+    excess
+        By how many standard deviations the counts are explained worse than counts drawn from what
+        the position decodes to.
+    log_depth
+        Log of the cell's total.
+    """
+
+    log_density: np.ndarray
+    excess: np.ndarray
+    log_depth: np.ndarray
+
+    def of(self, cells: np.ndarray) -> CellScores:
+        """Return those of some cells."""
+        return CellScores(*(part[cells] for part in self))
+
+    @classmethod
+    def joined(cls, parts: list[CellScores]) -> CellScores:
+        """Put cells together."""
+        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+class _Usual:
+    """Median and spread of a score by depth."""
+
+    def __init__(self, score: np.ndarray, depth: np.ndarray) -> None:
+        self.ends = depth.min(), depth.max()
+        # what is left of the trend within a window does not depend on where the window ends
+        self.trend = np.polynomial.Polynomial.fit(depth, score, min(2, len(np.unique(depth)) - 1))
+        rest = score - self.trend(depth)
+        self.knots = np.quantile(depth, (np.arange(N_KNOTS) + 0.5) / N_KNOTS)
+        n_near = min(len(depth), max(FEWEST_PER_KNOT, int(SHARE_PER_KNOT * len(depth))))
+        near = np.argsort(np.abs(depth[:, None] - self.knots), axis=0)[:n_near]
+        # no standard deviation, which a few strange cells among the known ones would widen
+        low, self.median, high = np.quantile(rest[near], (0.16, 0.5, 0.84), axis=0)
+        self.spread = np.maximum((high - low) / 2, SMALLEST_SPREAD)
+
+    def deviation(self, score: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Return how far scores are from what is usual, in standard deviations."""
+        depth = np.clip(depth, *self.ends)
+        median, spread = (np.interp(depth, self.knots, part) for part in (self.median, self.spread))
+        off: np.ndarray = (score - self.trend(depth) - median) / spread
+        return off
+
+
+@dataclass(frozen=True, eq=False)
+class SupportCalibration:
+    """Scores of cells that are known to be possible.
+
+    Both scores depend on depth: a shallow cell has a wide posterior near the centre, and few counts
+    that could contradict it. They are compared with what is usual at the cell's depth.
+
+    Parameters
+    ----------
+    held_out
+        Of cells that training has not seen, and of the same cells with a part of their molecules.
+    log_density
+        Of the positions of the cells themselves, ``(n_known,)``, by which positions are judged.
+
+    References
+    ----------
+    Vovk et al. (2005), Algorithmic learning in a random world; Bates et al. (2023), Testing for
+    outliers with conformal p-values.
+    """
+
+    held_out: CellScores
+    log_density: np.ndarray
+
+    @cached_property
+    def _usual(self) -> tuple[_Usual, _Usual]:
+        depth = self.held_out.log_depth
+        return _Usual(self.held_out.log_density, depth), _Usual(self.held_out.excess, depth)
+
+    def strangeness(self, scores: CellScores) -> np.ndarray:
+        """Return how unusual cells are at their depth, ``(n_cells,)``: 0 if neither score is.
+
+        The root of the summed squares of what is unusual in either score, in standard deviations.
+        """
+        thin, badly = self._usual
+        off = (
+            -thin.deviation(scores.log_density, scores.log_depth),
+            badly.deviation(scores.excess, scores.log_depth),
+        )
+        total: np.ndarray = np.sqrt(sum(np.square(np.maximum(part, 0.0)) for part in off))
+        return total
+
+    def p_value(self, scores: CellScores) -> np.ndarray:
+        """Return the share of known cells that are as strange or stranger, ``(n_cells,)``."""
+        return _p_value(self.strangeness(scores), self.strangeness(self.held_out))
+
+    def p_value_of_positions(self, log_density: np.ndarray) -> np.ndarray:
+        """Return the share of known cells that are where it is as thin or thinner, ``(n,)``."""
+        return _p_value(-log_density, -self.log_density)
+
+    def thin_below(self, level: float) -> float:
+        """Return the log density below which a share of the known cells is."""
+        return float(np.quantile(self.log_density, level))
+
+
+def _p_value(strange: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return conformal p-values, never 0: of a known cell they are uniform."""
+    known = np.sort(known)
+    as_strange = len(known) - np.searchsorted(known, strange, side="left")
+    found: np.ndarray = (1 + as_strange) / (1 + len(known))
+    return found

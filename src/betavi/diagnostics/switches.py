@@ -1,0 +1,68 @@
+"""What genes do along a path."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+PSEUDO = 0.1
+"""Of the mean expression of all genes, added before logarithms are taken."""
+
+WOBBLE = 0.05
+"""Share of the change along a path that may go the other way in a monotone gene."""
+
+SURE = 2.0
+"""Standard deviations that a switch must exceed."""
+
+
+def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> pd.DataFrame:
+    """Return how each gene changes along a path.
+
+    Parameters
+    ----------
+    expression
+        Expected expression at each step, ``(n_steps, n_genes)``.
+    std
+        Its standard deviation, of as much as a position is uncertain, ``(n_steps, n_genes)``.
+    names
+        Of the genes.
+
+    Returns
+    -------
+    By gene: ``log2_fold_change`` of the last step against the first; ``direction``, ``"up"`` or
+    ``"down"`` if it is monotone but for a twentieth of its change, else ``"neither"``; ``switch_at``,
+    the share of the path at which half of the change in log expression is done; ``peak_at``, where it
+    is highest; ``is_switch``, whether it is monotone, doubles or halves at least, and changes by more
+    than twice the larger standard deviation of its log expression.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from betavi.diagnostics import genes_on_path
+    >>> steps = np.array([[1.0, 5.0], [1.0, 5.0], [8.0, 5.0]])
+    >>> genes_on_path(steps, 0.01 * steps, pd.Index(["A", "B"]))["is_switch"].tolist()
+    [True, False]
+    """
+    pseudo = PSEUDO * expression.mean()
+    logs = np.log2(expression + pseudo)
+    at = np.linspace(0, 1, len(logs))
+    steps = np.diff(logs, axis=0)
+    change = logs[-1] - logs[0]
+    against = np.where(np.sign(steps) == -np.sign(change), np.abs(steps), 0).sum(axis=0)
+    is_monotone = (change != 0) & (against <= WOBBLE * np.abs(change))
+    direction = np.where(is_monotone, np.where(change > 0, "up", "down"), "neither")
+    # as of a logarithm, to first order
+    spread = (std / ((expression + pseudo) * np.log(2))).max(axis=0)
+    is_switch = is_monotone & (np.abs(change) >= 1) & (np.abs(change) > SURE * spread)
+    is_past = np.abs(logs - logs[0]) >= np.abs(change) / 2
+    return pd.DataFrame(
+        {
+            "log2_fold_change": change,
+            "direction": direction,
+            "switch_at": at[is_past.argmax(axis=0)],
+            "peak_at": at[logs.argmax(axis=0)],
+            "is_switch": is_switch,
+        },
+        index=names,
+    )

@@ -1,0 +1,261 @@
+"""Whether generated cells look like measured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
+
+from betavi.metrics.samples import energy_distance, maximum_mean_discrepancy
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+N_COMPONENTS, N_TREES, N_FOLDS = 50, 200, 3
+PER_CELL = 1e4
+MOST_GENES = 500
+"""Genes whose correlations are compared, those with most counts."""
+
+PSEUDO = 0.1
+"""Added to means per ten thousand before logarithms are taken."""
+
+CEILING, FLOOR = "other half of the real cells", "genes shuffled"
+
+
+class _Cells(NamedTuple):
+    """Counts, ``(n_cells, n_genes)``, and what is compared of them."""
+
+    counts: sparse.csr_matrix
+    groups: np.ndarray | None
+
+    def of(self, cells: np.ndarray) -> _Cells:
+        return _Cells(self.counts[cells], None if self.groups is None else self.groups[cells])
+
+    @property
+    def logs(self) -> np.ndarray:
+        """Log of one plus the counts per ten thousand, dense."""
+        totals = np.asarray(self.counts.sum(axis=1)).ravel()
+        scaled = sparse.diags(PER_CELL / np.maximum(totals, 1)) @ self.counts
+        return np.log1p(scaled.toarray())
+
+
+def realism(
+    real: AnnData,
+    generated: AnnData | Mapping[str, AnnData],
+    groupby: str | None = None,
+    layer: str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Set generated cells beside real ones, between two real halves and shuffled genes.
+
+    The real cells are halved. Each set of generated cells is compared with the first half, and so are
+    the second half, which is as good as cells can be, and the second half with each gene's counts
+    shuffled over the cells, which has every gene's own distribution and nothing else.
+
+    Parameters
+    ----------
+    real
+        Counts of measured cells.
+    generated
+        Counts of others, with the same genes; several by their names.
+    groupby
+        A column of ``obs`` of all of them: between each group and the others log fold changes are
+        compared.
+    layer
+        Where the counts are; ``X`` if None.
+    seed
+        Of halves, shuffling and trees.
+
+    Returns
+    -------
+    One row for each, with
+
+    - ``auc``, at which a random forest tells them from real cells, by 50 principal components of their
+      log counts, the total and the number of genes: 0.5 if it cannot;
+    - ``mmd2`` and ``energy``, squared maximum mean discrepancy and energy distance in these components;
+    - ``correlation``, root mean square difference of the correlations of the 500 genes with most counts;
+    - ``variance``, median absolute difference of genes' log10 variances, and ``zeros``, of their shares
+      of zeros;
+    - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those of
+      the first half, means over groups, if there are groups.
+
+    Raises
+    ------
+    ValueError
+        If genes differ, or there are too few cells to halve.
+    KeyError
+        If there is no such column or layer.
+
+    References
+    ----------
+    Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests. Gretton et al. (2012), A kernel
+    two-sample test.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> real = betavi.datasets.simulate_counts(n_cells=400, n_genes=30, seed=0)
+    >>> table = betavi.metrics.realism(real, real[:150])
+    >>> bool(table.loc["genes shuffled", "correlation"] > table.iloc[0]["correlation"])
+    True
+    """
+    several = generated if isinstance(generated, Mapping) else {"generated": generated}
+    rng = np.random.default_rng(seed)
+    whole = _read(real, groupby, layer)
+    if whole.counts.shape[0] < 4 * N_FOLDS:
+        raise ValueError(f"{whole.counts.shape[0]} real cells are too few to halve and compare.")
+    first, second = (whole.of(part) for part in np.array_split(rng.permutation(real.n_obs), 2))
+    others = {CEILING: second}
+    for name, adata in several.items():
+        if list(adata.var_names) != list(real.var_names):
+            raise ValueError(f"The genes of {name!r} are not those of the real cells, in order.")
+        others[name] = _read(adata, groupby, layer)
+    others[FLOOR] = _Cells(_shuffled(second.counts, rng), second.groups)
+    rows = {name: _compared(first, cells, rng) for name, cells in others.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _read(adata: AnnData, groupby: str | None, layer: str | None) -> _Cells:
+    counts = adata.X if layer is None else adata.layers[layer]
+    groups = None if groupby is None else adata.obs[groupby].astype(str).to_numpy()
+    return _Cells(sparse.csr_matrix(counts), groups)
+
+
+def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
+    """Return counts of which each gene's are those of other cells."""
+    columns = counts.tocsc(copy=True)
+    for gene in range(columns.shape[1]):
+        some = slice(columns.indptr[gene], columns.indptr[gene + 1])
+        n_cells = some.stop - some.start
+        columns.indices[some] = np.sort(rng.choice(columns.shape[0], n_cells, replace=False))
+        columns.data[some] = rng.permutation(columns.data[some])
+    return columns.tocsr()
+
+
+def _compared(first: _Cells, other: _Cells, rng: np.random.Generator) -> dict[str, float]:
+    """Compare as many cells of either."""
+    n_cells = min(first.counts.shape[0], other.counts.shape[0])
+    one, two = (
+        cells.of(np.sort(rng.permutation(cells.counts.shape[0])[:n_cells]))
+        for cells in (first, other)
+    )
+    logs = one.logs, two.logs
+    n_components = min(N_COMPONENTS, 2 * n_cells - 1, one.counts.shape[1])
+    components = PCA(n_components, random_state=0).fit_transform(np.vstack(logs))
+    places = components[:n_cells], components[n_cells:]
+    found = {
+        "auc": two_sample_auc(_described(one, places[0]), _described(two, places[1])),
+        "mmd2": maximum_mean_discrepancy(*places),
+        "energy": energy_distance(*places),
+        **_of_genes(one, two, logs),
+    }
+    if first.groups is not None and other.groups is not None:
+        # of all cells: a group may be rare
+        slopes = _fold_change_recovery(first, other)
+        found |= {"lfc_slope": slopes[0], "lfc_r": slopes[1]}
+    return found
+
+
+def _described(cells: _Cells, components: np.ndarray) -> np.ndarray:
+    """Return components with the total of each cell and its number of genes."""
+    totals = np.asarray(cells.counts.sum(axis=1)).ravel()
+    n_genes = np.diff(cells.counts.indptr)
+    return np.column_stack([components, np.log1p(totals), n_genes])
+
+
+def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
+    """Return the area under the ROC curve at which a random forest tells two samples apart.
+
+    Parameters
+    ----------
+    one, two
+        ``(n, n_features)`` and ``(m, n_features)``. Each point is judged by trees that have not seen
+        it.
+    seed
+        Of the trees.
+
+    References
+    ----------
+    Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.metrics import two_sample_auc
+    >>> two_sample_auc(np.zeros((30, 1)), np.ones((30, 1)))
+    1.0
+    """
+    labels = np.repeat([0, 1], [len(one), len(two)])
+    forest = RandomForestClassifier(N_TREES, min_samples_leaf=3, random_state=seed, n_jobs=-1)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    features = np.vstack([one, two])[order]
+    guessed = cross_val_predict(forest, features, labels[order], cv=N_FOLDS, method="predict_proba")
+    return float(roc_auc_score(labels[order], guessed[:, 1]))
+
+
+def _of_genes(one: _Cells, two: _Cells, logs: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    """Compare genes one by one, and the correlations between them."""
+    most = np.argsort(-np.asarray(one.counts.sum(axis=0)).ravel())[:MOST_GENES]
+    varies = most[(logs[0][:, most].std(axis=0) > 0) & (logs[1][:, most].std(axis=0) > 0)]
+    first, second = (np.corrcoef(values[:, varies], rowvar=False) for values in logs)
+    off = ~np.eye(len(varies), dtype=bool)
+    variances = [np.log10(_variances(cells.counts) + 1e-6) for cells in (one, two)]
+    zeros = [1 - cells.counts.getnnz(axis=0) / cells.counts.shape[0] for cells in (one, two)]
+    return {
+        "correlation": float(np.sqrt(np.square((first - second)[off]).mean())),
+        "variance": float(np.median(np.abs(variances[0] - variances[1]))),
+        "zeros": float(np.median(np.abs(zeros[0] - zeros[1]))),
+    }
+
+
+def _variances(counts: sparse.csr_matrix) -> np.ndarray:
+    mean = np.asarray(counts.mean(axis=0)).ravel()
+    square = np.asarray(counts.multiply(counts).mean(axis=0)).ravel()
+    return np.maximum(square - np.square(mean), 0)
+
+
+def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
+    """Return log2 fold changes of some cells against the others, ``(n_genes,)``.
+
+    Parameters
+    ----------
+    counts
+        ``(n_cells, n_genes)``. What is compared are sums of counts per ten thousand.
+    is_in
+        Which are the cells, ``(n_cells,)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.metrics import log_fold_changes
+    >>> log_fold_changes(np.array([[1, 3], [3, 1]]), np.array([True, False])).round(1)
+    array([-1.6,  1.6])
+    """
+    matrix = sparse.csr_matrix(counts)
+    sums = [np.asarray(matrix[part].sum(axis=0)).ravel() for part in (is_in, ~is_in)]
+    logs = [np.log2(PER_CELL * part / max(part.sum(), 1) + PSEUDO) for part in sums]
+    difference: np.ndarray = logs[0] - logs[1]
+    return difference
+
+
+def _fold_change_recovery(first: _Cells, other: _Cells) -> tuple[float, float]:
+    """Return slope and correlation of fold changes of each group, means over groups."""
+    assert first.groups is not None
+    assert other.groups is not None
+    names = sorted(set(first.groups) & set(other.groups))
+    found = []
+    for name in names:
+        real, mine = (log_fold_changes(c.counts, c.groups == name) for c in (first, other))
+        if np.ptp(real) > 0 and np.ptp(mine) > 0:
+            found.append((np.polyfit(real, mine, 1)[0], np.corrcoef(real, mine)[0, 1]))
+    if len(names) < 2 or not found:
+        return float("nan"), float("nan")
+    slope, correlation = np.mean(found, axis=0)
+    return float(slope), float(correlation)

@@ -1,0 +1,190 @@
+"""Positions to generate cells at: of the prior, of the aggregate posterior, around cells, or given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scvi import REGISTRY_KEYS, settings
+from sklearn.neighbors import NearestNeighbors
+
+from betavi._tables import check_whole, lookup
+from betavi.model.cells import cells_named
+from betavi.model.covariates import batch_codes
+from betavi.model.positions import CELLS_AT_ONCE, MOST_CELLS
+from betavi.model.support import SupportMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+SOURCES: dict[str, str] = {
+    "prior": "where the model supposes cells before it has seen any",
+    "aggregate": "where cells are, as a fitted density says",
+    "cells": "around measured cells, as their posteriors say",
+}
+"""Where generated cells come from, by the user's word."""
+
+N_NEIGHBOURS = 15
+"""Measured cells near a position, of which one lends a generated cell its size."""
+
+
+class Order(NamedTuple):
+    """What is to be generated.
+
+    Parameters
+    ----------
+    source
+        A key of :data:`SOURCES`.
+    pattern
+        A measured cell for each, whose covariates it has, ``(n_cells,)``.
+    latent
+        Positions, in the place of draws, if they are given, ``(n_cells, n_latent)``.
+    rng, seed
+        Of the draws.
+    """
+
+    source: str
+    pattern: np.ndarray
+    latent: np.ndarray | None
+    rng: np.random.Generator
+    seed: int | None
+
+    @property
+    def lends(self) -> bool:
+        """Whether the pattern also is where a cell is, and lends it its size."""
+        return self.source == "cells" and self.latent is None
+
+
+class DrawsMixin(SupportMixin):
+    """What both models need to generate cells."""
+
+    def _order(
+        self,
+        n_cells: int | None,
+        batch: str | int | None,
+        source: str,
+        cells: Any,
+        latent: np.ndarray | None,
+        seed: int | None,
+    ) -> Order:
+        """Check what was asked for, and choose patterns."""
+        lookup(SOURCES, source, "source")
+        if cells is not None and source != "cells":
+            raise ValueError(f"cells= are generated around with source='cells', not {source!r}.")
+        if latent is not None:
+            latent = self._checked_positions(latent)
+            n_cells = len(latent) if n_cells is None else n_cells
+            if cells is not None or source != "prior":
+                raise ValueError("latent= says where cells are, in the place of source and cells.")
+        if n_cells is None:
+            raise ValueError("Say how many cells: n_cells=.")
+        check_whole("n_cells", n_cells)
+        if source == "prior" and latent is None and self.module.latent.has_no_rate:
+            raise ValueError(
+                "A deterministic autoencoder was not trained towards any prior. Generate from where "
+                "its cells are: source='aggregate'."
+            )
+        some = self._of_batch(batch)
+        if cells is not None:
+            wanted = cells_named(self.adata.obs_names, cells, "cells")
+            some = wanted if batch is None else np.intersect1d(wanted, some)
+            if not len(some):
+                raise ValueError(f"None of the cells is of the batch {batch!r}.")
+        seed = seed if seed is not None else settings.seed
+        rng = np.random.default_rng(seed)
+        # every cell as often as the others, as far as that goes
+        turns = np.resize(some, n_cells) if source == "cells" and cells is not None else None
+        pattern = rng.choice(some, size=n_cells) if turns is None else turns
+        if latent is not None:
+            latent = latent[np.resize(np.arange(len(latent)), n_cells)]
+        return Order(source, pattern, latent, rng, seed)
+
+    def _of_batch(self, batch: str | int | None) -> np.ndarray:
+        """Return the cells of a batch, or all of them."""
+        (code,) = batch_codes(self.adata_manager, batch)
+        codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+        cells = np.arange(len(codes)) if code is None else np.flatnonzero(codes == code)
+        if not len(cells):
+            raise ValueError(f"The model's object has no cells of the batch {batch!r}.")
+        return cells
+
+    def _chunks(self, order: Order) -> Iterator[tuple[np.ndarray, dict[str, Any], np.ndarray]]:
+        """Yield patterns, a minibatch of them, and as many positions, before z is made of them."""
+        density = self.latent_density() if order.source == "aggregate" else None
+        loader = self._make_data_loader(self.adata, order.pattern, batch_size=CELLS_AT_ONCE)
+        done = 0
+        for tensors in loader:
+            n_cells = len(tensors[REGISTRY_KEYS.BATCH_KEY])
+            now = slice(done, done + n_cells)
+            done += n_cells
+            if order.latent is not None:
+                positions = order.latent[now]
+            elif density is not None:
+                positions = density.sample(n_cells, order.rng)
+            elif order.source == "cells":
+                positions = _numpy(self._inferred(tensors)["qz"].sample())
+            else:
+                positions = _numpy(self.module.current_prior().sample((n_cells,)))
+            yield order.pattern[now], tensors, positions
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.cpu().numpy().astype(np.float64)
+
+
+class Lenders:
+    """Measured cells that lend generated ones their size and their label: near, of the same batch.
+
+    Parameters
+    ----------
+    cells
+        Which they are, positions in the object, ``(n_lenders,)``.
+    positions
+        Where, ``(n_lenders, n_latent)``.
+    batch
+        Code of each, ``(n_lenders,)``.
+    rng
+        Chooses one of several that are near.
+    """
+
+    def __init__(
+        self, cells: np.ndarray, positions: np.ndarray, batch: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        self.cells, self.rng = cells, rng
+        self.by_batch = {}
+        for code in np.unique(batch):
+            here = np.flatnonzero(batch == code)
+            near = NearestNeighbors(n_neighbors=min(N_NEIGHBOURS, len(here)))
+            self.by_batch[int(code)] = here, near.fit(positions[here])
+
+    def near(self, positions: np.ndarray, batch: np.ndarray) -> np.ndarray:
+        """Return one for each position, as numbers from 0 to ``n_lenders``, ``(n,)``."""
+        chosen = np.empty(len(positions), dtype=np.int64)
+        for code, (here, near) in self.by_batch.items():
+            mine = batch == code
+            if mine.any():
+                found = near.kneighbors(positions[mine], return_distance=False)
+                pick = self.rng.integers(found.shape[1], size=len(found))
+                chosen[mine] = here[found[np.arange(len(found)), pick]]
+        return chosen
+
+
+def some_of(cells: np.ndarray, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return at most a number of cells, with some of every batch, in order."""
+    if len(cells) <= MOST_CELLS:
+        return cells
+    first = np.unique(batch[cells], return_index=True)[1]
+    some = rng.permutation(len(cells))[: MOST_CELLS - len(first)]
+    return np.sort(cells[np.union1d(first, some)])
+
+
+def registered_columns(setup_args: dict[str, Any]) -> list[str]:
+    """Return the columns of ``obs`` that a model reads."""
+    words = ("batch_key", "labels_key", "size_factor_key")
+    one = [setup_args.get(word) for word in words]
+    several = ("categorical_covariate_keys", "continuous_covariate_keys")
+    return [key for key in one if key is not None] + [
+        key for word in several for key in setup_args[word] or []
+    ]

@@ -1,0 +1,207 @@
+"""Cells that no one has measured."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scipy import sparse
+from scvi import REGISTRY_KEYS
+from scvi.utils import track
+
+from betavi.model.draws import DrawsMixin, Lenders, Order, registered_columns, some_of
+from betavi.model.grown import Grown
+from betavi.model.positions import CELLS_AT_ONCE
+from betavi.module.single import COUNTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+
+class Chunk(NamedTuple):
+    """Some generated cells: counts in CSR, positions, and the measured cells that they are after.
+
+    ``pattern`` has their covariates, ``lender`` their size and label.
+    """
+
+    counts: sparse.csr_matrix
+    z: np.ndarray
+    pattern: np.ndarray
+    lender: np.ndarray
+
+
+class GenerateMixin(DrawsMixin):
+    """``generate`` of one modality."""
+
+    _px: Callable[..., Any]
+
+    def generate(
+        self,
+        n_cells: int | None = None,
+        batch: str | int | None = None,
+        source: str = "prior",
+        cells: Any = None,
+        latent: np.ndarray | None = None,
+        library_size: float | None = None,
+        seed: int | None = None,
+        out: str | Path | None = None,
+        show_progress: bool = True,
+    ) -> AnnData | None:
+        """Draw cells: positions, sizes given those, and counts from what the decoder makes of both.
+
+        Parameters
+        ----------
+        n_cells
+            How many; as many as positions if None.
+        batch
+            Only this one; those of measured cells drawn at random if None, with their further
+            covariates.
+        source
+            ``"prior"``: a cell the model thinks possible before it has seen any. ``"aggregate"``: from
+            a density fitted to where cells are (:meth:`latent_density`), so neither into the holes
+            between them nor the same cells again. ``"cells"``: from the posteriors of measured cells,
+            which have their sizes.
+        cells
+            Around these only, with ``source="cells"``: names, positions or a mask.
+        latent
+            At these positions instead, ``(n, n_latent)``, each in its turn.
+        library_size
+            Expected total of every cell; of detection, ``"bernoulli"``, the depth it is seen at. If
+            None, that of a measured cell of the batch that is near. Of a ``"normal"`` likelihood what
+            is drawn below zero is cut off, so that its totals are larger.
+        seed
+            Of the draws; ``scvi.settings.seed`` if None. The generator of torch is left as it was.
+        out
+            Write a file instead, chunk by chunk: ``"x.h5ad"`` or ``"x.zarr"``.
+        show_progress
+            Show a bar.
+
+        Returns
+        -------
+        Counts in ``X``, CSR, with the columns of ``obs`` that the model was set up with, so that it can
+        read the cells: covariates of a measured cell, its label and size factor from one that is near,
+        ``nearest_cell``. Positions are in ``obsm["z"]``. None if a file was written.
+
+        Raises
+        ------
+        ValueError
+            If there are to be no cells, a word, a batch or a position means nothing, the prior of an
+            autoencoder is asked for, or a size of a model that reads none.
+        KeyError, IndexError
+            If a cell does not exist.
+        FileExistsError
+            If there is a file of that name.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
+        >>> model = betavi.BetaVI(adata, n_latent=3)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> new = model.generate(50, source="aggregate", library_size=500, show_progress=False)
+        >>> new.shape, new.obs.columns.tolist()
+        ((50, 20), ['nearest_cell', 'batch'])
+        """
+        self._check_if_trained(warn=False)
+        self._check_size_to_generate(library_size)
+        adata = self._validate_anndata(None)
+        order = self._order(n_cells, batch, source, cells, latent, seed)
+        grown = Grown(self._frame(adata, order), out)
+        bar = track(
+            self._generated(order, library_size),
+            description="Generating",
+            total=-(-len(order.pattern) // CELLS_AT_ONCE),
+            disable=not show_progress,
+        )
+        with self._drawing(order.seed), grown:
+            for chunk in bar:
+                grown.add(chunk.counts, self._obs(adata, chunk), chunk.z)
+        return grown.whole()
+
+    def _check_size_to_generate(self, library_size: float | None) -> None:
+        if library_size is None:
+            return
+        if not isinstance(library_size, Real) or not 0 < library_size < np.inf:
+            raise ValueError(f"library_size is a positive number, not {library_size!r}.")
+        if not self.module.likelihoods[COUNTS].reads_size:
+            raise ValueError("This likelihood decodes how much there is, and no size sets it.")
+
+    @torch.inference_mode()
+    def _generated(self, order: Order, library_size: float | None) -> Iterator[Chunk]:
+        lenders, sizes = (None, None) if order.lends else self._lenders(order)
+        for pattern, tensors, positions in self._chunks(order):
+            if lenders is None:
+                lender, log_size = pattern, self._log_sizes(tensors)
+            else:
+                assert sizes is not None
+                batch = tensors[REGISTRY_KEYS.BATCH_KEY].ravel().cpu().numpy()
+                near = lenders.near(positions, batch)
+                lender = lenders.cells[near]
+                log_size = torch.as_tensor(sizes[near], device=self.device)
+            z = self._decoder_reads(positions)
+            counts = self._counts_at(z, tensors, log_size, library_size)
+            yield Chunk(counts, z.cpu().numpy(), pattern, lender)
+
+    def _lenders(self, order: Order) -> tuple[Lenders, np.ndarray]:
+        """Return measured cells that may lend their sizes, and the logs of these, ``(n, 1)``."""
+        batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+        cells = some_of(np.arange(self.adata.n_obs), batch, order.rng)
+        means, sizes = [], []
+        for tensors in self._make_data_loader(self.adata, cells, batch_size=CELLS_AT_ONCE):
+            means.append(self._inferred(tensors)["qz"].mean.cpu().numpy())
+            sizes.append(self._log_sizes(tensors).cpu().numpy())
+        return Lenders(cells, np.concatenate(means), batch[cells], order.rng), np.concatenate(sizes)
+
+    def _log_sizes(self, tensors: dict[str, Any]) -> Tensor:
+        """Return the log sizes that cells are decoded with, ``(n_cells, 1)``."""
+        if self.module.options.given_size:
+            factor: Tensor = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(self.device).float()
+            return factor.log()
+        library: Tensor = self._inferred(tensors)["library"]
+        return library
+
+    def _counts_at(
+        self, z: Tensor, tensors: dict[str, Any], log_size: Tensor, library_size: float | None
+    ) -> sparse.csr_matrix:
+        """Draw counts of cells whose expected totals are their sizes."""
+        likelihood: Any = self.module.likelihoods[COUNTS]
+        px = self._px(z, tensors, COUNTS, log_size)
+        if library_size is not None or not self.module.options.given_size:
+            # a zero-inflated likelihood takes the size for that of a cell without its dropouts
+            wanted = (
+                log_size if library_size is None else torch.full_like(log_size, library_size).log()
+            )
+            if likelihood.reads_size and likelihood.is_of_counts:
+                total = likelihood.expected(px).sum(dim=-1, keepdim=True).clamp_min(1e-12)
+                px = self._px(z, tensors, COUNTS, log_size + wanted - total.log())
+        return sparse.csr_matrix(self._drawn_from(COUNTS, px).cpu().numpy())
+
+    def _frame(self, adata: AnnData, order: Order) -> AnnData:
+        """Return an object without cells, that knows the genes and what is generated."""
+        layer = self.registry_["setup_args"]["layer"]
+        said = {"source": order.source if order.latent is None else "latent", "seed": order.seed}
+        empty = AnnData(
+            sparse.csr_matrix((0, adata.n_vars), dtype=np.float32),
+            var=pd.DataFrame(index=adata.var_names),
+            uns={"betavi": {"generated": {k: v for k, v in said.items() if v is not None}}},
+        )
+        if layer is not None:
+            empty.layers[layer] = empty.X.copy()
+        return empty
+
+    def _obs(self, adata: AnnData, chunk: Chunk) -> pd.DataFrame:
+        args = self.registry_["setup_args"]
+        obs = pd.DataFrame({"nearest_cell": adata.obs_names[chunk.lender].to_numpy()})
+        lent = {args["labels_key"], args["size_factor_key"]}
+        for column in registered_columns(args):
+            rows = chunk.lender if column in lent else chunk.pattern
+            obs[column] = adata.obs[column].iloc[rows].to_numpy()
+        return obs

@@ -1,0 +1,189 @@
+"""Ways between cells, and the cell at the centre."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scvi import REGISTRY_KEYS
+
+from betavi._tables import check_whole, lookup
+from betavi.diagnostics import LatentDensity, along_density, genes_on_path, straight
+from betavi.model.cells import cells_named
+from betavi.model.decode import DecodeMixin
+from betavi.model.minified import refuse_minified
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from betavi.model.decode import Decoded, Landscape
+
+
+def _straight(
+    start: np.ndarray, end: np.ndarray, n_steps: int, _density: LatentDensity, _nodes: np.ndarray
+) -> np.ndarray:
+    return straight(start, end, n_steps)
+
+
+PATHS: dict[str, Any] = {"straight": _straight, "density": along_density}
+"""Ways from one position to another, by the user's word."""
+
+MOST_NODES = 3000
+"""Cells that a path may lead through; of more, these are drawn."""
+
+MOST_IN_GROUP = 1000
+ROWS_AT_ONCE = 512
+
+
+class InterpolateMixin(DecodeMixin):
+    """``interpolate`` and ``archetype``."""
+
+    def interpolate(
+        self,
+        start: Any,
+        end: Any,
+        n_steps: int = 32,
+        path: str = "straight",
+        batch: str | int | None = None,
+        library_size: float | None = None,
+    ) -> AnnData:
+        """Walk from one state to another, and say at each step what a cell there would be.
+
+        Parameters
+        ----------
+        start, end
+            A cell, by name or position; several, by names, positions or a mask, of which the medoid
+            is taken; or a latent position, ``(n_latent,)`` of floating-point numbers.
+        n_steps
+            Number of steps, both ends included, evenly spaced in the latent space.
+        path
+            ``"straight"``; or ``"density"``, the shortest where a length costs more the fewer cells
+            there are, which goes round holes.
+        batch
+            Decode as if in this batch; the average over all if None.
+        library_size
+            Expected total; the median of the cells if None.
+
+        Returns
+        -------
+        One row a step: expected expression in ``X``, and in ``layers["std"]`` by how much it would
+        differ within the posterior of a cell there. In ``obs`` the share of the way ``step``,
+        ``log_density`` and ``p_value`` as of :meth:`support`, ``uncertainty``, the mean standard
+        deviation of log expression, and ``nearest_cell`` with its ``distance``. In ``var`` what each
+        gene does: see :func:`betavi.diagnostics.genes_on_path`. Positions are in ``obsm["z"]``.
+
+        Raises
+        ------
+        ValueError
+            If a word, a batch or a number means nothing, or both ends are the same place.
+        KeyError, IndexError
+            If a cell does not exist.
+
+        References
+        ----------
+        Bijral, Ratliff & Srebro (2011), Semi-supervised learning with density based distances.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, n_latent=3)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> way = model.interpolate(adata.obs_names[0], adata.obs_names[1], n_steps=5)
+        >>> way.shape, way.obs["step"].tolist()
+        ((5, 20), [0.0, 0.25, 0.5, 0.75, 1.0])
+        """
+        self._check_if_trained(warn=False)
+        walk = lookup(PATHS, path, "path")
+        check_whole("n_steps", n_steps)
+        if n_steps < 2:
+            raise ValueError("n_steps=1: a path has two ends at least.")
+        land = self._landscape()
+        ends = [self._place(land, end, word) for end, word in ((start, "start"), (end, "end"))]
+        if np.allclose(*ends):
+            raise ValueError("start and end are the same place: there is no way between them.")
+        nodes = land.mean[np.random.default_rng(0).permutation(len(land.mean))[:MOST_NODES]]
+        points = walk(*ends, n_steps, land.density, nodes)
+        found = self._decoded_at(land, points, batch, library_size)
+        return self._as_path(land, points, found, path)
+
+    def _place(self, land: Landscape, end: Any, word: str) -> np.ndarray:
+        """Return the position of an end."""
+        values = np.asarray(end)
+        if values.dtype.kind == "f":
+            return self._checked_positions(values)[0]
+        cells = cells_named(land.names, end, word)[:MOST_IN_GROUP]
+        some = land.mean[cells]
+        distances = np.linalg.norm(some[:, None] - some, axis=2).sum(axis=0)
+        medoid: np.ndarray = some[distances.argmin()]
+        return medoid
+
+    def _as_path(self, land: Landscape, points: np.ndarray, found: Decoded, path: str) -> AnnData:
+        adata = self._as_cells(land, points, found)
+        adata.obs_names = [f"step_{number}" for number in range(len(points))]
+        adata.obs.insert(0, "step", np.linspace(0, 1, len(points)))
+        adata.var = genes_on_path(found.mean, found.std, adata.var_names)
+        adata.uns["betavi"] = {"path": path}
+        return adata
+
+    def archetype(
+        self, batch: str | int | None = None, library_size: float | None = None
+    ) -> AnnData:
+        """Return the cell at the centre of the prior, beside two others that stand for all.
+
+        The archetype is what the decoder makes of the prior's mean, the place that the rate pulls every
+        cell to. It need not be like any cell: see its ``p_value``. The mean is that of the counts per
+        total, a mixture of all types. The medoid is a measured cell, the one in the middle of the
+        others.
+
+        Parameters
+        ----------
+        batch
+            Decode as if in this batch; the average over all if None. The mean is of its cells.
+        library_size
+            Expected total; the median of the cells if None.
+
+        Returns
+        -------
+        Three rows, ``archetype``, ``mean`` and ``medoid``, as those of :meth:`interpolate`. The mean
+        has no position of its own: it is that of the cells' positions.
+
+        Raises
+        ------
+        ValueError
+            If the batch or the size means nothing, or the object is minified: there are no counts.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, n_latent=3)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> model.archetype().obs_names.tolist()
+        ['archetype', 'mean', 'medoid']
+        """
+        self._check_if_trained(warn=False)
+        refuse_minified(self)
+        land = self._landscape()
+        cells = self._of_batch(batch)
+        mean = land.mean[cells]
+        some = np.random.default_rng(0).permutation(len(mean))[:MOST_IN_GROUP]
+        distances = np.linalg.norm(mean[:, None] - mean[some], axis=2).sum(axis=1)
+        points = np.vstack([self._prior_mean(), mean.mean(axis=0), mean[distances.argmin()]])
+        found = self._decoded_at(land, points, batch, library_size)
+        found.mean[1] = self._mean_profile(cells) * found.mean[0].sum()
+        found.std[1] = np.nan
+        adata = self._as_cells(land, points, found)
+        adata.obs_names = ["archetype", "mean", "medoid"]
+        return adata
+
+    def _mean_profile(self, cells: np.ndarray) -> np.ndarray:
+        """Return the mean of the counts per total of some cells, ``(n_features,)``."""
+        rows = self.adata_manager.rows(REGISTRY_KEYS.X_KEY)
+        total: np.ndarray = np.zeros(rows.shape[1])
+        for part in np.array_split(cells, max(1, len(cells) // ROWS_AT_ONCE)):
+            counts = rows.dense(part, np.float64)
+            total += (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)).sum(axis=0)
+        return total / len(cells)

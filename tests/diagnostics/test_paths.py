@@ -1,0 +1,122 @@
+"""Paths round a hole, and holes where there are some."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import approx_fprime
+
+from betavi.diagnostics import along_density, find_holes, fit_density, genes_on_path, straight
+from betavi.diagnostics.paths import _Cost, _energy_between, resampled
+
+
+def ring(n_cells=3000, n_extra=0, seed=0):
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, n_cells)
+    flat = np.column_stack([np.cos(angle), np.sin(angle)]) * rng.normal(3, 0.25, (n_cells, 1))
+    return np.hstack([flat, rng.normal(scale=0.25, size=(n_cells, n_extra))])
+
+
+def fork(n_cells=3000, seed=0):
+    """A stem and two arms, between which no cell is."""
+    rng = np.random.default_rng(seed)
+    ends = np.array([[0.0, -4.0], [4.0, 4.0], [-4.0, 4.0]])[rng.integers(3, size=n_cells)]
+    return rng.uniform(size=(n_cells, 1)) * ends + rng.normal(scale=0.25, size=(n_cells, 2))
+
+
+def holes_of(positions, seed=0):
+    density = fit_density(positions)
+    return find_holes(density, positions, np.quantile(density.log_prob(positions), 0.01), seed)
+
+
+@pytest.mark.parametrize("n_extra", [0, 3])
+def test_a_ring_has_one_hole_and_a_path_goes_round(n_extra):
+    positions = ring(n_extra=n_extra)
+    density = fit_density(positions)
+    start, end = np.zeros((2, 2 + n_extra))
+    start[0], end[0] = -3.0, 3.0
+    path = along_density(start, end, 25, density, positions)
+    np.testing.assert_allclose(path[[0, -1]], [start, end])
+    assert np.linalg.norm(path[:, :2], axis=1).min() > 2.3
+    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    assert steps.max() < 1.1 * steps.min()
+    assert density.log_prob(path).min() > density.log_prob(straight(start, end, 25)).min() + 5
+    found = holes_of(positions)
+    assert len(found.centres) == 1
+    assert np.linalg.norm(found.centres[0]) < 1.2
+    assert found.depth[0] > (0.2 if n_extra == 0 else 0.05)
+    assert found.radius[0] > 1.5
+
+
+def test_a_fork_has_holes_between_its_arms():
+    found = holes_of(fork())
+    assert 1 <= len(found.centres) <= 3
+    for x, y in found.centres:
+        # neither on the stem nor on an arm
+        assert min(abs(x) + 9 * (y > 0), abs(abs(x) - y) + 9 * (y < 0)) > 0.5
+    assert any(abs(x) < y for x, y in found.centres)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["normal", "disc", "ten dimensions", "skewed"])
+def test_no_hole_where_there_is_none(kind, seed):
+    rng = np.random.default_rng(seed)
+    if kind == "disc":
+        angle, radius = rng.uniform(0, 2 * np.pi, 2000), np.sqrt(rng.uniform(size=2000))
+        positions = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    elif kind == "skewed":
+        positions = rng.gamma(2.0, size=(2000, 3))
+    else:
+        positions = rng.normal(size=(2000, 10 if kind == "ten dimensions" else 2))
+    assert len(holes_of(positions, seed).centres) == 0
+
+
+def test_where_cells_are_everywhere_the_best_path_is_hardly_longer():
+    positions = np.random.default_rng(0).normal(size=(2000, 4))
+    start, end = np.full(4, -1.0), np.full(4, 1.0)
+    path = along_density(start, end, 20, fit_density(positions), positions)
+    assert np.linalg.norm(np.diff(path, axis=0), axis=1).sum() < 1.05 * np.linalg.norm(end - start)
+
+
+def test_islands_are_connected_by_a_straight_line():
+    rng = np.random.default_rng(0)
+    positions = np.vstack([rng.normal(size=(200, 2)), rng.normal(size=(200, 2)) + 50])
+    path = along_density(np.zeros(2), np.full(2, 50.0), 10, fit_density(positions), positions)
+    assert np.isfinite(path).all()
+    np.testing.assert_allclose(path[[0, -1]], [[0, 0], [50, 50]])
+
+
+def test_the_gradient_of_the_energy_is_a_finite_difference():
+    positions = ring(500)
+    cost = _Cost(fit_density(positions), positions)
+    energy = _energy_between(cost, np.array([[3.0, 0.0]]), np.array([[0.0, 3.0]]))
+    inner = np.array([[2.5, 1.0], [1.9, 1.8], [1.0, 2.9]])
+    numeric = approx_fprime(inner.ravel(), lambda flat: energy(flat.reshape(3, 2))[0], 1e-7)
+    np.testing.assert_allclose(energy(inner)[1], numeric, rtol=1e-3, atol=1e-3)
+
+
+def test_points_are_spread_evenly_along_a_polygon():
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 3.0]])
+    np.testing.assert_allclose(resampled(corners, 5), [[0, 0], [1, 0], [1, 1], [1, 2], [1, 3]])
+
+
+def test_genes_on_a_path():
+    at = np.linspace(0, 1, 11)[:, None]
+    genes = {
+        "up late": 1 + 99 * (at > 0.65),
+        "down early": 100 - 99 * (at > 0.15),
+        "there and back": 1 + 99 * np.exp(-(((at - 0.5) / 0.1) ** 2)),
+        "still": np.full_like(at, 50.0),
+        "a little": 50 + 10 * at,
+    }
+    expression = np.hstack(list(genes.values()))
+    table = genes_on_path(expression, 0.05 * expression, pd.Index(genes))
+    assert table["direction"].tolist() == ["up", "down", "neither", "neither", "up"]
+    assert table["is_switch"].tolist() == [True, True, False, False, False]
+    assert table["switch_at"].iloc[:2].tolist() == pytest.approx([0.7, 0.2])
+    assert table.loc["there and back", "peak_at"] == pytest.approx(0.5)
+    assert (table["log2_fold_change"] > 0).tolist() == [True, False, False, False, True]
+    # what is uncertain by as much as it changes is no switch
+    unsure = genes_on_path(expression, 5 * expression, pd.Index(genes))
+    assert not unsure["is_switch"].any()

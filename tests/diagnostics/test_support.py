@@ -1,0 +1,70 @@
+"""p-values of cells that are known to be possible, and of others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from betavi.diagnostics import CellScores, SupportCalibration
+
+
+def cells(n_cells, rng, worse=0.0, depths=(1.0, 0.5, 0.25, 0.125)):
+    """Cells whose scores depend on depth: a shallow one is where it is dense, and explained well."""
+    log_depth = np.log(rng.lognormal(8, 0.5, n_cells) * rng.choice(depths, n_cells))
+    log_density = -(log_depth**2) / 4 + rng.gumbel(size=n_cells) * 0.3 * log_depth
+    excess = 0.4 * log_depth + rng.normal(size=n_cells) * log_depth / 4 + worse
+    return CellScores(log_density, excess, log_depth)
+
+
+@pytest.fixture
+def calibration():
+    known = cells(4000, np.random.default_rng(0))
+    return SupportCalibration(known, known.log_density[:500])
+
+
+@pytest.mark.parametrize("depths", [(1.0,), (0.5,), (0.125,)])
+def test_p_values_of_possible_cells_are_uniform_at_every_depth(calibration, depths):
+    some = cells(4000, np.random.default_rng(1), depths=depths)
+    p_value = calibration.p_value(some)
+    assert 0.03 < (p_value < 0.05).mean() < 0.07
+    assert 0.4 < (p_value < 0.5).mean() < 0.6
+    assert p_value.min() > 0
+    assert p_value.max() <= 1
+
+
+def test_worse_is_stranger_and_better_is_not(calibration):
+    rng = np.random.default_rng(2)
+    usual, worse, far = (cells(500, rng, worse) for worse in (0.0, 3.0, 30.0))
+    medians = [np.median(calibration.strangeness(some)) for some in (usual, worse, far)]
+    assert medians == sorted(medians)
+    assert medians[2] > 3 * medians[1]
+    assert (calibration.p_value(far) < 0.01).all()
+    # denser and explained better than known cells is nothing to worry about
+    easy = CellScores(usual.log_density + 50, usual.excess - 50, usual.log_depth)
+    assert (calibration.p_value(easy) == 1).all()
+
+
+def test_either_score_is_enough(calibration):
+    rng = np.random.default_rng(3)
+    some = cells(500, rng)
+    thin = CellScores(some.log_density - 60, some.excess, some.log_depth)
+    badly = CellScores(some.log_density, some.excess + 30, some.log_depth)
+    for strange in (thin, badly):
+        assert (calibration.p_value(strange) < 0.02).mean() > 0.95
+
+
+def test_depths_beyond_those_known_are_judged_by_the_last(calibration):
+    some = cells(50, np.random.default_rng(4))
+    for log_depth in (-5.0, 30.0):
+        beyond = some._replace(log_depth=np.full(50, log_depth))
+        assert np.isfinite(calibration.p_value(beyond)).all()
+
+
+def test_positions_are_judged_by_the_density_of_cells(calibration):
+    rng = np.random.default_rng(5)
+    known = calibration.log_density
+    p_value = calibration.p_value_of_positions(rng.choice(known, 2000))
+    assert stats.kstest(p_value, "uniform").statistic < 0.05
+    assert calibration.p_value_of_positions(np.array([known.min() - 1])) == 1 / 501
+    assert (known < calibration.thin_below(0.05)).mean() == pytest.approx(0.05, abs=0.01)

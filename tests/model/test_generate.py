@@ -1,0 +1,297 @@
+"""Cells that are generated: from where they should be, of the size asked for, and like real ones."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pytest
+import scvi
+import torch
+from scipy import sparse, stats
+
+from betavi import BetaVI, JointVI
+from betavi.datasets import simulate_counts, simulate_multiome
+from betavi.likelihoods import LIKELIHOODS
+from betavi.metrics import realism
+from betavi.model.draws import SOURCES
+from tests.conftest import BRIEF
+
+QUIET = {"show_progress": False}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A model that has learned cells of four types in two batches."""
+    scvi.settings.seed = 0
+    torch.set_num_threads(1)
+    adata = simulate_counts(n_cells=1200, n_genes=60, n_types=4, n_batches=2, seed=3)
+    BetaVI.setup_anndata(adata, batch_key="batch", labels_key="cell_type")
+    model = BetaVI(adata, n_latent=5)
+    model.train(60, enable_progress_bar=False)
+    return model
+
+
+def test_latents_of_the_prior_are_the_priors(trained):
+    z = trained.generate(4000, seed=0, **QUIET).obsm["z"]
+    assert z.shape == (4000, 5)
+    for dimension in z.T:
+        assert stats.kstest(dimension, "norm").pvalue > 1e-3
+    assert np.abs(np.corrcoef(z.T) - np.eye(5)).max() < 0.08
+
+
+@pytest.mark.parametrize("prior", ["vamp", "mixture"])
+def test_latents_of_another_prior_are_that_priors(prior):
+    adata = simulate_counts(n_cells=300, n_genes=30, seed=0)
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata, n_latent=2, prior=prior)
+    model.train(**BRIEF)
+    z = model.generate(3000, seed=0, **QUIET).obsm["z"]
+    with torch.inference_mode():
+        expected = model.module.current_prior().sample((3000,)).numpy()
+    for one, other in zip(z.T, expected.T, strict=True):
+        assert stats.ks_2samp(one, other).pvalue > 1e-3
+
+
+def test_latents_of_the_aggregate_are_where_cells_are_and_not_the_cells(trained):
+    z = trained.generate(3000, source="aggregate", seed=0, **QUIET).obsm["z"]
+    mean, variance = trained.get_latent_representation(return_dist=True)
+    rng = np.random.default_rng(0)
+    draws = (mean + np.sqrt(variance) * rng.normal(size=(3, *mean.shape))).reshape(-1, 5)
+    for one, other in zip(z.T, draws.T, strict=True):
+        assert stats.ks_2samp(one, other).statistic < 0.06
+    # the prior is not there
+    from betavi.metrics import energy_distance
+
+    some, prior = rng.permutation(draws)[:1000], rng.normal(size=(1000, 5))
+    assert energy_distance(z[:1000], some) < 0.2 * energy_distance(prior, some)
+
+
+def test_around_cells_are_their_posteriors(trained):
+    name = trained.adata.obs_names[7]
+    new = trained.generate(2000, source="cells", cells=name, seed=0, **QUIET)
+    mean, variance = trained.get_latent_representation(indices=[7], return_dist=True)
+    z = (new.obsm["z"] - mean) / np.sqrt(variance)
+    for dimension in z.T:
+        assert stats.kstest(dimension, "norm").pvalue > 1e-3
+    assert set(new.obs["nearest_cell"]) == {name}
+    assert set(new.obs["cell_type"]) == {trained.adata.obs["cell_type"].iloc[7]}
+    # two cells take turns
+    both = trained.generate(10, source="cells", cells=[7, 8], **QUIET)
+    assert both.obs["nearest_cell"].value_counts().tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("gene_likelihood", LIKELIHOODS)
+def test_totals_are_those_asked_for(gene_likelihood):
+    adata = simulate_counts(n_cells=400, n_genes=50, seed=0)
+    if gene_likelihood == "bernoulli":
+        adata.X = (adata.X > 0).astype(np.float32)
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata, n_latent=3, gene_likelihood=gene_likelihood)
+    model.train(**BRIEF | {"max_epochs": 10})
+    if not LIKELIHOODS[gene_likelihood].reads_size:
+        with pytest.raises(ValueError, match="no size sets it"):
+            model.generate(10, library_size=100, **QUIET)
+        assert model.generate(10, **QUIET).n_obs == 10
+        return
+    for size in (300.0, 3000.0):
+        new = model.generate(2000, library_size=size, source="aggregate", seed=0, **QUIET)
+        totals = np.asarray(new.X.sum(axis=1)).ravel()
+        error = totals.std() / np.sqrt(len(totals))
+        # a log-normal that is cut off at zero counts a little more
+        # what a normal distribution draws below zero is cut off, and detection has no total
+        slack = {"lognormal": 0.1, "normal": np.inf, "bernoulli": np.inf}.get(gene_likelihood, 0.01)
+        assert totals.mean() == pytest.approx(size, abs=4 * error + slack * size)
+        assert new.X.data.min() > 0
+
+
+def test_totals_are_like_those_of_cells_that_are_near(trained):
+    new = trained.generate(2400, source="aggregate", seed=0, **QUIET)
+    real = np.asarray(trained.adata.X.sum(axis=1)).ravel()
+    mine = np.asarray(new.X.sum(axis=1)).ravel()
+    assert np.median(mine) == pytest.approx(np.median(real), rel=0.1)
+    assert np.log(mine).std() == pytest.approx(np.log(real).std(), rel=0.25)
+    for name, adata in (("batch_0", new[new.obs["batch"] == "batch_0"]),):
+        lenders = trained.adata.obs.loc[adata.obs["nearest_cell"], "batch"]
+        assert set(lenders) == {name}
+
+
+def test_what_is_generated_is_realistic_in_order(trained):
+    generated = {
+        "posterior": trained.generate(1200, source="cells", seed=0, **QUIET),
+        "aggregate": trained.generate(1200, source="aggregate", seed=0, **QUIET),
+        "prior": trained.generate(1200, seed=0, **QUIET),
+    }
+    table = realism(trained.adata, generated, groupby="cell_type")
+    floor = table.loc["genes shuffled"]
+    for name in ("posterior", "aggregate"):
+        assert table.loc[name, "auc"] < 0.75 < floor["auc"]
+        assert table.loc[name, "energy"] < 0.3 * floor["energy"]
+        assert table.loc[name, "lfc_r"] > 0.9
+    assert table.loc["aggregate", "energy"] < table.loc["prior", "energy"]
+
+
+def test_the_same_seed_the_same_cells_and_the_generators_as_they_were(trained):
+    for source in SOURCES:
+        before = torch.get_rng_state()
+        one, two, other = (
+            trained.generate(700, source=source, seed=seed, **QUIET) for seed in (1, 1, 2)
+        )
+        assert torch.equal(torch.get_rng_state(), before)
+        assert (one.X != two.X).nnz == 0
+        assert (one.X != other.X).nnz > 0
+        assert one.obs.equals(two.obs)
+
+
+def test_of_one_batch_and_read_back_by_the_model(trained):
+    new = trained.generate(300, batch="batch_1", source="aggregate", seed=0, **QUIET)
+    assert set(new.obs["batch"]) == {"batch_1"}
+    assert sparse.issparse(new.X)
+    assert (new.X.data == new.X.data.round()).all()
+    again = trained.get_latent_representation(new)
+    assert np.corrcoef(again.ravel(), new.obsm["z"].ravel())[0, 1] > 0.7
+    # the label is that of cells near by
+    types = trained.adata.obs["cell_type"].astype(str)
+    near = types.loc[new.obs["nearest_cell"]].to_numpy()
+    assert (near == new.obs["cell_type"].to_numpy()).all()
+
+
+def test_at_given_positions(trained):
+    z = trained.get_latent_representation()[:3]
+    new = trained.generate(latent=z, seed=0, **QUIET)
+    np.testing.assert_allclose(new.obsm["z"], z, rtol=1e-5)
+    more = trained.generate(7, latent=z, seed=0, **QUIET)
+    np.testing.assert_allclose(more.obsm["z"], z[[0, 1, 2, 0, 1, 2, 0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
+def test_a_file_has_the_same_cells(trained, tmp_path, ending, monkeypatch):
+    monkeypatch.setattr("betavi.model.draws.CELLS_AT_ONCE", 64)
+    here = trained.generate(200, source="aggregate", seed=5, **QUIET)
+    out = tmp_path / f"new{ending}"
+    assert trained.generate(200, source="aggregate", seed=5, out=out, **QUIET) is None
+    read = anndata.read_h5ad(out) if ending == ".h5ad" else anndata.read_zarr(out)
+    assert (read.X != here.X).nnz == 0
+    assert read.obs_names.equals(here.obs_names)
+    assert read.obs["nearest_cell"].tolist() == here.obs["nearest_cell"].tolist()
+    np.testing.assert_array_equal(read.obsm["z"], here.obsm["z"])
+    assert read.uns["betavi"]["generated"]["source"] == "aggregate"
+    with pytest.raises(FileExistsError, match="Remove it"):
+        trained.generate(5, out=out, **QUIET)
+
+
+def test_a_file_that_is_not_complete_is_removed(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("betavi.model.draws.CELLS_AT_ONCE", 64)
+    calls = []
+
+    def fails(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    original = BetaVI._counts_at
+    monkeypatch.setattr(BetaVI, "_counts_at", fails)
+    with pytest.raises(KeyboardInterrupt):
+        trained.generate(200, out=tmp_path / "new.h5ad", **QUIET)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        trained.generate(5, out=tmp_path / "none" / "new.h5ad", **QUIET)
+    with pytest.raises(ValueError, match="ending of out"):
+        trained.generate(5, out=tmp_path / "new.csv", **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, "how many cells"),
+        ({"n_cells": 0}, "n_cells"),
+        ({"n_cells": 2.5}, "n_cells"),
+        ({"n_cells": 5, "source": "thin air"}, "source must be one of"),
+        ({"n_cells": 5, "cells": [0]}, "source='cells'"),
+        ({"n_cells": 5, "batch": "batch_9"}, "no batch 'batch_9'"),
+        ({"n_cells": 5, "library_size": -1}, "positive"),
+        ({"n_cells": 5, "library_size": "big"}, "positive"),
+        ({"n_cells": 5, "latent": np.zeros((2, 3))}, r"\(n, 5\)"),
+        ({"n_cells": 5, "latent": np.full((2, 5), np.nan)}, "Position 0 is not finite"),
+        ({"latent": np.zeros((2, 5)), "source": "aggregate"}, "in the place of source"),
+    ],
+)
+def test_what_means_nothing_is_refused(trained, asked, message):
+    with pytest.raises(ValueError, match=message):
+        trained.generate(**asked, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("cells", "error", "message"),
+    [
+        ("nobody", KeyError, "no cell 'nobody'"),
+        ([10**6], IndexError, "1000000"),
+        (np.zeros(3, dtype=bool), IndexError, "mask of 3"),
+        (np.zeros(1200, dtype=bool), ValueError, "names no cell"),
+        ([0.5], ValueError, "whole numbers"),
+    ],
+)
+def test_cells_that_do_not_exist_are_named(trained, cells, error, message):
+    with pytest.raises(error, match=message):
+        trained.generate(5, source="cells", cells=cells, **QUIET)
+
+
+def test_an_autoencoder_has_no_prior_to_draw_from(counts):
+    BetaVI.setup_anndata(counts)
+    model = BetaVI(counts, latent_distribution="deterministic")
+    model.train(**BRIEF)
+    with pytest.raises(ValueError, match="source='aggregate'"):
+        model.generate(5, **QUIET)
+    assert model.generate(5, source="aggregate", **QUIET).n_obs == 5
+
+
+def test_every_covariate_and_the_layer_come_along(counts):
+    BetaVI.setup_anndata(
+        counts,
+        layer="raw",
+        batch_key="batch",
+        categorical_covariate_keys=["donor"],
+        continuous_covariate_keys=["age"],
+        size_factor_key="size",
+    )
+    model = BetaVI(counts)
+    model.train(**BRIEF)
+    for source in SOURCES:
+        new = model.generate(40, source=source, seed=0, **QUIET)
+        assert {"batch", "donor", "age", "size"} <= set(new.obs)
+        assert (new.layers["raw"] != new.X).nnz == 0
+        assert model.get_latent_representation(new).shape == (40, 10)
+
+
+def test_of_a_minified_object_and_at_another_beta(counts):
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    model = BetaVI(counts, beta=(0.1, 10.0))
+    model.train(**BRIEF)
+    low, high = (
+        model.generate(50, source="cells", cells=[0], beta=b, seed=0, **QUIET) for b in (0.1, 10)
+    )
+    assert not np.allclose(low.obsm["z"], high.obsm["z"])
+    expected = np.median(np.asarray(counts.X.sum(axis=1)))
+    keys = ("X_latent_qzm", "X_latent_qzv")
+    counts.obsm.update(zip(keys, model.get_latent_representation(return_dist=True), strict=True))
+    model.minify_adata(beta=1.0)
+    totals = np.asarray(model.generate(200, source="aggregate", seed=0, **QUIET).X.sum(axis=1))
+    assert np.median(totals) == pytest.approx(expected, rel=0.2)
+
+
+def test_joint_cells_from_every_source():
+    mdata = simulate_multiome(n_cells=400, seed=0)
+    JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"}, batch_key="batch")
+    model = JointVI(mdata, n_latent=4)
+    model.train(**BRIEF | {"max_epochs": 10})
+    for source in SOURCES:
+        new = model.generate(300, source=source, library_size={"rna": 500.0}, seed=0, **QUIET)
+        totals = np.asarray(new["rna"].X.sum(axis=1)).ravel()
+        assert totals.mean() == pytest.approx(500, rel=0.05)
+    name = mdata.obs_names[3]
+    around = model.generate(50, source="cells", cells=name, seed=0, **QUIET)
+    assert around.obsm["z"].std(axis=0).max() < new.obsm["z"].std(axis=0).max() * 3
+    with pytest.raises(ValueError, match="modality of a library_size"):
+        model.generate(5, library_size={"dna": 1.0}, **QUIET)
+    with pytest.raises(ValueError, match="positive number"):
+        model.generate(5, library_size={"rna": 0}, **QUIET)
