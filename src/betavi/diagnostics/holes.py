@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
 if TYPE_CHECKING:
@@ -15,15 +13,17 @@ if TYPE_CHECKING:
 N_PAIRS, STEPS_PER_PAIR = 4000, 15
 MOST_CANDIDATES = 1500
 N_DIRECTIONS = 500
-N_NEAR = 10
-CHECKS_PER_EDGE = 5
+NARROWER = 0.8
+"""How narrow the way between two points of one hole may be, in radii of the narrower."""
+
+CHECKS_PER_LINE = 5
 ENCLOSED = 0.05
 """Share of the cells that are beyond a hole, in whichever direction one looks."""
 
 MOST = 0.9
 """Share of the cells whose nearest neighbour is nearer than any cell is to a hole."""
 
-FEWEST_LINES = 0.01
+FEWEST_LINES = 0.005
 """Share of the lines between cells that lead through a hole, at least."""
 
 
@@ -33,7 +33,7 @@ class Holes(NamedTuple):
     Parameters
     ----------
     centres
-        Position of each, ``(n_holes, n_latent)``: the thinnest that was found in it.
+        Position of each, ``(n_holes, n_latent)``: the farthest from any cell.
     log_density
         There, in nats.
     depth
@@ -61,7 +61,7 @@ def find_holes(
 
     On straight lines between cells the thinnest points are looked up. Those thinner than nearly all
     cells, farther from any cell than most cells are from each other, and with cells beyond them in every
-    direction, are in a hole; two are in the same one if the line between them stays thin.
+    direction, are in a hole; two are in one if nothing narrows the way between them.
 
     Parameters
     ----------
@@ -93,18 +93,18 @@ def find_holes(
     rng = np.random.default_rng(seed)
     pairs = rng.integers(len(positions), size=(N_PAIRS, 2))
     points, thinness = _thinnest(density, positions, pairs)
-    radius, lonely = _radius(points, positions)
-    depth = _depth(points, positions, rng)
-    is_inside = (thinness < thin_below) & (depth >= ENCLOSED) & (radius > lonely)
+    cells = _Cells(positions)
+    radius, depth = cells.radius(points), _depth(points, positions, rng)
+    is_inside = (thinness < thin_below) & (depth >= ENCLOSED) & (radius > cells.usual)
     inside = np.flatnonzero(is_inside)
     shown = inside[:MOST_CANDIDATES]
-    group = _regions(_Thin(density, thin_below), points[shown], rng)
+    group = _groups(cells, points[shown], radius[shown])
     found = []
     for number in np.unique(group):
         members = shown[group == number]
         share = len(members) / len(shown) * len(inside) / N_PAIRS
         if share >= FEWEST_LINES:
-            found.append((share, members[thinness[members].argmin()]))
+            found.append((share, members[radius[members].argmax()]))
     found.sort(reverse=True)
     chosen = np.array([centre for _, centre in found], dtype=int)
     shares = np.array([share for share, _ in found])
@@ -113,11 +113,22 @@ def find_holes(
     )
 
 
-def _radius(points: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return how far the nearest cell of each point is, and of most cells at most."""
-    near = NearestNeighbors(n_neighbors=2).fit(positions)
-    own = near.kneighbors(positions)[0][:, 1]
-    return near.kneighbors(points, n_neighbors=1)[0].ravel(), float(np.quantile(own, MOST))
+class _Cells:
+    """How far from cells a point is."""
+
+    def __init__(self, positions: np.ndarray) -> None:
+        self.near = NearestNeighbors(n_neighbors=2).fit(positions)
+        self.usual = float(np.quantile(self.near.kneighbors(positions)[0][:, 1], MOST))
+        """How far most cells are from the next at most."""
+
+    def radius(self, points: np.ndarray) -> np.ndarray:
+        """Return the distance of points ``(..., n_latent)`` to the nearest cell."""
+        if not points.size:
+            return np.zeros(points.shape[:-1])
+        flat = points.reshape(-1, points.shape[-1])
+        distance = self.near.kneighbors(flat, n_neighbors=1)[0]
+        found: np.ndarray = distance.reshape(points.shape[:-1])
+        return found
 
 
 def _thinnest(
@@ -155,31 +166,24 @@ def _depth(points: np.ndarray, positions: np.ndarray, rng: np.random.Generator) 
     return least
 
 
-class _Thin:
-    """Where the density is below a level."""
+def _groups(cells: _Cells, points: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Return the number of the hole of each point.
 
-    def __init__(self, density: LatentDensity, level: float) -> None:
-        self.density, self.level = density, level
-
-    def between(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return whether the line between two points stays there, ``(n,)``."""
-        shares = np.linspace(0, 1, CHECKS_PER_EDGE + 2)[1:-1, None, None]
-        lines = (1 - shares) * starts + shares * ends
-        logs = self.density.log_prob(lines.reshape(-1, lines.shape[-1]))
-        stays: np.ndarray = (logs.reshape(lines.shape[:2]) < self.level).all(axis=0)
-        return stays
-
-
-def _regions(thin: _Thin, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the number of the region of each point."""
-    if len(points) < 2:
-        return np.zeros(len(points), dtype=int)
-    n_near = min(N_NEAR, len(points) - 1)
-    near = NearestNeighbors(n_neighbors=n_near).fit(points).kneighbors(return_distance=False)
-    # neighbours, and others anywhere: parts of a region may be far from each other
-    rows = np.repeat(np.arange(len(points)), 2 * n_near)
-    columns = np.hstack([near, rng.integers(len(points), size=near.shape)]).ravel()
-    stays = thin.between(points[rows], points[columns])
-    graph = coo_array((stays[stays], (rows[stays], columns[stays])), shape=(len(points),) * 2)
-    labels: np.ndarray = connected_components(graph, directed=False)[1]
-    return labels
+    A point is in the hole of an emptier one if the way there is no narrower than it is itself, but for
+    a fifth; if there is no such hole it is the centre of another. In many dimensions all holes are
+    connected, round the cells, and the narrow places between them tell them apart.
+    """
+    group = np.full(len(points), -1)
+    centres: list[int] = []
+    shares = np.linspace(0, 1, CHECKS_PER_LINE + 2)[1:-1, None, None]
+    for point in np.argsort(-radius):
+        if centres:
+            lines = (1 - shares) * points[point] + shares * points[centres]
+            narrowest = cells.radius(lines).min(axis=0)
+            best = int(narrowest.argmax())
+            if narrowest[best] >= NARROWER * radius[point]:
+                group[point] = best
+                continue
+        group[point] = len(centres)
+        centres.append(int(point))
+    return group

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from betavi._tables import close_matches
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def cells_named(names: pd.Index, wanted: Any, word: str) -> np.ndarray:
@@ -43,7 +41,7 @@ def cells_named(names: pd.Index, wanted: Any, word: str) -> np.ndarray:
             )
         chosen = np.flatnonzero(chosen)
     elif chosen.dtype.kind in "OUS" and chosen.size:
-        found = names.get_indexer_for(chosen)
+        found = names.get_indexer_for(pd.Index(chosen))
         if (found < 0).any():
             name = chosen[np.flatnonzero(found < 0)[0]]
             raise KeyError(f"There is no cell {str(name)!r}. {close_matches(name, names)}")

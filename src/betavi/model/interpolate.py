@@ -101,7 +101,7 @@ class InterpolateMixin(DecodeMixin):
             raise ValueError("n_steps=1: a path has two ends at least.")
         land = self._landscape()
         ends = [self._place(land, end, word) for end, word in ((start, "start"), (end, "end"))]
-        if np.allclose(*ends):
+        if np.allclose(ends[0], ends[1]):
             raise ValueError("start and end are the same place: there is no way between them.")
         nodes = land.mean[np.random.default_rng(0).permutation(len(land.mean))[:MOST_NODES]]
         points = walk(*ends, n_steps, land.density, nodes)

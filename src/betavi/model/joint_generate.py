@@ -105,8 +105,8 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         return self._as_mudata(parts, order.pattern)
 
     def _check_size_of(self, name: str, size: Any) -> None:
-        lookup(self.module.likelihoods, name, "The modality of a library_size")
-        if not isinstance(size, Real) or not 0 < size < np.inf:
+        lookup(dict.fromkeys(self.modalities, True), name, "The modality of a library_size")
+        if not isinstance(size, Real) or not 0 < float(size) < np.inf:
             raise ValueError(f"library_size of {name!r} is a positive number, not {size!r}.")
         if not self._kind(name).reads_size:
             raise ValueError(f"How much of {name!r} there is is decoded, and no size sets it.")
@@ -121,7 +121,8 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
             size = self._typical(name).given(z, self._measured(tensors, name)).sample()
             px = self._px(z, tensors, name, size)
             if name in sizes:
-                total = self.module.likelihoods[name].expected(px).sum(dim=-1, keepdim=True)
+                likelihood: Any = self.module.likelihoods[name]
+                total = likelihood.expected(px).sum(dim=-1, keepdim=True)
                 wanted = size + np.log(sizes[name]) - total.clamp_min(SMALLEST_TOTAL).log()
                 px = self._px(z, tensors, name, wanted)
             drawn[name] = sparse.csr_matrix(px.sample().clamp_min(0).cpu().numpy())

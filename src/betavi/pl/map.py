@@ -88,18 +88,20 @@ def latent_map(
     flat = (latent - centre) @ axes
     _contours(ax, density.projected(centre, axes), flat)
     _cells(ax, flat, color)
-    several = [] if path is None else [path] if hasattr(path, "obsm") else list(path)
+    several: list[Any] = [] if path is None else [path] if hasattr(path, "obsm") else list(path)
     for number, one in enumerate(several):
         way = (one.obsm["z"] - centre) @ axes
         label = f"path: {one.uns['betavi']['path']}"
         ax.plot(*way.T, color="k", lw=2, ls=("-", "--", ":")[number % 3], label=label)
-    marks = {"archetype": (archetype, "*", "#d55e00", 220), "hole": (holes, "X", "#ffffff", 70)}
+    marks: dict[str, tuple[AnnData | None, Any, str, float]] = {
+        "archetype": (archetype, "*", "#d55e00", 220),
+        "hole": (holes, "X", "#ffffff", 70),
+    }
     for label, (adata, marker, face, size) in marks.items():
         if adata is not None and adata.n_obs:
             points = adata.obsm["z"][:1] if label == "archetype" else adata.obsm["z"]
             x, y = ((points - centre) @ axes).T
-            style = {"marker": marker, "s": size, "c": face, "edgecolors": "k", "zorder": 4}
-            ax.scatter(x, y, label=label, **style)
+            ax.scatter(x, y, size, face, marker=marker, edgecolors="k", zorder=4, label=label)
     ax.set(xlabel="latent PC 1", ylabel="latent PC 2", xticks=[], yticks=[])
     ax.set_title(f"{shares:.0%} of the variance of positions", fontsize="medium")
     if ax.get_legend_handles_labels()[0]:
@@ -138,13 +140,15 @@ def _cells(ax: Axes, flat: np.ndarray, color: Any) -> None:
     some = np.random.default_rng(0).permutation(len(flat))[:MOST_SHOWN]
     style: dict[str, Any] = {"s": 5, "linewidths": 0, "alpha": 0.7, "zorder": 2}
     if color is None:
-        ax.scatter(*flat[some].T, c="#0072b2", **style)
+        x, y = flat[some].T
+        ax.scatter(x, y, color="#0072b2", **style)
         return
     groups = pd.Series(np.asarray(color)).astype("category")
     palette = plt.get_cmap("tab10" if len(groups.cat.categories) <= MOST_GROUPS else "tab20")
     for number, name in enumerate(groups.cat.categories):
         mine = some[(groups == name).to_numpy()[some]]
-        ax.scatter(*flat[mine].T, color=palette(number % palette.N), label=str(name), **style)
+        x, y = flat[mine].T
+        ax.scatter(x, y, color=palette(number % palette.N), label=str(name), **style)
 
 
 def latent_path(
@@ -188,9 +192,9 @@ def latent_path(
     shown = _shown(adata, genes)
     if axes is None:
         height = 2.2 + 0.17 * len(shown)
-        options = {"figsize": (6, height), "layout": "constrained", "sharex": True}
-        _, axes = plt.subplots(2, 1, height_ratios=[1.4, height - 1.4], **options)
-    support, heat = axes
+        figure = plt.figure(figsize=(6, height), layout="constrained")
+        axes = figure.subplots(2, 1, height_ratios=[1.4, height - 1.4], sharex=True)
+    support, heat = np.asarray(axes)
     at = adata.obs["step"].to_numpy()
     support.plot(at, adata.obs["p_value"], color="k", marker="o", ms=3, lw=1)
     support.axhline(LEVEL, color="#d55e00", ls="--", lw=1)
@@ -278,7 +282,8 @@ def support(
     styles = ("-", "--", "-.", ":")
     for number, (name, rows) in enumerate(table.groupby(names.astype(str))["p_value"]):
         share = np.arange(1, len(rows) + 1) / len(rows)
-        style = {"color": palette(number % palette.N), "ls": styles[number % len(styles)]}
+        style: dict[str, Any] = {"color": palette(number % palette.N)}
+        style["ls"] = styles[number % len(styles)]
         ax.step(np.sort(rows), share, where="post", label=f"{name} ({len(rows)})", **style)
     ax.set(xlabel="p-value", ylabel="share of cells with a p-value of at most this")
     ax.set(xlim=(0, 1), ylim=(0, 1))
