@@ -44,6 +44,9 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.denoising
 	$(BIN)/python -m benchmarks.denoise_memory
 	$(BIN)/python -m benchmarks.false_signals
+	$(BIN)/python -m benchmarks.missing_middle
+	$(BIN)/python -m benchmarks.support
+	$(BIN)/python -m benchmarks.realism
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("betavi needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

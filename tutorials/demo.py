@@ -2,7 +2,7 @@
 
 Takes the RNA of 1,200 blood cells, trains BetaVI and, in the same way, SCVI; trains every β from
 0.1 to 30 at once; denoises the counts and says which genes to trust; asks whether the latent space is alive, and that of a model that was made to
-collapse. Then JointVI puts cells with RNA, with surface proteins and with both into one latent
+collapse; draws the map, with ways between types, holes, and cells that are none. Then JointVI puts cells with RNA, with surface proteins and with both into one latent
 space, carries the labels across, and says what proteins the cells without them would have shown.
 Annotated objects, figures and tables are in ``demo-output/``.
 """
@@ -135,6 +135,40 @@ def denoise(model: betavi.BetaVI, adata: sc.AnnData) -> None:
     betavi.pl.denoising(report)[0].figure.savefig(OUTPUT / "denoising.png", dpi=150)
 
 
+def possible(model: betavi.BetaVI, adata: sc.AnnData) -> None:
+    """Draw the map: where cells are, ways between types, holes, and what is no possible cell."""
+    types = adata.obs["celltype"]
+    most = types.value_counts().index
+    ends = [(types == name).to_numpy() for name in most[:2]]
+    ways = {path: model.interpolate(*ends, path=path) for path in ("straight", "density")}
+    holes, archetype = model.find_holes(), model.archetype()
+    betavi.pl.latent_map(
+        model.latent_density(), model.get_latent_representation(), types, list(ways.values()),
+        holes, archetype,
+    ).figure.savefig(OUTPUT / "map.png", dpi=150)  # fmt: skip
+    betavi.pl.latent_path(ways["density"])[0].figure.savefig(OUTPUT / "path.png", dpi=150)
+    least = {path: way.obs["p_value"].min() for path, way in ways.items()}
+    print(
+        f"\nFrom {most[0]} to {most[1]}, the least p-value on the way: {pd.Series(least).to_dict()}"
+    )
+    print(f"The archetype has a p-value of {archetype.obs['p_value'].iloc[0]:.3f}; "
+          f"{holes.n_obs} hole(s)")  # fmt: skip
+
+    new = model.generate(adata.n_obs, source="aggregate", seed=0, show_progress=False)
+    new.write_h5ad(OUTPUT / "generated.h5ad")
+    new.obs["celltype"] = types.loc[new.obs["nearest_cell"]].to_numpy()
+    print(betavi.metrics.realism(adata, new, groupby="celltype").round(3).to_string())
+    shuffled = adata[model.validation_indices].copy()
+    rng = np.random.default_rng(0)
+    shuffled.X = np.array([rng.permutation(row) for row in shuffled.X.toarray()])
+    parts = {"held out": adata[model.validation_indices].copy(), "genes shuffled": shuffled}
+    judged = {name: model.support(cells, show_progress=False) for name, cells in parts.items()}
+    table = pd.concat(judged)
+    betavi.pl.support(table, table.index.get_level_values(0)).figure.savefig(
+        OUTPUT / "support.png", dpi=150
+    )
+
+
 def mosaic() -> None:
     """Put cells with RNA only, protein only and both into one space, and translate."""
     mdata = betavi.datasets.pbmc_mosaic()
@@ -207,6 +241,7 @@ def main() -> None:
     curve.to_csv(OUTPUT / "rate_distortion.csv", index=False)
     print(curve.round(2).to_string(index=False), "\n")
     is_it_alive(model, adata)
+    possible(model, adata)
     mosaic()
     print(f"Written to {OUTPUT}/:", *sorted(path.name for path in OUTPUT.iterdir()))
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from betavi.diagnostics import find_holes
 from betavi.model.decode import DecodeMixin
+from betavi.model.positions import MOST_CELLS
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,11 +68,13 @@ class HolesMixin(DecodeMixin):
         if not 0 < level < 1:
             raise ValueError(f"level is a share of the cells, between 0 and 1, not {level!r}.")
         land = self._landscape()
-        found = find_holes(land.density, land.mean, land.calibration.thin_below(level), seed)
+        some = np.random.default_rng(seed).permutation(len(land.mean))[:MOST_CELLS]
+        thin_below = land.calibration.thin_below(level)
+        found = find_holes(land.density, land.mean[some], thin_below, seed)
         decoded = self._decoded_at(land, found.centres, batch, library_size)
         adata = self._as_cells(land, found.centres, decoded)
         adata.obs_names = [f"hole_{number}" for number in range(len(found.centres))]
         adata.obs = adata.obs.assign(depth=found.depth, share=found.share)
         for word, cells in zip(("start", "end"), found.ends.T, strict=True):
-            adata.obs[word] = land.names[cells].to_numpy()
+            adata.obs[word] = land.names[some[cells]].to_numpy()
         return adata

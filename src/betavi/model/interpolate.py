@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scvi import REGISTRY_KEYS
 
 from betavi._tables import check_whole, lookup
@@ -31,7 +32,7 @@ PATHS: dict[str, Any] = {"straight": _straight, "density": along_density}
 MOST_NODES = 3000
 """Cells that a path may lead through; of more, these are drawn."""
 
-MOST_IN_GROUP = 1000
+MOST_COMPARED = 1000
 ROWS_AT_ONCE = 512
 
 
@@ -113,11 +114,8 @@ class InterpolateMixin(DecodeMixin):
         values = np.asarray(end)
         if values.dtype.kind == "f":
             return self._checked_positions(values)[0]
-        cells = cells_named(land.names, end, word)[:MOST_IN_GROUP]
-        some = land.mean[cells]
-        distances = np.linalg.norm(some[:, None] - some, axis=2).sum(axis=0)
-        medoid: np.ndarray = some[distances.argmin()]
-        return medoid
+        some = land.mean[cells_named(land.names, end, word)]
+        return some[_medoid(some)]
 
     def _as_path(self, land: Landscape, points: np.ndarray, found: Decoded, path: str) -> AnnData:
         adata = self._as_cells(land, points, found)
@@ -169,9 +167,7 @@ class InterpolateMixin(DecodeMixin):
         land = self._landscape()
         cells = self._of_batch(batch)
         mean = land.mean[cells]
-        some = np.random.default_rng(0).permutation(len(mean))[:MOST_IN_GROUP]
-        distances = np.linalg.norm(mean[:, None] - mean[some], axis=2).sum(axis=1)
-        points = np.vstack([self._prior_mean(), mean.mean(axis=0), mean[distances.argmin()]])
+        points = np.vstack([self._prior_mean(), mean.mean(axis=0), mean[_medoid(mean)]])
         found = self._decoded_at(land, points, batch, library_size)
         found.mean[1] = self._mean_profile(cells) * found.mean[0].sum()
         found.std[1] = np.nan
@@ -187,3 +183,10 @@ class InterpolateMixin(DecodeMixin):
             counts = rows.dense(part, np.float64)
             total += (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)).sum(axis=0)
         return total / len(cells)
+
+
+def _medoid(positions: np.ndarray) -> int:
+    """Return which position is nearest to the others; to some of them, drawn, if they are many."""
+    some = positions[np.random.default_rng(0).permutation(len(positions))[:MOST_COMPARED]]
+    parts = np.array_split(positions, max(1, len(positions) // ROWS_AT_ONCE))
+    return int(np.concatenate([cdist(part, some).sum(axis=1) for part in parts]).argmin())

@@ -145,14 +145,14 @@ class SupportMixin(PositionsMixin):
     def _calibration(self) -> SupportCalibration:
         """Return the scores of cells held out, as they are and with fewer molecules."""
         density = self.latent_density()
-        kept: dict[int, SupportCalibration] = self.__dict__.setdefault("_calibrations", {})
-        if id(density) not in kept:
+        kept: list[Any] = self.__dict__.setdefault("_calibrations", [])
+        if not kept or kept[0] is not density:
             adata = self._validate_anndata(None)
             cells = self._known_cells(adata)
             log_density = density.log_prob(self._posteriors(adata, cells).mean)
-            kept.clear()
-            kept[id(density)] = SupportCalibration(self._known_scores(adata, cells), log_density)
-        return kept[id(density)]
+            kept[:] = density, SupportCalibration(self._known_scores(adata, cells), log_density)
+        found: SupportCalibration = kept[1]
+        return found
 
     def _known_cells(self, adata: AnnOrMuData) -> np.ndarray:
         cells = self._cells_to_judge(adata)

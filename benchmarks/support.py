@@ -1,0 +1,170 @@
+"""Whether p-values of support() hold, and what they find.
+
+Of cells that neither training nor calibration has seen, whole and with half and a quarter of their
+molecules, one in twenty should be called at 0.05. Types that were left out should be strange: the
+area under the ROC curve of each against the cells held out, beside PCA's reconstruction and the
+distance to measured cells. And what is strange should be decoded worse: by molecules that the model
+was not shown. ``python -m benchmarks.support``, about ten minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
+
+from benchmarks.missing_middle import logs
+from benchmarks.peers import THREADS
+from benchmarks.realism import read
+from betavi import BetaVI
+from betavi.diagnostics import thin
+
+if TYPE_CHECKING:
+    from benchmarks.realism import Set
+
+SEEDS = (0, 1, 2)
+KEPT = (1.0, 0.5, 0.25)
+LEVEL = 0.05
+SPLIT = {"train_size": 0.7, "validation_size": 0.15}
+N_COMPONENTS, LIKE_DEPTH = 20, 50
+QUIET = {"show_progress": False}
+
+
+def trained(data: Set, seed: int) -> BetaVI:
+    import scvi
+
+    scvi.settings.seed = seed
+    adata = data.adata.copy()
+    BetaVI.setup_anndata(adata, batch_key=data.batch_key)
+    model = BetaVI(adata)
+    model.train(accelerator="cpu", enable_progress_bar=False, **SPLIT)
+    return model
+
+
+def thinned(adata: anndata.AnnData, kept: float) -> anndata.AnnData:
+    counts = adata.X if kept == 1 else thin(adata.X, 1 - kept, seed=0).kept
+    return anndata.AnnData(counts, obs=adata.obs.copy(), var=adata.var[[]])
+
+
+def calibration(names: tuple[str, ...]) -> pd.DataFrame:
+    """Return the share of possible cells that is called, by data set and share of molecules."""
+    rows = {}
+    for name in names:
+        data, called = read(name), []
+        for seed in SEEDS:
+            model = trained(data, seed)
+            some = model.adata[model.test_indices].copy()
+            tables = [model.support(thinned(some, kept), **QUIET) for kept in KEPT]
+            positions = model.get_latent_representation(indices=model.test_indices)
+            tables.append(model.support(latent=positions))
+            called.append([(table["p_value"] < LEVEL).mean() for table in tables])
+        rows[name] = [len(some), *np.mean(called, axis=0)]
+        print(name, np.round(called, 3).tolist(), flush=True)
+    columns = ["cells", *(f"{kept:.0%} of the molecules" for kept in KEPT), "positions"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def like_depth(known: tuple[np.ndarray, np.ndarray], values: np.ndarray, depth: np.ndarray) -> Any:
+    """Return how much larger values are than those of known cells of like depth."""
+    usual = KNeighborsRegressor(LIKE_DEPTH).fit(known[1][:, None], known[0])
+    return values - usual.predict(depth[:, None])
+
+
+def peers(model: BetaVI, out: anndata.AnnData) -> dict[str, float]:
+    """Return areas of PCA's reconstruction error and of the distance to measured cells."""
+    parts = {
+        "seen": model.adata.X[model.train_indices],
+        "known": model.adata.X[model.validation_indices],
+        "usual": model.adata.X[model.test_indices],
+        "out": out.X,
+    }
+    log, depth = ({name: f(x) for name, x in parts.items()} for f in (logs, _depth))
+    pca = PCA(N_COMPONENTS, random_state=0).fit(log["seen"])
+    places = {name: pca.transform(x) for name, x in log.items()}
+    near = NearestNeighbors(n_neighbors=15).fit(places["seen"])
+    scores = {
+        "PCA": {n: ((log[n] - pca.inverse_transform(places[n])) ** 2).sum(axis=1) for n in log},
+        "kNN": {n: near.kneighbors(places[n])[0].mean(axis=1) for n in log},
+    }
+    found = {}
+    for method, score in scores.items():
+        known = score["known"], depth["known"]
+        usual, strange = (like_depth(known, score[name], depth[name]) for name in ("usual", "out"))
+        found[method] = area(usual, strange)
+    return found
+
+
+def _depth(counts: Any) -> np.ndarray:
+    return np.log1p(np.asarray(counts.sum(axis=1)).ravel())
+
+
+def area(usual: np.ndarray, strange: np.ndarray) -> float:
+    labels = np.repeat([0, 1], [len(usual), len(strange)])
+    return float(roc_auc_score(labels, np.concatenate([usual, strange])))
+
+
+def unseen_types(name: str) -> pd.DataFrame:
+    """Return areas under the ROC curve of each type, left out in turn."""
+    data, rows = read(name), {}
+    types = data.adata.obs["type"]
+    for kind in types.value_counts().index:
+        rest = data._replace(adata=data.adata[(types != kind).to_numpy()].copy())
+        out = data.adata[(types == kind).to_numpy()].copy()
+        model = trained(rest, 0)
+        usual = model.support(indices=model.test_indices, **QUIET)
+        strange = model.support(out, **QUIET)
+        columns = {"strangeness": 1, "log_density": -1, "excess": 1}
+        row = {c: area(sign * usual[c], sign * strange[c]) for c, sign in columns.items()}
+        row |= peers(model, out) | {"called": (strange["p_value"] < LEVEL).mean()}
+        rows[f"{kind} ({out.n_obs})"] = row
+        print(kind, row, flush=True)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def decoded_worse(name: str) -> pd.Series:
+    """Return how well molecules held out are foretold, by fifths of strangeness of the others."""
+    data = read(name)
+    model = trained(data, 0)
+    halves = thin(model.adata.X[model.test_indices], 0.5, seed=0)
+    obs = model.adata.obs.iloc[model.test_indices]
+    shown = anndata.AnnData(halves.kept, obs=obs, var=model.adata.var[[]])
+    strange = model.support(shown, **QUIET)["strangeness"]
+    model.denoise(shown, estimate="mean", **QUIET)
+    expected = np.maximum(shown.layers["denoised"], 1e-8)
+    hidden = halves.held_out.toarray()
+    ratio = np.where(hidden > 0, hidden * np.log(np.maximum(hidden, 1) / expected), 0)
+    deviance = 2 * (ratio - hidden + expected).sum(axis=1) / hidden.sum(axis=1)
+    depth = _depth(halves.held_out)
+    off = deviance - KNeighborsRegressor(LIKE_DEPTH).fit(depth[:, None], deviance).predict(
+        depth[:, None]
+    )
+    fifth = pd.qcut(strange.rank(method="first"), 5, labels=range(1, 6))
+    return pd.Series(off, index=strange.index).groupby(fifth, observed=True).mean()
+
+
+def main(*names: str) -> None:
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(THREADS)
+    sets = names or ("pancreas", "kang", "pbmc10k")
+    print("Share of possible cells called at 0.05, mean of three splits:")
+    print(calibration(sets).round(3).to_string(), "\n", flush=True)
+    print(
+        "Deviance per held-out molecule above that of cells of like depth, by fifths of strangeness:"
+    )
+    print(pd.DataFrame({name: decoded_worse(name) for name in sets}).T.round(3).to_string(), "\n")
+    print("AUROC of a type left out, pbmc10k:")
+    print(unseen_types("pbmc10k").round(3).to_string())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from betavi import pl
+from betavi.diagnostics import fit_density, genes_on_path
+
+mpl.use("Agg")
+
+
+@pytest.fixture
+def latent():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(400, 5)) * (5, 3, 1, 0.5, 0.1) + 20
+
+
+@pytest.fixture
+def path():
+    """Ten steps of four genes: one goes up late, one down early, one there and back, one stays."""
+    at = np.linspace(0, 1, 10)
+    expression = np.column_stack(
+        [1 + 50 * (at > 0.7), 51 - 50 * (at > 0.2), 1 + 50 * (np.abs(at - 0.5) < 0.2), 20 + 0 * at]
+    )
+    names = pd.Index(["late", "early", "middle", "still"])
+    obs = pd.DataFrame(
+        {"step": at, "p_value": np.linspace(0.9, 0.01, 10)}, index=map(str, range(10))
+    )
+    var = genes_on_path(expression, 0.01 * expression, names)
+    adata = AnnData(expression, obs=obs, var=var, uns={"betavi": {"path": "straight"}})
+    adata.obsm["z"] = np.linspace(np.full(5, 15.0), np.full(5, 25.0), 10)
+    return adata
+
+
+def test_cells_are_where_their_principal_components_are(latent):
+    ax = pl.latent_map(fit_density(latent), latent)
+    drawn = ax.collections[-1].get_offsets()
+    centred = latent - latent.mean(axis=0)
+    scores = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    order = np.random.default_rng(0).permutation(len(latent))
+    np.testing.assert_allclose(np.abs(drawn), np.abs(scores[order]), atol=1e-8)
+    share = (scores.var(axis=0).sum() / latent.var(axis=0).sum()).round(2)
+    assert ax.get_title() == f"{share:.0%} of the variance of positions"
+
+
+def test_groups_paths_holes_and_the_archetype_are_named(latent, path):
+    holes = AnnData(np.ones((2, 1)), obsm={"z": latent[:2]})
+    archetype = AnnData(np.ones((3, 1)), obsm={"z": latent[:3]})
+    color = np.where(latent[:, 0] > 20, "B", "A")
+    _, ax = mpl.pyplot.subplots()
+    density = fit_density(latent)
+    out = pl.latent_map(density, latent, color, [path, path], holes, archetype, ax)
+    assert out is ax
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["A", "B", "path: straight", "path: straight", "archetype", "hole"]
+    assert [len(c.get_offsets()) for c in ax.collections[-2:]] == [1, 2]
+    assert len(pl.latent_map(density, latent, path=path).lines) == 1
+    nothing = pl.latent_map(density, latent, holes=holes[:0])
+    assert nothing.get_legend() is None
+
+
+@pytest.mark.parametrize("n_latent", [1, 2])
+def test_in_few_dimensions(n_latent):
+    latent = np.random.default_rng(0).normal(size=(100, n_latent))
+    assert pl.latent_map(fit_density(latent), latent).get_title().startswith("100%")
+
+
+def test_what_is_no_map_is_refused(latent):
+    density = fit_density(latent)
+    with pytest.raises(ValueError, match=r"\(n_cells, 5\)"):
+        pl.latent_map(density, latent[:, :2])
+    with pytest.raises(ValueError, match="400 cells and 3 colours"):
+        pl.latent_map(density, latent, ["a", "b", "c"])
+
+
+def test_a_path_shows_switches_in_their_order(path):
+    support, heat = pl.latent_path(path, genes=4)
+    assert [text.get_text() for text in heat.get_yticklabels()] == [
+        "early",
+        "middle",
+        "still",
+        "late",
+    ]
+    np.testing.assert_allclose(support.lines[0].get_ydata(), path.obs["p_value"])
+    image = heat.images[0].get_array()
+    assert (image.min(), image.max()) == (0, 1)
+    # those that switch are marked where they do
+    x, y = heat.lines[0].get_data()
+    assert sorted(y) == [0, 3]
+    assert x[list(y).index(3)] == pytest.approx(path.var.loc["late", "switch_at"])
+    _, axes = mpl.pyplot.subplots(2, 1)
+    assert list(pl.latent_path(path, ["still"], axes)) == list(axes)
+
+
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(KeyError, match="no gene 'lat'"):
+        pl.latent_path(path, ["lat"])
+    with pytest.raises(KeyError, match="This is no path"):
+        pl.latent_path(AnnData(np.ones((2, 2))))
+
+
+def test_support_is_a_line_for_each_group():
+    table = pd.DataFrame({"p_value": [0.4, 0.2, 0.9, 0.01]}, index=list("wxyz"))
+    ax = pl.support(table, ["seen", "seen", "seen", "new"])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["as it should be", "new (1)", "seen (3)"]
+    np.testing.assert_allclose(ax.lines[2].get_xdata(), [0.2, 0.4, 0.9])
+    np.testing.assert_allclose(ax.lines[2].get_ydata(), [1 / 3, 2 / 3, 1])
+    assert pl.support(table).lines[1].get_label() == "cells (4)"
+    with pytest.raises(KeyError, match="p_value"):
+        pl.support(table.rename(columns={"p_value": "p"}))
+    with pytest.raises(ValueError, match="4 rows and 1 groups"):
+        pl.support(table, ["seen"])
