@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising
-from betavi.pl.map import latent_map, latent_path, support
+from betavi.pl.map import latent_map
+from betavi.pl.path import latent_path
 from betavi.pl.rate_distortion import rate_distortion
+from betavi.pl.support import support
 from betavi.pl.translation import translation
 
 __all__ = [

@@ -1,0 +1,104 @@
+"""What genes do along a path, and whether cells are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import PercentFormatter
+
+from betavi._tables import close_matches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+LEVEL = 0.05
+
+
+def latent_path(
+    adata: AnnData, genes: Sequence[str] | int = 30, axes: Sequence[Axes] | None = None
+) -> np.ndarray:
+    """Draw what genes do along a path, and whether it stays where cells are.
+
+    Parameters
+    ----------
+    adata
+        From :meth:`betavi.BetaVI.interpolate`.
+    genes
+        Which ones, in this order; or how many of those that change most for what is uncertain,
+        switches first, in the order in which they switch.
+    axes
+        Two, to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes, ``(2,)``: the p-value of each step as a cell, with a line at 0.05; and the log expression
+    of each gene, scaled to its own range, as a heat map.
+
+    Raises
+    ------
+    KeyError
+        If a gene is not in the object, or it is no path.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=3)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> path = model.interpolate(adata.obs_names[0], adata.obs_names[1])
+    >>> len(betavi.pl.latent_path(path, ["gene_0", "gene_1"])[1].get_yticks())
+    2
+    """
+    if "switch_at" not in adata.var or "step" not in adata.obs:
+        raise KeyError("This is no path: it has no 'switch_at' in var. See interpolate().")
+    shown = _shown(adata, genes)
+    if axes is None:
+        height = 2.2 + 0.17 * len(shown)
+        figure = plt.figure(figsize=(6, height), layout="constrained")
+        axes = figure.subplots(2, 1, height_ratios=[1.4, height - 1.4], sharex=True)
+    support, heat = np.asarray(axes)
+    at = adata.obs["step"].to_numpy()
+    support.plot(at, adata.obs["p_value"], color="k", marker="o", ms=3, lw=1)
+    support.axhline(LEVEL, color="#d55e00", ls="--", lw=1)
+    support.set(ylabel="p-value", ylim=(-0.03, 1.03))
+    logs = np.log1p(_per_cell(adata[:, shown], adata))
+    low, high = logs.min(axis=0), logs.max(axis=0)
+    scaled = (logs - low) / np.maximum(high - low, 1e-12)
+    half = 0.5 / (len(at) - 1)
+    extent = (-half, 1 + half, len(shown) - 0.5, -0.5)
+    image = heat.imshow(scaled.T, aspect="auto", cmap="cividis", extent=extent)
+    heat.set_yticks(range(len(shown)), shown, fontsize="small")
+    heat.set_xlabel("share of the way")
+    is_switch = adata.var.loc[shown, "is_switch"].to_numpy()
+    switches = adata.var.loc[shown, "switch_at"].to_numpy()
+    rows = np.arange(len(shown))
+    heat.plot(switches[is_switch], rows[is_switch], "|", color="w", ms=8, mew=2)
+    bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label="log expression, of its range")
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
+    return np.asarray(axes)
+
+
+def _per_cell(some: AnnData, whole: AnnData) -> np.ndarray:
+    totals = np.asarray(whole.X).sum(axis=1, keepdims=True)
+    scaled: np.ndarray = 1e4 * np.asarray(some.X) / totals
+    return scaled
+
+
+def _shown(adata: AnnData, genes: Sequence[str] | int) -> list[str]:
+    """Return the genes to draw."""
+    if not isinstance(genes, int):
+        for gene in genes:
+            if gene not in adata.var_names:
+                raise KeyError(f"There is no gene {gene!r}. {close_matches(gene, adata.var_names)}")
+        return list(genes)
+    table = adata.var.assign(size=adata.var["log2_fold_change"].abs())
+    # the fold change of a gene that is hardly there says little
+    table["size"] *= np.asarray(adata.X).max(axis=0) / (np.asarray(adata.X).max(axis=0) + 1)
+    best = table.sort_values(["is_switch", "size"], ascending=False).index[:genes]
+    return list(table.loc[best].sort_values(["direction", "switch_at"]).index)
