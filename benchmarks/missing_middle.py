@@ -124,11 +124,11 @@ def ways_of(model: BetaVI, task: Task, path: str) -> np.ndarray:
 
 @torch.inference_mode()
 def of_decoder(module: Any, z: np.ndarray, task: Task) -> sparse.csr_matrix:
-    """Draw counts at positions, from what a decoder of either package makes of them."""
+    """Draw counts at positions, with the same noise for every method, of what a decoder expects."""
     codes = torch.zeros(len(z), 1, dtype=torch.long)
     size = torch.as_tensor(np.log(task.totals), dtype=torch.float32)[:, None]
     px = module.generative(torch.as_tensor(z, dtype=torch.float32), size, codes)["px"]
-    return sparse.csr_matrix(px.sample().numpy())
+    return drawn(np.maximum(px.mean.numpy().astype(np.float64), 1e-12), task)
 
 
 def trained(cls: type, seen: AnnData, seed: int) -> Any:

@@ -89,7 +89,7 @@ def test_cells_are_left_out_as_a_whole():
     assert len(fit_density(draws, cells).weights) < 10 < len(fit_density(draws).weights)
 
 
-@pytest.mark.parametrize("draws", [np.zeros((1, 2)), np.array([[0.0, np.nan], [1.0, 1.0]])])
+@pytest.mark.parametrize("draws", [np.zeros((2, 2)), np.array([[0.0, np.nan], [1.0, 1.0]])])
 def test_too_few_or_not_finite(draws):
-    with pytest.raises(ValueError, match="finite positions of two cells"):
+    with pytest.raises(ValueError, match="finite positions of three cells"):
         fit_density(draws)

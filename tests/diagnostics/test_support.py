@@ -19,8 +19,10 @@ def cells(n_cells, rng, worse=0.0, depths=(1.0, 0.5, 0.25, 0.125)):
 
 @pytest.fixture
 def calibration():
-    known = cells(4000, np.random.default_rng(0))
-    return SupportCalibration(known, known.log_density[:500])
+    rng = np.random.default_rng(0)
+    copies = [cells(1000, rng, depths=(share,)) for share in (1.0, 0.5, 0.25, 0.125)]
+    known = CellScores(*map(np.stack, zip(*copies, strict=True)))
+    return SupportCalibration(known, copies[0].log_density[:500])
 
 
 @pytest.mark.parametrize("depths", [(1.0,), (0.5,), (0.125,)])

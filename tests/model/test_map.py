@@ -245,7 +245,12 @@ def test_the_archetype_the_mean_and_the_medoid(trained):
     assert not np.allclose(one.X, found.X)
 
 
-def test_holes_between_types(trained):
+def test_holes_between_types():
+    scvi.settings.seed = 0
+    adata = simulate_counts(n_cells=1500, n_genes=100, n_types=4, spread_within_type=0.1, seed=0)
+    BetaVI.setup_anndata(adata)
+    trained = BetaVI(adata, n_latent=2)
+    trained.train(40, enable_progress_bar=False)
     found = trained.find_holes()
     assert found.n_obs >= 1
     assert (found.obs["depth"] >= 0.05).all()

@@ -16,6 +16,7 @@ ROWS_PER_COMPONENT = 5
 """Draws that a component must have on average, for each dimension."""
 
 HELD_OUT_SHARE = 0.2
+ROWS_AT_ONCE = 4096
 FLOOR = 1e-4
 """Of the variance of a component, relative to that of all draws."""
 
@@ -51,21 +52,30 @@ class LatentDensity:
         """Return the log of each weighted component, and its whitened offsets."""
         offsets = np.asarray(positions, dtype=np.float64)[:, None] - self.means
         roots = self._roots
-        white = np.linalg.solve(roots, offsets[..., None])[..., 0]
+        white = np.einsum("kij,nkj->nki", np.linalg.inv(roots), offsets)
         log_volume = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
         constant = np.log(self.weights) - log_volume - 0.5 * self.n_latent * np.log(2 * np.pi)
         return constant - 0.5 * np.square(white).sum(axis=2), white
 
     def log_prob(self, positions: np.ndarray) -> np.ndarray:
         """Return the log density at positions ``(n, n_latent)``, in nats, ``(n,)``."""
-        found: np.ndarray = logsumexp(self._components(positions)[0], axis=1)
-        return found
+        parts = np.array_split(np.asarray(positions), max(1, -(-len(positions) // ROWS_AT_ONCE)))
+        return np.concatenate([logsumexp(self._components(part)[0], axis=1) for part in parts])
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Variance of each dimension, within and between components, ``(n_latent,)``."""
+        within = self.weights @ np.diagonal(self.covariances, axis1=1, axis2=2)
+        total: np.ndarray = within + self.weights @ np.square(
+            self.means - self.weights @ self.means
+        )
+        return total
 
     def slope(self, positions: np.ndarray) -> np.ndarray:
         """Return the gradient of the log density at positions, ``(n, n_latent)``."""
         logs, white = self._components(positions)
         shares = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
-        pulls = np.linalg.solve(self._roots.transpose(0, 2, 1), white[..., None])[..., 0]
+        pulls = np.einsum("kji,nkj->nki", np.linalg.inv(self._roots), white)
         total: np.ndarray = -(shares[..., None] * pulls).sum(axis=1)
         return total
 
@@ -104,7 +114,7 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
     Raises
     ------
     ValueError
-        If there are fewer than two cells, or a draw is not finite.
+        If there are fewer than three cells, or a draw is not finite.
 
     References
     ----------
@@ -121,8 +131,8 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
     draws = np.asarray(draws, dtype=np.float64)
     cells = np.arange(len(draws)) if cells is None else np.asarray(cells)
     names = np.unique(cells)
-    if len(names) < 2 or not np.isfinite(draws).all():
-        raise ValueError("A density needs finite positions of two cells at least.")
+    if len(names) < 3 or not np.isfinite(draws).all():
+        raise ValueError("A density needs finite positions of three cells at least.")
     rng = np.random.default_rng(seed)
     n_left_out = max(1, int(HELD_OUT_SHARE * len(names)))
     is_left_out = np.isin(cells, rng.permutation(names)[:n_left_out])

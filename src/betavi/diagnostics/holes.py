@@ -94,9 +94,11 @@ def find_holes(
     pairs = rng.integers(len(positions), size=(N_PAIRS, 2))
     points, thinness = _thinnest(density, positions, pairs)
     cells = _Cells(positions)
-    radius, depth = cells.radius(points), _depth(points, positions, rng)
-    is_inside = (thinness < thin_below) & (depth >= ENCLOSED) & (radius > cells.usual)
-    inside = np.flatnonzero(is_inside)
+    radius = cells.radius(points)
+    empty = np.flatnonzero((thinness < thin_below) & (radius > cells.usual))
+    depth = np.zeros(len(points))
+    depth[empty] = _depth(points[empty], positions, rng)
+    inside = np.flatnonzero(depth >= ENCLOSED)
     shown = inside[:MOST_CANDIDATES]
     group = _groups(cells, points[shown], radius[shown])
     found = []
@@ -157,7 +159,7 @@ def _depth(points: np.ndarray, positions: np.ndarray, rng: np.random.Generator) 
             white[pairs[:, 0]] - white[pairs[:, 1]],
             points - positions.mean(axis=0),
         ]
-    )[: 2 * N_DIRECTIONS + MOST_CANDIDATES]
+    )
     least = np.ones(len(points))
     for direction in directions:
         cells = np.sort(positions @ direction)

@@ -20,6 +20,9 @@ N_POINTS = 33
 """Of a path while it is refined."""
 
 MOST_ROUNDS = 200
+ACTIVE = 0.1
+"""Share of the variance of a dimension that is between the positions of cells, if they differ in it."""
+
 THINNEST = 10.0
 """Nats per dimension below the densest, beyond which thinner costs no more."""
 
@@ -52,7 +55,7 @@ def along_density(
     r"""Return a path that keeps to where cells are.
 
     The shortest path in a graph of cells, relaxed in the latent space, under a cost per length of
-    :math:`p(z)^{-1/d}`, in ``d`` dimensions: where cells are half as far apart, a length costs half.
+    :math:`p(z)^{-1/d}`, in the ``d`` dimensions that cells differ in: where cells are half as far apart, a length costs half.
 
     Parameters
     ----------
@@ -99,14 +102,16 @@ class _Cost:
     def __init__(self, density: LatentDensity, nodes: np.ndarray) -> None:
         self.density = density
         self.densest = float(density.log_prob(nodes).max())
+        # dimensions that cells do not differ in are as thin everywhere
+        is_active = nodes.var(axis=0) > ACTIVE * density.variance
+        self.n_active = max(1, int(is_active.sum()))
 
     def __call__(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the cost of a unit of length, ``(n,)``, and its gradient, ``(n, n_latent)``."""
-        n_latent = positions.shape[1]
-        depth = (self.densest - self.density.log_prob(positions)) / n_latent
+        depth = (self.densest - self.density.log_prob(positions)) / self.n_active
         cost = np.exp(np.clip(depth, 0.0, THINNEST))
         moves = (depth > 0) & (depth < THINNEST)
-        gradient = -(cost * moves / n_latent)[:, None] * self.density.slope(positions)
+        gradient = -(cost * moves / self.n_active)[:, None] * self.density.slope(positions)
         return cost, gradient
 
     def of_edges(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -128,11 +133,12 @@ def _through_cells(
     places = np.vstack([start, end, nodes])
     n_neighbours = min(N_NEIGHBOURS, len(places) - 1)
     graph = sparse.coo_array(kneighbors_graph(places, n_neighbours))
-    # and straight, so that there is a way between parts that are not connected
-    rows, columns = np.r_[graph.row, 0], np.r_[graph.col, 1]
-    weights = np.maximum(cost.of_edges(places[rows], places[columns]), 1e-12)
-    edges = sparse.csr_array((weights, (rows, columns)), shape=graph.shape)
-    _, before = dijkstra(edges, directed=False, indices=0, return_predecessors=True)
+    weights = np.maximum(cost.of_edges(places[graph.row], places[graph.col]), 1e-12)
+    edges = sparse.csr_array((weights, (graph.row, graph.col)), shape=graph.shape)
+    costs, before = dijkstra(edges, directed=False, indices=0, return_predecessors=True)
+    if not np.isfinite(costs[1]):
+        # between islands there is no way from cell to cell
+        return places[:2]
     route = [1]
     while route[-1] != 0:
         route.append(before[route[-1]])

@@ -15,10 +15,11 @@ SHARE_PER_KNOT, FEWEST_PER_KNOT = 0.15, 60
 """Cells of like depth whose scores are usual at a knot."""
 
 SMALLEST_SPREAD = 1e-9
+ROWS_AT_ONCE = 500
 
 
 class CellScores(NamedTuple):
-    """What is measured of cells, each ``(n_cells,)``.
+    """What is measured of cells, each ``(n_cells,)``, or with copies of them ``(n_copies, n_cells)``.
 
     Parameters
     ----------
@@ -37,12 +38,12 @@ class CellScores(NamedTuple):
 
     def of(self, cells: np.ndarray) -> CellScores:
         """Return those of some cells."""
-        return CellScores(*(part[cells] for part in self))
+        return CellScores(*(part[..., cells] for part in self))
 
     @classmethod
     def joined(cls, parts: list[CellScores]) -> CellScores:
-        """Put cells together."""
-        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        """Put cells together, the last axis of each part."""
+        return cls(*(np.concatenate(columns, axis=-1) for columns in zip(*parts, strict=True)))
 
 
 class _Usual:
@@ -73,12 +74,14 @@ class SupportCalibration:
     """Scores of cells that are known to be possible.
 
     Both scores depend on depth: a shallow cell has a wide posterior near the centre, and few counts
-    that could contradict it. They are compared with what is usual at the cell's depth.
+    that could contradict it. A cell is ranked among known cells that are as deep as it is: of each the
+    copy, whole or with a part of its molecules, whose depth is nearest.
 
     Parameters
     ----------
     held_out
-        Of cells that training has not seen, and of the same cells with a part of their molecules.
+        Of cells that training has not seen, and of the same cells with fewer molecules, each array
+        ``(n_copies, n_known)``.
     log_density
         Of the positions of the cells themselves, ``(n_known,)``, by which positions are judged.
 
@@ -93,11 +96,11 @@ class SupportCalibration:
 
     @cached_property
     def _usual(self) -> tuple[_Usual, _Usual]:
-        depth = self.held_out.log_depth
-        return _Usual(self.held_out.log_density, depth), _Usual(self.held_out.excess, depth)
+        log_density, excess, depth = (part.ravel() for part in self.held_out)
+        return _Usual(log_density, depth), _Usual(excess, depth)
 
     def strangeness(self, scores: CellScores) -> np.ndarray:
-        """Return how unusual cells are at their depth, ``(n_cells,)``: 0 if neither score is.
+        """Return how unusual cells are at their depth, of the shape of scores: 0 if neither score is.
 
         The root of the summed squares of what is unusual in either score, in standard deviations.
         """
@@ -110,21 +113,24 @@ class SupportCalibration:
         return total
 
     def p_value(self, scores: CellScores) -> np.ndarray:
-        """Return the share of known cells that are as strange or stranger, ``(n_cells,)``."""
-        return _p_value(self.strangeness(scores), self.strangeness(self.held_out))
+        """Return the share of known cells, as deep, that are as strange or stranger, ``(n_cells,)``."""
+        known, depth = self.strangeness(self.held_out), self.held_out.log_depth
+        everyone = np.arange(known.shape[1])
+        found = []
+        strange = self.strangeness(scores)
+        for some in np.array_split(np.arange(len(strange)), -(-len(strange) // ROWS_AT_ONCE) or 1):
+            nearest = np.abs(depth[..., None] - scores.log_depth[some]).argmin(axis=0)
+            as_strange = (known[nearest, everyone[:, None]] >= strange[some]).sum(axis=0)
+            found.append((1 + as_strange) / (1 + known.shape[1]))
+        return np.concatenate(found)
 
     def p_value_of_positions(self, log_density: np.ndarray) -> np.ndarray:
         """Return the share of known cells that are where it is as thin or thinner, ``(n,)``."""
-        return _p_value(-log_density, -self.log_density)
+        known = np.sort(self.log_density)
+        as_thin = np.searchsorted(known, log_density, side="right")
+        share: np.ndarray = (1 + as_thin) / (1 + len(known))
+        return share
 
     def thin_below(self, level: float) -> float:
         """Return the log density below which a share of the known cells is."""
         return float(np.quantile(self.log_density, level))
-
-
-def _p_value(strange: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return conformal p-values, never 0: of a known cell they are uniform."""
-    known = np.sort(known)
-    as_strange = len(known) - np.searchsorted(known, strange, side="left")
-    found: np.ndarray = (1 + as_strange) / (1 + len(known))
-    return found

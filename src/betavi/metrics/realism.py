@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.spatial.distance import pdist
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 N_COMPONENTS, N_TREES, N_FOLDS = 50, 200, 3
 PER_CELL = 1e4
+MOST_CELLS = 2000
+"""Cells of each set that are compared; fold changes are of all."""
+
 MOST_GENES = 500
 """Genes whose correlations are compared, those with most counts."""
 
@@ -29,14 +34,21 @@ PSEUDO = 0.1
 CEILING, FLOOR = "other half of the real cells", "genes shuffled"
 
 
-class _Cells(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Cells:
     """Counts, ``(n_cells, n_genes)``, and what is compared of them."""
 
     counts: sparse.csr_matrix
     groups: np.ndarray | None
 
+    def __len__(self) -> int:
+        return int(self.counts.shape[0])
+
     def of(self, cells: np.ndarray) -> _Cells:
         return _Cells(self.counts[cells], None if self.groups is None else self.groups[cells])
+
+    def some(self, n_cells: int, rng: np.random.Generator) -> _Cells:
+        return self.of(np.sort(rng.permutation(self.counts.shape[0])[:n_cells]))
 
     @property
     def logs(self) -> np.ndarray:
@@ -57,7 +69,8 @@ def realism(
 
     The real cells are halved. Each set of generated cells is compared with the first half, and so are
     the second half, which is as good as cells can be, and the second half with each gene's counts
-    shuffled over the cells, which has every gene's own distribution and nothing else.
+    shuffled over the cells, which has every gene's own distribution and nothing else. Of each as many
+    cells are compared, 2,000 at most, in components of the real ones.
 
     Parameters
     ----------
@@ -118,14 +131,17 @@ def realism(
             raise ValueError(f"The genes of {name!r} are not those of the real cells, in order.")
         others[name] = _read(adata, groupby, layer)
     others[FLOOR] = _Cells(_shuffled(second.counts, rng), second.groups)
-    rows = {name: _compared(first, cells, rng) for name, cells in others.items()}
+    n_cells = min(MOST_CELLS, *(len(cells) for cells in (first, *others.values())))
+    ruler = _Ruler(first, second, n_cells, rng)
+    rows = {name: ruler.measure(cells) for name, cells in others.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _read(adata: AnnData, groupby: str | None, layer: str | None) -> _Cells:
-    counts = adata.X if layer is None else adata.layers[layer]
+    counts = sparse.csr_matrix(adata.X if layer is None else adata.layers[layer], copy=True)
+    counts.eliminate_zeros()
     groups = None if groupby is None else adata.obs[groupby].astype(str).to_numpy()
-    return _Cells(sparse.csr_matrix(counts), groups)
+    return _Cells(counts, groups)
 
 
 def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
@@ -139,28 +155,36 @@ def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr
     return columns.tocsr()
 
 
-def _compared(first: _Cells, other: _Cells, rng: np.random.Generator) -> dict[str, float]:
-    """Compare as many cells of either."""
-    n_cells = min(first.counts.shape[0], other.counts.shape[0])
-    one, two = (
-        cells.of(np.sort(rng.permutation(cells.counts.shape[0])[:n_cells]))
-        for cells in (first, other)
-    )
-    logs = one.logs, two.logs
-    n_components = min(N_COMPONENTS, 2 * n_cells - 1, one.counts.shape[1])
-    components = PCA(n_components, random_state=0).fit_transform(np.vstack(logs))
-    places = components[:n_cells], components[n_cells:]
-    found = {
-        "auc": two_sample_auc(_described(one, places[0]), _described(two, places[1])),
-        "mmd2": maximum_mean_discrepancy(*places),
-        "energy": energy_distance(*places),
-        **_of_genes(one, two, logs),
-    }
-    if first.groups is not None and other.groups is not None:
-        # of all cells: a group may be rare
-        slopes = _fold_change_recovery(first, other)
-        found |= {"lfc_slope": slopes[0], "lfc_r": slopes[1]}
-    return found
+class _Ruler:
+    """Measures how far cells are from real ones, as many of either, in the same units."""
+
+    def __init__(
+        self, first: _Cells, second: _Cells, n_cells: int, rng: np.random.Generator
+    ) -> None:
+        self.whole, self.real, self.rng = first, first.some(n_cells, rng), rng
+        self.logs = self.real.logs
+        # of both halves, lest the first one be told from the second by having made the components
+        both = np.vstack([self.logs, second.some(n_cells, rng).logs])
+        self.pca = PCA(min(N_COMPONENTS, *both.shape), random_state=0).fit(both)
+        self.places = self.pca.transform(self.logs)
+        self.bandwidth = float(np.median(pdist(self.places))) or 1.0
+
+    def measure(self, whole: _Cells) -> dict[str, float]:
+        """Return every distance of some cells from the real ones."""
+        other = whole.some(self.real.counts.shape[0], self.rng)
+        logs = other.logs
+        places = self.pca.transform(logs)
+        found = {
+            "auc": two_sample_auc(_described(self.real, self.places), _described(other, places)),
+            "mmd2": maximum_mean_discrepancy(self.places, places, self.bandwidth),
+            "energy": energy_distance(self.places, places),
+            **_of_genes(self.real, other, (self.logs, logs)),
+        }
+        if self.whole.groups is not None and whole.groups is not None:
+            # of all cells: a group may be rare
+            slope, correlation = _fold_change_recovery(self.whole, whole)
+            found |= {"lfc_slope": slope, "lfc_r": correlation}
+        return found
 
 
 def _described(cells: _Cells, components: np.ndarray) -> np.ndarray:

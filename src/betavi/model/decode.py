@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from betavi.model.covariates import batch_codes
 from betavi.model.generate import GenerateMixin
+from betavi.model.positions import CELLS_AT_ONCE
 from betavi.module.single import COUNTS
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ N_NEAR = 15
 
 PER_CELL = 1e4
 POINTS_AT_ONCE = 64
+MOST_SIZES = 5000
 
 
 class Landscape(NamedTuple):
@@ -39,6 +41,14 @@ class Landscape(NamedTuple):
     variance: np.ndarray
     density: LatentDensity
     calibration: SupportCalibration
+
+
+class Pattern(NamedTuple):
+    """A minibatch of one cell, the size that it is decoded with, and its expected total, if any."""
+
+    tensors: dict[str, Any]
+    size: float
+    total: float | None
 
 
 class Decoded(NamedTuple):
@@ -52,10 +62,15 @@ class DecodeMixin(GenerateMixin):
     """From positions to rows of an object."""
 
     def _landscape(self) -> Landscape:
-        adata = self._validate_anndata(None)
-        cells = self._posteriors(adata, None)
+        """Return where cells are; the object is encoded once for a density."""
         density = self.latent_density()
-        return Landscape(adata.obs_names, cells.mean, cells.variance, density, self._calibration())
+        kept: list[Landscape] = self.__dict__.setdefault("_kept_landscapes", [])
+        if not kept or kept[0].density is not density:
+            adata = self._validate_anndata(None)
+            cells = self._posteriors(adata, None, n_draws=0)
+            calibration = self._calibration()
+            kept[:] = [Landscape(adata.obs_names, cells.mean, cells.variance, density, calibration)]
+        return kept[0]
 
     @torch.inference_mode()
     def _decoded_at(
@@ -70,10 +85,10 @@ class DecodeMixin(GenerateMixin):
         codes = batch_codes(self.adata_manager, batch)
         n_batch = self.summary_stats.n_batch
         batches = [*range(n_batch)] if codes == [None] else codes
-        pattern = self._typical_cell(library_size)
         spread = np.sqrt(self._variance_near(land, points))
         moments = []
         with self._drawing(0):
+            pattern = self._typical_cell(library_size)
             for start in range(0, len(points), POINTS_AT_ONCE):
                 some = slice(start, start + POINTS_AT_ONCE)
                 noise = np.random.default_rng(start).standard_normal((N_DRAWS, *points[some].shape))
@@ -85,30 +100,27 @@ class DecodeMixin(GenerateMixin):
         return Decoded(*(np.concatenate(parts) for parts in zip(*moments, strict=True)))
 
     def _moments_of(
-        self, around: np.ndarray, pattern: tuple[dict[str, Any], float], batches: list[int | None]
+        self, around: np.ndarray, pattern: Pattern, batches: list[int | None]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return what is expected at points, the first of the draws, and how the others differ."""
-        tensors, size = pattern
         n_draws, n_points, _ = around.shape
         z = self._decoder_reads(around).reshape(n_draws * n_points, -1)
-        rows = {key: value.expand(len(z), *value.shape[1:]) for key, value in tensors.items()}
-        log_size = torch.full((len(z), 1), float(np.log(size)), device=self.device)
-        expected = sum(self._expected_at(z, rows, log_size, code) for code in batches)
+        expected = sum(self._expected_at(z, pattern, code) for code in batches)
         drawn = (torch.as_tensor(expected) / len(batches)).reshape(n_draws, n_points, -1)
         mean, std = drawn[0], (drawn[1:] - drawn[0]).square().mean(dim=0).sqrt()
         return mean.cpu().numpy().astype(np.float64), std.cpu().numpy().astype(np.float64)
 
-    def _expected_at(
-        self, z: Tensor, tensors: dict[str, Any], log_size: Tensor, code: int | None
-    ) -> Tensor:
-        """Return expected expression, whose total is the size where one is read."""
+    def _expected_at(self, z: Tensor, pattern: Pattern, code: int | None) -> Tensor:
+        """Return expected expression, brought to the total asked for."""
+        tensors = {k: x.expand(len(z), *x.shape[1:]) for k, x in pattern.tensors.items()}
+        log_size = torch.full((len(z), 1), float(np.log(pattern.size)), device=self.device)
         likelihood: Any = self.module.likelihoods[COUNTS]
         mean: Tensor = likelihood.expected(self._px(z, tensors, COUNTS, log_size, code))
-        if not likelihood.reads_size:
+        if pattern.total is None:
             return mean
-        return mean * (log_size.exp() / mean.sum(dim=-1, keepdim=True).clamp_min(1e-12))
+        return mean * (pattern.total / mean.sum(dim=-1, keepdim=True).clamp_min(1e-12))
 
-    def _typical_cell(self, library_size: float | None) -> tuple[dict[str, Any], float]:
+    def _typical_cell(self, library_size: float | None) -> Pattern:
         """Return the covariates of one cell, the values of most or of the middle, and its size."""
         adata = self._validate_anndata(None)
         (tensors,) = self._make_data_loader(adata, [0], batch_size=1)
@@ -123,14 +135,21 @@ class DecodeMixin(GenerateMixin):
                 values = np.asarray(manager.get_from_registry(key))
                 chosen = torch.as_tensor(choose(values.reshape(len(values), -1)))
                 typical[key] = chosen.reshape(tensors[key].shape).to(tensors[key].dtype)
-        return typical, float(self._median_size() if library_size is None else library_size)
+        likelihood: Any = self.module.likelihoods[COUNTS]
+        sums_up = likelihood.reads_size and likelihood.is_of_counts
+        size = self._median_size()
+        if library_size is None:
+            return Pattern(typical, size, size if sums_up and not self._reads_factors else None)
+        return Pattern(
+            typical, size if sums_up else library_size, library_size if sums_up else None
+        )
 
     def _median_size(self) -> float:
-        """Return the median total of the cells, or that which was kept of them."""
-        sizes = []
-        for tensors in self._make_data_loader(self.adata, None, batch_size=POINTS_AT_ONCE * 8):
-            sizes.append(self._inferred(tensors)["library"].exp().cpu().numpy().ravel())
-        return float(np.median(np.concatenate(sizes)))
+        """Return the median size that cells are decoded with."""
+        some = np.random.default_rng(0).permutation(self.adata.n_obs)[:MOST_SIZES]
+        loader = self._make_data_loader(self.adata, np.sort(some), batch_size=CELLS_AT_ONCE)
+        sizes = [self._log_sizes(tensors).cpu().numpy().ravel() for tensors in loader]
+        return float(np.exp(np.median(np.concatenate(sizes))))
 
     def _variance_near(self, land: Landscape, points: np.ndarray) -> np.ndarray:
         """Return the mean posterior variance of cells near each point, ``(n_points, n_latent)``."""
@@ -169,7 +188,7 @@ class DecodeMixin(GenerateMixin):
         var = pd.DataFrame(index=self.adata.var_names)
         adata = AnnData(found.mean.astype(np.float32), obs=obs, var=var)
         adata.layers["std"] = found.std.astype(np.float32)
-        adata.obsm["z"] = self._decoder_reads(points).cpu().numpy()
+        adata.obsm["z"] = points.astype(np.float32)
         return adata
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from scvi import REGISTRY_KEYS, settings
 from sklearn.neighbors import NearestNeighbors
 
@@ -41,6 +42,8 @@ class Order(NamedTuple):
         A measured cell for each, whose covariates it has, ``(n_cells,)``.
     latent
         Positions, in the place of draws, if they are given, ``(n_cells, n_latent)``.
+    batch
+        What all of them are decoded as, if not as their patterns.
     rng, seed
         Of the draws.
     """
@@ -48,6 +51,7 @@ class Order(NamedTuple):
     source: str
     pattern: np.ndarray
     latent: np.ndarray | None
+    batch: str | int | None
     rng: np.random.Generator
     seed: int | None
 
@@ -86,12 +90,14 @@ class DrawsMixin(SupportMixin):
                 "A deterministic autoencoder was not trained towards any prior. Generate from where "
                 "its cells are: source='aggregate'."
             )
-        some = self._of_batch(batch)
-        if cells is not None:
-            wanted = cells_named(self.adata.obs_names, cells, "cells")
-            some = wanted if batch is None else np.intersect1d(wanted, some)
-            if not len(some):
-                raise ValueError(f"None of the cells is of the batch {batch!r}.")
+        if batch is not None and np.ndim(batch) > 0:
+            raise ValueError(f"Cells are generated of one batch, not of {batch!r}.")
+        # cells that are named may be decoded as if in another batch than theirs
+        if cells is None:
+            some = self._of_batch(batch)
+        else:
+            batch_codes(self.adata_manager, batch)
+            some = cells_named(self.adata.obs_names, cells, "cells")
         seed = seed if seed is not None else settings.seed
         rng = np.random.default_rng(seed)
         # every cell as often as the others, as far as that goes
@@ -99,7 +105,7 @@ class DrawsMixin(SupportMixin):
         pattern = rng.choice(some, size=n_cells) if turns is None else turns
         if latent is not None:
             latent = latent[np.resize(np.arange(len(latent)), n_cells)]
-        return Order(source, pattern, latent, rng, seed)
+        return Order(source, pattern, latent, batch, rng, seed)
 
     def _of_batch(self, batch: str | int | None) -> np.ndarray:
         """Return the cells of a batch, or all of them."""
@@ -114,6 +120,7 @@ class DrawsMixin(SupportMixin):
         """Yield patterns, a minibatch of them, and as many positions, before z is made of them."""
         density = self.latent_density() if order.source == "aggregate" else None
         loader = self._make_data_loader(self.adata, order.pattern, batch_size=CELLS_AT_ONCE)
+        (code,) = batch_codes(self.adata_manager, order.batch)
         done = 0
         for tensors in loader:
             n_cells = len(tensors[REGISTRY_KEYS.BATCH_KEY])
@@ -127,6 +134,9 @@ class DrawsMixin(SupportMixin):
                 positions = _numpy(self._inferred(tensors)["qz"].sample())
             else:
                 positions = _numpy(self.module.current_prior().sample((n_cells,)))
+            if code is not None:
+                batch = torch.full_like(tensors[REGISTRY_KEYS.BATCH_KEY], code)
+                tensors = tensors | {REGISTRY_KEYS.BATCH_KEY: batch}
             yield order.pattern[now], tensors, positions
 
 

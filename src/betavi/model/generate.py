@@ -25,16 +25,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+SMALLEST_TOTAL = 1e-12
+
+
 class Chunk(NamedTuple):
     """Some generated cells: counts in CSR, positions, and the measured cells that they are after.
 
-    ``pattern`` has their covariates, ``lender`` their size and label.
+    ``pattern`` has their covariates, ``lender`` their label and, unless another was asked for, their
+    size. ``size`` is the one that they were decoded with.
     """
 
     counts: sparse.csr_matrix
     z: np.ndarray
     pattern: np.ndarray
     lender: np.ndarray
+    size: np.ndarray
 
 
 class GenerateMixin(DrawsMixin):
@@ -61,7 +66,7 @@ class GenerateMixin(DrawsMixin):
         n_cells
             How many; as many as positions if None.
         batch
-            Only this one; those of measured cells drawn at random if None, with their further
+            As if of this one; those of measured cells drawn at random if None, with their further
             covariates.
         source
             ``"prior"``: a cell the model thinks possible before it has seen any. ``"aggregate"``: from
@@ -86,8 +91,9 @@ class GenerateMixin(DrawsMixin):
         Returns
         -------
         Counts in ``X``, CSR, with the columns of ``obs`` that the model was set up with, so that it can
-        read the cells: covariates of a measured cell, its label and size factor from one that is near,
-        ``nearest_cell``. Positions are in ``obsm["z"]``. None if a file was written.
+        read the cells: covariates of a measured cell, the label of one that is near, ``nearest_cell``,
+        and the size factor that was decoded. Positions are in ``obsm["z"]``, those of a logistic normal
+        before the softmax. None if a file was written.
 
         Raises
         ------
@@ -123,7 +129,7 @@ class GenerateMixin(DrawsMixin):
         )
         with self._drawing(order.seed), grown:
             for chunk in bar:
-                grown.add(chunk.counts, self._obs(adata, chunk), chunk.z)
+                grown.add(chunk.counts, self._obs(adata, order, chunk), chunk.z)
         return grown.whole()
 
     def _check_size_to_generate(self, library_size: float | None) -> None:
@@ -146,9 +152,10 @@ class GenerateMixin(DrawsMixin):
                 near = lenders.near(positions, batch)
                 lender = lenders.cells[near]
                 log_size = torch.as_tensor(sizes[near], device=self.device)
+            tensors = tensors | self._labels_of(lender)
             z = self._decoder_reads(positions)
-            counts = self._counts_at(z, tensors, log_size, library_size)
-            yield Chunk(counts, z.cpu().numpy(), pattern, lender)
+            counts, size = self._counts_at(z, tensors, log_size, library_size)
+            yield Chunk(counts, positions.astype(np.float32), pattern, lender, size)
 
     def _lenders(self, order: Order) -> tuple[Lenders, np.ndarray]:
         """Return measured cells that may lend their sizes, and the logs of these, ``(n, 1)``."""
@@ -162,27 +169,39 @@ class GenerateMixin(DrawsMixin):
 
     def _log_sizes(self, tensors: dict[str, Any]) -> Tensor:
         """Return the log sizes that cells are decoded with, ``(n_cells, 1)``."""
-        if self.module.options.given_size:
+        if self._reads_factors:
             factor: Tensor = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(self.device).float()
             return factor.log()
-        library: Tensor = self._inferred(tensors)["library"]
+        inferred = self._inferred(tensors)
+        library: Tensor = inferred["library"] if inferred["ql"] is None else inferred["ql"].loc
         return library
+
+    def _labels_of(self, cells: np.ndarray) -> dict[str, Tensor]:
+        codes = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY))
+        return {REGISTRY_KEYS.LABELS_KEY: torch.as_tensor(codes[cells].reshape(-1, 1)).long()}
 
     def _counts_at(
         self, z: Tensor, tensors: dict[str, Any], log_size: Tensor, library_size: float | None
-    ) -> sparse.csr_matrix:
-        """Draw counts of cells whose expected totals are their sizes."""
+    ) -> tuple[sparse.csr_matrix, np.ndarray]:
+        """Draw counts of cells whose expected totals are their sizes; return the sizes decoded."""
         likelihood: Any = self.module.likelihoods[COUNTS]
-        px = self._px(z, tensors, COUNTS, log_size)
-        if library_size is not None or not self.module.options.given_size:
+        wanted = log_size if library_size is None else torch.full_like(log_size, library_size).log()
+        if not likelihood.is_of_counts:
+            # no total but a depth, which the decoder reads as it is
+            log_size = wanted
+        elif likelihood.reads_size and (library_size is not None or not self._reads_factors):
             # a zero-inflated likelihood takes the size for that of a cell without its dropouts
-            wanted = (
-                log_size if library_size is None else torch.full_like(log_size, library_size).log()
-            )
-            if likelihood.reads_size and likelihood.is_of_counts:
-                total = likelihood.expected(px).sum(dim=-1, keepdim=True).clamp_min(1e-12)
-                px = self._px(z, tensors, COUNTS, log_size + wanted - total.log())
-        return sparse.csr_matrix(self._drawn_from(COUNTS, px).cpu().numpy())
+            px = self._px(z, tensors, COUNTS, log_size)
+            total = likelihood.expected(px).sum(dim=-1, keepdim=True).clamp_min(SMALLEST_TOTAL)
+            log_size = log_size + wanted - total.log()
+        px = self._px(z, tensors, COUNTS, log_size)
+        counts = sparse.csr_matrix(self._drawn_from(COUNTS, px).cpu().numpy())
+        return counts, log_size.exp().cpu().numpy().ravel()
+
+    @property
+    def _reads_factors(self) -> bool:
+        """Whether the sizes are factors that were given, and not totals."""
+        return bool(self.module.options.given_size)
 
     def _frame(self, adata: AnnData, order: Order) -> AnnData:
         """Return an object without cells, that knows the genes and what is generated."""
@@ -197,11 +216,14 @@ class GenerateMixin(DrawsMixin):
             empty.layers[layer] = empty.X.copy()
         return empty
 
-    def _obs(self, adata: AnnData, chunk: Chunk) -> pd.DataFrame:
+    def _obs(self, adata: AnnData, order: Order, chunk: Chunk) -> pd.DataFrame:
         args = self.registry_["setup_args"]
         obs = pd.DataFrame({"nearest_cell": adata.obs_names[chunk.lender].to_numpy()})
-        lent = {args["labels_key"], args["size_factor_key"]}
         for column in registered_columns(args):
-            rows = chunk.lender if column in lent else chunk.pattern
+            rows = chunk.lender if column == args["labels_key"] else chunk.pattern
             obs[column] = adata.obs[column].iloc[rows].to_numpy()
+        if args["size_factor_key"] is not None:
+            obs[args["size_factor_key"]] = chunk.size
+        if order.batch is not None and args["batch_key"] is not None:
+            obs[args["batch_key"]] = order.batch
         return obs

@@ -107,18 +107,25 @@ class Grown:
         """Complete the file, or remove what there is of it."""
         if self.path is None:
             return
-        if kind is None:
-            obs, z = self._of_cells()
-            anndata.io.write_elem(self._file, "obs", obs)
-            anndata.io.write_elem(self._file["obsm"], "z", z)
-            if not isinstance(self._file, h5py.File):
-                zarr.consolidate_metadata(self._file.store)
-        if isinstance(self._file, h5py.File):
-            self._file.close()
-        if kind is None:
-            self._partial.rename(self.path)
-        else:
-            _remove(self._partial)
+        is_complete = False
+        try:
+            if kind is None:
+                self._complete()
+                is_complete = True
+        finally:
+            if isinstance(self._file, h5py.File):
+                self._file.close()
+            if is_complete:
+                self._partial.rename(self.path)
+            else:
+                _remove(self._partial)
+
+    def _complete(self) -> None:
+        obs, z = self._of_cells()
+        anndata.io.write_elem(self._file, "obs", obs)
+        anndata.io.write_elem(self._file["obsm"], "z", z)
+        if not isinstance(self._file, h5py.File):
+            zarr.consolidate_metadata(self._file.store)
 
     def _of_cells(self) -> tuple[pd.DataFrame, np.ndarray]:
         obs = pd.concat(self.obs, ignore_index=True)

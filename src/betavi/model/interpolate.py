@@ -71,7 +71,9 @@ class InterpolateMixin(DecodeMixin):
         differ within the posterior of a cell there. In ``obs`` the share of the way ``step``,
         ``log_density`` and ``p_value`` as of :meth:`support`, ``uncertainty``, the mean standard
         deviation of log expression, and ``nearest_cell`` with its ``distance``. In ``var`` what each
-        gene does: see :func:`betavi.diagnostics.genes_on_path`. Positions are in ``obsm["z"]``.
+        gene does: see :func:`betavi.diagnostics.genes_on_path`. Positions are in ``obsm["z"]``, those of
+        a logistic normal before the softmax. Of a deterministic autoencoder nothing is uncertain, and
+        ``std`` is 0.
 
         Raises
         ------
@@ -113,6 +115,8 @@ class InterpolateMixin(DecodeMixin):
         """Return the position of an end."""
         values = np.asarray(end)
         if values.dtype.kind == "f":
+            if values.ndim > 1 and len(values) > 1:
+                raise ValueError(f"{word} is one position, not {len(values)}; or names of cells.")
             return self._checked_positions(values)[0]
         some = land.mean[cells_named(land.names, end, word)]
         return some[_medoid(some)]
@@ -150,7 +154,8 @@ class InterpolateMixin(DecodeMixin):
         Raises
         ------
         ValueError
-            If the batch or the size means nothing, or the object is minified: there are no counts.
+            If the batch or the size means nothing, the object is minified, so that there are no counts,
+            or the model is a deterministic autoencoder.
 
         Examples
         --------
@@ -164,6 +169,11 @@ class InterpolateMixin(DecodeMixin):
         """
         self._check_if_trained(warn=False)
         refuse_minified(self)
+        if self.module.latent.has_no_rate:
+            raise ValueError(
+                "A deterministic autoencoder was not trained towards any prior, so that the centre of "
+                "one says nothing. The medoid is what is left: interpolate() takes that of a group."
+            )
         land = self._landscape()
         cells = self._of_batch(batch)
         mean = land.mean[cells]

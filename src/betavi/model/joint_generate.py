@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+    from betavi.model.draws import Order
+
 SMALLEST_TOTAL = 1e-12
 
 
@@ -58,7 +60,8 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         latent
             At these positions instead, ``(n, n_latent)``, each in its turn.
         library_size
-            By modality, the expected total of every cell; of others drawn given the position.
+            By modality, the expected total of every cell, of ``"bernoulli"`` the depth it is seen at; of
+            others drawn given the position.
         seed
             Of the draws; ``scvi.settings.seed`` if None. The generator of torch is left as it was.
         show_progress
@@ -102,7 +105,7 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         )
         with self._drawing(order.seed), torch.inference_mode():
             parts = [self._counts_of_all(tensors, where, sizes) for _, tensors, where in bar]
-        return self._as_mudata(parts, order.pattern)
+        return self._as_mudata(parts, order)
 
     def _check_size_of(self, name: str, size: Any) -> None:
         lookup(dict.fromkeys(self.modalities, True), name, "The modality of a library_size")
@@ -116,21 +119,24 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
     ) -> dict[str, Any]:
         """Return counts by modality of a new cell at each position, and z."""
         z = self._decoder_reads(positions)
-        drawn: dict[str, Any] = {"z": z.cpu().numpy()}
+        drawn: dict[str, Any] = {"z": positions.astype(np.float32)}
         for name in self.modalities:
             size = self._typical(name).given(z, self._measured(tensors, name)).sample()
+            likelihood: Any = self.module.likelihoods[name]
+            if name in sizes and not likelihood.is_of_counts:
+                # no total but a depth, which the decoder reads as it is
+                size = torch.full_like(size, sizes[name]).log()
             px = self._px(z, tensors, name, size)
-            if name in sizes:
-                likelihood: Any = self.module.likelihoods[name]
+            if name in sizes and likelihood.is_of_counts:
                 total = likelihood.expected(px).sum(dim=-1, keepdim=True)
                 wanted = size + np.log(sizes[name]) - total.clamp_min(SMALLEST_TOTAL).log()
                 px = self._px(z, tensors, name, wanted)
             drawn[name] = sparse.csr_matrix(px.sample().clamp_min(0).cpu().numpy())
         return drawn
 
-    def _as_mudata(self, parts: list[dict[str, Any]], pattern: np.ndarray) -> MuData:
+    def _as_mudata(self, parts: list[dict[str, Any]], order: Order) -> MuData:
         """Put new cells together, with the covariates of those whose pattern they have."""
-        names = [f"generated_{number}" for number in range(len(pattern))]
+        names = [f"generated_{number}" for number in range(len(order.pattern))]
         assays = {
             name: AnnData(
                 sparse.vstack([part[name] for part in parts], format="csr"),
@@ -140,7 +146,10 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
             for name in self.modalities
         }
         found = assembled(assays)
-        for column in registered_columns(self.registry_["setup_args"]):
-            found.obs[column] = self.adata.obs[column].iloc[pattern].to_numpy()
+        args = self.registry_["setup_args"]
+        for column in registered_columns(args):
+            found.obs[column] = self.adata.obs[column].iloc[order.pattern].to_numpy()
+        if order.batch is not None and args["batch_key"] is not None:
+            found.obs[args["batch_key"]] = order.batch
         found.obsm["z"] = np.concatenate([part["z"] for part in parts])
         return found

@@ -29,8 +29,8 @@ def refuse_minified(model: AtBetaMixin) -> None:
     """
     if getattr(model, "minified_data_type", None) is not None:
         raise ValueError(
-            "The object is minified: its counts are gone, and what is denoised depends on them. "
-            "Denoise before minifying, or load the model with the object as it was: "
+            "The object is minified: its counts are gone, and this depends on them. Ask before "
+            "minifying, or load the model with the object as it was: "
             "load(..., adata=...)."
         )
 

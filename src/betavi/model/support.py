@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
 from betavi.diagnostics import CellScores, SupportCalibration
 from betavi.kernels import dense, totals
+from betavi.model.cells import cells_named
 from betavi.model.messages import warn
 from betavi.model.minified import refuse_minified
 from betavi.model.positions import CELLS_AT_ONCE, PositionsMixin
+from betavi.model.setup import untouched_on_failure
 from betavi.module import present_key
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
     from scvi._types import AnnOrMuData
     from torch import Tensor
+
+    from betavi.diagnostics import LatentDensity
 
 KEPT = (1.0, 0.5, 0.25, 0.125)
 """Shares of their molecules that known cells are given, to know what is usual of shallow ones."""
@@ -33,6 +38,7 @@ N_WORST = 50
 type that the model has not seen is known by drowns in the noise of thousands of others."""
 
 MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
+EVERYONE = -1
 SMALLEST_SPREAD = 1e-3
 """Nats; of a cell that was drawn as if certain, such as one without counts."""
 
@@ -52,8 +58,9 @@ class SupportMixin(PositionsMixin):
         A cell is strange if it lies where the aggregate posterior is thin, or if its counts are
         explained worse than counts that are drawn from what its position decodes to, in the fifty
         features that are explained worst; both compared with what is usual at its depth. The p-value is the share of the cells held out from training,
-        and of the same cells with fewer molecules, that are as strange or stranger: of a cell like
-        them it is below 0.05 in one of twenty.
+        with fewer molecules where they are deeper, that are as strange or stranger: of a cell like them
+        it is below 0.05 in about one of twenty. Cells of a joint model are compared with others that
+        have the same modalities, if a hundred of these were held out.
 
         Parameters
         ----------
@@ -61,9 +68,10 @@ class SupportMixin(PositionsMixin):
             Cells; those of the model's own object if None.
         latent
             Positions instead, ``(n, n_latent)``; there are no counts, and the density alone is
-            judged, by that at the posterior means of the cells held out.
+            judged, by that at the posterior means of the cells held out. Positions that were drawn lie
+            farther out than means.
         indices
-            Only these cells.
+            Only these cells: names, positions or a mask.
         show_progress
             Show a bar.
 
@@ -78,6 +86,8 @@ class SupportMixin(PositionsMixin):
         ValueError
             If both cells and positions are given, positions have another number of dimensions or are
             not finite, or counts are asked of a minified object.
+        KeyError, IndexError
+            If a cell does not exist.
 
         References
         ----------
@@ -101,22 +111,33 @@ class SupportMixin(PositionsMixin):
                 raise ValueError("Cells or positions: give adata (and indices), or latent.")
             return self._support_of_positions(self._checked_positions(latent))
         refuse_minified(self)
-        adata = self._validate_anndata(adata)
-        calibration = self._calibration()
-        loader = self._make_data_loader(adata, indices, batch_size=CELLS_AT_ONCE)
+        with untouched_on_failure(self.adata if adata is None else adata):
+            adata = self._validate_anndata(adata)
+            names = adata.obs_names
+            cells = (
+                np.arange(len(names)) if indices is None else cells_named(names, indices, "indices")
+            )
+            return self._support_of_cells(adata, cells, show_progress)
+
+    def _support_of_cells(
+        self, adata: AnnOrMuData, cells: np.ndarray, show_progress: bool
+    ) -> pd.DataFrame:
+        calibrations, density = self._calibrations(), self.latent_density()
+        loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
+        parts = []
         with self._drawing(0):
-            bar = track(loader, description="Judging cells", disable=not show_progress)
-            scores = CellScores.joined([self._scores(tensors) for tensors in bar])
-        names = adata.obs_names if indices is None else adata.obs_names[np.asarray(indices)]
-        return pd.DataFrame(
-            {
-                "log_density": scores.log_density,
-                "excess": scores.excess,
-                "strangeness": calibration.strangeness(scores),
-                "p_value": calibration.p_value(scores),
-            },
-            index=names,
-        )
+            for tensors in track(loader, description="Judging cells", disable=not show_progress):
+                parts.append((self._scores(tensors, density), self._pattern(tensors)))
+        scores = CellScores.joined([part for part, _ in parts])
+        pattern = np.concatenate([code for _, code in parts])
+        table = pd.DataFrame(scores._asdict(), index=adata.obs_names[cells])
+        table = table.drop(columns="log_depth").assign(strangeness=0.0, p_value=1.0)
+        for code in np.unique(pattern):
+            mine = pattern == code
+            known = calibrations.get(int(code), calibrations[EVERYONE])
+            table.loc[mine, "strangeness"] = known.strangeness(scores.of(mine))
+            table.loc[mine, "p_value"] = known.p_value(scores.of(mine))
+        return table
 
     def _support_of_positions(self, positions: np.ndarray) -> pd.DataFrame:
         log_density = self.latent_density().log_prob(positions)
@@ -132,7 +153,8 @@ class SupportMixin(PositionsMixin):
                 f"Positions are (n, {n_latent}) in this model, not {np.shape(latent)}: as "
                 "get_latent_representation() returns them."
             )
-        if self.module.options.latent_distribution == "ln" and (positions >= 0).all():
+        is_simplex = (positions >= 0).all() and np.allclose(positions.sum(axis=1), 1, atol=1e-3)
+        if self.module.options.latent_distribution == "ln" and is_simplex:
             raise ValueError(
                 "Positions of a logistic normal z are those before the softmax, as "
                 "get_latent_representation(return_dist=True) returns them."
@@ -143,16 +165,27 @@ class SupportMixin(PositionsMixin):
         return positions
 
     def _calibration(self) -> SupportCalibration:
-        """Return the scores of cells held out, as they are and with fewer molecules."""
+        """Return what is known of all cells held out."""
+        return self._calibrations()[EVERYONE]
+
+    def _calibrations(self) -> dict[int, SupportCalibration]:
+        """Return the scores of cells held out, by what was measured of them, and of all of them."""
         density = self.latent_density()
-        kept: list[Any] = self.__dict__.setdefault("_calibrations", [])
+        kept: list[Any] = self.__dict__.setdefault("_kept_calibrations", [])
         if not kept or kept[0] is not density:
             adata = self._validate_anndata(None)
             cells = self._known_cells(adata)
             log_density = density.log_prob(self._posteriors(adata, cells).mean)
-            kept[:] = density, SupportCalibration(self._known_scores(adata, cells), log_density)
-        found: SupportCalibration = kept[1]
-        return found
+            scores, pattern = self._known_scores(adata, cells, density)
+            found = {EVERYONE: SupportCalibration(scores, log_density)}
+            for code in np.unique(pattern):
+                mine = pattern == code
+                if ENOUGH_KNOWN <= mine.sum() < len(mine):
+                    part = SupportCalibration(scores.of(mine), log_density[mine])
+                    found[int(code)] = part
+            kept[:] = density, found
+        calibrations: dict[int, SupportCalibration] = kept[1]
+        return calibrations
 
     def _known_cells(self, adata: AnnOrMuData) -> np.ndarray:
         cells = self._cells_to_judge(adata)
@@ -164,31 +197,46 @@ class SupportMixin(PositionsMixin):
             )
         return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
 
-    @torch.inference_mode()
-    def _known_scores(self, adata: AnnOrMuData, cells: np.ndarray) -> CellScores:
+    def _known_scores(
+        self, adata: AnnOrMuData, cells: np.ndarray, density: LatentDensity
+    ) -> tuple[CellScores, np.ndarray]:
+        """Return scores of copies of cells, ``(n_copies, n_cells)``, and what each cell has."""
         if self.minified_data_type is not None:
-            nothing = np.zeros(0)
-            return CellScores(nothing, nothing, nothing)
-        parts = []
+            nothing = np.zeros((1, 0))
+            return CellScores(nothing, nothing, nothing), np.zeros(0, dtype=int)
+        parts, patterns = [], []
         with self._drawing(0):
             for tensors in self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE):
-                parts += [self._scores(self._with_fewer(tensors, share)) for share in KEPT]
-        return CellScores.joined(parts)
+                copies = [self._scores(self._with_fewer(tensors, share), density) for share in KEPT]
+                parts.append(CellScores(*map(np.stack, zip(*copies, strict=True))))
+                patterns.append(self._pattern(tensors))
+        return CellScores.joined(parts), np.concatenate(patterns)
+
+    def _pattern(self, tensors: dict[str, Any]) -> np.ndarray:
+        """Return a number for which modalities each cell has, ``(n_cells,)``."""
+        code = np.zeros(len(tensors[REGISTRY_KEYS.BATCH_KEY]), dtype=int)
+        for place, name in enumerate(self.module.likelihoods):
+            if (key := present_key(name)) in tensors:
+                code += tensors[key].ravel().cpu().numpy().astype(int) << place
+        return code
 
     def _with_fewer(self, tensors: dict[str, Any], share: float) -> dict[str, Any]:
-        """Return a minibatch of the same cells, each molecule of which is kept with a probability."""
+        """Return a minibatch of the same cells, each molecule of which is kept with a probability.
+
+        What is no number of molecules stays as it is. Of detection each is kept as if of one molecule.
+        """
         if share == 1:
             return tensors
         thinned = {}
-        for name, likelihood in self.module.likelihoods.items():
+        for name in self.module.likelihoods:
             counts = dense(tensors[name]).float()
-            if likelihood.is_of_counts:
-                counts = torch.binomial(counts.round(), torch.full_like(counts, share))
+            if bool((counts == counts.round()).all()):
+                counts = torch.binomial(counts, torch.full_like(counts, share))
             thinned[name] = counts
         return tensors | thinned
 
     @torch.inference_mode()
-    def _scores(self, tensors: dict[str, Any]) -> CellScores:
+    def _scores(self, tensors: dict[str, Any], density: LatentDensity) -> CellScores:
         """Judge the cells of a minibatch."""
         inferred = self._inferred(tensors)
         mean = inferred["qz"].mean
@@ -197,8 +245,8 @@ class SupportMixin(PositionsMixin):
         generated = self.module._named(self.module.generative(**inputs))
         observed, drawn = self._surprises(tensors, generated["px"])
         spread = drawn.std(dim=0).clamp_min(SMALLEST_SPREAD)
-        depth = sum(totals(tensors[name]).to(self.device) for name in self.module.likelihoods)
-        log_density = self.latent_density().log_prob(mean.cpu().numpy())
+        depth = sum(totals(tensors[name]).to(self.device) for name in self._measures_of_depth)
+        log_density = density.log_prob(mean.cpu().numpy())
         return CellScores(
             log_density,
             ((observed - drawn.mean(dim=0)) / spread).cpu().numpy().astype(np.float64),
@@ -210,6 +258,12 @@ class SupportMixin(PositionsMixin):
             .numpy()
             .astype(np.float64),
         )
+
+    @property
+    def _measures_of_depth(self) -> list[str]:
+        """Modalities whose counts say how deep a cell was sequenced: all if none are counts."""
+        parts = self.module.likelihoods
+        return [name for name, part in parts.items() if part.is_of_counts] or list(parts)
 
     def _surprises(self, tensors: dict[str, Any], px: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return nats of the worst features of measured and of drawn counts.

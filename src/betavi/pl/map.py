@@ -94,12 +94,13 @@ def latent_map(
         x, y = ((one.obsm["z"] - centre) @ axes).T
         label = f"path: {one.uns['betavi']['path']}"
         ax.plot(x, y, color="k", lw=2, ls=LINES[number % len(LINES)], label=label)
+    nowhere = np.zeros((0, density.n_latent))
     points = {
-        "archetype": None if archetype is None else archetype.obsm["z"][:1],
-        "hole": None if holes is None else holes.obsm["z"],
+        "archetype": nowhere if archetype is None else archetype.obsm["z"][:1],
+        "hole": nowhere if holes is None else holes.obsm["z"],
     }
     for label, (marker, face, size) in MARKS.items():
-        if points[label] is not None and len(points[label]):
+        if len(points[label]):
             x, y = ((points[label] - centre) @ axes).T
             ax.scatter(x, y, size, face, marker=marker, edgecolors="k", zorder=4, label=label)
     ax.set(xlabel="latent PC 1", ylabel="latent PC 2", xticks=[], yticks=[])
@@ -131,7 +132,9 @@ def _contours(ax: Axes, density: LatentDensity, flat: np.ndarray) -> None:
     logs = density.log_prob(grid).reshape(N_GRID, N_GRID)
     levels = np.quantile(density.log_prob(flat), np.linspace(0.02, 0.95, N_LEVELS))
     levels = np.unique(levels)
-    ax.contourf(x, y, logs, [*levels, logs.max() + 1], cmap="Greys", alpha=0.5, zorder=0)
+    ax.contourf(
+        x, y, logs, [*levels, max(logs.max(), levels[-1]) + 1], cmap="Greys", alpha=0.5, zorder=0
+    )
     ax.contour(x, y, logs, levels[:1], colors="0.3", linewidths=1, linestyles="--", zorder=1)
 
 

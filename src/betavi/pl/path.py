@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -92,7 +93,9 @@ def _per_cell(some: AnnData, whole: AnnData) -> np.ndarray:
 
 def _shown(adata: AnnData, genes: Sequence[str] | int) -> list[str]:
     """Return the genes to draw."""
-    if not isinstance(genes, int):
+    if isinstance(genes, str):
+        genes = [genes]
+    if not isinstance(genes, (int, Integral)):
         for gene in genes:
             if gene not in adata.var_names:
                 raise KeyError(f"There is no gene {gene!r}. {close_matches(gene, adata.var_names)}")
