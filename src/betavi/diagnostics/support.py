@@ -1,4 +1,4 @@
-"""Is this a possible cell? A p-value from cells that training has not seen, of like depth."""
+"""Whether a cell is a possible one: a p-value from cells that training has not seen, of like depth."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ class SupportCalibration:
     """Scores of cells that are known to be possible.
 
     Both scores depend on depth: a shallow cell has a wide posterior near the centre, and few counts
-    that could contradict it. A cell is ranked among known cells that are as deep as it is: of each the
-    copy, whole or with a part of its molecules, whose depth is nearest.
+    that could contradict it. A cell is ranked among known cells, and among known cells that are as deep
+    as it is: of each the copy, whole or with a part of its molecules, whose depth is nearest.
 
     Parameters
     ----------
     held_out
-        Of cells that training has not seen, and of the same cells with fewer molecules, each array
-        ``(n_copies, n_known)``.
+        Of cells that training has not seen, first, and of the same cells with fewer molecules, each
+        array ``(n_copies, n_known)``.
     log_density
         Of the positions of the cells themselves, ``(n_known,)``, by which positions are judged.
 
@@ -113,24 +113,45 @@ class SupportCalibration:
         return total
 
     def p_value(self, scores: CellScores) -> np.ndarray:
-        """Return the share of known cells, as deep, that are as strange or stranger, ``(n_cells,)``."""
-        known, depth = self.strangeness(self.held_out), self.held_out.log_depth
-        everyone = np.arange(known.shape[1])
+        """Return the share of known cells that are as strange or stranger, ``(n_cells,)``.
+
+        A cell is as strange as it is among all known cells, or among those that are as deep, whichever
+        is less: it is not called for being shallow. Of whole cells the share is exact.
+        """
+        return _share_above(self._known_ranks, -self._larger_rank(scores))
+
+    @cached_property
+    def _known_ranks(self) -> np.ndarray:
+        whole = CellScores(*(part[0] for part in self.held_out))
+        return np.sort(-self._larger_rank(whole))
+
+    def _larger_rank(self, scores: CellScores) -> np.ndarray:
+        """Return the share of known cells, all or as deep, that are as strange, the larger one."""
+        known, strange = self._known_strangeness, self.strangeness(scores)
+        whole = _share_above(np.sort(known[0]), strange)
+        depth, everyone = self.held_out.log_depth, np.arange(known.shape[1])[:, None]
         found = []
-        strange = self.strangeness(scores)
         for some in np.array_split(np.arange(len(strange)), -(-len(strange) // ROWS_AT_ONCE) or 1):
             nearest = np.abs(depth[..., None] - scores.log_depth[some]).argmin(axis=0)
-            as_strange = (known[nearest, everyone[:, None]] >= strange[some]).sum(axis=0)
+            as_strange = (known[nearest, everyone] >= strange[some]).sum(axis=0)
             found.append((1 + as_strange) / (1 + known.shape[1]))
-        return np.concatenate(found)
+        return np.maximum(whole, np.concatenate(found))
+
+    @cached_property
+    def _known_strangeness(self) -> np.ndarray:
+        return self.strangeness(self.held_out)
 
     def p_value_of_positions(self, log_density: np.ndarray) -> np.ndarray:
         """Return the share of known cells that are where it is as thin or thinner, ``(n,)``."""
-        known = np.sort(self.log_density)
-        as_thin = np.searchsorted(known, log_density, side="right")
-        share: np.ndarray = (1 + as_thin) / (1 + len(known))
-        return share
+        return _share_above(np.sort(-self.log_density), -log_density)
 
     def thin_below(self, level: float) -> float:
         """Return the log density below which a share of the known cells is."""
         return float(np.quantile(self.log_density, level))
+
+
+def _share_above(known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the share of known values, sorted, that are as large or larger; never 0."""
+    as_large = len(known) - np.searchsorted(known, values, side="left")
+    share: np.ndarray = (1 + as_large) / (1 + len(known))
+    return share
