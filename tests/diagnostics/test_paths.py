@@ -73,6 +73,29 @@ def test_no_hole_where_there_is_none(kind, seed):
     assert len(holes_of(positions, seed).centres) == 0
 
 
+def test_dimensions_that_cells_do_not_differ_in_do_not_make_a_hole_cheaper():
+    """Posteriors as wide as the prior, in which every cell is at the centre."""
+    rng = np.random.default_rng(0)
+    flat = ring(2000)
+    nodes = np.hstack([flat, 0.05 * rng.normal(size=(2000, 6))])
+    draws = np.hstack([flat, rng.normal(size=(2000, 6))])
+    start, end = np.zeros((2, 8))
+    start[0], end[0] = -3.0, 3.0
+    path = along_density(start, end, 25, fit_density(draws), nodes)
+    assert np.linalg.norm(path[:, :2], axis=1).min() > 2.0
+
+
+@pytest.mark.parametrize("n_islands", [2, 3])
+def test_between_islands_is_a_hole_of_its_own(n_islands):
+    rng = np.random.default_rng(0)
+    places = 8 * np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.9]])[:n_islands]
+    positions = places[rng.integers(n_islands, size=2000)] + rng.normal(size=(2000, 2))
+    found = holes_of(positions)
+    assert 1 <= len(found.centres) <= 3
+    for centre in found.centres:
+        assert np.linalg.norm(places - centre, axis=1).min() > 2.5
+
+
 def test_where_cells_are_everywhere_the_best_path_is_hardly_longer():
     positions = np.random.default_rng(0).normal(size=(2000, 4))
     start, end = np.full(4, -1.0), np.full(4, 1.0)

@@ -295,3 +295,61 @@ def test_joint_cells_from_every_source():
         model.generate(5, library_size={"dna": 1.0}, **QUIET)
     with pytest.raises(ValueError, match="positive number"):
         model.generate(5, library_size={"rna": 0}, **QUIET)
+
+
+def test_of_detection_the_size_is_a_depth():
+    adata = simulate_counts(n_cells=400, n_genes=50, seed=0)
+    depth = np.asarray(adata.X.sum(axis=1)).ravel()
+    adata.X = (adata.X > 0).astype(np.float32)
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata, n_latent=3, gene_likelihood="bernoulli")
+    model.train(**BRIEF | {"max_epochs": 10})
+    shares = [
+        model.generate(500, library_size=size, seed=0, **QUIET).X.mean() for size in (5, 15, 40)
+    ]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.8 * shares[2]
+    way = model.interpolate(int(depth.argmin()), int(depth.argmax()), n_steps=4)
+    assert way.X.max() <= 1
+
+
+def test_cells_as_if_in_another_batch(trained):
+    cells = np.flatnonzero(trained.adata.obs["batch"] == "batch_0")[:200]
+    options = {"source": "cells", "cells": cells, "seed": 0, **QUIET}
+    own, other = trained.generate(200, **options), trained.generate(200, batch="batch_1", **options)
+    assert set(other.obs["batch"]) == {"batch_1"}
+    np.testing.assert_array_equal(own.obsm["z"], other.obsm["z"])
+    real = [
+        np.log1p(
+            np.asarray(trained.adata.X[(trained.adata.obs["batch"] == b).to_numpy()].mean(axis=0))
+        )
+        for b in ("batch_0", "batch_1")
+    ]
+    mine = [np.log1p(np.asarray(new.X.mean(axis=0))) for new in (own, other)]
+    assert np.corrcoef((real[1] - real[0]).ravel(), (mine[1] - mine[0]).ravel())[0, 1] > 0.5
+    with pytest.raises(ValueError, match="one batch"):
+        trained.generate(5, batch=["batch_0", "batch_1"], **QUIET)
+
+
+def test_size_factors_are_those_that_were_decoded(counts):
+    BetaVI.setup_anndata(counts, size_factor_key="size")
+    model = BetaVI(counts)
+    model.train(**BRIEF | {"max_epochs": 10})
+    new = model.generate(400, library_size=500.0, source="aggregate", seed=0, **QUIET)
+    totals = np.asarray(new.X.sum(axis=1)).ravel()
+    assert totals.mean() == pytest.approx(500, rel=0.05)
+    usual = model.generate(400, source="aggregate", seed=0, **QUIET)
+    lent = counts.obs.loc[usual.obs["nearest_cell"], "size"]
+    np.testing.assert_allclose(usual.obs["size"], lent, rtol=1e-5)
+    # a cell of a larger total has a larger factor
+    more = model.generate(400, library_size=1000.0, source="aggregate", seed=0, **QUIET)
+    np.testing.assert_allclose(more.obs["size"] / new.obs["size"], 2, rtol=1e-3)
+
+
+def test_labels_are_of_the_cell_whose_dispersion_was_decoded(counts):
+    BetaVI.setup_anndata(counts, labels_key="cell_type")
+    model = BetaVI(counts, dispersion="gene-label")
+    model.train(**BRIEF)
+    new = model.generate(100, source="aggregate", seed=0, **QUIET)
+    lent = counts.obs.loc[new.obs["nearest_cell"], "cell_type"]
+    assert new.obs["cell_type"].tolist() == lent.tolist()

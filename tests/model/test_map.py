@@ -213,11 +213,80 @@ def test_ends_in_every_form(trained):
         ({"batch": "batch_9"}, "no batch"),
         ({"library_size": 0}, "positive"),
         ({"end": np.zeros(3)}, r"\(n, 5\)"),
+        ({"end": np.zeros((2, 5))}, "end is one position, not 2"),
     ],
 )
 def test_ways_that_are_none_are_refused(trained, asked, message):
     with pytest.raises(ValueError, match=message):
         trained.interpolate(**{"start": 0, "end": 1} | asked)
+
+
+KINDS = {
+    "logistic normal": ({}, {"latent_distribution": "ln"}),
+    "deterministic": ({}, {"latent_distribution": "deterministic"}),
+    "latent size": ({"batch_key": "batch"}, {"use_observed_lib_size": False}),
+    "size factor": ({"size_factor_key": "size"}, {}),
+    "covariates": (
+        {"categorical_covariate_keys": ["donor"], "continuous_covariate_keys": ["age"]},
+        {"encode_covariates": True},
+    ),
+    "vamp": ({}, {"prior": "vamp"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_has_a_map_that_repeats(counts, kind):
+    setup, arguments = KINDS[kind]
+    BetaVI.setup_anndata(counts, **setup)
+    model = BetaVI(counts, n_latent=4, **arguments)
+    model.train(**BRIEF | {"max_epochs": 5})
+    state = torch.get_rng_state()
+    one, two = (model.interpolate(0, 1, n_steps=5, path="density") for _ in range(2))
+    np.testing.assert_array_equal(one.X, two.X)
+    np.testing.assert_array_equal(one.layers["std"], two.layers["std"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.isfinite(one.X).all()
+    assert model.find_holes().n_vars == counts.n_vars
+    # what is drawn and where is the same place
+    np.testing.assert_allclose(
+        model.support(latent=one.obsm["z"])["log_density"],
+        one.obs["log_density"],
+        rtol=1e-3,
+        atol=0.01,
+    )
+    assert model.generate(latent=one.obsm["z"], **QUIET).n_obs == 5
+    assert model.support(**QUIET)["p_value"].between(0, 1).all()
+    if kind == "deterministic":
+        assert (one.layers["std"] == 0).all()
+        with pytest.raises(ValueError, match="not trained towards any prior"):
+            model.archetype()
+    else:
+        assert model.archetype().n_obs == 3
+    totals = np.asarray(model.interpolate(0, 1, n_steps=3, library_size=200.0).X).sum(axis=1)
+    np.testing.assert_allclose(totals, 200, rtol=1e-3)
+
+
+def test_a_query_has_a_map(counts):
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    reference = BetaVI(counts, n_latent=4)
+    reference.train(**BRIEF)
+    query = simulate_counts(n_cells=200, n_genes=40, seed=1)
+    query.obs["batch"] = "new"
+    model = BetaVI.load_query_data(query, reference)
+    model.train(**BRIEF)
+    assert set(model.generate(20, batch="new", **QUIET).obs["batch"]) == {"new"}
+    assert model.support(**QUIET).shape == (200, 4)
+    assert model.interpolate(0, 1, n_steps=3).n_obs == 3
+
+
+def test_a_call_that_fails_leaves_another_object_as_it_was(trained, whole):
+    other = whole[:50].copy()
+    before = other.obs.columns.tolist(), sorted(other.uns)
+    with pytest.raises(IndexError, match="indices"):
+        trained.support(other, indices=[99], **QUIET)
+    with pytest.raises(ValueError, match="names no cell"):
+        trained.support(other, indices=[], **QUIET)
+    assert (other.obs.columns.tolist(), sorted(other.uns)) == before
 
 
 def test_the_archetype_the_mean_and_the_medoid(trained):

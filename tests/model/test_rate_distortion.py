@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 import scvi
 import torch
+from anndata import AnnData
+from scipy import sparse
 from torch import nn
 from torch.distributions import Distribution
 
 from betavi import BetaVI, JointVI
-from betavi.diagnostics import CountScore
+from betavi.diagnostics import CountScore, LatentDensity
 from betavi.model.at_beta import GETTERS
 from betavi.nn import Drift, Gate, Shift, Turn
 from tests.conftest import BRIEF
@@ -21,6 +23,8 @@ BETAS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
 ARGUMENTS = {
     "differential_expression": {"groupby": "cell_type", "silent": True},
     "differential_abundance": {"sample_key": "donor"},
+    "generate": {"n_cells": 20, "source": "cells", "show_progress": False},
+    "interpolate": {"start": 0, "end": 1, "n_steps": 3},
     "get_feature_correlation_matrix": {"n_samples": 2},
     "get_latent_library_size": {"give_mean": False},
     "get_marginal_ll": {"n_mc_samples": 3, "return_mean": False},
@@ -28,8 +32,8 @@ ARGUMENTS = {
 }
 """What a getter is asked beside β."""
 
-INDIFFERENT = {"get_latent_library_size"}
-"""What does not depend on β, the library size being observed."""
+INDIFFERENT = {"find_holes", "get_latent_library_size"}
+"""What does not depend on β, the library size being observed; and there are no holes at either."""
 
 
 @pytest.fixture
@@ -48,6 +52,10 @@ def multi(counts):
 def plain(answer):
     if isinstance(answer, pd.DataFrame):
         return answer.select_dtypes("number").to_numpy()
+    if isinstance(answer, AnnData):
+        return answer.X.toarray() if sparse.issparse(answer.X) else answer.X
+    if isinstance(answer, LatentDensity):
+        return answer.means
     if isinstance(answer, CountScore):
         return np.array(list(answer.row().values()))
     if isinstance(answer, dict):

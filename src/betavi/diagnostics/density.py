@@ -12,6 +12,9 @@ from sklearn.mixture import GaussianMixture
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of components that are tried, as long as cells held out agree."""
 
+PATIENCE = 2
+"""Numbers of components in a row that may be worse: of a ring two are no better than one."""
+
 ROWS_PER_COMPONENT = 5
 """Draws that a component must have on average, for each dimension."""
 
@@ -140,6 +143,7 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
     scale[scale == 0] = 1.0
     white = (draws - shift) / scale
     best: tuple[float, Any] = (-np.inf, None)
+    n_worse = 0
     most = max(1, (~is_left_out).sum() // (ROWS_PER_COMPONENT * draws.shape[1]))
     for n_components in (n for n in COMPONENTS if n <= most):
         # without the k-means that would follow it takes a fraction of the time, and fits alike
@@ -147,9 +151,10 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
             n_components, reg_covar=FLOOR, random_state=seed, init_params="k-means++"
         ).fit(white[~is_left_out])
         score = float(mixture.score(white[is_left_out]))
-        if score <= best[0]:
+        if score > best[0]:
+            best, n_worse = (score, mixture), 0
+        elif (n_worse := n_worse + 1) == PATIENCE:
             break
-        best = score, mixture
     score, mixture = best
     return LatentDensity(
         mixture.weights_,
