@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anndata
 import numpy as np
 import pandas as pd
+import scvi
 import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
@@ -40,8 +41,6 @@ QUIET = {"show_progress": False}
 
 
 def trained(data: Set, seed: int) -> BetaVI:
-    import scvi
-
     scvi.settings.seed = seed
     adata = data.adata.copy()
     BetaVI.setup_anndata(adata, batch_key=data.batch_key)

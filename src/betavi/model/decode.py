@@ -11,6 +11,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from sklearn.neighbors import NearestNeighbors
 
+from betavi.model.calibrate import EVERYONE
 from betavi.model.covariates import batch_codes
 from betavi.model.generate import GenerateMixin
 from betavi.model.positions import CELLS_AT_ONCE
@@ -64,13 +65,14 @@ class DecodeMixin(GenerateMixin):
     def _landscape(self) -> Landscape:
         """Return where cells are; the object is encoded once for a density."""
         density = self.latent_density()
-        kept: list[Landscape] = self.__dict__.setdefault("_kept_landscapes", [])
-        if not kept or kept[0].density is not density:
-            adata = self._validate_anndata(None)
-            cells = self._posteriors(adata, None, n_draws=0)
-            calibration = self._calibration()
-            kept[:] = [Landscape(adata.obs_names, cells.mean, cells.variance, density, calibration)]
-        return kept[0]
+        land: Landscape = self._once("landscape", density, lambda: self._surveyed(density))
+        return land
+
+    def _surveyed(self, density: LatentDensity) -> Landscape:
+        adata = self._validate_anndata(None)
+        cells = self._posteriors(adata, None, n_draws=0)
+        calibration = self._calibrations()[EVERYONE]
+        return Landscape(adata.obs_names, cells.mean, cells.variance, density, calibration)
 
     @torch.inference_mode()
     def _decoded_at(
@@ -81,7 +83,8 @@ class DecodeMixin(GenerateMixin):
         library_size: float | None,
     ) -> Decoded:
         """Decode points, and draws around them as wide as the posteriors of cells near by."""
-        self._check_size_to_generate(library_size)
+        if library_size is not None:
+            self._check_size_of(COUNTS, library_size)
         codes = batch_codes(self.adata_manager, batch)
         n_batch = self.summary_stats.n_batch
         batches = [*range(n_batch)] if codes == [None] else codes

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from scipy import sparse
 from scvi.utils import track
 
@@ -26,7 +24,7 @@ from betavi.model.trained import TrainedMixin
 from betavi.module import Probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import pandas as pd
     from scvi._types import AnnOrMuData
@@ -80,13 +78,6 @@ class DiagnosisMixin(TrainedMixin):
     def _is_fault(self, view: View, dimensions: pd.DataFrame) -> bool:
         """Say whether there is anything to explain: dimensions that carry no signal."""
         return bool(dimensions["status"].isin(["dead", "noise"]).any())
-
-    @contextmanager
-    def _own_draws(self, seed: int) -> Iterator[None]:
-        """Draw from a seed, and leave torch's generators as they were."""
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            yield
 
     def _report(
         self,

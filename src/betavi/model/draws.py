@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from betavi.model.positions import CELLS_AT_ONCE, MOST_CELLS
 from betavi.model.support import SupportMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -27,6 +28,7 @@ SOURCES: dict[str, str] = {
 }
 """Where generated cells come from, by the user's word."""
 
+SMALLEST_TOTAL = 1e-12
 N_NEIGHBOURS = 15
 """Measured cells near a position, of which one lends a generated cell its size."""
 
@@ -63,6 +65,8 @@ class Order(NamedTuple):
 
 class DrawsMixin(SupportMixin):
     """What both models need to generate cells."""
+
+    _px: Callable[..., Any]
 
     def _order(
         self,
@@ -106,6 +110,28 @@ class DrawsMixin(SupportMixin):
         if latent is not None:
             latent = latent[np.resize(np.arange(len(latent)), n_cells)]
         return Order(source, pattern, latent, batch, rng, seed)
+
+    def _check_size_of(self, name: str, size: Any) -> None:
+        """Refuse what is no size, or that of a modality which reads none."""
+        if not isinstance(size, Real) or not 0 < float(size) < np.inf:
+            raise ValueError(f"library_size of {name!r} is a positive number, not {size!r}.")
+        if not self.module.likelihoods[name].reads_size:
+            raise ValueError(f"How much of {name!r} there is is decoded, and no size sets it.")
+
+    def _sized(
+        self, name: str, z: Tensor, tensors: dict[str, Any], log_size: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """Return the log size to decode with, so that the expected total is the one wanted.
+
+        Of detection there is no total but a depth, which the decoder reads as it is.
+        """
+        likelihood: Any = self.module.likelihoods[name]
+        if not likelihood.is_of_counts:
+            return wanted
+        # a zero-inflated likelihood takes the size for that of a cell without its dropouts
+        px = self._px(z, tensors, name, log_size)
+        total = likelihood.expected(px).sum(dim=-1, keepdim=True).clamp_min(SMALLEST_TOTAL)
+        return log_size + wanted - total.log()
 
     def _of_batch(self, batch: str | int | None) -> np.ndarray:
         """Return the cells of a batch, or all of them."""

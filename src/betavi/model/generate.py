@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,13 +18,10 @@ from betavi.model.positions import CELLS_AT_ONCE
 from betavi.module.single import COUNTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
-
-
-SMALLEST_TOTAL = 1e-12
 
 
 class Chunk(NamedTuple):
@@ -44,8 +40,6 @@ class Chunk(NamedTuple):
 
 class GenerateMixin(DrawsMixin):
     """``generate`` of one modality."""
-
-    _px: Callable[..., Any]
 
     def generate(
         self,
@@ -117,7 +111,8 @@ class GenerateMixin(DrawsMixin):
         ((50, 20), ['nearest_cell', 'batch'])
         """
         self._check_if_trained(warn=False)
-        self._check_size_to_generate(library_size)
+        if library_size is not None:
+            self._check_size_of(COUNTS, library_size)
         adata = self._validate_anndata(None)
         order = self._order(n_cells, batch, source, cells, latent, seed)
         grown = Grown(self._frame(adata, order), out)
@@ -131,14 +126,6 @@ class GenerateMixin(DrawsMixin):
             for chunk in bar:
                 grown.add(chunk.counts, self._obs(adata, order, chunk), chunk.z)
         return grown.whole()
-
-    def _check_size_to_generate(self, library_size: float | None) -> None:
-        if library_size is None:
-            return
-        if not isinstance(library_size, Real) or not 0 < library_size < np.inf:
-            raise ValueError(f"library_size is a positive number, not {library_size!r}.")
-        if not self.module.likelihoods[COUNTS].reads_size:
-            raise ValueError("This likelihood decodes how much there is, and no size sets it.")
 
     @torch.inference_mode()
     def _generated(self, order: Order, library_size: float | None) -> Iterator[Chunk]:
@@ -184,16 +171,10 @@ class GenerateMixin(DrawsMixin):
         self, z: Tensor, tensors: dict[str, Any], log_size: Tensor, library_size: float | None
     ) -> tuple[sparse.csr_matrix, np.ndarray]:
         """Draw counts of cells whose expected totals are their sizes; return the sizes decoded."""
-        likelihood: Any = self.module.likelihoods[COUNTS]
         wanted = log_size if library_size is None else torch.full_like(log_size, library_size).log()
-        if not likelihood.is_of_counts:
-            # no total but a depth, which the decoder reads as it is
-            log_size = wanted
-        elif likelihood.reads_size and (library_size is not None or not self._reads_factors):
-            # a zero-inflated likelihood takes the size for that of a cell without its dropouts
-            px = self._px(z, tensors, COUNTS, log_size)
-            total = likelihood.expected(px).sum(dim=-1, keepdim=True).clamp_min(SMALLEST_TOTAL)
-            log_size = log_size + wanted - total.log()
+        reads_size = self.module.likelihoods[COUNTS].reads_size
+        if reads_size and (library_size is not None or not self._reads_factors):
+            log_size = self._sized(COUNTS, z, tensors, log_size, wanted)
         px = self._px(z, tensors, COUNTS, log_size)
         counts = sparse.csr_matrix(self._drawn_from(COUNTS, px).cpu().numpy())
         return counts, log_size.exp().cpu().numpy().ravel()

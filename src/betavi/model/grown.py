@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from betavi._tables import lookup
+from betavi.model.files import beside, remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,12 +65,12 @@ class Grown:
     @property
     def _partial(self) -> Path:
         assert self.path is not None
-        return self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+        return beside(self.path, "partial")
 
     def __enter__(self) -> Self:
         """Make the file, if there is to be one."""
         if self.path is not None:
-            _remove(self._partial)
+            remove(self._partial)
             write = self.empty.write_h5ad if self.path.suffix == ".h5ad" else self.empty.write_zarr
             write(self._partial)
             self._file = self._open(self._partial)
@@ -118,7 +118,7 @@ class Grown:
             if is_complete:
                 self._partial.rename(self.path)
             else:
-                _remove(self._partial)
+                remove(self._partial)
 
     def _complete(self) -> None:
         obs, z = self._of_cells()
@@ -142,10 +142,3 @@ class Grown:
         return AnnData(
             counts, obs=obs, var=self.empty.var, uns=self.empty.uns, obsm={"z": z}, layers=layers
         )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from betavi.model.draws import Order
-
-SMALLEST_TOTAL = 1e-12
 
 
 class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
@@ -94,6 +91,7 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         self._check_if_trained(warn=False)
         sizes = dict(library_size or {})
         for name, size in sizes.items():
+            lookup(dict.fromkeys(self.modalities, True), name, "The modality of a library_size")
             self._check_size_of(name, size)
         self._validate_anndata()
         order = self._order(n_cells, batch, source, cells, latent, seed)
@@ -107,13 +105,6 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
             parts = [self._counts_of_all(tensors, where, sizes) for _, tensors, where in bar]
         return self._as_mudata(parts, order)
 
-    def _check_size_of(self, name: str, size: Any) -> None:
-        lookup(dict.fromkeys(self.modalities, True), name, "The modality of a library_size")
-        if not isinstance(size, Real) or not 0 < float(size) < np.inf:
-            raise ValueError(f"library_size of {name!r} is a positive number, not {size!r}.")
-        if not self._kind(name).reads_size:
-            raise ValueError(f"How much of {name!r} there is is decoded, and no size sets it.")
-
     def _counts_of_all(
         self, tensors: dict[str, Any], positions: np.ndarray, sizes: dict[str, float]
     ) -> dict[str, Any]:
@@ -122,16 +113,11 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         drawn: dict[str, Any] = {"z": positions.astype(np.float32)}
         for name in self.modalities:
             size = self._typical(name).given(z, self._measured(tensors, name)).sample()
-            likelihood: Any = self.module.likelihoods[name]
-            if name in sizes and not likelihood.is_of_counts:
-                # no total but a depth, which the decoder reads as it is
-                size = torch.full_like(size, sizes[name]).log()
+            if name in sizes:
+                wanted = torch.full_like(size, sizes[name]).log()
+                size = self._sized(name, z, tensors, size, wanted)
             px = self._px(z, tensors, name, size)
-            if name in sizes and likelihood.is_of_counts:
-                total = likelihood.expected(px).sum(dim=-1, keepdim=True)
-                wanted = size + np.log(sizes[name]) - total.clamp_min(SMALLEST_TOTAL).log()
-                px = self._px(z, tensors, name, wanted)
-            drawn[name] = sparse.csr_matrix(px.sample().clamp_min(0).cpu().numpy())
+            drawn[name] = sparse.csr_matrix(self._drawn_from(name, px).cpu().numpy())
         return drawn
 
     def _as_mudata(self, parts: list[dict[str, Any]], order: Order) -> MuData:

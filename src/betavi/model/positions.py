@@ -13,7 +13,7 @@ from betavi.diagnostics import fit_density
 from betavi.model.trained import TrainedMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from scvi._types import AnnOrMuData
 
@@ -75,19 +75,24 @@ class PositionsMixin(TrainedMixin):
         """
         self._check_if_trained(warn=False)
         adata = self._validate_anndata(None)
-        key = self._state(adata.n_obs)
-        kept: dict[str, LatentDensity] = self.__dict__.setdefault("_densities", {})
-        if key not in kept:
-            rng = np.random.default_rng(0)
-            cells = self._cells_of_density(adata)
-            cells = np.sort(rng.permutation(cells)[:MOST_CELLS])
-            n_draws = max(1, -(-FEWEST_DRAWS // max(1, len(cells))))
-            draws = self._posteriors(adata, cells, n_draws).draws
-            kept.clear()
-            kept[key] = fit_density(
-                draws.reshape(-1, draws.shape[-1]), np.tile(np.arange(len(cells)), n_draws)
-            )
-        return kept[key]
+        density: LatentDensity = self._once(
+            "density", self._state(adata.n_obs), lambda: self._fitted_density(adata)
+        )
+        return density
+
+    def _fitted_density(self, adata: AnnOrMuData) -> LatentDensity:
+        cells = np.random.default_rng(0).permutation(self._cells_of_density(adata))[:MOST_CELLS]
+        n_draws = max(1, -(-FEWEST_DRAWS // max(1, len(cells))))
+        draws = self._posteriors(adata, np.sort(cells), n_draws).draws
+        of_cells = np.tile(np.arange(len(cells)), n_draws)
+        return fit_density(draws.reshape(-1, draws.shape[-1]), of_cells)
+
+    def _once(self, name: str, of: Any, make: Callable[[], Any]) -> Any:
+        """Return what was made of the same thing before, or make it."""
+        kept: dict[str, tuple[Any, Any]] = self.__dict__.setdefault("_kept_of_map", {})
+        if name not in kept or kept[name][0] != of:
+            kept[name] = of, make()
+        return kept[name][1]
 
     def _cells_of_density(self, adata: AnnOrMuData) -> np.ndarray:
         """Return the cells that training has seen: the others judge what is made of these."""
@@ -127,10 +132,7 @@ class PositionsMixin(TrainedMixin):
     def _drawing(self, seed: int | None) -> Iterator[None]:
         """Draw in evaluation mode, from a seed if there is one, and leave torch's generators be."""
         self.module.eval()
-        devices = range(torch.cuda.device_count())
-        with torch.random.fork_rng(devices, enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with self._own_draws(seed):
             yield
 
     def _decoder_reads(self, positions: np.ndarray) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Is this a possible cell? Density and reconstruction, as a calibrated p-value."""
+"""Whether a cell is a possible one: density and reconstruction, as a calibrated p-value."""
 
 from __future__ import annotations
 
@@ -6,44 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
-from betavi.diagnostics import CellScores, SupportCalibration
-from betavi.kernels import dense, totals
+from betavi.diagnostics import CellScores
+from betavi.model.calibrate import EVERYONE, CalibrateMixin
 from betavi.model.cells import cells_named
-from betavi.model.messages import warn
 from betavi.model.minified import refuse_minified
-from betavi.model.positions import CELLS_AT_ONCE, PositionsMixin
+from betavi.model.positions import CELLS_AT_ONCE
 from betavi.model.setup import untouched_on_failure
-from betavi.module import present_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scvi._types import AnnOrMuData
-    from torch import Tensor
-
-    from betavi.diagnostics import LatentDensity
-
-KEPT = (1.0, 0.5, 0.25, 0.125)
-"""Shares of their molecules that known cells are given, to know what is usual of shallow ones."""
-
-N_REPLICATES = 8
-"""Cells drawn from what a position decodes to, beside which its counts are set."""
-
-N_WORST = 50
-"""Features of a cell, those explained worst, that are to say whether it is explained at all: what a
-type that the model has not seen is known by drowns in the noise of thousands of others."""
-
-MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
-EVERYONE = -1
-SMALLEST_SPREAD = 1e-3
-"""Nats; of a cell that was drawn as if certain, such as one without counts."""
 
 
-class SupportMixin(PositionsMixin):
+class SupportMixin(CalibrateMixin):
     """``support`` of cells and of positions."""
 
     def support(
@@ -57,10 +35,11 @@ class SupportMixin(PositionsMixin):
 
         A cell is strange if it lies where the aggregate posterior is thin, or if its counts are
         explained worse than counts that are drawn from what its position decodes to, in the fifty
-        features that are explained worst; both compared with what is usual at its depth. The p-value is the share of the cells held out from training,
-        with fewer molecules where they are deeper, that are as strange or stranger: of a cell like them
-        it is below 0.05 in about one of twenty. Cells of a joint model are compared with others that
-        have the same modalities, if a hundred of these were held out.
+        features that are explained worst; both compared with what is usual at its depth. The p-value is
+        the share of the cells held out from training, with fewer molecules where they are deeper, that
+        are as strange or stranger: of a cell like them it is below 0.05 in about one of twenty. Cells of
+        a joint model are compared with others that have the same modalities, if a hundred of these were
+        held out.
 
         Parameters
         ----------
@@ -141,7 +120,7 @@ class SupportMixin(PositionsMixin):
 
     def _support_of_positions(self, positions: np.ndarray) -> pd.DataFrame:
         log_density = self.latent_density().log_prob(positions)
-        p_value = self._calibration().p_value_of_positions(log_density)
+        p_value = self._calibrations()[EVERYONE].p_value_of_positions(log_density)
         return pd.DataFrame({"log_density": log_density, "p_value": p_value})
 
     def _checked_positions(self, latent: Any) -> np.ndarray:
@@ -163,131 +142,3 @@ class SupportMixin(PositionsMixin):
             row = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
             raise ValueError(f"Position {row} is not finite.")
         return positions
-
-    def _calibration(self) -> SupportCalibration:
-        """Return what is known of all cells held out."""
-        return self._calibrations()[EVERYONE]
-
-    def _calibrations(self) -> dict[int, SupportCalibration]:
-        """Return the scores of cells held out, by what was measured of them, and of all of them."""
-        density = self.latent_density()
-        kept: list[Any] = self.__dict__.setdefault("_kept_calibrations", [])
-        if not kept or kept[0] is not density:
-            adata = self._validate_anndata(None)
-            cells = self._known_cells(adata)
-            log_density = density.log_prob(self._posteriors(adata, cells).mean)
-            scores, pattern = self._known_scores(adata, cells, density)
-            found = {EVERYONE: SupportCalibration(scores, log_density)}
-            for code in np.unique(pattern):
-                mine = pattern == code
-                if ENOUGH_KNOWN <= mine.sum() < len(mine):
-                    part = SupportCalibration(scores.of(mine), log_density[mine])
-                    found[int(code)] = part
-            kept[:] = density, found
-        calibrations: dict[int, SupportCalibration] = kept[1]
-        return calibrations
-
-    def _known_cells(self, adata: AnnOrMuData) -> np.ndarray:
-        cells = self._cells_to_judge(adata)
-        if self._has_seen(adata, cells):
-            warn(
-                "The model held too few cells out to know how strange unseen cells of the same kind "
-                f"are: p-values come from cells that training saw, and are too small for others. "
-                f"{ENOUGH_KNOWN} are enough: train with train_size=0.9 or less."
-            )
-        return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
-
-    def _known_scores(
-        self, adata: AnnOrMuData, cells: np.ndarray, density: LatentDensity
-    ) -> tuple[CellScores, np.ndarray]:
-        """Return scores of copies of cells, ``(n_copies, n_cells)``, and what each cell has."""
-        if self.minified_data_type is not None:
-            nothing = np.zeros((1, 0))
-            return CellScores(nothing, nothing, nothing), np.zeros(0, dtype=int)
-        parts, patterns = [], []
-        with self._drawing(0):
-            for tensors in self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE):
-                copies = [self._scores(self._with_fewer(tensors, share), density) for share in KEPT]
-                parts.append(CellScores(*map(np.stack, zip(*copies, strict=True))))
-                patterns.append(self._pattern(tensors))
-        return CellScores.joined(parts), np.concatenate(patterns)
-
-    def _pattern(self, tensors: dict[str, Any]) -> np.ndarray:
-        """Return a number for which modalities each cell has, ``(n_cells,)``."""
-        code = np.zeros(len(tensors[REGISTRY_KEYS.BATCH_KEY]), dtype=int)
-        for place, name in enumerate(self.module.likelihoods):
-            if (key := present_key(name)) in tensors:
-                code += tensors[key].ravel().cpu().numpy().astype(int) << place
-        return code
-
-    def _with_fewer(self, tensors: dict[str, Any], share: float) -> dict[str, Any]:
-        """Return a minibatch of the same cells, each molecule of which is kept with a probability.
-
-        What is no number of molecules stays as it is. Of detection each is kept as if of one molecule.
-        """
-        if share == 1:
-            return tensors
-        thinned = {}
-        for name in self.module.likelihoods:
-            counts = dense(tensors[name]).float()
-            if bool((counts == counts.round()).all()):
-                counts = torch.binomial(counts, torch.full_like(counts, share))
-            thinned[name] = counts
-        return tensors | thinned
-
-    @torch.inference_mode()
-    def _scores(self, tensors: dict[str, Any], density: LatentDensity) -> CellScores:
-        """Judge the cells of a minibatch."""
-        inferred = self._inferred(tensors)
-        mean = inferred["qz"].mean
-        at_mean = inferred | {"z": self.module.latent.transform(mean)}
-        inputs = self.module._get_generative_input(tensors, at_mean)
-        generated = self.module._named(self.module.generative(**inputs))
-        observed, drawn = self._surprises(tensors, generated["px"])
-        spread = drawn.std(dim=0).clamp_min(SMALLEST_SPREAD)
-        depth = sum(totals(tensors[name]).to(self.device) for name in self._measures_of_depth)
-        log_density = density.log_prob(mean.cpu().numpy())
-        return CellScores(
-            log_density,
-            ((observed - drawn.mean(dim=0)) / spread).cpu().numpy().astype(np.float64),
-            torch.as_tensor(depth)
-            .clamp_min(1.0)
-            .log()
-            .squeeze(-1)
-            .cpu()
-            .numpy()
-            .astype(np.float64),
-        )
-
-    @property
-    def _measures_of_depth(self) -> list[str]:
-        """Modalities whose counts say how deep a cell was sequenced: all if none are counts."""
-        parts = self.module.likelihoods
-        return [name for name, part in parts.items() if part.is_of_counts] or list(parts)
-
-    def _surprises(self, tensors: dict[str, Any], px: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return nats of the worst features of measured and of drawn counts.
-
-        ``(n_cells,)`` and ``(n_draws, n_cells)``.
-        """
-        observed, drawn = [], []
-        for name, distribution in px.items():
-            key = present_key(name)
-            present = tensors[key].to(self.device).squeeze(-1).float() if key in tensors else 1.0
-            replicates = [self._drawn_from(name, distribution) for _ in range(N_REPLICATES)]
-            counts = dense(tensors[name]).to(self.device)
-            observed.append(_of_worst(distribution, counts) * present)
-            drawn.append(torch.stack([_of_worst(distribution, x) for x in replicates]) * present)
-        return torch.stack(observed).sum(dim=0), torch.stack(drawn).sum(dim=0)
-
-    def _drawn_from(self, name: str, px: Any) -> Tensor:
-        """Draw features; a normal distribution of counts may go below zero, where none are."""
-        drawn: Tensor = px.sample()
-        return drawn.clamp_min(0) if self.module.likelihoods[name].is_of_counts else drawn
-
-
-def _of_worst(px: Any, x: Tensor) -> Tensor:
-    """Return the nats of the features that are explained worst, ``(n_cells,)``."""
-    nats = -px.log_prob(x)
-    worst: Tensor = nats.topk(min(N_WORST, nats.shape[-1]), dim=-1)[0]
-    return worst.sum(dim=-1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from betavi.model.at_beta import AtBetaMixin
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scvi._types import AnnOrMuData
 
 ENOUGH_HELD_OUT = 100
@@ -16,6 +20,15 @@ ENOUGH_HELD_OUT = 100
 
 class TrainedMixin(AtBetaMixin):
     """State of a trained model that more than one ability asks for."""
+
+    @contextmanager
+    def _own_draws(self, seed: int | None) -> Iterator[None]:
+        """Draw from a seed, if there is one, and leave torch's generators as they were."""
+        devices = range(torch.cuda.device_count())
+        with torch.random.fork_rng(devices, enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            yield
 
     def _cells_to_judge(self, adata: AnnOrMuData) -> np.ndarray:
         """Return cells that training has not seen, if there are enough."""
