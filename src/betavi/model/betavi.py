@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import EmbeddingMixin
 
@@ -12,6 +13,7 @@ from betavi.model.at_beta import takes_beta
 from betavi.model.check_counts import check_is_anndata
 from betavi.model.count_score import CountScoreMixin
 from betavi.model.cross_validate import CrossValidateMixin
+from betavi.model.decode import DecodeMixin
 from betavi.model.denoise import DenoiseMixin
 from betavi.model.diagnose import DiagnoseMixin
 from betavi.model.evaluate import EvaluateMixin
@@ -26,9 +28,6 @@ from betavi.model.rescue import RescueMixin
 from betavi.model.setup import SetupMixin
 from betavi.module import BetaVAE
 from betavi.train import DataSplitter, Rows, TrainingPlan, TrainRunner
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 USUAL_VISITS, USUAL_EPOCHS = 300_000, (8, 30)
 """Cells that training sees in all, and how often it may see each: of a learning rate that rises and
@@ -47,8 +46,9 @@ class BetaVI(
     EmbeddingMixin,
     EvaluateMixin,
     FalseSignalsMixin,
-    HolesMixin,
-    InterpolateMixin,
+    HolesMixin[AnnData],
+    InterpolateMixin[AnnData],
+    DecodeMixin,
     MinifyMixin,
     QueryMixin,
     RateDistortionMixin,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
+from scvi.utils import track
 
 from betavi.diagnostics import CellScores, SupportCalibration
 from betavi.kernels import dense, totals
@@ -39,19 +40,21 @@ SMALLEST_SPREAD = 1e-3
 class CalibrateMixin(PositionsMixin):
     """Scores of cells, and what is usual of them."""
 
-    def _calibrations(self) -> dict[int, SupportCalibration]:
+    def _calibrations(self, show_progress: bool) -> dict[int, SupportCalibration]:
         """Return the scores of cells held out, by what was measured of them, and of all of them."""
-        density = self.latent_density()
+        density = self.latent_density(show_progress)
         found: dict[int, SupportCalibration] = self._once(
-            "calibrations", density, lambda: self._calibrated(density)
+            "calibrations", density, lambda: self._calibrated(density, show_progress)
         )
         return found
 
-    def _calibrated(self, density: LatentDensity) -> dict[int, SupportCalibration]:
+    def _calibrated(
+        self, density: LatentDensity, show_progress: bool
+    ) -> dict[int, SupportCalibration]:
         adata = self._validate_anndata(None)
         cells = self._known_cells(adata)
         log_density = density.log_prob(self._posteriors(adata, cells).mean)
-        scores, pattern = self._known_scores(adata, cells, density)
+        scores, pattern = self._known_scores(adata, cells, density, show_progress)
         found = {EVERYONE: SupportCalibration(scores, log_density)}
         for code in np.unique(pattern):
             mine = pattern == code
@@ -70,15 +73,16 @@ class CalibrateMixin(PositionsMixin):
         return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
 
     def _known_scores(
-        self, adata: AnnOrMuData, cells: np.ndarray, density: LatentDensity
+        self, adata: AnnOrMuData, cells: np.ndarray, density: LatentDensity, show_progress: bool
     ) -> tuple[CellScores, np.ndarray]:
         """Return scores of copies of cells, ``(n_copies, n_cells)``, and what each cell has."""
         if self.minified_data_type is not None:
             nothing = np.zeros((1, 0))
             return CellScores(nothing, nothing, nothing), np.zeros(0, dtype=int)
         parts, patterns = [], []
+        loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
         with self._drawing(0):
-            for tensors in self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE):
+            for tensors in track(loader, description="Calibrating", disable=not show_progress):
                 copies = [self._scores(self._with_fewer(tensors, share), density) for share in KEPT]
                 parts.append(CellScores(*map(np.stack, zip(*copies, strict=True))))
                 patterns.append(self._pattern(tensors))

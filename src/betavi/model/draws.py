@@ -6,7 +6,10 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
+from anndata import AnnData
+from scipy import sparse
 from scvi import REGISTRY_KEYS, settings
 from sklearn.neighbors import NearestNeighbors
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from betavi.diagnostics import LatentDensity
+
 SOURCES: dict[str, str] = {
     "prior": "where the model supposes cells before it has seen any",
     "aggregate": "where cells are, as a fitted density says",
@@ -30,7 +35,7 @@ SOURCES: dict[str, str] = {
 
 SMALLEST_TOTAL = 1e-12
 N_NEIGHBOURS = 15
-"""Measured cells near a position, of which one lends a generated cell its size."""
+"""Measured cells near a position, of which one lends a generated cell its size and label."""
 
 
 class Order(NamedTuple):
@@ -56,6 +61,12 @@ class Order(NamedTuple):
     batch: str | int | None
     rng: np.random.Generator
     seed: int | None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What an object of generated cells says of where they are from."""
+        said = {"source": self.source if self.latent is None else "latent", "seed": self.seed}
+        return {word: value for word, value in said.items() if value is not None}
 
     @property
     def lends(self) -> bool:
@@ -142,9 +153,38 @@ class DrawsMixin(SupportMixin):
             raise ValueError(f"The model's object has no cells of the batch {batch!r}.")
         return cells
 
-    def _chunks(self, order: Order) -> Iterator[tuple[np.ndarray, dict[str, Any], np.ndarray]]:
+    def _lenders(self, order: Order) -> Lenders | None:
+        """Return measured cells that lend to generated ones, unless these are around cells."""
+        if order.lends:
+            return None
+        batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+        cells = some_of(np.arange(self.adata.n_obs), batch, order.rng)
+        means = self._posteriors(self.adata, cells, n_draws=0).mean
+        return Lenders(cells, means, batch[cells], order.rng)
+
+    def _labels_of(self, cells: np.ndarray) -> dict[str, Tensor]:
+        codes = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY))
+        return {REGISTRY_KEYS.LABELS_KEY: torch.as_tensor(codes[cells].reshape(-1, 1)).long()}
+
+    def _registered(self, order: Order, pattern: np.ndarray, near: np.ndarray) -> pd.DataFrame:
+        """Return the columns that the model reads: labels of cells near by, others of the patterns."""
+        args = self.registry_["setup_args"]
+        obs = pd.DataFrame(index=range(len(pattern)))
+        for column in registered_columns(args):
+            rows = near if column == args["labels_key"] else pattern
+            obs[column] = self.adata.obs[column].iloc[rows].to_numpy()
+        if order.batch is not None and args["batch_key"] is not None:
+            obs[args["batch_key"]] = order.batch
+        return obs
+
+    def _density_of(self, order: Order, show_progress: bool) -> LatentDensity | None:
+        """Return the density that positions are drawn from, if they are."""
+        return self.latent_density(show_progress) if order.source == "aggregate" else None
+
+    def _chunks(
+        self, order: Order, density: LatentDensity | None
+    ) -> Iterator[tuple[np.ndarray, dict[str, Any], np.ndarray]]:
         """Yield patterns, a minibatch of them, and as many positions, before z is made of them."""
-        density = self.latent_density() if order.source == "aggregate" else None
         loader = self._make_data_loader(self.adata, order.pattern, batch_size=CELLS_AT_ONCE)
         (code,) = batch_codes(self.adata_manager, order.batch)
         done = 0
@@ -195,8 +235,12 @@ class Lenders:
             near = NearestNeighbors(n_neighbors=min(N_NEIGHBOURS, len(here)))
             self.by_batch[int(code)] = here, near.fit(positions[here])
 
-    def near(self, positions: np.ndarray, batch: np.ndarray) -> np.ndarray:
-        """Return one for each position, as numbers from 0 to ``n_lenders``, ``(n,)``."""
+    def near(self, positions: np.ndarray, tensors: dict[str, Any]) -> np.ndarray:
+        """Return one for each position, as numbers from 0 to ``n_lenders``, ``(n,)``.
+
+        Its batch is that of a minibatch.
+        """
+        batch = tensors[REGISTRY_KEYS.BATCH_KEY].ravel().cpu().numpy()
         chosen = np.empty(len(positions), dtype=np.int64)
         for code, (here, near) in self.by_batch.items():
             mine = batch == code
@@ -205,6 +249,13 @@ class Lenders:
                 pick = self.rng.integers(found.shape[1], size=len(found))
                 chosen[mine] = here[found[np.arange(len(found)), pick]]
         return chosen
+
+
+def no_cells(features: Any, layer: str | None) -> AnnData:
+    """Return an object without cells, with its features and a layer, if one is to have the counts."""
+    counts = sparse.csr_matrix((0, len(features)), dtype=np.float32)
+    layers = {} if layer is None else {layer: counts.copy()}
+    return AnnData(counts, var=pd.DataFrame(index=pd.Index(features)), layers=layers)
 
 
 def some_of(cells: np.ndarray, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from anndata import AnnData
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
-from betavi.model.draws import DrawsMixin, Lenders, Order, registered_columns, some_of
-from betavi.model.grown import Grown
+from betavi.model.draws import DrawsMixin, Order, no_cells
+from betavi.model.grown import ONLY, Grown
 from betavi.model.positions import CELLS_AT_ONCE
 from betavi.module.single import COUNTS
 
@@ -21,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from anndata import AnnData
     from torch import Tensor
+
+    from betavi.diagnostics import LatentDensity
 
 
 class Chunk(NamedTuple):
@@ -111,32 +113,39 @@ class GenerateMixin(DrawsMixin):
         ((50, 20), ['nearest_cell', 'batch'])
         """
         self._check_if_trained(warn=False)
-        if library_size is not None:
-            self._check_size_of(COUNTS, library_size)
+        library_size = self._wanted_totals(library_size).get(COUNTS)
         adata = self._validate_anndata(None)
         order = self._order(n_cells, batch, source, cells, latent, seed)
         grown = Grown(self._frame(adata, order), out)
+        density = self._density_of(order, show_progress)
         bar = track(
-            self._generated(order, library_size),
+            self._generated(order, density, library_size),
             description="Generating",
             total=-(-len(order.pattern) // CELLS_AT_ONCE),
             disable=not show_progress,
         )
         with self._drawing(order.seed), grown:
             for chunk in bar:
-                grown.add(chunk.counts, self._obs(adata, order, chunk), chunk.z)
+                grown.add({ONLY: chunk.counts}, self._obs(adata, order, chunk), chunk.z)
         return grown.whole()
 
+    def _wanted_totals(self, library_size: Any) -> dict[str, float]:
+        if library_size is None:
+            return {}
+        self._check_size_of(COUNTS, library_size)
+        return {COUNTS: float(library_size)}
+
     @torch.inference_mode()
-    def _generated(self, order: Order, library_size: float | None) -> Iterator[Chunk]:
-        lenders, sizes = (None, None) if order.lends else self._lenders(order)
-        for pattern, tensors, positions in self._chunks(order):
-            if lenders is None:
+    def _generated(
+        self, order: Order, density: LatentDensity | None, library_size: float | None
+    ) -> Iterator[Chunk]:
+        lenders = self._lenders(order)
+        sizes = None if lenders is None else self._log_sizes_of(lenders.cells)
+        for pattern, tensors, positions in self._chunks(order, density):
+            if lenders is None or sizes is None:
                 lender, log_size = pattern, self._log_sizes(tensors)
             else:
-                assert sizes is not None
-                batch = tensors[REGISTRY_KEYS.BATCH_KEY].ravel().cpu().numpy()
-                near = lenders.near(positions, batch)
+                near = lenders.near(positions, tensors)
                 lender = lenders.cells[near]
                 log_size = torch.as_tensor(sizes[near], device=self.device)
             tensors = tensors | self._labels_of(lender)
@@ -144,15 +153,10 @@ class GenerateMixin(DrawsMixin):
             counts, size = self._counts_at(z, tensors, log_size, library_size)
             yield Chunk(counts, positions.astype(np.float32), pattern, lender, size)
 
-    def _lenders(self, order: Order) -> tuple[Lenders, np.ndarray]:
-        """Return measured cells that may lend their sizes, and the logs of these, ``(n, 1)``."""
-        batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
-        cells = some_of(np.arange(self.adata.n_obs), batch, order.rng)
-        means, sizes = [], []
-        for tensors in self._make_data_loader(self.adata, cells, batch_size=CELLS_AT_ONCE):
-            means.append(self._inferred(tensors)["qz"].mean.cpu().numpy())
-            sizes.append(self._log_sizes(tensors).cpu().numpy())
-        return Lenders(cells, np.concatenate(means), batch[cells], order.rng), np.concatenate(sizes)
+    def _log_sizes_of(self, cells: np.ndarray) -> np.ndarray:
+        """Return the log sizes of measured cells, ``(n_cells, 1)``."""
+        loader = self._make_data_loader(self.adata, cells, batch_size=CELLS_AT_ONCE)
+        return np.concatenate([self._log_sizes(tensors).cpu().numpy() for tensors in loader])
 
     def _log_sizes(self, tensors: dict[str, Any]) -> Tensor:
         """Return the log sizes that cells are decoded with, ``(n_cells, 1)``."""
@@ -162,10 +166,6 @@ class GenerateMixin(DrawsMixin):
         inferred = self._inferred(tensors)
         library: Tensor = inferred["library"] if inferred["ql"] is None else inferred["ql"].loc
         return library
-
-    def _labels_of(self, cells: np.ndarray) -> dict[str, Tensor]:
-        codes = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY))
-        return {REGISTRY_KEYS.LABELS_KEY: torch.as_tensor(codes[cells].reshape(-1, 1)).long()}
 
     def _counts_at(
         self, z: Tensor, tensors: dict[str, Any], log_size: Tensor, library_size: float | None
@@ -187,24 +187,12 @@ class GenerateMixin(DrawsMixin):
     def _frame(self, adata: AnnData, order: Order) -> AnnData:
         """Return an object without cells, that knows the genes and what is generated."""
         layer = self.registry_["setup_args"]["layer"]
-        said = {"source": order.source if order.latent is None else "latent", "seed": order.seed}
-        empty = AnnData(
-            sparse.csr_matrix((0, adata.n_vars), dtype=np.float32),
-            var=pd.DataFrame(index=adata.var_names),
-            uns={"betavi": {"generated": {k: v for k, v in said.items() if v is not None}}},
-        )
-        if layer is not None:
-            empty.layers[layer] = empty.X.copy()
+        empty = no_cells(adata.var_names, layer)
+        empty.uns["betavi"] = {"generated": order.said}
         return empty
 
     def _obs(self, adata: AnnData, order: Order, chunk: Chunk) -> pd.DataFrame:
-        args = self.registry_["setup_args"]
         obs = pd.DataFrame({"nearest_cell": adata.obs_names[chunk.lender].to_numpy()})
-        for column in registered_columns(args):
-            rows = chunk.lender if column == args["labels_key"] else chunk.pattern
-            obs[column] = adata.obs[column].iloc[rows].to_numpy()
-        if args["size_factor_key"] is not None:
-            obs[args["size_factor_key"]] = chunk.size
-        if order.batch is not None and args["batch_key"] is not None:
-            obs[args["batch_key"]] = order.batch
-        return obs
+        obs = obs.join(self._registered(order, chunk.pattern, chunk.lender))
+        key = self.registry_["setup_args"]["size_factor_key"]
+        return obs if key is None else obs.assign(**{key: chunk.size})

@@ -1,9 +1,9 @@
-"""An object of cells that comes in chunks, in memory or in a file."""
+"""An object of cells that comes in chunks, of one assay or several, in memory or in a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anndata
 import h5py
@@ -11,31 +11,42 @@ import numpy as np
 import pandas as pd
 import zarr
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
+from betavi._mudata import assembled
 from betavi._tables import lookup
 from betavi.model.files import beside, remove
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
-ENDINGS: dict[str, Callable[[Path], Any]] = {
-    ".h5ad": lambda path: h5py.File(path, "a"),
-    # what anndata consolidates it does not let anyone add to
-    ".zarr": lambda path: zarr.open_group(str(path), mode="r+", use_consolidated=False),
+Cells = TypeVar("Cells", AnnData, MuData)
+
+_HDF5: Callable[[Path], Any] = lambda path: h5py.File(path, "a")  # noqa: E731 - a line of the tables
+# what anndata consolidates it does not let anyone add to
+_ZARR: Callable[[Path], Any] = lambda path: zarr.open_group(  # noqa: E731
+    str(path), mode="r+", use_consolidated=False
+)
+ENDINGS: dict[type, dict[str, Callable[[Path], Any]]] = {
+    AnnData: {".h5ad": _HDF5, ".zarr": _ZARR},
+    MuData: {".h5mu": _HDF5, ".zarr": _ZARR},
 }
-"""How a file of cells is opened, by its ending."""
+"""How a file of cells is opened, by the kind of the object and the ending of the name."""
+
+ONLY = ""
+"""The name of the assay of an object that has one."""
 
 
-class Grown:
+class Grown(Generic[Cells]):
     """Collects cells.
 
     Parameters
     ----------
     empty
-        An object without cells, with the genes, ``uns``, and the layers that are to have the counts.
+        An object without cells, with the features, ``uns``, and the layers that are to have the counts.
     out
         A file that the counts are written to as they come; they stay in memory if None. It has its
         name once it is complete.
@@ -48,15 +59,19 @@ class Grown:
         If there is no such folder.
     """
 
-    def __init__(self, empty: AnnData, out: str | Path | None) -> None:
+    def __init__(self, empty: Cells, out: str | Path | None) -> None:
         self.empty = empty
-        self.counts: list[sparse.csr_matrix] = []
+        is_joint = isinstance(empty, MuData)
+        self.assays: dict[str, AnnData] = dict(empty.mod) if is_joint else {ONLY: empty}
+        self.counts: dict[str, list[sparse.csr_matrix]] = {name: [] for name in self.assays}
         self.obs: list[pd.DataFrame] = []
         self.z: list[np.ndarray] = []
         self.path = None if out is None else Path(out)
         if self.path is None:
             return
-        self._open = lookup(ENDINGS, self.path.suffix, "The ending of out")
+        self._open = lookup(
+            ENDINGS[MuData if is_joint else AnnData], self.path.suffix, "The ending of out"
+        )
         if self.path.exists():
             raise FileExistsError(f"{self.path} exists. Remove it, or write to another file.")
         if not self.path.parent.is_dir():
@@ -65,26 +80,34 @@ class Grown:
     @property
     def _partial(self) -> Path:
         assert self.path is not None
-        return beside(self.path, "partial")
+        # mudata knows a file by its ending
+        return beside(self.path, "partial").with_suffix(self.path.suffix)
 
     def __enter__(self) -> Self:
         """Make the file, if there is to be one."""
         if self.path is not None:
             remove(self._partial)
-            write = self.empty.write_h5ad if self.path.suffix == ".h5ad" else self.empty.write_zarr
-            write(self._partial)
+            write = f"write_{self.path.suffix[1:]}"
+            getattr(self.empty, write)(self._partial)
             self._file = self._open(self._partial)
-            places = ["X", *(f"layers/{name}" for name in self.empty.layers)]
-            self._matrices = [anndata.io.sparse_dataset(self._file[place]) for place in places]
+            self._matrices = {name: self._opened(name) for name in self.assays}
         return self
 
-    def add(self, counts: sparse.csr_matrix, obs: pd.DataFrame, z: np.ndarray) -> None:
+    def _opened(self, name: str) -> list[Any]:
+        """Return the matrices of an assay that are to have the counts."""
+        where = f"mod/{name}/" if name else ""
+        places = ["X", *(f"layers/{layer}" for layer in self.assays[name].layers)]
+        return [anndata.io.sparse_dataset(self._file[where + place]) for place in places]
+
+    def add(
+        self, counts: Mapping[str, sparse.csr_matrix], obs: pd.DataFrame, z: np.ndarray
+    ) -> None:
         """Take some cells.
 
         Parameters
         ----------
         counts
-            ``(n_cells, n_genes)``.
+            By assay, ``(n_cells, n_features)``.
         obs
             Of the cells, whatever its index.
         z
@@ -92,11 +115,12 @@ class Grown:
         """
         self.obs.append(obs)
         self.z.append(z)
-        if self.path is None:
-            self.counts.append(counts)
-            return
-        for matrix in self._matrices:
-            matrix.append(counts)
+        for name, part in counts.items():
+            if self.path is None:
+                self.counts[name].append(part)
+                continue
+            for matrix in self._matrices[name]:
+                matrix.append(part)
 
     def __exit__(
         self,
@@ -124,6 +148,12 @@ class Grown:
         obs, z = self._of_cells()
         anndata.io.write_elem(self._file, "obs", obs)
         anndata.io.write_elem(self._file["obsm"], "z", z)
+        for name in filter(None, self.assays):
+            anndata.io.write_elem(self._file[f"mod/{name}"], "obs", obs[[]])
+            # which cells have the assay, and where in it they are, from 1 on
+            anndata.io.write_elem(self._file["obsm"], name, np.ones((len(obs), 1), dtype=bool))
+            rows = np.arange(1, len(obs) + 1, dtype=np.uint32)
+            anndata.io.write_elem(self._file["obsmap"], name, rows)
         if not isinstance(self._file, h5py.File):
             zarr.consolidate_metadata(self._file.store)
 
@@ -132,13 +162,18 @@ class Grown:
         obs.index = pd.Index([f"generated_{number}" for number in range(len(obs))])
         return obs, np.concatenate(self.z)
 
-    def whole(self) -> AnnData | None:
+    def whole(self) -> Cells | None:
         """Return the cells, unless they are in a file."""
         if self.path is not None:
             return None
         obs, z = self._of_cells()
-        counts = sparse.vstack(self.counts, format="csr")
-        layers = {name: counts.copy() for name in self.empty.layers}
-        return AnnData(
-            counts, obs=obs, var=self.empty.var, uns=self.empty.uns, obsm={"z": z}, layers=layers
-        )
+        parts = {name: self._assay(name, obs.index) for name in self.assays}
+        found = assembled(parts) if isinstance(self.empty, MuData) else parts[ONLY]
+        found.obs, found.obsm["z"] = obs, z
+        found.uns.update(self.empty.uns)
+        return cast("Cells", found)
+
+    def _assay(self, name: str, names: pd.Index) -> AnnData:
+        counts, empty = sparse.vstack(self.counts[name], format="csr"), self.assays[name]
+        layers = {layer: counts.copy() for layer in empty.layers}
+        return AnnData(counts, obs=pd.DataFrame(index=names), var=empty.var, layers=layers)

@@ -7,26 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from betavi.diagnostics import find_holes
-from betavi.model.decode import DecodeMixin
+from betavi.model.landscape import Cells, LandscapeMixin, Points, place_of
 from betavi.model.positions import MOST_CELLS
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from collections.abc import Mapping
 
 HOLE_LEVEL = 0.01
 """Share of the cells held out that are in a hole by this measure."""
 
 
-class HolesMixin(DecodeMixin):
+class HolesMixin(LandscapeMixin[Cells]):
     """``find_holes``."""
 
     def find_holes(
         self,
         level: float = HOLE_LEVEL,
         batch: str | int | None = None,
-        library_size: float | None = None,
+        library_size: float | Mapping[str, float] | None = None,
         seed: int = 0,
-    ) -> AnnData:
+        show_progress: bool = True,
+    ) -> Cells:
         """Return regions of the latent space with cells on all sides and none inside.
 
         Parameters
@@ -37,6 +38,8 @@ class HolesMixin(DecodeMixin):
             What is decoded, as of :meth:`interpolate`.
         seed
             Of the lines between cells on which they are looked for.
+        show_progress
+            Show bars.
 
         Returns
         -------
@@ -67,14 +70,16 @@ class HolesMixin(DecodeMixin):
         self._check_if_trained(warn=False)
         if not 0 < level < 1:
             raise ValueError(f"level is a share of the cells, between 0 and 1, not {level!r}.")
-        land = self._landscape()
+        wanted = self._wanted(batch, library_size)
+        land = self._landscape(show_progress)
         some = np.random.default_rng(seed).permutation(len(land.mean))[:MOST_CELLS]
         thin_below = land.calibration.thin_below(level)
         found = find_holes(land.density, land.mean[some], thin_below, seed)
-        decoded = self._decoded_at(land, found.centres, batch, library_size)
-        adata = self._as_cells(land, found.centres, decoded)
-        adata.obs_names = [f"hole_{number}" for number in range(len(found.centres))]
-        adata.obs = adata.obs.assign(depth=found.depth, share=found.share)
+        decoded = self._decoded_at(land, found.centres, wanted, show_progress)
+        obs = place_of(
+            land, found.centres, [f"hole_{number}" for number in range(len(found.centres))]
+        )
+        obs = obs.assign(depth=found.depth, share=found.share)
         for word, cells in zip(("start", "end"), found.ends.T, strict=True):
-            adata.obs[word] = land.names[some[cells]].to_numpy()
-        return adata
+            obs[word] = land.names[some[cells]].to_numpy()
+        return self._as_cells(Points(obs, found.centres, decoded))

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy.spatial.distance import cdist
-from scvi import REGISTRY_KEYS
 
 from betavi._tables import check_whole, lookup
 from betavi.diagnostics import LatentDensity, along_density, genes_on_path, straight
 from betavi.model.cells import cells_named
-from betavi.model.decode import DecodeMixin
+from betavi.model.landscape import ROWS_AT_ONCE, Cells, LandscapeMixin, Points, place_of
 from betavi.model.minified import refuse_minified
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from collections.abc import Mapping
 
-    from betavi.model.decode import Decoded, Landscape
+    from betavi.model.landscape import Landscape
 
 
 def _straight(
@@ -33,10 +33,9 @@ MOST_NODES = 3000
 """Cells that a path may lead through; of more, these are drawn."""
 
 MOST_COMPARED = 1000
-ROWS_AT_ONCE = 512
 
 
-class InterpolateMixin(DecodeMixin):
+class InterpolateMixin(LandscapeMixin[Cells]):
     """``interpolate`` and ``archetype``."""
 
     def interpolate(
@@ -46,8 +45,9 @@ class InterpolateMixin(DecodeMixin):
         n_steps: int = 32,
         path: str = "straight",
         batch: str | int | None = None,
-        library_size: float | None = None,
-    ) -> AnnData:
+        library_size: float | Mapping[str, float] | None = None,
+        show_progress: bool = True,
+    ) -> Cells:
         """Walk from one state to another, and say at each step what a cell there would be.
 
         Parameters
@@ -63,14 +63,17 @@ class InterpolateMixin(DecodeMixin):
         batch
             Decode as if in this batch; the average over all if None.
         library_size
-            Expected total; the median of the cells if None.
+            Expected total, of a joint model by modality; the median of the cells if None.
+        show_progress
+            Show bars.
 
         Returns
         -------
-        One row a step: expected expression in ``X``, and in ``layers["std"]`` by how much it would
-        differ within the posterior of a cell there. In ``obs`` the share of the way ``step``,
-        ``log_density`` and ``p_value`` as of :meth:`support`, ``uncertainty``, the mean standard
-        deviation of log expression, and ``nearest_cell`` with its ``distance``. In ``var`` what each
+        One row a step, of a joint model in every modality: expected expression in ``X``, and in
+        ``layers["std"]`` by how much it would differ within the posterior of a cell there. In ``obs``
+        the share of the way ``step``, ``log_density`` and ``p_value`` as of :meth:`support`,
+        ``nearest_cell`` with its ``distance``, and ``uncertainty``, the mean standard deviation of log
+        expression, or of the probability of detection. In ``var`` what each
         gene does: see :func:`betavi.diagnostics.genes_on_path`. Positions are in ``obsm["z"]``, those of
         a logistic normal before the softmax. Of a deterministic autoencoder nothing is uncertain, and
         ``std`` is 0.
@@ -102,14 +105,21 @@ class InterpolateMixin(DecodeMixin):
         check_whole("n_steps", n_steps)
         if n_steps < 2:
             raise ValueError("n_steps=1: a path has two ends at least.")
-        land = self._landscape()
+        wanted = self._wanted(batch, library_size)
+        land = self._landscape(show_progress)
         ends = [self._place(land, end, word) for end, word in ((start, "start"), (end, "end"))]
         if np.allclose(ends[0], ends[1]):
             raise ValueError("start and end are the same place: there is no way between them.")
         nodes = land.mean[np.random.default_rng(0).permutation(len(land.mean))[:MOST_NODES]]
         points = walk(*ends, n_steps, land.density, nodes)
-        found = self._decoded_at(land, points, batch, library_size)
-        return self._as_path(land, points, found, path)
+        decoded = self._decoded_at(land, points, wanted, show_progress)
+        obs = place_of(land, points, [f"step_{number}" for number in range(n_steps)])
+        obs.insert(0, "step", np.linspace(0, 1, n_steps))
+        var = {
+            name: genes_on_path(part.mean, part.std, pd.Index(self._features(name)))
+            for name, part in decoded.items()
+        }
+        return self._as_cells(Points(obs, points, decoded, var, {"path": path}))
 
     def _place(self, land: Landscape, end: Any, word: str) -> np.ndarray:
         """Return the position of an end."""
@@ -121,22 +131,18 @@ class InterpolateMixin(DecodeMixin):
         some = land.mean[cells_named(land.names, end, word)]
         return some[_medoid(some)]
 
-    def _as_path(self, land: Landscape, points: np.ndarray, found: Decoded, path: str) -> AnnData:
-        adata = self._as_cells(land, points, found)
-        adata.obs_names = [f"step_{number}" for number in range(len(points))]
-        adata.obs.insert(0, "step", np.linspace(0, 1, len(points)))
-        adata.var = genes_on_path(found.mean, found.std, adata.var_names)
-        adata.uns["betavi"] = {"path": path}
-        return adata
-
     def archetype(
-        self, batch: str | int | None = None, library_size: float | None = None
-    ) -> AnnData:
+        self,
+        batch: str | int | None = None,
+        library_size: float | Mapping[str, float] | None = None,
+        show_progress: bool = True,
+    ) -> Cells:
         """Return the cell at the centre of the prior, beside two others that stand for all.
 
         The archetype is what the decoder makes of the prior's mean, the place that the rate pulls every
         cell to. It need not be like any cell: see its ``p_value``. The mean is that of the counts per
-        total, a mixture of all types. The medoid is a measured cell, the one in the middle of the
+        total, a mixture of all types; of detection that of what was seen, of proteins that of the
+        counts. The medoid is a measured cell, the one in the middle of the
         others.
 
         Parameters
@@ -144,7 +150,9 @@ class InterpolateMixin(DecodeMixin):
         batch
             Decode as if in this batch; the average over all if None. The mean is of its cells.
         library_size
-            Expected total; the median of the cells if None.
+            Expected total, of a joint model by modality; the median of the cells if None.
+        show_progress
+            Show bars.
 
         Returns
         -------
@@ -174,25 +182,17 @@ class InterpolateMixin(DecodeMixin):
                 "A deterministic autoencoder was not trained towards any prior, so that the centre of "
                 "one says nothing. The medoid is what is left: interpolate() takes that of a group."
             )
-        land = self._landscape()
+        wanted = self._wanted(batch, library_size)
+        land = self._landscape(show_progress)
         cells = self._of_batch(batch)
         mean = land.mean[cells]
         points = np.vstack([self._prior_mean(), mean.mean(axis=0), mean[_medoid(mean)]])
-        found = self._decoded_at(land, points, batch, library_size)
-        found.mean[1] = self._mean_profile(cells) * found.mean[0].sum()
-        found.std[1] = np.nan
-        adata = self._as_cells(land, points, found)
-        adata.obs_names = ["archetype", "mean", "medoid"]
-        return adata
-
-    def _mean_profile(self, cells: np.ndarray) -> np.ndarray:
-        """Return the mean of the counts per total of some cells, ``(n_features,)``."""
-        rows = self.adata_manager.rows(REGISTRY_KEYS.X_KEY)
-        total: np.ndarray = np.zeros(rows.shape[1])
-        for part in np.array_split(cells, max(1, len(cells) // ROWS_AT_ONCE)):
-            counts = rows.dense(part, np.float64)
-            total += (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)).sum(axis=0)
-        return total / len(cells)
+        decoded = self._decoded_at(land, points, wanted, show_progress)
+        for name, found in decoded.items():
+            found.mean[1] = self._mean_profile(name, cells, found.mean[0].sum())
+            found.std[1] = np.nan
+        obs = place_of(land, points, ["archetype", "mean", "medoid"])
+        return self._as_cells(Points(obs, points, decoded))
 
 
 def _medoid(positions: np.ndarray) -> int:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from anndata import AnnData
 from scipy import sparse
 from scvi.utils import track
 
 from betavi._mudata import assembled
 from betavi._tables import lookup
-from betavi.model.draws import DrawsMixin, registered_columns
+from betavi.model.draws import DrawsMixin, no_cells
+from betavi.model.grown import Grown
 from betavi.model.joint_expression import JointExpressionMixin
 from betavi.model.positions import CELLS_AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
     from mudata import MuData
 
@@ -37,8 +38,9 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         latent: np.ndarray | None = None,
         library_size: Mapping[str, float] | None = None,
         seed: int | None = None,
+        out: str | Path | None = None,
         show_progress: bool = True,
-    ) -> MuData:
+    ) -> MuData | None:
         """Draw cells that have every assay: positions, sizes given those, and counts.
 
         Batches and further covariates are those of measured cells drawn at random.
@@ -61,13 +63,17 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
             others drawn given the position.
         seed
             Of the draws; ``scvi.settings.seed`` if None. The generator of torch is left as it was.
+        out
+            Write a file instead, chunk by chunk: ``"x.h5mu"`` or ``"x.zarr"``.
         show_progress
             Show a bar.
 
         Returns
         -------
         Counts of every modality, of which ``obsm["z"]`` has the positions, ``(n_cells, n_latent)``,
-        and ``obs`` the columns that the model was set up with, so that it can read the cells.
+        and ``obs`` the columns that the model was set up with, so that it can read the cells:
+        covariates of a measured cell, the label of one that is near, ``nearest_cell``. None if a file
+        was written.
 
         Raises
         ------
@@ -76,6 +82,8 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
             object has no cells of the batch.
         KeyError, IndexError
             If a cell does not exist.
+        FileExistsError
+            If there is a file of that name.
 
         Examples
         --------
@@ -89,28 +97,44 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         (['adt', 'rna'], 50)
         """
         self._check_if_trained(warn=False)
-        sizes = dict(library_size or {})
-        for name, size in sizes.items():
-            lookup(dict.fromkeys(self.modalities, True), name, "The modality of a library_size")
-            self._check_size_of(name, size)
+        sizes = self._wanted_totals(library_size)
         self._validate_anndata()
         order = self._order(n_cells, batch, source, cells, latent, seed)
+        grown = Grown(self._frame(order), out)
         bar = track(
-            self._chunks(order),
+            self._chunks(order, self._density_of(order, show_progress)),
             description="Generating",
             total=-(-len(order.pattern) // CELLS_AT_ONCE),
             disable=not show_progress,
         )
-        with self._drawing(order.seed), torch.inference_mode():
-            parts = [self._counts_of_all(tensors, where, sizes) for _, tensors, where in bar]
-        return self._as_mudata(parts, order)
+        with self._drawing(order.seed), torch.inference_mode(), grown:
+            lenders = self._lenders(order)
+            for pattern, tensors, positions in bar:
+                near = pattern
+                if lenders is not None:
+                    near = lenders.cells[lenders.near(positions, tensors)]
+                counts = self._counts_of_all(tensors | self._labels_of(near), positions, sizes)
+                obs = self._obs(order, pattern, near)
+                grown.add(counts, obs, positions.astype(np.float32))
+        return grown.whole()
+
+    def _wanted_totals(self, library_size: Any) -> dict[str, float]:
+        if not isinstance(library_size, Mapping | None):
+            raise ValueError(
+                f"library_size is by modality, {{{self.modalities[0]!r}: {library_size!r}}}."
+            )
+        sizes = dict(library_size or {})
+        for name, size in sizes.items():
+            lookup(dict.fromkeys(self.modalities, True), name, "The modality of a library_size")
+            self._check_size_of(name, size)
+        return sizes
 
     def _counts_of_all(
         self, tensors: dict[str, Any], positions: np.ndarray, sizes: dict[str, float]
     ) -> dict[str, Any]:
-        """Return counts by modality of a new cell at each position, and z."""
+        """Return counts by modality of a new cell at each position."""
         z = self._decoder_reads(positions)
-        drawn: dict[str, Any] = {"z": positions.astype(np.float32)}
+        drawn: dict[str, Any] = {}
         for name in self.modalities:
             size = self._typical(name).given(z, self._measured(tensors, name)).sample()
             if name in sizes:
@@ -120,22 +144,14 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
             drawn[name] = sparse.csr_matrix(self._drawn_from(name, px).cpu().numpy())
         return drawn
 
-    def _as_mudata(self, parts: list[dict[str, Any]], order: Order) -> MuData:
-        """Put new cells together, with the covariates of those whose pattern they have."""
-        names = [f"generated_{number}" for number in range(len(order.pattern))]
-        assays = {
-            name: AnnData(
-                sparse.vstack([part[name] for part in parts], format="csr"),
-                obs=pd.DataFrame(index=names),
-                var=pd.DataFrame(index=self._features(name)),
-            )
-            for name in self.modalities
-        }
-        found = assembled(assays)
-        args = self.registry_["setup_args"]
-        for column in registered_columns(args):
-            found.obs[column] = self.adata.obs[column].iloc[order.pattern].to_numpy()
-        if order.batch is not None and args["batch_key"] is not None:
-            found.obs[args["batch_key"]] = order.batch
-        found.obsm["z"] = np.concatenate([part["z"] for part in parts])
-        return found
+    def _frame(self, order: Order) -> MuData:
+        """Return an object without cells, that knows the features and what is generated."""
+        layers = self.registry_["setup_args"]["layers"] or {}
+        parts = {name: no_cells(self._features(name), layers.get(name)) for name in self.modalities}
+        empty = assembled(parts)
+        empty.uns["betavi"] = {"generated": order.said}
+        return empty
+
+    def _obs(self, order: Order, pattern: np.ndarray, near: np.ndarray) -> pd.DataFrame:
+        obs = pd.DataFrame({"nearest_cell": self.adata.obs_names[near].to_numpy()})
+        return obs.join(self._registered(order, pattern, near))

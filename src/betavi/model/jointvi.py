@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from mudata import MuData
 from scvi import REGISTRY_KEYS
 
 from betavi.model.at_beta import takes_beta
 from betavi.model.check_joint import check_fusion, check_is_set_up, is_weight
+from betavi.model.holes import HolesMixin
+from betavi.model.interpolate import InterpolateMixin
 from betavi.model.joint_compare import JointCompareMixin
 from betavi.model.joint_cross_validate import JointCrossValidateMixin
+from betavi.model.joint_decode import JointDecodeMixin
 from betavi.model.joint_denoise import JointDenoiseMixin
 from betavi.model.joint_diagnose import JointDiagnoseMixin
 from betavi.model.joint_evaluate import JointEvaluateMixin
-from betavi.model.joint_generate import JointGenerateMixin
 from betavi.model.joint_minify import JointMinifyMixin
 from betavi.model.joint_query import JointQueryMixin
 from betavi.model.rate_distortion import RateDistortionMixin
@@ -30,18 +33,18 @@ from betavi.train import DataSplitter, TrainingPlan, TrainRunner
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mudata import MuData
-
 
 @takes_beta
 class JointVI(
     TranslateMixin,
+    HolesMixin[MuData],
+    InterpolateMixin[MuData],
     JointCompareMixin,
     JointCrossValidateMixin,
+    JointDecodeMixin,
     JointDenoiseMixin,
     JointDiagnoseMixin,
     JointEvaluateMixin,
-    JointGenerateMixin,
     JointMinifyMixin,
     JointQueryMixin,
     RateDistortionMixin,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from scvi.utils import track
 
 from betavi.diagnostics import fit_density
 from betavi.model.trained import TrainedMixin
@@ -42,11 +43,16 @@ class Posteriors(NamedTuple):
 class PositionsMixin(TrainedMixin):
     """The aggregate posterior."""
 
-    def latent_density(self) -> LatentDensity:
+    def latent_density(self, show_progress: bool = True) -> LatentDensity:
         """Return the density of cells in the latent space, fitted to draws of their posteriors.
 
         A mixture of normal distributions, of as many as explain best the draws of cells that are left
         out. It is fitted once, and again after training.
+
+        Parameters
+        ----------
+        show_progress
+            Show a bar while cells are encoded.
 
         Returns
         -------
@@ -76,14 +82,14 @@ class PositionsMixin(TrainedMixin):
         self._check_if_trained(warn=False)
         adata = self._validate_anndata(None)
         density: LatentDensity = self._once(
-            "density", self._state(adata.n_obs), lambda: self._fitted_density(adata)
+            "density", self._state(adata.n_obs), lambda: self._fitted_density(adata, show_progress)
         )
         return density
 
-    def _fitted_density(self, adata: AnnOrMuData) -> LatentDensity:
+    def _fitted_density(self, adata: AnnOrMuData, show_progress: bool) -> LatentDensity:
         cells = np.random.default_rng(0).permutation(self._cells_of_density(adata))[:MOST_CELLS]
         n_draws = max(1, -(-FEWEST_DRAWS // max(1, len(cells))))
-        draws = self._posteriors(adata, np.sort(cells), n_draws).draws
+        draws = self._posteriors(adata, np.sort(cells), n_draws, show_progress).draws
         of_cells = np.tile(np.arange(len(cells)), n_draws)
         return fit_density(draws.reshape(-1, draws.shape[-1]), of_cells)
 
@@ -110,12 +116,17 @@ class PositionsMixin(TrainedMixin):
 
     @torch.inference_mode()
     def _posteriors(
-        self, adata: AnnOrMuData, cells: Sequence[int] | np.ndarray | None, n_draws: int = 1
+        self,
+        adata: AnnOrMuData,
+        cells: Sequence[int] | np.ndarray | None,
+        n_draws: int = 1,
+        show_progress: bool = False,
     ) -> Posteriors:
         """Encode cells. The draws have a seed of their own."""
         parts: list[tuple[torch.Tensor, ...]] = []
+        loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
         with self._drawing(0):
-            for tensors in self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE):
+            for tensors in track(loader, description="Encoding", disable=not show_progress):
                 q = self._inferred(tensors)["qz"]
                 parts.append((q.mean, q.variance, q.sample((n_draws,))))
         means, variances, draws = zip(*parts, strict=True)

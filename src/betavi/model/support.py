@@ -88,7 +88,7 @@ class SupportMixin(CalibrateMixin):
         if latent is not None:
             if adata is not None or indices is not None:
                 raise ValueError("Cells or positions: give adata (and indices), or latent.")
-            return self._support_of_positions(self._checked_positions(latent))
+            return self._support_of_positions(self._checked_positions(latent), show_progress)
         refuse_minified(self)
         with untouched_on_failure(self.adata if adata is None else adata):
             adata = self._validate_anndata(adata)
@@ -101,7 +101,8 @@ class SupportMixin(CalibrateMixin):
     def _support_of_cells(
         self, adata: AnnOrMuData, cells: np.ndarray, show_progress: bool
     ) -> pd.DataFrame:
-        calibrations, density = self._calibrations(), self.latent_density()
+        calibrations = self._calibrations(show_progress)
+        density = self.latent_density(show_progress)
         loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
         parts = []
         with self._drawing(0):
@@ -118,9 +119,9 @@ class SupportMixin(CalibrateMixin):
             table.loc[mine, "p_value"] = known.p_value(scores.of(mine))
         return table
 
-    def _support_of_positions(self, positions: np.ndarray) -> pd.DataFrame:
-        log_density = self.latent_density().log_prob(positions)
-        p_value = self._calibrations()[EVERYONE].p_value_of_positions(log_density)
+    def _support_of_positions(self, positions: np.ndarray, show_progress: bool) -> pd.DataFrame:
+        log_density = self.latent_density(show_progress).log_prob(positions)
+        p_value = self._calibrations(show_progress)[EVERYONE].p_value_of_positions(log_density)
         return pd.DataFrame({"log_density": log_density, "p_value": p_value})
 
     def _checked_positions(self, latent: Any) -> np.ndarray:
