@@ -217,12 +217,12 @@ def main(*seeds: str) -> None:
     torch.set_num_threads(THREADS)
     adata = REAL["pancreas"].read()
     rows = []
-    for middle in middles(adata):
-        between = f"{middle.name} between {middle.ends[0]} and {middle.ends[1]}"
-        for seed in map(int, seeds or ("0", "1", "2")):
+    for seed in map(int, seeds or ("0", "1", "2")):
+        for middle in middles(adata):
+            between = f"{middle.name} between {middle.ends[0]} and {middle.ends[1]}"
             for method, scores in compare(adata, middle, seed).items():
                 rows.append((between, seed, method, *scores))
-            print(between, seed, flush=True)
+                print(*rows[-1][:3], *(f"{score:.3f}" for score in scores), sep="\t", flush=True)
     table = pd.DataFrame(rows, columns=["cluster", "seed", "method", "energy", "r of fold changes"])
     columns = ["energy", "r of fold changes"]
     medians = table.pivot_table(columns, "method", "cluster", aggfunc="median", sort=False)

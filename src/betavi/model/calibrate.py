@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.utils import track
 
 from betavi.diagnostics import CellScores, SupportCalibration
 from betavi.kernels import dense, totals
 from betavi.model.messages import warn
-from betavi.model.positions import CELLS_AT_ONCE, PositionsMixin
+from betavi.model.positions import CELLS_AT_ONCE, PositionsMixin, in_turn
 from betavi.module import present_key
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class CalibrateMixin(PositionsMixin):
         parts, patterns = [], []
         loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
         with self._drawing(0):
-            for tensors in track(loader, description="Calibrating", disable=not show_progress):
+            for tensors in in_turn(loader, "Calibrating", show_progress):
                 copies = [self._scores(self._with_fewer(tensors, share), density) for share in KEPT]
                 parts.append(CellScores(*map(np.stack, zip(*copies, strict=True))))
                 patterns.append(self._pattern(tensors))

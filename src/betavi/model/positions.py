@@ -40,6 +40,11 @@ class Posteriors(NamedTuple):
     draws: np.ndarray
 
 
+def in_turn(loader: Any, description: str, show_progress: bool) -> Any:
+    """Return minibatches with a bar, which is not to change what is drawn: a loader draws when asked."""
+    return track(iter(loader), description, total=len(loader), disable=not show_progress)
+
+
 class PositionsMixin(TrainedMixin):
     """The aggregate posterior."""
 
@@ -126,7 +131,7 @@ class PositionsMixin(TrainedMixin):
         parts: list[tuple[torch.Tensor, ...]] = []
         loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
         with self._drawing(0):
-            for tensors in track(loader, description="Encoding", disable=not show_progress):
+            for tensors in in_turn(loader, "Encoding", show_progress):
                 q = self._inferred(tensors)["qz"]
                 parts.append((q.mean, q.variance, q.sample((n_draws,))))
         means, variances, draws = zip(*parts, strict=True)

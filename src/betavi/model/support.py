@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scvi.utils import track
 
 from betavi.diagnostics import CellScores
 from betavi.model.calibrate import EVERYONE, CalibrateMixin
 from betavi.model.cells import cells_named
 from betavi.model.minified import refuse_minified
-from betavi.model.positions import CELLS_AT_ONCE
+from betavi.model.positions import CELLS_AT_ONCE, in_turn
 from betavi.model.setup import untouched_on_failure
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ class SupportMixin(CalibrateMixin):
         loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
         parts = []
         with self._drawing(0):
-            for tensors in track(loader, description="Judging cells", disable=not show_progress):
+            for tensors in in_turn(loader, "Judging cells", show_progress):
                 parts.append((self._scores(tensors, density), self._pattern(tensors)))
         scores = CellScores.joined([part for part, _ in parts])
         pattern = np.concatenate([code for _, code in parts])
