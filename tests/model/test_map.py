@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anndata
+import mudata
 import numpy as np
 import pytest
 import scvi
@@ -360,3 +361,25 @@ def test_of_real_cells_one_in_twenty_is_called(real):
         counts = counts if kept == 1 else thin(counts, 1 - kept, seed=0).kept
         some = anndata.AnnData(counts, obs=adata.obs.iloc[model.test_indices], var=adata.var)
         assert 0.02 < (model.support(some, **QUIET)["p_value"] < 0.05).mean() < 0.08
+
+
+def test_the_map_of_a_joint_model(tmp_path):
+    mdata = simulate_multiome(n_cells=300, seed=0, missing={"adt": 0.3})
+    JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"})
+    model = JointVI(mdata, n_latent=4)
+    model.train(**BRIEF)
+    way = model.interpolate(0, 1, n_steps=4, library_size={"rna": 500.0}, **QUIET)
+    np.testing.assert_allclose(np.asarray(way["rna"].X).sum(axis=1), 500, rtol=1e-3)
+    assert (np.asarray(way["atac"].X) <= 1).all()
+    assert "is_switch" in way["adt"].var
+    found = model.archetype(**QUIET)
+    has = mdata["adt"].X.mean(axis=0)
+    np.testing.assert_allclose(found["adt"].X[1], np.asarray(has).ravel(), rtol=1e-4)
+    assert model.find_holes(**QUIET).n_vars == found.n_vars
+    with pytest.raises(ValueError, match="by modality"):
+        model.archetype(library_size=500.0)
+    kept = model.generate(30, seed=0, **QUIET)
+    assert model.generate(30, seed=0, out=tmp_path / "new.h5mu", **QUIET) is None
+    read = mudata.read_h5mu(tmp_path / "new.h5mu")
+    assert (read["rna"].X != kept["rna"].X).nnz == 0
+    assert read.obs["nearest_cell"].tolist() == kept.obs["nearest_cell"].tolist()
