@@ -10,6 +10,7 @@ import scvi
 import torch
 from sklearn.metrics import roc_auc_score
 
+import betavi
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.diagnostics import thin
@@ -378,8 +379,20 @@ def test_the_map_of_a_joint_model(tmp_path):
     assert model.find_holes(**QUIET).n_vars == found.n_vars
     with pytest.raises(ValueError, match="by modality"):
         model.archetype(library_size=500.0)
+    betavi.pl.latent_path(way["adt"], 5)
     kept = model.generate(30, seed=0, **QUIET)
-    assert model.generate(30, seed=0, out=tmp_path / "new.h5mu", **QUIET) is None
-    read = mudata.read_h5mu(tmp_path / "new.h5mu")
-    assert (read["rna"].X != kept["rna"].X).nnz == 0
-    assert read.obs["nearest_cell"].tolist() == kept.obs["nearest_cell"].tolist()
+    for ending, read in ((".h5mu", mudata.read_h5mu), (".zarr", mudata.read_zarr)):
+        assert model.generate(30, seed=0, out=tmp_path / f"new{ending}", **QUIET) is None
+        found = read(tmp_path / f"new{ending}")
+        for name in model.modalities:
+            assert (found[name].X != kept[name].X).nnz == 0
+        assert found.obs["nearest_cell"].tolist() == kept.obs["nearest_cell"].tolist()
+        np.testing.assert_array_equal(found.obsm["z"], kept.obsm["z"])
+        assert len(model.support(found, **QUIET)) == 30
+
+
+def test_a_bar_changes_nothing(trained):
+    one, two = (trained.support(indices=[3, 1], show_progress=shown) for shown in (False, True))
+    assert one.equals(two)
+    densities = [trained._fitted_density(trained.adata, shown) for shown in (False, True)]
+    np.testing.assert_array_equal(densities[0].means, densities[1].means)

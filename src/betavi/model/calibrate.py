@@ -52,7 +52,7 @@ class CalibrateMixin(PositionsMixin):
     ) -> dict[int, SupportCalibration]:
         adata = self._validate_anndata(None)
         cells = self._known_cells(adata)
-        log_density = density.log_prob(self._posteriors(adata, cells).mean)
+        log_density = density.log_prob(self._posteriors(adata, cells, n_draws=0).mean)
         scores, pattern = self._known_scores(adata, cells, density, show_progress)
         found = {EVERYONE: SupportCalibration(scores, log_density)}
         for code in np.unique(pattern):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 Cells = TypeVar("Cells", AnnData, MuData)
+"""What a model returns cells in."""
 
 _HDF5: Callable[[Path], Any] = lambda path: h5py.File(path, "a")  # noqa: E731 - a line of the tables
 # what anndata consolidates it does not let anyone add to
@@ -61,17 +62,16 @@ class Grown(Generic[Cells]):
 
     def __init__(self, empty: Cells, out: str | Path | None) -> None:
         self.empty = empty
-        is_joint = isinstance(empty, MuData)
-        self.assays: dict[str, AnnData] = dict(empty.mod) if is_joint else {ONLY: empty}
+        self.assays: dict[str, AnnData] = (
+            dict(empty.mod) if isinstance(empty, MuData) else {ONLY: empty}
+        )
         self.counts: dict[str, list[sparse.csr_matrix]] = {name: [] for name in self.assays}
         self.obs: list[pd.DataFrame] = []
         self.z: list[np.ndarray] = []
         self.path = None if out is None else Path(out)
         if self.path is None:
             return
-        self._open = lookup(
-            ENDINGS[MuData if is_joint else AnnData], self.path.suffix, "The ending of out"
-        )
+        self._open = lookup(ENDINGS[type(empty)], self.path.suffix, "The ending of out")
         if self.path.exists():
             raise FileExistsError(f"{self.path} exists. Remove it, or write to another file.")
         if not self.path.parent.is_dir():

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from betavi.diagnostics import find_holes
-from betavi.model.landscape import Cells, LandscapeMixin, Points, place_of
+from betavi.model.grown import Cells
+from betavi.model.landscape import LandscapeMixin, Points, place_of
 from betavi.model.positions import MOST_CELLS
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ class HolesMixin(LandscapeMixin[Cells]):
         thin_below = land.calibration.thin_below(level)
         found = find_holes(land.density, land.mean[some], thin_below, seed)
         decoded = self._decoded_at(land, found.centres, wanted, show_progress)
-        obs = place_of(
-            land, found.centres, [f"hole_{number}" for number in range(len(found.centres))]
-        )
+        names = [f"hole_{number}" for number in range(len(found.centres))]
+        obs = place_of(land, found.centres, names)
         obs = obs.assign(depth=found.depth, share=found.share)
         for word, cells in zip(("start", "end"), found.ends.T, strict=True):
             obs[word] = land.names[some[cells]].to_numpy()

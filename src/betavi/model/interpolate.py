@@ -11,7 +11,8 @@ from scipy.spatial.distance import cdist
 from betavi._tables import check_whole, lookup
 from betavi.diagnostics import LatentDensity, along_density, genes_on_path, straight
 from betavi.model.cells import cells_named
-from betavi.model.landscape import ROWS_AT_ONCE, Cells, LandscapeMixin, Points, place_of
+from betavi.model.grown import Cells
+from betavi.model.landscape import ROWS_AT_ONCE, LandscapeMixin, Points, place_of
 from betavi.model.minified import refuse_minified
 
 if TYPE_CHECKING:
@@ -73,10 +74,9 @@ class InterpolateMixin(LandscapeMixin[Cells]):
         ``layers["std"]`` by how much it would differ within the posterior of a cell there. In ``obs``
         the share of the way ``step``, ``log_density`` and ``p_value`` as of :meth:`support`,
         ``nearest_cell`` with its ``distance``, and ``uncertainty``, the mean standard deviation of log
-        expression, or of the probability of detection. In ``var`` what each
-        gene does: see :func:`betavi.diagnostics.genes_on_path`. Positions are in ``obsm["z"]``, those of
-        a logistic normal before the softmax. Of a deterministic autoencoder nothing is uncertain, and
-        ``std`` is 0.
+        expression, or of the probability of detection. In ``var`` what each gene does: see
+        :func:`betavi.diagnostics.genes_on_path`. Positions are in ``obsm["z"]``, those of a logistic
+        normal before the softmax. Of a deterministic autoencoder nothing is uncertain, and ``std`` is 0.
 
         Raises
         ------
@@ -142,8 +142,7 @@ class InterpolateMixin(LandscapeMixin[Cells]):
         The archetype is what the decoder makes of the prior's mean, the place that the rate pulls every
         cell to. It need not be like any cell: see its ``p_value``. The mean is that of the counts per
         total, a mixture of all types; of detection that of what was seen, of proteins that of the
-        counts. The medoid is a measured cell, the one in the middle of the
-        others.
+        counts. The medoid is a measured cell, the one in the middle of the others.
 
         Parameters
         ----------

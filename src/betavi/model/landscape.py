@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from betavi.model.calibrate import EVERYONE
 from betavi.model.covariates import batch_codes
 from betavi.model.draws import DrawsMixin
+from betavi.model.grown import Cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,9 +33,6 @@ N_NEAR = 15
 
 POINTS_AT_ONCE = 64
 ROWS_AT_ONCE = 512
-
-Cells = TypeVar("Cells")
-"""What a model returns cells in."""
 
 
 class Landscape(NamedTuple):
@@ -142,18 +140,12 @@ class LandscapeMixin(DrawsMixin, Generic[Cells]):
             sizes = {name: self._usual_size(name) for name in names}
             starts = range(0, len(points), POINTS_AT_ONCE)
             for start in track(starts, description="Decoding", disable=not show_progress):
-                some = slice(start, start + POINTS_AT_ONCE)
-                noise = np.random.default_rng(start).standard_normal((N_DRAWS, *points[some].shape))
-                around = np.concatenate([points[None, some], points[some] + spread[some] * noise])
+                around = _around(points, spread, start)
                 z = self._decoder_reads(around).reshape(-1, points.shape[1])
-                moments.append(
-                    {
-                        name: _moments(
-                            self._expected(name, z, typical, sizes[name], wanted), around
-                        )
-                        for name in names
-                    }
-                )
+                expected = {
+                    name: self._expected(name, z, typical, sizes[name], wanted) for name in names
+                }
+                moments.append({name: _moments(x, around) for name, x in expected.items()})
         if not moments:
             return {name: Decoded(*np.zeros((2, 0, len(self._features(name))))) for name in names}
         return {
@@ -212,6 +204,13 @@ class LandscapeMixin(DrawsMixin, Generic[Cells]):
         prior: Distribution = self.module.current_prior()
         with torch.inference_mode():
             return prior.mean.cpu().numpy().astype(np.float64)
+
+
+def _around(points: np.ndarray, spread: np.ndarray, start: int) -> np.ndarray:
+    """Return some of the points, and draws around them, ``(1 + n_draws, n_points, n_latent)``."""
+    centres, widths = (part[start : start + POINTS_AT_ONCE] for part in (points, spread))
+    noise = np.random.default_rng(start).standard_normal((N_DRAWS, *centres.shape))
+    return np.concatenate([centres[None], centres + widths * noise])
 
 
 def _moments(expected: Tensor, around: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ def latent_path(
     Parameters
     ----------
     adata
-        From :meth:`betavi.BetaVI.interpolate`.
+        From :meth:`betavi.BetaVI.interpolate`, or a modality of what a joint model returns.
     genes
         Which ones, in this order; or how many of those that change most for what is uncertain,
         switches first, in the order in which they switch.
@@ -86,8 +86,9 @@ def latent_path(
 
 
 def _per_cell(some: AnnData, whole: AnnData) -> np.ndarray:
-    totals = np.asarray(whole.X).sum(axis=1, keepdims=True)
-    scaled: np.ndarray = 1e4 * np.asarray(some.X) / totals
+    # one total for all steps: of proteins and detection it is part of what changes on the way
+    total = np.asarray(whole.X).sum(axis=1).mean()
+    scaled: np.ndarray = 1e4 * np.asarray(some.X) / total
     return scaled
 
 
