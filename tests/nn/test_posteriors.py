@@ -144,6 +144,9 @@ def test_mixtures_agree_with_numerical_integration(name):
         many.average(rates(many, prior, strata).squeeze(-1)).mean(), kl, rtol=0.01, atol=0
     )
     torch.testing.assert_close(rates(many, prior, many.rsample()).mean(), kl, rtol=0.02, atol=0)
+    # as of a normal distribution, no draws are an empty tensor
+    for n_draws in ((), (0,), (3,)):
+        assert q.rsample(n_draws).shape == q.last.rsample(n_draws).shape
     # strata vary less than draws of the mixture
     draws = [many.average(strata.square().sum(-1)).var(), many.rsample().square().sum(-1).var()]
     assert draws[0] < draws[1]

@@ -65,7 +65,7 @@ class HolesMixin(LandscapeMixin[Cells]):
         >>> betavi.BetaVI.setup_anndata(adata)
         >>> model = betavi.BetaVI(adata, n_latent=3)
         >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> model.find_holes().n_vars
+        >>> model.find_holes(show_progress=False).n_vars
         20
         """
         self._check_if_trained(warn=False)

@@ -96,7 +96,8 @@ class InterpolateMixin(LandscapeMixin[Cells]):
         >>> betavi.BetaVI.setup_anndata(adata)
         >>> model = betavi.BetaVI(adata, n_latent=3)
         >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> way = model.interpolate(adata.obs_names[0], adata.obs_names[1], n_steps=5)
+        >>> ends = adata.obs_names[:2]
+        >>> way = model.interpolate(*ends, n_steps=5, show_progress=False)
         >>> way.shape, way.obs["step"].tolist()
         ((5, 20), [0.0, 0.25, 0.5, 0.75, 1.0])
         """
@@ -171,7 +172,7 @@ class InterpolateMixin(LandscapeMixin[Cells]):
         >>> betavi.BetaVI.setup_anndata(adata)
         >>> model = betavi.BetaVI(adata, n_latent=3)
         >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> model.archetype().obs_names.tolist()
+        >>> model.archetype(show_progress=False).obs_names.tolist()
         ['archetype', 'mean', 'medoid']
         """
         self._check_if_trained(warn=False)

@@ -81,7 +81,8 @@ class PositionsMixin(TrainedMixin):
         >>> betavi.BetaVI.setup_anndata(adata)
         >>> model = betavi.BetaVI(adata, n_latent=3)
         >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> model.latent_density().log_prob(model.get_latent_representation()).shape
+        >>> density = model.latent_density(show_progress=False)
+        >>> density.log_prob(model.get_latent_representation()).shape
         (200,)
         """
         self._check_if_trained(warn=False)

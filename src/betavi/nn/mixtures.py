@@ -90,7 +90,9 @@ class NormalMixture(Distribution):
     def rsample(self, sample_shape: _size = ()) -> Tensor:
         """Draw; gradients flow through the component drawn."""
         shape = torch.Size(sample_shape)
-        chosen = torch.multinomial(self.weights.t(), max(1, shape.numel()), replacement=True)
+        if not shape.numel():
+            return self.mean.new_empty(*shape, *self.mean.shape)
+        chosen = torch.multinomial(self.weights.t(), shape.numel(), replacement=True)
         cells = torch.arange(self.weights.shape[1], device=chosen.device)
         picked = chosen.t()
         loc, scale = (part[picked, cells] for part in (self.components.loc, self.components.scale))

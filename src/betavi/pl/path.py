@@ -52,7 +52,8 @@ def latent_path(
     >>> betavi.BetaVI.setup_anndata(adata)
     >>> model = betavi.BetaVI(adata, n_latent=3)
     >>> model.train(max_epochs=1, enable_progress_bar=False)
-    >>> path = model.interpolate(adata.obs_names[0], adata.obs_names[1])
+    >>> ends = adata.obs_names[:2]
+    >>> path = model.interpolate(*ends, show_progress=False)
     >>> len(betavi.pl.latent_path(path, ["gene_0", "gene_1"])[1].get_yticks())
     2
     """
