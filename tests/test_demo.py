@@ -43,6 +43,8 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
         "denoised_genes.csv",
         "denoising.png",
         "generated.h5ad",
+        "generated.h5mu",
+        "joint_path.png",
         "map.png",
         "mosaic.png",
         "path.png",
@@ -79,6 +81,7 @@ def test_the_example_of_the_readme_runs():
     assert names["new"].n_obs == 1000
     assert names["mdata"].obsm["X_jointvi"].shape == (1600, 20)
     assert names["proteins"].shape == (1200, 224)
+    assert names["paired"].n_obs == 500
 
 
 @pytest.mark.parametrize(

@@ -391,6 +391,22 @@ def test_the_map_of_a_joint_model(tmp_path):
         assert len(model.support(found, **QUIET)) == 30
 
 
+def test_joint_cells_are_generated_into_the_layers_the_model_reads(tmp_path):
+    mdata = simulate_multiome(n_cells=120, seed=0)
+    mdata["rna"].layers["counts"] = mdata["rna"].X.copy()
+    mdata["rna"].X = mdata["rna"].X * 0
+    JointVI.setup_mudata(mdata, {"rna": "nb", "adt": "nb_mixture"}, layers={"rna": "counts"})
+    model = JointVI(mdata, n_latent=3)
+    model.train(**BRIEF)
+    kept = model.generate(20, seed=0, **QUIET)
+    assert kept["rna"].layers["counts"].sum() > 0
+    model.generate(20, seed=0, out=tmp_path / "new.h5mu", **QUIET)
+    found = mudata.read_h5mu(tmp_path / "new.h5mu")
+    assert (found["rna"].layers["counts"] != kept["rna"].layers["counts"]).nnz == 0
+    assert "counts" not in found["adt"].layers
+    assert len(model.support(found, **QUIET)) == 20
+
+
 def test_a_bar_changes_nothing(trained):
     one, two = (trained.support(indices=[3, 1], show_progress=shown) for shown in (False, True))
     assert one.equals(two)
