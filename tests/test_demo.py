@@ -89,10 +89,10 @@ def test_the_example_of_the_readme_runs():
     [
         "README.md",
         "CHANGELOG.md",
-        "docs/beta.md",
-        "docs/collapse.md",
-        "docs/denoise.md",
-        "docs/scvi.md",
+        "docs/guide/beta.md",
+        "docs/guide/collapse.md",
+        "docs/guide/denoise.md",
+        "docs/guide/scvi.md",
         "docs/api.md",
     ],
 )

@@ -196,7 +196,7 @@ def _lagging_encoder(found: Evidence) -> tuple[str, str] | None:
     return (
         f"posteriors refined cell by cell are {found.gap:.1f} nats per cell better, {share} of what "
         "z could explain: the encoder lags behind its decoder.",
-        f"{found.calls.repair}; model.rescue() trains the encoder alone first.",
+        f"{found.calls.repair}. A rescue trains the encoder alone first.",
     )
 
 

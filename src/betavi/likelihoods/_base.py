@@ -138,7 +138,7 @@ class Likelihood(nn.Module, ABC):
     """Whether a count says more of what it was drawn from than z does, see :meth:`posterior`."""
 
     rows: ClassVar[str | None] = None
-    """The loop in :mod:`betavi.kernels.compiled` that it may be trained with, if there is one."""
+    """The loop in ``betavi.kernels.compiled`` that it may be trained with, if there is one."""
 
     has_background: ClassVar[bool] = False
     """Whether it tells what is there from what sticks to any cell, as of surface proteins."""
