@@ -10,9 +10,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from betavi.diagnostics import ACTIVE
+from betavi.pl._style import GREY, NOISE, PALE, USED, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -21,17 +23,23 @@ if TYPE_CHECKING:
 
 STYLES: dict[str, dict[str, Any]] = {
     # told apart by lightness and hatching, not by hue alone
-    "used": {"facecolor": "#00517a"},
-    "noise": {"facecolor": "#c7892b", "hatch": "///", "edgecolor": "white"},
-    "unclear": {"facecolor": "#8fb4c7", "hatch": "...", "edgecolor": "white"},
-    "dead": {"facecolor": "#d9d9d9", "edgecolor": "0.4", "hatch": "xxx"},
+    "used": {"facecolor": USED},
+    "noise": {"facecolor": NOISE, "hatch": "///", "edgecolor": "white"},
+    "unclear": {"facecolor": PALE, "hatch": "...", "edgecolor": "white"},
+    "dead": {"facecolor": GREY, "edgecolor": "0.4", "hatch": "xxx"},
 }
 
 SMALLEST = 1e-3
 """Nats below which bars are not drawn, on a log scale."""
 
 
-def collapse(report: CollapseReport, axes: Sequence[Axes] | None = None) -> np.ndarray:
+@styled
+def collapse(
+    report: CollapseReport,
+    axes: Sequence[Axes] | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
+) -> np.ndarray:
     """Draw what each dimension carries, what is lost without it, and what a linear theory expects.
 
     Parameters
@@ -40,6 +48,10 @@ def collapse(report: CollapseReport, axes: Sequence[Axes] | None = None) -> np.n
         From :meth:`betavi.BetaVI.diagnose`.
     axes
         Three, to draw on; a new figure if None.
+    show
+        Show the figure; it is returned as well.
+    save
+        A file to write it to, such as ``"figure.pdf"``.
 
     Returns
     -------
@@ -79,8 +91,9 @@ def collapse(report: CollapseReport, axes: Sequence[Axes] | None = None) -> np.n
         if status in numbers
     ]
     lines = information.get_lines()[:1] if table["kl"].notna().any() else []
-    information.legend(handles=[*patches, *lines], frameon=False, loc="upper right", ncols=2)
+    information.legend(handles=[*patches, *lines], loc="upper right", ncols=2)
     _draw_theory(theory, report)
+    finish(np.asarray(axes), show, save)
     return np.asarray(axes)
 
 
@@ -120,7 +133,13 @@ def _draw_theory(ax: Axes, report: CollapseReport) -> None:
     ax.legend(frameon=False, loc="upper right")
 
 
-def collapse_history(history: dict[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+@styled
+def collapse_history(
+    history: dict[str, pd.DataFrame],
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
+) -> Axes:
     """Draw what the latent space carried while it was trained, beside β.
 
     Parameters
@@ -129,6 +148,10 @@ def collapse_history(history: dict[str, pd.DataFrame], ax: Axes | None = None) -
         ``model.history`` of a model trained with ``collapse_guard``.
     ax
         Where to draw; a new figure if None.
+    show
+        Show the figure; it is returned as well.
+    save
+        A file to write it to, such as ``"figure.pdf"``.
 
     Returns
     -------
@@ -159,10 +182,12 @@ def collapse_history(history: dict[str, pd.DataFrame], ax: Axes | None = None) -
             np.arange(1, len(values) + 1), values, style, color="k", label=name.replace("_", " ")
         )
     beside = ax.twinx()
+    beside.spines.right.set_visible(True)
     beta = history["beta"].iloc[:, 0].astype(float)
-    beside.plot(np.arange(1, len(beta) + 1), beta, ":", color="#c7892b", label="β")
+    beside.plot(np.arange(1, len(beta) + 1), beta, ":", color=NOISE, label="β")
     beside.set_ylabel("β")
     ax.set(xlabel="epoch", ylabel="nats, and dimensions")
     handles = [*ax.get_lines(), *beside.get_lines()]
-    ax.legend(handles, [str(line.get_label()) for line in handles], frameon=False)
+    ax.legend(handles, [str(line.get_label()) for line in handles])
+    finish(ax, show, save)
     return ax

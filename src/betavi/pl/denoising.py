@@ -11,9 +11,11 @@ import pandas as pd
 from scipy import sparse
 
 from betavi._tables import close_matches
+from betavi.pl._style import USED, colours_of, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from anndata import AnnData
     from matplotlib.axes import Axes
@@ -23,14 +25,19 @@ if TYPE_CHECKING:
 STYLES: dict[bool, dict[str, Any]] = {
     # told apart by filling, not by hue alone
     False: {"facecolor": "none", "edgecolor": "0.55", "marker": "o", "label": "not surely"},
-    True: {"color": "#00517a", "marker": "o", "label": "surely better than its mean"},
+    True: {"color": USED, "marker": "o", "label": "surely better than its mean"},
 }
-FEW_GROUPS = 10
 MOST_CELLS = 3000
 """Points that an axis of two genes shows."""
 
 
-def denoising(report: DenoisingReport, axes: Sequence[Axes] | None = None) -> np.ndarray:
+@styled
+def denoising(
+    report: DenoisingReport,
+    axes: Sequence[Axes] | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
+) -> np.ndarray:
     """Draw which methods and which genes are better than each gene's mean.
 
     Parameters
@@ -39,6 +46,10 @@ def denoising(report: DenoisingReport, axes: Sequence[Axes] | None = None) -> np
         From :meth:`betavi.BetaVI.cross_validate_denoising`.
     axes
         Two, to draw on; a new figure if None.
+    show
+        Show the figure; it is returned as well.
+    save
+        A file to write it to, such as ``"figure.pdf"``.
 
     Returns
     -------
@@ -82,7 +93,8 @@ def denoising(report: DenoisingReport, axes: Sequence[Axes] | None = None) -> np
         ylim=(min(-0.1, lowest * 1.1), 1.02),
         title=f"{report.trusted_share:.0%} of genes to trust ({report.chosen})",
     )
-    of_genes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
+    of_genes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
+    finish(np.asarray(axes), show, save)
     return np.asarray(axes)
 
 
@@ -91,7 +103,7 @@ def _draw_methods(ax: Axes, report: DenoisingReport) -> None:
     # the counts themselves may be far worse than the mean
     shown = table["explained"].clip(lower=-1)
     own = [name in report.ties or name == report.chosen for name in table.index]
-    colours = ["#00517a" if mine else "#b5c4cf" for mine in own]
+    colours = [USED if mine else "#b5c4cf" for mine in own]
     ax.barh(np.arange(len(table)), shown, color=colours)
     for rank, (value, at) in enumerate(zip(table["explained"], shown, strict=True)):
         ax.annotate(
@@ -104,6 +116,7 @@ def _draw_methods(ax: Axes, report: DenoisingReport) -> None:
     ax.set(xlabel="share of the deviance of held-out molecules explained")
 
 
+@styled
 def before_and_after(
     adata: AnnData,
     genes: Sequence[str],
@@ -111,6 +124,8 @@ def before_and_after(
     counts_layer: str | None = None,
     groupby: str | None = None,
     axes: np.ndarray | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
 ) -> np.ndarray:
     """Draw pairs of genes by their counts, and by what they are denoised.
 
@@ -128,6 +143,10 @@ def before_and_after(
         A column of ``obs`` to colour cells by.
     axes
         ``(2, n_genes - 1)``, to draw on; a new figure if None.
+    show
+        Show the figure; it is returned as well.
+    save
+        A file to write it to, such as ``"figure.pdf"``.
 
     Returns
     -------
@@ -174,7 +193,8 @@ def before_and_after(
             _draw_pair(ax, values[one], values[other], groups, jitter)
             ax.set(xlabel=f"{one}, {name}", ylabel=f"{other}, {name}")
     if groupby is not None:
-        axes[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=groupby)
+        axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), title=groupby)
+    finish(axes, show, save)
     return axes
 
 
@@ -186,11 +206,10 @@ def _draw_pair(
         # counts are few and equal; without it a hundred cells are one point
         one, other = (values + rng.uniform(-0.08, 0.08, len(values)) for values in (one, other))
     names = list(pd.unique(groups.sort_values()))
-    colours = plt.get_cmap("tab10" if len(names) <= FEW_GROUPS else "tab20")
-    for number, group in enumerate(names):
+    for group, colour in zip(names, colours_of(len(names)), strict=True):
         mine = (groups == group).to_numpy()
         ax.scatter(
-            one[mine], other[mine], s=6, alpha=0.5, linewidth=0, color=colours(number % colours.N),
+            one[mine], other[mine], s=6, alpha=0.5, linewidth=0, color=colour,
             label=str(group), rasterized=True,
         )  # fmt: skip
 

@@ -8,8 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from betavi.pl._style import BLUE, VERMILION, colours_of, finish, styled
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from anndata import AnnData
     from matplotlib.axes import Axes
@@ -18,16 +21,16 @@ if TYPE_CHECKING:
 
 N_GRID, N_LEVELS = 120, 7
 MARGIN = 0.1
-MOST_GROUPS = 10
 MOST_SHOWN = 5000
 LINES = ("-", "--", ":")
 MARKS: dict[str, tuple[Any, str, float]] = {
-    "archetype": ("*", "#d55e00", 220),
+    "archetype": ("*", VERMILION, 220),
     "hole": ("X", "#ffffff", 70),
 }
 """Marker, colour and size."""
 
 
+@styled
 def latent_map(
     density: LatentDensity,
     latent: np.ndarray,
@@ -36,6 +39,8 @@ def latent_map(
     holes: AnnData | None = None,
     archetype: AnnData | None = None,
     ax: Axes | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
 ) -> Axes:
     """Draw the density of cells in the plane of their first two principal components.
 
@@ -58,6 +63,10 @@ def latent_map(
         From :meth:`betavi.BetaVI.archetype`.
     ax
         To draw on; a new figure if None.
+    show
+        Show the figure; it is returned as well.
+    save
+        A file to write it to, such as ``"figure.pdf"``.
 
     Returns
     -------
@@ -106,7 +115,8 @@ def latent_map(
     ax.set(xlabel="latent PC 1", ylabel="latent PC 2", xticks=[], yticks=[])
     ax.set_title(f"{shares:.0%} of the variance of positions", fontsize="medium")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    finish(ax, show, save)
     return ax
 
 
@@ -144,11 +154,11 @@ def _cells(ax: Axes, flat: np.ndarray, color: Any) -> None:
     style: dict[str, Any] = {"s": 5, "linewidths": 0, "alpha": 0.7, "zorder": 2}
     if color is None:
         x, y = flat[some].T
-        ax.scatter(x, y, color="#0072b2", **style)
+        ax.scatter(x, y, color=BLUE, **style)
         return
     groups = pd.Series(np.asarray(color)).astype("category")
-    palette = plt.get_cmap("tab10" if len(groups.cat.categories) <= MOST_GROUPS else "tab20")
-    for number, name in enumerate(groups.cat.categories):
+    names = groups.cat.categories
+    for name, colour in zip(names, colours_of(len(names)), strict=True):
         mine = some[(groups == name).to_numpy()[some]]
         x, y = flat[mine].T
-        ax.scatter(x, y, color=palette(number % palette.N), label=str(name), **style)
+        ax.scatter(x, y, color=colour, label=str(name), **style)

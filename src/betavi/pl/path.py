@@ -10,9 +10,11 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 from betavi._tables import close_matches
+from betavi.pl._style import VERMILION, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from anndata import AnnData
     from matplotlib.axes import Axes
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 
 
+@styled
 def latent_path(
-    adata: AnnData, genes: Sequence[str] | int = 30, axes: Sequence[Axes] | None = None
+    adata: AnnData,
+    genes: Sequence[str] | int = 30,
+    axes: Sequence[Axes] | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
 ) -> np.ndarray:
     """Draw what genes do along a path, and whether it stays where cells are.
 
@@ -34,6 +41,10 @@ def latent_path(
         switches first, in the order in which they switch.
     axes
         Two, to draw on; a new figure if None.
+    show
+        Show the figure; it is returned as well.
+    save
+        A file to write it to, such as ``"figure.pdf"``.
 
     Returns
     -------
@@ -67,7 +78,7 @@ def latent_path(
     support, heat = np.asarray(axes)
     at = adata.obs["step"].to_numpy()
     support.plot(at, adata.obs["p_value"], color="k", marker="o", ms=3, lw=1)
-    support.axhline(LEVEL, color="#d55e00", ls="--", lw=1)
+    support.axhline(LEVEL, color=VERMILION, ls="--", lw=1)
     support.set(ylabel="p-value", ylim=(-0.03, 1.03))
     logs = np.log1p(_per_cell(adata[:, shown], adata))
     low, high = logs.min(axis=0), logs.max(axis=0)
@@ -83,6 +94,7 @@ def latent_path(
     heat.plot(switches[is_switch], rows[is_switch], "|", color="w", ms=8, mew=2)
     bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label="log expression, of its range")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
+    finish(np.asarray(axes), show, save)
     return np.asarray(axes)
 
 

@@ -8,7 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 
+from betavi.pl._style import VERMILION, finish, styled
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from matplotlib.axes import Axes
 
@@ -28,12 +32,15 @@ N_NAMED = 5
 """How many points of a curve are labelled with their β."""
 
 
+@styled
 def rate_distortion(
     curve: pd.DataFrame,
     y: str = "distortion",
     x: str = "rate",
     reference: pd.DataFrame | None = None,
     ax: Axes | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
 ) -> Axes:
     """Draw what β buys.
 
@@ -48,6 +55,10 @@ def rate_distortion(
         and ``n_components``.
     ax
         Where to draw; a new figure if None.
+    show
+        Show the figure; it is returned as well.
+    save
+        A file to write it to, such as ``"figure.pdf"``.
 
     Returns
     -------
@@ -83,7 +94,7 @@ def rate_distortion(
         position = (getattr(row, x), getattr(row, y))
         ax.annotate(f"{row.beta:.2g}", position, (4, 4), textcoords="offset points", fontsize=8)
     if reference is not None:
-        ax.scatter(reference[x], reference[y], marker="x", color="C3", label="PCA, components")
+        ax.scatter(reference[x], reference[y], marker="x", color=VERMILION, label="PCA, components")
         for row in reference.itertuples():
             position = (getattr(row, x), getattr(row, y))
             ax.annotate(
@@ -92,10 +103,11 @@ def rate_distortion(
                 (4, 4),
                 textcoords="offset points",
                 fontsize=8,
-                color="C3",
+                color=VERMILION,
             )
-        ax.legend(frameon=False)
+        ax.legend()
     if x == "beta":
         ax.set_xscale("log")
     ax.set(xlabel=NAMES.get(x, x), ylabel=NAMES.get(y, y))
+    finish(ax, show, save)
     return ax

@@ -8,16 +8,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from betavi.pl.map import MOST_GROUPS
+from betavi.pl._style import colours_of, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from matplotlib.axes import Axes
 
 
+@styled
 def support(
-    table: pd.DataFrame, groups: Sequence[Any] | None = None, ax: Axes | None = None
+    table: pd.DataFrame,
+    groups: Sequence[Any] | None = None,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
 ) -> Axes:
     """Draw which share of cells is called impossible at every level.
 
@@ -31,6 +37,10 @@ def support(
         A category of each row, a line for each; one for all if None.
     ax
         To draw on; a new figure if None.
+    show
+        Show the figure; it is returned as well.
+    save
+        A file to write it to, such as ``"figure.pdf"``.
 
     Returns
     -------
@@ -58,14 +68,15 @@ def support(
     ax = plt.subplots(figsize=(4.5, 4), layout="constrained")[1] if ax is None else ax
     ax.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1, label="as it should be")
     names = pd.Series("cells" if groups is None else np.asarray(groups), index=table.index)
-    palette = plt.get_cmap("tab10" if names.nunique() <= MOST_GROUPS else "tab20")
     styles = ("-", "--", "-.", ":")
-    for number, (name, rows) in enumerate(table.groupby(names.astype(str))["p_value"]):
+    lines = table.groupby(names.astype(str))["p_value"]
+    for number, (name, rows) in enumerate(lines):
         share = np.arange(1, len(rows) + 1) / len(rows)
-        style: dict[str, Any] = {"color": palette(number % palette.N)}
+        style: dict[str, Any] = {"color": colours_of(lines.ngroups)[number]}
         style["ls"] = styles[number % len(styles)]
         ax.step(np.sort(rows), share, where="post", label=f"{name} ({len(rows)})", **style)
     ax.set(xlabel="p-value", ylabel="share of cells with a p-value of at most this")
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend()
+    finish(ax, show, save)
     return ax

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from betavi.pl._style import GREY, USED, finish, styled
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import pandas as pd
     from matplotlib.axes import Axes
 
 STYLES: dict[bool, dict[str, Any]] = {
     # told apart by lightness and hatching, not by hue alone
-    True: {"facecolor": "#00517a", "label": "predicted better than by its mean"},
+    True: {"facecolor": USED, "label": "predicted better than by its mean"},
     False: {
-        "facecolor": "#d9d9d9",
+        "facecolor": GREY,
         "edgecolor": "0.4",
         "hatch": "xxx",
         "label": "not surely",
@@ -30,7 +33,13 @@ MOST_NAMED = 40
 NOMINAL = 0.9
 
 
-def translation(table: pd.DataFrame, axes: Sequence[Axes] | None = None) -> np.ndarray:
+@styled
+def translation(
+    table: pd.DataFrame,
+    axes: Sequence[Axes] | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
+) -> np.ndarray:
     """Draw how well each feature is predicted, and how often its interval holds.
 
     Parameters
@@ -39,6 +48,10 @@ def translation(table: pd.DataFrame, axes: Sequence[Axes] | None = None) -> np.n
         From :meth:`betavi.JointVI.predictability`.
     axes
         Two, to draw on; a new figure if None.
+    show
+        Show the figure; it is returned as well.
+    save
+        A file to write it to, such as ``"figure.pdf"``.
 
     Returns
     -------
@@ -76,12 +89,13 @@ def translation(table: pd.DataFrame, axes: Sequence[Axes] | None = None) -> np.n
         if mine.any():
             quality.barh(ranks[mine], table["pearson"][mine], **style)
     quality.set(xlabel="Pearson correlation, held-out cells", xlim=(min(0, *quality.get_xlim()), 1))
-    quality.legend(frameon=False, loc="lower right")
+    quality.legend(loc="lower right")
     coverage.plot(table["coverage"], ranks, "o", color="k", ms=4)
     coverage.axvline(NOMINAL, color="0.4", ls="--", lw=1)
     coverage.set(xlabel=f"share of cells within the {NOMINAL:.0%} interval", xlim=(0, 1))
     for ax in (quality, coverage):
         _name(ax, table.index)
+    finish(np.asarray(axes), show, save)
     return np.asarray(axes)
 
 

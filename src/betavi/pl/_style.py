@@ -1,0 +1,71 @@
+"""One style for all pictures, and what becomes of them once they are drawn."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import cycler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PALETTE = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000",
+)  # fmt: skip
+"""Told apart by people with any kind of colour vision: Okabe & Ito (2008)."""
+
+BLUE, VERMILION = PALETTE[0], PALETTE[5]
+USED, NOISE, PALE, GREY = "#00517a", "#c7892b", "#8fb4c7", "#d9d9d9"
+"""Of states, which differ in lightness too."""
+
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "image.cmap": "cividis",
+}
+
+DPI = 300
+"""Of files: what journals ask for."""
+
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Have a picture drawn in this style, and leave the user's own as it was."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
+        with plt.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def finish(axes: Axes | np.ndarray, show: bool, save: str | Path | None) -> None:
+    """Write the figure of some axes to a file, show it, or leave it to the caller."""
+    figure: Figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
+    if save is not None:
+        figure.savefig(save, dpi=DPI, bbox_inches="tight")
+    if show:
+        plt.show()
+
+
+def colours_of(n_groups: int) -> list[Any]:
+    """Return a colour for each of some groups; they repeat beyond twenty."""
+    if n_groups <= len(PALETTE):
+        return list(PALETTE[:n_groups])
+    many = plt.get_cmap("tab20")
+    return [many(number % many.N) for number in range(n_groups)]

@@ -1,0 +1,71 @@
+"""What all pictures have in common."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from betavi import pl
+from betavi.datasets import simulate_counts
+from betavi.diagnostics import fit_density
+from betavi.pl._style import PALETTE, colours_of
+from tests.pl.test_pl import curve, judged, report  # noqa: F401 - fixtures
+from tests.pl.test_pl_map import latent, path  # noqa: F401 - fixtures
+
+mpl.use("Agg")
+
+
+@pytest.fixture
+def drawn(request):
+    """Return what each picture draws by a name, and the name of its argument for axes."""
+    get = request.getfixturevalue
+    history = {name: pd.DataFrame({name: [1.0, 2.0]}) for name in
+               ("mutual_information", "active_dimensions", "beta")}  # fmt: skip
+    adata = simulate_counts(n_cells=50, n_genes=5)
+    adata.layers["denoised"] = adata.X.toarray()
+    table = pd.DataFrame({"pearson": [0.9], "coverage": [0.9], "is_predictable": [True]})
+    return {
+        "rate_distortion": ([get("curve")], 1),
+        "collapse": ([report("used", "dead")], 3),
+        "collapse_history": ([history], 1),
+        "translation": ([table], 2),
+        "denoising": ([get("judged")], 2),
+        "before_and_after": ([adata, list(adata.var_names[:2])], (2, 1)),
+        "latent_map": ([fit_density(get("latent")), get("latent")], 1),
+        "latent_path": ([get("path")], 2),
+        "support": ([pd.DataFrame({"p_value": [0.1, 0.9]})], 1),
+    }
+
+
+@pytest.mark.parametrize("name", pl.__all__)
+def test_a_picture_is_drawn_where_asked_shown_and_saved(name, drawn, tmp_path, monkeypatch):
+    arguments, shape = drawn[name]
+    before = dict(mpl.rcParams)
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(True))
+    draw = getattr(pl, name)
+    axes = np.ravel(draw(*arguments))
+    assert not shown
+    # lines without a box around them, in any new figure
+    assert not axes[0].spines.top.get_visible()
+    draw(*arguments, show=True, save=tmp_path / "figure.png")
+    assert shown
+    assert plt.imread(tmp_path / "figure.png").std() > 0
+    if shape == 1:
+        own = plt.subplots()[1]
+        assert draw(*arguments, ax=own) is own
+    else:
+        own = np.empty(shape, dtype=object)
+        own.flat = plt.subplots(1, own.size)[1]
+        assert np.ravel(draw(*arguments, axes=own))[0] is own.flat[0]
+    assert dict(mpl.rcParams) == before
+    plt.close("all")
+
+
+def test_colours_differ_and_repeat_beyond_twenty():
+    assert len(set(colours_of(len(PALETTE)))) == len(PALETTE)
+    assert len(set(colours_of(20))) == 20
+    assert colours_of(21)[20] == colours_of(20)[0]
