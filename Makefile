@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGE := pyproject.toml constraints.txt
 export BETAVI_DATA_DIR ?=
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs tutorials figures bench clean
 
 demo: $(VENV)/.test
 	$(BIN)/python -m tutorials.demo
@@ -25,6 +25,13 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.docs
 	rm -rf docs/generated
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+
+# execute the notebooks again, and draw the pictures of the documentation
+tutorials: $(VENV)/.tutorials
+	$(BIN)/python -m tutorials.execute
+
+figures: $(VENV)/.demo
+	$(BIN)/python -m docs.figures
 
 bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.speed

@@ -15,7 +15,7 @@ from betavi.nn import FUSIONS, LATENTS, PRIORS
 from betavi.objective import SCHEDULES
 
 sys.path.append(str(Path(__file__).parent))
-from rooms import draw_rooms  # noqa: E402 - it lies beside this file
+from rooms import draw_rooms
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOLDS = {
     "pl": "pictures: Axes in and out",

@@ -30,6 +30,14 @@ def holes_of(positions, seed=0):
     return find_holes(density, positions, np.quantile(density.log_prob(positions), 0.01), seed)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_hole_is_found_among_few_cells(seed):
+    """Where a pair of a cell and itself is likely among those that directions are taken from."""
+    found = holes_of(ring(300, seed=seed), seed)
+    assert len(found.centres) == 1
+    assert np.linalg.norm(found.centres[0]) < 1.2
+
+
 @pytest.mark.parametrize("n_extra", [0, 3])
 def test_a_ring_has_one_hole_and_a_path_goes_round(n_extra):
     positions = ring(n_extra=n_extra)

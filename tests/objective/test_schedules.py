@@ -89,3 +89,8 @@ def test_what_a_callable_returns_is_checked_before_training(value):
 def test_unknown_schedules_list_the_table():
     with pytest.raises(ValueError, match="'constant', 'linear', 'cosine', 'cyclical'"):
         schedule_of("exponential", 0.25)
+
+
+def test_nothing_is_repeated_less_than_once():
+    with pytest.raises(ValueError, match="n_times"):
+        repeat(lambda share: share, 0)

@@ -38,6 +38,11 @@ def pbmc_mosaic() -> MuData:
     ConnectionError
         If the file is not in the cache and pip cannot fetch it.
 
+    References
+    ----------
+    He et al. (2024), Mosaic integration and knowledge transfer of single-cell multimodal data with
+    MIDAS.
+
     Examples
     --------
     >>> import betavi

@@ -68,6 +68,19 @@ class Evidence:
         Median over genes of the model's variance over the variance that the directions leave.
     calls
         How the model is mended.
+
+    Examples
+    --------
+    ``diagnose`` gathers it, for the causes to read:
+
+    >>> import numpy as np
+    >>> from betavi.diagnostics import Evidence, SignalSpectrum
+    >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), 1000.0)
+    >>> found = Evidence(n_latent=2, n_used=0, beta=5.0, asked_beta=5.0, held_rate=np.nan,
+    ...     spectrum=spectrum, spectrum_without_covariates=spectrum, explained=0.0, gap=0.0,
+    ...     gap_error=1.0, covariates=0.0, excess_noise=1.0)
+    >>> found.spectrum.alive_at(found.beta)
+    1
     """
 
     n_latent: int
@@ -97,6 +110,12 @@ class Cause:
         The numbers that say so.
     remedy
         What to do, as a call.
+
+    Examples
+    --------
+    >>> from betavi.diagnostics import Cause
+    >>> print(Cause("lagging_encoder", "the encoder lags.", "model.rescue()."))
+    lagging_encoder: the encoder lags. Remedy: model.rescue().
     """
 
     name: str
@@ -250,6 +269,27 @@ CAUSES: dict[str, Callable[[Evidence], tuple[str, str] | None]] = {
 
 
 def causes_of(found: Evidence) -> list[Cause]:
-    """Return every cause that the evidence speaks for, the likeliest first."""
+    """Return every cause that the evidence speaks for.
+
+    Parameters
+    ----------
+    found
+        What ``diagnose`` gathered.
+
+    Returns
+    -------
+    Causes, the likeliest first; none if the evidence speaks for none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import Evidence, SignalSpectrum, causes_of
+    >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), 1000.0)
+    >>> found = Evidence(n_latent=2, n_used=0, beta=20.0, asked_beta=20.0, held_rate=np.nan,
+    ...     spectrum=spectrum, spectrum_without_covariates=spectrum, explained=0.0, gap=0.0,
+    ...     gap_error=1.0, covariates=0.0, excess_noise=1.0)
+    >>> [cause.name for cause in causes_of(found)]
+    ['beta_too_high']
+    """
     said = {name: judge(found) for name, judge in CAUSES.items()}
     return [Cause(name, *words) for name, words in said.items() if words is not None]

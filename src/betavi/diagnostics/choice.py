@@ -27,6 +27,15 @@ class BetaSuggestion:
         By which it was made.
     reason
         What the curve says there, in words.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from betavi.diagnostics import suggest
+    >>> curve = pd.DataFrame({"beta": [0.5, 1, 2], "rate": [9, 5, 2], "distortion": [50, 51, 60]})
+    >>> found = suggest(curve.assign(elbo=-curve["rate"] - curve["distortion"]), criterion="knee")
+    >>> found.beta, found.criterion
+    (1.0, 'knee')
     """
 
     beta: float

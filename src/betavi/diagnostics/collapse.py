@@ -40,6 +40,17 @@ class DimensionArrays:
         By how much its posterior mean moves when data without its signal become the measured ones
         in one half of the features, and in the other, for several ways to halve them,
         ``(n_splits, 2, n_probed, n_latent)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import DimensionArrays, judge_dimensions
+    >>> loc = np.random.default_rng(0).normal(size=(500, 1))
+    >>> halves = np.broadcast_to(loc / 2, (4, 2, 500, 1))
+    >>> losses = np.full((500, 1), 5.0)
+    >>> found = DimensionArrays(loc, np.full((500, 1), 0.3), np.array([1.2]), losses, halves)
+    >>> judge_dimensions(found)["status"].tolist()
+    ['used']
     """
 
     loc: np.ndarray
@@ -74,6 +85,10 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     agree on, and ``agreement``, in standard errors; ``sensitivity``, the loss without the
     dimension, and its ``sensitivity_error``; and ``status``. All but the variances and the
     agreement in nats per cell.
+
+    References
+    ----------
+    Burda et al. (2016), Importance weighted autoencoders, for the variance of posterior means.
 
     Examples
     --------

@@ -76,6 +76,14 @@ class CountScore:
         Moments of each gene.
     total
         Mean number of counts of a cell.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> counts = betavi.datasets.simulate_counts(n_cells=200, n_genes=20).X
+    >>> score = betavi.metrics.LinearModel(counts, n_components=2).score(counts)
+    >>> score.predicted.zeros.shape, score.row()["elbo"] == -(score.rate + score.distortion)
+    ((20,), True)
     """
 
     rate: float

@@ -29,17 +29,73 @@ def poisson_loss(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
     """Return minus the Poisson log-probability of counts given rates, up to what depends on counts.
 
     Lower is better. In the other order the arguments are no score.
+
+    Parameters
+    ----------
+    counts
+        Observed, ``(n_cells, n_genes)``.
+    rate
+        Expected counts, of the same shape.
+
+    Returns
+    -------
+    Nats, one for each count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import poisson_loss
+    >>> poisson_loss(np.array([0.0, 2.0]), np.array([1.0, 2.0])).round(2)
+    array([1.  , 0.61])
     """
     return rate - xlogy(counts, rate)
 
 
 def poisson_deviance(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """Return twice the nats by which a rate is worse than one that equals the count."""
+    """Return twice the nats by which a rate is worse than one that equals the count.
+
+    Parameters
+    ----------
+    counts, rate
+        See :func:`poisson_loss`.
+
+    Returns
+    -------
+    Deviances, one for each count; at least 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import poisson_deviance
+    >>> poisson_deviance(np.array([0.0, 2.0]), np.array([1.0, 2.0]))
+    array([2., 0.])
+    """
     return 2 * (xlogy(counts, counts) - counts + poisson_loss(counts, rate))
 
 
 def nb_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Return the deviance of a negative binomial with inverse dispersions ``theta``."""
+    """Return the deviance of a negative binomial: twice the nats a mean is worse than the count.
+
+    Parameters
+    ----------
+    counts
+        Observed, ``(n_cells, n_genes)``.
+    mean
+        Expected counts, above 0, of the same shape.
+    theta
+        Inverse dispersion of each gene, ``(n_genes,)``.
+
+    Returns
+    -------
+    Deviances, one for each count; at least 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import nb_deviance
+    >>> nb_deviance(np.array([0.0, 2.0]), np.array([1.0, 2.0]), np.ones(2)).round(2)
+    array([1.39, 0.  ])
+    """
     excess = (counts + theta) * (np.log(counts + theta) - np.log(mean + theta))
     return 2 * (xlogy(counts, counts) - xlogy(counts, mean) - excess)
 
@@ -54,8 +110,25 @@ def log_normalised(values: np.ndarray) -> np.ndarray:
 class DenoisingScore:
     """How well one method expects molecules that it has not seen.
 
-    Losses are Poisson losses per entry of each cell, ``(n_cells,)``; sums are over cells, for each
-    gene, ``(n_genes,)``: of the deviance, and of what it is less than the null's, and its square.
+    Parameters
+    ----------
+    losses
+        Mean Poisson loss over the genes of each cell, nats, ``(n_cells,)``.
+    deviance
+        Poisson deviance of each gene, summed over cells, ``(n_genes,)``.
+    gain, square_gain
+        What the deviance is less than the null's, and the square of it, summed likewise.
+    nb_deviance, mse_log
+        Means over all entries, see :class:`DenoisingReport`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import HeldOutMolecules, thin
+    >>> counts = np.random.default_rng(0).poisson(5.0, size=(100, 4))
+    >>> score = HeldOutMolecules(thin(counts)).score_null()
+    >>> score.losses.shape, score.gain.tolist()
+    ((100,), [0.0, 0.0, 0.0, 0.0])
     """
 
     losses: np.ndarray
@@ -84,6 +157,17 @@ class HeldOutMolecules:
         A code for each cell, ``(n_cells,)``: the null knows the mean of each gene in each batch, so
         that telling batches apart is worth nothing, but for genes of which the mean over all cells
         foretells more. One batch if None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import HeldOutMolecules, thin
+    >>> rate = np.repeat([[2.0, 8.0], [8.0, 2.0]], 100, axis=0)
+    >>> counts = np.random.default_rng(0).poisson(rate)
+    >>> held_out = HeldOutMolecules(thin(counts, fraction=0.5))
+    >>> truth = held_out.score([rate / 2])
+    >>> bool(truth.losses.mean() < held_out.score_null().losses.mean())
+    True
     """
 
     thinned: Thinned
@@ -185,6 +269,16 @@ class DenoisingReport:
         The model's own methods that are not behind it by more than a standard error.
     fraction
         Of the molecules that were held out.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=3)
+    >>> report = model.cross_validate_denoising(max_epochs=1, show_progress=False)
+    >>> report.genes.shape, report.fraction
+    ((20, 4), 0.1)
     """
 
     methods: pd.DataFrame
@@ -228,11 +322,27 @@ def report_denoising(
     held_out
         What they were scored by.
     scores
-        Of each method.
+        Of each method, and of the null, ``"gene mean x depth"``.
     own
         Those to choose from.
     names
         Of the genes, ``(n_genes,)``.
+
+    Returns
+    -------
+    The report, of which ``chosen`` is one of ``own``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import NULL, HeldOutMolecules, report_denoising, thin
+    >>> rate = np.repeat([[2.0, 8.0], [8.0, 2.0]], 100, axis=0)
+    >>> counts = np.random.default_rng(0).poisson(rate)
+    >>> held_out = HeldOutMolecules(thin(counts, fraction=0.5))
+    >>> scores = {NULL: held_out.score_null(), "truth": held_out.score([rate / 2])}
+    >>> report = report_denoising(held_out, scores, ["truth"], ["A", "B"])
+    >>> report.methods.index.tolist(), report.trusted_share
+    (['truth', 'gene mean x depth'], 1.0)
     """
     n_cells = held_out.thinned.kept.shape[0]
     null = scores[NULL].deviance

@@ -34,6 +34,14 @@ class LatentDensity:
         ``(n_components,)``, ``(n_components, n_latent)``, ``(n_components, n_latent, n_latent)``.
     held_out
         Mean log density of draws of cells that were left out when it was fitted, in nats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import LatentDensity
+    >>> density = LatentDensity(np.ones(1), np.zeros((1, 2)), np.eye(2)[None], held_out=-2.8)
+    >>> density.log_prob(np.zeros((1, 2))).round(3), density.variance.tolist()
+    (array([-1.838]), [1.0, 1.0])
     """
 
     weights: np.ndarray
@@ -113,6 +121,10 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
         The cell of each draw, ``(n_draws,)``; each of its own if None. A cell is left out as a whole.
     seed
         Of what is left out, and of where the fit starts.
+
+    Returns
+    -------
+    A mixture of normal distributions in ``n_latent`` dimensions.
 
     Raises
     ------

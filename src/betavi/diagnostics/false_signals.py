@@ -59,15 +59,28 @@ def shuffle_genes(
     counts
         ``(n_cells, n_genes)``.
     strata
-        A code for each cell, such as its batch.
+        A code for each cell, such as its batch, ``(n_cells,)``.
     share
         Of the genes to shuffle.
     seed
         Of the permutations.
 
+    Returns
+    -------
+    The counts, which genes were shuffled, and among which cells.
+
     References
     ----------
     Andrews & Hemberg (2018), False signals induced by single-cell imputation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import molecules, shuffle_genes
+    >>> counts = molecules(np.random.default_rng(0).poisson(2.0, size=(100, 4)))
+    >>> shuffled = shuffle_genes(counts, strata=np.zeros(100))
+    >>> len(shuffled.genes), bool((shuffled.counts.sum(axis=0) == counts.sum(axis=0)).all())
+    (2, True)
     """
     rng = np.random.default_rng(seed)
     n_cells, n_genes = counts.shape
@@ -113,6 +126,19 @@ def correlated_share(values: np.ndarray, alpha: float = 0.05) -> float:
         ``(n_cells, n_genes)``.
     alpha
         The level of the test of Pearson correlations, over the number of pairs (Bonferroni).
+
+    Returns
+    -------
+    A share between 0 and 1; NaN if there is no pair, or there are fewer than three cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import correlated_share
+    >>> values = np.random.default_rng(0).normal(size=(100, 3))
+    >>> values[:, 1] = values[:, 0]
+    >>> round(correlated_share(values), 2)
+    0.33
     """
     standardised = _standardised(values)
     correlations = standardised.T @ standardised
@@ -140,9 +166,23 @@ def marker_share(
     values
         ``(n_cells, n_genes)``.
     groups
-        A code for each cell.
+        A code for each cell, ``(n_cells,)``.
     alpha
         The false discovery rate of a one-way analysis of variance (Benjamini & Hochberg).
+
+    Returns
+    -------
+    A share between 0 and 1; NaN if fewer than two groups have two cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import marker_share
+    >>> groups = np.repeat([0, 1], 50)
+    >>> values = np.random.default_rng(0).normal(size=(100, 2))
+    >>> values[:, 1] += 3 * groups
+    >>> marker_share(values, groups)
+    0.5
     """
     parts = [values[np.asarray(groups) == group] for group in np.unique(groups)]
     parts = [part for part in parts if len(part) > 1]

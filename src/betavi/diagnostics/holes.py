@@ -44,6 +44,18 @@ class Holes(NamedTuple):
         Share of the straight lines between two cells that lead through it.
     ends
         The cells between which it was found, ``(n_holes, 2)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import LatentDensity, find_holes
+    >>> turns = np.linspace(0, 2 * np.pi, 600)
+    >>> ring = np.column_stack([np.cos(turns), np.sin(turns)])
+    >>> narrow = np.tile(0.05 * np.eye(2), (10, 1, 1))
+    >>> density = LatentDensity(np.full(10, 0.1), ring[::60], narrow, held_out=0.0)
+    >>> holes = find_holes(density, ring, thin_below=-4.0)
+    >>> len(holes.centres), holes.radius.round(1)
+    (1, array([1.]))
     """
 
     centres: np.ndarray
@@ -73,6 +85,10 @@ def find_holes(
         Log density, in nats, below which nearly no cell is.
     seed
         Of the lines and directions.
+
+    Returns
+    -------
+    Holes, the largest first; of length 0 if there are none.
 
     References
     ----------
@@ -161,7 +177,8 @@ def _depth(points: np.ndarray, positions: np.ndarray, rng: np.random.Generator) 
         ]
     )
     least = np.ones(len(points))
-    for direction in directions:
+    # a cell drawn with itself, or with another in the same place, points nowhere
+    for direction in directions[directions.any(axis=1)]:
         cells = np.sort(positions @ direction)
         share = np.searchsorted(cells, points @ direction) / len(cells)
         np.minimum(least, np.minimum(share, 1 - share), out=least)

@@ -58,6 +58,14 @@ def active_dimensions(loc: np.ndarray, scale: np.ndarray, threshold: float = ACT
     threshold
         Nats.
 
+    Returns
+    -------
+    Their number, at most ``n_latent``.
+
+    References
+    ----------
+    Burda et al. (2016), Importance weighted autoencoders.
+
     Examples
     --------
     >>> import numpy as np
@@ -86,7 +94,11 @@ def mutual_information(
 
     Returns
     -------
-    Nats. Hoffman & Johnson (2016), ELBO surgery.
+    Nats.
+
+    References
+    ----------
+    Hoffman & Johnson (2016), ELBO surgery.
 
     Examples
     --------

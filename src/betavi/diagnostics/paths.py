@@ -43,7 +43,26 @@ def resampled(points: np.ndarray, n_steps: int) -> np.ndarray:
 
 
 def straight(start: np.ndarray, end: np.ndarray, n_steps: int) -> np.ndarray:
-    """Return evenly spaced points from one position to another, ``(n_steps, n_latent)``."""
+    """Return evenly spaced points from one position to another.
+
+    Parameters
+    ----------
+    start, end
+        Positions, ``(n_latent,)``.
+    n_steps
+        Number of points, both ends included.
+
+    Returns
+    -------
+    Positions, ``(n_steps, n_latent)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import straight
+    >>> straight(np.zeros(2), np.ones(2), 3).tolist()
+    [[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]
+    """
     shares = np.linspace(0.0, 1.0, n_steps)[:, None]
     line: np.ndarray = (1 - shares) * start + shares * end
     return line

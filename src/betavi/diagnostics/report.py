@@ -49,6 +49,22 @@ class CollapseReport:
         Whether training had not seen them.
     modalities
         Of a joint model, the report on each modality with all others masked.
+
+    References
+    ----------
+    Hoffman & Johnson (2016), ELBO surgery. Cremer et al. (2018), Inference suboptimality in
+    variational autoencoders.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=2)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> report = model.diagnose(show_progress=False)
+    >>> report.n_cells, report.is_held_out, len(report.dimensions)
+    (200, False, 2)
     """
 
     dimensions: pd.DataFrame

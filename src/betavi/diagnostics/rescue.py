@@ -30,6 +30,17 @@ class RescueReport:
         The row that was kept; ``"nothing"`` if none was better.
     before, after
         Diagnoses of the model; the same object if nothing was changed.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=10)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=1, beta=100.0)
+    >>> model.train(max_epochs=1, collapse_guard=False, enable_progress_bar=False)
+    >>> report = model.rescue(max_epochs=1, remedies=["anneal"], show_progress=False)
+    >>> report.tried.index.tolist()
+    ['nothing', 'anneal']
     """
 
     tried: pd.DataFrame
@@ -64,7 +75,11 @@ def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
     Parameters
     ----------
     after, before
-        Log-likelihoods of the same cells, ``(n_cells,)``.
+        Log-likelihoods of the same cells, nats, ``(n_cells,)``.
+
+    Returns
+    -------
+    Both in nats per cell.
 
     Examples
     --------
@@ -84,6 +99,10 @@ def best_remedy(tried: pd.DataFrame) -> str:
     ----------
     tried
         See :class:`RescueReport`.
+
+    Returns
+    -------
+    The name of its row, ``"nothing"`` if none is.
 
     Examples
     --------

@@ -44,6 +44,14 @@ class SignalSpectrum:
         where there are no counts.
     median_total
         Median of the cells' totals.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import SignalSpectrum
+    >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), median_total=1000.0)
+    >>> spectrum.n_factors, spectrum.alive_at(5.0)
+    (2, 1)
     """
 
     signals: np.ndarray
@@ -76,7 +84,7 @@ def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
     Parameters
     ----------
     variances
-        Eigenvalues of the covariance of the data, signal and noise together.
+        Eigenvalues of the covariance of the data, signal and noise together, ``(n_directions,)``.
     noise
         Variance :math:`\sigma^2` of the decoder.
     beta
@@ -84,7 +92,11 @@ def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
 
     Returns
     -------
-    The number of variances above :math:`\beta \sigma^2`. Lucas et al. (2019), Don't blame the ELBO!
+    The number of variances above :math:`\beta \sigma^2`.
+
+    References
+    ----------
+    Lucas et al. (2019), Don't blame the ELBO!
 
     Examples
     --------
@@ -125,6 +137,17 @@ def signal_spectrum(
         code -1 the total is no matter of depth, and is left alone.
     rng
         Generator or seed of the signs.
+
+    Returns
+    -------
+    The strength of each direction, and the noise of each feature.
+
+    References
+    ----------
+    Townes et al. (2019), Feature selection and dimension reduction for single-cell RNA-Seq based on
+    a multinomial model. Hong, Sheng & Dobriban (2020), Selecting the number of components in PCA
+    via random signflips. Baik & Silverstein (2006), Eigenvalues of large sample covariance matrices
+    of spiked population models.
 
     Examples
     --------

@@ -30,6 +30,14 @@ class CellScores(NamedTuple):
         the position decodes to.
     log_depth
         Log of the cell's total.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import CellScores
+    >>> scores = CellScores(np.array([-5.0, -9.0]), np.array([0.1, 4.0]), np.array([7.0, 7.0]))
+    >>> scores.of(np.array([1])).excess
+    array([4.])
     """
 
     log_density: np.ndarray
@@ -89,6 +97,16 @@ class SupportCalibration:
     ----------
     Vovk et al. (2005), Algorithmic learning in a random world; Bates et al. (2023), Testing for
     outliers with conformal p-values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import CellScores, SupportCalibration
+    >>> known = CellScores(*np.random.default_rng(0).normal(size=(3, 1, 500)))
+    >>> calibration = SupportCalibration(known, known.log_density[0])
+    >>> cells = CellScores(np.array([0.0, -9.0]), np.array([0.0, 9.0]), np.zeros(2))
+    >>> (calibration.p_value(cells) < 0.05).tolist()
+    [False, True]
     """
 
     held_out: CellScores

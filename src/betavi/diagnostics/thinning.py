@@ -16,7 +16,20 @@ CELLS_AT_ONCE = 512
 class Thinned(NamedTuple):
     """Counts of the molecules that were kept, and of those held out.
 
-    Both are ``(n_cells, n_genes)`` CSR matrices, and their sum are the counts that were split.
+    Parameters
+    ----------
+    kept, held_out
+        CSR matrices, ``(n_cells, n_genes)``, whose sum are the counts that were split.
+    fraction
+        Probability of a molecule to be held out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import thin
+    >>> halves = thin(np.array([[10, 0], [200, 3]]), fraction=0.2)
+    >>> halves.kept.shape, halves.odds
+    ((2, 2), 0.25)
     """
 
     kept: sparse.csr_matrix
@@ -43,6 +56,10 @@ def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
         Probability of being held out, between 0 and 1.
     seed
         Of the draws.
+
+    Returns
+    -------
+    Molecules kept and held out, each ``(n_cells, n_genes)``.
 
     Raises
     ------
@@ -77,10 +94,22 @@ def molecules(counts: Any) -> sparse.csr_matrix:
     counts
         ``(n_cells, n_genes)``, dense or sparse.
 
+    Returns
+    -------
+    The same numbers, ``(n_cells, n_genes)``.
+
     Raises
     ------
     ValueError
         If they are no whole numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import molecules
+    >>> found = molecules(np.array([[0, 2], [1, 0]]))
+    >>> found.format, found.nnz
+    ('csr', 2)
     """
     whole = sparse.csr_matrix(counts)
     if whole.nnz and (whole.data != np.round(whole.data)).any():

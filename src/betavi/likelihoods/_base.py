@@ -111,6 +111,16 @@ class Likelihood(nn.Module, ABC):
     dial
         The β that the dispersion is to read, if there are several: what a high β leaves unexplained
         is more.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+    >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
+    >>> h, log_size = torch.ones(3, 8), torch.full((3, 1), 100.0).log()
+    >>> px = likelihood(h, log_size, torch.zeros(3, 1, dtype=torch.long), None)
+    >>> px.mean.sum(dim=1).round().tolist()
+    [100.0, 100.0, 100.0]
     """
 
     has_dispersion: ClassVar[bool] = True

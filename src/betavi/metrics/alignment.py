@@ -25,13 +25,16 @@ def foscttm(one: ArrayLike, other: ArrayLike) -> float:
     -------
     The mean over cells, and over both directions, of the share of other cells that are closer to a
     cell's position in one than its own position in the other: 0 if assays agree, 0.5 by chance. Of
-    equally close ones half count. Liu et al. (2019), Jointly embedding multiple single-cell omics
-    measurements.
+    equally close ones half count.
 
     Raises
     ------
     ValueError
         If shapes differ, or there are fewer than two cells.
+
+    References
+    ----------
+    Liu et al. (2019), Jointly embedding multiple single-cell omics measurements.
 
     Examples
     --------

@@ -42,6 +42,15 @@ class LinearModel:
     ----------
     Tipping & Bishop (1999), Probabilistic principal component analysis, with a residual variance of
     each gene's own.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> counts = betavi.datasets.simulate_counts(n_cells=200, n_genes=20).X
+    >>> model = betavi.metrics.LinearModel(counts[:150], n_components=2)
+    >>> mean, covariance = model.posterior(counts[150:])
+    >>> mean.shape, covariance.shape, model.score(counts[150:]).rate > 0
+    ((50, 2), (2, 2), True)
     """
 
     def __init__(self, counts: Any, n_components: int) -> None:

@@ -205,6 +205,10 @@ def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
     seed
         Of the trees.
 
+    Returns
+    -------
+    The area: 0.5 if they cannot be told apart, 1 if every point can.
+
     References
     ----------
     Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
@@ -246,14 +250,18 @@ def _variances(counts: sparse.csr_matrix) -> np.ndarray:
 
 
 def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
-    """Return log2 fold changes of some cells against the others, ``(n_genes,)``.
+    """Return log2 fold changes of some cells against the others.
 
     Parameters
     ----------
     counts
         ``(n_cells, n_genes)``. What is compared are sums of counts per ten thousand.
     is_in
-        Which are the cells, ``(n_cells,)``.
+        Which are the cells, boolean, ``(n_cells,)``.
+
+    Returns
+    -------
+    Log2 ratios of counts per ten thousand, 0.1 added to each, ``(n_genes,)``.
 
     Examples
     --------

@@ -21,6 +21,10 @@ def maximum_mean_discrepancy(
     bandwidth
         ``h``; the median distance between all points if None.
 
+    Returns
+    -------
+    The squared discrepancy, without a unit; at most 2.
+
     Raises
     ------
     ValueError
@@ -63,6 +67,10 @@ def energy_distance(one: np.ndarray, two: np.ndarray) -> float:
     one, two
         ``(n, n_features)`` and ``(m, n_features)``. Without bias: of samples of the same distribution
         it is 0 on average.
+
+    Returns
+    -------
+    The distance, in the unit of the features.
 
     Raises
     ------

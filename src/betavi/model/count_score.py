@@ -88,7 +88,16 @@ class CountScoreMixin(AtBetaMixin):
 
     @unsupported_if_adata_minified
     def raw_counts(self, indices: Sequence[int] | None = None) -> Any:
-        """Return the registered counts of some cells, or of all, ``(n_cells, n_genes)``.
+        """Return the registered counts of some cells, or of all.
+
+        Parameters
+        ----------
+        indices
+            Positions of the cells, in the order wanted; all if None.
+
+        Returns
+        -------
+        Counts, ``(n_cells, n_genes)``, sparse or dense as they are stored.
 
         Examples
         --------

@@ -51,13 +51,16 @@ class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
 
         Returns
         -------
-        Estimates, ``(n_cells,)``, or their mean. Burda et al. (2016), Importance weighted
-        autoencoders.
+        Estimates, ``(n_cells,)``, or their mean.
 
         Raises
         ------
         ValueError
             If the model is deterministic: an autoencoder has no marginal likelihood.
+
+        References
+        ----------
+        Burda et al. (2016), Importance weighted autoencoders.
 
         Examples
         --------
@@ -87,10 +90,24 @@ class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
         *args, **kwargs
             See :meth:`scvi.model.SCVI.get_feature_correlation_matrix`.
 
+        Returns
+        -------
+        A data frame of genes by genes, ``(n_genes, n_genes)``.
+
         Raises
         ------
         NotImplementedError
             If the likelihood is not one of counts: the samples are of a gamma-Poisson mixture.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, n_latent=3)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> model.get_feature_correlation_matrix(n_samples=2).shape
+        (20, 20)
         """
         if not self.module.likelihoods[COUNTS].is_gamma_poisson:
             possible = [name for name, kind in LIKELIHOODS.items() if kind.is_gamma_poisson]
@@ -109,10 +126,28 @@ class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
         *args, **kwargs
             See :meth:`scvi.model.SCVI.get_importance_weights`.
 
+        Returns
+        -------
+        One weight per draw of z, ``(n_draws,)``, which sum to 1.
+
         Raises
         ------
         NotImplementedError
             If the prior is not standard normal, which scvi-tools takes for granted.
+
+        Examples
+        --------
+        scvi-tools asks for them where it is told to, here to choose 50 draws of 20 cells:
+
+        >>> import betavi
+        >>> import numpy as np
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata, n_latent=3)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> options = {"n_samples_overall": 50, "weights": "importance", "return_numpy": True}
+        >>> model.get_normalized_expression(indices=np.arange(20), **options).shape
+        (50, 20)
         """
         if not isinstance(self.module.prior, StandardNormal):
             raise NotImplementedError(

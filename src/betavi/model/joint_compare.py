@@ -94,6 +94,11 @@ class JointCompareMixin(JointExpressionMixin):
         ValueError
             If it is not clear which modality is meant, or a group has no cells with it.
 
+        References
+        ----------
+        Boyeau et al. (2019), Deep generative models for detecting differential expression in single
+        cells. Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+
         Examples
         --------
         >>> import betavi

@@ -135,6 +135,17 @@ class JointExpressionMixin(JointLatentMixin):
         ------
         KeyError, ValueError
             See :meth:`get_normalized_expression`.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, n_genes=20, n_peaks=50)
+        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "nb", "atac": "bernoulli"})
+        >>> model = betavi.JointVI(mdata, n_latent=5)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> found = model.get_normalized_accessibility(region_list=["peak_0", "peak_1"])
+        >>> found.shape, bool(((found >= 0) & (found <= 1)).all(axis=None))
+        ((100, 2), True)
         """
         name = self._meant(modality, lambda kind: kind.is_of_detection)
         ask = Reading(
@@ -173,6 +184,17 @@ class JointExpressionMixin(JointLatentMixin):
         ------
         KeyError, ValueError
             See :meth:`get_normalized_expression`.
+
+        Examples
+        --------
+        >>> import betavi
+        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, n_genes=20)
+        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "nb", "adt": "nb_mixture"})
+        >>> model = betavi.JointVI(mdata, n_latent=5)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> found = model.get_protein_foreground_probability()
+        >>> found.shape, bool(((found >= 0) & (found <= 1)).all(axis=None))
+        ((100, 15), True)
         """
         name = self._meant(modality, lambda kind: kind.has_background)
         ask = Reading(

@@ -121,6 +121,20 @@ class QueryMixin(ArchesMixin):
         ------
         TypeError
             If ``adata`` is no AnnData.
+
+        Examples
+        --------
+        >>> from contextlib import redirect_stdout
+        >>> from io import StringIO
+        >>> import betavi
+        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+        >>> betavi.BetaVI.setup_anndata(adata)
+        >>> model = betavi.BetaVI(adata)
+        >>> query = betavi.datasets.simulate_counts(n_cells=50, n_genes=18, seed=1)
+        >>> with redirect_stdout(StringIO()):  # scvi-tools prints how many genes it found
+        ...     betavi.BetaVI.prepare_query_anndata(query, model)
+        >>> query.shape
+        (50, 20)
         """
         check_is_anndata(adata)
         said = adata.uns.get("betavi")

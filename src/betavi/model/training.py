@@ -74,6 +74,11 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         ``history["beta"]`` holds the β in force at the last step of each epoch; of a model of many
         β, the geometric mean of those drawn. Every ELBO in the history is at β = 1.
 
+        References
+        ----------
+        Kingma et al. (2016), Improved variational inference with inverse autoregressive flow. Shao
+        et al. (2020), ControlVAE. Burgess et al. (2018), Understanding disentangling in β-VAE.
+
         Examples
         --------
         >>> import betavi
@@ -122,6 +127,10 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         ----------
         **changes
             Arguments of the constructor.
+
+        Returns
+        -------
+        A new model of the same class.
 
         Examples
         --------

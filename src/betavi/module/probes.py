@@ -42,6 +42,16 @@ class Probe:
         In evaluation mode.
     batches
         Minibatches, kept in memory.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.module import BetaVAE, Probe
+    >>> module = BetaVAE(n_input=30, n_batch=1).eval()
+    >>> codes = torch.zeros(8, 1, dtype=torch.long)
+    >>> probe = Probe(module, [{"X": torch.ones(8, 30), "batch": codes, "labels": codes}])
+    >>> probe.posteriors()["loc"].shape, probe.without(dimension=0, centre=0.0)["loss"].shape
+    ((8, 10), (8,))
     """
 
     def __init__(self, module: MultimodalVAE, batches: Sequence[Tensors]) -> None:

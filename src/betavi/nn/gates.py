@@ -153,6 +153,17 @@ class Gate(nn.Module):
     References
     ----------
     Bae et al. (2023), Multi-rate VAE: train once, get the full rate-distortion curve.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import Dial, Gate
+    >>> dial = Dial((0.1, 10.0))
+    >>> gate = Gate(1, dial)
+    >>> _ = torch.nn.init.ones_(gate.slope)
+    >>> with dial.at(10.0):
+    ...     round(gate(torch.ones(1, 1)).item(), 2)
+    1.46
     """
 
     def __init__(self, n_units: int, dial: Dial) -> None:
@@ -201,6 +212,17 @@ class Turn(nn.Module):
         Number of units on both sides.
     dial
         Where it reads β.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import Dial, Turn
+    >>> dial = Dial((0.1, 10.0))
+    >>> turn = Turn(1, 1, dial)
+    >>> _ = torch.nn.init.ones_(turn.linear.weight)
+    >>> with dial.at(0.1):
+    ...     round(turn(torch.ones(1, 1)).item(), 2)
+    -1.0
     """
 
     def __init__(self, n_input: int, n_output: int, dial: Dial) -> None:

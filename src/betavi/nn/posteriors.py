@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 
 class Fusion(nn.Module, ABC):
-    """A rule that makes one posterior of the experts of a cell."""
+    """A rule that makes one posterior of the experts of a cell.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import FUSIONS
+    >>> experts = {name: Normal(torch.ones(1, 1), 1.0) for name in ("rna", "adt")}
+    >>> q = FUSIONS["poe"]()(experts, present={"adt": torch.tensor([[False]])})
+    >>> q.loc.item(), round(q.variance.item(), 3)
+    (0.5, 0.5)
+    """
 
     is_of_one: ClassVar[bool] = False
     """Whether there may be only one expert."""

@@ -22,6 +22,13 @@ class Prior(nn.Module, ABC):
         Number of latent dimensions.
     n_components
         Number of components of a mixture.
+
+    Examples
+    --------
+    >>> from betavi.nn import PRIORS
+    >>> prior = PRIORS["mixture"](n_latent=2, n_components=3)
+    >>> prior(None).sample((5,)).shape
+    torch.Size([5, 2])
     """
 
     reads_pseudo_cells: ClassVar[bool] = False

@@ -35,8 +35,12 @@ def free_bits(rates: Tensor, nats: float) -> Tensor:
 
     Returns
     -------
-    Nats, ``(n_cells,)``. Kingma et al. (2016), Improved variational inference with inverse
-    autoregressive flow, equation 15.
+    Nats, ``(n_cells,)``.
+
+    References
+    ----------
+    Kingma et al. (2016), Improved variational inference with inverse autoregressive flow, equation
+    15.
 
     Examples
     --------
@@ -63,7 +67,11 @@ def off_capacity(rate: Tensor, capacity: float) -> Tensor:
 
     Returns
     -------
-    Nats, ``(n_cells,)``. Burgess et al. (2018), Understanding disentangling in β-VAE.
+    Nats, ``(n_cells,)``.
+
+    References
+    ----------
+    Burgess et al. (2018), Understanding disentangling in β-VAE.
 
     Examples
     --------

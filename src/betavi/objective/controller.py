@@ -49,7 +49,11 @@ def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS
 
     Returns
     -------
-    Log β, within :data:`LOG_BETA_RANGE`. Shao et al. (2020), ControlVAE.
+    Log β, within :data:`LOG_BETA_RANGE`.
+
+    References
+    ----------
+    Shao et al. (2020), ControlVAE.
 
     Examples
     --------

@@ -58,8 +58,12 @@ def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
 
     Returns
     -------
-    Nats, ``(n_cells, n_latent)``, or ``(..., n_cells, 1)`` without a closed form. Kingma & Welling
-    (2014), Auto-encoding variational Bayes; Tomczak & Welling (2018), VAE with a VampPrior.
+    Nats, ``(n_cells, n_latent)``, or ``(..., n_cells, 1)`` without a closed form.
+
+    References
+    ----------
+    Kingma & Welling (2014), Auto-encoding variational Bayes. Tomczak & Welling (2018), VAE with a
+    VampPrior.
 
     Examples
     --------
@@ -77,12 +81,16 @@ def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
 
 
 def rate(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
-    """Return KL(q, p) of each cell in nats, ``(n_cells,)``: the sum of :func:`rates`.
+    """Return KL(q, p) of each cell: the sum of :func:`rates`.
 
     Parameters
     ----------
     q, p, u
         See :func:`rates`.
+
+    Returns
+    -------
+    Nats, ``(n_cells,)``, or ``(..., n_cells)`` without a closed form.
 
     Examples
     --------
@@ -111,7 +119,11 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
 
     Returns
     -------
-    Distortions, ``(..., n_cells)``. Alemi et al. (2018), Fixing a broken ELBO.
+    Distortions, ``(..., n_cells)``.
+
+    References
+    ----------
+    Alemi et al. (2018), Fixing a broken ELBO.
 
     Examples
     --------

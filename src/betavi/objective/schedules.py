@@ -11,7 +11,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import TYPE_CHECKING
 
-from betavi._tables import lookup
+from betavi._tables import check_whole, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,10 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule
     boundaries
         The shares, ascending, at which the next schedule takes over: one fewer than schedules.
 
+    Returns
+    -------
+    A function from the share of the run, within [0, 1], to a factor of β.
+
     Raises
     ------
     ValueError
@@ -81,17 +85,45 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule
 def repeat(schedule: Schedule, n_times: int) -> Schedule:
     """Return a schedule that goes through another ``n_times``.
 
+    Parameters
+    ----------
+    schedule
+        What to repeat.
+    n_times
+        How often, at least once; each time has the same share of the run.
+
+    Returns
+    -------
+    As of :func:`join`.
+
+    Raises
+    ------
+    ValueError
+        If ``n_times`` is no whole number of at least 1.
+
     Examples
     --------
     >>> from betavi.objective import repeat
     >>> [repeat(lambda share: share, 2)(share) for share in (0.25, 0.5, 0.75)]
     [0.5, 0.0, 0.5]
     """
+    check_whole("n_times", n_times)
     return join([schedule] * n_times, [cycle / n_times for cycle in range(1, n_times)])
 
 
 def scale(schedule: Schedule, factor: float) -> Schedule:
     """Return a schedule ``factor`` times as high.
+
+    Parameters
+    ----------
+    schedule
+        What to scale.
+    factor
+        What its values are multiplied by.
+
+    Returns
+    -------
+    As of :func:`join`.
 
     Examples
     --------
@@ -162,6 +194,10 @@ def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
         [0, 1], to the factor of β in force there.
     warmup
         Share of the planned steps until β is reached.
+
+    Returns
+    -------
+    As of :func:`join`; a function is returned as it is.
 
     Raises
     ------

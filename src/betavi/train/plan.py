@@ -78,6 +78,19 @@ class TrainingPlan(train.TrainingPlan):
     ------
     ValueError
         If options are out of range or contradict each other.
+
+    References
+    ----------
+    Smith & Topin (2019), Super-convergence: very fast training of neural networks using large
+    learning rates.
+
+    Examples
+    --------
+    >>> from betavi.module import BetaVAE
+    >>> from betavi.train import TrainingPlan
+    >>> plan = TrainingPlan(BetaVAE(n_input=30, n_batch=1), beta_schedule="constant")
+    >>> plan.factor, plan.one_cycle
+    (1.0, 0.01)
     """
 
     module: MultimodalVAE
