@@ -11,7 +11,7 @@ import pytest
 from betavi import pl
 from betavi.datasets import simulate_counts
 from betavi.diagnostics import fit_density
-from betavi.pl._style import PALETTE, colours_of
+from betavi.pl._style import PALETTE, colours_of, styled
 from tests.pl.test_pl import curve, judged, report  # noqa: F401 - fixtures
 from tests.pl.test_pl_map import latent, path  # noqa: F401 - fixtures
 
@@ -63,6 +63,22 @@ def test_a_picture_is_drawn_where_asked_shown_and_saved(name, drawn, tmp_path, m
         assert np.ravel(draw(*arguments, axes=own))[0] is own.flat[0]
     assert dict(mpl.rcParams) == before
     plt.close("all")
+
+
+def test_what_else_is_set_while_drawing_stays():
+    """A notebook becomes interactive when its first figure is made, which may be one of these."""
+
+    @styled
+    def draw():
+        mpl.rcParams["interactive"] = True
+        raise RuntimeError
+
+    before = dict(mpl.rcParams)
+    with pytest.raises(RuntimeError):
+        draw()
+    assert mpl.rcParams["interactive"]
+    mpl.rcParams["interactive"] = before["interactive"]
+    assert dict(mpl.rcParams) == before
 
 
 def test_colours_differ_and_repeat_beyond_twenty():

@@ -39,6 +39,9 @@ STYLE: Any = {
     "image.cmap": "cividis",
 }
 
+IN_LEGEND = 25
+"""Size of the mark of a group of cells in a legend: that of a cell is too small to show a colour."""
+
 DPI = 300
 """Of files: what journals ask for."""
 
@@ -48,8 +51,13 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
-        with plt.rc_context(STYLE):
+        # only these: what a notebook sets when its first figure is made has to stay
+        before = {name: plt.rcParams[name] for name in STYLE}
+        plt.rcParams.update(STYLE)
+        try:
             return draw(*args, **kwargs)
+        finally:
+            plt.rcParams.update(before)
 
     return drawn
 

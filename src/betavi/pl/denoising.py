@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from betavi._tables import close_matches
-from betavi.pl._style import USED, colours_of, finish, styled
+from betavi.pl._style import IN_LEGEND, USED, colours_of, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,10 +208,9 @@ def _draw_pair(
     names = list(pd.unique(groups.sort_values()))
     for group, colour in zip(names, colours_of(len(names)), strict=True):
         mine = (groups == group).to_numpy()
-        ax.scatter(
-            one[mine], other[mine], s=6, alpha=0.5, linewidth=0, color=colour,
-            label=str(group), rasterized=True,
-        )  # fmt: skip
+        style = {"color": colour, "linewidth": 0}
+        ax.scatter(one[mine], other[mine], s=6, alpha=0.5, rasterized=True, **style)
+        ax.scatter([], [], s=IN_LEGEND, label=str(group), **style)
 
 
 def _of_gene(adata: AnnData, gene: str, layer: str | None) -> np.ndarray:

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from betavi.pl._style import BLUE, VERMILION, colours_of, finish, styled
+from betavi.pl._style import BLUE, IN_LEGEND, VERMILION, colours_of, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,5 +160,5 @@ def _cells(ax: Axes, flat: np.ndarray, color: Any) -> None:
     names = groups.cat.categories
     for name, colour in zip(names, colours_of(len(names)), strict=True):
         mine = some[(groups == name).to_numpy()[some]]
-        x, y = flat[mine].T
-        ax.scatter(x, y, color=colour, label=str(name), **style)
+        ax.scatter(*flat[mine].T, color=colour, **style)
+        ax.scatter([], [], color=colour, label=str(name), s=IN_LEGEND, linewidths=0)

@@ -89,7 +89,7 @@ def translation(
         if mine.any():
             quality.barh(ranks[mine], table["pearson"][mine], **style)
     quality.set(xlabel="Pearson correlation, held-out cells", xlim=(min(0, *quality.get_xlim()), 1))
-    quality.legend(loc="lower right")
+    quality.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     coverage.plot(table["coverage"], ranks, "o", color="k", ms=4)
     coverage.axvline(NOMINAL, color="0.4", ls="--", lw=1)
     coverage.set(xlabel=f"share of cells within the {NOMINAL:.0%} interval", xlim=(0, 1))

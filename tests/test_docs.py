@@ -1,0 +1,136 @@
+"""What the documentation says runs, and links to what is there."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+
+import betavi
+from betavi.datasets import pbmc_mosaic
+from betavi.diagnostics.causes import CAUSES
+from betavi.likelihoods import LIKELIHOODS
+from betavi.nn import FUSIONS
+from betavi.objective import SCHEDULES
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md",
+         *sorted(DOCS.glob("*.md")), *sorted((DOCS / "guide").glob("*.md"))]  # fmt: skip
+PUBLIC = re.findall(r"^   (betavi\.\S+)$", (DOCS / "api.md").read_text(), flags=re.MULTILINE)
+TABLES = (LIKELIHOODS, FUSIONS, SCHEDULES, CAUSES)
+
+
+def examples(page):
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
+
+
+def found(name):
+    """Return the object of a dotted name."""
+    value = betavi
+    for part in name.split(".")[1:]:
+        # a function may have the name of the file that it is in
+        value = getattr(value, part, None) or importlib.import_module(f"{value.__name__}.{part}")
+    return value
+
+
+@pytest.fixture
+def _tables_as_they_were():
+    before = [dict(table) for table in TABLES]
+    yield
+    for table, members in zip(TABLES, before, strict=True):
+        table.clear()
+        table.update(members)
+
+
+@pytest.mark.usefixtures("_tables_as_they_were")
+def test_what_extends_the_package_runs():
+    names = {}
+    for example in examples("extending.md"):
+        exec(example, names)
+    assert "shallow_cells" in {cause.name for cause in names["model"].diagnose().causes}
+    assert names["model"].history["beta"].iloc[-1, 0] == 2
+    assert names["adata"].layers["denoised"].shape == names["adata"].shape
+
+
+def test_the_ten_minute_start_runs(tmp_path, monkeypatch):
+    try:
+        pbmc_mosaic()
+    except ConnectionError as error:
+        pytest.skip(str(error))
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for example in examples("start.md"):
+        brief = example.replace("train()", "train(max_epochs=3)")
+        exec(brief.replace("denoising()", "denoising(max_epochs=2)"), names)
+    plt.close("all")
+    assert names["strange"].between(0, 1).all()
+    assert names["new"].n_obs == 500
+    assert (tmp_path / "my_model" / "model.pt").exists()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_is_documented_with_an_example(name):
+    text = inspect.getdoc(found(name)) or ""
+    assert ">>> " in text
+    value = found(name)
+    if inspect.isfunction(value):
+        taken = [p for p in inspect.signature(value).parameters if p not in {"self", "cls"}]
+        assert not taken or "Parameters\n----------" in text
+
+
+def test_every_public_name_has_a_page():
+    rooms = ("pl", "metrics", "datasets")
+    names = {f"betavi.{room}.{name}" for room in rooms for name in found(f"betavi.{room}").__all__}
+    names |= {
+        f"betavi.{name}" for name in betavi.__all__ if inspect.isclass(found(f"betavi.{name}"))
+    }
+    for model in (betavi.BetaVI, betavi.JointVI):
+        own = {name for name in dir(model) if not name.startswith("_") and is_ours(model, name)}
+        names |= {f"betavi.{model.__name__}.{name}" for name in own}
+    # what a joint model refuses, under scvi-tools' names
+    assert names - set(PUBLIC) <= {"betavi.JointVI.minify_adata", "betavi.JointVI.setup_anndata"}
+
+
+def is_ours(model, name):
+    value = inspect.unwrap(getattr(model, name))
+    return callable(value) and (getattr(value, "__module__", "") or "").startswith("betavi")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """Sphinx checks references of its own kind; this, files and the pictures of the README."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    for target in targets:
+        path = target.split("#")[0]
+        if not path or re.match(r"[a-z]+:", path):
+            continue
+        # notebooks are copied beside the pages when these are built
+        at = ROOT / path if path.startswith("tutorials/") else page.parent / path
+        assert at.exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_waits_for_its_numbers(page):
+    assert not re.search(r"@[A-Z_]+@|\{\{[A-Z_]+\}\}", page.read_text())
+
+
+def test_what_is_said_to_run_exists():
+    """Commands of the form ``python -m benchmarks.x`` and ``make x``."""
+    rules = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text()
+        for room, name in re.findall(r"python -m (benchmarks|docs|tutorials)\.(\w+)", text):
+            assert (ROOT / room / f"{name}.py").exists(), (page.name, name)
+        assert set(re.findall(r"`make ([a-z]+)`", text)) <= rules
+    table = (DOCS / "benchmarks.md").read_text()
+    listed = set(re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", table, flags=re.MULTILINE))
+    for name in re.findall(r"`(\w+)`", " ".join(listed)):
+        assert (ROOT / "benchmarks" / f"{name}.py").exists(), name

@@ -1,0 +1,47 @@
+"""The notebooks run, within their budget, and are committed as executed."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+
+from betavi.datasets import pbmc_mosaic
+from tutorials.execute import SECONDS_PER_CELL, executed, notebooks
+
+NAMES = ["a_objective_by_hand", "b_from_scratch", "c_beta_and_collapse", "d_scanpy_workflow",
+         "e_rosetta_stone", "f_map"]  # fmt: skip
+
+
+def test_the_notebooks_are_those_that_the_documentation_lists():
+    assert [path.stem for path in notebooks()] == NAMES
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(path):
+    """A cell that fails, or takes longer than its budget, raises here."""
+    try:
+        pbmc_mosaic()
+    except ConnectionError as error:
+        pytest.skip(str(error))
+    assert SECONDS_PER_CELL <= 300
+    again = executed(path)
+    assert all(cell.execution_count for cell in again.cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_a_notebook_is_committed_as_executed(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    pictures = [out for cell in cells for out in cell.outputs if "image/png" in out.get("data", {})]
+    assert pictures
+    assert not [out for cell in cells for out in cell.outputs if out.output_type == "error"]
+
+
+@pytest.mark.parametrize("path", notebooks()[:3], ids=lambda path: path.stem)
+def test_solutions_are_folded_away(path):
+    notebook = nbformat.read(path, as_version=4)
+    folded = [c for c in notebook.cells if "hide-cell" in c.metadata.get("tags", [])]
+    assert len(folded) == 3
+    # in Jupyter, too
+    assert all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in folded)
