@@ -72,4 +72,4 @@ $(VENV)/.%: $(VENV)/bin/python $(PACKAGE)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-magic demo-output docs/_build docs/generated
+	rm -rf $(VENV) .venv-magic demo-output docs/_build docs/generated docs/tutorials docs/jupyter_execute
