@@ -52,7 +52,7 @@ def draw_rooms(pyproject: Path, target: Path) -> None:
             corner = (left + 0.05, top - HEIGHT)
             ax.add_patch(FancyBboxPatch(corner, width - 0.1, HEIGHT, **BOX))
             middle = (left + width / 2, top - HEIGHT / 2)
-            ax.annotate(f"{room}/\n{HOLDS[room]}", middle, ha="center", va="center", fontsize=8.5)
+            ax.annotate(f"{room}\n{HOLDS[room]}", middle, ha="center", va="center", fontsize=8.5)
     ax.annotate(
         "may import", (WIDTH + 0.35, -len(layers) * (HEIGHT + GAP) + GAP), (WIDTH + 0.35, -0.1),
         rotation=90, ha="center", va="top", fontsize=9, arrowprops={"arrowstyle": "->"},
