@@ -17,6 +17,7 @@ from scipy import sparse
 from betavi._mudata import assembled
 from betavi._tables import lookup
 from betavi.model.files import beside, remove
+from betavi.model.store import named_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,7 +97,7 @@ class Grown(Generic[Cells]):
     def _opened(self, name: str) -> list[Any]:
         """Return the matrices of an assay that are to have the counts."""
         where = f"mod/{name}/" if name else ""
-        places = ["X", *(f"layers/{layer}" for layer in self.assays[name].layers)]
+        places = ["X", *(f"layers/{layer}" for layer in named_layers(self.assays[name]))]
         return [anndata.io.sparse_dataset(self._file[where + place]) for place in places]
 
     def add(
@@ -175,5 +176,5 @@ class Grown(Generic[Cells]):
 
     def _assay(self, name: str, names: pd.Index) -> AnnData:
         counts, empty = sparse.vstack(self.counts[name], format="csr"), self.assays[name]
-        layers = {layer: counts.copy() for layer in empty.layers}
+        layers = {layer: counts.copy() for layer in named_layers(empty)}
         return AnnData(counts, obs=pd.DataFrame(index=names), var=empty.var, layers=layers)

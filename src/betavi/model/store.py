@@ -30,6 +30,11 @@ COUNTS_LAYER = "counts"
 """Where counts are kept that are replaced in ``X``."""
 
 
+def named_layers(adata: AnnData) -> dict[str, Any]:
+    """Return the layers by name; newer versions of anndata count X among them, without one."""
+    return {name: values for name, values in adata.layers.items() if name is not None}
+
+
 class Place(NamedTuple):
     """Where values are to go; ``layer`` is None for ``X``, ``genes`` names a part of the features."""
 
@@ -140,9 +145,7 @@ class Place(NamedTuple):
 
     def reopen(self, record: dict[str, Any]) -> None:
         """Open the file that backs the object, as it was written anew, and read layers from it."""
-        layers = self.adata.layers
-        # newer versions of anndata count X among the layers
-        named = {name: values for name, values in layers.items() if name is not None}
+        layers, named = self.adata.layers, named_layers(self.adata)
         read = {name for name, values in named.items() if isinstance(values, READ_FROM_FILES)}
         for layer in read:
             del layers[layer]
@@ -185,8 +188,7 @@ def layers_as_before(parts: Sequence[AnnData]) -> Iterator[None]:
         (
             part,
             None if part.isbacked else part.X,
-            # newer versions of anndata count X among the layers
-            {name: values for name, values in part.layers.items() if name is not None},
+            named_layers(part),
             dict(part.obsm),
             dict(part.uns),
         )
