@@ -23,7 +23,10 @@ def close_matches(word: object, choices: Iterable[object]) -> str:
     similar = get_close_matches(str(word), names, n=3, cutoff=0.5)
     if similar:
         return f"Did you mean {' or '.join(repr(name) for name in similar)}?"
-    return f"There is: {', '.join(repr(name) for name in names[:N_LISTED]) or 'nothing'}."
+    if not names:
+        return "There are none."
+    more = f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else ""
+    return f"There is: {', '.join(repr(name) for name in names[:N_LISTED])}{more}."
 
 
 def check_whole(name: str, number: object) -> None:
