@@ -147,11 +147,12 @@ class Place(NamedTuple):
         """Open the file that backs the object, as it was written anew, and read layers from it."""
         layers, named = self.adata.layers, named_layers(self.adata)
         read = {name for name, values in named.items() if isinstance(values, READ_FROM_FILES)}
+        written = {name for name in (self.layer, self.std_layer) if name is not None}
         for layer in read:
             del layers[layer]
         self.adata.file.close()
         self.adata.file.open()
-        for layer in read | {self.layer, self.std_layer} - {None}:
+        for layer in read | written:
             data = self.adata.file[self.key("", layer)]
             layers[layer] = sparse_dataset(data) if isinstance(data, h5py.Group) else data
         self._say(record)
