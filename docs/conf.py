@@ -68,7 +68,9 @@ def write_tables(app: Sphinx) -> None:
         lines += [f"## `{argument}`", "", "```{eval-rst}", f".. py:data:: {where}", "```", ""]
         lines += ["| word | meaning |", "|---|---|"]
         for word, member in table.items():
-            summary = (inspect.getdoc(member) or "").splitlines()[0]
+            # a remedy is a record of how it trains
+            said = getattr(member, "train", None) if argument == "remedies" else member
+            summary = (inspect.getdoc(said) or "").splitlines()[0]
             lines.append(f"| `{word}` | {summary.replace('``', '`')} |")
         lines.append("")
     target = Path(app.srcdir) / "generated" / "tables.md"

@@ -72,7 +72,7 @@ def find_holes(
     """Find regions with cells on all sides and none inside.
 
     On straight lines between cells the thinnest points are looked up. Those thinner than nearly all
-    cells, farther from any cell than most cells are from each other, and with cells beyond them in every
+    cells, farther from any cell than nine in ten are from their nearest, and with cells beyond them in every
     direction, are in a hole; two are in one if nothing narrows the way between them.
 
     Parameters

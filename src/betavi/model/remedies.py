@@ -57,6 +57,7 @@ def _free_bits(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) ->
 
 
 def _as_ever(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
+    """Train from new weights."""
     model.train(max_epochs, **kwargs)
 
 
