@@ -43,7 +43,7 @@ autodoc_typehints = "none"
 numpydoc_show_class_members = False
 html_theme = "sphinx_book_theme"
 html_title = "betavi"
-exclude_patterns = ["_build", "_templates", "generated/tables.md"]
+exclude_patterns = ["_build", "_templates", "jupyter_execute", "generated/tables.md"]
 templates_path = ["_templates"]
 nitpicky = True
 # what other packages document: nothing is downloaded to look it up
