@@ -110,11 +110,14 @@ class CollapseReport:
     def verdict(self) -> str:
         """``"healthy"`` if no dimension is dead or noise, ``"partial"`` if some, or ``"collapsed"``.
 
-        Also ``"partial"`` if a modality is ignored.
+        Also ``"partial"`` if a modality is ignored; ``"unclear"`` if no dimension is used for sure, and
+        some may be.
         """
         n_unused = len(self.dead_dimensions) + len(self.noise_dimensions)
         if n_unused == len(self.dimensions):
             return "collapsed"
+        if not self.active_dimensions:
+            return "unclear"
         return "partial" if n_unused or self.ignored_modalities else "healthy"
 
     @property

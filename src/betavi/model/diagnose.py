@@ -74,7 +74,7 @@ class DiagnoseMixin(DiagnosisMixin):
         >>> model = betavi.BetaVI(adata, n_latent=3)
         >>> model.train(max_epochs=2, enable_progress_bar=False)
         >>> report = model.diagnose(show_progress=False)
-        >>> len(report.dimensions), report.verdict in ("healthy", "partial", "collapsed")
+        >>> len(report.dimensions), report.verdict in ("healthy", "partial", "unclear", "collapsed")
         (3, True)
         """
         self._refuse_to_diagnose()
