@@ -39,7 +39,7 @@ class SupportMixin(CalibrateMixin):
         are as strange or stranger: of a cell like them it is below 0.05 in about one of twenty. Cells of
         a joint model are compared with others that have the same modalities, if a hundred of these were
         held out. Counts are compared with few that are drawn, from one seed in the order of the cells:
-        a p-value moves a little with the cells that are asked about along with a cell.
+        a p-value moves with the cells that are asked about along with a cell, of some by much.
 
         Parameters
         ----------
