@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import anndata
 import mudata
 import numpy as np
@@ -14,6 +17,7 @@ import betavi
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.diagnostics import thin
+from betavi.model.calibrate import ENOUGH_KNOWN, _advice
 from betavi.model.interpolate import PATHS
 from tests.conftest import BRIEF
 
@@ -405,6 +409,30 @@ def test_joint_cells_are_generated_into_the_layers_the_model_reads(tmp_path):
     assert (found["rna"].layers["counts"] != kept["rna"].layers["counts"]).nnz == 0
     assert "counts" not in found["adt"].layers
     assert len(model.support(found, **QUIET)) == 20
+
+
+def test_a_path_between_batches_is_told(counts):
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    model = BetaVI(counts, n_latent=3)
+    model.train(**BRIEF)
+    one, other = (
+        (counts.obs["batch"] == name).to_numpy() for name in counts.obs["batch"].unique()[:2]
+    )
+    with pytest.warns(UserWarning, match="No batch has cells of both ends"):
+        model.interpolate(one, other, n_steps=2, **QUIET)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="No batch has cells")
+        model.interpolate(one, other, n_steps=2, batch=counts.obs["batch"].iloc[0], **QUIET)
+        model.interpolate(one | other, other, n_steps=2, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "advice"),
+    [(778, r"train\(train_size=0.87\)"), (150, "which 150 cells cannot spare")],
+)
+def test_the_advice_to_hold_cells_out_can_be_followed(n_cells, advice):
+    assert re.search(advice, _advice(n_cells))
+    assert n_cells == 150 or (1 - 0.87) * n_cells >= ENOUGH_KNOWN
 
 
 def test_a_bar_changes_nothing(trained):

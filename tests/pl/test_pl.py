@@ -50,6 +50,8 @@ def test_reference_points_are_named_by_their_components(curve):
 def test_a_missing_column_is_named(curve):
     with pytest.raises(KeyError, match=r"no column 'agreement_rare'. It has beta, rate"):
         pl.rate_distortion(curve, y="agreement_rare")
+    with pytest.raises(ValueError, match="'agreement_rare' has no value"):
+        pl.rate_distortion(curve.assign(agreement_rare=np.nan), y="agreement_rare")
 
 
 def report(*status, signals=(9.0, 3.0, 0.5), beta=2.0):
@@ -155,7 +157,7 @@ def test_pairs_of_genes_are_drawn_before_and_after():
     points = np.concatenate([c.get_offsets() for c in axes[1, 1].collections])
     expected = np.log1p(counts[:, [3, 1]] + 0.5)
     np.testing.assert_allclose(np.sort(points, axis=0), np.sort(expected, axis=0), rtol=1e-6)
-    assert axes[1, 0].get_xlabel() == f"{genes[0]}, denoised"
+    assert axes[1, 0].get_xlabel() == f"{genes[0]}, log(1 + denoised)"
     # counts that denoise() has moved
     adata.layers["counts"], adata.X = adata.X, counts * 0
     adata.uns["betavi"] = {"counts_moved_to": "counts"}

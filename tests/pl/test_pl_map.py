@@ -72,8 +72,21 @@ def test_what_is_no_map_is_refused(latent):
     density = fit_density(latent)
     with pytest.raises(ValueError, match=r"\(n_cells, 5\)"):
         pl.latent_map(density, latent[:, :2])
-    with pytest.raises(ValueError, match="400 cells and 3 colours"):
+    with pytest.raises(ValueError, match="color has 3 values, and there are 400 cells"):
         pl.latent_map(density, latent, ["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"adata.obs\['cluster'\]"):
+        pl.latent_map(fit_density(latent), latent, "cluster")
+    with pytest.raises(TypeError, match="latent_density"):
+        pl.latent_map(latent, latent)
+
+
+def test_numbers_are_a_scale_and_few_of_them_groups(latent):
+    density = fit_density(latent)
+    scale = pl.latent_map(density, latent, np.linspace(0, 1, 400))
+    assert scale.get_legend() is None
+    assert len(scale.figure.axes) == 2
+    codes = pl.latent_map(density, latent, np.arange(400) % 3)
+    assert [text.get_text() for text in codes.get_legend().get_texts()] == ["0", "1", "2"]
 
 
 def test_a_path_shows_switches_in_their_order(path):
@@ -112,5 +125,5 @@ def test_support_is_a_line_for_each_group():
     assert pl.support(table).lines[1].get_label() == "cells (4)"
     with pytest.raises(KeyError, match="p_value"):
         pl.support(table.rename(columns={"p_value": "p"}))
-    with pytest.raises(ValueError, match="4 rows and 1 groups"):
+    with pytest.raises(ValueError, match="groups has 1 values, and there are 4 cells"):
         pl.support(table, ["seen"])

@@ -7,16 +7,7 @@ from betavi.diagnostics.choice import BetaSuggestion, suggest
 from betavi.diagnostics.collapse import DimensionArrays, judge_dimensions
 from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, ScoreSums
 from betavi.diagnostics.covariates import predicted_from
-from betavi.diagnostics.denoising import (
-    DenoisingReport,
-    DenoisingScore,
-    HeldOutMolecules,
-    log_normalised,
-    nb_deviance,
-    poisson_deviance,
-    poisson_loss,
-    report_denoising,
-)
+from betavi.diagnostics.denoising import DenoisingReport, report_denoising
 from betavi.diagnostics.density import LatentDensity, fit_density
 from betavi.diagnostics.false_signals import (
     Shuffled,
@@ -24,6 +15,14 @@ from betavi.diagnostics.false_signals import (
     marker_share,
     shuffle_genes,
     some_of_each,
+)
+from betavi.diagnostics.held_out import (
+    DenoisingScore,
+    HeldOutMolecules,
+    log_normalised,
+    nb_deviance,
+    poisson_deviance,
+    poisson_loss,
 )
 from betavi.diagnostics.holes import Holes, find_holes
 from betavi.diagnostics.information import (

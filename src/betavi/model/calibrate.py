@@ -30,6 +30,9 @@ N_WORST = 50
 """Features of a cell, those explained worst, that are to say whether it is explained at all: what a
 type that the model has not seen is known by drowns in the noise of thousands of others."""
 
+LEAST_TRAINED = 0.5
+"""Share of the cells that are to train a model at least."""
+
 MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
 EVERYONE = -1
 SMALLEST_SPREAD = 1e-3
@@ -67,7 +70,7 @@ class CalibrateMixin(PositionsMixin):
             warn(
                 "The model held too few cells out to know how strange unseen cells of the same kind "
                 "are: p-values come from cells that training saw, and are too small for others. "
-                f"{ENOUGH_KNOWN} are enough: train with train_size=0.9 or less."
+                f"{_advice(adata.n_obs)}"
             )
         return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
 
@@ -159,3 +162,11 @@ def _of_worst(px: Any, x: Tensor) -> Tensor:
     nats = -px.log_prob(x)
     worst: Tensor = nats.topk(min(N_WORST, nats.shape[-1]), dim=-1)[0]
     return worst.sum(dim=-1)
+
+
+def _advice(n_cells: int) -> str:
+    """Say how to hold enough cells out, of as many as there are."""
+    size = np.floor(100 * (1 - ENOUGH_KNOWN / n_cells)) / 100
+    if size < LEAST_TRAINED:
+        return f"{ENOUGH_KNOWN} are enough, which {n_cells} cells cannot spare."
+    return f"{ENOUGH_KNOWN} are enough: train(train_size={size:.2g})."

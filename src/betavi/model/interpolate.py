@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
+from scvi import REGISTRY_KEYS
 
 from betavi._tables import check_whole, lookup
 from betavi.diagnostics import LatentDensity, along_density, genes_on_path, straight
 from betavi.model.cells import cells_named
 from betavi.model.grown import Cells
 from betavi.model.landscape import ROWS_AT_ONCE, LandscapeMixin, Points, place_of
+from betavi.model.messages import warn
 from betavi.model.minified import refuse_minified
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ class InterpolateMixin(LandscapeMixin[Cells]):
             ``"straight"``; or ``"density"``, the shortest where a length costs more the fewer cells
             there are, which goes round holes.
         batch
-            Decode as if in this batch; the average over all if None.
+            Decode as if in this batch; the average over all if None. What differs between batches then
+            does not change on the way: a condition that you study is no batch.
         library_size
             Expected total, of a joint model by modality; the median of the cells if None.
         show_progress
@@ -108,9 +111,12 @@ class InterpolateMixin(LandscapeMixin[Cells]):
             raise ValueError("n_steps=1: a path has two ends at least.")
         wanted = self._wanted(batch, library_size)
         land = self._landscape(show_progress)
-        ends = [self._place(land, end, word) for end, word in ((start, "start"), (end, "end"))]
+        cells = [_cells_at(land, end, word) for end, word in ((start, "start"), (end, "end"))]
+        ends = [self._place(land, end, some) for end, some in zip((start, end), cells, strict=True)]
         if np.allclose(ends[0], ends[1]):
             raise ValueError("start and end are the same place: there is no way between them.")
+        if batch is None:
+            self._tell_of_batches(*cells)
         nodes = land.mean[np.random.default_rng(0).permutation(len(land.mean))[:MOST_NODES]]
         points = walk(*ends, n_steps, land.density, nodes)
         decoded = self._decoded_at(land, points, wanted, show_progress)
@@ -122,15 +128,24 @@ class InterpolateMixin(LandscapeMixin[Cells]):
         }
         return self._as_cells(Points(obs, points, decoded, var, {"path": path}))
 
-    def _place(self, land: Landscape, end: Any, word: str) -> np.ndarray:
-        """Return the position of an end."""
-        values = np.asarray(end)
-        if values.dtype.kind == "f":
-            if values.ndim > 1 and len(values) > 1:
-                raise ValueError(f"{word} is one position, not {len(values)}; or names of cells.")
-            return self._checked_positions(values)[0]
-        some = land.mean[cells_named(land.names, end, word)]
+    def _place(self, land: Landscape, end: Any, cells: np.ndarray | None) -> np.ndarray:
+        """Return the position of an end, which is that of cells or a position itself."""
+        if cells is None:
+            return self._checked_positions(end)[0]
+        some = land.mean[cells]
         return some[_medoid(some)]
+
+    def _tell_of_batches(self, start: np.ndarray | None, end: np.ndarray | None) -> None:
+        """Warn where what tells two groups of cells apart is the batch, over which is averaged."""
+        if start is None or end is None or min(len(start), len(end)) < 2:
+            return
+        batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+        if not np.intersect1d(batch[start], batch[end]).size:
+            warn(
+                "No batch has cells of both ends, and expression is averaged over batches: what "
+                "differs between these batches does not change on the way. If that is what you "
+                "study, train without it as batch_key; batch=... decodes as in one of them."
+            )
 
     def archetype(
         self,
@@ -193,6 +208,16 @@ class InterpolateMixin(LandscapeMixin[Cells]):
             found.std[1] = np.nan
         obs = place_of(land, points, ["archetype", "mean", "medoid"])
         return self._as_cells(Points(obs, points, decoded))
+
+
+def _cells_at(land: Landscape, end: Any, word: str) -> np.ndarray | None:
+    """Return the cells of an end, or None if it is a position."""
+    values = np.asarray(end)
+    if values.dtype.kind != "f":
+        return cells_named(land.names, end, word)
+    if values.ndim > 1 and len(values) > 1:
+        raise ValueError(f"{word} is one position, not {len(values)}; or names of cells.")
+    return None
 
 
 def _medoid(positions: np.ndarray) -> int:

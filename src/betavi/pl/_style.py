@@ -77,3 +77,11 @@ def colours_of(n_groups: int) -> list[Any]:
         return list(PALETTE[:n_groups])
     many = plt.get_cmap("tab20")
     return [many(number % many.N) for number in range(n_groups)]
+
+
+def check_one_each(word: str, values: Any, n_cells: int) -> None:
+    """Refuse what has not a value for each cell, such as the name of a column."""
+    if isinstance(values, str):
+        raise ValueError(f"{word} has a value for each cell, such as adata.obs[{values!r}].")
+    if len(values) != n_cells:
+        raise ValueError(f"{word} has {len(values)} values, and there are {n_cells} cells.")

@@ -191,7 +191,7 @@ def before_and_after(
         jitter = name == "counts"
         for ax, one, other in zip(row, genes[:-1], genes[1:], strict=True):
             _draw_pair(ax, values[one], values[other], groups, jitter)
-            ax.set(xlabel=f"{one}, {name}", ylabel=f"{other}, {name}")
+            ax.set(xlabel=f"{one}, log(1 + {name})", ylabel=f"{other}, log(1 + {name})")
     if groupby is not None:
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), title=groupby)
     finish(axes, show, save)

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from betavi.pl._style import BLUE, IN_LEGEND, VERMILION, colours_of, finish, styled
+from betavi.pl._style import BLUE, IN_LEGEND, VERMILION, check_one_each, colours_of, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 N_GRID, N_LEVELS = 120, 7
 MARGIN = 0.1
 MOST_SHOWN = 5000
+MOST_NUMBERS = 20
+"""Of different numbers that are taken for codes of groups; more are a scale."""
+
 LINES = ("-", "--", ":")
 MARKS: dict[str, tuple[Any, str, float]] = {
     "archetype": ("*", VERMILION, 220),
@@ -54,7 +57,7 @@ def latent_map(
     latent
         Positions of cells, ``(n_cells, n_latent)``.
     color
-        A category of each, told apart by colour; grey points if None.
+        A category of each, told apart by colour, or a number; of one colour if None.
     path
         One or several from :meth:`betavi.BetaVI.interpolate`.
     holes
@@ -74,6 +77,8 @@ def latent_map(
 
     Raises
     ------
+    TypeError
+        If it is no density.
     ValueError
         If positions are not of as many dimensions as the density, or not as many as colours.
 
@@ -86,13 +91,15 @@ def latent_map(
     >>> betavi.pl.latent_map(fit_density(latent), latent).get_xlabel()
     'latent PC 1'
     """
+    if not hasattr(density, "projected"):
+        raise TypeError("density is what model.latent_density() returns, and latent positions.")
     latent = np.asarray(latent, dtype=np.float64)
     if latent.ndim != 2 or latent.shape[1] != density.n_latent:
         raise ValueError(
             f"Positions are (n_cells, {density.n_latent}) in this density, not {latent.shape}."
         )
-    if color is not None and len(color) != len(latent):
-        raise ValueError(f"There are {len(latent)} cells and {len(color)} colours.")
+    if color is not None:
+        check_one_each("color", color, len(latent))
     ax = plt.subplots(figsize=(5.5, 4.5), layout="constrained")[1] if ax is None else ax
     centre, axes, shares = _plane(latent)
     flat = (latent - centre) @ axes
@@ -156,7 +163,13 @@ def _cells(ax: Axes, flat: np.ndarray, color: Any) -> None:
         x, y = flat[some].T
         ax.scatter(x, y, color=BLUE, **style)
         return
-    groups = pd.Series(np.asarray(color)).astype("category")
+    values = pd.Series(np.asarray(color))
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > MOST_NUMBERS:
+        x, y = flat[some].T
+        points = ax.scatter(x, y, c=values.iloc[some], cmap="cividis", **style)
+        ax.figure.colorbar(points, ax=ax, location="bottom", shrink=0.5)
+        return
+    groups = values.astype("category")
     names = groups.cat.categories
     for name, colour in zip(names, colours_of(len(names)), strict=True):
         mine = some[(groups == name).to_numpy()[some]]

@@ -68,6 +68,8 @@ def rate_distortion(
     ------
     KeyError
         If a column is missing.
+    ValueError
+        If it has no values.
 
     Examples
     --------
@@ -80,6 +82,11 @@ def rate_distortion(
     for name in (x, y, "beta"):
         if name not in curve:
             raise KeyError(f"The curve has no column {name!r}. It has {', '.join(curve.columns)}.")
+        if curve[name].isna().all():
+            raise ValueError(
+                f"{name!r} has no value at any β. Agreement of rare types needs types that make up "
+                "less than 5 % of the cells."
+            )
     if ax is None:
         _, ax = plt.subplots(figsize=(4.5, 3.5), layout="constrained")
     curve = curve.sort_values("beta")

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from betavi.pl._style import colours_of, finish, styled
+from betavi.pl._style import check_one_each, colours_of, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,8 +63,8 @@ def support(
     """
     if "p_value" not in table:
         raise KeyError("The table has no column 'p_value': it is not what support() returns.")
-    if groups is not None and len(groups) != len(table):
-        raise ValueError(f"There are {len(table)} rows and {len(groups)} groups.")
+    if groups is not None:
+        check_one_each("groups", groups, len(table))
     ax = plt.subplots(figsize=(4.5, 4), layout="constrained")[1] if ax is None else ax
     ax.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1, label="as it should be")
     names = pd.Series("cells" if groups is None else np.asarray(groups), index=table.index)
