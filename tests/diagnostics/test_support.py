@@ -44,7 +44,13 @@ def test_worse_is_stranger_and_better_is_not(calibration):
     assert (calibration.p_value(far) < 0.01).all()
     # denser and explained better than known cells is nothing to worry about
     easy = CellScores(usual.log_density + 50, usual.excess - 50, usual.log_depth)
-    assert (calibration.p_value(easy) == 1).all()
+    assert (calibration.p_value(easy) > 0.99).all()
+
+
+def test_cells_that_are_not_strange_are_told_apart(calibration):
+    p_value = calibration.p_value(cells(4000, np.random.default_rng(6), depths=(1.0,)))
+    assert stats.kstest(p_value, "uniform").statistic < 0.06
+    assert np.bincount(np.unique(p_value, return_inverse=True)[1]).max() < 40
 
 
 def test_either_score_is_enough(calibration):

@@ -13,6 +13,7 @@ from betavi.metrics import (
     energy_distance,
     log_fold_changes,
     maximum_mean_discrepancy,
+    mean_curves,
     realism,
     two_sample_auc,
 )
@@ -111,7 +112,74 @@ def test_bad_input_is_named():
         realism(real, {"mine": real[:, ::-1]})
     with pytest.raises(ValueError, match="too few to halve"):
         realism(real[:5], real)
-    with pytest.raises(KeyError):
-        realism(real, real, groupby="nothing")
+    unnamed = AnnData(real.X, obs=real.obs.drop(columns="cell_type"), var=real.var)
+    with pytest.raises(
+        KeyError, match=r"'cell_type' in obs of 'generated'.*labels_key='cell_type'"
+    ):
+        realism(real, unnamed, groupby="cell_type")
+    with pytest.raises(KeyError, match="no layer 'raw' of the real cells"):
+        realism(real, real, layer="raw")
+    normalised = real.copy()
+    normalised.X = normalised.X * 0.7
+    with pytest.raises(ValueError, match="the real cells have fractions"):
+        realism(normalised, real)
+    # a normal distribution generates fractions, but nothing below zero
+    assert len(realism(real, normalised)) == 3
+    normalised.X = -normalised.X
+    with pytest.raises(ValueError, match="'generated' have values that are negative"):
+        realism(real, normalised)
     without = AnnData(real.X, obs=pd.DataFrame(index=real.obs_names), var=real.var)
     assert "lfc_slope" not in realism(real, without)
+
+
+def test_counts_that_denoising_moved_are_found():
+    real, other = (simulate_counts(n_cells=120, n_genes=20, seed=seed) for seed in (0, 0))
+    real.layers["counts"] = real.X.copy()
+    real.X = real.X * 0.3
+    real.uns["betavi"] = {"counts_moved_to": "counts"}
+    assert realism(real, other).equals(realism(other, other))
+
+
+@pytest.fixture(scope="module")
+def genes():
+    """Poisson counts, and negative binomial ones with the same means and a dispersion of 1/2."""
+    rng = np.random.default_rng(0)
+    mean = np.geomspace(0.05, 50, 400)
+    poisson = rng.poisson(mean, (3000, 400))
+    dispersed = rng.poisson(mean * rng.gamma(2, 1 / 2, (3000, 400)))
+    var = pd.DataFrame(index=[f"gene_{n}" for n in range(400)])
+    return {
+        name: AnnData(sparse.csr_matrix(x.astype(float)), var=var)
+        for name, x in {"poisson": poisson, "dispersed": dispersed}.items()
+    }
+
+
+def test_mean_curves_are_the_closed_forms(genes):
+    table = mean_curves(genes)
+    assert table["cells"].unique().tolist() == ["poisson", "dispersed"]
+    for name, variance, zeros in (
+        ("poisson", lambda mean: mean, lambda mean: np.exp(-mean)),
+        ("dispersed", lambda mean: mean + mean**2 / 2, lambda mean: (1 + mean / 2) ** -2.0),
+    ):
+        rows = table[table["cells"] == name]
+        assert len(rows) == 20
+        np.testing.assert_allclose(rows["variance"], variance(rows["mean"]), rtol=0.06)
+        np.testing.assert_allclose(rows["zeros"], zeros(rows["mean"]), atol=0.02)
+
+
+def test_curves_see_noise_whichever_genes_have_it(genes):
+    """Genes in another order differ one by one, and have the same curve."""
+    real, order = genes["poisson"], np.random.default_rng(0).permutation(400)
+    reordered = AnnData(real.X[:, order], var=real.var)
+    found = realism(real, {"reordered": reordered, "dispersed": genes["dispersed"]})
+    for column in ("variance", "zeros"):
+        assert found.loc["reordered", column] > 5 * found.iloc[0][column]
+    for column in ("variance_curve", "zeros_curve"):
+        assert found.loc["reordered", column] < 0.02
+        assert found.loc["dispersed", column] > 5 * found.loc["reordered", column]
+
+
+def test_sets_without_a_mean_in_common_have_no_curve_in_common(genes):
+    real = genes["poisson"][:200, :100]
+    nothing = AnnData(sparse.csr_matrix(real.shape), var=real.var)
+    assert np.isnan(realism(real, nothing).loc["generated", "variance_curve"])

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import scvi
 import torch
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 import betavi
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.diagnostics import thin
+from betavi.likelihoods import LIKELIHOODS
 from betavi.model.calibrate import ENOUGH_KNOWN, _advice
 from betavi.model.interpolate import PATHS
 from tests.conftest import BRIEF
@@ -102,6 +104,37 @@ def test_support_repeats_and_leaves_the_object_alone(trained):
     assert torch.equal(torch.get_rng_state(), state)
     assert (trained.adata.X != before.X).nnz == 0
     assert trained.adata.obs.equals(before.obs)
+
+
+def test_a_p_value_is_of_the_cell_and_not_of_its_company(trained):
+    cells = trained.test_indices
+    together = trained.support(indices=cells, **QUIET)
+    reversed_ = trained.support(indices=cells[::-1], **QUIET).loc[together.index]
+    np.testing.assert_allclose(reversed_, together, rtol=1e-3, atol=1e-3)
+    alone = trained.support(indices=cells[-1:], **QUIET)
+    np.testing.assert_allclose(alone, together.iloc[-1:], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_no_likelihood_lets_cells_depend_on_others(counts, likelihood):
+    """A library size that is inferred is taken as expected, and not drawn."""
+    if likelihood == "bernoulli":
+        counts.X = (counts.X > 0).astype(np.float32)
+    BetaVI.setup_anndata(counts, batch_key="batch")
+    sized = {} if likelihood == "bernoulli" else {"use_observed_lib_size": False}
+    model = BetaVI(counts, n_latent=3, gene_likelihood=likelihood, **sized)
+    model.train(**BRIEF)
+    together = model.support(**QUIET)
+    alone = model.support(indices=[counts.n_obs - 1], **QUIET)
+    assert np.isfinite(together).all(axis=None)
+    np.testing.assert_allclose(alone, together.iloc[-1:], rtol=1e-3, atol=1e-2)
+
+
+def test_p_values_of_possible_cells_are_uniform_up_to_the_end(trained):
+    found = trained.support(indices=trained.test_indices, **QUIET)["p_value"]
+    # of 360 cells beside 360: at 0.1, both draws together are this far apart in one of thirty
+    assert stats.kstest(found, "uniform").statistic < 0.11
+    assert (found > 0.999).mean() < 0.02
 
 
 def test_the_density_is_fitted_once_and_again_after_training(counts):

@@ -11,6 +11,7 @@ import pytest
 from betavi import pl
 from betavi.datasets import simulate_counts
 from betavi.diagnostics import fit_density
+from betavi.metrics import mean_curves
 from betavi.pl._style import PALETTE, colours_of, styled
 from tests.pl.test_pl import curve, judged, report  # noqa: F401 - fixtures
 from tests.pl.test_pl_map import latent, path  # noqa: F401 - fixtures
@@ -36,6 +37,7 @@ def drawn(request):
         "before_and_after": ([adata, list(adata.var_names[:2])], (2, 1)),
         "latent_map": ([fit_density(get("latent")), get("latent")], 1),
         "latent_path": ([get("path")], 2),
+        "mean_curves": ([mean_curves(simulate_counts(n_cells=50, n_genes=50))], 2),
         "support": ([pd.DataFrame({"p_value": [0.1, 0.9]})], 1),
     }
 

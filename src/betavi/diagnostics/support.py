@@ -26,8 +26,8 @@ class CellScores(NamedTuple):
     log_density
         Of the cell's position under the aggregate posterior, in nats.
     excess
-        By how many standard deviations the counts are explained worse than counts drawn from what
-        the position decodes to.
+        By how many nats the counts are explained worse than counts drawn from what the position
+        decodes to.
     log_depth
         Log of the cell's total.
 
@@ -118,16 +118,18 @@ class SupportCalibration:
         return _Usual(log_density, depth), _Usual(excess, depth)
 
     def strangeness(self, scores: CellScores) -> np.ndarray:
-        """Return how unusual cells are at their depth, of the shape of scores: 0 if neither score is.
+        """Return how unusual cells are at their depth, above 0, of the shape of scores.
 
-        The root of the summed squares of what is unusual in either score, in standard deviations.
+        The root of the summed squares of how unusual either score is, in standard deviations, each
+        rounded off to 0 where it is better than usual.
         """
         thin, badly = self._usual
         off = (
             -thin.deviation(scores.log_density, scores.log_depth),
             badly.deviation(scores.excess, scores.log_depth),
         )
-        total: np.ndarray = np.sqrt(sum(np.square(np.maximum(part, 0.0)) for part in off))
+        # softly, so that cells of which neither is unusual can be told apart too
+        total: np.ndarray = np.sqrt(sum(np.square(np.logaddexp(0.0, part)) for part in off))
         return total
 
     def p_value(self, scores: CellScores) -> np.ndarray:

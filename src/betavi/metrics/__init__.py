@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from betavi.metrics.alignment import foscttm
+from betavi.metrics.curves import mean_curves
 from betavi.metrics.likelihoods import compare_likelihoods
 from betavi.metrics.pca import LinearModel, pca_rate_distortion
 from betavi.metrics.realism import log_fold_changes, realism, two_sample_auc
@@ -15,6 +16,7 @@ __all__ = [
     "foscttm",
     "log_fold_changes",
     "maximum_mean_discrepancy",
+    "mean_curves",
     "pca_rate_distortion",
     "realism",
     "two_sample_auc",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +14,14 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
+from betavi.metrics._cells import PER_CELL, Cells, read_cells, refuse_fractions
+from betavi.metrics.curves import SMALLEST, curve_distances, gene_moments
 from betavi.metrics.samples import energy_distance, maximum_mean_discrepancy
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 N_COMPONENTS, N_TREES, N_FOLDS = 50, 200, 3
-PER_CELL = 1e4
 MOST_CELLS = 2000
 """Cells of each set that are compared; fold changes are of all."""
 
@@ -32,30 +32,6 @@ PSEUDO = 0.1
 """Added to means per ten thousand before logarithms are taken."""
 
 CEILING, FLOOR = "other half of the real cells", "genes shuffled"
-
-
-@dataclass(frozen=True, eq=False)
-class _Cells:
-    """Counts, ``(n_cells, n_genes)``, and what is compared of them."""
-
-    counts: sparse.csr_matrix
-    groups: np.ndarray | None
-
-    def __len__(self) -> int:
-        return int(self.counts.shape[0])
-
-    def of(self, cells: np.ndarray) -> _Cells:
-        return _Cells(self.counts[cells], None if self.groups is None else self.groups[cells])
-
-    def some(self, n_cells: int, rng: np.random.Generator) -> _Cells:
-        return self.of(np.sort(rng.permutation(self.counts.shape[0])[:n_cells]))
-
-    @property
-    def logs(self) -> np.ndarray:
-        """Log of one plus the counts per ten thousand, dense."""
-        totals = np.asarray(self.counts.sum(axis=1)).ravel()
-        scaled = sparse.diags(PER_CELL / np.maximum(totals, 1)) @ self.counts
-        return np.log1p(scaled.toarray())
 
 
 def realism(
@@ -82,7 +58,8 @@ def realism(
         A column of ``obs`` of all of them: between each group and the others log fold changes are
         compared.
     layer
-        Where the counts are; ``X`` if None.
+        Where the counts are, of all of them; if None, ``X``, or the layer to which
+        ``denoise(layer_added=None)`` has moved them.
     seed
         Of halves, shuffling and trees.
 
@@ -95,14 +72,16 @@ def realism(
     - ``mmd2`` and ``energy``, squared maximum mean discrepancy and energy distance in these components;
     - ``correlation``, root mean square difference of the correlations of the 500 genes with most counts;
     - ``variance``, median absolute difference of genes' log10 variances, and ``zeros``, of their shares
-      of zeros;
+      of zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences at the same mean, as
+      :func:`mean_curves` returns them: whether there is as much noise, whichever genes have it;
     - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those of
       the first half, means over groups, if there are groups.
 
     Raises
     ------
     ValueError
-        If genes differ, or there are too few cells to halve.
+        If genes differ, there are too few cells to halve, values of the real cells are no counts, or
+        others are negative or not finite.
     KeyError
         If there is no such column or layer.
 
@@ -121,7 +100,8 @@ def realism(
     """
     several = generated if isinstance(generated, Mapping) else {"generated": generated}
     rng = np.random.default_rng(seed)
-    whole = _read(real, groupby, layer)
+    whole = read_cells("the real cells", real, layer, groupby)
+    refuse_fractions("the real cells", whole)
     if whole.counts.shape[0] < 4 * N_FOLDS:
         raise ValueError(f"{whole.counts.shape[0]} real cells are too few to halve and compare.")
     first, second = (whole.of(part) for part in np.array_split(rng.permutation(real.n_obs), 2))
@@ -129,19 +109,12 @@ def realism(
     for name, adata in several.items():
         if list(adata.var_names) != list(real.var_names):
             raise ValueError(f"The genes of {name!r} are not those of the real cells, in order.")
-        others[name] = _read(adata, groupby, layer)
-    others[FLOOR] = _Cells(_shuffled(second.counts, rng), second.groups)
+        others[name] = read_cells(repr(name), adata, layer, groupby)
+    others[FLOOR] = Cells(_shuffled(second.counts, rng), second.groups)
     n_cells = min(MOST_CELLS, *(len(cells) for cells in (first, *others.values())))
     ruler = _Ruler(first, second, n_cells, rng)
     rows = {name: ruler.measure(cells) for name, cells in others.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _read(adata: AnnData, groupby: str | None, layer: str | None) -> _Cells:
-    counts = sparse.csr_matrix(adata.X if layer is None else adata.layers[layer], copy=True)
-    counts.eliminate_zeros()
-    groups = None if groupby is None else adata.obs[groupby].astype(str).to_numpy()
-    return _Cells(counts, groups)
 
 
 def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
@@ -158,9 +131,7 @@ def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr
 class _Ruler:
     """Measures how far cells are from real ones, as many of either, in the same units."""
 
-    def __init__(
-        self, first: _Cells, second: _Cells, n_cells: int, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, first: Cells, second: Cells, n_cells: int, rng: np.random.Generator) -> None:
         self.whole, self.real, self.rng = first, first.some(n_cells, rng), rng
         self.logs = self.real.logs
         # of both halves, lest the first one be told from the second by having made the components
@@ -169,7 +140,7 @@ class _Ruler:
         self.places = self.pca.transform(self.logs)
         self.bandwidth = float(np.median(pdist(self.places))) or 1.0
 
-    def measure(self, whole: _Cells) -> dict[str, float]:
+    def measure(self, whole: Cells) -> dict[str, float]:
         """Return every distance of some cells from the real ones."""
         other = whole.some(self.real.counts.shape[0], self.rng)
         logs = other.logs
@@ -187,7 +158,7 @@ class _Ruler:
         return found
 
 
-def _described(cells: _Cells, components: np.ndarray) -> np.ndarray:
+def _described(cells: Cells, components: np.ndarray) -> np.ndarray:
     """Return components with the total of each cell and its number of genes."""
     totals = np.asarray(cells.counts.sum(axis=1)).ravel()
     n_genes = np.diff(cells.counts.indptr)
@@ -228,25 +199,21 @@ def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
     return float(roc_auc_score(labels[order], guessed[:, 1]))
 
 
-def _of_genes(one: _Cells, two: _Cells, logs: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+def _of_genes(one: Cells, two: Cells, logs: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
     """Compare genes one by one, and the correlations between them."""
     most = np.argsort(-np.asarray(one.counts.sum(axis=0)).ravel())[:MOST_GENES]
     varies = most[(logs[0][:, most].std(axis=0) > 0) & (logs[1][:, most].std(axis=0) > 0)]
     first, second = (np.corrcoef(values[:, varies], rowvar=False) for values in logs)
     off = ~np.eye(len(varies), dtype=bool)
-    variances = [np.log10(_variances(cells.counts) + 1e-6) for cells in (one, two)]
-    zeros = [1 - cells.counts.getnnz(axis=0) / cells.counts.shape[0] for cells in (one, two)]
+    correlation = np.sqrt(np.square((first - second)[off]).mean()) if len(varies) > 1 else np.nan
+    genes = [gene_moments(cells.counts) for cells in (one, two)]
+    variances = [np.log10(part["variance"] + SMALLEST) for part in genes]
     return {
-        "correlation": float(np.sqrt(np.square((first - second)[off]).mean())),
+        "correlation": float(correlation),
         "variance": float(np.median(np.abs(variances[0] - variances[1]))),
-        "zeros": float(np.median(np.abs(zeros[0] - zeros[1]))),
+        "zeros": float((genes[0]["zeros"] - genes[1]["zeros"]).abs().median()),
+        **curve_distances(*genes),
     }
-
-
-def _variances(counts: sparse.csr_matrix) -> np.ndarray:
-    mean = np.asarray(counts.mean(axis=0)).ravel()
-    square = np.asarray(counts.multiply(counts).mean(axis=0)).ravel()
-    return np.maximum(square - np.square(mean), 0)
 
 
 def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
@@ -277,7 +244,7 @@ def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
     return difference
 
 
-def _fold_change_recovery(first: _Cells, other: _Cells) -> tuple[float, float]:
+def _fold_change_recovery(first: Cells, other: Cells) -> tuple[float, float]:
     """Return slope and correlation of fold changes of each group, means over groups."""
     assert first.groups is not None
     assert other.groups is not None

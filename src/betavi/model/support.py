@@ -38,8 +38,8 @@ class SupportMixin(CalibrateMixin):
         the share of the cells held out from training, with fewer molecules where they are deeper, that
         are as strange or stranger: of a cell like them it is below 0.05 in about one of twenty. Cells of
         a joint model are compared with others that have the same modalities, if a hundred of these were
-        held out. Counts are compared with few that are drawn, from one seed in the order of the cells:
-        a p-value moves with the cells that are asked about along with a cell, of some by much.
+        held out. Counts are compared with eight that are drawn, of every cell from the same random
+        numbers, so that its p-value does not depend on which cells are asked about along with it.
 
         Parameters
         ----------
@@ -57,8 +57,8 @@ class SupportMixin(CalibrateMixin):
         Returns
         -------
         ``log_density`` of the posterior's mean, in nats, and ``p_value``; of cells also ``excess``,
-        by how many standard deviations the counts are explained worse than drawn ones, and
-        ``strangeness``, which has no upper end. Indexed by the names of the cells.
+        by how many nats the counts are explained worse than drawn ones, and ``strangeness``, above 0
+        and without an upper end. Indexed by the names of the cells.
 
         Raises
         ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising
 from betavi.pl.map import latent_map
+from betavi.pl.mean_curves import mean_curves
 from betavi.pl.path import latent_path
 from betavi.pl.rate_distortion import rate_distortion
 from betavi.pl.support import support
@@ -17,6 +18,7 @@ __all__ = [
     "denoising",
     "latent_map",
     "latent_path",
+    "mean_curves",
     "rate_distortion",
     "support",
     "translation",

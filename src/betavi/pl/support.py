@@ -27,7 +27,9 @@ def support(
 ) -> Axes:
     """Draw which share of cells is called impossible at every level.
 
-    Cells like those the model knows lie on the diagonal; above it, more are strange than should be.
+    Cells like those that were held out lie on the diagonal; above it, more are strange than should be.
+    They are ranked among cells of all kinds, so that a kind which is stranger than others is above it
+    and another one below, also where the model knows both.
 
     Parameters
     ----------
@@ -77,6 +79,6 @@ def support(
         ax.step(np.sort(rows), share, where="post", label=f"{name} ({len(rows)})", **style)
     ax.set(xlabel="p-value", ylabel="share of cells with a p-value of at most this")
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    ax.legend()
+    ax.legend(title=None if groups is None else "ranked among cells of all kinds")
     finish(ax, show, save)
     return ax

@@ -1,0 +1,83 @@
+"""Counts of cells that are compared, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from betavi._tables import close_matches
+from betavi.train import counts_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+PER_CELL = 1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Counts, ``(n_cells, n_genes)``, and the group of each cell."""
+
+    counts: sparse.csr_matrix
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return int(self.counts.shape[0])
+
+    def of(self, cells: np.ndarray) -> Cells:
+        """Return some of them."""
+        return Cells(self.counts[cells], None if self.groups is None else self.groups[cells])
+
+    def some(self, n_cells: int, rng: np.random.Generator) -> Cells:
+        """Return so many of them, drawn at random."""
+        return self.of(np.sort(rng.permutation(self.counts.shape[0])[:n_cells]))
+
+    @property
+    def logs(self) -> np.ndarray:
+        """Log of one plus the counts per ten thousand, dense."""
+        totals = np.asarray(self.counts.sum(axis=1)).ravel()
+        scaled = sparse.diags(PER_CELL / np.maximum(totals, 1)) @ self.counts
+        return np.log1p(scaled.toarray())
+
+
+def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None = None) -> Cells:
+    """Return the counts of an object, also if X was denoised and they were moved.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer or column.
+    ValueError
+        If there are no counts, or values that are none of cells.
+    """
+    if layer is not None and layer not in adata.layers:
+        layers = [word for word in adata.layers if word is not None]
+        raise KeyError(f"There is no layer {layer!r} of {name}. {close_matches(layer, layers)}")
+    if groupby is not None and groupby not in adata.obs:
+        raise KeyError(
+            f"There is no column {groupby!r} in obs of {name}. {close_matches(groupby, adata.obs)} "
+            "Generated cells have the columns that the model was set up with: "
+            f"setup_anndata(..., labels_key={groupby!r}) gives each that of the nearest cell."
+        )
+    values = counts_of(adata, layer)
+    if values is None:
+        raise ValueError(f"X of {name} is empty. Name the layer with the counts: layer=...")
+    # a copy, as stored zeros are dropped from it
+    counts = sparse.csr_matrix(values, copy=True)
+    if not np.isfinite(counts.data).all() or (counts.data < 0).any():
+        raise ValueError(f"Counts of {name} have values that are negative or not finite.")
+    counts.eliminate_zeros()
+    groups = None if groupby is None else adata.obs[groupby].astype(str).to_numpy()
+    return Cells(counts, groups)
+
+
+def refuse_fractions(name: str, cells: Cells) -> None:
+    """Refuse normalised or denoised values, from which anything that counts is told at once."""
+    if (cells.counts.data != np.floor(cells.counts.data)).any():
+        raise ValueError(
+            f"Values of {name} have fractions, and are no counts. Name the layer with the counts: "
+            "layer=..."
+        )
