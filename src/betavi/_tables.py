@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-N_LISTED = 20
-"""How many names an error lists."""
+N_LISTED, MOST_COMPARED = 20, 10_000
+"""How many names an error lists, and of how many it looks for one that is alike, which takes time."""
 
 
 def close_matches(word: object, choices: Iterable[object]) -> str:
     """Say which of ``choices`` looks like ``word``, or list the first of them, as a sentence."""
     # scvi-tools' own columns are nothing that a user meant
     names = [str(choice) for choice in choices if not str(choice).startswith("_scvi")]
-    similar = get_close_matches(str(word), names, n=3, cutoff=0.5)
+    few = names if len(names) <= MOST_COMPARED else []
+    similar = get_close_matches(str(word), few, n=3, cutoff=0.5)
     if similar:
         return f"Did you mean {' or '.join(repr(name) for name in similar)}?"
     if not names:

@@ -1,4 +1,4 @@
-"""Getters that answer at any β of a model of many."""
+"""Getters that answer at any β of a model of many, once it is trained."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from scvi.model.base import BaseModelClass, VAEMixin
 
+from betavi.model.asked import read
 from betavi.nn import ROUNDING
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class AtBetaMixin(VAEMixin, BaseModelClass):
 
 
 def takes_beta(cls: type[Model]) -> type[Model]:
-    """Give every getter that a model class has the argument ``beta``."""
+    """Give every getter the argument ``beta``, and have it refuse an untrained model or unknown cells."""
     for name in GETTERS:
         if hasattr(cls, name):
             setattr(cls, name, _at_any_beta(getattr(cls, name)))
@@ -96,12 +97,17 @@ def takes_beta(cls: type[Model]) -> type[Model]:
 
 
 def _at_any_beta(getter: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(getter)
+
     @wraps(getter)
     def answer(self: AtBetaMixin, *args: Any, beta: float | None = None, **kwargs: Any) -> Any:
+        self._check_if_trained(warn=False)
+        asked = signature.bind(self, *args, **kwargs)
+        asked.arguments.update(read(self, asked.arguments))
         with self._at(beta):
-            return getter(self, *args, **kwargs)
+            return getter(*asked.args, **asked.kwargs)
 
-    parameters = list(inspect.signature(getter).parameters.values())
+    parameters = list(signature.parameters.values())
     keyword = inspect.Parameter("beta", inspect.Parameter.KEYWORD_ONLY, default=None)
     last = parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
     parameters.insert(len(parameters) - last, keyword)

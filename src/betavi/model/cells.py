@@ -44,7 +44,10 @@ def cells_named(names: pd.Index, wanted: Any, word: str) -> np.ndarray:
         found = names.get_indexer_for(pd.Index(chosen))
         if (found < 0).any():
             name = chosen[np.flatnonzero(found < 0)[0]]
-            raise KeyError(f"There is no cell {str(name)!r}. {close_matches(name, names)}")
+            raise KeyError(
+                f"{word}: there is no cell {str(name)!r}. {close_matches(name, names)} Cells of a "
+                "type are named by a mask: adata.obs['cell_type'] == 'B'."
+            )
         chosen = found
     if not chosen.size:
         raise ValueError(f"{word} names no cell.")

@@ -67,14 +67,14 @@ class CountScoreMixin(AtBetaMixin):
         >>> import betavi
         >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
         >>> betavi.BetaVI.setup_anndata(adata)
-        >>> score = betavi.BetaVI(adata, gene_likelihood="lognormal").score_counts()
+        >>> model = betavi.BetaVI(adata, gene_likelihood="lognormal")
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> score = model.score_counts()
         >>> score.predicted.zeros.shape
         (20,)
         """
         adata = self._validate_anndata(adata)
         loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
-        if not len(loader.dataset):
-            raise ValueError("There are no cells to score: indices is empty.")
         sums = ScoreSums()
         for tensors in loader:
             counts = tensors[COUNTS].cpu().double().numpy()

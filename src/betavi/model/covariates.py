@@ -58,6 +58,11 @@ def batch_codes(manager: AnnDataManager, batches: Any) -> list[int | None]:
     if not several:
         raise ValueError("transform_batch names no batch: leave it out to decode in its own.")
     known = list(manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping)
+    if manager.registry["setup_args"].get("batch_key") is None and several != known:
+        raise ValueError(
+            f"There is no batch {several[0]!r}, as the model knows of none: setup_anndata(batch_key=...) "
+            "or setup_mudata(batch_key=...) says what they are."
+        )
     for batch in several:
         if batch not in known:
             raise ValueError(

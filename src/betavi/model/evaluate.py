@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi.model.base import BaseMinifiedModeModelClass, RNASeqMixin, VAEMixin
+from scvi.model.base import BaseMinifiedModeModelClass, VAEMixin
 
 from betavi.likelihoods import LIKELIHOODS
+from betavi.model.compare import CompareMixin
 from betavi.module.single import COUNTS
 from betavi.nn import StandardNormal
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class EvaluateMixin(RNASeqMixin, VAEMixin, BaseMinifiedModeModelClass):
+class EvaluateMixin(CompareMixin, VAEMixin, BaseMinifiedModeModelClass):
     """scvi-tools' getters, some of them mended."""
 
     def get_marginal_ll(

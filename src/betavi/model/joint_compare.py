@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scvi.model.base._de_core import _de_core
 
-from betavi._tables import close_matches
+from betavi.model.asked import check_groups
 from betavi.model.check_mudata import lacks_counts
 from betavi.model.joint_expression import JointExpressionMixin, Reading
-from betavi.model.messages import name_some
 from betavi.model.setup import untouched_on_failure
 from betavi.model.sizes import aligned
 
@@ -92,7 +91,8 @@ class JointCompareMixin(JointExpressionMixin):
         KeyError
             If there is no such column or group.
         ValueError
-            If it is not clear which modality is meant, or a group has no cells with it.
+            If it is not clear which modality or which groups are meant, the test is unknown, or a
+            group has no cells with the modality.
 
         References
         ----------
@@ -114,7 +114,8 @@ class JointCompareMixin(JointExpressionMixin):
         """
         mdata = self._validate_anndata(mdata)
         name = self._to_compare(modality)
-        _check_groups(mdata, name, groupby, group1, group2, idx1)
+        groups = check_groups(mdata.obs, groupby, (group1, group2), (idx1, idx2), mode)
+        _check_measured(mdata, name, groupby, groups)
         is_of_detection = self._kind(name).is_of_detection
         if is_of_detection and mode == "change":
             kwargs.setdefault("change_fn", _difference)
@@ -183,26 +184,10 @@ def _difference(first: np.ndarray, second: np.ndarray, pseudocounts: float) -> n
     return first - second
 
 
-def _check_groups(
-    mdata: MuData, name: str, groupby: str | None, group1: Any, group2: Any, idx1: Any
-) -> None:
-    """Refuse groups that are not there, before scvi-tools adds a column to the object."""
-    if idx1 is not None:
-        return
-    if groupby is None:
-        raise ValueError("Say what to compare: groupby=, or idx1=.")
-    if groupby not in mdata.obs:
-        close = close_matches(groupby, mdata.obs.columns)
-        raise KeyError(f"There is no mdata.obs[{groupby!r}]. {close}")
-    groups = mdata.obs[groupby]
-    known = groups.dropna().unique().tolist()
-    one = [] if group1 is None else [group1] if np.ndim(group1) == 0 else list(group1)
-    for group in [*(one or known), *([] if group2 is None else [group2])]:
-        if group not in known:
-            raise KeyError(
-                f"mdata.obs[{groupby!r}] has no group {group!r}; it has {name_some(known)}."
-            )
-        if not (mdata.obsmap[name] > 0)[(groups == group).to_numpy()].any():
+def _check_measured(mdata: MuData, name: str, groupby: str | None, groups: list[Any]) -> None:
+    """Refuse groups without any cell that has the modality."""
+    for group in groups:
+        if not (mdata.obsmap[name] > 0)[(mdata.obs[groupby] == group).to_numpy()].any():
             raise ValueError(f"No cell of the group {group!r} has {name!r}.")
 
 

@@ -13,12 +13,11 @@ from anndata import AnnData
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base import ArchesMixin
-from scvi.model.base._archesmixin import _get_loaded_data
 
 from betavi._mudata import assembled, copied
 from betavi.model.check_mudata import check_is_mudata
 from betavi.model.messages import name_some, warn
-from betavi.model.query import thaw
+from betavi.model.query import adds_categories, registry_of, thaw
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -48,7 +47,8 @@ class JointQueryMixin(ArchesMixin):
 
         Returns
         -------
-        A model that :meth:`train` teaches the query's new categories only.
+        A model that :meth:`train` teaches the query's new categories only. If there are none, it
+        answers at once.
 
         Raises
         ------
@@ -80,6 +80,9 @@ class JointQueryMixin(ArchesMixin):
         model = super().load_query_data(mdata, reference_model, **kwargs)
         thaw(model, bool(kwargs.get("unfrozen")))
         _teach_new_batches(model.module, len(state["categorical_mapping"]))
+        if not kwargs.get("unfrozen") and not adds_categories(model, registry):
+            # there is nothing to learn, and the reference's weights answer
+            model.is_trained_ = True
         return model
 
     @staticmethod
@@ -167,8 +170,7 @@ def _of_new(gradient: Tensor, n_known: int) -> Tensor:
 
 def _reference(model: str | BaseModelClass) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the registry of a model, and the features of its modalities."""
-    attributes, *_ = _get_loaded_data(model, device="cpu")
-    registry = attributes["registry_"]
+    registry = registry_of(model)
     fields, names = registry["field_registries"], registry["setup_args"]["likelihoods"]
     return registry, {name: fields[name]["state_registry"]["column_names"] for name in names}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from anndata import AnnData
+from scvi import REGISTRY_KEYS
 from scvi.model.base import ArchesMixin
+from scvi.model.base._archesmixin import _get_loaded_data
 
 from betavi.model.check_counts import check_is_anndata
 from betavi.nn import Drift, Gate, Shift, Turn
@@ -36,6 +38,29 @@ def thaw(model: BaseModelClass, unfrozen: bool) -> None:
     for part in model.module.modules():
         if isinstance(part, READS_BETA):
             part.requires_grad_(unfrozen)
+
+
+def registry_of(model: str | BaseModelClass | None) -> dict[str, Any]:
+    """Return what a reference, or the folder it was saved to, says of its data."""
+    attributes, *_ = _get_loaded_data(model, device="cpu")
+    registry: dict[str, Any] = attributes["registry_"]
+    return registry
+
+
+def adds_categories(model: BaseModelClass, known: dict[str, Any]) -> bool:
+    """Say whether a query has batches, labels or other categories that its reference does not know."""
+    return _categories(model.registry_) != _categories(known)
+
+
+def _categories(registry: dict[str, Any]) -> list[Any]:
+    states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
+    one = [
+        list(states[key]["categorical_mapping"])
+        for key in (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY)
+        if key in states
+    ]
+    several = states.get(REGISTRY_KEYS.CAT_COVS_KEY, {}).get("n_cats_per_key", [])
+    return [*one, list(several)]
 
 
 class QueryMixin(ArchesMixin):
@@ -69,7 +94,8 @@ class QueryMixin(ArchesMixin):
         Returns
         -------
         A model that :meth:`train` teaches the query's new categories only: their weights in the
-        networks or, with ``batch_representation="embedding"``, their rows of the embedding.
+        networks or, with ``batch_representation="embedding"``, their rows of the embedding. If there
+        are none, it answers at once.
 
         Raises
         ------
@@ -95,10 +121,14 @@ class QueryMixin(ArchesMixin):
         """
         if adata is not None:
             check_is_anndata(adata)
+        known = None if adata is None else registry_of(reference_model)
         model = super().load_query_data(
             adata, reference_model, registry, inplace_subset_query_vars, **kwargs
         )
         thaw(model, bool(kwargs.get("unfrozen")))
+        if known is not None and not kwargs.get("unfrozen") and not adds_categories(model, known):
+            # there is nothing to learn, and the reference's weights answer
+            model.is_trained_ = True
         return model
 
     @staticmethod

@@ -18,7 +18,9 @@ from betavi.diagnostics import (
     mutual_information,
     suggest,
 )
-from betavi.model.at_beta import AtBetaMixin
+from betavi.model.cells import cells_named
+from betavi.model.positions import in_turn
+from betavi.model.trained import TrainedMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +34,7 @@ RARE = 0.05
 """A type of cells that makes up less than this share of them is rare."""
 
 
-class RateDistortionMixin(AtBetaMixin):
+class RateDistortionMixin(TrainedMixin):
     """What β buys, and what it costs."""
 
     @torch.inference_mode()
@@ -45,6 +47,7 @@ class RateDistortionMixin(AtBetaMixin):
         labels_key: str | None = None,
         n_samples: int = 5,
         batch_size: int | None = None,
+        show_progress: bool = True,
     ) -> pd.DataFrame:
         """Measure rate and distortion at every β, in one pass over the cells.
 
@@ -54,7 +57,9 @@ class RateDistortionMixin(AtBetaMixin):
             Where to measure; if None, 13 values over the range trained on, 1 among them if it is
             within. A model of one β has one point, at the β its training ended with.
         indices
-            Cells; ``model.validation_indices`` are those it has not seen. All if None.
+            Cells: names, positions or a mask. If None, those held out in training, or all where these
+            are fewer than 100 or ``adata`` is another object. All are ``np.arange(adata.n_obs)``: to
+            see rare types, of which few are held out.
         adata
             Another object of the same genes; the model's own if None.
         labels_key
@@ -63,6 +68,8 @@ class RateDistortionMixin(AtBetaMixin):
             Draws from each posterior that the distortion is averaged over.
         batch_size
             Cells at once.
+        show_progress
+            Show a bar.
 
         Returns
         -------
@@ -81,8 +88,10 @@ class RateDistortionMixin(AtBetaMixin):
         ------
         ValueError
             If the model was not trained at a β, or there are no cells.
-        KeyError
-            If there is no such column.
+        KeyError, IndexError
+            If there is no such column or cell.
+        RuntimeError
+            If the model is not trained.
 
         References
         ----------
@@ -95,17 +104,20 @@ class RateDistortionMixin(AtBetaMixin):
         >>> betavi.BetaVI.setup_anndata(adata)
         >>> model = betavi.BetaVI(adata, beta=(0.1, 10))
         >>> model.train(max_epochs=2, enable_progress_bar=False)
-        >>> model.rate_distortion([0.1, 1, 10]).columns[:4].tolist()
+        >>> model.rate_distortion([0.1, 1, 10], show_progress=False).columns[:4].tolist()
         ['beta', 'rate', 'distortion', 'elbo']
         """
+        self._check_if_trained(warn=False)
         adata = self._validate_anndata(adata)
         asked = self._betas(betas)
-        if indices is not None and not np.size(indices):
-            raise ValueError("There are no cells to measure: indices is empty.")
-        types = None if labels_key is None else _types(adata, labels_key, indices)
-        loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        if indices is None:
+            cells = self._cells_to_judge(adata)
+        else:
+            cells = cells_named(adata.obs_names, indices, "indices")
+        types = None if labels_key is None else _types(adata, labels_key, cells)
+        loader = self._make_data_loader(adata=adata, indices=cells, batch_size=batch_size)
         collected: dict[float, list[dict[str, torch.Tensor]]] = {beta: [] for beta in asked}
-        for tensors in loader:
+        for tensors in in_turn(loader, "Measuring", show_progress):
             for beta, parts in collected.items():
                 with self._at(None if self.module.dial.is_fixed else beta):
                     parts.append(self._terms(tensors, n_samples))
@@ -122,6 +134,7 @@ class RateDistortionMixin(AtBetaMixin):
         rate: float | None = None,
         betas: Sequence[float] | None = None,
         indices: Sequence[int] | None = None,
+        show_progress: bool = True,
     ) -> BetaSuggestion:
         """Suggest a β, with the reason in words; nothing of the model is changed.
 
@@ -136,6 +149,8 @@ class RateDistortionMixin(AtBetaMixin):
             Among which to choose, see :meth:`rate_distortion`.
         indices
             Cells to judge by; those held out in training if None.
+        show_progress
+            Show a bar.
 
         Returns
         -------
@@ -154,7 +169,7 @@ class RateDistortionMixin(AtBetaMixin):
         >>> betavi.BetaVI.setup_anndata(adata)
         >>> model = betavi.BetaVI(adata, beta=(0.1, 10))
         >>> model.train(max_epochs=2, enable_progress_bar=False)
-        >>> model.suggest_beta("knee").criterion
+        >>> model.suggest_beta("knee", show_progress=False).criterion
         'knee'
         """
         if indices is None:
@@ -164,7 +179,8 @@ class RateDistortionMixin(AtBetaMixin):
                     "The model held no cells out to judge by: train it with some, or name cells it "
                     "has not seen, indices=..."
                 )
-        return suggest(self.rate_distortion(betas, indices), criterion, rate)
+        curve = self.rate_distortion(betas, indices, show_progress=show_progress)
+        return suggest(curve, criterion, rate)
 
     def _betas(self, betas: Sequence[float] | None) -> list[float]:
         dial = self.module.dial
@@ -225,13 +241,13 @@ class _Types:
         }
 
 
-def _types(adata: AnnData, key: str, indices: Sequence[int] | None) -> _Types:
+def _types(adata: AnnData, key: str, cells: np.ndarray) -> _Types:
     if key not in adata.obs:
         raise KeyError(f"There is no adata.obs[{key!r}]. {close_matches(key, adata.obs.columns)}")
-    # what is rare is a matter of the whole object, of which indices may be a few cells
+    # what is rare is a matter of the whole object, of which these may be a few cells
     shares = adata.obs[key].value_counts(normalize=True)
     rare = frozenset(str(name) for name in shares.index[(shares > 0) & (shares < RARE)])
-    column = adata.obs[key] if indices is None else adata.obs[key].iloc[np.asarray(indices)]
+    column = adata.obs[key].iloc[cells]
     return _Types(column.astype(str).to_numpy(), column.notna().to_numpy(), rare)
 
 

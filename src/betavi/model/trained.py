@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
 ENOUGH_HELD_OUT = 100
 
+UNTRAINED = (
+    "The model is not trained, and knows nothing of cells yet: model.train(). Of a query, that trains "
+    "what is new in it."
+)
+
 
 class TrainedMixin(AtBetaMixin):
     """State of a trained model that more than one ability asks for."""
+
+    def _check_if_trained(self, warn: bool = True, message: str = UNTRAINED) -> None:
+        """Refuse to answer, or warn, before the model is trained."""
+        super()._check_if_trained(warn, message)
 
     @contextmanager
     def _own_draws(self, seed: int | None) -> Iterator[None]:

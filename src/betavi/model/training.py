@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Self
 
+from lightning.pytorch import Trainer
 from scvi.model.base import UnsupervisedTrainingMixin
+from scvi.train import Trainer as ScviTrainer
 
+from betavi._tables import close_matches
 from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from betavi.objective import Schedule
 
 
@@ -68,6 +74,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         ValueError
             If a word is not in its table, a number is out of range, or two options contradict each
             other; before anything is trained.
+        TypeError
+            If neither scvi-tools nor Lightning has an argument of this name.
 
         Notes
         -----
@@ -89,6 +97,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         >>> model.history["beta"]["beta"].tolist()
         [1.0, 3.0, 4.0, 4.0]
         """
+        _check_words("train", kwargs, (TrainingMixin.train, super().train, ScviTrainer, Trainer))
+        plans = [plan.__init__ for plan in self._training_plan_cls.__mro__]
+        _check_words("plan_kwargs", plan_kwargs or {}, (*plans, self._module_cls.loss))
         asked = {
             "beta_schedule": beta_schedule,
             "warmup": warmup,
@@ -159,6 +170,15 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         for arguments in (self.init_params_["non_kwargs"], *self.init_params_["kwargs"].values()):
             if "beta" in arguments:
                 arguments["beta"] = beta
+
+
+def _check_words(asked: str, words: dict[str, Any], takers: Sequence[Callable[..., Any]]) -> None:
+    """Refuse an argument that nobody takes, before the data are split."""
+    known = {name for taker in takers for name in inspect.signature(taker).parameters} - {"self"}
+    if unknown := [word for word in words if word not in known]:
+        raise TypeError(
+            f"{asked} has no argument {unknown[0]!r}. {close_matches(unknown[0], sorted(known))}"
+        )
 
 
 def _check_rescue(

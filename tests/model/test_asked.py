@@ -1,0 +1,172 @@
+"""What a user asks, refused with the word that is wrong before anything is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scvi
+import torch
+
+from betavi import BetaVI, JointVI
+from betavi.datasets import simulate_counts, simulate_multiome
+from betavi.model.at_beta import GETTERS
+from tests.conftest import BRIEF
+
+QUIET = {"show_progress": False}
+ARGUMENTS = {
+    "generate": {"n_cells": 2},
+    "interpolate": {"start": 0, "end": 1},
+    "get_feature_correlation_matrix": {"n_samples": 2},
+    "differential_expression": {"groupby": "cell_type"},
+    "get_protein_foreground_probability": {"modality": "adt"},
+    "translate": {"source": "rna", "target": "adt"},
+    "get_aggregated_posterior": {},
+}
+
+
+@pytest.fixture(scope="module")
+def adata():
+    return simulate_counts(n_cells=150, n_genes=20, n_batches=2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def trained(adata):
+    scvi.settings.seed = 0
+    torch.set_num_threads(1)
+    BetaVI.setup_anndata(adata, batch_key="batch")
+    model = BetaVI(adata, n_latent=3)
+    model.train(**BRIEF)
+    return model
+
+
+@pytest.mark.parametrize("name", [*GETTERS, "rate_distortion"])
+@pytest.mark.parametrize("cls", [BetaVI, JointVI])
+def test_an_untrained_model_answers_nothing(cls, name, adata):
+    if not hasattr(cls, name):
+        pytest.skip(f"{cls.__name__} has no {name}")
+    if cls is BetaVI:
+        BetaVI.setup_anndata(adata, batch_key="batch")
+        model = BetaVI(adata)
+    else:
+        mdata = simulate_multiome(n_cells=40)
+        JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+        model = JointVI(mdata)
+    with pytest.raises(RuntimeError, match=r"not trained.*model\.train\(\)"):
+        getattr(model, name)(**ARGUMENTS.get(name, {}))
+
+
+@pytest.mark.parametrize(
+    "name", ["get_latent_representation", "get_normalized_expression", "get_elbo", "score_counts"]
+)
+def test_cells_by_name_number_or_mask_are_the_same(trained, name):
+    getter, names = getattr(trained, name), trained.adata.obs_names
+    mask = np.isin(np.arange(150), [3, 9])
+    found = []
+    for asked in ([3, 9], names[[3, 9]], mask, names[[3, 9]].tolist()):
+        torch.manual_seed(0)
+        answer = getter(indices=asked)
+        found.append(answer.predicted.zeros if name == "score_counts" else np.asarray(answer))
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+
+
+@pytest.mark.parametrize("name", ["get_latent_representation", "support", "rate_distortion"])
+def test_cells_that_are_not_there_are_named(trained, name):
+    getter = getattr(trained, name)
+    with pytest.raises(KeyError, match=r"indices: there is no cell 'type_0'.*by a mask"):
+        getter(indices=["cell_3", "type_0"])
+    with pytest.raises(IndexError, match="no cell 150 of 150"):
+        getter(indices=[0, 150])
+    with pytest.raises(ValueError, match="indices names no cell"):
+        getter(indices=[])
+
+
+def test_genes_that_are_not_there_are_named(trained):
+    found = trained.get_normalized_expression(gene_list=["gene_4", "gene_2"])
+    assert sorted(found) == ["gene_2", "gene_4"]
+    with pytest.raises(KeyError, match="no gene 'gene_99'"):
+        trained.get_normalized_expression(gene_list=["gene_4", "gene_99"])
+    with pytest.raises(TypeError, match="list of names"):
+        trained.get_normalized_expression(gene_list="gene_4")
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({}, ValueError, "Say what to compare"),
+        ({"idx2": [1]}, ValueError, "which, idx1="),
+        ({"groupby": "celltype"}, KeyError, "Did you mean 'cell_type'"),
+        ({"groupby": "cell_type", "group1": "type_9"}, KeyError, "no group 'type_9'"),
+        ({"groupby": "cell_type", "group1": ["type_0"], "group2": "x"}, KeyError, "no group 'x'"),
+        ({"groupby": "cell_type", "mode": "chance"}, ValueError, "'vanilla', 'change'"),
+        ({"groupby": "one"}, ValueError, "'same' only"),
+    ],
+)
+def test_comparisons_of_nothing_are_refused(trained, asked, error, message):
+    trained.adata.obs["one"] = "same"
+    before = trained.adata.obs.copy()
+    with pytest.raises(error, match=message):
+        trained.differential_expression(**asked)
+    assert trained.adata.obs.equals(before)
+
+
+def test_comparisons_find_what_differs(trained):
+    by_group = trained.differential_expression(groupby="cell_type", group1="type_0", silent=True)
+    is_in = (trained.adata.obs["cell_type"] == "type_0").to_numpy()
+    by_cells = trained.differential_expression(idx1=is_in, silent=True)
+    assert len(by_group) == len(by_cells) == 20
+    assert np.corrcoef(by_group["raw_mean1"], by_cells.loc[by_group.index, "raw_mean1"])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"max_epoch": 1}, "train has no argument 'max_epoch'. Did you mean 'max_epochs'"),
+        ({"plan_kwargs": {"learning": 0.1}}, "plan_kwargs has no argument 'learning'"),
+    ],
+)
+def test_words_that_nobody_takes_are_refused_before_training(adata, asked, message):
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata)
+    with pytest.raises(TypeError, match=message):
+        model.train(**asked)
+    assert not model.is_trained
+    assert not hasattr(model, "trainer")
+
+
+def test_words_of_scvi_and_of_lightning_are_known(adata):
+    BetaVI.setup_anndata(adata)
+    plan = {"lr": 1e-3, "weight_decay": 1e-6, "n_epochs_kl_warmup": 2, "kl_weight": 1.0}
+    kwargs = {"early_stopping": True, "gradient_clip_val": 1.0, "datasplitter_kwargs": {}}
+    BetaVI(adata).train(plan_kwargs=plan, **kwargs, **BRIEF)
+
+
+def test_a_batch_of_a_model_without_any_is_refused_with_the_remedy(adata):
+    BetaVI.setup_anndata(adata)
+    model = BetaVI(adata, n_latent=3)
+    model.train(**BRIEF)
+    with pytest.raises(ValueError, match=r"knows of none: setup_anndata\(batch_key="):
+        model.generate(2, batch="batch_0", **QUIET)
+
+
+def test_a_query_with_nothing_new_answers_at_once(trained, tmp_path):
+    query = simulate_counts(n_cells=30, n_genes=20, n_batches=2, seed=0)
+    trained.save(tmp_path / "reference")
+    for reference in (trained, str(tmp_path / "reference")):
+        mapped = BetaVI.load_query_data(query.copy(), reference)
+        expected = trained.get_latent_representation(query.copy())
+        np.testing.assert_allclose(mapped.get_latent_representation(), expected, atol=1e-5)
+    query.obs["batch"] = "new"
+    with pytest.raises(RuntimeError, match="what is new in it"):
+        BetaVI.load_query_data(query, trained).get_latent_representation()
+
+
+def test_a_joint_query_with_nothing_new_answers_at_once():
+    mdata = simulate_multiome(n_cells=80)
+    JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+    model = JointVI(mdata, n_latent=3)
+    model.train(**BRIEF)
+    mapped = JointVI.load_query_data(JointVI.prepare_query_mudata(mdata, model), model)
+    expected = model.get_latent_representation()
+    np.testing.assert_allclose(mapped.get_latent_representation(), expected, atol=1e-5)
+    assert mapped.get_latent_representation(indices=mdata.obs_names[:4]).shape == (4, 3)
