@@ -61,7 +61,7 @@ def likelihoods(adata: sc.AnnData) -> None:
     zeros = table["zero_fraction"].dropna().drop("observed")[::-1]
     right.barh(zeros.index, zeros, color=USED)
     right.axvline(table.loc["observed", "zero_fraction"], color="k", ls="--", lw=1)
-    right.set(xlabel="share of zeros expected (dashed: observed)", xlim=(zeros.min() - 0.02, 1))
+    right.set(xlabel="share of zeros expected (dashed: observed)", xlim=(0, 1))
     save("likelihoods", left)
 
 
@@ -120,17 +120,17 @@ def the_map(model: betavi.BetaVI, adata: sc.AnnData, panel: Axes) -> None:
     """Draw the map, and how possible cells are on two ways."""
     types = adata.obs["celltype"]
     ends = [(types == name).to_numpy() for name in (FROM, TO)]
-    ways = {path: model.interpolate(*ends, path=path, **QUIET) for path in ("straight", "density")}
+    ways = {path: model.interpolate(*ends, path=path, **QUIET) for path in ("density", "straight")}
     axes = betavi.pl.latent_map(
         model.latent_density(**QUIET), model.get_latent_representation(), types,
         list(ways.values()), model.find_holes(**QUIET), model.archetype(**QUIET),
     )  # fmt: skip
     save("map", axes)
-    for (path, way), style in zip(ways.items(), ("--", "-"), strict=True):
+    for (path, way), style in zip(ways.items(), ("-", "--"), strict=True):
         panel.plot(way.obs["step"], way.obs["p_value"], style, color=USED, label=path)
     panel.axhline(0.05, color=PALETTE[5], ls=":", lw=1)
     panel.set(xlabel=f"share of the way from {FROM} to {TO}", ylabel="p-value of a cell there")
-    panel.set_title("where no cell can be", fontsize=10)
+    panel.set_title("where hardly any cell is", fontsize=10)
     panel.legend()
 
 

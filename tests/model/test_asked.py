@@ -115,7 +115,9 @@ def test_comparisons_find_what_differs(trained):
     is_in = (trained.adata.obs["cell_type"] == "type_0").to_numpy()
     by_cells = trained.differential_expression(idx1=is_in, silent=True)
     assert len(by_group) == len(by_cells) == 20
-    assert np.corrcoef(by_group["raw_mean1"], by_cells.loc[by_group.index, "raw_mean1"])[0, 1] > 0.99
+    assert (
+        np.corrcoef(by_group["raw_mean1"], by_cells.loc[by_group.index, "raw_mean1"])[0, 1] > 0.99
+    )
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Evidence:
     Parameters
     ----------
     n_latent, n_used
-        Dimensions there are, and those that carry signal.
+        Dimensions there are, and those that carry signal or may do so.
     beta, asked_beta
         The weight of the rate that training ended with, NaN if it held the rate at a value instead,
         and the one asked for.
@@ -68,6 +68,8 @@ class Evidence:
         Median over genes of the model's variance over the variance that the directions leave.
     calls
         How the model is mended.
+    n_unclear
+        Of the dimensions used, those of which it is not sure.
 
     Examples
     --------
@@ -96,6 +98,16 @@ class Evidence:
     covariates: float
     excess_noise: float
     calls: Calls = field(default_factory=Calls)
+    n_unclear: int = 0
+
+    @property
+    def used(self) -> str:
+        """How many dimensions are used, in words."""
+        surely = self.n_used - self.n_unclear
+        maybe = f" and {self.n_unclear} may be" if self.n_unclear else ""
+        return (
+            f"{surely} dimension{'s' * (surely != 1)} {'is' if surely == 1 else 'are'} used{maybe}"
+        )
 
 
 @dataclass(frozen=True)
@@ -169,8 +181,8 @@ def _capacity_too_low(found: Evidence) -> tuple[str, str] | None:
     if math.isnan(found.held_rate) or found.n_used >= min(found.n_latent, n_factors):
         return None
     return (
-        f"training held the rate at {found.held_rate:.3g} nats per cell, with which {found.n_used} "
-        f"dimensions are used, and the data hold {n_factors} directions.",
+        f"training held the rate at {found.held_rate:.3g} nats per cell, with which {found.used}, "
+        f"and the data hold {n_factors} directions.",
         f"model.train(capacity={2 * max(found.held_rate, 1):.3g}).",
     )
 
@@ -185,7 +197,7 @@ def _beta_too_high(found: Evidence) -> tuple[str, str] | None:
     beta = spectrum.beta_that_keeps(found.n_latent)
     return (
         f"at β = {found.beta:.3g} a linear theory keeps {predicted} of the {spectrum.n_factors} "
-        f"directions that the data hold, and {found.n_used} dimensions are used: a direction dies "
+        f"directions that the data hold, and {found.used}: a direction dies "
         f"when its signal and noise fall below β times the noise, and the weakest of those that "
         f"{found.n_latent} dimensions could carry has {weakest:.1f} times the noise.",
         f"{found.calls.repair}, or {found.calls.model.format(f'beta={beta:.2g}')}.",
@@ -227,11 +239,10 @@ def _too_many_dimensions(found: Evidence) -> tuple[str, str] | None:
     if found.n_used == 0:
         return None
     at_beta = "" if math.isnan(found.beta) else f" at β = {found.beta:.3g}"
-    bends = ", which a network that bends makes do without" if has_to_bend else ""
+    bends = " A network bends: one dimension of it can do for several directions." * has_to_bend
     return (
-        f"the model has {found.n_latent} dimensions, and a linear theory keeps {predicted} "
-        f"directions of the data alive{at_beta}{bends}; {found.n_used} dimensions "
-        "are used. Dimensions to spare do no harm.",
+        f"of {found.n_latent} dimensions {found.used}, and a linear theory keeps {predicted} "
+        f"directions of the data alive{at_beta}.{bends} Dimensions to spare do no harm.",
         f"none needed; {found.calls.model.format(f'n_latent={found.n_used}')} has none to spare.",
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import eigh
 from scipy.special import xlogy
+from scvi.utils import track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,6 +115,7 @@ def signal_spectrum(
     covariates: np.ndarray | None = None,
     assays: np.ndarray | None = None,
     rng: np.random.Generator | int = 0,
+    show_progress: bool = False,
 ) -> SignalSpectrum:
     """Find the directions in which cells differ by more than noise.
 
@@ -137,6 +139,8 @@ def signal_spectrum(
         code -1 the total is no matter of depth, and is left alone.
     rng
         Generator or seed of the signs.
+    show_progress
+        Show a bar.
 
     Returns
     -------
@@ -172,7 +176,7 @@ def signal_spectrum(
         residuals = _Residuals(columns, (codes, covariates), assays, noise)
         noise = residuals.noise_without(found)
     # what is beyond the directions that are known already makes the noise, and the signs to flip
-    for _ in range(N_ROUNDS):
+    for _ in track(range(N_ROUNDS), "Finding directions in the data", disable=not show_progress):
         tops = [_spectrum(residuals, noise, 1, found, rng)[0][0] for _ in range(N_FLIPS)]
         values, vectors = _spectrum(residuals, noise, k)
         values = values[values > MARGIN * residuals.closure() * np.mean(tops)]

@@ -135,18 +135,21 @@ class SupportCalibration:
     def p_value(self, scores: CellScores) -> np.ndarray:
         """Return the share of known cells that are as strange or stranger, ``(n_cells,)``.
 
-        A cell is as strange as it is among all known cells, or among those that are as deep, whichever
-        is less: it is not called for being shallow. Of whole cells the share is exact.
+        A cell is as strange as it is among all known cells and among those that are as deep, by the
+        geometric mean of both shares. Of whole cells the share is exact.
         """
-        return _share_above(self._known_ranks, -self._larger_rank(scores))
+        return _share_above(self._known_ranks, -self._rank(scores))
 
     @cached_property
     def _known_ranks(self) -> np.ndarray:
         whole = CellScores(*(part[0] for part in self.held_out))
-        return np.sort(-self._larger_rank(whole))
+        return np.sort(-self._rank(whole))
 
-    def _larger_rank(self, scores: CellScores) -> np.ndarray:
-        """Return the share of known cells, all or as deep, that are as strange, the larger one."""
+    def _rank(self, scores: CellScores) -> np.ndarray:
+        """Return the share of known cells that are as strange, of all and of those that are as deep.
+
+        Only the latter knows that shallow cells have a longer tail, and has fewer whole cells in it.
+        """
         known, strange = self._known_strangeness, self.strangeness(scores)
         whole = _share_above(np.sort(known[0]), strange)
         depth, everyone = self.held_out.log_depth, np.arange(known.shape[1])[:, None]
@@ -155,7 +158,8 @@ class SupportCalibration:
             nearest = np.abs(depth[..., None] - scores.log_depth[some]).argmin(axis=0)
             as_strange = (known[nearest, everyone] >= strange[some]).sum(axis=0)
             found.append((1 + as_strange) / (1 + known.shape[1]))
-        return np.maximum(whole, np.concatenate(found))
+        rank: np.ndarray = np.sqrt(whole * np.concatenate(found))
+        return rank
 
     @cached_property
     def _known_strangeness(self) -> np.ndarray:

@@ -145,7 +145,7 @@ _NEGATIVE = _Fault(
 )
 _FRACTION = _Fault(
     "not an integer",
-    "The likelihoods zinb, nb and poisson are of raw counts, layer=...; normalised values go with "
+    "The likelihoods zinb, nb and poisson are of raw counts (layer=...), normalised values go with "
     "the likelihood 'normal'.",
 )
 

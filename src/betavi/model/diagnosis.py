@@ -86,7 +86,7 @@ class DiagnosisMixin(TrainedMixin):
         show_progress: bool,
     ) -> CollapseReport:
         """Diagnose a view."""
-        spectra = self._spectra(view, rng)
+        spectra = self._spectra(view, rng, show_progress)
         view = view._replace(judged=rng.permutation(view.judged)[:MOST_CELLS])
         seen, kept = self._encoded(view)
         probe = Probe(self.module, kept)
@@ -108,6 +108,7 @@ class DiagnosisMixin(TrainedMixin):
             covariates=probe.covariates(),
             excess_noise=self._excess_noise(view, probe, spectra[0]),
             calls=self._calls(view),
+            n_unclear=int((dimensions["status"] == "unclear").sum()),
         )
         known = self._covariates(view.adata).of(view.judged)
         return CollapseReport(
@@ -129,7 +130,9 @@ class DiagnosisMixin(TrainedMixin):
             is_held_out=not self._has_seen(view.adata, view.judged),
         )
 
-    def _spectra(self, view: View, rng: np.random.Generator) -> tuple[Spectrum, Spectrum]:
+    def _spectra(
+        self, view: View, rng: np.random.Generator, show_progress: bool
+    ) -> tuple[Spectrum, Spectrum]:
         """Return the directions in the data, beyond the covariates and at all."""
         manager = self.get_anndata_manager(view.adata, required=True)
         cells = np.sort(rng.permutation(view.everyone)[:MOST_CELLS])
@@ -141,10 +144,11 @@ class DiagnosisMixin(TrainedMixin):
         assays = np.repeat(codes, [part.shape[1] for part in parts])
         covariates = self._covariates(view.adata).of(cells)
         codes, numbers = covariates.codes, covariates.numbers
-        everything = signal_spectrum(counts, assays=assays)
+        everything = signal_spectrum(counts, assays=assays, show_progress=show_progress)
         if numbers is None and len(np.unique(codes, axis=0)) == 1:
             return everything, everything
-        return signal_spectrum(counts, codes, numbers, assays), everything
+        beyond = signal_spectrum(counts, codes, numbers, assays, show_progress=show_progress)
+        return beyond, everything
 
     def _covariates(self, adata: AnnOrMuData) -> Covariates:
         manager = self.get_anndata_manager(adata, required=True)

@@ -116,13 +116,14 @@ class JointDiagnoseMixin(DiagnosisMixin, JointLatentMixin):
         return Calls(retrain, "JointVI(mdata, {})", f"JointVI.setup_mudata(mdata, {likelihoods})")
 
     def _spectra(
-        self, view: View, rng: np.random.Generator
+        self, view: View, rng: np.random.Generator, show_progress: bool
     ) -> tuple[SignalSpectrum, SignalSpectrum]:
         """Return the directions of the cells that have everything, or of what most cells have."""
         has = {name: view.adata.obsmap[name][view.everyone] > 0 for name in view.names}
         everything = np.all(list(has.values()), axis=0)
         if everything.sum() >= FEWEST_CELLS:
-            return super()._spectra(view._replace(everyone=view.everyone[everything]), rng)
+            whole = view._replace(everyone=view.everyone[everything])
+            return super()._spectra(whole, rng, show_progress)
         most = max(has, key=lambda name: int(has[name].sum()))
         found = view._replace(names=(most,), everyone=view.everyone[has[most]])
-        return super()._spectra(found, rng)
+        return super()._spectra(found, rng, show_progress)

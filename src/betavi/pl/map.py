@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 N_GRID, N_LEVELS = 120, 7
 MARGIN = 0.1
+OUTSIDE = 0.02
+"""Share of the cells that the outermost contour leaves out."""
+
 MOST_SHOWN = 5000
 MOST_NUMBERS = 20
 """Of different numbers that are taken for codes of groups; more are a scale."""
@@ -47,8 +50,9 @@ def latent_map(
 ) -> Axes:
     """Draw the density of cells in the plane of their first two principal components.
 
-    The contours are of the exact projection of the density: each encloses as many cells more. In more
-    than two dimensions a hole may lie behind cells.
+    The contours are of the exact projection of the density: each encloses as many cells more, and 98 %
+    are within the dashed line. In more than two dimensions a hole may lie behind cells. Paths go from
+    the round end to the square one.
 
     Parameters
     ----------
@@ -110,6 +114,8 @@ def latent_map(
         x, y = ((one.obsm["z"] - centre) @ axes).T
         label = f"path: {one.uns['betavi']['path']}"
         ax.plot(x, y, color="k", lw=2, ls=LINES[number % len(LINES)], label=label)
+        ax.scatter(x[[0]], y[[0]], 40, "w", marker="o", edgecolors="k", zorder=4)
+        ax.scatter(x[[-1]], y[[-1]], 40, "k", marker="s", edgecolors="w", zorder=4)
     nowhere = np.zeros((0, density.n_latent))
     points = {
         "archetype": nowhere if archetype is None else archetype.obsm["z"][:1],
@@ -147,12 +153,14 @@ def _contours(ax: Axes, density: LatentDensity, flat: np.ndarray) -> None:
     if np.linalg.matrix_rank(density.covariances).min() < 2:
         return
     logs = density.log_prob(grid).reshape(N_GRID, N_GRID)
-    levels = np.quantile(density.log_prob(flat), np.linspace(0.02, 0.95, N_LEVELS))
+    levels = np.quantile(density.log_prob(flat), np.linspace(OUTSIDE, 0.95, N_LEVELS))
     levels = np.unique(levels)
     ax.contourf(
         x, y, logs, [*levels, max(logs.max(), levels[-1]) + 1], cmap="Greys", alpha=0.5, zorder=0
     )
-    ax.contour(x, y, logs, levels[:1], colors="0.3", linewidths=1, linestyles="--", zorder=1)
+    outline: dict[str, Any] = {"linewidths": 1, "linestyles": "--"}
+    ax.contour(x, y, logs, levels[:1], colors="0.3", zorder=1, **outline)
+    ax.plot([], [], color="0.3", lw=1, ls="--", label=f"{1 - OUTSIDE:.0%} of the cells within")
 
 
 def _cells(ax: Axes, flat: np.ndarray, color: Any) -> None:

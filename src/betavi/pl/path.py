@@ -79,6 +79,8 @@ def latent_path(
     at = adata.obs["step"].to_numpy()
     support.plot(at, adata.obs["p_value"], color="k", marker="o", ms=3, lw=1)
     support.axhline(LEVEL, color=VERMILION, ls="--", lw=1)
+    few = f"{LEVEL:.0%} of the cells held out lie where it is as thin"
+    support.text(1, LEVEL + 0.03, few, color=VERMILION, fontsize="small", ha="right")
     support.set(ylabel="p-value", ylim=(-0.03, 1.03))
     logs = np.log1p(_per_cell(adata[:, shown], adata))
     low, high = logs.min(axis=0), logs.max(axis=0)
@@ -87,11 +89,13 @@ def latent_path(
     extent = (-half, 1 + half, len(shown) - 0.5, -0.5)
     image = heat.imshow(scaled.T, aspect="auto", cmap="cividis", extent=extent)
     heat.set_yticks(range(len(shown)), shown, fontsize="small")
-    heat.set_xlabel("share of the way")
+    heat.set_xlabel("share of the way, from start to end")
     is_switch = adata.var.loc[shown, "is_switch"].to_numpy()
     switches = adata.var.loc[shown, "switch_at"].to_numpy()
     rows = np.arange(len(shown))
     heat.plot(switches[is_switch], rows[is_switch], "|", color="w", ms=8, mew=2)
+    if is_switch.any():
+        heat.set_title("white: half of the change of a switch", fontsize="small", loc="left")
     bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label="log expression, of its range")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
     finish(np.asarray(axes), show, save)

@@ -1,0 +1,97 @@
+"""Labels carried to cells of a batch that a model has not seen, by mapping them onto it.
+
+Control cells of Kang et al. are the reference, cells stimulated by interferon the query; a label is
+that of most of the 15 nearest control cells. Beside both packages' mapping, the mean of three seeds,
+both trained on all cells at once, and principal components of log counts, in which nothing is done
+about the batch. ``python -m benchmarks.query``, about five minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+
+from benchmarks.missing_middle import logs
+from benchmarks.peers import THREADS
+from benchmarks.realism import read
+from betavi import BetaVI
+
+SEEDS = (0, 1, 2)
+N_NEIGHBORS = 15
+QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False}
+FROZEN = {"weight_decay": 0.0}
+"""Of a query's training: what is frozen is not to shrink either."""
+
+
+def scores(reference: np.ndarray, query: np.ndarray, labels: list[np.ndarray]) -> dict[str, float]:
+    """Return the share of right labels, and how evenly batches are mixed among neighbours."""
+    guess = KNeighborsClassifier(N_NEIGHBORS).fit(reference, labels[0]).predict(query)
+    both = np.vstack([reference, query])
+    is_query = np.repeat([0, 1], [len(reference), len(query)])
+    near = NearestNeighbors(n_neighbors=N_NEIGHBORS + 1).fit(both).kneighbors(both)[1][:, 1:]
+    share = np.clip(is_query[near].mean(axis=1), 1e-12, 1 - 1e-12)
+    entropy = -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
+    by_type = pd.Series(guess == labels[1]).groupby(labels[1]).mean()
+    return {
+        "labels": float((guess == labels[1]).mean()),
+        "mean over types": float(by_type.mean()),
+        "batch entropy": float(entropy.mean()),
+    }
+
+
+def measure(cls: type, seed: int) -> dict[str, dict[str, float]]:
+    data = read("kang")
+    is_query = (data.adata.obs[data.batch_key] == "stim").to_numpy()
+    parts = [data.adata[~is_query].copy(), data.adata[is_query].copy()]
+    labels = [part.obs["type"].to_numpy() for part in parts]
+    scvi.settings.seed = seed
+    cls.setup_anndata(parts[0], batch_key=data.batch_key)
+    model = cls(parts[0])
+    model.train(**QUIET)
+    found = {}
+    cls.prepare_query_anndata(parts[1], model)
+    mapped = cls.load_query_data(parts[1], model)
+    mapped.train(plan_kwargs=FROZEN, **QUIET)
+    latents = model.get_latent_representation(), mapped.get_latent_representation()
+    found["mapped"] = scores(*latents, labels)
+    whole = data.adata.copy()
+    cls.setup_anndata(whole, batch_key=data.batch_key)
+    together = cls(whole)
+    together.train(**QUIET)
+    latent = together.get_latent_representation()
+    found["trained together"] = scores(latent[~is_query], latent[is_query], labels)
+    return found
+
+
+def by_pca() -> dict[str, float]:
+    data = read("kang")
+    is_query = (data.adata.obs[data.batch_key] == "stim").to_numpy()
+    places = (
+        PCA(20, random_state=0).fit(logs(data.adata.X[~is_query])).transform(logs(data.adata.X))
+    )
+    labels = data.adata.obs["type"].to_numpy()
+    return scores(places[~is_query], places[is_query], [labels[~is_query], labels[is_query]])
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(THREADS)
+    rows: dict[str, Any] = {"PCA, 20 components": by_pca()}
+    for name, cls in (("SCVI", scvi.model.SCVI), ("BetaVI", BetaVI)):
+        several = [measure(cls, seed) for seed in SEEDS]
+        for how in several[0]:
+            rows[f"{name}, {how}"] = pd.DataFrame([found[how] for found in several]).mean()
+    print(pd.DataFrame(rows).T.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()

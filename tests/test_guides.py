@@ -1,0 +1,83 @@
+"""The examples of the guide run, in the order in which a reader meets them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import scanpy as sc
+import scvi
+
+import betavi
+from betavi.datasets import simulate_counts, simulate_multiome
+from tests.conftest import BRIEF
+
+GUIDE = Path(__file__).parents[1] / "docs" / "guide"
+LIKELIHOODS = {"rna": "zinb", "adt": "nb_mixture"}
+
+
+def examples(page):
+    return re.findall(r"```python\n(.*?)```", (GUIDE / page).read_text(), flags=re.DOTALL)
+
+
+PAGES = sorted(page.name for page in GUIDE.glob("*.md") if examples(page.name))
+
+
+def cells(seed=0):
+    adata = simulate_counts(n_cells=600, n_genes=40, n_batches=2, seed=seed)
+    adata.var_names = ["CD3E", "MS4A1", *adata.var_names[2:]]
+    adata.obs["celltype"] = adata.obs["cell_type"].astype(str)
+    adata.obs.iloc[::25, adata.obs.columns.get_loc("celltype")] = "rare"
+    return adata
+
+
+def assays(seed=0, **options):
+    return simulate_multiome(n_cells=300, n_batches=2, seed=seed, **options)
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Let no model train for long, whatever an example asks for: what is tested is that it runs."""
+    for cls in (betavi.BetaVI, betavi.JointVI):
+        train = cls.train
+
+        def short(self, max_epochs=None, *args, train=train, **kwargs):
+            kwargs["enable_progress_bar"] = False
+            return train(self, min(max_epochs or 3, 3), *args, **kwargs)
+
+        monkeypatch.setattr(cls, "train", short)
+
+
+def names_of(page):
+    """Return what the page takes for given: an object, a trained model, groups of cells."""
+    scvi.settings.seed = 0
+    adata, mdata = cells(), assays()
+    betavi.BetaVI.setup_anndata(adata, batch_key="batch")
+    betavi.JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
+    model, joint = betavi.BetaVI(adata), betavi.JointVI(mdata, n_latent=5)
+    for one in (model, joint):
+        one.train(**BRIEF | {"train_size": 0.8})
+    types = adata.obs["cell_type"]
+    query = assays(seed=1, n_proteins=0) if page == "joint.md" else cells(seed=1)
+    query.obs["batch"] = query.obs["batch"].astype(str) if page == "map.md" else "new"
+    return {
+        "betavi": betavi, "np": np, "sc": sc, "adata": adata, "mdata": mdata, "query": query,
+        "model": model, "joint": joint, "reference": adata,
+        "beta_cells": (types == "type_0").to_numpy(), "alpha_cells": (types == "type_1").to_numpy(),
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    names = names_of(page)
+    for example in examples(page):
+        exec(example, names)
+    plt.close("all")
