@@ -14,7 +14,13 @@ import pytest
 import betavi
 from betavi.datasets import pbmc_mosaic
 from betavi.diagnostics.causes import CAUSES
+from betavi.diagnostics.choice import CRITERIA
 from betavi.likelihoods import LIKELIHOODS
+from betavi.model.asked import MODES
+from betavi.model.denoise_engine import ESTIMATES
+from betavi.model.draws import SOURCES
+from betavi.model.interpolate import PATHS
+from betavi.model.translate import SCALES
 from betavi.nn import FUSIONS
 from betavi.objective import SCHEDULES
 
@@ -117,6 +123,28 @@ def test_links_lead_somewhere(page):
         assert at.exists(), target
 
 
+def test_every_word_of_a_method_is_among_the_choices():
+    page = (DOCS / "guide" / "choices.md").read_text()
+    for table in (SOURCES, PATHS, ESTIMATES, SCALES, CRITERIA, MODES):
+        for word in table:
+            assert f"| `{word}` |" in page
+
+
+def anchors_of(page):
+    """Return the anchors of headings, as MyST and GitHub make them."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_are_headings(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for path, anchor in re.findall(r"\]\(([^)\s#]*)#([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", path):
+            assert anchor in anchors_of(page.parent / path if path else page), (path, anchor)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_page_waits_for_its_numbers(page):
     assert not re.search(r"@[A-Z_]+@|\{\{[A-Z_]+\}\}", page.read_text())
@@ -134,3 +162,8 @@ def test_what_is_said_to_run_exists():
     listed = set(re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", table, flags=re.MULTILINE))
     for name in re.findall(r"`(\w+)`", " ".join(listed)):
         assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
+
+
+def test_an_anchor_is_that_of_its_heading():
+    assert {"when-not-to-use-it", "what-it-costs"} <= anchors_of(DOCS / "guide" / "map.md")
+    assert "nowhere" not in anchors_of(DOCS / "guide" / "map.md")

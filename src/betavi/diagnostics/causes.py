@@ -103,11 +103,8 @@ class Evidence:
     @property
     def used(self) -> str:
         """How many dimensions are used, in words."""
-        surely = self.n_used - self.n_unclear
         maybe = f" and {self.n_unclear} may be" if self.n_unclear else ""
-        return (
-            f"{surely} dimension{'s' * (surely != 1)} {'is' if surely == 1 else 'are'} used{maybe}"
-        )
+        return f"{self.n_used - self.n_unclear} of {self.n_latent} dimensions are used{maybe}"
 
 
 @dataclass(frozen=True)
@@ -241,7 +238,7 @@ def _too_many_dimensions(found: Evidence) -> tuple[str, str] | None:
     at_beta = "" if math.isnan(found.beta) else f" at β = {found.beta:.3g}"
     bends = " A network bends: one dimension of it can do for several directions." * has_to_bend
     return (
-        f"of {found.n_latent} dimensions {found.used}, and a linear theory keeps {predicted} "
+        f"{found.used}, and a linear theory keeps {predicted} "
         f"directions of the data alive{at_beta}.{bends} Dimensions to spare do no harm.",
         f"none needed; {found.calls.model.format(f'n_latent={found.n_used}')} has none to spare.",
     )

@@ -32,10 +32,11 @@ class SurpriseMixin(PositionsMixin):
     @torch.inference_mode()
     def _scores(self, tensors: dict[str, Any], density: LatentDensity) -> CellScores:
         """Judge the cells of a minibatch."""
-        inferred = self._inferred(tensors)
+        inferred = self.module._named(self._inferred(tensors))
         mean = inferred["qz"].mean
-        size = _expected_size(inferred["library"], inferred["ql"])
-        at_mean = {"z": self.module.latent.transform(mean), "library": size}
+        # of a library size that is inferred, its mean
+        sizes = inferred["library"] | {name: size.mean for name, size in inferred["ql"].items()}
+        at_mean = {"z": self.module.latent.transform(mean), "library": sizes}
         inputs = self.module._get_generative_input(tensors, at_mean)
         excess = self._excess(tensors, inputs, len(mean))
         parts = [totals(tensors[name]) for name in self._measures_of_depth]
@@ -54,7 +55,7 @@ class SurpriseMixin(PositionsMixin):
         """Return by how many nats the worst features are worse than drawn ones, ``(n_cells,)``."""
         expected = self._worst_of_drawn(inputs, n_cells)
         total = torch.zeros(n_cells, device=self.device)
-        for name, px in self._decoded_as(inputs).items():
+        for name, px in self.module.decoded(**inputs).items():
             off = _worst(px, dense(tensors[name]).to(self.device)) - expected[name]
             if (key := present_key(name)) in tensors:
                 off = off.where(tensors[key].to(self.device).squeeze(-1).bool(), 0.0)
@@ -73,7 +74,7 @@ class SurpriseMixin(PositionsMixin):
             for cell in range(n_cells):
                 # not by a seed, which PyTorch notes down for devices that are not in use yet
                 source.set_rng_state(start)
-                for name, px in self._decoded_as(_of_cell(inputs, cell)).items():
+                for name, px in self.module.decoded(**_of_cell(inputs, cell)).items():
                     drawn = self._drawn_from(name, px, N_REPLICATES)
                     found[name].append(_worst(px, drawn).mean())
         return {name: torch.stack(nats) for name, nats in found.items()}
@@ -82,17 +83,6 @@ class SurpriseMixin(PositionsMixin):
         """Draw features; a normal distribution of counts may go below zero, where none are."""
         drawn: Tensor = px.sample(shape)
         return drawn.clamp_min(0) if self.module.likelihoods[name].is_of_counts else drawn
-
-    def _decoded_as(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        px: dict[str, Any] = self.module._named(self.module.generative(**inputs))["px"]
-        return px
-
-
-def _expected_size(library: Any, posterior: Any) -> Any:
-    """Return the log size of each cell, of those that are inferred the mean, by modality or bare."""
-    if isinstance(library, dict):
-        return {name: _expected_size(size, posterior.get(name)) for name, size in library.items()}
-    return library if posterior is None else posterior.mean
 
 
 def _of_cell(inputs: Any, cell: int) -> Any:

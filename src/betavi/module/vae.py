@@ -106,6 +106,25 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
         """
         if transform_batch is not None:
             batch_index = torch.ones_like(batch_index) * transform_batch
+        px = self.decoded(z, library, batch_index, cont_covs, cat_covs, size_factor, y)
+        pl = {
+            name: cast("LatentLibrary", part).prior(batch_index)
+            for name, part in self.l_encoder.items()
+        }
+        return {"px": px, "pl": pl, "pz": self.current_prior()}
+
+    @auto_move_data
+    def decoded(
+        self,
+        z: Tensor,
+        library: dict[str, Tensor],
+        batch_index: Tensor,
+        cont_covs: Tensor | None = None,
+        cat_covs: Tensor | None = None,
+        size_factor: Tensor | None = None,
+        y: Tensor | None = None,
+    ) -> dict[str, Distribution]:
+        """Return p(x given z) of each modality alone, see :meth:`generative`."""
         h, categories = self._with_covariates(z, batch_index, cont_covs, cat_covs)
         px = {}
         for name, log_library in library.items():
@@ -113,11 +132,7 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
             px[name] = self.likelihoods[name](
                 self.decoders[name](h, *categories), log_size, batch_index, y
             )
-        pl = {
-            name: cast("LatentLibrary", part).prior(batch_index)
-            for name, part in self.l_encoder.items()
-        }
-        return {"px": px, "pl": pl, "pz": self.current_prior()}
+        return px
 
     def _with_covariates(
         self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
