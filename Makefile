@@ -51,6 +51,8 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.denoising
 	$(BIN)/python -m benchmarks.denoise_memory
 	$(BIN)/python -m benchmarks.false_signals
+	$(BIN)/python -m benchmarks.differential
+	$(BIN)/python -m benchmarks.query
 	$(BIN)/python -m benchmarks.missing_middle
 	$(BIN)/python -m benchmarks.support
 	$(BIN)/python -m benchmarks.realism

@@ -76,7 +76,7 @@ def test_the_ten_minute_start_runs(tmp_path, monkeypatch):
         brief = example.replace("train()", "train(max_epochs=3)")
         exec(brief.replace("denoising()", "denoising(max_epochs=2)"), names)
     plt.close("all")
-    assert names["strange"].between(0, 1).all()
+    assert names["table"]["p_value"].between(0, 1).all()
     assert names["new"].n_obs == 500
     assert (tmp_path / "my_model" / "model.pt").exists()
 

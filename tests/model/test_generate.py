@@ -174,12 +174,20 @@ def test_a_file_has_the_same_cells(trained, tmp_path, ending, monkeypatch):
     assert trained.generate(200, source="aggregate", seed=5, out=out, **QUIET) is None
     read = anndata.read_h5ad(out) if ending == ".h5ad" else anndata.read_zarr(out)
     assert (read.X != here.X).nnz == 0
+    # zarr makes a file of each piece
+    assert len(list(out.rglob("*"))) < 200
     assert read.obs_names.equals(here.obs_names)
     assert read.obs["nearest_cell"].tolist() == here.obs["nearest_cell"].tolist()
     np.testing.assert_array_equal(read.obsm["z"], here.obsm["z"])
     assert read.uns["betavi"]["generated"]["source"] == "aggregate"
     with pytest.raises(FileExistsError, match="Remove it"):
         trained.generate(5, out=out, **QUIET)
+
+
+def test_a_cell_for_each_that_is_named(trained):
+    names = trained.adata.obs_names[[4, 2, 7]]
+    new = trained.generate(source="cells", cells=names, seed=0, **QUIET)
+    assert new.obs["nearest_cell"].tolist() == names.tolist()
 
 
 def test_a_file_that_is_not_complete_is_removed(trained, tmp_path, monkeypatch):
@@ -208,6 +216,8 @@ def test_a_file_that_is_not_complete_is_removed(trained, tmp_path, monkeypatch):
     [
         ({}, "how many cells"),
         ({"n_cells": 0}, "n_cells"),
+        ({"n_cells": 2, "seed": -1}, "seed is a whole number"),
+        ({"n_cells": 2, "seed": 1.5}, "seed is a whole number"),
         ({"n_cells": 2.5}, "n_cells"),
         ({"n_cells": 5, "source": "thin air"}, "source must be one of"),
         ({"n_cells": 5, "cells": [0]}, "source='cells'"),

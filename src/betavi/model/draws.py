@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,14 +87,17 @@ class DrawsMixin(SupportMixin):
         seed: int | None,
     ) -> Order:
         """Check what was asked for, and choose patterns."""
-        lookup(SOURCES, source, "source")
-        if cells is not None and source != "cells":
-            raise ValueError(f"cells= are generated around with source='cells', not {source!r}.")
+        _check_order(source, batch, cells, latent, seed)
         if latent is not None:
             latent = self._checked_positions(latent)
             n_cells = len(latent) if n_cells is None else n_cells
-            if cells is not None or source != "prior":
-                raise ValueError("latent= says where cells are, in the place of source and cells.")
+        # cells that are named may be decoded as if in another batch than theirs
+        if cells is None:
+            some = self._of_batch(batch)
+        else:
+            batch_codes(self.adata_manager, batch)
+            some = cells_named(self.adata.obs_names, cells, "cells")
+            n_cells = len(some) if n_cells is None else n_cells
         if n_cells is None:
             raise ValueError("Say how many cells: n_cells=.")
         check_whole("n_cells", n_cells)
@@ -103,14 +106,6 @@ class DrawsMixin(SupportMixin):
                 "A deterministic autoencoder was not trained towards any prior. Generate from where "
                 "its cells are: source='aggregate'."
             )
-        if batch is not None and np.ndim(batch) > 0:
-            raise ValueError(f"Cells are generated of one batch, not of {batch!r}.")
-        # cells that are named may be decoded as if in another batch than theirs
-        if cells is None:
-            some = self._of_batch(batch)
-        else:
-            batch_codes(self.adata_manager, batch)
-            some = cells_named(self.adata.obs_names, cells, "cells")
         seed = seed if seed is not None else settings.seed
         rng = np.random.default_rng(seed)
         # every cell as often as the others, as far as that goes
@@ -202,6 +197,19 @@ class DrawsMixin(SupportMixin):
                 batch = torch.full_like(tensors[REGISTRY_KEYS.BATCH_KEY], code)
                 tensors = tensors | {REGISTRY_KEYS.BATCH_KEY: batch}
             yield order.pattern[now], tensors, positions
+
+
+def _check_order(source: str, batch: Any, cells: Any, latent: Any, seed: Any) -> None:
+    """Refuse words that contradict each other, or are none."""
+    lookup(SOURCES, source, "source")
+    if seed is not None and (not isinstance(seed, Integral) or seed < 0):
+        raise ValueError(f"seed is a whole number of at least 0, not {seed!r}.")
+    if batch is not None and np.ndim(batch) > 0:
+        raise ValueError(f"Cells are generated of one batch, not of {batch!r}.")
+    if cells is not None and source != "cells":
+        raise ValueError(f"cells= are generated around with source='cells', not {source!r}.")
+    if latent is not None and (cells is not None or source != "prior"):
+        raise ValueError("latent= says where cells are, in the place of source and cells.")
 
 
 def _numpy(values: Tensor) -> np.ndarray:

@@ -60,7 +60,7 @@ class GenerateMixin(DrawsMixin):
         Parameters
         ----------
         n_cells
-            How many; as many as positions if None.
+            How many; as many as there are ``cells`` or positions if None.
         batch
             As if of this one; those of measured cells drawn at random if None, with their further
             covariates.

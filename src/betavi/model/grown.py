@@ -38,6 +38,9 @@ ENDINGS: dict[type, dict[str, Callable[[Path], Any]]] = {
 }
 """How a file of cells is opened, by the kind of the object and the ending of the name."""
 
+PIECE = (2**17,)
+"""Entries of a sparse matrix that zarr puts into a file."""
+
 ONLY = ""
 """The name of the assay of an object that has one."""
 
@@ -97,7 +100,14 @@ class Grown(Generic[Cells]):
     def _opened(self, name: str) -> list[Any]:
         """Return the matrices of an assay that are to have the counts."""
         where = f"mod/{name}/" if name else ""
-        places = ["X", *(f"layers/{layer}" for layer in named_layers(self.assays[name]))]
+        assay = self.assays[name]
+        places = {"X": assay.X} | {f"layers/{k}": v for k, v in named_layers(assay).items()}
+        if not isinstance(self._file, h5py.File):
+            for place, nothing in places.items():
+                # of an empty array zarr makes pieces of one entry, and a file of each
+                anndata.io.write_elem(
+                    self._file, where + place, nothing, dataset_kwargs={"chunks": PIECE}
+                )
         return [anndata.io.sparse_dataset(self._file[where + place]) for place in places]
 
     def add(

@@ -48,7 +48,7 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         Parameters
         ----------
         n_cells
-            How many; as many as positions if None.
+            How many; as many as there are ``cells`` or positions if None.
         batch
             Only this one, with the further covariates of its cells.
         source
