@@ -83,6 +83,7 @@ def test_fractions_have_no_probability(counts):
     with pytest.warns(UserWarning, match="not an integer"):
         BetaVI.setup_anndata(counts)
     model = BetaVI(counts)
+    model.train(**BRIEF)
     with pytest.raises(ValueError, match="values are no integers"):
         model.score_counts()
 

@@ -95,7 +95,7 @@ def test_what_cannot_be_compared(model):
         model.differential_expression()
     with pytest.raises(KeyError, match="has no group 'type_9'"):
         model.differential_expression(groupby="cell_type", group1="type_9")
-    with pytest.raises(KeyError, match=r"mdata.obs\['cell_typ'\]"):
+    with pytest.raises(KeyError, match=r"obs\['cell_typ'\]"):
         model.differential_expression(groupby="cell_typ")
     with pytest.raises(ValueError, match="No cell of the group 'batch_1' has 'adt'"):
         model.differential_expression(modality="adt", groupby="batch", group1="batch_1")

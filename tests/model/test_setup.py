@@ -275,6 +275,7 @@ def test_a_missing_batch_column_is_named(counts, model):
 def test_unknown_categories_of_other_covariates(counts):
     BetaVI.setup_anndata(counts, categorical_covariate_keys=["donor"])
     model = BetaVI(counts)
+    model.train(**BRIEF)
     other = counts.copy()
     other.obs.loc["cell_0", "donor"] = "z"
     with pytest.raises(ValueError, match=r"adata.obs\['donor'\].*'z'"):

@@ -43,7 +43,7 @@ def test_cells_are_where_their_principal_components_are(latent):
     order = np.random.default_rng(0).permutation(len(latent))
     np.testing.assert_allclose(np.abs(drawn), np.abs(scores[order]), atol=1e-8)
     share = (scores.var(axis=0).sum() / latent.var(axis=0).sum()).round(2)
-    assert ax.get_title() == f"{share:.0%} of the variance of positions"
+    assert ax.get_title().startswith(f"{share:.0%} of the variance of positions;")
 
 
 def test_groups_paths_holes_and_the_archetype_are_named(latent, path):

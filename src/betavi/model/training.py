@@ -97,7 +97,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         >>> model.history["beta"]["beta"].tolist()
         [1.0, 3.0, 4.0, 4.0]
         """
-        _check_words("train", kwargs, (TrainingMixin.train, super().train, ScviTrainer, Trainer))
+        # what scvi-tools does not know it hands to Lightning's trainer, and to its fit
+        trainers = (ScviTrainer, Trainer, Trainer.fit)
+        _check_words("train", kwargs, (TrainingMixin.train, super().train, *trainers))
         plans = [plan.__init__ for plan in self._training_plan_cls.__mro__]
         _check_words("plan_kwargs", plan_kwargs or {}, (*plans, self._module_cls.loss))
         asked = {

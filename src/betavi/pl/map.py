@@ -126,7 +126,8 @@ def latent_map(
             x, y = ((points[label] - centre) @ axes).T
             ax.scatter(x, y, size, face, marker=marker, edgecolors="k", zorder=4, label=label)
     ax.set(xlabel="latent PC 1", ylabel="latent PC 2", xticks=[], yticks=[])
-    ax.set_title(f"{shares:.0%} of the variance of positions", fontsize="medium")
+    within = f"dashed: around {1 - OUTSIDE:.0%} of the cells"
+    ax.set_title(f"{shares:.0%} of the variance of positions; {within}", fontsize="medium")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     finish(ax, show, save)
@@ -158,9 +159,7 @@ def _contours(ax: Axes, density: LatentDensity, flat: np.ndarray) -> None:
     ax.contourf(
         x, y, logs, [*levels, max(logs.max(), levels[-1]) + 1], cmap="Greys", alpha=0.5, zorder=0
     )
-    outline: dict[str, Any] = {"linewidths": 1, "linestyles": "--"}
-    ax.contour(x, y, logs, levels[:1], colors="0.3", zorder=1, **outline)
-    ax.plot([], [], color="0.3", lw=1, ls="--", label=f"{1 - OUTSIDE:.0%} of the cells within")
+    ax.contour(x, y, logs, levels[:1], colors="0.3", linewidths=1, linestyles="--", zorder=1)
 
 
 def _cells(ax: Axes, flat: np.ndarray, color: Any) -> None:
