@@ -97,7 +97,7 @@ def umap(adata: sc.AnnData, model: betavi.BetaVI, ax: Axes) -> None:
     sc.pp.neighbors(adata, use_rep="X_now")
     sc.tl.umap(adata)
     groups = adata.obs["celltype"].cat.categories
-    palette = dict(zip(groups, [*PALETTE[:7], "#999999"], strict=True))
+    palette = dict(zip(groups, PALETTE, strict=True))
     where = "on data" if ax.get_subplotspec().colspan.start == 0 else "none"
     sc.pl.umap(
         adata, color="celltype", palette=palette, ax=ax, show=False, legend_loc=where,

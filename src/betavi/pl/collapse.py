@@ -130,7 +130,7 @@ def _draw_theory(ax: Axes, report: CollapseReport) -> None:
         ylabel="variance over noise",
         title=f"in theory {int(alive.sum())} alive, used {report.active_dimensions}",
     )
-    ax.legend(frameon=False, loc="upper right")
+    ax.legend(frameon=False, loc="best")
 
 
 @styled
