@@ -68,6 +68,9 @@ def write_tables(app: Sphinx) -> None:
         lines += [f"## `{argument}`", "", "```{eval-rst}", f".. py:data:: {where}", "```", ""]
         lines += ["| word | meaning |", "|---|---|"]
         for word, member in table.items():
+            # what a model of one assay has is no choice
+            if getattr(member, "is_of_one", False):
+                continue
             # a remedy is a record of how it trains
             said = getattr(member, "train", None) if argument == "remedies" else member
             summary = (inspect.getdoc(said) or "").splitlines()[0]

@@ -67,7 +67,7 @@ def names_of(page):
     return {
         "betavi": betavi, "np": np, "sc": sc, "adata": adata, "mdata": mdata, "query": query,
         "model": model, "joint": joint, "reference": adata,
-        "beta_cells": (types == "type_0").to_numpy(), "alpha_cells": (types == "type_1").to_numpy(),
+        "start_cells": (types == "type_0").to_numpy(), "end_cells": (types == "type_1").to_numpy(),
     }  # fmt: skip
 
 

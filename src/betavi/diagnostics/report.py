@@ -227,7 +227,7 @@ class CollapseReport:
         if self.unclear_dimensions:
             cautions.append(
                 f"{self.n_cells} cells are too few to tell signal from noise everywhere: hold more "
-                "out, train(train_size=0.8), or name cells the model has not seen, "
+                "out, with a smaller train(train_size=...), or name cells the model has not seen, "
                 "diagnose(indices=...)."
             )
         if not self.is_held_out:

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 STYLES: dict[bool, dict[str, Any]] = {
     # told apart by filling, not by hue alone
-    False: {"facecolor": "none", "edgecolor": "0.55", "marker": "o", "label": "not surely"},
+    False: {
+        "facecolor": "none",
+        "edgecolor": "0.55",
+        "marker": "o",
+        "label": "not shown to be better",
+    },
     True: {"color": USED, "marker": "o", "label": "surely better than its mean"},
 }
 MOST_CELLS = 3000

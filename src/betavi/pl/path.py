@@ -79,7 +79,7 @@ def latent_path(
     at = adata.obs["step"].to_numpy()
     support.plot(at, adata.obs["p_value"], color="k", marker="o", ms=3, lw=1)
     support.axhline(LEVEL, color=VERMILION, ls="--", lw=1)
-    few = f"{LEVEL:.0%} of the cells held out lie where it is as thin"
+    few = f"{LEVEL:.0%} of held-out cells lie in places this sparse"
     support.text(1, LEVEL + 0.03, few, color=VERMILION, fontsize="small", ha="right")
     support.set(ylabel="p-value", ylim=(-0.03, 1.03))
     logs = np.log1p(_per_cell(adata[:, shown], adata))
@@ -95,7 +95,9 @@ def latent_path(
     rows = np.arange(len(shown))
     heat.plot(switches[is_switch], rows[is_switch], "|", color="w", ms=8, mew=2)
     if is_switch.any():
-        heat.set_title("white: half of the change of a switch", fontsize="small", loc="left")
+        heat.set_title(
+            "white tick: a switch is halfway through its change", fontsize="small", loc="left"
+        )
     bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label="log expression, of its range")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
     finish(np.asarray(axes), show, save)

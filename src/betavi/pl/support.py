@@ -78,7 +78,7 @@ def support(
         style["ls"] = styles[number % len(styles)]
         ax.step(np.sort(rows), share, where="post", label=f"{name} ({len(rows)})", **style)
     ax.set(xlabel="p-value", ylabel="share of cells with a p-value of at most this")
-    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.set(xlim=(-0.02, 1.02), ylim=(0, 1.02))
     ax.legend(title=None if groups is None else "ranked among cells of all kinds")
     finish(ax, show, save)
     return ax
