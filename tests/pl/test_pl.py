@@ -140,7 +140,7 @@ def test_methods_and_genes_are_drawn(judged):
     np.testing.assert_allclose(widths, judged.methods["explained"].clip(lower=-1))
     drawn = {c.get_label(): len(c.get_offsets()) for c in genes.collections}
     trusted = int(judged.genes["trusted"].sum())
-    assert drawn == {"surely better than its mean": trusted, "not surely": 30 - trusted}
+    assert drawn == {"surely better than its mean": trusted, "not shown to be better": 30 - trusted}
     _, axes = mpl.pyplot.subplots(1, 2)
     assert pl.denoising(judged, axes)[0] is axes[0]
     with pytest.raises(TypeError, match=r"reports\['rna'\]"):

@@ -105,9 +105,9 @@ class Grown(Generic[Cells]):
         if not isinstance(self._file, h5py.File):
             for place, nothing in places.items():
                 # of an empty array zarr makes pieces of one entry, and a file of each
-                anndata.io.write_elem(
-                    self._file, where + place, nothing, dataset_kwargs={"chunks": PIECE}
-                )
+                *parents, key = (where + place).split("/")
+                group = self._file["/".join(parents)] if parents else self._file
+                anndata.io.write_elem(group, key, nothing, dataset_kwargs={"chunks": PIECE})
         return [anndata.io.sparse_dataset(self._file[where + place]) for place in places]
 
     def add(

@@ -23,7 +23,7 @@ STYLES: dict[bool, dict[str, Any]] = {
         "facecolor": GREY,
         "edgecolor": "0.4",
         "hatch": "xxx",
-        "label": "not surely",
+        "label": "not shown to be better",
     },
 }
 
