@@ -1,4 +1,4 @@
-"""How real generated cells are: BetaVI beside SCVI, between two real halves and shuffled genes.
+"""How real generated cells are: BetaVI beside SCVI, between other real cells and shuffled genes.
 
 Both are trained on half of the cells, with their defaults and BetaVI also for as long as SCVI, and
 draw a cell around each of these from its posterior; BetaVI also from the aggregate posterior and from

@@ -31,7 +31,10 @@ MOST_GENES = 500
 PSEUDO = 0.1
 """Added to means per ten thousand before logarithms are taken."""
 
-CEILING, FLOOR = "other half of the real cells", "genes shuffled"
+FEWEST = 36
+"""Real cells: a dozen in each third."""
+
+CEILING, FLOOR = "other real cells", "genes shuffled"
 
 
 def realism(
@@ -41,12 +44,14 @@ def realism(
     layer: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Set generated cells beside real ones, between two real halves and shuffled genes.
+    """Set generated cells beside real ones, between other real cells and shuffled genes.
 
-    The real cells are halved. Each set of generated cells is compared with the first half, and so are
-    the second half, which is as good as cells can be, and the second half with each gene's counts
-    shuffled over the cells, which has every gene's own distribution and nothing else. Of each as many
-    cells are compared, 2,000 at most, in components of the real ones.
+    The real cells are split in three. Each set of generated cells is compared with the first third, and
+    so are the second one, which is as good as cells can be, and the second one with each gene's counts
+    shuffled over the cells, which has every gene's own distribution and nothing else. The last third is
+    compared with nothing: the components, in which the others are, are fitted to it, as cells that had
+    a part in them lie in them otherwise than others do. Of each set as many cells are compared, 2,000 at
+    most.
 
     Parameters
     ----------
@@ -61,7 +66,7 @@ def realism(
         Where the counts are, of all of them; if None, ``X``, or the layer to which
         ``denoise(layer_added=None)`` has moved them.
     seed
-        Of halves, shuffling and trees.
+        Of the parts, shuffling and trees.
 
     Returns
     -------
@@ -75,12 +80,12 @@ def realism(
       of zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences at the same mean, as
       :func:`mean_curves` returns them: whether there is as much noise, whichever genes have it;
     - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those of
-      the first half, means over groups, if there are groups.
+      the first third, means over groups, if there are groups.
 
     Raises
     ------
     ValueError
-        If genes differ, there are too few cells to halve, values of the real cells are no counts, or
+        If genes differ, there are less than 36 real cells, values of the real cells are no counts, or
         others are negative or not finite.
     KeyError
         If there is no such column or layer.
@@ -102,9 +107,10 @@ def realism(
     rng = np.random.default_rng(seed)
     whole = read_cells("the real cells", real, layer, groupby)
     refuse_fractions("the real cells", whole)
-    if whole.counts.shape[0] < 4 * N_FOLDS:
-        raise ValueError(f"{whole.counts.shape[0]} real cells are too few to halve and compare.")
-    first, second = (whole.of(part) for part in np.array_split(rng.permutation(real.n_obs), 2))
+    if len(whole) < FEWEST:
+        raise ValueError(f"{len(whole)} real cells are too few to split and compare.")
+    order = rng.permutation(len(whole))
+    first, second, aside = (whole.of(part) for part in np.array_split(order, 3))
     others = {CEILING: second}
     for name, adata in several.items():
         if list(adata.var_names) != list(real.var_names):
@@ -112,7 +118,7 @@ def realism(
         others[name] = read_cells(repr(name), adata, layer, groupby)
     others[FLOOR] = Cells(_shuffled(second.counts, rng), second.groups)
     n_cells = min(MOST_CELLS, *(len(cells) for cells in (first, *others.values())))
-    ruler = _Ruler(first, second, n_cells, rng)
+    ruler = _Ruler(first, aside, n_cells, rng)
     rows = {name: ruler.measure(cells) for name, cells in others.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -131,12 +137,12 @@ def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr
 class _Ruler:
     """Measures how far cells are from real ones, as many of either, in the same units."""
 
-    def __init__(self, first: Cells, second: Cells, n_cells: int, rng: np.random.Generator) -> None:
+    def __init__(self, first: Cells, aside: Cells, n_cells: int, rng: np.random.Generator) -> None:
         self.whole, self.real, self.rng = first, first.some(n_cells, rng), rng
         self.logs = self.real.logs
-        # of both halves, lest the first one be told from the second by having made the components
-        both = np.vstack([self.logs, second.some(n_cells, rng).logs])
-        self.pca = PCA(min(N_COMPONENTS, *both.shape), random_state=0).fit(both)
+        # of others than those that are compared, which noise would tell from what had no part in them
+        others = aside.some(MOST_CELLS, rng).logs
+        self.pca = PCA(min(N_COMPONENTS, *others.shape), random_state=0).fit(others)
         self.places = self.pca.transform(self.logs)
         self.bandwidth = float(np.median(pdist(self.places))) or 1.0
 
