@@ -8,7 +8,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from betavi.datasets import simulate_counts
+from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.metrics import (
     energy_distance,
     log_fold_changes,
@@ -130,6 +130,12 @@ def test_bad_input_is_named():
         realism(real, normalised)
     without = AnnData(real.X, obs=pd.DataFrame(index=real.obs_names), var=real.var)
     assert "lfc_slope" not in realism(real, without)
+
+
+def test_one_assay_is_compared_at_a_time():
+    mdata = simulate_multiome(n_cells=40)
+    with pytest.raises(TypeError, match=r"the real cells have several: \['rna'\]"):
+        realism(mdata, mdata)
 
 
 def test_counts_that_denoising_moved_are_found():

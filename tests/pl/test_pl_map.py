@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import matplotlib as mpl
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,3 +128,15 @@ def test_support_is_a_line_for_each_group():
         pl.support(table.rename(columns={"p_value": "p"}))
     with pytest.raises(ValueError, match="groups has 1 values, and there are 4 cells"):
         pl.support(table, ["seen"])
+
+
+def test_positions_after_a_softmax_are_not_those_of_the_density(latent):
+    after = np.exp(latent) / np.exp(latent).sum(axis=1, keepdims=True)
+    with pytest.raises(ValueError, match="before the softmax"):
+        pl.latent_map(fit_density(latent), after)
+
+
+def test_a_path_of_several_assays_is_drawn_one_at_a_time(path):
+    both = mudata.MuData({"rna": path, "adt": path.copy()})
+    with pytest.raises(TypeError, match=r"path\['rna'\]"):
+        pl.latent_path(both)

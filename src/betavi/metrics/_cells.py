@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from mudata import MuData
 from scipy import sparse
 
 from betavi._tables import close_matches
@@ -50,9 +51,14 @@ def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None
     ------
     KeyError
         If there is no such layer or column.
+    TypeError
+        If it has several assays.
     ValueError
         If there are no counts, or values that are none of cells.
     """
+    if isinstance(adata, MuData):
+        assay = next(iter(adata.mod))
+        raise TypeError(f"Cells of one assay are compared, and {name} have several: [{assay!r}].")
     if layer is not None and layer not in adata.layers:
         layers = [word for word in adata.layers if word is not None]
         raise KeyError(f"There is no layer {layer!r} of {name}. {close_matches(layer, layers)}")

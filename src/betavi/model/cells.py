@@ -45,8 +45,8 @@ def cells_named(names: pd.Index, wanted: Any, word: str) -> np.ndarray:
         if (found < 0).any():
             name = chosen[np.flatnonzero(found < 0)[0]]
             raise KeyError(
-                f"{word}: there is no cell {str(name)!r}. {close_matches(name, names)} Cells of a "
-                "type are named by a mask: adata.obs['cell_type'] == 'B'."
+                f"{word}: there is no cell {str(name)!r}. Cells of a type are named by a mask: "
+                f"adata.obs['cell_type'] == 'B'. {close_matches(name, names)}"
             )
         chosen = found
     if not chosen.size:

@@ -84,7 +84,8 @@ def latent_map(
     TypeError
         If it is no density.
     ValueError
-        If positions are not of as many dimensions as the density, or not as many as colours.
+        If positions are not of as many dimensions as the density, are those after a softmax, or are not
+        as many as colours.
 
     Examples
     --------
@@ -101,6 +102,11 @@ def latent_map(
     if latent.ndim != 2 or latent.shape[1] != density.n_latent:
         raise ValueError(
             f"Positions are (n_cells, {density.n_latent}) in this density, not {latent.shape}."
+        )
+    if (latent >= 0).all() and np.allclose(latent.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(
+            "Positions of a logistic normal z are drawn before the softmax, where their density is: "
+            "get_latent_representation(return_dist=True)[0]."
         )
     if color is not None:
         check_one_each("color", color, len(latent))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import PercentFormatter
+from mudata import MuData
 
 from betavi._tables import close_matches
 from betavi.pl._style import VERMILION, finish, styled
@@ -55,6 +56,8 @@ def latent_path(
     ------
     KeyError
         If a gene is not in the object, or it is no path.
+    TypeError
+        If it has several assays.
 
     Examples
     --------
@@ -68,6 +71,8 @@ def latent_path(
     >>> len(betavi.pl.latent_path(path, ["gene_0", "gene_1"])[1].get_yticks())
     2
     """
+    if isinstance(adata, MuData):
+        raise TypeError(f"Draw one assay of it: path[{next(iter(adata.mod))!r}].")
     if "switch_at" not in adata.var or "step" not in adata.obs:
         raise KeyError("This is no path: it has no 'switch_at' in var. See interpolate().")
     shown = _shown(adata, genes)
