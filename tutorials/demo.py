@@ -89,7 +89,6 @@ def every_beta(adata: sc.AnnData) -> pd.DataFrame:
     model = result.model
     held_out, seen = model.validation_indices, model.train_indices
     curve = model.rate_distortion(indices=held_out)
-    # types have more neighbours among all cells than among those held out
     # of all cells, as few of a rare type are held out
     blurred = model.rate_distortion(indices=np.arange(adata.n_obs), labels_key="celltype")
     pca = betavi.metrics.pca_rate_distortion(

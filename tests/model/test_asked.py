@@ -158,9 +158,12 @@ def test_a_query_with_nothing_new_answers_at_once(trained, tmp_path):
         mapped = BetaVI.load_query_data(query.copy(), reference)
         expected = trained.get_latent_representation(query.copy())
         np.testing.assert_allclose(mapped.get_latent_representation(), expected, atol=1e-5)
+    unfrozen = BetaVI.load_query_data(query.copy(), trained, unfrozen=True)
+    untrained = BetaVI.load_query_data(query.copy(), trained.sibling())
     query.obs["batch"] = "new"
-    with pytest.raises(RuntimeError, match="what is new in it"):
-        BetaVI.load_query_data(query, trained).get_latent_representation()
+    for mapped in (unfrozen, untrained, BetaVI.load_query_data(query, trained)):
+        with pytest.raises(RuntimeError, match="what is new in it"):
+            mapped.get_latent_representation()
 
 
 def test_a_joint_query_with_nothing_new_answers_at_once():

@@ -8,7 +8,7 @@ from betavi.diagnostics.collapse import DimensionArrays, judge_dimensions
 from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, ScoreSums
 from betavi.diagnostics.covariates import predicted_from
 from betavi.diagnostics.denoising import DenoisingReport, report_denoising
-from betavi.diagnostics.density import LatentDensity, fit_density
+from betavi.diagnostics.density import LatentDensity, fit_density, on_simplex
 from betavi.diagnostics.false_signals import (
     Shuffled,
     correlated_share,
@@ -86,6 +86,7 @@ __all__ = [
     "molecules",
     "mutual_information",
     "nb_deviance",
+    "on_simplex",
     "poisson_deviance",
     "poisson_loss",
     "predicted_from",

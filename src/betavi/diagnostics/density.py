@@ -174,3 +174,21 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
         mixture.covariances_ * np.outer(scale, scale),
         score - float(np.log(scale).sum()),
     )
+
+
+def on_simplex(positions: np.ndarray) -> bool:
+    """Say whether all positions are shares, as those of a logistic normal z are after its softmax.
+
+    Parameters
+    ----------
+    positions
+        ``(n, n_latent)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import on_simplex
+    >>> on_simplex(np.array([[0.2, 0.8]])), on_simplex(np.array([[-0.2, 1.2]]))
+    (True, False)
+    """
+    return bool((positions >= 0).all() and np.allclose(positions.sum(axis=1), 1, atol=1e-3))

@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from betavi._tables import close_matches
+from betavi._tables import close_matches, lookup
 from betavi.model.cells import cells_named
 from betavi.model.messages import name_some
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-MODES = ("vanilla", "change")
+MODES: dict[str, str] = {
+    "vanilla": "which group is the higher",
+    "change": "whether they differ by more than delta",
+}
+"""What a differential test asks, by the user's word."""
 
 
 def read(model: Any, asked: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +84,7 @@ def check_groups(
     ValueError
         If nothing is to be compared, or the test is unknown.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}.")
+    lookup(MODES, mode, "mode")
     if given[0] is not None:
         return []
     if given[1] is not None:

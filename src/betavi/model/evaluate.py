@@ -69,6 +69,7 @@ class EvaluateMixin(CompareMixin, VAEMixin, BaseMinifiedModeModelClass):
         >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
         >>> betavi.BetaVI.setup_anndata(adata)
         >>> model = betavi.BetaVI(adata)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
         >>> model.get_marginal_ll(n_mc_samples=2, return_mean=False).shape
         torch.Size([100])
         """
@@ -190,7 +191,9 @@ class EvaluateMixin(CompareMixin, VAEMixin, BaseMinifiedModeModelClass):
         >>> import betavi
         >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
         >>> betavi.BetaVI.setup_anndata(adata)
-        >>> sorted(betavi.BetaVI(adata).get_likelihood_parameters())
+        >>> model = betavi.BetaVI(adata)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> sorted(model.get_likelihood_parameters())
         ['dispersions', 'dropout', 'mean']
         """
         if dataloader is None:

@@ -50,7 +50,9 @@ class JointEvaluateMixin(JointLatentMixin):
         >>> import betavi
         >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, missing={"adt": 0.5})
         >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
-        >>> sorted(betavi.JointVI(mdata).get_reconstruction_error())
+        >>> model = betavi.JointVI(mdata)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> sorted(model.get_reconstruction_error())
         ['reconstruction_loss_adt', 'reconstruction_loss_rna']
         """
         if dataloader is None:

@@ -17,7 +17,7 @@ from scvi.model.base import ArchesMixin
 from betavi._mudata import assembled, copied
 from betavi.model.check_mudata import check_is_mudata
 from betavi.model.messages import name_some, warn
-from betavi.model.query import adds_categories, registry_of, thaw
+from betavi.model.query import answer_if_nothing_is_new, attributes_of, thaw
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -75,14 +75,13 @@ class JointQueryMixin(ArchesMixin):
         3
         """
         check_is_mudata(mdata)
-        registry, _ = _reference(reference_model)
-        state = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+        reference = attributes_of(reference_model)
+        fields = reference["registry_"]["field_registries"]
+        state = fields[REGISTRY_KEYS.BATCH_KEY]["state_registry"]
         model = super().load_query_data(mdata, reference_model, **kwargs)
         thaw(model, bool(kwargs.get("unfrozen")))
         _teach_new_batches(model.module, len(state["categorical_mapping"]))
-        if not kwargs.get("unfrozen") and not adds_categories(model, registry):
-            # there is nothing to learn, and the reference's weights answer
-            model.is_trained_ = True
+        answer_if_nothing_is_new(model, reference, bool(kwargs.get("unfrozen")))
         return model
 
     @staticmethod
@@ -170,7 +169,7 @@ def _of_new(gradient: Tensor, n_known: int) -> Tensor:
 
 def _reference(model: str | BaseModelClass) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the registry of a model, and the features of its modalities."""
-    registry = registry_of(model)
+    registry = attributes_of(model)["registry_"]
     fields, names = registry["field_registries"], registry["setup_args"]["likelihoods"]
     return registry, {name: fields[name]["state_registry"]["column_names"] for name in names}
 

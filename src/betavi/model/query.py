@@ -40,16 +40,28 @@ def thaw(model: BaseModelClass, unfrozen: bool) -> None:
             part.requires_grad_(unfrozen)
 
 
-def registry_of(model: str | BaseModelClass | None) -> dict[str, Any]:
-    """Return what a reference, or the folder it was saved to, says of its data."""
-    attributes, *_ = _get_loaded_data(model, device="cpu")
-    registry: dict[str, Any] = attributes["registry_"]
-    return registry
+def attributes_of(model: str | BaseModelClass | None) -> dict[str, Any]:
+    """Return what is known of a reference, or of one in a folder: its registry, whether it is trained."""
+    attributes: dict[str, Any] = _get_loaded_data(model, device="cpu")[0]
+    return attributes
 
 
-def adds_categories(model: BaseModelClass, known: dict[str, Any]) -> bool:
-    """Say whether a query has batches, labels or other categories that its reference does not know."""
-    return _categories(model.registry_) != _categories(known)
+def answer_if_nothing_is_new(
+    model: BaseModelClass, reference: dict[str, Any], unfrozen: bool
+) -> None:
+    """Let a query answer without training where it has nothing to learn.
+
+    Parameters
+    ----------
+    model
+        As scvi-tools left it, untrained.
+    reference
+        Attributes of its reference, whose weights then answer.
+    unfrozen
+        Whether everything is to be trained.
+    """
+    is_known = _categories(model.registry_) == _categories(reference["registry_"])
+    model.is_trained_ = reference["is_trained_"] and is_known and not unfrozen
 
 
 def _categories(registry: dict[str, Any]) -> list[Any]:
@@ -121,14 +133,13 @@ class QueryMixin(ArchesMixin):
         """
         if adata is not None:
             check_is_anndata(adata)
-        known = None if adata is None else registry_of(reference_model)
+        reference = attributes_of(reference_model)
         model = super().load_query_data(
             adata, reference_model, registry, inplace_subset_query_vars, **kwargs
         )
         thaw(model, bool(kwargs.get("unfrozen")))
-        if known is not None and not kwargs.get("unfrozen") and not adds_categories(model, known):
-            # there is nothing to learn, and the reference's weights answer
-            model.is_trained_ = True
+        if adata is not None:
+            answer_if_nothing_is_new(model, reference, bool(kwargs.get("unfrozen")))
         return model
 
     @staticmethod

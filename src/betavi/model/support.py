@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from betavi.diagnostics import CellScores
+from betavi.diagnostics import CellScores, on_simplex
 from betavi.model.calibrate import EVERYONE, CalibrateMixin
 from betavi.model.cells import cells_named
 from betavi.model.minified import refuse_minified
@@ -133,8 +133,7 @@ class SupportMixin(CalibrateMixin):
                 f"Positions are (n, {n_latent}) in this model, not {np.shape(latent)}: as "
                 "get_latent_representation() returns them."
             )
-        is_simplex = (positions >= 0).all() and np.allclose(positions.sum(axis=1), 1, atol=1e-3)
-        if self.module.options.latent_distribution == "ln" and is_simplex:
+        if self.module.options.latent_distribution == "ln" and on_simplex(positions):
             raise ValueError(
                 "Positions of a logistic normal z are those before the softmax, as "
                 "get_latent_representation(return_dist=True) returns them."

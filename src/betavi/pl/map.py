@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from betavi.diagnostics import on_simplex
 from betavi.pl._style import BLUE, IN_LEGEND, VERMILION, check_one_each, colours_of, finish, styled
 
 if TYPE_CHECKING:
@@ -96,18 +97,7 @@ def latent_map(
     >>> betavi.pl.latent_map(fit_density(latent), latent).get_xlabel()
     'latent PC 1'
     """
-    if not hasattr(density, "projected"):
-        raise TypeError("density is what model.latent_density() returns, and latent positions.")
-    latent = np.asarray(latent, dtype=np.float64)
-    if latent.ndim != 2 or latent.shape[1] != density.n_latent:
-        raise ValueError(
-            f"Positions are (n_cells, {density.n_latent}) in this density, not {latent.shape}."
-        )
-    if (latent >= 0).all() and np.allclose(latent.sum(axis=1), 1, atol=1e-3):
-        raise ValueError(
-            "Positions of a logistic normal z are drawn before the softmax, where their density is: "
-            "get_latent_representation(return_dist=True)[0]."
-        )
+    latent = _checked(density, latent)
     if color is not None:
         check_one_each("color", color, len(latent))
     ax = plt.subplots(figsize=(5.5, 4.5), layout="constrained")[1] if ax is None else ax
@@ -117,19 +107,15 @@ def latent_map(
     _cells(ax, flat, color)
     several: list[Any] = [] if path is None else [path] if hasattr(path, "obsm") else list(path)
     for number, one in enumerate(several):
-        x, y = ((one.obsm["z"] - centre) @ axes).T
         label = f"path: {one.uns['betavi']['path']}"
-        ax.plot(x, y, color="k", lw=2, ls=LINES[number % len(LINES)], label=label)
-        ax.scatter(x[[0]], y[[0]], 40, "w", marker="o", edgecolors="k", zorder=4)
-        ax.scatter(x[[-1]], y[[-1]], 40, "k", marker="s", edgecolors="w", zorder=4)
-    nowhere = np.zeros((0, density.n_latent))
+        _path(ax, (one.obsm["z"] - centre) @ axes, ls=LINES[number % len(LINES)], label=label)
     points = {
-        "archetype": nowhere if archetype is None else archetype.obsm["z"][:1],
-        "hole": nowhere if holes is None else holes.obsm["z"],
+        "archetype": None if archetype is None else archetype.obsm["z"][:1],
+        "hole": None if holes is None else holes.obsm["z"],
     }
     for label, (marker, face, size) in MARKS.items():
-        if len(points[label]):
-            x, y = ((points[label] - centre) @ axes).T
+        if (at := points[label]) is not None and len(at):
+            x, y = ((at - centre) @ axes).T
             ax.scatter(x, y, size, face, marker=marker, edgecolors="k", zorder=4, label=label)
     ax.set(xlabel="latent PC 1", ylabel="latent PC 2", xticks=[], yticks=[])
     within = f"dashed: around {1 - OUTSIDE:.0%} of the cells"
@@ -138,6 +124,31 @@ def latent_map(
         ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     finish(ax, show, save)
     return ax
+
+
+def _checked(density: Any, latent: Any) -> np.ndarray:
+    """Return positions as an array, of the dimensions that the density is of."""
+    if not hasattr(density, "projected"):
+        raise TypeError("density is what model.latent_density() returns, and latent positions.")
+    positions = np.asarray(latent, dtype=np.float64)
+    if positions.ndim != 2 or positions.shape[1] != density.n_latent:
+        raise ValueError(
+            f"Positions are (n_cells, {density.n_latent}) in this density, not {positions.shape}."
+        )
+    if on_simplex(positions):
+        raise ValueError(
+            "Positions of a logistic normal z are drawn before the softmax, where their density is: "
+            "get_latent_representation(return_dist=True)[0]."
+        )
+    return positions
+
+
+def _path(ax: Axes, flat: np.ndarray, **line: Any) -> None:
+    """Draw a path from its round end to its square one."""
+    x, y = flat.T
+    ax.plot(x, y, color="k", lw=2, **line)
+    ax.scatter(x[[0]], y[[0]], 40, "w", marker="o", edgecolors="k", zorder=4)
+    ax.scatter(x[[-1]], y[[-1]], 40, "k", marker="s", edgecolors="w", zorder=4)
 
 
 def _plane(latent: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
