@@ -146,9 +146,28 @@ def test_genes_on_a_path():
     table = genes_on_path(expression, 0.05 * expression, pd.Index(genes))
     assert table["direction"].tolist() == ["up", "down", "neither", "neither", "up"]
     assert table["is_switch"].tolist() == [True, True, False, False, False]
-    assert table["switch_at"].iloc[:2].tolist() == pytest.approx([0.7, 0.2])
+    # halfway between the steps that a jump is between
+    assert table["switch_at"].iloc[:2].tolist() == pytest.approx([0.65, 0.15], abs=0.01)
     assert table.loc["there and back", "peak_at"] == pytest.approx(0.5)
     assert (table["log2_fold_change"] > 0).tolist() == [True, False, False, False, True]
     # what is uncertain by as much as it changes is no switch
     unsure = genes_on_path(expression, 5 * expression, pd.Index(genes))
     assert not unsure["is_switch"].any()
+
+
+def test_the_width_of_a_switch_is_that_of_its_logistic_curve():
+    at = np.linspace(0, 1, 201)
+    steepness = np.array([20.0, 40.0, -80.0])
+    logs = 6 / (1 + np.exp(-steepness * (at[:, None] - 0.4)))
+    even = 6 * at[:, None]
+    genes = ["a", "b", "down", "even"]
+    # beside many silent genes the pseudocount, a share of the mean, is next to nothing
+    silent = [f"silent {number}" for number in range(1000)]
+    expression = np.hstack([np.exp2(np.hstack([logs, even])), np.zeros((201, 1000))])
+    table = genes_on_path(expression, 0.01 * expression, pd.Index(genes + silent)).loc[genes]
+    # a logistic curve is at a quarter and at three quarters log(3) / steepness from its middle
+    expected = 2 * np.log(3) / np.abs(steepness)
+    np.testing.assert_allclose(table["switch_width"][:3], expected, rtol=0.03)
+    np.testing.assert_allclose(table["switch_at"][:3], 0.4, atol=0.01)
+    assert table.loc["even", "switch_width"] == pytest.approx(0.5, abs=0.01)
+    assert table["is_switch"].all()

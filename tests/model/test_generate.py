@@ -107,6 +107,19 @@ def test_totals_are_those_asked_for(gene_likelihood):
         assert new.X.data.min() > 0
 
 
+@pytest.mark.parametrize("source", ["prior", "cells"])
+def test_each_cell_has_the_total_that_was_asked_for_it(trained, source):
+    # more cells than are generated at once
+    sizes = np.tile([300.0, 3000.0], 600)
+    new = trained.generate(1200, source=source, library_size=sizes, seed=0, **QUIET)
+    totals = np.asarray(new.X.sum(axis=1)).ravel()
+    for size in (300.0, 3000.0):
+        mine = totals[sizes == size]
+        assert mine.mean() == pytest.approx(size, rel=0.03)
+        # counts vary around their total; it does not
+        assert mine.std() < 0.5 * size
+
+
 def test_totals_are_like_those_of_cells_that_are_near(trained):
     new = trained.generate(2400, source="aggregate", seed=0, **QUIET)
     real = np.asarray(trained.adata.X.sum(axis=1)).ravel()
@@ -224,6 +237,8 @@ def test_a_file_that_is_not_complete_is_removed(trained, tmp_path, monkeypatch):
         ({"n_cells": 5, "batch": "batch_9"}, "no batch 'batch_9'"),
         ({"n_cells": 5, "library_size": -1}, "positive"),
         ({"n_cells": 5, "library_size": "big"}, "positive"),
+        ({"n_cells": 2, "library_size": [100.0, np.nan]}, "positive"),
+        ({"n_cells": 3, "library_size": [100.0, 200.0]}, r"shape \(2,\), and 3 cells"),
         ({"n_cells": 5, "latent": np.zeros((2, 3))}, r"\(n, 5\)"),
         ({"n_cells": 5, "latent": np.full((2, 5), np.nan)}, "Position 0 is not finite"),
         ({"latent": np.zeros((2, 5)), "source": "aggregate"}, "in the place of source"),
@@ -308,6 +323,13 @@ def test_joint_cells_from_every_source():
         model.generate(5, library_size={"dna": 1.0}, **QUIET)
     with pytest.raises(ValueError, match="positive number"):
         model.generate(5, library_size={"rna": 0}, **QUIET)
+    sizes = np.tile([200.0, 2000.0], 150)
+    new = model.generate(300, library_size={"rna": sizes}, seed=0, **QUIET)
+    totals = np.asarray(new["rna"].X.sum(axis=1)).ravel()
+    for size in (200.0, 2000.0):
+        assert totals[sizes == size].mean() == pytest.approx(size, rel=0.1)
+    with pytest.raises(ValueError, match="at one library_size"):
+        model.archetype(library_size={"rna": sizes}, **QUIET)
 
 
 def test_of_detection_the_size_is_a_depth():

@@ -446,6 +446,26 @@ def test_joint_cells_are_generated_into_the_layers_the_model_reads(tmp_path):
     assert len(model.support(found, **QUIET)) == 20
 
 
+def test_cells_beyond_what_was_calibrated_are_told(trained):
+    some = trained.adata[trained.test_indices[:20]].copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        usual = trained.support(some, **QUIET)
+    some.X = some.X.toarray()
+    some.X[3] *= 50
+    some.X[5] = 0
+    deep, empty = some.obs_names[[3, 5]]
+    with (
+        pytest.warns(UserWarning, match=f"judged as if they were not: {deep!r}"),
+        pytest.warns(UserWarning, match=f"without counts have no p-value: {empty!r}"),
+    ):
+        found = trained.support(some, **QUIET)
+    judged = ["excess", "strangeness", "p_value"]
+    assert found.loc[empty, judged].isna().all()
+    others = found.index.drop([deep, empty])
+    np.testing.assert_allclose(found.loc[others, judged], usual.loc[others, judged], rtol=1e-3)
+
+
 def test_a_path_between_batches_is_told(counts):
     BetaVI.setup_anndata(counts, batch_key="batch")
     model = BetaVI(counts, n_latent=3)

@@ -124,6 +124,9 @@ def test_support_is_a_line_for_each_group():
     np.testing.assert_allclose(ax.lines[2].get_xdata(), [0.2, 0.4, 0.9])
     np.testing.assert_allclose(ax.lines[2].get_ydata(), [1 / 3, 2 / 3, 1])
     assert pl.support(table).lines[1].get_label() == "cells (4)"
+    # cells without counts have no p-value, and names may come twice
+    twice = pd.concat([table, pd.DataFrame({"p_value": [np.nan]}, index=["w"])])
+    assert pl.support(twice).lines[1].get_label() == "cells (4)"
     with pytest.raises(KeyError, match="p_value"):
         pl.support(table.rename(columns={"p_value": "p"}))
     with pytest.raises(ValueError, match="groups has 1 values, and there are 4 cells"):

@@ -74,7 +74,9 @@ def along_density(
     r"""Return a path that keeps to where cells are.
 
     The shortest path in a graph of cells, relaxed in the latent space, under a cost per length of
-    :math:`p(z)^{-1/d}`, in the ``d`` dimensions that cells differ in: where cells are half as far apart, a length costs half.
+    :math:`(q(z) / \max q)^{-1/d}`, in the ``d`` dimensions that cells differ in: where cells are half as
+    far apart, a length costs half. The largest ``q`` is that at any cell; a length costs 1 where it is
+    denser, and no more than :math:`e^{10}`.
 
     Parameters
     ----------

@@ -165,6 +165,14 @@ class SupportCalibration:
     def _known_strangeness(self) -> np.ndarray:
         return self.strangeness(self.held_out)
 
+    def is_beyond(self, scores: CellScores) -> np.ndarray:
+        """Return which cells are twice as deep as any known one, or half as deep, ``(n_cells,)``."""
+        known, far = self.held_out.log_depth, np.log(2)
+        found: np.ndarray = (scores.log_depth < known.min() - far) | (
+            scores.log_depth > known.max() + far
+        )
+        return found
+
     def p_value_of_positions(self, log_density: np.ndarray) -> np.ndarray:
         """Return the share of known cells that are where it is as thin or thinner, ``(n,)``."""
         return _share_above(np.sort(-self.log_density), -log_density)

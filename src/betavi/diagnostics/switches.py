@@ -31,9 +31,11 @@ def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> p
     -------
     By gene: ``log2_fold_change`` of the last step against the first; ``direction``, ``"up"`` or
     ``"down"`` if it is monotone but for a twentieth of its change, else ``"neither"``; ``switch_at``,
-    the share of the path at which half of the change in log expression is done; ``peak_at``, where it
-    is highest; ``is_switch``, whether it is monotone, doubles or halves at least, and changes by more
-    than twice the larger standard deviation of its log expression.
+    the share of the path at which half of the change in log expression is done, and ``switch_width``,
+    over which it goes from a quarter to three quarters of it: half of the path if it changes evenly,
+    little if it does at once; ``peak_at``, where it is highest; ``is_switch``, whether it is monotone,
+    doubles or halves at least, and changes by more than twice the larger standard deviation of its log
+    expression.
 
     Examples
     --------
@@ -55,14 +57,27 @@ def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> p
     # as of a logarithm, to first order
     spread = (std / ((expression + pseudo) * np.log(2))).max(axis=0)
     is_switch = is_monotone & (np.abs(change) >= 1) & (np.abs(change) > SURE * spread)
-    is_past = np.abs(logs - logs[0]) >= np.abs(change) / 2
+    quarter, half, three_quarters = (_first_at(logs, at, share) for share in (0.25, 0.5, 0.75))
     return pd.DataFrame(
         {
             "log2_fold_change": change,
             "direction": direction,
-            "switch_at": at[is_past.argmax(axis=0)],
+            "switch_at": half,
+            "switch_width": three_quarters - quarter,
             "peak_at": at[logs.argmax(axis=0)],
             "is_switch": is_switch,
         },
         index=names,
     )
+
+
+def _first_at(logs: np.ndarray, at: np.ndarray, share: float) -> np.ndarray:
+    """Return where a share of the change of each gene is done first, between steps too, ``(n_genes,)``."""
+    done = np.sign(logs[-1] - logs[0]) * (logs - logs[0])
+    wanted = share * np.abs(logs[-1] - logs[0])
+    after = np.maximum((done >= wanted).argmax(axis=0), 1)
+    genes = np.arange(logs.shape[1])
+    low, high = done[after - 1, genes], done[after, genes]
+    part = np.clip((wanted - low) / np.maximum(high - low, np.finfo(float).tiny), 0.0, 1.0)
+    where: np.ndarray = at[after - 1] + part * (at[after] - at[after - 1])
+    return where

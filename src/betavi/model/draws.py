@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,9 +18,10 @@ from betavi.model.covariates import batch_codes
 from betavi.model.lenders import Lenders, some_of
 from betavi.model.positions import CELLS_AT_ONCE
 from betavi.model.support import SupportMixin
+from betavi.module.single import COUNTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor
 
@@ -51,6 +52,8 @@ class Order(NamedTuple):
         What all of them are decoded as, if not as their patterns.
     rng, seed
         Of the draws.
+    totals
+        Expected totals that were asked for, by modality, ``(n_cells,)``.
     """
 
     source: str
@@ -59,6 +62,7 @@ class Order(NamedTuple):
     batch: str | int | None
     rng: np.random.Generator
     seed: int | None
+    totals: Mapping[str, np.ndarray]
 
     @property
     def said(self) -> dict[str, Any]:
@@ -70,6 +74,18 @@ class Order(NamedTuple):
     def lends(self) -> bool:
         """Whether the pattern also is where a cell is, and lends it its size."""
         return self.source == "cells" and self.latent is None
+
+
+class Draft(NamedTuple):
+    """Some of the cells to be: patterns, a minibatch of these, and positions before z is made of them.
+
+    ``totals`` are those asked for, by modality, ``(n_cells, 1)``.
+    """
+
+    pattern: np.ndarray
+    tensors: dict[str, Any]
+    positions: np.ndarray
+    totals: dict[str, Tensor]
 
 
 class DrawsMixin(SupportMixin):
@@ -85,6 +101,7 @@ class DrawsMixin(SupportMixin):
         cells: Any,
         latent: np.ndarray | None,
         seed: int | None,
+        totals: Mapping[str, Any],
     ) -> Order:
         """Check what was asked for, and choose patterns."""
         _check_order(source, batch, cells, latent, seed)
@@ -113,12 +130,14 @@ class DrawsMixin(SupportMixin):
         pattern = rng.choice(some, size=n_cells) if turns is None else turns
         if latent is not None:
             latent = latent[np.resize(np.arange(len(latent)), n_cells)]
-        return Order(source, pattern, latent, batch, rng, seed)
+        sizes = {name: _one_each(name, size, len(pattern)) for name, size in totals.items()}
+        return Order(source, pattern, latent, batch, rng, seed, sizes)
 
     def _check_size_of(self, name: str, size: Any) -> None:
         """Refuse what is no size, or that of a modality which reads none."""
-        if not isinstance(size, Real) or not 0 < float(size) < np.inf:
-            raise ValueError(f"library_size of {name!r} is a positive number, not {size!r}.")
+        numbers = np.asarray(size)
+        if numbers.dtype.kind not in "iuf" or not ((numbers > 0) & np.isfinite(numbers)).all():
+            raise ValueError(f"library_size{_of(name)} is a positive number, not {size!r}.")
         if not self.module.likelihoods[name].reads_size:
             raise ValueError(f"How much of {name!r} there is is decoded, and no size sets it.")
 
@@ -174,10 +193,8 @@ class DrawsMixin(SupportMixin):
         """Return the density that positions are drawn from, if they are."""
         return self.latent_density(show_progress) if order.source == "aggregate" else None
 
-    def _chunks(
-        self, order: Order, density: LatentDensity | None
-    ) -> Iterator[tuple[np.ndarray, dict[str, Any], np.ndarray]]:
-        """Yield patterns, a minibatch of them, and as many positions, before z is made of them."""
+    def _chunks(self, order: Order, density: LatentDensity | None) -> Iterator[Draft]:
+        """Yield what cells are to be made of, some at a time."""
         loader = self._make_data_loader(self.adata, order.pattern, batch_size=CELLS_AT_ONCE)
         (code,) = batch_codes(self.adata_manager, order.batch)
         done = 0
@@ -196,7 +213,11 @@ class DrawsMixin(SupportMixin):
             if code is not None:
                 batch = torch.full_like(tensors[REGISTRY_KEYS.BATCH_KEY], code)
                 tensors = tensors | {REGISTRY_KEYS.BATCH_KEY: batch}
-            yield order.pattern[now], tensors, positions
+            totals = {
+                name: torch.as_tensor(sizes[now, None], device=self.device)
+                for name, sizes in order.totals.items()
+            }
+            yield Draft(order.pattern[now], tensors, positions, totals)
 
 
 def _check_order(source: str, batch: Any, cells: Any, latent: Any, seed: Any) -> None:
@@ -210,6 +231,21 @@ def _check_order(source: str, batch: Any, cells: Any, latent: Any, seed: Any) ->
         raise ValueError(f"cells= are generated around with source='cells', not {source!r}.")
     if latent is not None and (cells is not None or source != "prior"):
         raise ValueError("latent= says where cells are, in the place of source and cells.")
+
+
+def _one_each(name: str, size: Any, n_cells: int) -> np.ndarray:
+    """Return the totals of cells, ``(n_cells,)``, of one number or one for each."""
+    if np.ndim(size) > 0 and np.shape(size) != (n_cells,):
+        raise ValueError(
+            f"library_size{_of(name)} has the shape {np.shape(size)}, and {n_cells} cells are to be "
+            f"generated: one number, or ({n_cells},)."
+        )
+    return np.broadcast_to(np.asarray(size, dtype=np.float32), n_cells)
+
+
+def _of(name: str) -> str:
+    """Name a modality, if there are several."""
+    return "" if name == COUNTS else f" of {name!r}"
 
 
 def _numpy(values: Tensor) -> np.ndarray:

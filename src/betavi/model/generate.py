@@ -50,7 +50,7 @@ class GenerateMixin(DrawsMixin):
         source: str = "prior",
         cells: Any = None,
         latent: np.ndarray | None = None,
-        library_size: float | None = None,
+        library_size: float | np.ndarray | None = None,
         seed: int | None = None,
         out: str | Path | None = None,
         show_progress: bool = True,
@@ -74,8 +74,8 @@ class GenerateMixin(DrawsMixin):
         latent
             At these positions instead, ``(n, n_latent)``, each in its turn.
         library_size
-            Expected total of every cell; of detection, ``"bernoulli"``, the depth it is seen at. If
-            None, that of a measured cell of the batch that is near. Of a ``"normal"`` likelihood what
+            Expected total of every cell, or of each, ``(n_cells,)``; of detection, ``"bernoulli"``, the
+            depth it is seen at. If None, that of a measured cell of the batch that is near. Of a ``"normal"`` likelihood what
             is drawn below zero is cut off, so that its totals are larger.
         seed
             Of the draws; ``scvi.settings.seed`` if None. The generator of torch is left as it was.
@@ -95,7 +95,7 @@ class GenerateMixin(DrawsMixin):
         ------
         ValueError
             If there are to be no cells, a word, a batch or a position means nothing, the prior of an
-            autoencoder is asked for, or a size of a model that reads none.
+            autoencoder is asked for, or a size of a model that reads none, or not one for each cell.
         KeyError, IndexError
             If a cell does not exist.
         FileExistsError
@@ -113,13 +113,13 @@ class GenerateMixin(DrawsMixin):
         ((50, 20), ['nearest_cell', 'batch'])
         """
         self._check_if_trained(warn=False)
-        library_size = self._wanted_totals(library_size).get(COUNTS)
+        totals = self._wanted_totals(library_size)
         adata = self._validate_anndata(None)
-        order = self._order(n_cells, batch, source, cells, latent, seed)
+        order = self._order(n_cells, batch, source, cells, latent, seed, totals)
         grown = Grown(self._frame(adata, order), out)
         density = self._density_of(order, show_progress)
         bar = track(
-            self._generated(order, density, library_size),
+            self._generated(order, density),
             description="Generating",
             total=-(-len(order.pattern) // CELLS_AT_ONCE),
             disable=not show_progress,
@@ -129,19 +129,17 @@ class GenerateMixin(DrawsMixin):
                 grown.add({ONLY: chunk.counts}, self._obs(adata, order, chunk), chunk.z)
         return grown.whole()
 
-    def _wanted_totals(self, library_size: Any) -> dict[str, float]:
+    def _wanted_totals(self, library_size: Any) -> dict[str, Any]:
         if library_size is None:
             return {}
         self._check_size_of(COUNTS, library_size)
-        return {COUNTS: float(library_size)}
+        return {COUNTS: library_size}
 
     @torch.inference_mode()
-    def _generated(
-        self, order: Order, density: LatentDensity | None, library_size: float | None
-    ) -> Iterator[Chunk]:
+    def _generated(self, order: Order, density: LatentDensity | None) -> Iterator[Chunk]:
         lenders = self._lenders(order)
         sizes = None if lenders is None else self._log_sizes_of(lenders.cells)
-        for pattern, tensors, positions in self._chunks(order, density):
+        for pattern, tensors, positions, totals in self._chunks(order, density):
             if lenders is None or sizes is None:
                 lender, log_size = pattern, self._log_sizes(tensors)
             else:
@@ -150,7 +148,7 @@ class GenerateMixin(DrawsMixin):
                 log_size = torch.as_tensor(sizes[near], device=self.device)
             tensors = tensors | self._labels_of(lender)
             z = self._decoder_reads(positions)
-            counts, size = self._counts_at(z, tensors, log_size, library_size)
+            counts, size = self._counts_at(z, tensors, log_size, totals.get(COUNTS))
             yield Chunk(counts, positions.astype(np.float32), pattern, lender, size)
 
     def _log_sizes_of(self, cells: np.ndarray) -> np.ndarray:
@@ -168,12 +166,12 @@ class GenerateMixin(DrawsMixin):
         return library
 
     def _counts_at(
-        self, z: Tensor, tensors: dict[str, Any], log_size: Tensor, library_size: float | None
+        self, z: Tensor, tensors: dict[str, Any], log_size: Tensor, total: Tensor | None
     ) -> tuple[sparse.csr_matrix, np.ndarray]:
         """Draw counts of cells whose expected totals are their sizes; return the sizes decoded."""
-        wanted = log_size if library_size is None else torch.full_like(log_size, library_size).log()
+        wanted = log_size if total is None else total.to(log_size).log()
         reads_size = self.module.likelihoods[COUNTS].reads_size
-        if reads_size and (library_size is not None or not self._reads_factors):
+        if reads_size and (total is not None or not self._reads_factors):
             log_size = self._sized(COUNTS, z, tensors, log_size, wanted)
         px = self._px(z, tensors, COUNTS, log_size)
         counts = sparse.csr_matrix(self._drawn_from(COUNTS, px).cpu().numpy())

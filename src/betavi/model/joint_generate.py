@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mudata import MuData
+    from torch import Tensor
 
     from betavi.model.draws import Order
 
@@ -36,7 +37,7 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         source: str = "prior",
         cells: Any = None,
         latent: np.ndarray | None = None,
-        library_size: Mapping[str, float] | None = None,
+        library_size: Mapping[str, float | np.ndarray] | None = None,
         seed: int | None = None,
         out: str | Path | None = None,
         show_progress: bool = True,
@@ -59,8 +60,8 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         latent
             At these positions instead, ``(n, n_latent)``, each in its turn.
         library_size
-            By modality, the expected total of every cell, of ``"bernoulli"`` the depth it is seen at; of
-            others drawn given the position.
+            By modality, the expected total of every cell, or of each, ``(n_cells,)``; of
+            ``"bernoulli"`` the depth it is seen at; of others drawn given the position.
         seed
             Of the draws; ``scvi.settings.seed`` if None. The generator of torch is left as it was.
         out
@@ -99,7 +100,7 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         self._check_if_trained(warn=False)
         sizes = self._wanted_totals(library_size)
         self._validate_anndata()
-        order = self._order(n_cells, batch, source, cells, latent, seed)
+        order = self._order(n_cells, batch, source, cells, latent, seed, sizes)
         grown = Grown(self._frame(order), out)
         bar = track(
             self._chunks(order, self._density_of(order, show_progress)),
@@ -109,16 +110,16 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         )
         with self._drawing(order.seed), torch.inference_mode(), grown:
             lenders = self._lenders(order)
-            for pattern, tensors, positions in bar:
+            for pattern, tensors, positions, totals in bar:
                 near = pattern
                 if lenders is not None:
                     near = lenders.cells[lenders.near(positions, tensors)]
-                counts = self._counts_of_all(tensors | self._labels_of(near), positions, sizes)
+                counts = self._counts_of_all(tensors | self._labels_of(near), positions, totals)
                 obs = self._obs(order, pattern, near)
                 grown.add(counts, obs, positions.astype(np.float32))
         return grown.whole()
 
-    def _wanted_totals(self, library_size: Any) -> dict[str, float]:
+    def _wanted_totals(self, library_size: Any) -> dict[str, Any]:
         if not isinstance(library_size, Mapping | None):
             raise ValueError(
                 f"library_size is by modality, {{{self.modalities[0]!r}: {library_size!r}}}."
@@ -130,16 +131,15 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         return sizes
 
     def _counts_of_all(
-        self, tensors: dict[str, Any], positions: np.ndarray, sizes: dict[str, float]
+        self, tensors: dict[str, Any], positions: np.ndarray, totals: dict[str, Tensor]
     ) -> dict[str, Any]:
         """Return counts by modality of a new cell at each position."""
         z = self._decoder_reads(positions)
         drawn: dict[str, Any] = {}
         for name in self.modalities:
             size = self._typical(name).given(z, self._measured(tensors, name)).sample()
-            if name in sizes:
-                wanted = torch.full_like(size, sizes[name]).log()
-                size = self._sized(name, z, tensors, size, wanted)
+            if name in totals:
+                size = self._sized(name, z, tensors, size, totals[name].to(size).log())
             px = self._px(z, tensors, name, size)
             drawn[name] = sparse.csr_matrix(self._drawn_from(name, px).cpu().numpy())
         return drawn

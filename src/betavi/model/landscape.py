@@ -89,7 +89,7 @@ class Points(NamedTuple):
 class LandscapeMixin(DrawsMixin, Generic[Cells]):
     """From positions to what is expected of every modality there."""
 
-    _wanted_totals: Callable[[Any], Mapping[str, float]]
+    _wanted_totals: Callable[[Any], Mapping[str, Any]]
     """Checks sizes as a user gives them, and returns them by modality."""
 
     _features: Callable[[str], Any]
@@ -124,9 +124,12 @@ class LandscapeMixin(DrawsMixin, Generic[Cells]):
     def _wanted(self, batch: str | int | None, library_size: Any) -> Wanted:
         """Check what points are to be decoded as."""
         totals = self._wanted_totals(library_size)
+        for total in totals.values():
+            if np.ndim(total) > 0:
+                raise ValueError(f"Every point is decoded at one library_size, not at {total!r}.")
         codes = batch_codes(self.adata_manager, batch)
         batches = [*range(self.summary_stats.n_batch)] if codes == [None] else codes
-        return Wanted(batches, totals)
+        return Wanted(batches, {name: float(total) for name, total in totals.items()})
 
     @torch.inference_mode()
     def _decoded_at(
@@ -216,7 +219,10 @@ def _around(points: np.ndarray, spread: np.ndarray, start: int) -> np.ndarray:
 def _moments(expected: Tensor, around: np.ndarray) -> np.ndarray:
     """Return what is expected at points, the first of the draws, and how the others differ."""
     drawn = expected.reshape(*around.shape[:2], -1)
-    mean, std = drawn[0], (drawn[1:] - drawn[0]).square().mean(dim=0).sqrt()
+    # rows of one product differ in the last digit where their positions do not differ at all
+    moved = torch.as_tensor((around[1:] != around[0]).any(axis=-1), device=drawn.device)
+    off = (drawn[1:] - drawn[0]).where(moved[..., None], 0.0)
+    mean, std = drawn[0], off.square().mean(dim=0).sqrt()
     return torch.stack([mean, std]).cpu().numpy().astype(np.float64)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from betavi.diagnostics import CellScores, on_simplex
 from betavi.model.calibrate import EVERYONE, CalibrateMixin
 from betavi.model.cells import cells_named
+from betavi.model.messages import name_some, warn
 from betavi.model.minified import refuse_minified
 from betavi.model.positions import CELLS_AT_ONCE, in_turn
 from betavi.model.setup import untouched_on_failure
@@ -58,7 +59,9 @@ class SupportMixin(CalibrateMixin):
         -------
         ``log_density`` of the posterior's mean, in nats, and ``p_value``; of cells also ``excess``,
         by how many nats the counts are explained worse than drawn ones, and ``strangeness``, above 0
-        and without an upper end. Indexed by the names of the cells.
+        and without an upper end. Indexed by the names of the cells. Cells without counts have NaN, and
+        a warning names those that are twice as deep as any that p-values were calibrated with, or half
+        as deep.
 
         Raises
         ------
@@ -104,19 +107,25 @@ class SupportMixin(CalibrateMixin):
         calibrations = self._calibrations(show_progress)
         density = self.latent_density(show_progress)
         loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
-        parts = []
+        parts, patterns, depths = [], [], []
         with self._drawing(0):
             for tensors in in_turn(loader, "Judging cells", show_progress):
-                parts.append((self._scores(tensors, density), self._pattern(tensors)))
-        scores = CellScores.joined([part for part, _ in parts])
-        pattern = np.concatenate([code for _, code in parts])
+                parts.append(self._scores(tensors, density))
+                patterns.append(self._pattern(tensors))
+                depths.append(self._depth(tensors).cpu().numpy())
+        scores, pattern = CellScores.joined(parts), np.concatenate(patterns)
         table = pd.DataFrame(scores._asdict(), index=adata.obs_names[cells])
         table = table.drop(columns="log_depth").assign(strangeness=0.0, p_value=1.0)
+        is_beyond = np.zeros(len(table), dtype=bool)
         for code in np.unique(pattern):
             mine = pattern == code
             known = calibrations.get(int(code), calibrations[EVERYONE])
             table.loc[mine, "strangeness"] = known.strangeness(scores.of(mine))
             table.loc[mine, "p_value"] = known.p_value(scores.of(mine))
+            is_beyond[mine] = known.is_beyond(scores.of(mine))
+        is_empty = self._counts_are_depth & (np.concatenate(depths) <= 0)
+        table.loc[is_empty, ["excess", "strangeness", "p_value"]] = np.nan
+        _tell_of_depths(table.index, is_empty, is_beyond & ~is_empty)
         return table
 
     def _support_of_positions(self, positions: np.ndarray, show_progress: bool) -> pd.DataFrame:
@@ -142,3 +151,17 @@ class SupportMixin(CalibrateMixin):
             row = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
             raise ValueError(f"Position {row} is not finite.")
         return positions
+
+
+def _tell_of_depths(names: pd.Index, is_empty: np.ndarray, is_beyond: np.ndarray) -> None:
+    """Warn of cells of which nothing can be said, or nothing that was calibrated."""
+    if is_empty.any():
+        warn(
+            f"{is_empty.sum()} cell(s) without counts have no p-value: {name_some(names[is_empty])}."
+        )
+    if is_beyond.any():
+        warn(
+            f"{is_beyond.sum()} cell(s) are more than twice as deep as any that p-values were calibrated "
+            f"with, or less than half as deep as any, and judged as if they were not: "
+            f"{name_some(names[is_beyond])}."
+        )

@@ -39,17 +39,26 @@ class SurpriseMixin(PositionsMixin):
         at_mean = {"z": self.module.latent.transform(mean), "library": sizes}
         inputs = self.module._get_generative_input(tensors, at_mean)
         excess = self._excess(tensors, inputs, len(mean))
-        parts = [totals(tensors[name]) for name in self._measures_of_depth]
-        log_depth = torch.cat(parts, dim=1).sum(dim=1).clamp_min(1.0).log()
+        log_depth = self._depth(tensors).clamp_min(1.0).log()
         log_density = density.log_prob(mean.cpu().numpy())
         others = (part.double().cpu().numpy() for part in (excess, log_depth))
         return CellScores(log_density, *others)
+
+    def _depth(self, tensors: dict[str, Any]) -> Tensor:
+        """Return the total of each cell, ``(n_cells,)``."""
+        parts = [totals(tensors[name]) for name in self._measures_of_depth]
+        return torch.cat(parts, dim=1).sum(dim=1)
 
     @property
     def _measures_of_depth(self) -> list[str]:
         """Modalities whose counts say how deep a cell was sequenced: all if none are counts."""
         parts = self.module.likelihoods
         return [name for name, part in parts.items() if part.is_of_counts] or list(parts)
+
+    @property
+    def _counts_are_depth(self) -> bool:
+        """Whether the depth is a number of molecules, of which there may be none."""
+        return any(part.is_of_counts for part in self.module.likelihoods.values())
 
     def _excess(self, tensors: dict[str, Any], inputs: dict[str, Any], n_cells: int) -> Tensor:
         """Return by how many nats the worst features are worse than drawn ones, ``(n_cells,)``."""

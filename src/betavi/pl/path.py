@@ -85,7 +85,9 @@ def latent_path(
     support.plot(at, adata.obs["p_value"], color="k", marker="o", ms=3, lw=1)
     support.axhline(LEVEL, color=VERMILION, ls="--", lw=1)
     few = f"{LEVEL:.0%} of held-out cells lie in places this sparse"
-    support.text(1, LEVEL + 0.03, few, color=VERMILION, fontsize="small", ha="right")
+    behind = {"facecolor": "w", "alpha": 0.8, "lw": 0, "pad": 1}
+    label = support.text(1, LEVEL + 0.03, few, color=VERMILION, fontsize="small", ha="right")
+    label.set_bbox(behind)
     support.set(ylabel="p-value", ylim=(-0.03, 1.03))
     logs = np.log1p(_per_cell(adata[:, shown], adata))
     low, high = logs.min(axis=0), logs.max(axis=0)

@@ -69,9 +69,10 @@ def support(
         check_one_each("groups", groups, len(table))
     ax = plt.subplots(figsize=(4.5, 4), layout="constrained")[1] if ax is None else ax
     ax.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1, label="as it should be")
-    names = pd.Series("cells" if groups is None else np.asarray(groups), index=table.index)
+    names = pd.Series("cells" if groups is None else np.asarray(groups), index=range(len(table)))
     styles = ("-", "--", "-.", ":")
-    lines = table.groupby(names.astype(str))["p_value"]
+    # cells without counts have no p-value
+    lines = table["p_value"].reset_index(drop=True).dropna().groupby(names.astype(str))
     for number, (name, rows) in enumerate(lines):
         share = np.arange(1, len(rows) + 1) / len(rows)
         style: dict[str, Any] = {"color": colours_of(lines.ngroups)[number]}
