@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import scanpy as sc
 import scvi
 import torch
@@ -29,6 +30,7 @@ QUIET = {"show_progress": False}
 TOO_HIGH = 300.0
 FROM, TO = "CD4 T", "Mono"
 PROTEIN = "cd8a"
+MARKERS = ("MS4A1", "CST3", "NKG7")
 
 
 def save(name: str, axes: Any) -> None:
@@ -73,6 +75,11 @@ def everything_of_rna(adata: sc.AnnData, panels: np.ndarray) -> None:
     for row, report in zip(axes, reports, strict=True):
         betavi.pl.collapse(report, row)
     save("collapse", figure.axes)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+    for ax, model in zip(axes, (healthy, dead), strict=True):
+        betavi.pl.collapse_history(model.history, ax)
+        ax.set_title(f"β = {model.module.settled_beta:g}")
+    save("history", axes)
     for ax, model, report in zip(panels[0, :2], (healthy, dead), reports, strict=True):
         umap(adata, model, ax)
         used = f"{report.active_dimensions} of {len(report.dimensions)} dimensions used"
@@ -86,10 +93,13 @@ def everything_of_rna(adata: sc.AnnData, panels: np.ndarray) -> None:
     betavi.pl.rate_distortion(curve, ax=panels[1, 0])
     panels[1, 0].set_title("every β, from one training", fontsize=10)
     the_map(healthy, adata, panels[1, 1])
+    possible(healthy, adata)
 
     trust = healthy.cross_validate_denoising(max_epochs=40, **QUIET)
     print(trust)
     save("denoising", betavi.pl.denoising(trust))
+    healthy.denoise(**QUIET)
+    save("before_and_after", betavi.pl.before_and_after(adata, MARKERS, groupby="celltype"))
 
 
 def umap(adata: sc.AnnData, model: betavi.BetaVI, ax: Axes) -> None:
@@ -126,12 +136,35 @@ def the_map(model: betavi.BetaVI, adata: sc.AnnData, panel: Axes) -> None:
         list(ways.values()), model.find_holes(**QUIET), model.archetype(**QUIET),
     )  # fmt: skip
     save("map", axes)
+    save("path", betavi.pl.latent_path(ways["density"], 25))
     for (path, way), style in zip(ways.items(), ("-", "--"), strict=True):
         panel.plot(way.obs["step"], way.obs["p_value"], style, color=USED, label=path)
     panel.axhline(0.05, color=PALETTE[5], ls=":", lw=1)
     panel.set(xlabel=f"share of the way from {FROM} to {TO}", ylabel="p-value of a cell there")
     panel.set_title("where hardly any cell is", fontsize=10)
     panel.legend()
+
+
+def possible(model: betavi.BetaVI, adata: sc.AnnData) -> None:
+    """Draw whether held-out cells and cells of shuffled genes are possible, and how real new ones are."""
+    seen, held_out = adata[model.train_indices], adata[model.validation_indices].copy()
+    shuffled = held_out.copy()
+    rng = np.random.default_rng(0)
+    shuffled.X = np.array([rng.permutation(row) for row in held_out.X.toarray()])
+    parts = {"held out": held_out, "genes shuffled": shuffled}
+    table = pd.concat({name: model.support(cells, **QUIET) for name, cells in parts.items()})
+    kinds = table.index.get_level_values(0)
+    print((table["p_value"] < 0.05).groupby(kinds).mean().round(3).to_string())
+    save("support", betavi.pl.support(table, kinds))
+    new = {
+        "measured": seen,
+        **{
+            name: model.generate(seen.n_obs, source=source, seed=0, **QUIET)
+            for name, source in (("fitted density", "aggregate"), ("prior", "prior"))
+        },
+    }
+    curves = betavi.metrics.mean_curves(new)
+    save("mean_curves", betavi.pl.mean_curves(curves))
 
 
 def translation(panel: Axes) -> None:

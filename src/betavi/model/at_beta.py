@@ -88,7 +88,7 @@ class AtBetaMixin(VAEMixin, BaseModelClass):
             yield
 
 
-def takes_beta(cls: type[Model]) -> type[Model]:
+def checked_at_any_beta(cls: type[Model]) -> type[Model]:
     """Give every getter the argument ``beta``, and have it refuse an untrained model or unknown cells."""
     for name in GETTERS:
         if hasattr(cls, name):

@@ -9,7 +9,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import EmbeddingMixin
 
-from betavi.model.at_beta import takes_beta
+from betavi.model.at_beta import checked_at_any_beta
 from betavi.model.check_counts import check_is_anndata
 from betavi.model.count_score import CountScoreMixin
 from betavi.model.cross_validate import CrossValidateMixin
@@ -37,7 +37,7 @@ SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
 """Of a batch whose cells all have the same size, or that has one cell."""
 
 
-@takes_beta
+@checked_at_any_beta
 class BetaVI(
     CountScoreMixin,
     CrossValidateMixin,

@@ -8,7 +8,7 @@ import numpy as np
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 
-from betavi.model.at_beta import takes_beta
+from betavi.model.at_beta import checked_at_any_beta
 from betavi.model.check_joint import check_fusion, check_is_set_up, is_weight
 from betavi.model.holes import HolesMixin
 from betavi.model.interpolate import InterpolateMixin
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@takes_beta
+@checked_at_any_beta
 class JointVI(
     TranslateMixin,
     HolesMixin[MuData],
