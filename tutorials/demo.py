@@ -157,8 +157,9 @@ def possible(model: betavi.BetaVI, adata: sc.AnnData) -> None:
 
     new = model.generate(adata.n_obs, source="aggregate", seed=0, show_progress=False)
     new.write_h5ad(OUTPUT / "generated.h5ad")
-    new.obs["celltype"] = types.loc[new.obs["nearest_cell"]].to_numpy()
-    print(betavi.metrics.realism(adata, new, groupby="celltype").round(3).to_string())
+    new.obs["celltype"] = types.loc[new.obs["near_cell"]].to_numpy()
+    unseen = adata[model.validation_indices].copy()
+    print(betavi.metrics.realism(unseen, new, groupby="celltype").round(3).to_string())
     shuffled = adata[model.validation_indices].copy()
     rng = np.random.default_rng(0)
     shuffled.X = np.array([rng.permutation(row) for row in shuffled.X.toarray()])

@@ -112,6 +112,13 @@ def test_bad_input_is_named():
         realism(real, {"mine": real[:, ::-1]})
     with pytest.raises(ValueError, match="too few to split"):
         realism(real[:35], real)
+    with pytest.raises(ValueError, match="11 cells of 'mine' are too few"):
+        realism(real, {"mine": real[:11]})
+    silent = AnnData(0 * real.X, obs=real.obs, var=real.var)
+    with pytest.raises(ValueError, match="no counts in 'mine'"):
+        realism(real, {"mine": silent})
+    with pytest.raises(ValueError, match="no counts in cells"):
+        mean_curves(silent)
     unnamed = AnnData(real.X, obs=real.obs.drop(columns="cell_type"), var=real.var)
     with pytest.raises(
         KeyError, match=r"'cell_type' in obs of 'generated'.*labels_key='cell_type'"
@@ -187,8 +194,10 @@ def test_curves_see_noise_whichever_genes_have_it(genes):
 
 def test_sets_without_a_mean_in_common_have_no_curve_in_common(genes):
     real = genes["poisson"][:200, :100]
-    nothing = AnnData(sparse.csr_matrix(real.shape), var=real.var)
-    assert np.isnan(realism(real, nothing).loc["generated", "variance_curve"])
+    few = real.X.toarray()
+    few[:, 3:] = 0
+    few = AnnData(sparse.csr_matrix(few), var=real.var)
+    assert np.isnan(realism(real, few).loc["generated", "variance_curve"])
 
 
 @pytest.mark.parametrize("n_cells", [300, 1500])

@@ -226,8 +226,8 @@ def test_the_path_along_the_density_is_where_more_cells_are(trained):
     types = trained.adata.obs["cell_type"]
     ends = [types.index[types == f"type_{number}"] for number in (0, 2)]
     ways = {path: trained.interpolate(*ends, path=path).obs["log_density"] for path in PATHS}
-    assert ways["density"].min() >= ways["straight"].min()
-    assert ways["density"].mean() > ways["straight"].mean() - 0.5
+    assert ways["density"].min() > ways["straight"].min()
+    assert ways["density"].mean() > ways["straight"].mean()
 
 
 def test_ends_in_every_form(trained):
@@ -425,7 +425,7 @@ def test_the_map_of_a_joint_model(tmp_path):
         found = read(tmp_path / f"new{ending}")
         for name in model.modalities:
             assert (found[name].X != kept[name].X).nnz == 0
-        assert found.obs["nearest_cell"].tolist() == kept.obs["nearest_cell"].tolist()
+        assert found.obs["near_cell"].tolist() == kept.obs["near_cell"].tolist()
         np.testing.assert_array_equal(found.obsm["z"], kept.obsm["z"])
         assert len(model.support(found, **QUIET)) == 30
 
@@ -444,6 +444,32 @@ def test_joint_cells_are_generated_into_the_layers_the_model_reads(tmp_path):
     assert (found["rna"].layers["counts"] != kept["rna"].layers["counts"]).nnz == 0
     assert "counts" not in found["adt"].layers
     assert len(model.support(found, **QUIET)) == 20
+
+
+def test_shallow_cells_are_judged_as_shallow_where_factors_say_so(whole):
+    adata = whole.copy()
+    adata.obs["size"] = np.asarray(adata.X.sum(axis=1)).ravel() / 1000
+    BetaVI.setup_anndata(adata, size_factor_key="size")
+    scvi.settings.seed = 0
+    model = BetaVI(adata, n_latent=5)
+    model.train(30, enable_progress_bar=False, train_size=0.6, validation_size=0.2)
+    some = adata[model.test_indices].copy()
+    some.X = thin(some.X, 0.75, seed=0).kept
+    some = some[np.asarray(some.X.sum(axis=1)).ravel() > 0].copy()
+    some.obs["size"] /= 4
+    mixed = some.copy()
+    rng = np.random.default_rng(0)
+    mixed.X = np.array([rng.permutation(row) for row in some.X.toarray()])
+    usual, strange = (
+        (model.support(cells, **QUIET)["p_value"] < 0.05).mean() for cells in (some, mixed)
+    )
+    assert 0.01 < usual < 0.09
+    assert strange > 3 * usual
+
+
+def test_what_is_uncertain_does_not_depend_on_the_number_of_steps(trained):
+    few, many = (trained.interpolate(4, 9, n_steps=steps, **QUIET) for steps in (3, 129))
+    np.testing.assert_allclose(few.layers["std"], many.layers["std"][[0, 64, 128]], rtol=1e-3)
 
 
 def test_cells_beyond_what_was_calibrated_are_told(trained):

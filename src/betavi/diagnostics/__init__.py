@@ -37,7 +37,7 @@ from betavi.diagnostics.report import CollapseReport
 from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
 from betavi.diagnostics.smoothing import BASELINES, NULL
 from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_spectrum
-from betavi.diagnostics.support import CellScores, SupportCalibration
+from betavi.diagnostics.support import CellScores, DensityCalibration, SupportCalibration
 from betavi.diagnostics.switches import genes_on_path
 from betavi.diagnostics.thinning import Thinned, molecules, thin
 from betavi.diagnostics.translation import score_translation
@@ -56,6 +56,7 @@ __all__ = [
     "CountTerms",
     "DenoisingReport",
     "DenoisingScore",
+    "DensityCalibration",
     "DimensionArrays",
     "Evidence",
     "GeneMoments",

@@ -91,7 +91,7 @@ def along_density(
 
     Returns
     -------
-    ``(n_steps, n_latent)``, which cost no more than the straight line.
+    ``(n_steps, n_latent)``, of a path of 33 points that costs no more than the straight line.
 
     References
     ----------

@@ -14,6 +14,9 @@ N_KNOTS = 24
 SHARE_PER_KNOT, FEWEST_PER_KNOT = 0.15, 60
 """Cells of like depth whose scores are usual at a knot."""
 
+N_FOLDS = 5
+"""Parts of the known cells, without each of which in turn it is learnt what is usual."""
+
 SMALLEST_SPREAD = 1e-9
 ROWS_AT_ONCE = 500
 
@@ -78,44 +81,87 @@ class _Usual:
 
 
 @dataclass(frozen=True, eq=False)
+class DensityCalibration:
+    """Log densities where cells are that are known to be possible, by which positions are judged.
+
+    Parameters
+    ----------
+    log_density
+        At the posterior means of cells that training has not seen, ``(n_known,)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import DensityCalibration
+    >>> DensityCalibration(np.arange(9.0)).p_value(np.array([-1.0, 9.0])).tolist()
+    [0.1, 1.0]
+    """
+
+    log_density: np.ndarray
+
+    def p_value(self, log_density: np.ndarray) -> np.ndarray:
+        """Return the share of known cells that are where it is as thin or thinner, ``(n,)``."""
+        known = np.sort(-self.log_density)
+        return (1 + _as_large(known, -log_density)) / (1 + len(known))
+
+    def thin_below(self, level: float) -> float:
+        """Return the log density below which a share of the known cells is."""
+        return float(np.quantile(self.log_density, level))
+
+
+@dataclass(frozen=True, eq=False)
 class SupportCalibration:
     """Scores of cells that are known to be possible.
 
     Both scores depend on depth: a shallow cell has a wide posterior near the centre, and few counts
     that could contradict it. A cell is ranked among known cells, and among known cells that are as deep
-    as it is: of each the copy, whole or with a part of its molecules, whose depth is nearest.
+    as it is: of each the copy, whole or with a part of its molecules, whose depth is nearest. What is
+    usual of a known cell is learnt from others, as cells seem less strange beside what they had a part
+    in.
 
     Parameters
     ----------
     held_out
         Of cells that training has not seen, first, and of the same cells with fewer molecules, each
         array ``(n_copies, n_known)``.
-    log_density
-        Of the positions of the cells themselves, ``(n_known,)``, by which positions are judged.
 
     References
     ----------
-    Vovk et al. (2005), Algorithmic learning in a random world; Bates et al. (2023), Testing for
-    outliers with conformal p-values.
+    Vovk et al. (2005), Algorithmic learning in a random world; Vovk (2015), Cross-conformal predictors;
+    Bates et al. (2023), Testing for outliers with conformal p-values.
 
     Examples
     --------
     >>> import numpy as np
     >>> from betavi.diagnostics import CellScores, SupportCalibration
     >>> known = CellScores(*np.random.default_rng(0).normal(size=(3, 1, 500)))
-    >>> calibration = SupportCalibration(known, known.log_density[0])
+    >>> calibration = SupportCalibration(known)
     >>> cells = CellScores(np.array([0.0, -9.0]), np.array([0.0, 9.0]), np.zeros(2))
     >>> (calibration.p_value(cells) < 0.05).tolist()
     [False, True]
     """
 
     held_out: CellScores
-    log_density: np.ndarray
+
+    @property
+    def n_known(self) -> int:
+        """Return the number of known cells."""
+        return self.held_out.log_depth.shape[1]
 
     @cached_property
-    def _usual(self) -> tuple[_Usual, _Usual]:
-        log_density, excess, depth = (part.ravel() for part in self.held_out)
-        return _Usual(log_density, depth), _Usual(excess, depth)
+    def _fold(self) -> np.ndarray:
+        """Return which part each known cell is in."""
+        return np.random.default_rng(0).permutation(self.n_known) % min(N_FOLDS, self.n_known)
+
+    @cached_property
+    def _usual(self) -> list[tuple[_Usual, _Usual]]:
+        """Return what is usual of either score, learnt without each part in turn."""
+        found = []
+        for part in np.unique(self._fold):
+            others = self._fold != part if self.n_known > 1 else self._fold == part
+            log_density, excess, depth = (x.ravel() for x in self.held_out.of(others))
+            found.append((_Usual(log_density, depth), _Usual(excess, depth)))
+        return found
 
     def strangeness(self, scores: CellScores) -> np.ndarray:
         """Return how unusual cells are at their depth, above 0, of the shape of scores.
@@ -123,47 +169,47 @@ class SupportCalibration:
         The root of the summed squares of how unusual either score is, in standard deviations, each
         rounded off to 0 where it is better than usual.
         """
-        thin, badly = self._usual
-        off = (
-            -thin.deviation(scores.log_density, scores.log_depth),
-            badly.deviation(scores.excess, scores.log_depth),
-        )
-        # softly, so that cells of which neither is unusual can be told apart too
-        total: np.ndarray = np.sqrt(sum(np.square(np.logaddexp(0.0, part)) for part in off))
+        total: np.ndarray = np.mean([_strangeness(usual, scores) for usual in self._usual], axis=0)
         return total
+
+    @cached_property
+    def _known_strangeness(self) -> np.ndarray:
+        found = np.empty_like(self.held_out.log_depth)
+        for part, usual in enumerate(self._usual):
+            mine = self._fold == part
+            found[:, mine] = _strangeness(usual, self.held_out.of(mine))
+        return found
 
     def p_value(self, scores: CellScores) -> np.ndarray:
         """Return the share of known cells that are as strange or stranger, ``(n_cells,)``.
 
         A cell is as strange as it is among all known cells and among those that are as deep, by the
-        geometric mean of both shares. Of whole cells the share is exact.
+        geometric mean of both shares.
         """
-        return _share_above(self._known_ranks, -self._rank(scores))
+        rank = self._rank(scores.log_depth, self.strangeness(scores), is_known=False)
+        return (1 + _as_large(self._known_ranks, -rank)) / (1 + self.n_known)
 
     @cached_property
     def _known_ranks(self) -> np.ndarray:
-        whole = CellScores(*(part[0] for part in self.held_out))
-        return np.sort(-self._rank(whole))
+        whole = self._known_strangeness[0]
+        return np.sort(-self._rank(self.held_out.log_depth[0], whole, is_known=True))
 
-    def _rank(self, scores: CellScores) -> np.ndarray:
+    def _rank(self, log_depth: np.ndarray, strange: np.ndarray, is_known: bool) -> np.ndarray:
         """Return the share of known cells that are as strange, of all and of those that are as deep.
 
         Only the latter knows that shallow cells have a longer tail, and has fewer whole cells in it.
         """
-        known, strange = self._known_strangeness, self.strangeness(scores)
-        whole = _share_above(np.sort(known[0]), strange)
-        depth, everyone = self.held_out.log_depth, np.arange(known.shape[1])[:, None]
+        known = self._known_strangeness
+        whole = _as_large(np.sort(known[0]), strange)
+        depth, everyone = self.held_out.log_depth, np.arange(self.n_known)[:, None]
         found = []
         for some in np.array_split(np.arange(len(strange)), -(-len(strange) // ROWS_AT_ONCE) or 1):
-            nearest = np.abs(depth[..., None] - scores.log_depth[some]).argmin(axis=0)
-            as_strange = (known[nearest, everyone] >= strange[some]).sum(axis=0)
-            found.append((1 + as_strange) / (1 + known.shape[1]))
-        rank: np.ndarray = np.sqrt(whole * np.concatenate(found))
-        return rank
-
-    @cached_property
-    def _known_strangeness(self) -> np.ndarray:
-        return self.strangeness(self.held_out)
+            nearest = np.abs(depth[..., None] - log_depth[some]).argmin(axis=0)
+            found.append((known[nearest, everyone] >= strange[some]).sum(axis=0))
+        # a known cell is among those that are as strange as it is, and another one is added to them
+        own = 0 if is_known else 1
+        rank: np.ndarray = np.sqrt((own + whole) * (own + np.concatenate(found)))
+        return rank / (own + self.n_known)
 
     def is_beyond(self, scores: CellScores) -> np.ndarray:
         """Return which cells are twice as deep as any known one, or half as deep, ``(n_cells,)``."""
@@ -173,17 +219,19 @@ class SupportCalibration:
         )
         return found
 
-    def p_value_of_positions(self, log_density: np.ndarray) -> np.ndarray:
-        """Return the share of known cells that are where it is as thin or thinner, ``(n,)``."""
-        return _share_above(np.sort(-self.log_density), -log_density)
 
-    def thin_below(self, level: float) -> float:
-        """Return the log density below which a share of the known cells is."""
-        return float(np.quantile(self.log_density, level))
+def _strangeness(usual: tuple[_Usual, _Usual], scores: CellScores) -> np.ndarray:
+    thin, badly = usual
+    off = (
+        -thin.deviation(scores.log_density, scores.log_depth),
+        badly.deviation(scores.excess, scores.log_depth),
+    )
+    # softly, so that cells of which neither is unusual can be told apart too
+    total: np.ndarray = np.sqrt(sum(np.square(np.logaddexp(0.0, part)) for part in off))
+    return total
 
 
-def _share_above(known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the share of known values, sorted, that are as large or larger; never 0."""
-    as_large = len(known) - np.searchsorted(known, values, side="left")
-    share: np.ndarray = (1 + as_large) / (1 + len(known))
-    return share
+def _as_large(known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return how many known values, sorted, are as large or larger."""
+    found: np.ndarray = len(known) - np.searchsorted(known, values, side="left")
+    return found

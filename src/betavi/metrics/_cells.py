@@ -66,7 +66,7 @@ def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None
         raise KeyError(
             f"There is no column {groupby!r} in obs of {name}. {close_matches(groupby, adata.obs)} "
             "Generated cells have the columns that the model was set up with: "
-            f"setup_anndata(..., labels_key={groupby!r}) gives each that of the nearest cell."
+            f"setup_anndata(..., labels_key={groupby!r}) gives each that of a measured cell that is near."
         )
     values = counts_of(adata, layer)
     if values is None:
@@ -76,6 +76,8 @@ def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None
     if not np.isfinite(counts.data).all() or (counts.data < 0).any():
         raise ValueError(f"Counts of {name} have values that are negative or not finite.")
     counts.eliminate_zeros()
+    if not counts.nnz:
+        raise ValueError(f"There are no counts in {name}.")
     groups = None if groupby is None else adata.obs[groupby].astype(str).to_numpy()
     return Cells(counts, groups)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 N_COMPONENTS, N_TREES, N_FOLDS = 50, 200, 3
 MOST_CELLS = 2000
-"""Cells of each set that are compared; fold changes are of all."""
+"""Cells of each set that are compared; fold changes are of as many as the first third has."""
 
 MOST_GENES = 500
 """Genes whose correlations are compared, those with most counts."""
@@ -56,7 +56,8 @@ def realism(
     Parameters
     ----------
     real
-        Counts of measured cells.
+        Counts of measured cells, best of those that the model has not seen: what is drawn around a cell
+        lies beside it, and is taken for a real one all too easily.
     generated
         Counts of others, with the same genes; several by their names.
     groupby
@@ -85,7 +86,7 @@ def realism(
     Raises
     ------
     ValueError
-        If genes differ, there are less than 36 real cells, values of the real cells are no counts, or
+        If genes differ, there are less than 36 real cells or 12 others, values of the real cells are no counts, or
         others are negative or not finite.
     KeyError
         If there is no such column or layer.
@@ -116,6 +117,8 @@ def realism(
         if list(adata.var_names) != list(real.var_names):
             raise ValueError(f"The genes of {name!r} are not those of the real cells, in order.")
         others[name] = read_cells(repr(name), adata, layer, groupby)
+        if len(others[name]) < FEWEST // 3:
+            raise ValueError(f"{len(others[name])} cells of {name!r} are too few to compare.")
     others[FLOOR] = Cells(_shuffled(second.counts, rng), second.groups)
     n_cells = min(MOST_CELLS, *(len(cells) for cells in (first, *others.values())))
     ruler = _Ruler(first, aside, n_cells, rng)
@@ -158,8 +161,9 @@ class _Ruler:
             **_of_genes(self.real, other, (self.logs, logs)),
         }
         if self.whole.groups is not None and whole.groups is not None:
-            # of all cells: a group may be rare
-            slope, correlation = _fold_change_recovery(self.whole, whole)
+            # of as many as there are real ones, and not of 2,000 at most: a group may be rare
+            as_many = whole.some(len(self.whole), self.rng)
+            slope, correlation = _fold_change_recovery(self.whole, as_many)
             found |= {"lfc_slope": slope, "lfc_r": correlation}
         return found
 

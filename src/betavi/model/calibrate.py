@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from betavi.diagnostics import CellScores, SupportCalibration
+from betavi.diagnostics import CellScores, DensityCalibration, SupportCalibration
 from betavi.kernels import dense
 from betavi.model.messages import warn
 from betavi.model.positions import CELLS_AT_ONCE, in_turn
@@ -45,17 +45,36 @@ class CalibrateMixin(SurpriseMixin):
         self, density: LatentDensity, show_progress: bool
     ) -> dict[int, SupportCalibration]:
         adata = self._validate_anndata(None)
-        cells = self._known_cells(adata)
-        log_density = density.log_prob(self._posteriors(adata, cells, n_draws=0).mean)
-        scores, pattern = self._known_scores(adata, cells, density, show_progress)
-        found = {EVERYONE: SupportCalibration(scores, log_density)}
+        scores, pattern = self._known_scores(
+            adata, self._known_cells(density), density, show_progress
+        )
+        found = {EVERYONE: SupportCalibration(scores)}
         for code in np.unique(pattern):
             mine = pattern == code
             if ENOUGH_KNOWN <= mine.sum() < len(mine):
-                found[int(code)] = SupportCalibration(scores.of(mine), log_density[mine])
+                found[int(code)] = SupportCalibration(scores.of(mine))
         return found
 
-    def _known_cells(self, adata: AnnOrMuData) -> np.ndarray:
+    def _density_calibration(self, show_progress: bool) -> DensityCalibration:
+        """Return how thin it is where cells held out are: cells are encoded, and no more."""
+        density = self.latent_density(show_progress)
+        found: DensityCalibration = self._once(
+            "density calibration", density, lambda: self._known_densities(density)
+        )
+        return found
+
+    def _known_densities(self, density: LatentDensity) -> DensityCalibration:
+        adata = self._validate_anndata(None)
+        means = self._posteriors(adata, self._known_cells(density), n_draws=0).mean
+        return DensityCalibration(density.log_prob(means))
+
+    def _known_cells(self, density: LatentDensity) -> np.ndarray:
+        """Return the cells that p-values are calibrated with; the user is told once if they are few."""
+        cells: np.ndarray = self._once("known cells", density, self._chosen_cells)
+        return cells
+
+    def _chosen_cells(self) -> np.ndarray:
+        adata = self._validate_anndata(None)
         cells = self._cells_to_judge(adata)
         if self._has_seen(adata, cells):
             warn(
@@ -69,9 +88,6 @@ class CalibrateMixin(SurpriseMixin):
         self, adata: AnnOrMuData, cells: np.ndarray, density: LatentDensity, show_progress: bool
     ) -> tuple[CellScores, np.ndarray]:
         """Return scores of copies of cells, ``(n_copies, n_cells)``, and what each cell has."""
-        if self.minified_data_type is not None:
-            nothing = np.zeros((1, 0))
-            return CellScores(nothing, nothing, nothing), np.zeros(0, dtype=int)
         parts, patterns = [], []
         loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
         with self._drawing(0):
@@ -102,6 +118,10 @@ class CalibrateMixin(SurpriseMixin):
             if bool((counts == counts.round()).all()):
                 counts = torch.binomial(counts, torch.full_like(counts, share))
             thinned[name] = counts
+        if self.module.options.given_size:
+            # a factor says how deep a cell is, too
+            key = REGISTRY_KEYS.SIZE_FACTOR_KEY
+            thinned[key] = tensors[key] * share
         return tensors | thinned
 
 

@@ -44,12 +44,14 @@ class Order(NamedTuple):
     ----------
     source
         A key of :data:`SOURCES`.
-    pattern
-        A measured cell for each, whose covariates it has, ``(n_cells,)``.
+    n_cells
+        How many.
+    measured
+        Measured cells: around each of these in its turn, or those that lend to cells that are near.
     latent
         Positions, in the place of draws, if they are given, ``(n_cells, n_latent)``.
     batch
-        What all of them are decoded as, if not as their patterns.
+        What all of them are decoded as, if not as the measured ones.
     rng, seed
         Of the draws.
     totals
@@ -57,7 +59,8 @@ class Order(NamedTuple):
     """
 
     source: str
-    pattern: np.ndarray
+    n_cells: int
+    measured: np.ndarray
     latent: np.ndarray | None
     batch: str | int | None
     rng: np.random.Generator
@@ -71,18 +74,19 @@ class Order(NamedTuple):
         return {word: value for word, value in said.items() if value is not None}
 
     @property
-    def lends(self) -> bool:
-        """Whether the pattern also is where a cell is, and lends it its size."""
+    def is_around_cells(self) -> bool:
+        """Whether each is drawn from the posterior of a measured cell."""
         return self.source == "cells" and self.latent is None
 
 
 class Draft(NamedTuple):
-    """Some of the cells to be: patterns, a minibatch of these, and positions before z is made of them.
+    """Some of the cells to be: measured ones like them, a minibatch of these, and positions.
 
-    ``totals`` are those asked for, by modality, ``(n_cells, 1)``.
+    Positions are those before z is made of them. ``totals`` are those asked for, by modality,
+    ``(n_cells, 1)``.
     """
 
-    pattern: np.ndarray
+    near: np.ndarray
     tensors: dict[str, Any]
     positions: np.ndarray
     totals: dict[str, Tensor]
@@ -125,13 +129,13 @@ class DrawsMixin(SupportMixin):
             )
         seed = seed if seed is not None else settings.seed
         rng = np.random.default_rng(seed)
-        # every cell as often as the others, as far as that goes
-        turns = np.resize(some, n_cells) if source == "cells" and cells is not None else None
-        pattern = rng.choice(some, size=n_cells) if turns is None else turns
+        if source == "cells" and latent is None:
+            # every cell as often as the others, as far as that goes
+            some = np.resize(some, n_cells) if cells is not None else rng.choice(some, n_cells)
         if latent is not None:
             latent = latent[np.resize(np.arange(len(latent)), n_cells)]
-        sizes = {name: _one_each(name, size, len(pattern)) for name, size in totals.items()}
-        return Order(source, pattern, latent, batch, rng, seed, sizes)
+        sizes = {name: _one_each(name, size, n_cells) for name, size in totals.items()}
+        return Order(source, n_cells, some, latent, batch, rng, seed, sizes)
 
     def _check_size_of(self, name: str, size: Any) -> None:
         """Refuse what is no size, or that of a modality which reads none."""
@@ -165,26 +169,16 @@ class DrawsMixin(SupportMixin):
             raise ValueError(f"The model's object has no cells of the batch {batch!r}.")
         return cells
 
-    def _lenders(self, order: Order) -> Lenders | None:
-        """Return measured cells that lend to generated ones, unless these are around cells."""
-        if order.lends:
-            return None
-        batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
-        cells = some_of(np.arange(self.adata.n_obs), batch, order.rng)
-        means = self._posteriors(self.adata, cells, n_draws=0).mean
-        return Lenders(cells, means, batch[cells], order.rng)
+    def _lenders(self, order: Order) -> Lenders:
+        cells = some_of(order.measured, order.rng)
+        return Lenders(cells, self._posteriors(self.adata, cells, n_draws=0).mean, order.rng)
 
-    def _labels_of(self, cells: np.ndarray) -> dict[str, Tensor]:
-        codes = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY))
-        return {REGISTRY_KEYS.LABELS_KEY: torch.as_tensor(codes[cells].reshape(-1, 1)).long()}
-
-    def _registered(self, order: Order, pattern: np.ndarray, near: np.ndarray) -> pd.DataFrame:
-        """Return the columns that the model reads: labels of cells near by, others of the patterns."""
+    def _registered(self, order: Order, near: np.ndarray) -> pd.DataFrame:
+        """Return the columns that the model reads, those of measured cells."""
         args = self.registry_["setup_args"]
-        obs = pd.DataFrame(index=range(len(pattern)))
+        obs = pd.DataFrame(index=range(len(near)))
         for column in registered_columns(args):
-            rows = near if column == args["labels_key"] else pattern
-            obs[column] = self.adata.obs[column].iloc[rows].to_numpy()
+            obs[column] = self.adata.obs[column].iloc[near].to_numpy()
         if order.batch is not None and args["batch_key"] is not None:
             obs[args["batch_key"]] = order.batch
         return obs
@@ -193,23 +187,20 @@ class DrawsMixin(SupportMixin):
         """Return the density that positions are drawn from, if they are."""
         return self.latent_density(show_progress) if order.source == "aggregate" else None
 
-    def _chunks(self, order: Order, density: LatentDensity | None) -> Iterator[Draft]:
+    def _drafts(self, order: Order, density: LatentDensity | None) -> Iterator[Draft]:
         """Yield what cells are to be made of, some at a time."""
-        loader = self._make_data_loader(self.adata, order.pattern, batch_size=CELLS_AT_ONCE)
+        lenders = None if order.is_around_cells else self._lenders(order)
         (code,) = batch_codes(self.adata_manager, order.batch)
-        done = 0
-        for tensors in loader:
-            n_cells = len(tensors[REGISTRY_KEYS.BATCH_KEY])
-            now = slice(done, done + n_cells)
-            done += n_cells
-            if order.latent is not None:
-                positions = order.latent[now]
-            elif density is not None:
-                positions = density.sample(n_cells, order.rng)
-            elif order.source == "cells":
+        for start in range(0, order.n_cells, CELLS_AT_ONCE):
+            now = slice(start, min(start + CELLS_AT_ONCE, order.n_cells))
+            if lenders is None:
+                near = order.measured[now]
+                tensors = self._minibatch(near)
                 positions = _numpy(self._inferred(tensors)["qz"].sample())
             else:
-                positions = _numpy(self.module.current_prior().sample((n_cells,)))
+                positions = self._positions_of(order, density, now)
+                near = lenders.near(positions)
+                tensors = self._minibatch(near)
             if code is not None:
                 batch = torch.full_like(tensors[REGISTRY_KEYS.BATCH_KEY], code)
                 tensors = tensors | {REGISTRY_KEYS.BATCH_KEY: batch}
@@ -217,7 +208,22 @@ class DrawsMixin(SupportMixin):
                 name: torch.as_tensor(sizes[now, None], device=self.device)
                 for name, sizes in order.totals.items()
             }
-            yield Draft(order.pattern[now], tensors, positions, totals)
+            yield Draft(near, tensors, positions, totals)
+
+    def _minibatch(self, cells: np.ndarray) -> dict[str, Any]:
+        """Return the tensors of some cells, in order."""
+        loader = self._make_data_loader(self.adata, cells, batch_size=len(cells))
+        tensors: dict[str, Any] = next(iter(loader))
+        return tensors
+
+    def _positions_of(self, order: Order, density: LatentDensity | None, now: slice) -> np.ndarray:
+        """Return positions that are given, of the fitted density, or of the prior."""
+        n_cells = now.stop - now.start
+        if order.latent is not None:
+            return order.latent[now]
+        if density is not None:
+            return density.sample(n_cells, order.rng)
+        return _numpy(self.module.current_prior().sample((n_cells,)))
 
 
 def _check_order(source: str, batch: Any, cells: Any, latent: Any, seed: Any) -> None:
@@ -240,7 +246,7 @@ def _one_each(name: str, size: Any, n_cells: int) -> np.ndarray:
             f"library_size{_of(name)} has the shape {np.shape(size)}, and {n_cells} cells are to be "
             f"generated: one number, or ({n_cells},)."
         )
-    return np.broadcast_to(np.asarray(size, dtype=np.float32), n_cells)
+    return np.full(n_cells, size, dtype=np.float32)
 
 
 def _of(name: str) -> str:

@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 
 
 class Chunk(NamedTuple):
-    """Some generated cells: counts in CSR, positions, and the measured cells that they are after.
+    """Some generated cells: counts in CSR, positions, and measured cells that are near.
 
-    ``pattern`` has their covariates, ``lender`` their label and, unless another was asked for, their
-    size. ``size`` is the one that they were decoded with.
+    ``near`` have their covariates, their label and, unless another was asked for, their size. ``size``
+    is the one that they were decoded with.
     """
 
     counts: sparse.csr_matrix
     z: np.ndarray
-    pattern: np.ndarray
-    lender: np.ndarray
+    near: np.ndarray
     size: np.ndarray
 
 
@@ -62,8 +61,10 @@ class GenerateMixin(DrawsMixin):
         n_cells
             How many; as many as there are ``cells`` or positions if None.
         batch
-            As if of this one; those of measured cells drawn at random if None, with their further
-            covariates.
+            As if of this one: covariates, sizes and labels are those of cells of it that are near, while
+            positions are those of all batches. With ``source="cells"`` it is around cells of this batch,
+            unless ``cells`` are named, which are then decoded as if in it. If None, a cell has the batch
+            and the further covariates of a measured one that is near.
         source
             ``"prior"``: a cell the model thinks possible before it has seen any. ``"aggregate"``: from
             a density fitted to where cells are (:meth:`latent_density`), so neither into the holes
@@ -75,7 +76,7 @@ class GenerateMixin(DrawsMixin):
             At these positions instead, ``(n, n_latent)``, each in its turn.
         library_size
             Expected total of every cell, or of each, ``(n_cells,)``; of detection, ``"bernoulli"``, the
-            depth it is seen at. If None, that of a measured cell of the batch that is near. Of a ``"normal"`` likelihood what
+            depth it is seen at. If None, that of a measured cell that is near. Of a ``"normal"`` likelihood what
             is drawn below zero is cut off, so that its totals are larger.
         seed
             Of the draws; ``scvi.settings.seed`` if None. The generator of torch is left as it was.
@@ -87,8 +88,8 @@ class GenerateMixin(DrawsMixin):
         Returns
         -------
         Counts in ``X``, CSR, with the columns of ``obs`` that the model was set up with, so that it can
-        read the cells: covariates of a measured cell, the label of one that is near, ``nearest_cell``,
-        and the size factor that was decoded. Positions are in ``obsm["z"]``, those of a logistic normal
+        read the cells: covariates and label of ``near_cell``, one of fifteen measured cells that are
+        nearest, or that around which it was drawn; and the size factor that was decoded. Positions are in ``obsm["z"]``, those of a logistic normal
         before the softmax. None if a file was written.
 
         Raises
@@ -110,7 +111,7 @@ class GenerateMixin(DrawsMixin):
         >>> model.train(max_epochs=1, enable_progress_bar=False)
         >>> new = model.generate(50, source="aggregate", library_size=500, show_progress=False)
         >>> new.shape, new.obs.columns.tolist()
-        ((50, 20), ['nearest_cell', 'batch'])
+        ((50, 20), ['near_cell', 'batch'])
         """
         self._check_if_trained(warn=False)
         totals = self._wanted_totals(library_size)
@@ -121,7 +122,7 @@ class GenerateMixin(DrawsMixin):
         bar = track(
             self._generated(order, density),
             description="Generating",
-            total=-(-len(order.pattern) // CELLS_AT_ONCE),
+            total=-(-order.n_cells // CELLS_AT_ONCE),
             disable=not show_progress,
         )
         with self._drawing(order.seed), grown:
@@ -137,24 +138,11 @@ class GenerateMixin(DrawsMixin):
 
     @torch.inference_mode()
     def _generated(self, order: Order, density: LatentDensity | None) -> Iterator[Chunk]:
-        lenders = self._lenders(order)
-        sizes = None if lenders is None else self._log_sizes_of(lenders.cells)
-        for pattern, tensors, positions, totals in self._chunks(order, density):
-            if lenders is None or sizes is None:
-                lender, log_size = pattern, self._log_sizes(tensors)
-            else:
-                near = lenders.near(positions, tensors)
-                lender = lenders.cells[near]
-                log_size = torch.as_tensor(sizes[near], device=self.device)
-            tensors = tensors | self._labels_of(lender)
+        for near, tensors, positions, totals in self._drafts(order, density):
             z = self._decoder_reads(positions)
+            log_size = self._log_sizes(tensors)
             counts, size = self._counts_at(z, tensors, log_size, totals.get(COUNTS))
-            yield Chunk(counts, positions.astype(np.float32), pattern, lender, size)
-
-    def _log_sizes_of(self, cells: np.ndarray) -> np.ndarray:
-        """Return the log sizes of measured cells, ``(n_cells, 1)``."""
-        loader = self._make_data_loader(self.adata, cells, batch_size=CELLS_AT_ONCE)
-        return np.concatenate([self._log_sizes(tensors).cpu().numpy() for tensors in loader])
+            yield Chunk(counts, positions.astype(np.float32), near, size)
 
     def _log_sizes(self, tensors: dict[str, Any]) -> Tensor:
         """Return the log sizes that cells are decoded with, ``(n_cells, 1)``."""
@@ -190,7 +178,7 @@ class GenerateMixin(DrawsMixin):
         return empty
 
     def _obs(self, adata: AnnData, order: Order, chunk: Chunk) -> pd.DataFrame:
-        obs = pd.DataFrame({"nearest_cell": adata.obs_names[chunk.lender].to_numpy()})
-        obs = obs.join(self._registered(order, chunk.pattern, chunk.lender))
+        obs = pd.DataFrame({"near_cell": adata.obs_names[chunk.near].to_numpy()})
+        obs = obs.join(self._registered(order, chunk.near))
         key = self.registry_["setup_args"]["size_factor_key"]
         return obs if key is None else obs.assign(**{key: chunk.size})

@@ -102,12 +102,13 @@ class Grown(Generic[Cells]):
         where = f"mod/{name}/" if name else ""
         assay = self.assays[name]
         places = {"X": assay.X} | {f"layers/{k}": v for k, v in named_layers(assay).items()}
-        if not isinstance(self._file, h5py.File):
-            for place, nothing in places.items():
-                # of an empty array zarr makes pieces of one entry, and a file of each
-                *parents, key = (where + place).split("/")
-                group = self._file["/".join(parents)] if parents else self._file
-                anndata.io.write_elem(group, key, nothing, dataset_kwargs={"chunks": PIECE})
+        for place, nothing in places.items():
+            # of an empty array zarr makes pieces of one entry, and a file of each
+            *parents, key = (where + place).split("/")
+            group = self._file["/".join(parents)] if parents else self._file
+            # there may come more entries than 32 bits count
+            nothing.indptr = nothing.indptr.astype(np.int64)
+            anndata.io.write_elem(group, key, nothing, dataset_kwargs={"chunks": PIECE})
         return [anndata.io.sparse_dataset(self._file[where + place]) for place in places]
 
     def add(

@@ -11,7 +11,7 @@ from betavi._mudata import assembled
 from betavi.model.decode import points_as_cells
 from betavi.model.joint_generate import JointGenerateMixin
 from betavi.model.landscape import LandscapeMixin
-from betavi.model.sizes import aligned
+from betavi.model.sizes import aligned, measured_sizes
 
 if TYPE_CHECKING:
     from betavi.model.landscape import Points
@@ -21,7 +21,8 @@ class JointDecodeMixin(JointGenerateMixin, LandscapeMixin[MuData]):
     """What is said of points of several modalities."""
 
     def _usual_size(self, name: str) -> float:
-        return float(self._typical(name).usual.exp())
+        """Return the median total of the cells that have a modality."""
+        return float(np.exp(np.median(measured_sizes(self.adata_manager, name)[1])))
 
     def _sums_to_size(self, name: str) -> bool:
         return bool(self.module.likelihoods[name].reads_size)

@@ -44,17 +44,16 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
     ) -> MuData | None:
         """Draw cells that have every assay: positions, sizes given those, and counts.
 
-        Batches and further covariates are those of measured cells drawn at random.
-
         Parameters
         ----------
         n_cells
             How many; as many as there are ``cells`` or positions if None.
         batch
-            Only this one, with the further covariates of its cells.
+            As if of this one, see :meth:`betavi.BetaVI.generate`; if None, a cell has the batch and the
+            further covariates of a measured one that is near.
         source
             ``"prior"``, ``"aggregate"``, from a density fitted to where cells are, or ``"cells"``, from
-            the posteriors of measured cells: see :meth:`betavi.BetaVI.generate`.
+            the posteriors of measured cells; their sizes are drawn given the position, too.
         cells
             Around these only, with ``source="cells"``: names, positions or a mask.
         latent
@@ -73,8 +72,8 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         -------
         Counts of every modality, of which ``obsm["z"]`` has the positions, ``(n_cells, n_latent)``,
         and ``obs`` the columns that the model was set up with, so that it can read the cells:
-        covariates of a measured cell, the label of one that is near, ``nearest_cell``. None if a file
-        was written.
+        covariates and label of ``near_cell``, one of fifteen measured cells that are nearest, or that
+        around which it was drawn. None if a file was written.
 
         Raises
         ------
@@ -103,20 +102,15 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         order = self._order(n_cells, batch, source, cells, latent, seed, sizes)
         grown = Grown(self._frame(order), out)
         bar = track(
-            self._chunks(order, self._density_of(order, show_progress)),
+            self._drafts(order, self._density_of(order, show_progress)),
             description="Generating",
-            total=-(-len(order.pattern) // CELLS_AT_ONCE),
+            total=-(-order.n_cells // CELLS_AT_ONCE),
             disable=not show_progress,
         )
         with self._drawing(order.seed), torch.inference_mode(), grown:
-            lenders = self._lenders(order)
-            for pattern, tensors, positions, totals in bar:
-                near = pattern
-                if lenders is not None:
-                    near = lenders.cells[lenders.near(positions, tensors)]
-                counts = self._counts_of_all(tensors | self._labels_of(near), positions, totals)
-                obs = self._obs(order, pattern, near)
-                grown.add(counts, obs, positions.astype(np.float32))
+            for near, tensors, positions, totals in bar:
+                counts = self._counts_of_all(tensors, positions, totals)
+                grown.add(counts, self._obs(order, near), positions.astype(np.float32))
         return grown.whole()
 
     def _wanted_totals(self, library_size: Any) -> dict[str, Any]:
@@ -138,8 +132,10 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         drawn: dict[str, Any] = {}
         for name in self.modalities:
             size = self._typical(name).given(z, self._measured(tensors, name)).sample()
-            if name in totals:
-                size = self._sized(name, z, tensors, size, totals[name].to(size).log())
+            if self.module.likelihoods[name].reads_size:
+                # sizes are those of measured totals, which a zero-inflated likelihood is to have, too
+                wanted = totals[name].to(size).log() if name in totals else size
+                size = self._sized(name, z, tensors, size, wanted)
             px = self._px(z, tensors, name, size)
             drawn[name] = sparse.csr_matrix(self._drawn_from(name, px).cpu().numpy())
         return drawn
@@ -152,6 +148,6 @@ class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
         empty.uns["betavi"] = {"generated": order.said}
         return empty
 
-    def _obs(self, order: Order, pattern: np.ndarray, near: np.ndarray) -> pd.DataFrame:
-        obs = pd.DataFrame({"nearest_cell": self.adata.obs_names[near].to_numpy()})
-        return obs.join(self._registered(order, pattern, near))
+    def _obs(self, order: Order, near: np.ndarray) -> pd.DataFrame:
+        obs = pd.DataFrame({"near_cell": self.adata.obs_names[near].to_numpy()})
+        return obs.join(self._registered(order, near))

@@ -12,7 +12,6 @@ from scvi import REGISTRY_KEYS
 from scvi.utils import track
 from sklearn.neighbors import NearestNeighbors
 
-from betavi.model.calibrate import EVERYONE
 from betavi.model.covariates import batch_codes
 from betavi.model.draws import DrawsMixin
 from betavi.model.grown import Cells
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributions import Distribution
 
-    from betavi.diagnostics import LatentDensity, SupportCalibration
+    from betavi.diagnostics import DensityCalibration, LatentDensity
 
 N_DRAWS = 20
 """Draws around a position, whose decoded expression says how sure it is."""
@@ -42,7 +41,7 @@ class Landscape(NamedTuple):
     mean: np.ndarray
     variance: np.ndarray
     density: LatentDensity
-    calibration: SupportCalibration
+    calibration: DensityCalibration
 
 
 class Wanted(NamedTuple):
@@ -118,7 +117,7 @@ class LandscapeMixin(DrawsMixin, Generic[Cells]):
     def _surveyed(self, density: LatentDensity, show_progress: bool) -> Landscape:
         adata = self._validate_anndata(None)
         cells = self._posteriors(adata, None, n_draws=0, show_progress=show_progress)
-        calibration = self._calibrations(show_progress)[EVERYONE]
+        calibration = self._density_calibration(show_progress)
         return Landscape(adata.obs_names, cells.mean, cells.variance, density, calibration)
 
     def _wanted(self, batch: str | int | None, library_size: Any) -> Wanted:
@@ -212,7 +211,8 @@ class LandscapeMixin(DrawsMixin, Generic[Cells]):
 def _around(points: np.ndarray, spread: np.ndarray, start: int) -> np.ndarray:
     """Return some of the points, and draws around them, ``(1 + n_draws, n_points, n_latent)``."""
     centres, widths = (part[start : start + POINTS_AT_ONCE] for part in (points, spread))
-    noise = np.random.default_rng(start).standard_normal((N_DRAWS, *centres.shape))
+    # the same draws for every point, so that what is uncertain is so by as much at one as at the next
+    noise = np.random.default_rng(0).standard_normal((N_DRAWS, 1, points.shape[1]))
     return np.concatenate([centres[None], centres + widths * noise])
 
 
@@ -252,7 +252,7 @@ def place_of(land: Landscape, points: np.ndarray, names: list[str]) -> pd.DataFr
     return pd.DataFrame(
         {
             "log_density": log_density,
-            "p_value": land.calibration.p_value_of_positions(log_density),
+            "p_value": land.calibration.p_value(log_density),
             "nearest_cell": land.names[cell].to_numpy(),
             "distance": distance,
         },

@@ -130,7 +130,7 @@ class SupportMixin(CalibrateMixin):
 
     def _support_of_positions(self, positions: np.ndarray, show_progress: bool) -> pd.DataFrame:
         log_density = self.latent_density(show_progress).log_prob(positions)
-        p_value = self._calibrations(show_progress)[EVERYONE].p_value_of_positions(log_density)
+        p_value = self._density_calibration(show_progress).p_value(log_density)
         return pd.DataFrame({"log_density": log_density, "p_value": p_value})
 
     def _checked_positions(self, latent: Any) -> np.ndarray:

@@ -38,8 +38,8 @@ def latent_path(
     adata
         From :meth:`betavi.BetaVI.interpolate`, or a modality of what a joint model returns.
     genes
-        Which ones, in this order; or how many of those that change most for what is uncertain,
-        switches first, in the order in which they switch.
+        Which ones, in this order; or how many of those that change most, switches first and genes that
+        are hardly there last, in the order in which they switch.
     axes
         Two, to draw on; a new figure if None.
     show
