@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 import time
-import warnings
 from typing import Any
 
 import scvi
-import torch
 
+from benchmarks.peers import quietly
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
 from betavi.train import CollapseGuard
@@ -40,9 +38,7 @@ def megabytes() -> float:
 
 
 def main() -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(2)
+    quietly()
     scvi.settings.seed = 0
     adata = simulate_counts(n_cells=N_CELLS, n_genes=N_GENES)
     BetaVI.setup_anndata(adata)

@@ -6,16 +6,13 @@ of which no dimension can carry a signal.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scvi
-import torch
 
-from benchmarks.peers import AS_SCVI, REAL, UNSEEN
+from benchmarks.peers import AS_SCVI, REAL, UNSEEN, quietly
 from betavi import BetaVI
 from betavi.diagnostics import active_dimensions
 
@@ -77,9 +74,7 @@ def measure_scvi(adata: AnnData, batch_key: str | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(2)
+    quietly()
     rows = {}
     for name, data in DATA.items():
         adata = data.read()

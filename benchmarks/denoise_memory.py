@@ -22,7 +22,7 @@ import torch
 import zarr
 from scipy import sparse
 
-from benchmarks.parallel import quietly
+from benchmarks.peers import quietly
 from betavi import BetaVI
 
 CELLS, GENES, DENSITY = 200_000, 2000, 0.05
@@ -69,7 +69,7 @@ def resident() -> int:
 
 
 def measure(name: str, cells: int, genes: int) -> dict[str, float]:
-    quietly()
+    quietly(1)
     adata = simulated(cells, genes)
     few = adata[:TRAINED_ON].copy()
     BetaVI.setup_anndata(few)

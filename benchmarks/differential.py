@@ -8,9 +8,7 @@ minutes; ``pbmc10k`` takes longer.
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -18,10 +16,9 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import scvi
-import torch
 from scipy import stats
 
-from benchmarks.peers import THREADS
+from benchmarks.peers import quietly
 from benchmarks.realism import read
 from betavi import BetaVI
 from betavi.diagnostics import shuffle_genes
@@ -94,9 +91,7 @@ def measure(name: str) -> pd.DataFrame:
 
 
 def main(*names: str) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(THREADS)
+    quietly()
     for name in names or ("pancreas", "kang"):
         table = measure(name)
         print(f"\n{name}: share of genes that differ between types, as tests say")

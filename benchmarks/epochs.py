@@ -6,14 +6,11 @@ model for each length of training. ``python -m benchmarks.epochs [set ...]``, fo
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 
 import pandas as pd
-import torch
 
-from benchmarks.peers import THREADS
+from benchmarks.peers import quietly
 from benchmarks.realism import Set, halves, of_betavi, read, trained
 from betavi import BetaVI
 from betavi.metrics import realism
@@ -40,9 +37,7 @@ def compare(data: Set) -> pd.DataFrame:
 
 
 def main(*names: str) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(THREADS)
+    quietly()
     for name in names or ("pancreas", "kang"):
         data = read(name)
         print(f"\n{name}: trained on {data.adata.n_obs // 2} cells, judged by the others")

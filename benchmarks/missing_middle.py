@@ -9,9 +9,7 @@ SCVI, from the mean profiles, and from the nearest measured cells.
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +22,7 @@ from scipy.sparse.csgraph import dijkstra
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 
-from benchmarks.peers import REAL, THREADS
+from benchmarks.peers import REAL, quietly
 from betavi import BetaVI
 from betavi.diagnostics import along_density, straight
 from betavi.diagnostics.paths import resampled
@@ -214,9 +212,7 @@ def compare(adata: AnnData, middle: Middle, seed: int) -> dict[str, tuple[float,
 
 
 def main(*seeds: str) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(THREADS)
+    quietly()
     adata = REAL["pancreas"].read()
     rows = []
     for seed in map(int, seeds or ("0", "1")):

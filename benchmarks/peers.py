@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 THREADS = 2
+
+
+def quietly(n_threads: int = THREADS) -> None:
+    """Have libraries say nothing, and PyTorch use so many threads."""
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(n_threads)
+
+
 AS_SCVI = {"lr": 1e-3}
 """Of a plan: the constant learning rate of scvi-tools, in the place of one that rises and falls."""
 

@@ -8,20 +8,17 @@ once, and principal components of log counts, in which nothing is done about the
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scvi
-import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from benchmarks.missing_middle import logs
-from benchmarks.peers import THREADS
+from benchmarks.peers import quietly
 from benchmarks.realism import read
 from betavi import BetaVI
 
@@ -92,9 +89,7 @@ def by_pca() -> dict[str, float]:
 
 
 def main(*seeds: str) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(THREADS)
+    quietly()
     rows: dict[str, Any] = {"PCA, 20 components": by_pca()}
     for name, cls in (("SCVI", scvi.model.SCVI), ("BetaVI", BetaVI)):
         several = [measure(cls, int(seed)) for seed in seeds or ("0",)]

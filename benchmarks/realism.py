@@ -10,9 +10,7 @@ of a cell without them; those of BetaVI have the totals of measured cells.
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from typing import Any, NamedTuple
 
 import anndata
@@ -20,10 +18,9 @@ import mudata
 import numpy as np
 import pandas as pd
 import scvi
-import torch
 from scipy import sparse
 
-from benchmarks.peers import THREADS, real_folder
+from benchmarks.peers import quietly, real_folder
 from betavi import BetaVI
 from betavi.likelihoods import LIKELIHOODS
 from betavi.metrics import realism
@@ -111,9 +108,7 @@ def generated(data: Set, likelihoods: list[str]) -> dict[str, anndata.AnnData]:
 
 
 def main(*words: str) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(THREADS)
+    quietly()
     likelihoods = [word for word in words if word in LIKELIHOODS] or ["zinb"]
     names = [word for word in words if word not in LIKELIHOODS]
     for name in names or ("pancreas", "kang", "pbmc10k"):

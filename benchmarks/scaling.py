@@ -8,12 +8,10 @@ are mapped from files and not read into memory. More than ten thousand cells are
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from benchmarks.peers import THREADS, gibibytes
+from benchmarks.peers import gibibytes, quietly
 
 CELLS = (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 GENES = (500, 1000, 2000, 5000, 10_000, 20_000, 30_000)
@@ -52,14 +50,10 @@ def read(folder: Path, n_genes: int) -> AnnData:
 
 def measure(folder: str, n_genes: int) -> dict[str, Any]:
     """Train for two epochs, of which the second counts."""
-    import torch
-
     from benchmarks.speed import Clock
     from betavi import BetaVI
 
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(THREADS)
+    quietly()
     before = gibibytes()
     adata = read(Path(folder), n_genes)
     start = time.perf_counter()

@@ -6,12 +6,10 @@ Both train in turns in one run: same architecture, likelihood, minibatches, seed
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
 import time
-import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +19,7 @@ import scvi
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from benchmarks.peers import REAL, THREADS, forget_peak, gibibytes
+from benchmarks.peers import REAL, THREADS, forget_peak, gibibytes, quietly
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
 from betavi.kernels.matmul import product
@@ -174,9 +172,7 @@ def imports() -> None:
 
 
 def main(*n_genes: str) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(THREADS)
+    quietly()
     if n_genes[:1] == ("peak",):
         print_peak(*n_genes[1:])
         return

@@ -9,22 +9,19 @@ was not shown. ``python -m benchmarks.support``, about ten minutes.
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import anndata
 import numpy as np
 import pandas as pd
 import scvi
-import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
 from benchmarks.missing_middle import logs
-from benchmarks.peers import THREADS
+from benchmarks.peers import quietly
 from benchmarks.realism import read
 from betavi import BetaVI
 from betavi.diagnostics import thin
@@ -151,9 +148,7 @@ def decoded_worse(name: str) -> pd.Series:
 
 
 def main(*names: str) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(THREADS)
+    quietly()
     sets = names or ("pancreas", "kang", "pbmc10k")
     print("Share of possible cells called at 0.05, mean of three splits:")
     print(calibration(sets).round(3).to_string(), "\n", flush=True)

@@ -11,10 +11,8 @@ word ``best`` SCVI's defaults, the longest part, are left out.
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anndata
@@ -22,10 +20,9 @@ import mudata
 import numpy as np
 import pandas as pd
 import scvi
-import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from benchmarks.peers import ELBO_DRAWS, REAL, THREADS, real_folder
+from benchmarks.peers import ELBO_DRAWS, REAL, quietly, real_folder
 from benchmarks.speed import Clock
 from betavi import BetaVI
 
@@ -157,9 +154,7 @@ def ours(adata: AnnData, batch_key: str | None, nats: float) -> Reached:
 
 
 def main(*names: str) -> None:
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(THREADS)
+    quietly()
     rows = []
     for name, adata, batch_key in sets():
         if not {*names} <= {"best"} and name not in names:

@@ -30,7 +30,6 @@ QUIET = {"show_progress": False}
 TOO_HIGH = 300.0
 FROM, TO = "CD4 T", "Mono"
 PROTEIN = "cd8a"
-MARKERS = ("MS4A1", "CST3", "NKG7")
 
 
 def save(name: str, axes: Any) -> None:
@@ -98,8 +97,6 @@ def everything_of_rna(adata: sc.AnnData, panels: np.ndarray) -> None:
     trust = healthy.cross_validate_denoising(max_epochs=40, **QUIET)
     print(trust)
     save("denoising", betavi.pl.denoising(trust))
-    healthy.denoise(**QUIET)
-    save("before_and_after", betavi.pl.before_and_after(adata, MARKERS, groupby="celltype"))
 
 
 def umap(adata: sc.AnnData, model: betavi.BetaVI, ax: Axes) -> None:

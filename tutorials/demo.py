@@ -160,10 +160,10 @@ def possible(model: betavi.BetaVI, adata: sc.AnnData) -> None:
     new.obs["celltype"] = types.loc[new.obs["near_cell"]].to_numpy()
     unseen = adata[model.validation_indices].copy()
     print(betavi.metrics.realism(unseen, new, groupby="celltype").round(3).to_string())
-    shuffled = adata[model.validation_indices].copy()
+    shuffled = unseen.copy()
     rng = np.random.default_rng(0)
     shuffled.X = np.array([rng.permutation(row) for row in shuffled.X.toarray()])
-    parts = {"held out": adata[model.validation_indices].copy(), "genes shuffled": shuffled}
+    parts = {"held out": unseen, "genes shuffled": shuffled}
     judged = {name: model.support(cells, show_progress=False) for name, cells in parts.items()}
     table = pd.concat(judged)
     betavi.pl.support(table, table.index.get_level_values(0)).figure.savefig(

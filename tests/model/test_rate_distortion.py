@@ -72,7 +72,7 @@ def test_every_getter_is_that_of_a_model():
 
 
 @pytest.mark.parametrize("name", [name for name in GETTERS if hasattr(BetaVI, name)])
-def test_every_getter_checked_at_any_beta(multi, name):
+def test_every_getter_takes_beta(multi, name):
     getter = getattr(multi, name)
     assert inspect.signature(getter).parameters["beta"].default is None
     assert "beta\n    The β to answer at" in inspect.getdoc(getter)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from scvi._types import AnnOrMuData
 
+    from betavi.diagnostics import LatentDensity
+
 
 class SupportMixin(CalibrateMixin):
     """``support`` of cells and of positions."""
@@ -106,14 +108,7 @@ class SupportMixin(CalibrateMixin):
     ) -> pd.DataFrame:
         calibrations = self._calibrations(show_progress)
         density = self.latent_density(show_progress)
-        loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
-        parts, patterns, depths = [], [], []
-        with self._drawing(0):
-            for tensors in in_turn(loader, "Judging cells", show_progress):
-                parts.append(self._scores(tensors, density))
-                patterns.append(self._pattern(tensors))
-                depths.append(self._depth(tensors).cpu().numpy())
-        scores, pattern = CellScores.joined(parts), np.concatenate(patterns)
+        scores, pattern, is_empty = self._judged(adata, cells, density, show_progress)
         table = pd.DataFrame(scores._asdict(), index=adata.obs_names[cells])
         table = table.drop(columns="log_depth").assign(strangeness=0.0, p_value=1.0)
         is_beyond = np.zeros(len(table), dtype=bool)
@@ -123,10 +118,27 @@ class SupportMixin(CalibrateMixin):
             table.loc[mine, "strangeness"] = known.strangeness(scores.of(mine))
             table.loc[mine, "p_value"] = known.p_value(scores.of(mine))
             is_beyond[mine] = known.is_beyond(scores.of(mine))
-        is_empty = self._counts_are_depth & (np.concatenate(depths) <= 0)
         table.loc[is_empty, ["excess", "strangeness", "p_value"]] = np.nan
         _tell_of_depths(table.index, is_empty, is_beyond & ~is_empty)
         return table
+
+    def _judged(
+        self,
+        adata: AnnOrMuData,
+        cells: np.ndarray,
+        density: LatentDensity,
+        show_progress: bool,
+    ) -> tuple[CellScores, np.ndarray, np.ndarray]:
+        """Return scores of cells, what each has, and which have no counts at all."""
+        loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
+        parts, patterns, depths = [], [], []
+        with self._drawing(0):
+            for tensors in in_turn(loader, "Judging cells", show_progress):
+                parts.append(self._scores(tensors, density))
+                patterns.append(self._pattern(tensors))
+                depths.append(self._depth(tensors).cpu().numpy())
+        is_empty = self._counts_are_depth & (np.concatenate(depths) <= 0)
+        return CellScores.joined(parts), np.concatenate(patterns), is_empty
 
     def _support_of_positions(self, positions: np.ndarray, show_progress: bool) -> pd.DataFrame:
         log_density = self.latent_density(show_progress).log_prob(positions)
