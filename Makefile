@@ -11,8 +11,10 @@ demo: $(VENV)/.test
 	$(BIN)/python -m tutorials.demo
 
 # a file to a worker, so that what its tests share is trained once, and a core to a worker: linear
-# algebra that takes all cores in each of them is many times slower
+# algebra that takes all cores in each of them is many times slower, and so are the notebooks once
+# numba, which scanpy calls, has set PyTorch's number of threads to its own
 test: export OMP_NUM_THREADS = 1
+test: export NUMBA_NUM_THREADS = 1
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
