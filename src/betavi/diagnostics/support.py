@@ -18,7 +18,6 @@ N_FOLDS = 5
 """Parts of the known cells, without each of which in turn it is learnt what is usual."""
 
 SMALLEST_SPREAD = 1e-9
-ROWS_AT_ONCE = 500
 
 
 class CellScores(NamedTuple):
@@ -114,10 +113,10 @@ class SupportCalibration:
     """Scores of cells that are known to be possible.
 
     Both scores depend on depth: a shallow cell has a wide posterior near the centre, and few counts
-    that could contradict it. A cell is ranked among known cells, and among known cells that are as deep
-    as it is: of each the copy, whole or with a part of its molecules, whose depth is nearest. What is
-    usual of a known cell is learnt from others, as cells seem less strange beside what they had a part
-    in.
+    that could contradict it. So a score is measured against what is usual at a depth, and as shallow
+    cells have a longer tail, a cell is ranked among copies of known cells with so many of their molecules
+    that they are as deep as it is. What is usual of a known cell is learnt from others, as cells seem
+    less strange beside what they had a part in.
 
     Parameters
     ----------
@@ -183,33 +182,18 @@ class SupportCalibration:
     def p_value(self, scores: CellScores) -> np.ndarray:
         """Return the share of known cells that are as strange or stranger, ``(n_cells,)``.
 
-        A cell is as strange as it is among all known cells and among those that are as deep, by the
-        geometric mean of both shares.
+        Of copies with as many molecules kept as make them as deep as the cell, in the median; of a cell
+        whose depth is between two of these, both shares are interpolated.
         """
-        rank = self._rank(scores.log_depth, self.strangeness(scores), is_known=False)
-        return (1 + _as_large(self._known_ranks, -rank)) / (1 + self.n_known)
-
-    @cached_property
-    def _known_ranks(self) -> np.ndarray:
-        whole = self._known_strangeness[0]
-        return np.sort(-self._rank(self.held_out.log_depth[0], whole, is_known=True))
-
-    def _rank(self, log_depth: np.ndarray, strange: np.ndarray, is_known: bool) -> np.ndarray:
-        """Return the share of known cells that are as strange, of all and of those that are as deep.
-
-        Only the latter knows that shallow cells have a longer tail, and has fewer whole cells in it.
-        """
-        known = self._known_strangeness
-        whole = _as_large(np.sort(known[0]), strange)
-        depth, everyone = self.held_out.log_depth, np.arange(self.n_known)[:, None]
-        found = []
-        for some in np.array_split(np.arange(len(strange)), -(-len(strange) // ROWS_AT_ONCE) or 1):
-            nearest = np.abs(depth[..., None] - log_depth[some]).argmin(axis=0)
-            found.append((known[nearest, everyone] >= strange[some]).sum(axis=0))
-        # a known cell is among those that are as strange as it is, and another one is added to them
-        own = 0 if is_known else 1
-        rank: np.ndarray = np.sqrt((own + whole) * (own + np.concatenate(found)))
-        return rank / (own + self.n_known)
+        strange, known = self.strangeness(scores), np.sort(self._known_strangeness, axis=1)
+        ranks = np.stack([1 + _as_large(copy, strange) for copy in known]) / (1 + self.n_known)
+        depth = np.median(self.held_out.log_depth, axis=1)
+        rising = np.argsort(depth)
+        at = np.interp(scores.log_depth, depth[rising], np.arange(len(depth)))
+        below, above, cells = np.floor(at).astype(int), np.ceil(at).astype(int), np.arange(len(at))
+        share = at - below
+        p_value: np.ndarray = (1 - share) * ranks[rising[below], cells]
+        return p_value + share * ranks[rising[above], cells]
 
     def is_beyond(self, scores: CellScores) -> np.ndarray:
         """Return which cells are twice as deep as any known one, or half as deep, ``(n_cells,)``."""
