@@ -70,8 +70,8 @@ def calibration(names: tuple[str, ...]) -> pd.DataFrame:
             called.append([(table["p_value"] < LEVEL).mean() for table in tables])
         rows[name] = [len(some), *np.mean(called, axis=0)]
         print(name, np.round(called, 3).tolist(), flush=True)
-    kept = [f"{kept:.0%} of the molecules" for kept in KEPT]
-    columns = ["cells", *kept, "shallowest fifth", "positions"]
+    shares = [f"{kept:.0%} of the molecules" for kept in KEPT]
+    columns = ["cells", *shares, "shallowest fifth", "positions"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 

@@ -35,6 +35,33 @@ def test_p_values_of_possible_cells_are_uniform_at_every_depth(calibration, dept
     assert p_value.max() <= 1
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.25])
+def test_where_shallow_cells_are_damaged_one_in_twenty_is_called_of_whole_and_thinned(share):
+    rng = np.random.default_rng(8)
+
+    def some(n_cells, share):
+        natural = rng.normal(0, 0.5, n_cells)
+        log_density, excess = rng.normal(size=(2, n_cells))
+        damage = 2 * np.maximum(-natural - 0.3, 0)
+        return CellScores(log_density, excess + damage, 7 + natural + np.log(share))
+
+    copies = [some(2000, share) for share in (1.0, 0.5, 0.25, 0.125)]
+    calibration = SupportCalibration(CellScores(*map(np.stack, zip(*copies, strict=True))))
+    assert 0.035 < (calibration.p_value(some(4000, share)) < 0.05).mean() < 0.065
+
+
+def test_between_two_copies_both_ranks_are_interpolated(calibration):
+    depth = np.median(calibration.held_out.log_depth, axis=1)
+    some = cells(200, np.random.default_rng(9))
+    strange = calibration._known_strangeness
+    at = (depth[0], (depth[0] + depth[1]) / 2, depth[1])
+    whole, between, half = (some._replace(log_depth=np.full(200, x)) for x in at)
+    for same, copies in ((whole, [0]), (between, [0, 1]), (half, [1])):
+        value = calibration.strangeness(same)
+        ranks = [(1 + (strange[copy] >= value[:, None]).sum(axis=1)) / 1001 for copy in copies]
+        np.testing.assert_allclose(calibration.p_value(same), np.mean(ranks, axis=0))
+
+
 def test_worse_is_stranger_and_better_is_not(calibration):
     rng = np.random.default_rng(2)
     usual, worse, far = (cells(500, rng, worse) for worse in (0.0, 3.0, 30.0))
