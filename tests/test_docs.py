@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import inspect
+import pkgutil
 import re
+import sys
+from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,13 +19,14 @@ import betavi
 from betavi.datasets import pbmc_mosaic
 from betavi.diagnostics.causes import CAUSES
 from betavi.diagnostics.choice import CRITERIA
-from betavi.likelihoods import LIKELIHOODS
-from betavi.model.asked import MODES
+from betavi.diagnostics.smoothing import BASELINES
+from betavi.likelihoods import DISPERSIONS, LIKELIHOODS
 from betavi.model.denoise_engine import ESTIMATES
 from betavi.model.draws import SOURCES
+from betavi.model.groups import MODES
 from betavi.model.interpolate import PATHS
 from betavi.model.translate import SCALES
-from betavi.nn import FUSIONS
+from betavi.nn import FUSIONS, LATENTS, PRIORS
 from betavi.objective import SCHEDULES
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +48,46 @@ def found(name):
         # a function may have the name of the file that it is in
         value = getattr(value, part, None) or importlib.import_module(f"{value.__name__}.{part}")
     return value
+
+
+def offered():
+    """Return by name the functions and classes of every room, and the members of every table."""
+    files = list(pkgutil.walk_packages(betavi.__path__, "betavi."))
+    modules = {file.name: importlib.import_module(file.name) for file in files}
+    rooms = [file.name for file in files if file.ispkg]
+    names = {}
+    for room in rooms:
+        for name in modules[room].__all__:
+            value = getattr(modules[room], name)
+            if is_documented(value):
+                names.setdefault(value, f"{room}.{name}")
+    for module in modules.values():
+        for value in members(module):
+            names.setdefault(value, f"{value.__module__}.{value.__name__}")
+    return {name: value for value, name in names.items()}
+
+
+def members(module):
+    """Return what words stand for in the tables of a module, but for private functions."""
+    tables = [v for k, v in vars(module).items() if k.isupper() and isinstance(v, dict)]
+    pairs = [pair for table in tables for pair in table.items()]
+    values = [value for word, value in pairs if isinstance(word, str) and is_documented(value)]
+    return [value for value in values if value.__name__.isidentifier() and value.__name__[0] != "_"]
+
+
+def is_documented(value):
+    """Say whether it is a function or a class of this package."""
+    is_one = inspect.isclass(value) or inspect.isfunction(value)
+    return is_one and value.__module__.startswith("betavi.")
+
+
+OFFERED = offered()
+
+
+@cache
+def collected(module):
+    """Return the names of the examples that pytest finds in a module."""
+    return {test.name for test in doctest.DocTestFinder().find(module) if test.examples}
 
 
 @pytest.fixture
@@ -81,14 +126,30 @@ def test_the_ten_minute_start_runs(tmp_path, monkeypatch):
     assert (tmp_path / "my_model" / "model.pt").exists()
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", sorted({*PUBLIC, *OFFERED}))
 def test_a_public_name_is_documented_with_an_example(name):
-    text = inspect.getdoc(found(name)) or ""
+    value = OFFERED.get(name) or found(name)
+    text = inspect.cleandoc(value.__doc__ or "")
     assert ">>> " in text
-    value = found(name)
-    if inspect.isfunction(value):
-        taken = [p for p in inspect.signature(value).parameters if p not in {"self", "cls"}]
-        assert not taken or "Parameters\n----------" in text
+    # and it is run along with the tests
+    assert f"{value.__module__}.{value.__qualname__}" in collected(sys.modules[value.__module__])
+    taken = [p for p in inspect.signature(value).parameters.values() if is_asked_for(p)]
+    assert not taken or "Parameters\n----------" in text
+    if name in OFFERED and inspect.isfunction(value):
+        assert re.search(r"^(Returns|Yields)\n-----", text, flags=re.MULTILINE)
+
+
+def is_asked_for(parameter):
+    """Say whether a parameter has a name of its own, and is not filled in by a method's call."""
+    is_rest = parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    return not is_rest and parameter.name not in {"self", "cls"}
+
+
+def test_rooms_and_tables_are_all_looked_at():
+    for table in (LIKELIHOODS, DISPERSIONS, FUSIONS, LATENTS, PRIORS, SCHEDULES, BASELINES):
+        assert set(table.values()) <= set(OFFERED.values())
+    rooms = {name.split(".")[1] for name in OFFERED}
+    assert {"nn", "kernels", "train", "module", "model", "pl", "metrics", "datasets"} <= rooms
 
 
 def test_every_public_name_has_a_page():

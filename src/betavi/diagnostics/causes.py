@@ -37,6 +37,12 @@ class Calls(NamedTuple):
         Makes another model of the data, with arguments in the place of ``{}``.
     plain_counts
         Makes one whose likelihood takes nothing for noise that is not of counting.
+
+    Examples
+    --------
+    >>> from betavi.diagnostics import Calls
+    >>> Calls().model.format("beta=2")
+    'BetaVI(adata, beta=2)'
     """
 
     repair: str = "model.rescue()"

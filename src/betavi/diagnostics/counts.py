@@ -19,6 +19,14 @@ class GeneMoments:
         Share of cells without a count.
     mean, variance
         Of the counts over cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import GeneMoments
+    >>> counts = np.array([[0, 1], [4, 1]])
+    >>> GeneMoments((counts == 0).mean(axis=0), counts.mean(axis=0), counts.var(axis=0)).zeros
+    array([0.5, 0. ])
     """
 
     zeros: np.ndarray
@@ -45,6 +53,18 @@ class CountTerms(NamedTuple):
         ``log_mass``.
     zeros, mean, variance
         Probability of zero, mean and variance of each count, of that shape too.
+
+    Examples
+    --------
+    Of one count, 0, with a mean of 1 under a Poisson distribution, and no latent variable:
+
+    >>> import numpy as np
+    >>> from betavi.diagnostics import CountTerms, ScoreSums
+    >>> one, none = np.ones((1, 1, 1)), (np.zeros((1, 1)), np.zeros(1), np.zeros(1))
+    >>> sums = ScoreSums()
+    >>> sums.add(np.zeros((1, 1)), CountTerms(-one, *none, -one, np.exp(-one), one, one))
+    >>> sums.score().distortion
+    1.0
     """
 
     log_mass: np.ndarray

@@ -184,6 +184,10 @@ def on_simplex(positions: np.ndarray) -> bool:
     positions
         ``(n, n_latent)``.
 
+    Returns
+    -------
+    True if none is below 0 and each sums to 1, within 0.001.
+
     Examples
     --------
     >>> import numpy as np

@@ -24,7 +24,27 @@ ROUNDING = 1e-6
 class Shuffled(NamedTuple):
     """Counts of which some genes were shuffled, ``(n_cells, n_genes)``, which, and among which cells.
 
-    Cells with the same code in ``strata``, ``(n_cells,)``, are of a batch and of like depth.
+    Parameters
+    ----------
+    counts
+        ``(n_cells, n_genes)``.
+    genes
+        Positions of the genes that were shuffled, ascending, ``(n_shuffled,)``.
+    strata
+        Cells with the same code, ``(n_cells,)``, are of a batch and of like depth.
+
+    References
+    ----------
+    Andrews & Hemberg (2018), False signals induced by single-cell imputation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import Shuffled, molecules
+    >>> counts = molecules(np.array([[1, 0], [3, 0]]))
+    >>> shuffled = Shuffled(counts, genes=np.array([0]), strata=np.zeros(2, dtype=int))
+    >>> shuffled.within(counts.toarray()).tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
     """
 
     counts: sparse.csr_matrix
@@ -110,7 +130,28 @@ def shuffle_genes(
 def some_of_each(
     shuffled: np.ndarray, n_genes: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return genes that were shuffled, and genes that were not, no more than can be paired."""
+    """Return genes that were shuffled, and genes that were not, no more than can be paired.
+
+    Parameters
+    ----------
+    shuffled
+        Positions of those that were, ``(n_shuffled,)``.
+    n_genes
+        Number of all genes.
+    seed
+        Of the choice among more than 300 of a kind.
+
+    Returns
+    -------
+    Positions of both, ascending, at most 300 each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import some_of_each
+    >>> [genes.tolist() for genes in some_of_each(np.array([1, 3]), n_genes=5)]
+    [[1, 3], [0, 2, 4]]
+    """
     rng = np.random.default_rng(seed)
     others = np.setdiff1d(np.arange(n_genes), shuffled)
     few = (np.sort(rng.permutation(part)[:MOST_GENES]) for part in (shuffled, others))

@@ -98,7 +98,24 @@ def nb_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.n
 
 
 def log_normalised(values: np.ndarray) -> np.ndarray:
-    """Return log(1 + counts per 10,000) of each cell, ``(n_cells, n_genes)``."""
+    """Return log(1 + counts per 10,000) of each cell, ``(n_cells, n_genes)``.
+
+    Parameters
+    ----------
+    values
+        Counts, or expected counts, ``(n_cells, n_genes)``.
+
+    Returns
+    -------
+    Logs; zeros of a cell without counts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import log_normalised
+    >>> np.expm1(log_normalised(np.array([[1.0, 3.0], [0.0, 0.0]]))).round().tolist()
+    [[2500.0, 7500.0], [0.0, 0.0]]
+    """
     totals = values.sum(axis=1, keepdims=True)
     return np.log1p(TARGET_SUM * values / np.where(totals > 0, totals, 1.0))
 

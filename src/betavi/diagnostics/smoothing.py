@@ -49,13 +49,51 @@ def _svd(
 
 
 def raw_counts(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield the counts as they are."""
+    """Yield the counts as they are.
+
+    Parameters
+    ----------
+    counts
+        ``(n_cells, n_genes)``.
+    _seed
+        Not read: nothing is drawn at random.
+
+    Yields
+    ------
+    Expected counts of consecutive cells, ``(n, n_genes)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import BASELINES, molecules
+    >>> counts = molecules(np.array([[4, 0], [2, 2]]))
+    >>> [block.tolist() for block in BASELINES["raw counts"](counts, 0)]
+    [[[4, 0], [2, 2]]]
+    """
     for rows in blocks(counts.shape[0]):
         yield counts[rows].toarray()
 
 
 def gene_means(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield each cell's total times each gene's share of all: no cell differs but in depth."""
+    """Yield each cell's total times each gene's share of all: no cell differs but in depth.
+
+    Parameters
+    ----------
+    counts, _seed
+        See :func:`raw_counts`.
+
+    Yields
+    ------
+    As of :func:`raw_counts`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import BASELINES, molecules
+    >>> counts = molecules(np.array([[4, 0], [2, 2]]))
+    >>> next(BASELINES["gene mean x depth"](counts, 0)).tolist()
+    [[3.0, 1.0], [3.0, 1.0]]
+    """
     totals = totals_of(counts)
     (profile,) = profiles_of(counts, np.zeros(counts.shape[0], dtype=np.int64))
     for rows in blocks(counts.shape[0]):
@@ -66,6 +104,26 @@ def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.nda
     """Yield the mean share of a cell's nearest neighbours, itself among them, times its total.
 
     Neighbours are those in 50 principal directions of log(1 + counts per 10,000).
+
+    Parameters
+    ----------
+    counts
+        See :func:`raw_counts`.
+    seed
+        Of the search for the directions.
+
+    Yields
+    ------
+    As of :func:`raw_counts`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import BASELINES, molecules
+    >>> counts = molecules(np.random.default_rng(0).poisson(3.0, size=(50, 8)))
+    >>> smooth = next(BASELINES["kNN smoothing"](counts, 0))
+    >>> np.allclose(smooth.sum(axis=1), counts.sum(axis=1).A1)
+    True
     """
     totals, shares = totals_of(counts), _shares(counts)
     _, positions = _svd((shares * TARGET_SUM).log1p(), N_COMPONENTS, seed)
@@ -77,7 +135,26 @@ def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.nda
 
 
 def low_rank(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield the shares in their 50 principal directions, not below zero, times the cell's total."""
+    """Yield the shares in their 50 principal directions, not below zero, times the cell's total.
+
+    Parameters
+    ----------
+    counts, seed
+        See :func:`neighbour_means`.
+
+    Yields
+    ------
+    As of :func:`raw_counts`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import BASELINES, molecules
+    >>> of_two_profiles = np.array([[2, 6, 1], [4, 12, 2], [3, 1, 5]])
+    >>> found = next(BASELINES["truncated SVD"](molecules(of_two_profiles), 0))
+    >>> np.allclose(found, of_two_profiles)
+    True
+    """
     totals, shares = totals_of(counts), _shares(counts)
     # whose numbers are of order one
     unit = max(float(np.median(totals)), 1.0)

@@ -88,6 +88,10 @@ class DensityCalibration:
     log_density
         At the posterior means of cells that training has not seen, ``(n_known,)``.
 
+    References
+    ----------
+    Bates et al. (2023), Testing for outliers with conformal p-values.
+
     Examples
     --------
     >>> import numpy as np

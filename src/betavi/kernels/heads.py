@@ -30,8 +30,22 @@ MICROSECONDS = 0.008
 class Heads(NamedTuple):
     """What a compiled likelihood reads of a decoder.
 
-    ``layers`` are the output layers, the one that a softmax is of first; ``log_theta`` is the log
-    inverse dispersion, ``(n_genes,)`` or ``(n_cells, n_genes)``, where there is one.
+    Parameters
+    ----------
+    rows
+        Its loop, of ``betavi.kernels.compiled``.
+    layers
+        The output layers, the one that a softmax is of first.
+    log_theta
+        Log inverse dispersion, ``(n_genes,)`` or ``(n_cells, n_genes)``, where there is one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import Heads, compiled
+    >>> heads = Heads(compiled.nb_rows, (torch.nn.Linear(4, 3),), log_theta=torch.zeros(3))
+    >>> len(heads.layers), heads.log_theta.exp().tolist()
+    (1, [1.0, 1.0, 1.0])
     """
 
     rows: Callable[..., None]

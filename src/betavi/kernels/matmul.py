@@ -84,6 +84,18 @@ class TransposedLinear(torch.nn.Linear):
     """A linear layer whose weights lie in memory as ``(in_features, out_features)``.
 
     So do the gradients that cost least to compute, and an optimiser reads both in one pass.
+
+    Parameters
+    ----------
+    in_features, out_features
+        Number of units on both sides.
+
+    Examples
+    --------
+    >>> from betavi.kernels import TransposedLinear
+    >>> weight = TransposedLinear(4, 3).weight
+    >>> weight.shape, weight.is_contiguous(), weight.t().is_contiguous()
+    (torch.Size([3, 4]), False, True)
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:

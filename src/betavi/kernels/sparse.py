@@ -24,7 +24,29 @@ with warnings.catch_warnings():
 def compressed(
     pointers: Tensor, columns: Tensor, values: Tensor, shape: torch.Size | tuple[int, ...]
 ) -> Tensor:
-    """Return a matrix in compressed rows, whose parts are trusted to fit together."""
+    """Return a matrix in compressed rows, whose parts are trusted to fit together.
+
+    Parameters
+    ----------
+    pointers
+        Where each row starts among the entries, and where the last ends, ``(n_rows + 1,)``.
+    columns, values
+        Of all entries, ``(n_entries,)``.
+    shape
+        Number of rows and columns.
+
+    Returns
+    -------
+    A CSR tensor, ``shape``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import compressed
+    >>> pointers, columns = torch.tensor([0, 1, 2]), torch.tensor([2, 0])
+    >>> compressed(pointers, columns, torch.tensor([5.0, 1.0]), (2, 3)).to_dense().tolist()
+    [[0.0, 0.0, 5.0], [1.0, 0.0, 0.0]]
+    """
     return torch.sparse_csr_tensor(pointers, columns, values, shape, check_invariants=False)
 
 
@@ -41,6 +63,19 @@ def rows_of(
         Of all entries.
     n_columns
         Width of the matrix.
+
+    Returns
+    -------
+    A CSR tensor, ``(n_rows, n_columns)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import rows_of
+    >>> starts, lengths = torch.tensor([1, 0]), torch.tensor([1, 1])
+    >>> columns, values = torch.tensor([0, 2]).int(), torch.tensor([5.0, 7.0])
+    >>> rows_of(starts, lengths, columns, values, n_columns=3).to_dense().tolist()
+    [[0.0, 0.0, 7.0], [5.0, 0.0, 0.0]]
     """
     assert compiled is not None
     given = (part.numpy() for part in (starts, lengths, columns, values))
@@ -49,19 +84,71 @@ def rows_of(
 
 
 def is_compressed(x: Tensor) -> bool:
-    """Return whether a minibatch holds its nonzeros only."""
+    """Return whether a minibatch holds its nonzeros only.
+
+    Parameters
+    ----------
+    x
+        ``(n_cells, n_features)``, dense or CSR.
+
+    Returns
+    -------
+    True of a CSR tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import is_compressed
+    >>> x = torch.eye(2)
+    >>> is_compressed(x), is_compressed(x.to_sparse_csr())
+    (False, True)
+    """
     return x.layout == torch.sparse_csr
 
 
 @torch.compiler.disable
 def dense(x: Tensor) -> Tensor:
-    """Return a minibatch with its zeros."""
+    """Return a minibatch with its zeros.
+
+    Parameters
+    ----------
+    x
+        See :func:`is_compressed`.
+
+    Returns
+    -------
+    ``(n_cells, n_features)``; a dense minibatch as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import dense
+    >>> dense(torch.eye(2).to_sparse_csr()).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
     return x.to_dense() if is_compressed(x) else x
 
 
 @torch.compiler.disable
 def totals(x: Tensor) -> Tensor:
-    """Return the sum of each row, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``."""
+    """Return the sum of each row, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``.
+
+    Parameters
+    ----------
+    x
+        See :func:`is_compressed`.
+
+    Returns
+    -------
+    Counts of each cell.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import totals
+    >>> totals(torch.tensor([[1.0, 2.0], [0.0, 4.0]]).to_sparse_csr()).tolist()
+    [[3.0], [4.0]]
+    """
     if not is_compressed(x):
         return x.sum(dim=-1, keepdim=True)
     return torch.segment_reduce(x.values(), "sum", offsets=x.crow_indices().long())[:, None]
@@ -69,7 +156,25 @@ def totals(x: Tensor) -> Tensor:
 
 @torch.compiler.disable
 def log1p(x: Tensor) -> Tensor:
-    """Return log(1 + x), with as few entries as x has."""
+    """Return log(1 + x), with as few entries as x has.
+
+    Parameters
+    ----------
+    x
+        See :func:`is_compressed`.
+
+    Returns
+    -------
+    ``(n_cells, n_features)``; CSR if x is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import is_compressed, log1p
+    >>> x = torch.eye(2).expm1()
+    >>> log1p(x).round().tolist(), is_compressed(log1p(x.to_sparse_csr()))
+    ([[1.0, 0.0], [0.0, 1.0]], True)
+    """
     if not is_compressed(x):
         return torch.log1p(x)
     return compressed(x.crow_indices(), x.col_indices(), x.values().log1p(), x.shape)
@@ -118,6 +223,19 @@ class CountsLinear(TransposedLinear):
     """A linear layer that also reads compressed rows, of which it skips the zeros.
 
     Its weights lie gene after gene, so that those of one gene are read at once.
+
+    Parameters
+    ----------
+    in_features, out_features
+        Number of genes, and of units.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import CountsLinear
+    >>> layer, x = CountsLinear(4, 3), torch.tensor([[0.0, 2.0, 0.0, 1.0]])
+    >>> torch.allclose(layer(x.to_sparse_csr()), layer(x), atol=1e-5)
+    True
     """
 
     @torch.compiler.disable

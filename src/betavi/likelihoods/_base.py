@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 
 
 class Shares(nn.Softmax):
-    """Makes scales shares of a cell's total."""
+    """Makes scales shares of a cell's total.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods._base import SCALE_ACTIVATIONS
+    >>> SCALE_ACTIVATIONS["softmax"]()(torch.zeros(1, 4)).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
 
     needs_all: ClassVar[bool] = True
     """Whether the scale of one feature depends on what is decoded for the others."""
@@ -42,7 +50,21 @@ class Shares(nn.Softmax):
 
 
 class Free(nn.Softplus):
-    """Makes scales positive, whatever their sum."""
+    """Makes scales positive, whatever their sum.
+
+    Parameters
+    ----------
+    beta, threshold
+        See :class:`torch.nn.Softplus`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods._base import SCALE_ACTIVATIONS
+    >>> free = SCALE_ACTIVATIONS["softplus"]()
+    >>> free(free.inverse(torch.tensor([0.5, 2.0]))).round(decimals=3).tolist()
+    [0.5, 2.0]
+    """
 
     needs_all: ClassVar[bool] = False
 
@@ -68,6 +90,16 @@ class Deferred:
         Returns the distribution, which is made once anything else is asked for.
     heads, h, log_size
         See :func:`betavi.kernels.head_nats`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+    >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
+    >>> codes, x = torch.zeros(3, 1, dtype=torch.long), torch.ones(3, 20)
+    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), codes, None)
+    >>> torch.allclose(px.nats(x), -px.log_prob(x).sum(dim=1), rtol=1e-3)
+    True
     """
 
     def __init__(
@@ -111,6 +143,11 @@ class Likelihood(nn.Module, ABC):
     dial
         The β that the dispersion is to read, if there are several: what a high β leaves unexplained
         is more.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its table.
 
     Examples
     --------

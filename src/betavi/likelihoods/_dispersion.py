@@ -11,14 +11,50 @@ from torch import Tensor, nn
 
 
 class DispersionSizes(NamedTuple):
-    """How many batches and labels a dispersion may depend on."""
+    """How many batches and labels a dispersion may depend on.
+
+    Parameters
+    ----------
+    n_batch, n_labels
+        Number of codes of each.
+
+    Examples
+    --------
+    >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
+    >>> DISPERSIONS["gene-batch"](8, 20, DispersionSizes(n_batch=2, n_labels=1)).log_theta.shape
+    torch.Size([20, 2])
+    """
 
     n_batch: int
     n_labels: int
 
 
 class Dispersion(nn.Module, ABC):
-    """Log of the inverse dispersion of each gene."""
+    """Log of the inverse dispersion of each gene.
+
+    Parameters
+    ----------
+    n_hidden
+        Width of the decoder's last hidden layer.
+    n_features
+        Number of genes.
+    sizes
+        Number of batches and labels.
+
+    References
+    ----------
+    Gayoso et al. (2022), A Python library for probabilistic analysis of single-cell omics data.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
+    >>> dispersion = DISPERSIONS["gene"](8, 3, DispersionSizes(1, 1))
+    >>> with torch.no_grad():
+    ...     dispersion.start_at(torch.tensor([0.0, 1.0, 2.0]))
+    >>> dispersion(torch.ones(5, 8), torch.zeros(5, 1, dtype=torch.long), None).tolist()
+    [0.0, 1.0, 2.0]
+    """
 
     @abstractmethod
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
@@ -34,7 +70,19 @@ class Dispersion(nn.Module, ABC):
 
 
 class GeneDispersion(Dispersion):
-    """One value per gene."""
+    """One value per gene.
+
+    Parameters
+    ----------
+    n_hidden, n_features, sizes
+        See :class:`Dispersion`.
+
+    Examples
+    --------
+    >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
+    >>> DISPERSIONS["gene"](8, 20, DispersionSizes(2, 3)).log_theta.shape
+    torch.Size([20])
+    """
 
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
         super().__init__(n_hidden, n_features, sizes)
@@ -50,7 +98,21 @@ class GeneDispersion(Dispersion):
 
 
 class GeneBatchDispersion(Dispersion):
-    """One value per gene and batch."""
+    """One value per gene and batch.
+
+    Parameters
+    ----------
+    n_hidden, n_features, sizes
+        See :class:`Dispersion`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
+    >>> dispersion = DISPERSIONS["gene-batch"](8, 20, DispersionSizes(2, 1))
+    >>> dispersion(torch.ones(5, 8), torch.tensor([[0], [1], [0], [1], [1]]), None).shape
+    torch.Size([5, 20])
+    """
 
     per_batch = ("log_theta",)
 
@@ -68,7 +130,22 @@ class GeneBatchDispersion(Dispersion):
 
 
 class GeneLabelDispersion(Dispersion):
-    """One value per gene and label."""
+    """One value per gene and label.
+
+    Parameters
+    ----------
+    n_hidden, n_features, sizes
+        See :class:`Dispersion`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
+    >>> dispersion = DISPERSIONS["gene-label"](8, 20, DispersionSizes(1, 3))
+    >>> codes = torch.zeros(5, 1, dtype=torch.long)
+    >>> dispersion(torch.ones(5, 8), codes, label=codes).shape
+    torch.Size([5, 20])
+    """
 
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
         super().__init__(n_hidden, n_features, sizes)
@@ -82,7 +159,13 @@ class GeneLabelDispersion(Dispersion):
             )
 
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
-        """Return the row of each cell's label."""
+        """Return the row of each cell's label.
+
+        Raises
+        ------
+        ValueError
+            If there are no labels.
+        """
         if label is None:
             raise ValueError(
                 "dispersion='gene-label' needs each cell's label, and this minibatch has none."
@@ -95,7 +178,21 @@ class GeneLabelDispersion(Dispersion):
 
 
 class GeneCellDispersion(Dispersion):
-    """One value per gene and cell, decoded like the mean."""
+    """One value per gene and cell, decoded like the mean.
+
+    Parameters
+    ----------
+    n_hidden, n_features, sizes
+        See :class:`Dispersion`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
+    >>> dispersion = DISPERSIONS["gene-cell"](8, 20, DispersionSizes(1, 1))
+    >>> dispersion(torch.ones(5, 8), torch.zeros(5, 1, dtype=torch.long), None).shape
+    torch.Size([5, 20])
+    """
 
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
         super().__init__(n_hidden, n_features, sizes)

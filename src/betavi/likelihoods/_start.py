@@ -21,10 +21,27 @@ TARGET_SUM = 1e4
 class Start(NamedTuple):
     """Moments of each feature over cells, ``(n_features,)``, around a mean profile.
 
-    ``profile`` is the mean per unit of a cell's size; the profile times the size is expected of a
-    cell. ``mean`` and ``mean_square`` are the averages of that expectation and of its square,
-    ``variance`` is the average squared deviation from it. ``log_mean`` and ``log_variance`` are
-    those of log(1 + counts per 10,000) or, with size factors, of log(1 + counts per unit of size).
+    Parameters
+    ----------
+    profile
+        Mean per unit of a cell's size; times the size it is what is expected of a cell.
+    mean, mean_square
+        Averages of that expectation and of its square.
+    variance
+        Average squared deviation from it.
+    log_mean, log_variance
+        Mean and variance of log(1 + counts per 10,000) or, with size factors, of log(1 + counts per
+        unit of size).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes, Start
+    >>> start = Start(torch.tensor([0.25, 0.75]), *torch.ones(5, 2))
+    >>> likelihood = LIKELIHOODS["poisson"](8, 2, "softmax", "gene", DispersionSizes(1, 1))
+    >>> likelihood.start_at(start)
+    >>> likelihood.unscaled.bias.exp().round(decimals=3).tolist()
+    [0.25, 0.75]
     """
 
     profile: Tensor

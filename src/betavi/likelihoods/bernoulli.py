@@ -75,6 +75,30 @@ class BernoulliLikelihood(Likelihood):
     log-log link. Rates are shares of a total that is log-linear in the cell's size: where values
     were made binary, a cell's size is how many features it has shown, which is fewer than there
     would be counts, and where they were not, features are seen in clumps. Both numbers are learned.
+
+    Parameters
+    ----------
+    n_hidden, n_features, scale_activation, dispersion, sizes, dial
+        See :class:`~betavi.likelihoods.Likelihood`.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its table.
+
+    References
+    ----------
+    Ashuach et al. (2023), MultiVI, whose chromatin is Bernoulli, too, by another link.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+    >>> likelihood = LIKELIHOODS["bernoulli"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
+    >>> log_size = torch.tensor([[1.0], [10.0]]).log()
+    >>> px = likelihood(torch.ones(2, 8), log_size, torch.zeros(2, 1, dtype=torch.long), None)
+    >>> bool((px.mean[1] > px.mean[0]).all())
+    True
     """
 
     has_dispersion: ClassVar[bool] = False

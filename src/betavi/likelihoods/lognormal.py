@@ -35,6 +35,14 @@ class LogNormal(Distribution):
         Mean and standard deviation of the logs, broadcastable to ``(..., n_cells, n_features)``.
     unit
         What a count is multiplied by before the logarithm, ``(..., n_cells, 1)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LogNormal
+    >>> px = LogNormal(loc=torch.zeros(1, 1), deviation=torch.ones(1, 1), unit=torch.ones(1, 1))
+    >>> px.logs.mean.item(), round(px.mean.item(), 3)
+    (0.0, 0.649)
     """
 
     arg_constraints: ClassVar = {
@@ -93,6 +101,18 @@ def lognormal_mass(px: LogNormal, counts: Tensor) -> Tensor:
         The distribution, ``(..., n_cells, n_features)``.
     counts
         Integers, ``(n_cells, n_features)``. For zero it is everything below a half.
+
+    Returns
+    -------
+    Log-probabilities, ``(..., n_cells, n_features)``, in double precision.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LogNormal, lognormal_mass
+    >>> px = LogNormal(*torch.ones(3, 1, 1))
+    >>> round(lognormal_mass(px, torch.arange(1000.0)[None]).exp().sum().item(), 3)
+    1.0
     """
     low, high = count_cell(counts)
     log_low = (px.unit * low.clamp_min(0)).log1p().where(counts > 0, low)
@@ -100,7 +120,25 @@ def lognormal_mass(px: LogNormal, counts: Tensor) -> Tensor:
 
 
 def lognormal_detection(px: LogNormal, counts: Tensor) -> Tensor:
-    """Return the log-probability that each count is zero, or that it is not, as it is, in nats."""
+    """Return the log-probability that each count is zero, or that it is not, as it is, in nats.
+
+    Parameters
+    ----------
+    px, counts
+        See :func:`lognormal_mass`.
+
+    Returns
+    -------
+    As of :func:`lognormal_mass`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LogNormal, lognormal_detection
+    >>> px = LogNormal(*torch.ones(3, 1, 1))
+    >>> round(lognormal_detection(px, torch.tensor([[0.0, 3.0]])).exp().sum().item(), 3)
+    1.0
+    """
     return log_detection_at(px.loc, px.deviation, (px.unit / 2).log1p(), counts)
 
 
@@ -109,6 +147,26 @@ class LogNormalLikelihood(Likelihood):
 
     With size factors it is log(1 + counts per unit of size). The density is no probability of a
     count; :func:`betavi.metrics.compare_likelihoods` integrates it.
+
+    Parameters
+    ----------
+    n_hidden, n_features, scale_activation, dispersion, sizes, dial
+        See :class:`~betavi.likelihoods.Likelihood`.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its table.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+    >>> likelihood = LIKELIHOODS["lognormal"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
+    >>> log_size = torch.tensor([[100.0], [1000.0]]).log()
+    >>> px = likelihood(torch.ones(2, 8), log_size, torch.zeros(2, 1, dtype=torch.long), None)
+    >>> torch.equal(px.loc[0], px.loc[1]), torch.allclose(10 * px.mean[0], px.mean[1])
+    (True, True)
     """
 
     of_whole_numbers: ClassVar[bool] = False

@@ -63,7 +63,32 @@ def overdispersion_at(start: Start) -> Tensor:
 
 
 class NegativeBinomialLikelihood(Likelihood):
-    """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``."""
+    """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``.
+
+    Parameters
+    ----------
+    n_hidden, n_features, scale_activation, dispersion, sizes, dial
+        See :class:`~betavi.likelihoods.Likelihood`.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its table.
+
+    References
+    ----------
+    Svensson (2020), Droplet scRNA-seq is not zero-inflated.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+    >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
+    >>> codes = torch.zeros(3, 1, dtype=torch.long)
+    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), codes, None)
+    >>> torch.allclose(px.variance, px.mu + px.mu.square() / px.theta)
+    True
+    """
 
     rows: ClassVar[str] = "nb_rows"
     is_gamma_poisson: ClassVar[bool] = True

@@ -73,10 +73,30 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
     the foreground is the background times a factor above one. No library size is read: how much of
     all proteins a cell has is biology, and is decoded.
 
+    Parameters
+    ----------
+    n_hidden, n_features, scale_activation, dispersion, sizes, dial
+        See :class:`~betavi.likelihoods.Likelihood`.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its table.
+
     References
     ----------
     Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data with totalVI.
     Their background is a latent variable of each cell and protein; here it is a parameter.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+    >>> likelihood = LIKELIHOODS["nb_mixture"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
+    >>> codes = torch.zeros(3, 1, dtype=torch.long)
+    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), codes, None)
+    >>> bool((px.mu2 > px.mu1).all()), px.mean.shape
+    (True, torch.Size([3, 20]))
     """
 
     reads_size: ClassVar[bool] = False

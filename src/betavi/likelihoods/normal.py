@@ -24,6 +24,26 @@ class NormalLikelihood(Likelihood):
 
     As in SCVI the mean is a share of the cell's total, so that it is positive: meant for
     log-normalised expression, not for centred data.
+
+    Parameters
+    ----------
+    n_hidden, n_features, scale_activation, dispersion, sizes, dial
+        See :class:`~betavi.likelihoods.Likelihood`.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its table.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+    >>> likelihood = LIKELIHOODS["normal"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
+    >>> log_size = torch.tensor([[100.0], [1000.0]]).log()
+    >>> px = likelihood(torch.ones(2, 8), log_size, torch.zeros(2, 1, dtype=torch.long), None)
+    >>> px.mean.sum(dim=1).round().tolist()
+    [100.0, 1000.0]
     """
 
     of_whole_numbers: ClassVar[bool] = False

@@ -67,7 +67,28 @@ class Poisson(distributions.Poisson):
 
 
 class PoissonLikelihood(Likelihood):
-    """Counts with variance equal to their mean."""
+    """Counts with variance equal to their mean.
+
+    Parameters
+    ----------
+    n_hidden, n_features, scale_activation, dispersion, sizes, dial
+        See :class:`~betavi.likelihoods.Likelihood`.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its table.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+    >>> likelihood = LIKELIHOODS["poisson"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
+    >>> codes = torch.zeros(3, 1, dtype=torch.long)
+    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), codes, None)
+    >>> torch.equal(px.variance, px.mean)
+    True
+    """
 
     has_dispersion: ClassVar[bool] = False
     rows: ClassVar[str] = "poisson_rows"

@@ -32,6 +32,30 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
     """A negative binomial whose counts are replaced by zero with a probability of their own.
 
     Its expected count is ``(1 - zi_probs) * mu``; ``get_normalized("mu")`` is ``mu``, as in SCVI.
+
+    Parameters
+    ----------
+    n_hidden, n_features, scale_activation, dispersion, sizes, dial
+        See :class:`~betavi.likelihoods.Likelihood`.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its table.
+
+    References
+    ----------
+    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+    >>> likelihood = LIKELIHOODS["zinb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
+    >>> codes = torch.zeros(3, 1, dtype=torch.long)
+    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), codes, None)
+    >>> torch.allclose(px.mean, (1 - px.zi_probs) * px.mu)
+    True
     """
 
     rows: ClassVar[str] = "zinb_rows"

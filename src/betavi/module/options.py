@@ -12,7 +12,21 @@ if TYPE_CHECKING:
 
 
 class CovariateSizes(NamedTuple):
-    """How many batches, labels, continuous covariates, and categories of each other covariate."""
+    """How many batches, labels, continuous covariates, and categories of each other covariate.
+
+    Parameters
+    ----------
+    n_batch, n_labels, n_continuous
+        Their numbers; none if 0.
+    n_categories
+        Number of categories of each, ``(n_categorical,)``.
+
+    Examples
+    --------
+    >>> from betavi.module import CovariateSizes
+    >>> CovariateSizes(n_batch=2, n_categories=(3, 4))
+    CovariateSizes(n_batch=2, n_labels=0, n_continuous=0, n_categories=(3, 4))
+    """
 
     n_batch: int = 0
     n_labels: int = 0
@@ -23,10 +37,26 @@ class CovariateSizes(NamedTuple):
 class Modality(NamedTuple):
     """One assay: its width, its likelihood, and the prior of its library size.
 
-    ``library_prior`` holds the mean and the variance of the log library size of each batch, each
-    ``(1, n_batch)``; without it the library size is observed. ``weight`` is that of its distortion
-    in the loss. ``typical`` is for cells that lack the assay: the arguments of
-    :class:`betavi.nn.TypicalLibrary`.
+    Parameters
+    ----------
+    n_features
+        Number of genes, peaks or proteins.
+    likelihood
+        A key of :data:`betavi.likelihoods.LIKELIHOODS`.
+    library_prior
+        Mean and variance of the log library size of each batch, each ``(1, n_batch)``; without it
+        the library size is observed.
+    weight
+        Of its distortion in the loss.
+    typical
+        For cells that lack the assay: the first arguments of :class:`betavi.nn.TypicalLibrary`.
+
+    Examples
+    --------
+    >>> from betavi.module import Modality
+    >>> adt = Modality(20, "nb_mixture", weight=2.0)
+    >>> adt.n_features, adt.library_prior is None
+    (20, True)
     """
 
     n_features: int
@@ -73,7 +103,7 @@ class Options:
     Raises
     ------
     ValueError
-        If there is no latent dimension.
+        If a size is no whole number of at least 1.
 
     Examples
     --------

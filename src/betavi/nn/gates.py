@@ -186,6 +186,17 @@ class Shift(nn.Module):
         Number of units.
     dial
         Where it reads β.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import Dial, Shift
+    >>> dial = Dial((0.1, 10.0))
+    >>> shift = Shift(1, dial)
+    >>> _ = torch.nn.init.ones_(shift.move)
+    >>> with dial.at(10.0):
+    ...     round(shift(torch.ones(1, 1)).item(), 2)
+    2.0
     """
 
     def __init__(self, n_units: int, dial: Dial) -> None:
@@ -249,6 +260,17 @@ class Drift(nn.Module):
         Number of features.
     dial
         Where it reads β.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import Dial, Drift
+    >>> dial = Dial((0.1, 10.0))
+    >>> drift = Drift(2, dial)
+    >>> _ = torch.nn.init.ones_(drift.square)
+    >>> with dial.at(0.1):
+    ...     drift().round().tolist()
+    [1.0, 1.0]
     """
 
     def __init__(self, n_features: int, dial: Dial) -> None:

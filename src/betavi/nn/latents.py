@@ -16,10 +16,20 @@ if TYPE_CHECKING:
 class Point(Distribution):
     """All mass at ``loc``: the posterior of an autoencoder, the limit of a vanishing variance.
 
+    Its divergence from a prior would be infinite for every encoder alike, and counts as zero.
+
     Parameters
     ----------
     loc
         Where the mass is, ``(n_cells, n_latent)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import Point
+    >>> q = Point(torch.tensor([[1.0, -2.0]]))
+    >>> q.rsample().tolist(), q.variance.tolist()
+    ([[1.0, -2.0]], [[0.0, 0.0]])
     """
 
     arg_constraints: ClassVar = {"loc": constraints.real}
@@ -57,7 +67,18 @@ def _kl_point(p: Point, _q: Distribution) -> Tensor:
 
 
 class Latent(nn.Module, ABC):
-    """What becomes of the fused normal posterior before a decoder reads it."""
+    """What becomes of the fused normal posterior before a decoder reads it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import LATENTS
+    >>> latent = LATENTS["ln"]()
+    >>> u = latent.posterior(Normal(torch.zeros(3, 2), 1.0)).rsample()
+    >>> latent.transform(u).sum(dim=1).round(decimals=3).tolist()
+    [1.0, 1.0, 1.0]
+    """
 
     has_no_rate: ClassVar[bool] = False
     """Whether the posterior is a point, whose rate under any prior would be infinite."""
@@ -72,7 +93,21 @@ class Latent(nn.Module, ABC):
 
 
 class NormalLatent(Latent):
-    """z is normal."""
+    """z is normal.
+
+    References
+    ----------
+    Kingma & Welling (2014), Auto-encoding variational Bayes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import LATENTS
+    >>> fused = Normal(torch.zeros(3, 2), 1.0)
+    >>> LATENTS["normal"]().posterior(fused) is fused
+    True
+    """
 
     def posterior(self, fused: Normal) -> Distribution:
         """Return the posterior as it is."""
@@ -84,7 +119,19 @@ class NormalLatent(Latent):
 
 
 class LogisticNormalLatent(Latent):
-    """z is on the simplex, the softmax of a normal variable."""
+    """z is on the simplex, the softmax of a normal variable.
+
+    References
+    ----------
+    Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data with totalVI.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import LATENTS
+    >>> LATENTS["ln"]().transform(torch.zeros(1, 4)).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
 
     def posterior(self, fused: Normal) -> Distribution:
         """Return the posterior of the variable before the softmax."""
@@ -96,7 +143,17 @@ class LogisticNormalLatent(Latent):
 
 
 class DeterministicLatent(Latent):
-    """z is the posterior's mean: an autoencoder without a rate."""
+    """z is the posterior's mean: an autoencoder without a rate.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import LATENTS
+    >>> fused = Normal(torch.tensor([[1.0, 2.0]]), 3.0)
+    >>> LATENTS["deterministic"]().posterior(fused).rsample().tolist()
+    [[1.0, 2.0]]
+    """
 
     has_no_rate: ClassVar[bool] = True
 

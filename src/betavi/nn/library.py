@@ -31,7 +31,24 @@ N_HIDDEN = 32
 
 
 def observed_log_library(x: Tensor) -> Tensor:
-    """Return the log of each cell's total, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``."""
+    """Return the log of each cell's total, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``.
+
+    Parameters
+    ----------
+    x
+        Counts, dense or CSR.
+
+    Returns
+    -------
+    Logs; of a cell without counts, that of 1e-8.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import observed_log_library
+    >>> observed_log_library(torch.tensor([[1.0, 2.0], [0.0, 4.0]])).exp().round().tolist()
+    [[3.0], [4.0]]
+    """
     return totals(x).clamp_min(SMALLEST_LIBRARY).log()
 
 
@@ -50,6 +67,17 @@ class TypicalLibrary(nn.Module):
         The batch that stands in for such a batch, of which a decoder has learned nothing.
     n_latent
         Number of latent dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from betavi.nn import TypicalLibrary
+    >>> log_sizes, spreads = np.array([np.log(100.0), np.nan]), np.array([0.3, np.nan])
+    >>> library = TypicalLibrary(log_sizes, spreads, home=0, n_latent=2)
+    >>> batch = library.measured(torch.tensor([[0], [1]]))
+    >>> library.given(torch.zeros(2, 2), batch).mean.exp().round().tolist()
+    [[100.0], [100.0]]
     """
 
     log_sizes: Tensor
@@ -95,6 +123,25 @@ class LatentLibrary(nn.Module):
         See :class:`~betavi.nn.networks.Encoder`.
     log_means, log_vars
         Mean and variance of the log library size of each batch, ``(1, n_batch)``.
+
+    Raises
+    ------
+    ValueError
+        If a word of the architecture is unknown.
+
+    References
+    ----------
+    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from betavi.nn import Architecture, LatentLibrary
+    >>> library = LatentLibrary(20, [], Architecture(), np.full((1, 1), 7.0), np.ones((1, 1)))
+    >>> codes = torch.zeros(3, 1, dtype=torch.long)
+    >>> library(torch.ones(3, 20)).mean.shape, library.prior(codes).mean.tolist()
+    (torch.Size([3, 1]), [[7.0], [7.0], [7.0]])
     """
 
     log_means: Tensor

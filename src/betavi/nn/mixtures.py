@@ -25,6 +25,11 @@ class NormalMixture(Distribution):
         Shares of the components, ``(n_components, n_cells)``, that sum to one over them. A
         component of weight zero has no influence.
 
+    References
+    ----------
+    Shi et al. (2019), Variational mixture-of-experts autoencoders for multi-modal deep generative
+    models, for draws of each component.
+
     Examples
     --------
     >>> import torch

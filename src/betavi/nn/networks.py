@@ -139,6 +139,25 @@ class Encoder(nn.Module):
         Number of hidden layers; the architecture's if None.
     dial
         The β that the network is to read, if there are several.
+
+    Raises
+    ------
+    ValueError
+        If a word of the architecture is unknown.
+
+    References
+    ----------
+    Kingma & Welling (2014), Auto-encoding variational Bayes. Lopez et al. (2018), Deep generative
+    modeling for single-cell transcriptomics.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import Architecture, Encoder
+    >>> encoder = Encoder(n_input=30, n_output=5, n_categories=[2], architecture=Architecture())
+    >>> q = encoder(torch.ones(8, 30), torch.zeros(8, 1, dtype=torch.long))
+    >>> q.mean.shape, bool((q.variance > 0).all())
+    (torch.Size([8, 5]), True)
     """
 
     def __init__(
@@ -187,7 +206,28 @@ class Encoder(nn.Module):
 
 @contextmanager
 def evaluating(part: nn.Module) -> Iterator[None]:
-    """Let a part use its running statistics, leave them as they are, and drop nothing."""
+    """Let a part use its running statistics, leave them as they are, and drop nothing.
+
+    Parameters
+    ----------
+    part
+        A module; it trains again afterwards if it did before.
+
+    Returns
+    -------
+    A context manager.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import evaluating
+    >>> part = torch.nn.Dropout(0.5)
+    >>> with evaluating(part):
+    ...     part(torch.ones(3)).tolist()
+    [1.0, 1.0, 1.0]
+    >>> part.training
+    True
+    """
     was_training = part.training
     part.eval()
     try:
@@ -209,6 +249,23 @@ class Decoder(nn.Module):
         How the network is built.
     dial
         The β that the network is to read, if there are several.
+
+    Raises
+    ------
+    ValueError
+        If a word of the architecture is unknown.
+
+    References
+    ----------
+    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import Architecture, Decoder
+    >>> decoder = Decoder(n_latent=5, n_values=0, n_categories=[2], architecture=Architecture())
+    >>> decoder(torch.zeros(8, 5), torch.zeros(8, 1, dtype=torch.long)).shape
+    torch.Size([8, 128])
     """
 
     def __init__(

@@ -76,12 +76,32 @@ class Fusion(nn.Module, ABC):
 
 
 class SingleExpert(Fusion):
-    """The posterior of one modality is its expert, as in SCVI."""
+    """The posterior of one modality is its expert, as in SCVI.
+
+    References
+    ----------
+    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import FUSIONS
+    >>> expert = Normal(torch.zeros(3, 2), 1.0)
+    >>> FUSIONS["single"]()({"rna": expert}, present={}) is expert
+    True
+    """
 
     is_of_one: ClassVar[bool] = True
 
     def forward(self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]) -> Normal:
-        """Return the only expert."""
+        """Return the only expert.
+
+        Raises
+        ------
+        ValueError
+            If there are several.
+        """
         (expert,) = experts.values()
         return expert
 
@@ -96,6 +116,16 @@ class ProductOfExperts(Fusion):
     References
     ----------
     Wu & Goodman (2018), Multimodal generative models for scalable weakly-supervised learning.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import FUSIONS
+    >>> experts = {name: Normal(torch.ones(1, 1), 1.0) for name in ("rna", "adt")}
+    >>> q = FUSIONS["poe"]()(experts, present={})
+    >>> round(q.loc.item(), 3), round(q.variance.item(), 3)
+    (0.667, 0.333)
     """
 
     def forward(self, experts: Mapping[str, Normal], present: Mapping[str, Tensor]) -> Normal:
@@ -114,6 +144,16 @@ class MixtureOfExperts(Fusion):
     ----------
     Shi et al. (2019), Variational mixture-of-experts autoencoders for multi-modal deep generative
     models.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import FUSIONS
+    >>> experts = {name: Normal(torch.zeros(2, 1), 1.0) for name in ("rna", "adt")}
+    >>> q = FUSIONS["moe"]()(experts, present={"adt": torch.tensor([[True], [False]])})
+    >>> q.weights.t().tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
     """
 
     def forward(
@@ -141,6 +181,15 @@ class MixtureOfProducts(Fusion):
     References
     ----------
     Sutter et al. (2021), Generalized multimodal ELBO.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import FUSIONS
+    >>> experts = {name: Normal(torch.zeros(1, 2), 1.0) for name in ("rna", "adt", "atac")}
+    >>> len(FUSIONS["mopoe"]()(experts, present={}).weights)
+    7
     """
 
     def forward(
@@ -185,6 +234,16 @@ class TotalCorrelation(Fusion):
     References
     ----------
     Hwang et al. (2021), Multi-view representation learning via total correlation objective.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import FUSIONS
+    >>> experts = {name: Normal(torch.ones(1, 1), 0.5) for name in ("rna", "adt")}
+    >>> q = FUSIONS["mvtcae"]()(experts, present={"adt": torch.tensor([[False]])})
+    >>> round(q.loc.item(), 3), round(q.scale.item(), 3)
+    (1.0, 0.5)
     """
 
     # α, as in the paper's experiments

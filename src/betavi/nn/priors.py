@@ -50,7 +50,24 @@ class Prior(nn.Module, ABC):
 
 
 class StandardNormal(Prior):
-    """Independent standard normal dimensions; the rate is exact."""
+    """Independent standard normal dimensions; the rate is exact.
+
+    Parameters
+    ----------
+    n_latent, n_components
+        See :class:`Prior`; there are no components.
+
+    References
+    ----------
+    Kingma & Welling (2014), Auto-encoding variational Bayes.
+
+    Examples
+    --------
+    >>> from betavi.nn import StandardNormal
+    >>> p = StandardNormal(n_latent=2, n_components=1)(None)
+    >>> p.mean.tolist(), p.stddev.tolist()
+    ([0.0, 0.0], [1.0, 1.0])
+    """
 
     zero: Tensor
 
@@ -66,9 +83,22 @@ class StandardNormal(Prior):
 class GaussianMixture(Prior):
     """A mixture of normal components, all learned; the rate is estimated at each cell's draw.
 
+    Parameters
+    ----------
+    n_latent, n_components
+        See :class:`Prior`.
+
     References
     ----------
     Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import PRIORS
+    >>> p = PRIORS["mixture"](n_latent=2, n_components=4)(None)
+    >>> p.mixture_distribution.probs.tolist(), p.log_prob(torch.zeros(5, 2)).shape
+    ([0.25, 0.25, 0.25, 0.25], torch.Size([5]))
     """
 
     def __init__(self, n_latent: int, n_components: int) -> None:
@@ -86,9 +116,24 @@ class GaussianMixture(Prior):
 class VampPrior(Prior):
     """The mean of the posteriors of learned cells; the rate is estimated at each cell's draw.
 
+    Parameters
+    ----------
+    n_latent, n_components
+        See :class:`Prior`; there is a learned cell for each component.
+
     References
     ----------
     Tomczak & Welling (2018), VAE with a VampPrior.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import PRIORS
+    >>> learned = Normal(torch.tensor([[-1.0], [1.0]]), 1.0)
+    >>> p = PRIORS["vamp"](n_latent=1, n_components=2)(learned)
+    >>> round(p.mean.item(), 3), round(p.variance.item(), 3)
+    (0.0, 2.0)
     """
 
     reads_pseudo_cells: ClassVar[bool] = True
@@ -131,6 +176,17 @@ class PseudoCells(nn.Module):
         Number of features by modality.
     n_continuous, n_categorical
         Number of continuous and of categorical covariates beside the batch.
+
+    References
+    ----------
+    Tomczak & Welling (2018), VAE with a VampPrior.
+
+    Examples
+    --------
+    >>> from betavi.nn import PseudoCells
+    >>> cells = PseudoCells(5, {"rna": 20, "adt": 3}, n_continuous=0, n_categorical=1)
+    >>> cells.h["rna"].shape, cells.present["adt"].all().item()
+    (torch.Size([5, 20]), True)
     """
 
     batch: Tensor

@@ -70,6 +70,10 @@ def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS
 class RateController(nn.Module):
     """The state of a controller, in buffers, so that saved weights remember it.
 
+    References
+    ----------
+    Shao et al. (2020), ControlVAE.
+
     Examples
     --------
     >>> from betavi.objective import RateController

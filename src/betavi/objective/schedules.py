@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Schedule = Callable[[float], float]
+"""A function from the share of the run, within [0, 1], to a factor of β."""
 
 N_CYCLES = 4
 """Of a cyclical warm-up, and each climbs for half of its length: Fu et al. (2019)."""
@@ -135,22 +136,109 @@ def scale(schedule: Schedule, factor: float) -> Schedule:
 
 
 def constant(_warmup: float = 0.0) -> Schedule:
-    """Be at β from the first step."""
+    """Be at β from the first step.
+
+    Parameters
+    ----------
+    _warmup
+        Not read: there is none.
+
+    Returns
+    -------
+    As of :func:`join`.
+
+    Examples
+    --------
+    >>> from betavi.objective import constant
+    >>> [constant()(share) for share in (0, 0.5, 1)]
+    [1.0, 1.0, 1.0]
+    """
     return _full
 
 
 def linear(warmup: float) -> Schedule:
-    """Climb a straight line from 0 to the end of the warm-up. Bowman et al. (2016)."""
+    """Climb a straight line from 0 to the end of the warm-up. Bowman et al. (2016).
+
+    Parameters
+    ----------
+    warmup
+        Share of the planned steps until β is reached, within [0, 1].
+
+    Returns
+    -------
+    As of :func:`join`.
+
+    Raises
+    ------
+    ValueError
+        If the warm-up is no such share.
+
+    References
+    ----------
+    Bowman et al. (2016), Generating sentences from a continuous space.
+
+    Examples
+    --------
+    >>> from betavi.objective import linear
+    >>> [linear(0.5)(share) for share in (0, 0.25, 0.75)]
+    [0.0, 0.5, 1.0]
+    """
     return join([_ramp, _full], [warmup])
 
 
 def cosine(warmup: float) -> Schedule:
-    """Climb half a cosine from 0, flat at both ends of the warm-up."""
+    """Climb half a cosine from 0, flat at both ends of the warm-up.
+
+    Parameters
+    ----------
+    warmup
+        See :func:`linear`.
+
+    Returns
+    -------
+    As of :func:`join`.
+
+    Raises
+    ------
+    ValueError
+        If the warm-up is no such share.
+
+    Examples
+    --------
+    >>> from betavi.objective import cosine
+    >>> [round(cosine(0.5)(share), 2) for share in (0, 0.125, 0.25, 0.5)]
+    [0.0, 0.15, 0.5, 1.0]
+    """
     return join([_half_cosine, _full], [warmup])
 
 
 def cyclical(warmup: float) -> Schedule:
-    """Climb from 0 four times within the warm-up, each time held as long. Fu et al. (2019)."""
+    """Climb from 0 four times within the warm-up, each time held as long. Fu et al. (2019).
+
+    Parameters
+    ----------
+    warmup
+        See :func:`linear`.
+
+    Returns
+    -------
+    As of :func:`join`.
+
+    Raises
+    ------
+    ValueError
+        If the warm-up is no such share.
+
+    References
+    ----------
+    Fu et al. (2019), Cyclical annealing schedule.
+
+    Examples
+    --------
+    >>> from betavi.objective import cyclical
+    >>> [cyclical(1.0)(share) for share in (0, 0.0625, 0.125, 0.25)]
+    [0.0, 0.5, 1.0, 0.0]
+    """
     return join([repeat(_climb_and_hold, N_CYCLES), _full], [warmup])
 
 
@@ -170,6 +258,10 @@ def end_of_warmup(word: str | Schedule, warmup: float) -> float:
     ----------
     word, warmup
         See :func:`schedule_of`. Of a function, the end is found by trying it at 101 shares.
+
+    Returns
+    -------
+    The share, within [0, 1]; 0 if it never changes.
 
     Examples
     --------

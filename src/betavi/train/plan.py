@@ -30,6 +30,7 @@ SCVI_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "mi
 """scvi-tools' words for a schedule of the KL weight; given one, its rules are in force."""
 
 DEFAULT_SCHEDULE, DEFAULT_WARMUP = "linear", 0.25
+"""Which schedule is in force if none is asked for, and over which share of the planned steps."""
 
 SETS_RATE = {"lr", "optimizer", "optimizer_creator", "reduce_lr_on_plateau"}
 """scvi-tools' words with which a user says how fast to learn."""

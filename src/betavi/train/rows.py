@@ -34,6 +34,19 @@ def counts_layer(adata: AnnData, layer: str | None) -> str | None:
         The object.
     layer
         Where they were said to be, None for ``X``.
+
+    Returns
+    -------
+    The name of the layer, None for ``X``.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> from betavi.train import MOVED_COUNTS, counts_layer
+    >>> adata = betavi.datasets.simulate_counts(n_cells=10, n_genes=5)
+    >>> adata.uns["betavi"] = {MOVED_COUNTS: "counts"}
+    >>> counts_layer(adata, None), counts_layer(adata, "raw")
+    ('counts', 'raw')
     """
     return adata.uns.get("betavi", {}).get(MOVED_COUNTS) if layer is None else layer
 
@@ -48,10 +61,22 @@ def counts_of(adata: AnnData, layer: str | None) -> Any:
     layer
         Where they were said to be, None for ``X``.
 
+    Returns
+    -------
+    The matrix as the object holds it, ``(n_cells, n_genes)``.
+
     Raises
     ------
     KeyError
         If the layer is gone to which they were moved.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> from betavi.train import counts_of
+    >>> adata = betavi.datasets.simulate_counts(n_cells=10, n_genes=5)
+    >>> counts_of(adata, None) is adata.X
+    True
     """
     layer = counts_layer(adata, layer)
     if layer is not None and layer not in adata.layers:
@@ -76,6 +101,15 @@ class Rows:
     ------
     TypeError
         If ``data`` is something else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> from betavi.train import Rows
+    >>> rows = Rows(sparse.csc_array([[0, 2], [1, 0], [0, 3]]))
+    >>> rows.dense(np.array([2, 0, 2]), np.float32).tolist(), rows.totals().tolist()
+    ([[0.0, 3.0], [0.0, 2.0], [0.0, 3.0]], [2.0, 1.0, 3.0])
     """
 
     def __init__(self, data: Any) -> None:
@@ -171,7 +205,15 @@ class AlignedRows:
     rows
         Of the cells that have the modality.
     position
-        The row of each cell of the object, -1 where it has none.
+        The row of each cell of the object, ``(n_cells,)``, -1 where it has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.train import AlignedRows, Rows
+    >>> aligned = AlignedRows(Rows(np.array([[5, 1]])), position=np.array([-1, 0]))
+    >>> aligned[np.array([0, 1])].toarray().tolist(), aligned.present.tolist()
+    ([[0, 0], [5, 1]], [False, True])
     """
 
     def __init__(self, rows: Rows, position: np.ndarray) -> None:

@@ -38,6 +38,18 @@ class TrainRunner(train.TrainRunner):
     ------
     ValueError
         If the last minibatch would hold one cell and the networks use batch normalisation.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> from betavi.train import DataSplitter, TrainingPlan, TrainRunner
+    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=2)
+    >>> plan, splitter = TrainingPlan(model.module), DataSplitter(model.adata_manager)
+    >>> TrainRunner(model, plan, splitter, max_epochs=1, enable_progress_bar=False)()
+    >>> len(model.history["elbo_train"])
+    1
     """
 
     def __init__(

@@ -45,6 +45,17 @@ class DataSplitter(dataloaders.DataSplitter):
     ------
     ValueError
         If no cell is left to train on.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> manager = betavi.BetaVI(adata).adata_manager
+    >>> from betavi.train import DataSplitter
+    >>> splitter = DataSplitter(manager, train_size=0.9, batch_size=20)
+    >>> splitter.n_train, splitter.n_val, splitter.smallest_minibatch
+    (45, 5, 5)
     """
 
     def __init__(self, adata_manager: CellManager, **kwargs: Any) -> None:
