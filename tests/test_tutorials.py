@@ -6,7 +6,8 @@ import nbformat
 import pytest
 
 from betavi.datasets import pbmc_mosaic
-from tutorials.execute import SECONDS_PER_CELL, executed, notebooks
+from tutorials import execute
+from tutorials.execute import executed, notebooks
 
 NAMES = ["a_objective_by_hand", "b_from_scratch", "c_beta_and_collapse", "d_scanpy_workflow",
          "e_rosetta_stone", "f_map"]  # fmt: skip
@@ -23,9 +24,16 @@ def test_a_notebook_runs_from_top_to_bottom(path):
         pbmc_mosaic()
     except ConnectionError as error:
         pytest.skip(str(error))
-    assert SECONDS_PER_CELL <= 300
     again = executed(path)
     assert all(cell.execution_count for cell in again.cells if cell.cell_type == "code")
+
+
+def test_a_notebook_beyond_its_budget_fails(tmp_path, monkeypatch):
+    cells = [nbformat.v4.new_code_cell("import time; time.sleep(60)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "slow.ipynb")
+    monkeypatch.setattr(execute, "SECONDS", 5)
+    with pytest.raises(TimeoutError):
+        executed(tmp_path / "slow.ipynb")
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)

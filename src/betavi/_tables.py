@@ -12,16 +12,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-N_LISTED, MOST_COMPARED = 20, 10_000
-"""How many names an error lists, and of how many it looks for one that is alike, which takes time."""
+N_SUGGESTED, N_LISTED, MOST_COMPARED = 3, 20, 10_000
+"""How many names an error suggests or lists, and of how many it looks for one that is alike, which
+takes time."""
 
 
 def close_matches(word: object, choices: Iterable[object]) -> str:
     """Say which of ``choices`` looks like ``word``, or list the first of them, as a sentence."""
     # scvi-tools' own columns are nothing that a user meant
     names = [str(choice) for choice in choices if not str(choice).startswith("_scvi")]
-    few = names if len(names) <= MOST_COMPARED else []
-    similar = get_close_matches(str(word), few, n=3, cutoff=0.5)
+    # the same but for the case, or a part of the name, as of CD79A in CD79A_ENSG00000105369
+    start = str(word).lower()
+    similar = sorted((name for name in names if start and name.lower().startswith(start)), key=len)[
+        :N_SUGGESTED
+    ]
+    few = names if len(names) <= MOST_COMPARED and not similar else []
+    similar = similar or get_close_matches(str(word), few, n=N_SUGGESTED, cutoff=0.5)
     if similar:
         return f"Did you mean {' or '.join(repr(name) for name in similar)}?"
     if not names:

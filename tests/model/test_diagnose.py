@@ -157,7 +157,7 @@ def test_every_model_can_be_diagnosed(counts, kwargs):
 def test_what_cannot_be_diagnosed(counts):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts)
-    with pytest.raises(ValueError, match="not trained"):
+    with pytest.raises(RuntimeError, match="not trained"):
         model.diagnose()
     model.train(**BRIEF)
     with pytest.raises(ValueError, match="at least 20 cells, not 3"):

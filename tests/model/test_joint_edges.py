@@ -353,7 +353,7 @@ def test_zeros_of_a_whole_batch_are_an_assay_that_was_not_measured():
 
 def test_a_column_of_a_modality_is_pointed_at(mosaic):
     mosaic["rna"].obs["lane"] = "one"
-    with pytest.raises(KeyError, match=r"in that of 'rna'.*pull_obs"):
+    with pytest.raises(KeyError, match=r"in that of 'rna'.*mdata\.obs\.loc"):
         JointVI.setup_mudata(mosaic, PAIR, batch_key="lane")
 
 

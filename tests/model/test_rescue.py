@@ -94,7 +94,7 @@ def test_nothing_is_tried_where_nothing_is_wrong():
 def test_what_cannot_be_rescued(counts):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts)
-    with pytest.raises(ValueError, match="not trained"):
+    with pytest.raises(RuntimeError, match="not trained"):
         model.rescue()
     model.train(**BRIEF, train_size=1.0)
     with pytest.raises(ValueError, match="held no cells out"):

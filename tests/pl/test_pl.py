@@ -4,6 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from scipy import sparse
 
 from betavi import pl
@@ -16,6 +17,7 @@ from betavi.diagnostics import (
     report_denoising,
     thin,
 )
+from betavi.pl._style import PALETTE
 
 mpl.use("Agg")
 
@@ -158,6 +160,15 @@ def test_pairs_of_genes_are_drawn_before_and_after():
     expected = np.log1p(counts[:, [3, 1]] + 0.5)
     np.testing.assert_allclose(np.sort(points, axis=0), np.sort(expected, axis=0), rtol=1e-6)
     assert axes[1, 0].get_xlabel() == f"{genes[0]}, log(1 + denoised)"
+    assert [to_hex(c.get_facecolor()[0]) for c in axes[0, 0].collections[::2]] == list(
+        PALETTE[: adata.obs["cell_type"].nunique()]
+    )
+    # the colours that scanpy gave, unless groups have changed since
+    known = [f"#0000{number:02x}" for number in range(adata.obs["cell_type"].nunique())]
+    for colors, first in ((known, known[0]), (known[:1], PALETTE[0])):
+        adata.uns["cell_type_colors"] = colors
+        one = pl.before_and_after(adata, genes, groupby="cell_type")[0, 0].collections[0]
+        assert to_hex(one.get_facecolor()[0]) == first
     # counts that denoise() has moved
     adata.layers["counts"], adata.X = adata.X, counts * 0
     adata.uns["betavi"] = {"counts_moved_to": "counts"}

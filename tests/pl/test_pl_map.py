@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from matplotlib.colors import to_hex
 
 from betavi import pl
 from betavi.diagnostics import fit_density, genes_on_path
+from betavi.pl._style import PALETTE
 
 mpl.use("Agg")
 
@@ -53,7 +55,7 @@ def test_groups_paths_holes_and_the_archetype_are_named(latent, path):
     color = np.where(latent[:, 0] > 20, "B", "A")
     _, ax = mpl.pyplot.subplots()
     density = fit_density(latent)
-    out = pl.latent_map(density, latent, color, [path, path], holes, archetype, ax)
+    out = pl.latent_map(density, latent, color, [path, path], holes, archetype, ax=ax)
     assert out is ax
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["A", "B", "path: straight", "path: straight", "archetype", "hole"]
@@ -143,3 +145,27 @@ def test_a_path_of_several_assays_is_drawn_one_at_a_time(path):
     both = mudata.MuData({"rna": path, "adt": path.copy()})
     with pytest.raises(TypeError, match=r"path\['rna'\]"):
         pl.latent_path(both)
+
+
+def test_groups_have_the_colours_they_are_given(latent):
+    density = fit_density(latent)
+    order = ["b", "a", "never"]
+    color = pd.Series(pd.Categorical(["a", "b"] * (len(latent) // 2), order))
+
+    def drawn(**kwargs):
+        handles, labels = pl.latent_map(
+            density, latent, color, **kwargs
+        ).get_legend_handles_labels()
+        return {
+            label: to_hex(one.get_facecolor()[0])
+            for label, one in zip(labels, handles, strict=True)
+        }
+
+    # the order of categories, as scanpy has it, and not of letters
+    assert drawn(palette=["#ff0000", "#00ff00", "#0000ff"])["b"] == "#ff0000"
+    assert drawn(palette={"a": "#ff0000", "b": "#00ff00", "never": "k"})["a"] == "#ff0000"
+    assert drawn()["b"] == PALETTE[0]
+    with pytest.raises(ValueError, match=r"no colour for \['never'\]"):
+        drawn(palette={"a": "r", "b": "g"})
+    with pytest.raises(ValueError, match="1 colours for 3 groups"):
+        drawn(palette=["r"])

@@ -67,6 +67,13 @@ def test_a_picture_is_drawn_where_asked_shown_and_saved(name, drawn, tmp_path, m
     plt.close("all")
 
 
+@pytest.mark.parametrize("name", set(pl.__all__) - {"before_and_after", "collapse_history"})
+def test_what_is_no_result_is_refused_with_what_returns_one(name):
+    arguments = [object(), np.zeros((3, 2))] if name == "latent_map" else [object()]
+    with pytest.raises(TypeError, match=r"is what .* returns"):
+        getattr(pl, name)(*arguments)
+
+
 def test_what_else_is_set_while_drawing_stays():
     """A notebook becomes interactive when its first figure is made, which may be one of these."""
 
@@ -84,6 +91,6 @@ def test_what_else_is_set_while_drawing_stays():
 
 
 def test_colours_differ_and_repeat_beyond_twenty():
-    assert len(set(colours_of(len(PALETTE)))) == len(PALETTE)
-    assert len(set(colours_of(20))) == 20
-    assert colours_of(21)[20] == colours_of(20)[0]
+    assert len(set(colours_of(range(len(PALETTE))).values())) == len(PALETTE)
+    assert len(set(colours_of(range(20)).values())) == 20
+    assert colours_of(range(21))[20] == colours_of(range(20))[0]

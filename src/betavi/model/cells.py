@@ -33,6 +33,8 @@ def cells_named(names: pd.Index, wanted: Any, word: str) -> np.ndarray:
     """
     if isinstance(wanted, str):
         wanted = [wanted]
+    if isinstance(wanted, slice):
+        wanted = np.arange(len(names))[wanted]
     chosen = np.atleast_1d(np.asarray(wanted))
     if chosen.dtype == bool:
         if len(chosen) != len(names):

@@ -47,6 +47,36 @@ def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str 
             )
 
 
+def check_all_used(adata: AnnOrMuData, keys: Iterable[str | None]) -> None:
+    """Check that each category of some columns of ``obs`` has a cell to learn it from.
+
+    Raises
+    ------
+    ValueError
+        If one has none.
+    """
+    for key in keys:
+        column = None if key is None else _column(adata, key)
+        if column is None or not isinstance(column.dtype, pd.CategoricalDtype):
+            continue
+        unused = column.cat.categories.difference(pd.Index(column.unique()), sort=False)
+        if len(unused):
+            raise ValueError(
+                f"obs[{key!r}] has categories without a cell: {name_some(unused)}. The model would learn "
+                f"nothing of them, and averages over all have them in. Drop them: obs[{key!r}] = "
+                f"obs[{key!r}].cat.remove_unused_categories()."
+            )
+
+
+def tell_of_repeated(genes: pd.Index) -> None:
+    """Warn if genes share a name, by which they cannot be asked for."""
+    if repeated := genes[genes.duplicated()].unique().tolist():
+        warn(
+            f"{len(repeated)} name(s) are of several genes: {name_some(repeated)}. Give each its own "
+            "before you ask for genes by name: adata.var_names_make_unique()."
+        )
+
+
 def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None:
     """Check that columns of ``obs`` exist and hold finite, where asked positive, numbers.
 
@@ -83,7 +113,8 @@ def _no_column(adata: AnnOrMuData, key: str) -> str:
     if holders:
         return (
             f"There is no column {key!r} in mdata.obs, but in that of {name_some(holders)}: "
-            f"mdata.pull_obs({key!r}, join_common=True) brings it there, where cells of all modalities are."
+            f"bring it there, where cells of all modalities are: for part in mdata.mod.values(): "
+            f"mdata.obs.loc[part.obs_names, {key!r}] = part.obs[{key!r}].astype(str)"
         )
     return f"There is no column {key!r} in mdata.obs. {close_matches(key, adata.obs)}"
 

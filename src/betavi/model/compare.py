@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scvi import REGISTRY_KEYS
 from scvi.model.base import RNASeqMixin
 
-from betavi.model.asked import check_groups
+from betavi.model.groups import Groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +43,8 @@ class CompareMixin(RNASeqMixin):
         groupby, group1, group2
             Column of ``obs``, and which of its groups are compared: each with all others if None.
         idx1, idx2
-            Cells instead of groups: indices, a mask, or a query of ``obs``.
+            Cells instead of groups: names, positions, a mask, or a query of ``obs``, such as
+            ``"cell_type == 'B' and condition == 'treated'"``.
         mode
             ``"vanilla"``, which group is the higher (Lopez et al., 2018), or ``"change"``, the
             probability that the effect is larger than ``delta`` (Boyeau et al., 2019).
@@ -59,7 +61,7 @@ class CompareMixin(RNASeqMixin):
         KeyError
             If there is no such column or group.
         ValueError
-            If nothing is to be compared, or the test is unknown.
+            If nothing is to be compared, a query selects no cell, or the test is unknown.
         RuntimeError
             If the model is not trained.
 
@@ -82,8 +84,12 @@ class CompareMixin(RNASeqMixin):
         (20, True)
         """
         obs = (self.adata if adata is None else adata).obs
-        check_groups(obs, groupby, (group1, group2), (idx1, idx2), mode)
-        found: pd.DataFrame = super().differential_expression(
-            adata, groupby, group1, group2, idx1, idx2, mode, *args, **kwargs
-        )
+        groups = Groups(groupby, group1, group2, idx1, idx2).numbered(obs.index)
+        groups.check(obs, mode)
+        if kwargs.get("batch_correction"):
+            self._check_if_trained(warn=False)
+            manager = self.get_anndata_manager(self._validate_anndata(adata), required=True)
+            batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+            groups.tell_of_batches(obs, batch)
+        found: pd.DataFrame = super().differential_expression(adata, *groups, mode, *args, **kwargs)
         return found

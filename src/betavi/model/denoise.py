@@ -91,7 +91,8 @@ class DenoiseMixin(DenoiseJobs):
             If ``gene_list`` is a single name.
         ValueError
             If a word or a number means nothing, the batch is unknown, the object is minified or a
-            view of a file, a value is too large for ``dtype``, or ``layers["counts"]`` is taken.
+            view of a file, a value is too large for ``dtype``, ``layers["counts"]`` is taken, or a layer
+            that is named holds whole numbers, such as counts, that this did not write.
             The object is as it was.
         FileNotFoundError, FileExistsError
             If there is no such folder, or something else of that name.

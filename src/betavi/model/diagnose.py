@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scvi.utils import unsupported_if_adata_minified
 
+from betavi.model.cells import cells_named
 from betavi.model.diagnosis import FEWEST_CELLS, DiagnosisMixin, View
 from betavi.module.single import COUNTS
 
@@ -41,7 +42,7 @@ class DiagnoseMixin(DiagnosisMixin):
         Parameters
         ----------
         adata, indices
-            Which cells; of the model's own those held out in training, or all where these are fewer
+            Which cells, by names, positions or a mask; of the model's own those held out in training, or all where these are fewer
             than 100, if None. Of more than 2,000, as many at random.
         beta
             Which β to ask a model of many about; see :meth:`get_latent_representation`.
@@ -57,8 +58,10 @@ class DiagnoseMixin(DiagnosisMixin):
 
         Raises
         ------
+        RuntimeError
+            If the model is not trained.
         ValueError
-            If the model is not trained, is deterministic, or there are fewer than 20 cells.
+            If it is deterministic, or there are fewer than 20 cells.
 
         References
         ----------
@@ -80,7 +83,11 @@ class DiagnoseMixin(DiagnosisMixin):
         self._refuse_to_diagnose()
         adata = self._validate_anndata(adata)
         rng = np.random.default_rng(seed)
-        judged = self._cells_to_judge(adata) if indices is None else np.asarray(indices)
+        judged = (
+            self._cells_to_judge(adata)
+            if indices is None
+            else cells_named(adata.obs_names, indices, "indices")
+        )
         # the directions are those of all cells that the model is of, whichever of them are judged
         everyone = np.arange(adata.n_obs) if adata is self.adata or indices is None else judged
         if len(judged) < FEWEST_CELLS:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scvi import REGISTRY_KEYS
 from scvi.model.base._de_core import _de_core
 
-from betavi.model.asked import check_groups
 from betavi.model.check_mudata import lacks_counts
+from betavi.model.groups import Groups
 from betavi.model.joint_expression import JointExpressionMixin, Reading
 from betavi.model.setup import untouched_on_failure
 from betavi.model.sizes import aligned
@@ -63,7 +64,7 @@ class JointCompareMixin(JointExpressionMixin):
             Column of ``mdata.obs``, and which of its groups are compared: each with all others if
             None.
         idx1, idx2
-            Cells instead of groups: indices, a mask, or a query of ``mdata.obs``.
+            Cells instead of groups: names, positions, a mask, or a query of ``mdata.obs``.
         mode
             ``"change"``, the probability that the effect is larger than ``delta`` (Boyeau et al.,
             2019), or ``"vanilla"``, which group is the higher (Lopez et al., 2018).
@@ -114,23 +115,24 @@ class JointCompareMixin(JointExpressionMixin):
         """
         mdata = self._validate_anndata(mdata)
         name = self._to_compare(modality)
-        groups = check_groups(mdata.obs, groupby, (group1, group2), (idx1, idx2), mode)
-        _check_measured(mdata, name, groupby, groups)
+        asked = Groups(groupby, group1, group2, idx1, idx2).numbered(mdata.obs_names)
+        _check_measured(mdata, name, groupby, asked.check(mdata.obs, mode))
         is_of_detection = self._kind(name).is_of_detection
         if is_of_detection and mode == "change":
             kwargs.setdefault("change_fn", _difference)
         delta = delta if delta is not None else 0.05 if is_of_detection else 0.25
         kwargs.setdefault("pseudocounts", self._pseudocounts(name))
+        manager = self.get_anndata_manager(mdata, required=True)
+        if batch_correction:
+            asked.tell_of_batches(
+                mdata.obs, manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+            )
         with untouched_on_failure(mdata):
             return _de_core(
-                adata_manager=self.get_anndata_manager(mdata, required=True),
+                adata_manager=manager,
                 model_fn=partial(self._draws_of, name, np.random.default_rng(0)),
                 representation_fn=None,
-                groupby=groupby,
-                group1=group1,
-                group2=group2,
-                idx1=idx1,
-                idx2=idx2,
+                **asked._asdict(),
                 all_stats=all_stats and not lacks_counts(mdata),
                 all_stats_fn=partial(_raw_statistics, name=name),
                 col_names=self._features(name),

@@ -64,9 +64,10 @@ class JointDiagnoseMixin(DiagnosisMixin, JointLatentMixin):
 
         Raises
         ------
+        RuntimeError
+            If the model is not trained.
         ValueError
-            If the model is not trained, is deterministic, a modality is unknown, or there are fewer
-            than 20 cells.
+            If it is deterministic, a modality is unknown, or there are fewer than 20 cells.
 
         Examples
         --------

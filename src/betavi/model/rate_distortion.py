@@ -88,8 +88,8 @@ class RateDistortionMixin(TrainedMixin):
         ------
         ValueError
             If the model was not trained at a β, or there are no cells.
-        KeyError, IndexError
-            If there is no such column or cell.
+        KeyError, IndexError, TypeError
+            If there is no such column or cell, or ``labels_key`` is no name.
         RuntimeError
             If the model is not trained.
 
@@ -161,6 +161,8 @@ class RateDistortionMixin(TrainedMixin):
         ValueError
             If the model is of one β, the criterion is unknown, the rate is not on the curve, or no
             cell was held out.
+        RuntimeError
+            If the model is not trained.
 
         Examples
         --------
@@ -172,6 +174,7 @@ class RateDistortionMixin(TrainedMixin):
         >>> model.suggest_beta("knee", show_progress=False).criterion
         'knee'
         """
+        self._check_if_trained(warn=False)
         if indices is None:
             indices = getattr(self, "validation_indices", None)
             if indices is None or not len(indices):
@@ -242,6 +245,8 @@ class _Types:
 
 
 def _types(adata: AnnData, key: str, cells: np.ndarray) -> _Types:
+    if not isinstance(key, str):
+        raise TypeError(f"labels_key is the name of one column of obs, not {key!r}.")
     if key not in adata.obs:
         raise KeyError(f"There is no adata.obs[{key!r}]. {close_matches(key, adata.obs.columns)}")
     # what is rare is a matter of the whole object, of which these may be a few cells

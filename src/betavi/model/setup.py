@@ -18,7 +18,14 @@ from scvi.data.fields import (
 from scvi.model.base import BaseMinifiedModeModelClass
 
 from betavi.model.check_counts import check_counts, check_is_anndata, refuse
-from betavi.model.check_obs import check_categories, check_genes, check_known, check_values
+from betavi.model.check_obs import (
+    check_all_used,
+    check_categories,
+    check_genes,
+    check_known,
+    check_values,
+    tell_of_repeated,
+)
 from betavi.model.messages import warn
 from betavi.train import CellManager
 
@@ -75,8 +82,8 @@ class SetupMixin(BaseMinifiedModeModelClass):
             If a layer or a column does not exist.
         ValueError
             If counts are negative, not finite or no numbers, if a cell has none, or if a covariate
-            says nothing of a cell. The message names the cell and the gene, and ``adata`` is as it
-            was.
+            says nothing of a cell or has a category without cells. The message names the cell and the
+            gene, and ``adata`` is as it was.
 
         Examples
         --------
@@ -88,6 +95,8 @@ class SetupMixin(BaseMinifiedModeModelClass):
         setup_args, source = setup_method_args["setup_args"], kwargs.get("source_registry")
         if source is None:
             check_object(adata, setup_args, tell_empty=refuse, tell_silent=warn)
+            check_all_used(adata, [batch_key, *(categorical_covariate_keys or [])])
+            tell_of_repeated(adata.var_names)
         else:
             check_object(adata, setup_args, tell_empty=warn)
             check_fits(adata, source, new_categories=kwargs.get("extend_categories", False))
@@ -113,6 +122,7 @@ class SetupMixin(BaseMinifiedModeModelClass):
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
         # a model of a datamodule has no setup to transfer, which scvi-tools says
         if adata is None or is_registered(self, adata) or "setup_args" not in self.registry_:
+            check_registered(self, adata)
             return super()._validate_anndata(adata, copy_if_view)
         check_object(adata, self.registry_["setup_args"])
         check_fits(adata, self.registry_)
@@ -125,6 +135,21 @@ def is_registered(model: BaseModelClass, adata: AnnOrMuData) -> bool:
     managers = model._per_instance_manager_store.get(model.id, {})
     manager = managers.get(adata.uns.get(_SCVI_UUID_KEY)) if hasattr(adata, "uns") else None
     return manager is not None and manager.adata is adata
+
+
+def check_registered(model: BaseModelClass, adata: AnnOrMuData | None) -> None:
+    """Check that an object is as it was when its fields were read, if they were.
+
+    Raises
+    ------
+    ValueError
+        If it lost or gained cells or genes, or its counts have become fractions.
+    """
+    managers = model._per_instance_manager_store.get(model.id, {}).values()
+    asked = model.adata if adata is None else adata
+    for manager in managers:
+        if asked is not None and manager.adata is asked:
+            manager.check_unchanged()
 
 
 def check_object(

@@ -22,9 +22,14 @@ from scvi.model.base import BaseModelClass
 
 from betavi._mudata import make_actual
 from betavi.model.check_mudata import check_is_mudata, check_modalities, check_rows
-from betavi.model.check_obs import check_categories, check_genes, check_values
+from betavi.model.check_obs import check_all_used, check_categories, check_genes, check_values
 from betavi.model.check_panels import check_batches
-from betavi.model.setup import check_all_known, is_registered, untouched_on_failure
+from betavi.model.setup import (
+    check_all_known,
+    check_registered,
+    is_registered,
+    untouched_on_failure,
+)
 from betavi.module import ExpertKeys, expert_keys
 from betavi.train import CellManager
 
@@ -103,7 +108,7 @@ class JointSetupMixin(BaseModelClass):
             If a modality, a layer or a column does not exist.
         ValueError
             If counts are impossible, names repeat, a cell has no modality, a covariate says nothing
-            of a cell, or features were measured in some batches only. ``mdata`` is as it was.
+            of a cell or has a category without cells, or features were measured in some batches only. ``mdata`` is as it was.
 
         Examples
         --------
@@ -123,6 +128,8 @@ class JointSetupMixin(BaseModelClass):
             check_fit(mdata, source, new_categories=bool(kwargs.get("extend_categories")))
         categorical = list(categorical_covariate_keys or [])
         check_categories(mdata, [batch_key, labels_key, *categorical], batch_key)
+        if source is None:
+            check_all_used(mdata, [batch_key, *categorical])
         check_values(mdata, continuous_covariate_keys or [], positive=False)
         places = {name: layers.get(name) for name in likelihoods}
         check_batches(mdata, places, batch_key, keep_absent_features)
@@ -153,6 +160,7 @@ class JointSetupMixin(BaseModelClass):
         if adata is None or is_registered(self, adata):
             for name in self.registry_["setup_args"]["likelihoods"]:
                 check_rows(adata if adata is not None else self.adata, name)
+            check_registered(self, adata)
             return super()._validate_anndata(adata, copy_if_view)
         check_is_mudata(adata)
         make_actual(adata)

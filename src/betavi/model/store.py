@@ -15,7 +15,7 @@ from scipy import sparse
 from betavi._tables import close_matches
 from betavi.model.check_counts import holds_whole_numbers
 from betavi.model.files import merged
-from betavi.train import MOVED_COUNTS, Rows, counts_layer
+from betavi.train import MOVED_COUNTS, Rows, counts_layer, look_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,6 +86,7 @@ class Place(NamedTuple):
                 raise ValueError(
                     f"layers[{layer!r}] holds the counts that the model reads. Name another."
                 )
+            self._check_is_ours(layer)
         if not self.adata.isbacked:
             return
         if self.layer is None:
@@ -97,6 +98,17 @@ class Place(NamedTuple):
             raise ValueError(
                 "The file that backs the object is not written to. Write another, "
                 "out='denoised.zarr', or read an AnnData with backed='r+'."
+            )
+
+    def _check_is_ours(self, layer: str | None) -> None:
+        """Refuse to write over what may be the only counts: whole numbers that nothing denoised."""
+        written = self.adata.uns.get("betavi", {}).get("denoised", {})
+        if layer is None or layer in written or layer not in self.adata.layers:
+            return
+        if look_whole(self.adata.layers[layer]):
+            raise ValueError(
+                f"layers[{layer!r}] holds whole numbers, such as counts, that denoise() would write over. "
+                f"Name another, or delete it first: del adata.layers[{layer!r}]."
             )
 
     def key(self, part: str, layer: str | None) -> str:

@@ -58,8 +58,7 @@ class TrainedMixin(AtBetaMixin):
         return adata is self.adata and (was_trained_here or len(split) == adata.n_obs)
 
     def _refuse_to_diagnose(self) -> None:
-        if not self.is_trained:
-            raise ValueError("The model is not trained: its latent space says nothing yet.")
+        self._check_if_trained(warn=False)
         if self.module.latent.has_no_rate:
             raise ValueError(
                 "A deterministic autoencoder has no posterior that could collapse. Train with "

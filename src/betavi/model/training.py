@@ -9,13 +9,15 @@ from lightning.pytorch import Trainer
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer as ScviTrainer
 
-from betavi._tables import close_matches
+from betavi._tables import check_whole, close_matches
 from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from betavi.objective import Schedule
+
+    Takers = Sequence[Callable[..., Any]]
 
 
 class TrainingMixin(UnsupervisedTrainingMixin):
@@ -99,9 +101,13 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         """
         # what scvi-tools does not know it hands to Lightning's trainer, and to its fit
         trainers = (ScviTrainer, Trainer, Trainer.fit)
-        _check_words("train", kwargs, (TrainingMixin.train, super().train, *trainers))
         plans = [plan.__init__ for plan in self._training_plan_cls.__mro__]
-        _check_words("plan_kwargs", plan_kwargs or {}, (*plans, self._module_cls.loss))
+        of_plan = (*plans, self._module_cls.loss)
+        takers = (TrainingMixin.train, super().train, *trainers)
+        _check_words("train", kwargs, takers, elsewhere={"plan_kwargs": of_plan})
+        _check_words("plan_kwargs", plan_kwargs or {}, of_plan)
+        if max_epochs is not None:
+            check_whole("max_epochs", max_epochs)
         asked = {
             "beta_schedule": beta_schedule,
             "warmup": warmup,
@@ -111,6 +117,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         }
         if collapse_guard == "rescue":
             _check_rescue(target_rate, capacity, plan_kwargs)
+        if self.adata is not None and kwargs.get("datamodule") is None:
+            self.adata_manager.check_unchanged()
         callbacks = list(kwargs.pop("callbacks", None) or [])
         if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
             callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
@@ -174,13 +182,27 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 arguments["beta"] = beta
 
 
-def _check_words(asked: str, words: dict[str, Any], takers: Sequence[Callable[..., Any]]) -> None:
-    """Refuse an argument that nobody takes, before the data are split."""
-    known = {name for taker in takers for name in inspect.signature(taker).parameters} - {"self"}
-    if unknown := [word for word in words if word not in known]:
-        raise TypeError(
-            f"{asked} has no argument {unknown[0]!r}. {close_matches(unknown[0], sorted(known))}"
-        )
+def _check_words(
+    asked: str,
+    words: dict[str, Any],
+    takers: Takers,
+    elsewhere: dict[str, Takers] | None = None,
+) -> None:
+    """Refuse an argument that nobody takes, before the data are split; say who else would."""
+    known = _words_of(takers)
+    if not (unknown := [word for word in words if word not in known]):
+        return
+    word = unknown[0]
+    for place, others in (elsewhere or {}).items():
+        if word in _words_of(others):
+            raise TypeError(
+                f"{asked} has no argument {word!r}: it goes into {place}={{{word!r}: ...}}."
+            )
+    raise TypeError(f"{asked} has no argument {word!r}. {close_matches(word, sorted(known))}")
+
+
+def _words_of(takers: Takers) -> set[str]:
+    return {name for taker in takers for name in inspect.signature(taker).parameters} - {"self"}
 
 
 def _check_rescue(

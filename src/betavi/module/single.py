@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from scvi import REGISTRY_KEYS
 
+from betavi._tables import close_matches
 from betavi.module.infer import ExpertKeys
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.vae import MultimodalVAE
@@ -62,6 +63,11 @@ class BetaVAE(MultimodalVAE):
         If an argument is unknown.
     ValueError
         If a word is not in its table, or a latent library has no prior.
+
+    References
+    ----------
+    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics. Higgins et al.
+    (2017), β-VAE: learning basic visual concepts with a constrained variational framework.
 
     Examples
     --------
@@ -204,7 +210,8 @@ def split_options(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     fields = (Architecture.__dataclass_fields__, Options.__dataclass_fields__)
     unknown = sorted(set(kwargs).difference(*fields))
     if unknown:
-        known = ", ".join(sorted(set().union(*fields)))
-        raise TypeError(f"Unknown argument {', '.join(unknown)}. There is: {known}.")
+        # what the class sets, or names itself
+        known = sorted({"gene_likelihood"}.union(*fields) - {"fusion", "given_size"})
+        raise TypeError(f"Unknown argument {unknown[0]!r}. {close_matches(unknown[0], known)}")
     networks, model = ({k: v for k, v in kwargs.items() if k in names} for names in fields)
     return networks, model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# no picture, and so not in __all__, of which each member is one
+from betavi.pl._style import PALETTE as PALETTE
 from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising
 from betavi.pl.map import latent_map

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    Palette: TypeAlias = Sequence[Any] | Mapping[Any, Any] | None
+    """Colours in the order of groups, such as ``adata.uns["celltype_colors"]``, or by their names."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,12 +75,37 @@ def finish(axes: Axes | np.ndarray, show: bool, save: str | Path | None) -> None
         plt.show()
 
 
-def colours_of(n_groups: int) -> list[Any]:
-    """Return a colour for each of some groups; they repeat beyond twenty."""
-    if n_groups <= len(PALETTE):
-        return list(PALETTE[:n_groups])
-    many = plt.get_cmap("tab20")
-    return [many(number % many.N) for number in range(n_groups)]
+def colours_of(names: Sequence[Any], palette: Palette = None) -> dict[Any, Any]:
+    """Return the colour of each group: that of a palette, or ours, which repeat beyond twenty.
+
+    Raises
+    ------
+    ValueError
+        If the palette has too few colours, or none for one of the groups.
+    """
+    if palette is None:
+        many = plt.get_cmap("tab20")
+        own = len(names) <= len(PALETTE)
+        return {name: PALETTE[i] if own else many(i % many.N) for i, name in enumerate(names)}
+    if isinstance(palette, Mapping):
+        if without := [name for name in names if name not in palette]:
+            raise ValueError(f"The palette has no colour for {without}; it has {list(palette)}.")
+        return {name: palette[name] for name in names}
+    if len(palette) < len(names):
+        raise ValueError(f"The palette has {len(palette)} colours for {len(names)} groups.")
+    return dict(zip(names, palette, strict=False))
+
+
+def check_is(value: Any, attribute: str, words: str) -> None:
+    """Refuse what is not what a picture is of.
+
+    Raises
+    ------
+    TypeError
+        If it has no such attribute.
+    """
+    if not hasattr(value, attribute):
+        raise TypeError(f"{words}, not a {type(value).__name__}.")
 
 
 def check_one_each(word: str, values: Any, n_cells: int) -> None:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from betavi.diagnostics import ACTIVE
-from betavi.pl._style import GREY, NOISE, PALE, USED, finish, styled
+from betavi.pl._style import GREY, NOISE, PALE, USED, check_is, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,11 @@ def collapse(
     the threshold below which it is dead unless it surely is signal; the nats per cell that are lost without it; and the strength of the directions
     in the data, of which those above β are alive in theory (Lucas et al., 2019).
 
+    Raises
+    ------
+    TypeError
+        If it is no report.
+
     Examples
     --------
     >>> import betavi
@@ -69,8 +74,9 @@ def collapse(
     >>> len(betavi.pl.collapse(model.diagnose(show_progress=False)))
     3
     """
+    check_is(report, "dimensions", "report is what model.diagnose() returns")
     if axes is None:
-        _, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+        _, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
     information, sensitivity, theory = axes
     table = report.dimensions.sort_values("information", ascending=False)
     _bars(information, table, "information")

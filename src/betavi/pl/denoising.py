@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from betavi._tables import close_matches
-from betavi.pl._style import IN_LEGEND, USED, colours_of, finish, styled
+from betavi.pl._style import IN_LEGEND, USED, check_is, colours_of, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +63,7 @@ def denoising(
     Raises
     ------
     TypeError
-        If it is a dictionary of reports, as :class:`betavi.JointVI` returns.
+        If it is a dictionary of reports, as :class:`betavi.JointVI` returns, or no report.
 
     Examples
     --------
@@ -80,9 +79,10 @@ def denoising(
         raise TypeError(
             f"There is a report for each modality; draw one: denoising(reports[{next(iter(report))!r}])."
         )
+    check_is(report, "methods", "report is what model.cross_validate_denoising() returns")
     if axes is None:
         height = max(3.6, 1.2 + 0.3 * len(report.methods))
-        _, axes = plt.subplots(1, 2, figsize=(11, height), layout="constrained")
+        _, axes = plt.subplots(1, 2, figsize=(9, height), layout="constrained")
     of_methods, of_genes = axes
     _draw_methods(of_methods, report)
     genes = report.genes[report.genes["mean"] > 0]
@@ -145,7 +145,7 @@ def before_and_after(
     counts_layer
         The counts; ``X``, or where :meth:`betavi.BetaVI.denoise` has moved them, if None.
     groupby
-        A column of ``obs`` to colour cells by.
+        A column of ``obs`` to colour cells by, with the colours that scanpy has given it, if any.
     axes
         ``(2, n_genes - 1)``, to draw on; a new figure if None.
     show
@@ -186,33 +186,46 @@ def before_and_after(
             2, n, figsize=(3.2 * n + 1.4, 6.2), layout="constrained", squeeze=False
         )
     few = np.random.default_rng(0).permutation(adata.n_obs)[:MOST_CELLS]
-    groups = (
-        pd.Series("", index=adata.obs_names[few])
-        if groupby is None
-        else adata.obs[groupby].iloc[few]
-    )
+    groups, colours = _groups(adata, groupby)
     for row, (name, source) in zip(axes, {"counts": kept, "denoised": layer}.items(), strict=True):
         values = {gene: np.log1p(_of_gene(adata, gene, source)[few]) for gene in genes}
         jitter = name == "counts"
         for ax, one, other in zip(row, genes[:-1], genes[1:], strict=True):
-            _draw_pair(ax, values[one], values[other], groups, jitter)
-            ax.set(xlabel=f"{one}, log(1 + {name})", ylabel=f"{other}, log(1 + {name})")
+            _draw_pair(ax, values[one], values[other], groups[few], colours, jitter)
+            ax.set(xlabel=f"{one}, log(1 + {name})", ylabel=f"{other},\nlog(1 + {name})")
     if groupby is not None:
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), title=groupby)
     finish(axes, show, save)
     return axes
 
 
+def _groups(adata: AnnData, groupby: str | None) -> tuple[np.ndarray, dict[Any, Any]]:
+    """Return each cell's group, and the colour of each."""
+    if groupby is None:
+        return np.full(adata.n_obs, ""), colours_of([""])
+    groups = adata.obs[groupby].astype("category")
+    names = groups.cat.categories
+    kept = adata.uns.get(f"{groupby}_colors", ())
+    # of categories that have come or gone since scanpy drew them
+    colours = colours_of(list(names), kept if len(kept) == len(names) else None)
+    present = set(groups.unique())
+    return np.asarray(groups), {name: colours[name] for name in names if name in present}
+
+
 def _draw_pair(
-    ax: Axes, one: np.ndarray, other: np.ndarray, groups: pd.Series, jitter: bool
+    ax: Axes,
+    one: np.ndarray,
+    other: np.ndarray,
+    groups: np.ndarray,
+    colours: dict[Any, Any],
+    jitter: bool,
 ) -> None:
     rng = np.random.default_rng(0)
     if jitter:
         # counts are few and equal; without it a hundred cells are one point
         one, other = (values + rng.uniform(-0.08, 0.08, len(values)) for values in (one, other))
-    names = list(pd.unique(groups.sort_values()))
-    for group, colour in zip(names, colours_of(len(names)), strict=True):
-        mine = (groups == group).to_numpy()
+    for group, colour in colours.items():
+        mine = groups == group
         style = {"color": colour, "linewidth": 0}
         ax.scatter(one[mine], other[mine], s=6, alpha=0.5, rasterized=True, **style)
         ax.scatter([], [], s=IN_LEGEND, label=str(group), **style)

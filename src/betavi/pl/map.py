@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from betavi.diagnostics import LatentDensity
+    from betavi.pl._style import Palette
 
 N_GRID, N_LEVELS = 120, 7
 MARGIN = 0.1
@@ -45,6 +46,7 @@ def latent_map(
     path: AnnData | Sequence[AnnData] | None = None,
     holes: AnnData | None = None,
     archetype: AnnData | None = None,
+    palette: Palette = None,
     ax: Axes | None = None,
     show: bool = False,
     save: str | Path | None = None,
@@ -69,6 +71,9 @@ def latent_map(
         From :meth:`betavi.BetaVI.find_holes`.
     archetype
         From :meth:`betavi.BetaVI.archetype`.
+    palette
+        Colours of categories in their order, such as scanpy's ``adata.uns["celltype_colors"]``, or by
+        name; eight that are told apart with any kind of colour vision if None.
     ax
         To draw on; a new figure if None.
     show
@@ -86,7 +91,7 @@ def latent_map(
         If it is no density.
     ValueError
         If positions are not of as many dimensions as the density, are those after a softmax, or are not
-        as many as colours.
+        as many as colours; if the palette lacks a category.
 
     Examples
     --------
@@ -104,7 +109,7 @@ def latent_map(
     centre, axes, shares = _plane(latent)
     flat = (latent - centre) @ axes
     _contours(ax, density.projected(centre, axes), flat)
-    _cells(ax, flat, color)
+    _cells(ax, flat, color, palette)
     several: list[Any] = [] if path is None else [path] if hasattr(path, "obsm") else list(path)
     for number, one in enumerate(several):
         label = f"path: {one.uns['betavi']['path']}"
@@ -179,7 +184,7 @@ def _contours(ax: Axes, density: LatentDensity, flat: np.ndarray) -> None:
     ax.contour(x, y, logs, levels[:1], colors="0.3", linewidths=1, linestyles="--", zorder=1)
 
 
-def _cells(ax: Axes, flat: np.ndarray, color: Any) -> None:
+def _cells(ax: Axes, flat: np.ndarray, color: Any, palette: Palette) -> None:
     """Draw cells, at most some thousands, in another order than theirs."""
     some = np.random.default_rng(0).permutation(len(flat))[:MOST_SHOWN]
     style: dict[str, Any] = {"s": 5, "linewidths": 0, "alpha": 0.7, "zorder": 2}
@@ -187,15 +192,16 @@ def _cells(ax: Axes, flat: np.ndarray, color: Any) -> None:
         x, y = flat[some].T
         ax.scatter(x, y, color=BLUE, **style)
         return
-    values = pd.Series(np.asarray(color))
+    # categories keep their order, as scanpy has it
+    values = pd.Series(pd.Categorical(color) if hasattr(color, "cat") else np.asarray(color))
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > MOST_NUMBERS:
         x, y = flat[some].T
         points = ax.scatter(x, y, c=values.iloc[some], cmap="cividis", **style)
-        ax.figure.colorbar(points, ax=ax, location="bottom", shrink=0.5)
+        label = getattr(color, "name", None) or ""
+        ax.figure.colorbar(points, ax=ax, location="bottom", shrink=0.5, label=label)
         return
     groups = values.astype("category")
-    names = groups.cat.categories
-    for name, colour in zip(names, colours_of(len(names)), strict=True):
+    for name, colour in colours_of(list(groups.cat.categories), palette).items():
         mine = some[(groups == name).to_numpy()[some]]
         ax.scatter(*flat[mine].T, color=colour, **style)
         ax.scatter([], [], color=colour, label=str(name), s=IN_LEGEND, linewidths=0)

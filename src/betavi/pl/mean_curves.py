@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from betavi.pl._style import colours_of, finish, styled
+from betavi.pl._style import check_is, colours_of, finish, styled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +47,10 @@ def mean_curves(
 
     Raises
     ------
+    TypeError
+        If it is no table.
     KeyError
-        If it is another table.
+        If it is another one.
     ValueError
         If it has no rows.
 
@@ -59,6 +61,7 @@ def mean_curves(
     >>> betavi.pl.mean_curves(betavi.metrics.mean_curves(adata)).shape
     (2,)
     """
+    check_is(table, "columns", "table is what betavi.metrics.mean_curves() returns")
     if missing := [name for name in COLUMNS if name not in table]:
         raise KeyError(
             f"The table has no column {missing[0]!r}: it is not what mean_curves returns."
@@ -68,8 +71,9 @@ def mean_curves(
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained")
     axes = np.ravel(axes)
+    colours = colours_of(list(table["cells"].unique()))
     for number, (name, rows) in enumerate(table.groupby("cells", sort=False)):
-        style = {"color": colours_of(table["cells"].nunique())[number], "ms": 3.5}
+        style = {"color": colours[name], "ms": 3.5}
         style |= {"ls": STYLES[number % len(STYLES)], "marker": MARKERS[number % len(MARKERS)]}
         for ax, column in zip(axes, ("variance", "zeros"), strict=True):
             ax.plot(rows["mean"], rows[column], label=str(name), **style)

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from mudata import MuData
 
 from betavi._tables import close_matches
-from betavi.pl._style import VERMILION, finish, styled
+from betavi.pl._style import VERMILION, check_is, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def latent_path(
     KeyError
         If a gene is not in the object, or it is no path.
     TypeError
-        If it has several assays.
+        If it has several assays, or is no object.
 
     Examples
     --------
@@ -71,6 +71,7 @@ def latent_path(
     >>> len(betavi.pl.latent_path(path, ["gene_0", "gene_1"])[1].get_yticks())
     2
     """
+    check_is(adata, "var", "adata is what model.interpolate() returns")
     if isinstance(adata, MuData):
         raise TypeError(f"Draw one assay of it: path[{next(iter(adata.mod))!r}].")
     if "switch_at" not in adata.var or "step" not in adata.obs:
@@ -84,10 +85,8 @@ def latent_path(
     at = adata.obs["step"].to_numpy()
     support.plot(at, adata.obs["p_value"], color="k", marker="o", ms=3, lw=1)
     support.axhline(LEVEL, color=VERMILION, ls="--", lw=1)
-    few = f"{LEVEL:.0%} of held-out cells lie in places this sparse"
-    behind = {"facecolor": "w", "alpha": 0.8, "lw": 0, "pad": 1}
-    label = support.text(1, LEVEL + 0.03, few, color=VERMILION, fontsize="small", ha="right")
-    label.set_bbox(behind)
+    few = f"dashed: {LEVEL:.0%} of held-out cells lie in places this sparse"
+    support.set_title(few, fontsize="small", loc="left", color=VERMILION)
     support.set(ylabel="p-value", ylim=(-0.03, 1.03))
     logs = np.log1p(_per_cell(adata[:, shown], adata))
     low, high = logs.min(axis=0), logs.max(axis=0)
@@ -105,7 +104,7 @@ def latent_path(
         heat.set_title(
             "white tick: a switch is halfway through its change", fontsize="small", loc="left"
         )
-    bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label="log expression, of its range")
+    bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label="log expression,\nof its range")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
     finish(np.asarray(axes), show, save)
     return np.asarray(axes)

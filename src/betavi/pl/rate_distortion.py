@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from betavi.pl._style import VERMILION, finish, styled
+from betavi.pl._style import VERMILION, check_is, finish, styled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +66,8 @@ def rate_distortion(
 
     Raises
     ------
+    TypeError
+        If it is no table.
     KeyError
         If a column is missing.
     ValueError
@@ -79,6 +81,7 @@ def rate_distortion(
     >>> betavi.pl.rate_distortion(curve).get_xlabel()
     'rate, nats per cell'
     """
+    check_is(curve, "columns", "curve is what model.rate_distortion() returns")
     for name in (x, y, "beta"):
         if name not in curve:
             raise KeyError(f"The curve has no column {name!r}. It has {', '.join(curve.columns)}.")
@@ -94,7 +97,7 @@ def rate_distortion(
     # a model without any weight on the rate has no place on a log scale
     norm = LogNorm() if curve["beta"].min() > 0 else None
     points = ax.scatter(curve[x], curve[y], c=curve["beta"], norm=norm, zorder=2)
-    if "beta" not in (x, y):
+    if "beta" not in (x, y) and len(curve) > 1:
         ax.figure.colorbar(points, ax=ax, label="β")
     named = np.unique(np.linspace(0, len(curve) - 1, N_NAMED).round().astype(int))
     for row in curve.iloc[named].itertuples():

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from betavi.pl._style import check_one_each, colours_of, finish, styled
+from betavi.pl._style import check_is, check_one_each, colours_of, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,8 @@ def support(
 
     Raises
     ------
+    TypeError
+        If it is no table.
     KeyError
         If the table has no p-values.
     ValueError
@@ -63,6 +65,7 @@ def support(
     >>> betavi.pl.support(table).get_ylabel()
     'share of cells with a p-value of at most this'
     """
+    check_is(table, "columns", "table is what model.support() returns")
     if "p_value" not in table:
         raise KeyError("The table has no column 'p_value': it is not what support() returns.")
     if groups is not None:
@@ -73,9 +76,10 @@ def support(
     styles = ("-", "--", "-.", ":")
     # cells without counts have no p-value
     lines = table["p_value"].reset_index(drop=True).dropna().groupby(names.astype(str))
+    colours = colours_of(list(lines.groups))
     for number, (name, rows) in enumerate(lines):
         share = np.arange(1, len(rows) + 1) / len(rows)
-        style: dict[str, Any] = {"color": colours_of(lines.ngroups)[number]}
+        style: dict[str, Any] = {"color": colours[name]}
         style["ls"] = styles[number % len(styles)]
         ax.step(np.sort(rows), share, where="post", label=f"{name} ({len(rows)})", **style)
     ax.set(xlabel="p-value", ylabel="share of cells with a p-value of at most this")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from betavi.pl._style import GREY, USED, finish, styled
+from betavi.pl._style import GREY, USED, check_is, finish, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,8 @@ def translation(
 
     Raises
     ------
+    TypeError
+        If it is no table.
     KeyError
         If a column is missing.
 
@@ -74,6 +76,7 @@ def translation(
     >>> [text.get_text() for text in betavi.pl.translation(table)[0].get_yticklabels()]
     ['CD3', 'IgG1']
     """
+    check_is(table, "columns", "table is what model.predictability() returns")
     if missing := {"pearson", "coverage", "is_predictable"}.difference(table):
         raise KeyError(
             f"The table has no column {min(missing)!r}: it is not what predictability() returns."

@@ -12,6 +12,7 @@ from scvi.data import AnnDataManager, AnnTorchDataset
 from betavi.kernels import compressed
 from betavi.module import present_key
 from betavi.train.rows import AlignedRows, Rows, counts_layer, counts_of
+from betavi.train.unchanged import Seen, check_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,17 @@ class CellDataset(AnnTorchDataset):
         Keys of the fields to read, with their types; all if None.
     load_sparse_tensor
         Yield sparse fields as CSR tensors.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> manager = betavi.BetaVI(adata).adata_manager
+    >>> from betavi.train import CellDataset
+    >>> minibatch = CellDataset(manager, indices=[30, 2, 7])[:]
+    >>> minibatch["X"].shape, minibatch["batch"].shape
+    (torch.Size([3, 20]), torch.Size([3, 1]))
     """
 
     def __init__(
@@ -98,7 +110,37 @@ def _sparse_tensor(matrix: Any) -> Tensor:
 
 
 class CellManager(AnnDataManager):
-    """scvi-tools' manager of an object's fields, reading its minibatches with :class:`Rows`."""
+    """scvi-tools' manager of an object's fields, reading its minibatches with :class:`Rows`.
+
+    Parameters
+    ----------
+    fields, setup_method_args, validation_checks
+        See :class:`scvi.data.AnnDataManager`.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> manager = betavi.BetaVI(adata).adata_manager
+    >>> manager.rows("X").shape, len(manager.create_torch_dataset(indices=[4, 1]))
+    ((50, 20), 2)
+    """
+
+    def register_fields(self, adata: Any, *args: Any, **kwargs: Any) -> None:
+        """Register the fields, and remember what is found again by :meth:`check_unchanged`."""
+        super().register_fields(adata, *args, **kwargs)
+        self._seen = Seen.of(self)
+
+    def check_unchanged(self) -> None:
+        """Check that the object has the cells, genes and counts that it was set up with.
+
+        Raises
+        ------
+        ValueError
+            If it has not; see :func:`betavi.train.unchanged.check_unchanged`.
+        """
+        check_unchanged(self, self._seen)
 
     def get_from_registry(self, registry_key: str) -> Any:
         """Return what is registered; counts also if denoised values have taken their place."""
