@@ -27,6 +27,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
+from benchmarks import with_univi
 from benchmarks.peers import real_folder
 from betavi import JointVI
 from betavi.diagnostics import score_translation
@@ -185,6 +186,12 @@ def _totalvi_draws(model: scvi.model.TOTALVI, cells: np.ndarray, batch: int) -> 
     return np.concatenate(parts, axis=1)
 
 
+def univi(task: Task) -> Prediction:
+    found = with_univi.univi(task.rna, _log_counts(task.protein), task.hidden, task.seed)
+    nothing = np.full_like(found.mean, np.nan)
+    return Prediction(found.mean, nothing, nothing, found.seen, found.hidden)
+
+
 def placed(found: Prediction, task: Task) -> dict[str, float]:
     """Score where cells are put, by the type of their neighbours, and RNA beside protein."""
     if found.seen is None or found.hidden is None:
@@ -208,6 +215,7 @@ METHODS: dict[str, Callable[[Task], Prediction]] = {
     "JointVI, mvtcae, protein x 5": jointvi(modality_weights={"prot": 5.0}),
     "JointVI, mvtcae, beta 0.5, 10 dimensions": jointvi(beta=0.5, n_latent=10),
     "TOTALVI": totalvi,
+    "UniVI": univi,
 }
 
 

@@ -35,7 +35,7 @@ def main(*names: str) -> None:
         adata = data.read()
         scvi.settings.seed = 0
         BetaVI.setup_anndata(adata, batch_key=data.batch_key)
-        lenses = ("zinb", "nb", "poisson", "lognormal", "normal", "bernoulli")
+        lenses = ("zinb", "nb", "poisson", "lognormal", "normal", "nb_mixture", "bernoulli")
         table = compare_likelihoods(
             BetaVI(adata), lenses, n_components=N_COMPONENTS, **TRAINING
         ).astype(float)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HOLDS = {
     "pl": "pictures: Axes in and out",
     "metrics": "what judges a result",
-    "model": "what the user holds: BetaVI, JointVI, an ability a file",
+    "model": "what the user holds: BetaVI, JointVI, one file per ability",
     "train": "training plan, minibatches, guard",
     "module": "encoders → posterior → decoders → likelihoods, written once",
     "objective": "rate, distortion, schedules: pure functions",

@@ -14,8 +14,8 @@ import nbformat
 from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
-SECONDS_PER_CELL = 240
-"""The budget of a cell, on two cores."""
+SECONDS_PER_CELL, SECONDS = 240, 600
+"""The budgets of a cell and of a notebook, on two cores, of which one may be taken."""
 
 
 def notebooks() -> list[Path]:
@@ -26,7 +26,12 @@ def notebooks() -> list[Path]:
 def executed(path: Path) -> nbformat.NotebookNode:
     """Return a notebook with new outputs; what fails in it, or takes too long, raises."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=SECONDS_PER_CELL, kernel_name="python3")
+    end = time.monotonic() + SECONDS
+    client = NotebookClient(
+        notebook,
+        timeout_func=lambda _cell: max(1, min(SECONDS_PER_CELL, end - time.monotonic())),
+        kernel_name="python3",
+    )
     client.execute(cwd=str(path.parent))
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)

@@ -242,7 +242,10 @@ def _too_many_dimensions(found: Evidence) -> tuple[str, str] | None:
     if found.n_used == 0:
         return None
     at_beta = "" if math.isnan(found.beta) else f" at β = {found.beta:.3g}"
-    bends = " A network bends: one dimension of it can do for several directions." * has_to_bend
+    bends = (
+        " A dimension of a network bends, and does for several directions: more dimensions would be "
+        "to spare, too."
+    ) * (found.n_used < predicted)
     return (
         f"{found.used}, and a linear theory keeps {predicted} "
         f"directions of the data alive{at_beta}.{bends} Dimensions to spare do no harm.",

@@ -42,12 +42,21 @@ class LatentDensity:
     >>> density = LatentDensity(np.ones(1), np.zeros((1, 2)), np.eye(2)[None], held_out=-2.8)
     >>> density.log_prob(np.zeros((1, 2))).round(3), density.variance.tolist()
     (array([-1.838]), [1.0, 1.0])
+    >>> density
+    LatentDensity(1 components, 2 dimensions, held_out=-2.80 nats)
     """
 
     weights: np.ndarray
     means: np.ndarray
     covariances: np.ndarray
     held_out: float
+
+    def __repr__(self) -> str:
+        """Say what it is, without its numbers."""
+        return (
+            f"LatentDensity({len(self.weights)} components, {self.n_latent} dimensions, "
+            f"held_out={self.held_out:.2f} nats)"
+        )
 
     @property
     def n_latent(self) -> int:

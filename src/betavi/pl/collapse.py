@@ -194,6 +194,6 @@ def collapse_history(
     beside.set_ylabel("β")
     ax.set(xlabel="epoch", ylabel="nats, and dimensions")
     handles = [*ax.get_lines(), *beside.get_lines()]
-    ax.legend(handles, [str(line.get_label()) for line in handles])
+    ax.legend(handles, [str(line.get_label()) for line in handles], loc="center right")
     finish(ax, show, save)
     return ax

@@ -227,7 +227,7 @@ def _draw_pair(
     for group, colour in colours.items():
         mine = groups == group
         style = {"color": colour, "linewidth": 0}
-        ax.scatter(one[mine], other[mine], s=6, alpha=0.5, rasterized=True, **style)
+        ax.scatter(one[mine], other[mine], s=6, alpha=0.7, rasterized=True, **style)
         ax.scatter([], [], s=IN_LEGEND, label=str(group), **style)
 
 
