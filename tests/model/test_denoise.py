@@ -346,7 +346,7 @@ def test_a_call_that_fails_while_it_writes_changes_nothing(mosaic, monkeypatch, 
     model = fitted_jointly(mosaic)
     rna, adt = mosaic["rna"], mosaic["adt"]
     for part in (rna, adt):
-        part.layers["denoised"] = np.ones(part.shape)
+        part.layers["denoised"] = np.full(part.shape, 0.5)
         part.layers["of the user"] = part.X.copy()
         part.uns["betavi"] = {"mine": 1}
     before = {
@@ -370,7 +370,7 @@ def test_a_call_that_fails_while_it_writes_changes_nothing(mosaic, monkeypatch, 
         assert set(part.layers) == set(layers)
         # the arrays themselves, in which nothing was written
         assert all(part.layers[k] is v for k, v in layers.items() if k is not None)
-        assert (part.layers["denoised"] == 1).all() if name in ("rna", "adt") else True
+        assert (part.layers["denoised"] == 0.5).all() if name in ("rna", "adt") else True
         assert dict(part.uns) == uns
         assert set(part.obsm) == obsm
 
@@ -393,6 +393,8 @@ def test_a_model_of_many_beta_denoises_at_each(counts):
     model.denoise(beta=0.1, layer_added="low", **QUIET)
     model.denoise(beta=10.0, layer_added="high", **QUIET)
     assert np.abs(counts.layers["low"] - counts.layers["high"]).max() > 0
+    said = counts.uns["betavi"]["denoised"]
+    assert (said["low"]["beta"], said["high"]["beta"]) == (0.1, 10.0)
 
 
 @pytest.fixture

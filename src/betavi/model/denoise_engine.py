@@ -45,13 +45,14 @@ ESTIMATES: dict[str, Callable[[Likelihood, Any, Tensor], Moments]] = {
 
 
 class Asked(NamedTuple):
-    """What is to be estimated, of which features (None: all), in cells of which size and batches."""
+    """What is to be estimated, at which β, of which features (None: all), of which size and batches."""
 
     estimate: str
     features: np.ndarray | None
     n_samples: int = 1
     size: float | str = "observed"
     batches: tuple[int | None, ...] = (None,)
+    beta: float = 1.0
 
 
 class RunningMoments:

@@ -117,6 +117,7 @@ class Job(NamedTuple):
             "library_size": ask.size,
             "batches": "own" if names is None else list(map(str, names)),
             "n_samples": ask.n_samples,
+            "beta": ask.beta,
         }
         if self.kept.drop_below is not None:
             said |= {"drop_below": self.kept.drop_below, "dropped_share": self.kept.dropped_share}

@@ -106,7 +106,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         takers = (TrainingMixin.train, super().train, *trainers)
         _check_words("train", kwargs, takers, elsewhere={"plan_kwargs": of_plan})
         _check_words("plan_kwargs", plan_kwargs or {}, of_plan)
-        if max_epochs is not None:
+        # without an end, -1, is refused by the plan where a schedule needs one
+        if max_epochs not in (None, -1):
             check_whole("max_epochs", max_epochs)
         asked = {
             "beta_schedule": beta_schedule,
