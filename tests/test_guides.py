@@ -56,6 +56,8 @@ def names_of(page):
     """Return what the page takes for given: an object, a trained model, groups of cells."""
     scvi.settings.seed = 0
     adata, mdata = cells(), assays()
+    for part in mdata.mod.values():
+        part.obs["batch"] = mdata.obs["batch"][part.obs_names]
     betavi.BetaVI.setup_anndata(adata, batch_key="batch")
     betavi.JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
     model, joint = betavi.BetaVI(adata), betavi.JointVI(mdata, n_latent=5)

@@ -193,7 +193,12 @@ def test_starting_at_the_moments_helps_a_short_run(counts):
         scvi.settings.seed = 0
         BetaVI.setup_anndata(counts)
         model = BetaVI(counts)
-        model.module.is_fresh.fill_(fresh)
+        drawn = parameters(model)
+        model.train(**STILL | {"plan_kwargs": STILL["plan_kwargs"] | {"from_moments": fresh}})
+        stayed = all(np.array_equal(drawn[key], value) for key, value in parameters(model).items())
+        assert stayed is not fresh
+        # nor is a second run taken for a first
+        assert not model.module.is_fresh
         model.train(**BRIEF | {"max_epochs": 5})
         held_out[fresh] = float(model.get_elbo(indices=model.validation_indices))
     assert held_out[True] > held_out[False] + 1

@@ -70,6 +70,9 @@ class TrainingPlan(train.TrainingPlan):
         default, 0.02 in a model of many β, and 0.005 with ``target_rate`` or ``capacity``. Where
         scvi-tools' ``lr``, ``optimizer`` or ``reduce_lr_on_plateau`` say how fast to learn, or early
         stopping may end the run before it is down, the rate is constant, as in SCVI.
+    from_moments
+        Start a new module at the moments of the training cells; as its weights were drawn, as SCVI
+        does, if False.
     **kwargs
         scvi-tools' options. Its ``n_epochs_kl_warmup``, ``n_steps_kl_warmup``, ``max_kl_weight``
         and ``min_kl_weight`` take the place of ``beta_schedule`` and ``warmup``: their weight times
@@ -106,6 +109,7 @@ class TrainingPlan(train.TrainingPlan):
         target_rate: float | None = None,
         capacity: float | None = None,
         one_cycle: float | None = None,
+        from_moments: bool = True,
         **kwargs: Any,
     ) -> None:
         self._follows_scvi = any(name in kwargs for name in SCVI_SCHEDULE)
@@ -134,6 +138,7 @@ class TrainingPlan(train.TrainingPlan):
             raise ValueError("one_cycle and reduce_lr_on_plateau both set the learning rate.")
         self.warmup, self.one_cycle = end_of_warmup(beta_schedule, warmup), one_cycle
         self.target_rate, self.capacity = target_rate, capacity
+        self.from_moments = from_moments
         self._planned_steps = math.inf
         self._betas_of_epoch: list[Any] = []
         self._last_factor = 1.0
@@ -158,6 +163,9 @@ class TrainingPlan(train.TrainingPlan):
             self.module.dial.beta = self.module.controller.beta(self.module.dial.beta)
         splitter: Any = self.trainer.datamodule
         manager = getattr(splitter, "adata_manager", None)
+        if not self.from_moments:
+            # nor when it is trained again
+            self.module.is_fresh.fill_(False)
         if self.module.is_fresh and manager is not None:
             names = list(self.module.likelihoods)
             starts = {name: moments(manager, name, splitter.train_idx) for name in names}
