@@ -67,7 +67,7 @@ def test_a_picture_is_drawn_where_asked_shown_and_saved(name, drawn, tmp_path, m
     plt.close("all")
 
 
-@pytest.mark.parametrize("name", set(pl.__all__) - {"before_and_after", "collapse_history"})
+@pytest.mark.parametrize("name", sorted({*pl.__all__} - {"before_and_after", "collapse_history"}))
 def test_what_is_no_result_is_refused_with_what_returns_one(name):
     arguments = [object(), np.zeros((3, 2))] if name == "latent_map" else [object()]
     with pytest.raises(TypeError, match=r"is what .* returns"):
