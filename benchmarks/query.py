@@ -42,7 +42,11 @@ MODELS: dict[str, tuple[type, dict[str, Any]]] = {
     "SCVI": (scvi.model.SCVI, {}),
     "BetaVI": (BetaVI, {}),
     "BetaVI, started and trained as SCVI": (
-        BetaVI, {"max_epochs": 400, "plan_kwargs": {"from_moments": False, **AS_SCVI}}
+        BetaVI,
+        {
+            "max_epochs": 400,
+            "plan_kwargs": {"from_moments": False, "n_epochs_kl_warmup": 400, **AS_SCVI},
+        },
     ),
 }  # fmt: skip
 """Models, and how they are trained: by their defaults if nothing is said."""
@@ -79,7 +83,7 @@ def measure(cls: type, training: dict[str, Any], seed: int) -> dict[str, dict[st
         query = parts[1].copy()
         cls.prepare_query_anndata(query, model)
         mapped = cls.load_query_data(query, model)
-        mapped.train(plan_kwargs=FROZEN, **QUIET)
+        mapped.train(**QUIET | training | {"plan_kwargs": training.get("plan_kwargs", {}) | FROZEN})
         latents = model.get_latent_representation(), mapped.get_latent_representation()
         found[how] = scores(*latents, labels)
     whole = data.adata.copy()

@@ -74,6 +74,7 @@ def test_cells_and_genes_that_were_filtered_in_place(model, counts):
         model.diagnose(**QUIET)
     # the remedy
     assert len(model.diagnose(counts.copy(), **QUIET).dimensions) == 4
+    assert model.get_latent_representation(counts.copy()).shape == (250, 4)
     assert model.get_latent_representation(kept).shape == (300, 4)
     BetaVI.setup_anndata(kept)
     other = BetaVI(kept, n_latent=3)
@@ -155,9 +156,17 @@ def test_a_comparison_that_the_batch_takes_away_is_pointed_at(joint):
     ):
         with pytest.warns(UserWarning, match="No batch has cells of both groups"):
             model.differential_expression(**asked, **words)
+    # each group of a list is compared by itself
+    types = data.obs["cell_type"].unique().tolist()
+    data.obs["part"] = np.where(is_first, "first", data.obs["cell_type"].astype(str))
+    with pytest.warns(UserWarning, match="No batch has cells of both groups"):
+        model.differential_expression(
+            **asked, groupby="part", group1=["first", types[0]], group2=types[1]
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="No batch has cells")
         model.differential_expression(**asked, groupby="cell_type")
+        model.differential_expression(**asked, groupby="cell_type", group1=types)
         model.differential_expression(**asked | {"batch_correction": False}, groupby="condition")
 
 
@@ -175,6 +184,11 @@ def test_groups_are_named_in_any_way(model, counts):
     }
     for name, means in found.items():
         pd.testing.assert_series_equal(means, found["mask"], obj=name)
+    # of a group without a cell nothing is asked
+    kinds = counts.obs["cell_type"].astype("category").cat.add_categories("none")
+    counts.obs["kind"] = kinds
+    table = model.differential_expression(groupby="kind", group2="type_0", silent=True)
+    assert set(table["group1"]) == {*kinds.unique()} - {"type_0"}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +199,9 @@ def test_groups_are_named_in_any_way(model, counts):
         ({"idx1": "cell_type == 'nothing'"}, ValueError, "selects no cell"),
         ({"idx1": ["cell_x"]}, KeyError, "idx1: there is no cell 'cell_x'"),
         ({"groupby": "cell_type", "group1": "type_0", "group2": "type_0"}, ValueError, "both"),
+        ({"idx1": np.ones(300, dtype=bool)}, ValueError, "idx1 names all cells"),
+        ({"idx1": "age < 100"}, ValueError, "idx1 names all cells"),
+        ({"idx1": [1, 2], "idx2": [2, 1]}, ValueError, "the same cells"),
     ],
 )
 def test_groups_that_are_none(model, counts, asked, error, words):
@@ -203,6 +220,7 @@ def test_words_that_are_nearly_right(counts):
         model.train(lr=1e-2)
     with pytest.raises(ValueError, match="max_epochs must be a whole number"):
         model.train("10")
+    BetaVI(counts).train(np.int64(1), enable_progress_bar=False)
     for ask in (model.diagnose, model.rescue, model.suggest_beta):
         with pytest.raises(RuntimeError, match=r"model\.train\(\)"):
             ask()
@@ -222,3 +240,10 @@ def test_a_batch_of_each_modality_is_brought_to_the_mudata():
     exec(remedy, {"mdata": mdata})
     assert (mdata.obs["run"] == mosaic.obs["batch"].astype(str)[mdata.obs_names]).all()
     JointVI.setup_mudata(mdata, pair, batch_key="run")
+    # one that has it names itself, and then the cells that still have none
+    del mdata.obs["run"], mdata["adt"].obs["run"]
+    with pytest.raises(KeyError) as caught:
+        JointVI.setup_mudata(mdata, pair, batch_key="run")
+    exec(str(caught.value.args[0]).split("are: ")[1], {"mdata": mdata})
+    with pytest.raises(ValueError, match="says nothing of 400 cell"):
+        JointVI.setup_mudata(mdata, pair, batch_key="run")

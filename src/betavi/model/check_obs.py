@@ -113,8 +113,8 @@ def _no_column(adata: AnnOrMuData, key: str) -> str:
     if holders:
         return (
             f"There is no column {key!r} in mdata.obs, but in that of {name_some(holders)}: "
-            f"bring it there, where cells of all modalities are: for part in mdata.mod.values(): "
-            f"mdata.obs.loc[part.obs_names, {key!r}] = part.obs[{key!r}].astype(str)"
+            f"bring it there, where cells of all modalities are: for name in {holders}: "
+            f"mdata.obs.loc[mdata[name].obs_names, {key!r}] = mdata[name].obs[{key!r}].astype(str)"
         )
     return f"There is no column {key!r} in mdata.obs. {close_matches(key, adata.obs)}"
 

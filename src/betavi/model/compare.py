@@ -84,8 +84,8 @@ class CompareMixin(RNASeqMixin):
         (20, True)
         """
         obs = (self.adata if adata is None else adata).obs
-        groups = Groups(groupby, group1, group2, idx1, idx2).numbered(obs.index)
-        groups.check(obs, mode)
+        asked = Groups(groupby, group1, group2, idx1, idx2).numbered(obs.index)
+        groups = asked.checked(obs, mode)
         if kwargs.get("batch_correction"):
             self._check_if_trained(warn=False)
             manager = self.get_anndata_manager(self._validate_anndata(adata), required=True)

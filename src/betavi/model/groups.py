@@ -39,8 +39,8 @@ class Groups(NamedTuple):
         }
         return self._replace(**given)
 
-    def check(self, obs: pd.DataFrame, mode: str) -> list[Any]:
-        """Refuse groups that are not there, before scvi-tools adds a column to the object.
+    def checked(self, obs: pd.DataFrame, mode: str) -> Groups:
+        """Refuse what cannot be compared, before scvi-tools adds a column to the object.
 
         Parameters
         ----------
@@ -51,20 +51,19 @@ class Groups(NamedTuple):
 
         Returns
         -------
-        The groups that are compared; none if cells are given.
+        The same, with all groups that have cells in ``group1`` if none is named.
 
         Raises
         ------
         KeyError
-            If there is no such column or group.
+            If there is no such column, group or cell.
         ValueError
-            If nothing is to be compared, or the test is unknown.
+            If nothing is to be compared, a query selects no cell, or the test is unknown.
         """
         lookup(MODES, mode, "mode")
         if self.idx1 is not None:
-            for word, cells in (("idx1", self.idx1), ("idx2", self.idx2)):
-                _check_query(obs, cells, word)
-            return []
+            self._check_cells(obs)
+            return self
         if self.idx2 is not None:
             raise ValueError("idx2= are the cells that others are compared with: which, idx1=?")
         if self.groupby is None:
@@ -72,23 +71,47 @@ class Groups(NamedTuple):
         key = self.groupby
         if key not in obs:
             raise KeyError(f"There is no obs[{key!r}]. {close_matches(key, obs.columns)}")
-        known = obs[key].dropna().unique().tolist()
-        chosen = (
-            []
-            if self.group1 is None
-            else list(np.atleast_1d(np.asarray(self.group1, dtype=object)))
-        )
-        asked = [*(chosen or known), *([] if self.group2 is None else [self.group2])]
-        for group in asked:
+        categories = obs[key].astype("category").cat.remove_unused_categories().cat.categories
+        known = categories.tolist()
+        others = [group for group in known if group != self.group2]
+        found = self._replace(group1=others if self.group1 is None else _listed(self.group1))
+        for group in found.named:
             if group not in known:
                 raise KeyError(f"obs[{key!r}] has no group {group!r}; it has {name_some(known)}.")
-        if self.group2 is not None and self.group2 in chosen:
+        if len(known) == 1:
+            raise ValueError(f"obs[{key!r}] has the group {known[0]!r} only: there are no others.")
+        if self.group2 in _listed(found.group1):
             raise ValueError(
                 f"group1 and group2 both have {self.group2!r}: nothing is to be compared."
             )
-        if len(known) == 1:
-            raise ValueError(f"obs[{key!r}] has the group {known[0]!r} only: there are no others.")
-        return asked
+        return found
+
+    @property
+    def named(self) -> list[Any]:
+        """The groups of both sides; none if cells are given."""
+        sides = (self.group1, self.group2)
+        return [group for side in sides if side is not None for group in _listed(side)]
+
+    def _check_cells(self, obs: pd.DataFrame) -> None:
+        """Refuse cells that are not there, and sides that are none or the same."""
+        for word, cells in (("idx1", self.idx1), ("idx2", self.idx2)):
+            _check_query(obs, cells, word)
+        ((one, two),) = self.sides(obs)
+        if not two.any():
+            raise ValueError("idx1 names all cells: there are no others to compare them with.")
+        if (one == two).all():
+            raise ValueError("idx1 and idx2 name the same cells: nothing is to be compared.")
+
+    def sides(self, obs: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return masks of both sides of each comparison, each ``(n_cells,)``."""
+        if self.idx1 is not None:
+            one = _mask(obs, self.idx1)
+            return [(one, ~one if self.idx2 is None else _mask(obs, self.idx2))]
+        column = obs[self.groupby]
+        ones = [(column == group).to_numpy() for group in _listed(self.group1)]
+        if self.group2 is None:
+            return [(one, ~one) for one in ones]
+        return [(one, (column == self.group2).to_numpy()) for one in ones]
 
     def tell_of_batches(self, obs: pd.DataFrame, batch: np.ndarray) -> None:
         """Warn if groups share no batch, so that correcting for batches takes away what differs.
@@ -100,20 +123,16 @@ class Groups(NamedTuple):
         batch
             Of each cell, ``(n_cells,)``.
         """
-        firsts = [self.group1]
-        if self.idx1 is None and self.group1 is None:
-            firsts = obs[self.groupby].dropna().unique().tolist()
-        for first in firsts:
-            one = _mask(obs, self.groupby, first, self.idx1)
-            is_open = self.idx2 is None and (self.idx1 is not None or self.group2 is None)
-            two = ~one if is_open else _mask(obs, self.groupby, self.group2, self.idx2)
-            if not np.intersect1d(batch[one], batch[two]).size:
-                warn(
-                    "No batch has cells of both groups, and batch_correction=True takes what differs "
-                    "between batches for no difference. If that is what you study, such as a "
-                    "condition, train without it in batch_key."
-                )
-                return
+        if any(not np.intersect1d(batch[one], batch[two]).size for one, two in self.sides(obs)):
+            warn(
+                "No batch has cells of both groups, and batch_correction=True takes what differs "
+                "between batches for no difference. If that is what you study, such as a "
+                "condition, train without it in batch_key."
+            )
+
+
+def _listed(groups: Any) -> list[Any]:
+    return list(np.atleast_1d(np.asarray(groups, dtype=object)))
 
 
 def _check_query(obs: pd.DataFrame, cells: Any, word: str) -> None:
@@ -132,12 +151,10 @@ def _check_query(obs: pd.DataFrame, cells: Any, word: str) -> None:
         raise ValueError(f"{word}={cells!r} selects no cell. A query is such as {example}.")
 
 
-def _mask(obs: pd.DataFrame, groupby: str | None, group: Any, cells: Any) -> np.ndarray:
-    """Return which cells are of one side, ``(n_cells,)``."""
+def _mask(obs: pd.DataFrame, cells: Any) -> np.ndarray:
+    """Return which cells are meant by a query or by positions, ``(n_cells,)``."""
     if isinstance(cells, str):
         return np.asarray(obs.index.isin(obs.query(cells).index))
-    if cells is None:
-        return obs[groupby].isin(np.atleast_1d(np.asarray(group, dtype=object))).to_numpy()
     mask = np.zeros(len(obs), dtype=bool)
     mask[cells] = True
     return mask

@@ -116,7 +116,8 @@ class JointCompareMixin(JointExpressionMixin):
         mdata = self._validate_anndata(mdata)
         name = self._to_compare(modality)
         asked = Groups(groupby, group1, group2, idx1, idx2).numbered(mdata.obs_names)
-        _check_measured(mdata, name, groupby, asked.check(mdata.obs, mode))
+        asked = asked.checked(mdata.obs, mode)
+        _check_measured(mdata, name, asked)
         is_of_detection = self._kind(name).is_of_detection
         if is_of_detection and mode == "change":
             kwargs.setdefault("change_fn", _difference)
@@ -186,10 +187,10 @@ def _difference(first: np.ndarray, second: np.ndarray, pseudocounts: float) -> n
     return first - second
 
 
-def _check_measured(mdata: MuData, name: str, groupby: str | None, groups: list[Any]) -> None:
+def _check_measured(mdata: MuData, name: str, asked: Groups) -> None:
     """Refuse groups without any cell that has the modality."""
-    for group in groups:
-        if not (mdata.obsmap[name] > 0)[(mdata.obs[groupby] == group).to_numpy()].any():
+    for group in asked.named if asked.idx1 is None else []:
+        if not (mdata.obsmap[name] > 0)[(mdata.obs[asked.groupby] == group).to_numpy()].any():
             raise ValueError(f"No cell of the group {group!r} has {name!r}.")
 
 

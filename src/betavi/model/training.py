@@ -109,6 +109,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         # without an end, -1, is refused by the plan where a schedule needs one
         if max_epochs not in (None, -1):
             check_whole("max_epochs", max_epochs)
+            # Lightning takes no other kind of whole number
+            max_epochs = int(max_epochs)
         asked = {
             "beta_schedule": beta_schedule,
             "warmup": warmup,

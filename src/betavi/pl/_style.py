@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    Palette: TypeAlias = Sequence[Any] | Mapping[Any, Any] | None
-    """Colours in the order of groups, such as ``adata.uns["celltype_colors"]``, or by their names."""
+    Palette: TypeAlias = Sequence[Any] | Mapping[Any, Any] | str | None
+    """Colours in the order of groups, such as ``adata.uns["celltype_colors"]``, or by their names, or
+    the name of a colour map."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,6 +84,9 @@ def colours_of(names: Sequence[Any], palette: Palette = None) -> dict[Any, Any]:
     ValueError
         If the palette has too few colours, or none for one of the groups.
     """
+    if isinstance(palette, str):
+        steps = plt.get_cmap(palette).resampled(max(len(names), 1))
+        return {name: steps(i) for i, name in enumerate(names)}
     if palette is None:
         many = plt.get_cmap("tab20")
         own = len(names) <= len(PALETTE)

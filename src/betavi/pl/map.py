@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -73,7 +74,8 @@ def latent_map(
         From :meth:`betavi.BetaVI.archetype`.
     palette
         Colours of categories in their order, such as scanpy's ``adata.uns["celltype_colors"]``, or by
-        name; eight that are told apart with any kind of colour vision if None.
+        name, or the name of a colour map; eight that are told apart with any kind of colour vision if
+        None.
     ax
         To draw on; a new figure if None.
     show
@@ -201,7 +203,12 @@ def _cells(ax: Axes, flat: np.ndarray, color: Any, palette: Palette) -> None:
         ax.figure.colorbar(points, ax=ax, location="bottom", shrink=0.5, label=label)
         return
     groups = values.astype("category")
-    for name, colour in colours_of(list(groups.cat.categories), palette).items():
+    present = set(groups.unique())
+    # colours in a list are those of all categories, as scanpy keeps them
+    names = [n for n in groups.cat.categories if n in present or not isinstance(palette, Mapping)]
+    for name, colour in colours_of(names, palette).items():
+        if name not in present:
+            continue
         mine = some[(groups == name).to_numpy()[some]]
         ax.scatter(*flat[mine].T, color=colour, **style)
         ax.scatter([], [], color=colour, label=str(name), s=IN_LEGEND, linewidths=0)

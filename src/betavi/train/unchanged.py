@@ -94,7 +94,8 @@ def check_unchanged(manager: AnnDataManager, seen: Seen) -> None:
         raise ValueError(
             f"The object has {manager.adata.n_obs} cells, and had {seen.n_cells} when it was set up: "
             "which of them were held out from training is known by their rows. Filter cells before "
-            "setup, or ask about a copy, such as adata.copy()."
+            "setup and train again; what encodes or decodes can be asked about a copy meanwhile, "
+            "such as get_latent_representation(adata.copy())."
         )
     for key, was_whole in seen.is_whole.items():
         data, place = manager.get_from_registry(key), _place(manager, key)
@@ -108,8 +109,8 @@ def check_unchanged(manager: AnnDataManager, seen: Seen) -> None:
             raise ValueError(
                 f"{place} held whole numbers when it was set up, and holds fractions now: it was "
                 "normalised since, and would be taken for counts. Put the counts back; or keep them "
-                "from the start, adata.layers['counts'] = adata.X.copy(), and set the object up with "
-                "layer='counts'."
+                "from the start, adata.layers['counts'] = adata.X.copy(), set the object up with "
+                "layer='counts', and train a new model."
             )
 
 
