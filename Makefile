@@ -50,6 +50,7 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.joint
 	$(BIN)/python -m benchmarks.mosaic
 	$(BIN)/python -m benchmarks.chromatin
+	$(BIN)/python -m benchmarks.chromatin 5000
 	$(BIN)/python -m benchmarks.denoising
 	$(BIN)/python -m benchmarks.denoise_memory
 	$(BIN)/python -m benchmarks.false_signals

@@ -234,6 +234,9 @@ def main(*words: str) -> None:
             start = time.perf_counter()
             found = predict(task)
             scores = score_translation(found.mean, task.truth, found.lower, found.upper)
+            if np.isnan(found.lower).all():
+                # it has no interval, in which nothing could be
+                scores["coverage"] = np.nan
             rows.append({"method": name, "seed": seed, **scores.mean(), **placed(found, task)})
             rows[-1]["seconds"] = time.perf_counter() - start
             print(*rows[-1].values(), sep="\t", flush=True)

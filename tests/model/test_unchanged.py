@@ -12,7 +12,7 @@ from mudata import MuData
 
 from betavi import BetaVI, JointVI
 from betavi.datasets import pbmc_mosaic, simulate_counts, simulate_multiome
-from betavi.train import look_whole
+from betavi.train.unchanged import look_whole
 from tests.conftest import BRIEF
 
 QUIET = {"show_progress": False}
@@ -156,6 +156,11 @@ def test_a_comparison_that_the_batch_takes_away_is_pointed_at(joint):
     ):
         with pytest.warns(UserWarning, match="No batch has cells of both groups"):
             model.differential_expression(**asked, **words)
+    if not joint:
+        # by place, as scvi-tools' users may: groups, mode, delta, batch size, statistics, correction
+        by_place = ("condition", None, None, None, None, "change", 0.25, None, True, True)
+        with pytest.warns(UserWarning, match="No batch has cells of both groups"):
+            model.differential_expression(data, *by_place, silent=True)
     # each group of a list is compared by itself
     types = data.obs["cell_type"].unique().tolist()
     data.obs["part"] = np.where(is_first, "first", data.obs["cell_type"].astype(str))

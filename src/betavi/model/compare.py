@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from scvi import REGISTRY_KEYS
@@ -86,10 +87,13 @@ class CompareMixin(RNASeqMixin):
         obs = (self.adata if adata is None else adata).obs
         asked = Groups(groupby, group1, group2, idx1, idx2).numbered(obs.index)
         groups = asked.checked(obs, mode)
-        if kwargs.get("batch_correction"):
+        test = super().differential_expression
+        # scvi-tools takes it by place, too
+        said = inspect.signature(test).bind(adata, *groups, mode, *args, **kwargs).arguments
+        if said.get("batch_correction"):
             self._check_if_trained(warn=False)
             manager = self.get_anndata_manager(self._validate_anndata(adata), required=True)
             batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
             groups.tell_of_batches(obs, batch)
-        found: pd.DataFrame = super().differential_expression(adata, *groups, mode, *args, **kwargs)
+        found: pd.DataFrame = test(adata, *groups, mode, *args, **kwargs)
         return found

@@ -88,7 +88,13 @@ class DenoiseEngine(AtBetaMixin):
         lookup(ESTIMATES, wanted.estimate, "estimate")
         check_whole("n_samples", wanted.n_samples)
         self._check_size(name, wanted.library_size)
-        ask = Asked(wanted.estimate, features, wanted.n_samples, wanted.library_size)
+        ask = Asked(
+            wanted.estimate,
+            features,
+            wanted.n_samples,
+            wanted.library_size,
+            beta=self.module.dial.beta,
+        )
         if wanted.transform_batch is None:
             return ask
         if wanted.estimate == "posterior" and self.module.likelihoods[name].learns_from_counts:

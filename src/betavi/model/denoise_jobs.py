@@ -35,7 +35,7 @@ class DenoiseJobs(DenoiseEngine):
         if wanted.genes is not None:
             called = "adata" if place.modality is None else f"mdata[{place.modality!r}]"
             features = positions_of(place.adata.var_names, wanted.genes, called)
-        ask = self._asked(name, features, wanted)._replace(beta=self.module.dial.beta)
+        ask = self._asked(name, features, wanted)
         return Job(name, cells, ask, Kept(wanted.dtype, wanted.drop_below), place, wanted)
 
     def _carry_out(self, adata: AnnOrMuData, jobs: Sequence[Job], run: Run) -> None:

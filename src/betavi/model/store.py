@@ -15,7 +15,7 @@ from scipy import sparse
 from betavi._tables import close_matches
 from betavi.model.check_counts import holds_whole_numbers
 from betavi.model.files import merged
-from betavi.train import MOVED_COUNTS, Rows, counts_layer, look_whole
+from betavi.train import MOVED_COUNTS, Rows, counts_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,7 +105,7 @@ class Place(NamedTuple):
         written = self.adata.uns.get("betavi", {}).get("denoised", {})
         if layer is None or layer in written or layer not in self.adata.layers:
             return
-        if look_whole(self.adata.layers[layer]):
+        if holds_whole_numbers(self.adata.layers[layer]):
             raise ValueError(
                 f"layers[{layer!r}] holds whole numbers, such as counts, that denoise() would write over. "
                 f"Name another, or delete it first: del adata.layers[{layer!r}]."

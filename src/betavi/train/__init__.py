@@ -15,7 +15,6 @@ from betavi.train.plan import (
 from betavi.train.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
 from betavi.train.runner import TrainRunner
 from betavi.train.splitter import DataSplitter
-from betavi.train.unchanged import look_whole
 
 __all__ = [
     "DEFAULT_SCHEDULE",
@@ -34,5 +33,4 @@ __all__ = [
     "TrainingPlan",
     "counts_layer",
     "counts_of",
-    "look_whole",
 ]

@@ -37,7 +37,7 @@ def look_whole(data: Any) -> bool:
     Examples
     --------
     >>> import numpy as np
-    >>> from betavi.train import look_whole
+    >>> from betavi.train.unchanged import look_whole
     >>> look_whole(np.array([[0, 2], [1, 0]])), look_whole(np.array([[0.0, 0.5]]))
     (True, False)
     """
