@@ -18,7 +18,7 @@ from benchmarks.parallel import measured
 from benchmarks.peers import AS_SCVI, REAL
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
-from betavi.model.remedies import FINISHING_PEAK
+from betavi.model.collapse.remedies import FINISHING_PEAK
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,11 +21,11 @@ from betavi.diagnostics.causes import CAUSES
 from betavi.diagnostics.choice import CRITERIA
 from betavi.diagnostics.smoothing import BASELINES
 from betavi.likelihoods import DISPERSIONS, LIKELIHOODS
-from betavi.model.denoise_engine import ESTIMATES
-from betavi.model.draws import SOURCES
-from betavi.model.groups import MODES
-from betavi.model.interpolate import PATHS
-from betavi.model.translate import SCALES
+from betavi.model.denoising.estimate import ESTIMATES
+from betavi.model.expression.groups import MODES
+from betavi.model.expression.translate import SCALES
+from betavi.model.generation.interpolate import PATHS
+from betavi.model.generation.sources import SOURCES
 from betavi.nn import FUSIONS, LATENTS, PRIORS
 from betavi.objective import SCHEDULES
 

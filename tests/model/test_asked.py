@@ -9,7 +9,7 @@ import torch
 
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
-from betavi.model.at_beta import GETTERS
+from betavi.model.core.beta import GETTERS
 from tests.conftest import BRIEF
 
 QUIET = {"show_progress": False}

@@ -12,8 +12,8 @@ from scipy import sparse
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.diagnostics import BASELINES
-from betavi.model.denoise_engine import ESTIMATES
-from betavi.model.training import TrainingMixin
+from betavi.model.core.training import TrainingMixin
+from betavi.model.denoising.estimate import ESTIMATES
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
 QUIET = {"show_progress": False}

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from betavi import JointVI
 from betavi.datasets import simulate_multiome
-from betavi.model.at_beta import GETTERS
+from betavi.model.core.beta import GETTERS
 from betavi.nn import FUSIONS
 
 QUIET = {"show_progress": False}

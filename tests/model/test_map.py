@@ -19,8 +19,8 @@ from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.diagnostics import thin
 from betavi.likelihoods import LIKELIHOODS
-from betavi.model.calibrate import ENOUGH_KNOWN, _advice
-from betavi.model.interpolate import PATHS
+from betavi.model.generation.interpolate import PATHS
+from betavi.model.support.calibration import ENOUGH_KNOWN, _advice
 from tests.conftest import BRIEF
 
 QUIET = {"show_progress": False}

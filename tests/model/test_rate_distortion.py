@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from betavi import BetaVI, JointVI
 from betavi.diagnostics import CountScore, LatentDensity
-from betavi.model.at_beta import GETTERS
+from betavi.model.core.beta import GETTERS
 from betavi.nn import Drift, Gate, Shift, Turn
 from tests.conftest import BRIEF
 

@@ -12,7 +12,7 @@ from betavi import BetaVI
 from betavi.datasets import simulate_counts
 from betavi.diagnostics import best_remedy
 from betavi.model import REMEDIES
-from betavi.model.remedies import Remedy, in_order_of_worth
+from betavi.model.collapse.remedies import Remedy, in_order_of_worth
 from tests.conftest import BRIEF
 
 QUIET = {"show_progress": False, "accelerator": "cpu"}
@@ -67,7 +67,7 @@ def test_what_does_not_help_is_rolled_back(monkeypatch):
                 parameter.add_(0.1 * torch.randn_like(parameter))
 
     monkeypatch.setitem(REMEDIES, "anneal", Remedy(spoil))
-    monkeypatch.setattr("betavi.model.rescue.finish", spoil)
+    monkeypatch.setattr("betavi.model.collapse.rescue.finish", spoil)
     model = trained(beta=300.0)
     module, weights = model.module, copy.deepcopy(model.module.state_dict())
     trainer, history = model.trainer, model.history_

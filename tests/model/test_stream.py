@@ -22,7 +22,7 @@ from scipy import sparse
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.model import files, stream
-from betavi.model.stream import PROGRESS
+from betavi.model.io.stream import PROGRESS
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
 QUIET = {"show_progress": False}

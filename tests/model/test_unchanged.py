@@ -11,8 +11,8 @@ import scanpy as sc
 from mudata import MuData
 
 from betavi import BetaVI, JointVI
+from betavi.data.changes import look_whole
 from betavi.datasets import pbmc_mosaic, simulate_counts, simulate_multiome
-from betavi.train.unchanged import look_whole
 from tests.conftest import BRIEF
 
 QUIET = {"show_progress": False}

@@ -14,9 +14,9 @@ from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from betavi import BetaVI, JointVI
+from betavi.data.moments import moments
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.likelihoods import LIKELIHOODS
-from betavi.train.moments import moments
 from tests.conftest import BRIEF
 
 STILL = BRIEF | {"max_epochs": 1, "plan_kwargs": {"lr": 0.0, "weight_decay": 0.0}}
@@ -121,7 +121,7 @@ def test_moments_do_not_depend_on_the_container_or_the_block(counts, container, 
     manager = BetaVI._get_most_recent_anndata_manager(counts)
     before = moments(manager, "X", np.arange(300))
     counts.X = container(counts.X.toarray())
-    monkeypatch.setattr("betavi.train.moments.CELLS_AT_ONCE", 7)
+    monkeypatch.setattr("betavi.data.moments.CELLS_AT_ONCE", 7)
     for found, value in zip(moments(manager, "X", np.arange(300)), before, strict=True):
         torch.testing.assert_close(found, value)
 

@@ -7,7 +7,7 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 
 from betavi import BetaVI
-from betavi.train import DataSplitter
+from betavi.data import DataSplitter
 from tests.conftest import BRIEF
 
 # 300 simulated cells: 23 minibatches of 13 leave one cell over

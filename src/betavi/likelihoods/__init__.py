@@ -6,9 +6,9 @@ documentation and the error that lists the choices all read that table.
 
 from __future__ import annotations
 
+from betavi.data.start import TARGET_SUM, Start
 from betavi.likelihoods._base import Deferred, Likelihood
 from betavi.likelihoods._dispersion import DISPERSIONS, Dispersion, DispersionSizes
-from betavi.likelihoods._start import TARGET_SUM, Start
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
 from betavi.likelihoods.lognormal import (
     LogNormal,

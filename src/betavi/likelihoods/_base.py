@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch.distributions import Distribution
 
+    from betavi.data.start import Start
     from betavi.likelihoods._dispersion import DispersionSizes
-    from betavi.likelihoods._start import Start
     from betavi.nn.gates import Dial
 
 

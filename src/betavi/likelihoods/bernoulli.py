@@ -13,8 +13,8 @@ from betavi.likelihoods._base import Likelihood
 if TYPE_CHECKING:
     from torch.types import _size
 
+    from betavi.data.start import Start
     from betavi.likelihoods._dispersion import DispersionSizes
-    from betavi.likelihoods._start import Start
 
 
 class Detection(Distribution):

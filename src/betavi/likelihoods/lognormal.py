@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions import Normal as TorchNormal
 
+from betavi.data.start import TARGET_SUM
 from betavi.likelihoods._base import Likelihood, Shares
 from betavi.likelihoods._mass import count_cell, log_detection_at, log_mass_between
-from betavi.likelihoods._start import TARGET_SUM
 
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.likelihoods._start import Start
+    from betavi.data.start import Start
 
 SMALLEST_VARIANCE = 1e-4
 """Of a feature that hardly varies, where training starts."""

@@ -13,7 +13,7 @@ from betavi.kernels import nb_log_prob
 from betavi.likelihoods._base import Likelihood
 
 if TYPE_CHECKING:
-    from betavi.likelihoods._start import Start
+    from betavi.data.start import Start
 
 LOG_THETA_RANGE = (-2.0, 4.0)
 """Where a log inverse dispersion may start: moments of rare genes are noisy."""

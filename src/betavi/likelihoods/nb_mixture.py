@@ -17,8 +17,8 @@ from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_g
 if TYPE_CHECKING:
     from torch.types import _size
 
+    from betavi.data.start import Start
     from betavi.likelihoods._dispersion import DispersionSizes
-    from betavi.likelihoods._start import Start
 
 START_OF_FOREGROUND = 4.0
 """Mean of the foreground over that of the background when training starts."""

@@ -13,7 +13,7 @@ from betavi.likelihoods._mass import count_cell, log_detection_at, log_mass_betw
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from betavi.likelihoods._start import Start
+    from betavi.data.start import Start
 
 SMALLEST_VARIANCE = 1e-4
 """Of a feature that hardly varies, where training starts."""

@@ -13,8 +13,8 @@ from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:
+    from betavi.data.start import Start
     from betavi.likelihoods._dispersion import DispersionSizes
-    from betavi.likelihoods._start import Start
 
 
 class ZeroInflatedNegativeBinomial(distributions.ZeroInflatedNegativeBinomial):

@@ -10,7 +10,7 @@ from mudata import MuData
 from scipy import sparse
 
 from betavi._tables import close_matches
-from betavi.train import counts_of
+from betavi.data import counts_of
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,25 +9,26 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import EmbeddingMixin
 
-from betavi.model.at_beta import checked_at_any_beta
-from betavi.model.check_counts import check_is_anndata
-from betavi.model.count_score import CountScoreMixin
-from betavi.model.cross_validate import CrossValidateMixin
-from betavi.model.decode import DecodeMixin
-from betavi.model.denoise import DenoiseMixin
-from betavi.model.diagnose import DiagnoseMixin
-from betavi.model.evaluate import EvaluateMixin
-from betavi.model.false_signals import FalseSignalsMixin
-from betavi.model.holes import HolesMixin
-from betavi.model.interpolate import InterpolateMixin
-from betavi.model.messages import warn
-from betavi.model.minify import MinifyMixin
-from betavi.model.query import QueryMixin
-from betavi.model.rate_distortion import RateDistortionMixin
-from betavi.model.rescue import RescueMixin
-from betavi.model.setup import SetupMixin
+from betavi.data import DataSplitter, Rows
+from betavi.model.collapse.diagnose import DiagnoseMixin
+from betavi.model.collapse.rate_distortion import RateDistortionMixin
+from betavi.model.collapse.rescue import RescueMixin
+from betavi.model.core.beta import checked_at_any_beta
+from betavi.model.denoising.cross_validate import CrossValidateMixin
+from betavi.model.denoising.denoise import DenoiseMixin
+from betavi.model.denoising.false_signals import FalseSignalsMixin
+from betavi.model.expression.count_score import CountScoreMixin
+from betavi.model.expression.evaluate import EvaluateMixin
+from betavi.model.generation.decode import DecodeMixin
+from betavi.model.generation.holes import HolesMixin
+from betavi.model.generation.interpolate import InterpolateMixin
+from betavi.model.reference.minify import MinifyMixin
+from betavi.model.reference.query import QueryMixin
+from betavi.model.setup.anndata import SetupMixin
+from betavi.model.setup.check_counts import check_is_anndata
+from betavi.model.setup.messages import warn
 from betavi.module import BetaVAE
-from betavi.train import DataSplitter, Rows, TrainingPlan, TrainRunner
+from betavi.train import TrainingPlan, TrainRunner
 
 USUAL_VISITS, USUAL_EPOCHS = 300_000, (8, 30)
 """Cells that training sees in all, and how often it may see each: of a learning rate that rises and

@@ -8,27 +8,28 @@ import numpy as np
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 
-from betavi.model.at_beta import checked_at_any_beta
-from betavi.model.check_joint import check_fusion, check_is_set_up, is_weight
-from betavi.model.holes import HolesMixin
-from betavi.model.interpolate import InterpolateMixin
-from betavi.model.joint_compare import JointCompareMixin
-from betavi.model.joint_cross_validate import JointCrossValidateMixin
-from betavi.model.joint_decode import JointDecodeMixin
-from betavi.model.joint_denoise import JointDenoiseMixin
-from betavi.model.joint_diagnose import JointDiagnoseMixin
-from betavi.model.joint_evaluate import JointEvaluateMixin
-from betavi.model.joint_minify import JointMinifyMixin
-from betavi.model.joint_query import JointQueryMixin
-from betavi.model.rate_distortion import RateDistortionMixin
-from betavi.model.rescue import RescueMixin
-from betavi.model.setup_mudata import JointSetupMixin
-from betavi.model.sizes import typical_sizes
-from betavi.model.translate import TranslateMixin
+from betavi.data import DataSplitter
+from betavi.model.collapse.joint_diagnose import JointDiagnoseMixin
+from betavi.model.collapse.rate_distortion import RateDistortionMixin
+from betavi.model.collapse.rescue import RescueMixin
+from betavi.model.core.beta import checked_at_any_beta
+from betavi.model.core.library_size import typical_sizes
+from betavi.model.denoising.joint_cross_validate import JointCrossValidateMixin
+from betavi.model.denoising.joint_denoise import JointDenoiseMixin
+from betavi.model.expression.joint_compare import JointCompareMixin
+from betavi.model.expression.joint_evaluate import JointEvaluateMixin
+from betavi.model.expression.translate import TranslateMixin
+from betavi.model.generation.holes import HolesMixin
+from betavi.model.generation.interpolate import InterpolateMixin
+from betavi.model.generation.joint_decode import JointDecodeMixin
+from betavi.model.reference.joint_minify import JointMinifyMixin
+from betavi.model.reference.joint_query import JointQueryMixin
+from betavi.model.setup.check_joint import check_fusion, check_is_set_up, is_weight
+from betavi.model.setup.mudata import JointSetupMixin
 from betavi.module import CovariateSizes, Modality, MultimodalVAE, Options
 from betavi.module.single import LAYER_NORM, split_options
 from betavi.nn import Architecture
-from betavi.train import DataSplitter, TrainingPlan, TrainRunner
+from betavi.train import TrainingPlan, TrainRunner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from scvi import REGISTRY_KEYS
 from scvi.module.base import auto_move_data
 from torch.distributions import Normal
 
+from betavi.data import ExpertKeys, expert_keys, present_key
 from betavi.kernels import dense, log1p
 from betavi.module.parts import Parts
 from betavi.nn import NormalMixture, evaluating, observed_log_library
@@ -17,70 +18,6 @@ if TYPE_CHECKING:
     from torch.distributions import Distribution
 
 Tensors = dict[str, Any]
-
-
-def present_key(modality: str) -> str:
-    """Return the minibatch key of the mask that says which cells have ``modality``.
-
-    Parameters
-    ----------
-    modality
-        The key of its counts.
-
-    Returns
-    -------
-    The key of a mask, boolean, ``(n_cells, 1)``.
-
-    Examples
-    --------
-    >>> from betavi.module import present_key
-    >>> present_key("adt")
-    'adt_present'
-    """
-    return f"{modality}_present"
-
-
-class ExpertKeys(NamedTuple):
-    """Minibatch keys of what a minified object keeps of a modality in the place of counts.
-
-    Parameters
-    ----------
-    mean, variance
-        Of the expert's moments, ``(n_cells, n_latent)``.
-    total
-        Of the cells' totals, ``(n_cells, 1)``.
-
-    Examples
-    --------
-    >>> from betavi.module import expert_keys
-    >>> expert_keys("rna").total
-    'rna_total'
-    """
-
-    mean: str
-    variance: str
-    total: str
-
-
-def expert_keys(modality: str) -> ExpertKeys:
-    """Return the minibatch keys of the expert of ``modality``, and of the cells' totals.
-
-    Parameters
-    ----------
-    modality
-        The key of its counts.
-
-    Returns
-    -------
-    Three keys.
-
-    Examples
-    --------
-    >>> from betavi.module import expert_keys
-    >>> expert_keys("rna")
-    ExpertKeys(mean='rna_mean', variance='rna_variance', total='rna_total')
-    """
-    return ExpertKeys(*(f"{modality}_{field}" for field in ("mean", "variance", "total")))
 
 
 class InferenceMixin(Parts):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scvi import REGISTRY_KEYS
 
 from betavi._tables import close_matches
-from betavi.module.infer import ExpertKeys
+from betavi.data import ExpertKeys
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.vae import MultimodalVAE
 from betavi.nn import Architecture, Dial

@@ -17,9 +17,10 @@ from scvi.module.base import LossOutput, auto_move_data
 from scvi.utils import unsupported_if_adata_minified
 from torch import Tensor
 
+from betavi.data import present_key
 from betavi.kernels import totals
 from betavi.module.estimates import EstimatesMixin
-from betavi.module.infer import InferenceMixin, present_key
+from betavi.module.infer import InferenceMixin
 from betavi.nn import NormalMixture
 from betavi.objective import constrained, distortion, rate, rates
 

@@ -12,19 +12,19 @@ import torch
 from scvi import REGISTRY_KEYS, settings, train
 from torch.optim.lr_scheduler import OneCycleLR
 
+from betavi.data.moments import moments
 from betavi.kernels import compiled
 from betavi.objective import constant, end_of_warmup, join, linear, schedule_of
 from betavi.train.checks import check_constraints, check_steering
 from betavi.train.epoch import EpochTotals
-from betavi.train.moments import moments
 from betavi.train.optimizer import ORDERED
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from betavi.data.minibatches import CellManager
     from betavi.module import MultimodalVAE
     from betavi.objective import Schedule
-    from betavi.train.minibatches import CellManager
 
 SCVI_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
 """scvi-tools' words for a schedule of the KL weight; given one, its rules are in force."""

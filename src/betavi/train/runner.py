@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scvi import settings, train
 from torch import nn
 
-from betavi.train.splitter import DataSplitter
+from betavi.data.split import DataSplitter
 from betavi.train.waiting import wait_for_warmup
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class TrainRunner(train.TrainRunner):
     Examples
     --------
     >>> import betavi
-    >>> from betavi.train import DataSplitter, TrainingPlan, TrainRunner
+    >>> from betavi.data import DataSplitter
+    >>> from betavi.train import TrainingPlan, TrainRunner
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
     >>> model = betavi.BetaVI(adata, n_latent=2)

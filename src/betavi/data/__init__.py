@@ -1,0 +1,28 @@
+"""Rows, minibatches, loaders, the split, start values, and the detection of changed objects."""
+
+from __future__ import annotations
+
+from betavi.data.keys import ExpertKeys, expert_keys, present_key
+from betavi.data.minibatches import CellDataset, CellManager
+from betavi.data.moments import moments
+from betavi.data.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
+from betavi.data.split import DataSplitter
+from betavi.data.start import TARGET_SUM, UNEXPLAINED, Start
+
+__all__ = [
+    "MOVED_COUNTS",
+    "TARGET_SUM",
+    "UNEXPLAINED",
+    "AlignedRows",
+    "CellDataset",
+    "CellManager",
+    "DataSplitter",
+    "ExpertKeys",
+    "Rows",
+    "Start",
+    "counts_layer",
+    "counts_of",
+    "expert_keys",
+    "moments",
+    "present_key",
+]

@@ -1,0 +1,175 @@
+"""Minibatches of registered cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from scvi.data import AnnDataManager, AnnTorchDataset
+
+from betavi.data.changes import Seen, check_unchanged
+from betavi.data.keys import present_key
+from betavi.data.rows import AlignedRows, Rows, counts_layer, counts_of
+from betavi.kernels import compressed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+class CellDataset(AnnTorchDataset):
+    """Every registered field of a set of cells, in the order asked for, also from a file.
+
+    Parameters
+    ----------
+    adata_manager
+        The manager whose fields are read.
+    indices
+        Rows of the object, integers or a mask; all if None.
+    getitem_tensors
+        Keys of the fields to read, with their types; all if None.
+    load_sparse_tensor
+        Yield sparse fields as CSR tensors.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> manager = betavi.BetaVI(adata).adata_manager
+    >>> from betavi.data import CellDataset
+    >>> minibatch = CellDataset(manager, indices=[30, 2, 7])[:]
+    >>> minibatch["X"].shape, minibatch["batch"].shape
+    (torch.Size([3, 20]), torch.Size([3, 1]))
+    """
+
+    def __init__(
+        self,
+        adata_manager: AnnDataManager,
+        indices: Sequence[int] | Sequence[bool] | None = None,
+        getitem_tensors: list[str] | dict[str, type] | None = None,
+        load_sparse_tensor: bool = False,
+    ) -> None:
+        super().__init__(adata_manager, getitem_tensors, load_sparse_tensor)
+        everyone = np.arange(super().__len__())
+        chosen = everyone if indices is None else np.asarray(indices)
+        # an empty list becomes an array of floats, which NumPy takes for no index
+        self.indices = everyone[chosen if chosen.size else chosen.astype(np.int64)]
+        rows = {key: adata_manager.rows(key) for key in self.keys_and_dtypes}
+        self._rows = {key: part for key, part in rows.items() if part is not None}
+        self._aligned = {
+            adata_manager.data_registry[key]["mod_key"]: part
+            for key, part in self._rows.items()
+            if isinstance(part, AlignedRows)
+        }
+
+    @property
+    def fields(self) -> dict[str, Rows | AlignedRows]:
+        """The rows of every field, and of which cells have which modality, by their keys."""
+        present = {
+            present_key(modality): Rows(rows.present[:, None])
+            for modality, rows in self._aligned.items()
+        }
+        return self._rows | present
+
+    def type_of(self, key: str) -> type:
+        """Return the type of a field in a minibatch."""
+        return self.keys_and_dtypes.get(key, bool)
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        return len(self.indices)
+
+    def __getitem__(self, indexes: int | Sequence[int] | slice) -> dict[str, Tensor]:
+        """Return the fields of the cells at some positions, each ``(n_cells, n_columns)``."""
+        cells = np.atleast_1d(self.indices[indexes])
+        fields = {
+            key: self._cut(rows, cells, self.keys_and_dtypes[key])
+            for key, rows in self._rows.items()
+        }
+        for modality, rows in self._aligned.items():
+            fields[present_key(modality)] = torch.from_numpy(rows.present[cells][:, None])
+        return fields
+
+    def _cut(self, rows: Rows | AlignedRows, cells: np.ndarray, dtype: type) -> Tensor:
+        if self.load_sparse_tensor:
+            cut = rows[cells]
+            if sparse.issparse(cut):
+                # compiled loops take every entry for a count of its own
+                cut.sum_duplicates()
+                return _sparse_tensor(cut.astype(dtype))
+        return torch.from_numpy(np.ascontiguousarray(rows.dense(cells, dtype)))
+
+
+def _sparse_tensor(matrix: Any) -> Tensor:
+    indptr, columns, values = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
+    return compressed(indptr, columns, values, matrix.shape)
+
+
+class CellManager(AnnDataManager):
+    """scvi-tools' manager of an object's fields, reading its minibatches with :class:`Rows`.
+
+    Parameters
+    ----------
+    fields, setup_method_args, validation_checks
+        See :class:`scvi.data.AnnDataManager`.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> manager = betavi.BetaVI(adata).adata_manager
+    >>> manager.rows("X").shape, len(manager.create_torch_dataset(indices=[4, 1]))
+    ((50, 20), 2)
+    """
+
+    def register_fields(self, adata: Any, *args: Any, **kwargs: Any) -> None:
+        """Register the fields, and remember what is found again by :meth:`check_unchanged`."""
+        super().register_fields(adata, *args, **kwargs)
+        self._seen = Seen.of(self)
+
+    def check_unchanged(self) -> None:
+        """Check that the object has the cells, genes and counts that it was set up with.
+
+        Raises
+        ------
+        ValueError
+            If it has not; see :func:`betavi.data.changes.check_unchanged`.
+        """
+        check_unchanged(self, self._seen)
+
+    def get_from_registry(self, registry_key: str) -> Any:
+        """Return what is registered; counts also if denoised values have taken their place."""
+        place = self.data_registry[registry_key]
+        modality = place.get("mod_key")
+        holder = self.adata if modality is None else self.adata[modality]
+        if place["attr_name"] == "X" and counts_layer(holder, None) is not None:
+            return counts_of(holder, None)
+        return super().get_from_registry(registry_key)
+
+    def rows(self, key: str) -> Rows | AlignedRows | None:
+        """Return the rows of a field: of a modality, those of every cell of the object.
+
+        None of a field of a minified object that is a string in uns, and no data of any cell.
+        """
+        data = self.get_from_registry(key)
+        if type(data) is str:
+            return None
+        modality = self.data_registry[key].get("mod_key")
+        if modality is None:
+            return Rows(data)
+        # MuData counts the rows of a modality from 1
+        return AlignedRows(Rows(data), self.adata.obsmap[modality].astype(np.int64) - 1)
+
+    def create_torch_dataset(
+        self,
+        indices: Sequence[int] | Sequence[bool] | None = None,
+        data_and_attributes: list[str] | dict[str, type] | None = None,
+        load_sparse_tensor: bool = False,
+    ) -> CellDataset:
+        """Return the data set that scvi-tools' loaders and splitters draw minibatches from."""
+        return CellDataset(self, indices, data_and_attributes, load_sparse_tensor)

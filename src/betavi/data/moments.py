@@ -1,0 +1,95 @@
+"""What the training cells say of each feature, before anything is learnt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import sparse
+from scvi import REGISTRY_KEYS
+
+from betavi.data.rows import AlignedRows
+from betavi.data.start import TARGET_SUM, Start
+
+if TYPE_CHECKING:
+    from betavi.data.minibatches import CellManager
+
+CELLS_AT_ONCE = 1024
+PSEUDOCOUNT = 0.5
+"""Added to the total of each feature, so that none is impossible."""
+
+
+def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
+    """Return what some cells say of each feature of a registered matrix.
+
+    Parameters
+    ----------
+    manager
+        The manager of the object.
+    key
+        The key of the matrix in its registry.
+    cells
+        Rows to read. A cell's size is its size factor where there is one, its total otherwise.
+
+    Returns
+    -------
+    Moments in single precision, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If none of the cells has a count.
+    """
+    rows = manager.rows(key)
+    assert rows is not None
+    if isinstance(rows, AlignedRows):
+        cells = cells[rows.present[cells]]
+    sizes = _sizes(manager)
+    total, squares, cross, logs, log_squares = (np.zeros(rows.shape[1]) for _ in range(5))
+    size_total = size_squares = 0.0
+    for start in range(0, len(cells), CELLS_AT_ONCE):
+        some = np.sort(cells[start : start + CELLS_AT_ONCE])
+        block = sparse.csr_array(rows[some], dtype=np.float64)
+        size = block.sum(axis=1) if sizes is None else sizes[some]
+        total += block.sum(axis=0)
+        squares += block.power(2).sum(axis=0)
+        cross += size @ block
+        log_block = _log_normalised(block, size, 1.0 if sizes is not None else TARGET_SUM)
+        logs += log_block.sum(axis=0)
+        log_squares += log_block.power(2).sum(axis=0)
+        size_total += size.sum()
+        size_squares += np.square(size).sum()
+    if not total.any():
+        raise ValueError(
+            f"None of the {len(cells)} training cells has any count in {key!r}: there is nothing "
+            "to learn. Hold out fewer cells, or drop those without counts."
+        )
+    profile = (total + PSEUDOCOUNT) / size_total
+    mean_square = size_squares * np.square(profile) / len(cells)
+    variance = (squares - 2 * profile * cross) / len(cells) + mean_square
+    log_mean = logs / len(cells)
+    values = (
+        profile,
+        profile * size_total / len(cells),
+        mean_square,
+        variance,
+        log_mean,
+        log_squares / len(cells) - np.square(log_mean),
+    )
+    return Start(*(torch.as_tensor(value, dtype=torch.float32) for value in values))
+
+
+def _log_normalised(
+    block: sparse.csr_array, size: np.ndarray, target_sum: float
+) -> sparse.csr_array:
+    # a cell without counts has nothing that could be divided by its size
+    units = target_sum / np.where(size > 0, size, 1.0)
+    return (sparse.diags_array(units) @ block).log1p()
+
+
+def _sizes(manager: CellManager) -> np.ndarray | None:
+    if REGISTRY_KEYS.SIZE_FACTOR_KEY not in manager.data_registry:
+        return None
+    sizes = manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY)
+    return np.asarray(sizes, dtype=np.float64).ravel()

@@ -1,0 +1,280 @@
+"""Rows of a matrix, whatever holds it: CSR, CSC, dense, in memory or in a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.abc import CSCDataset, CSRDataset
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+INDEXABLE = [np.dtype(kind) for kind in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")]
+"""Types of counts of which PyTorch can pick entries."""
+
+BLOCK_ENTRIES = 2**24
+"""Entries that are scanned at once: 64 MiB of single precision."""
+
+MOVED_COUNTS = "counts_moved_to"
+"""Where ``uns["betavi"]`` of an object says in which layer the counts are that were in ``X``."""
+
+
+def counts_layer(adata: AnnData, layer: str | None) -> str | None:
+    """Return the layer with the counts: that to which they were moved if they were in ``X``.
+
+    Parameters
+    ----------
+    adata
+        The object.
+    layer
+        Where they were said to be, None for ``X``.
+
+    Returns
+    -------
+    The name of the layer, None for ``X``.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> from betavi.data import MOVED_COUNTS, counts_layer
+    >>> adata = betavi.datasets.simulate_counts(n_cells=10, n_genes=5)
+    >>> adata.uns["betavi"] = {MOVED_COUNTS: "counts"}
+    >>> counts_layer(adata, None), counts_layer(adata, "raw")
+    ('counts', 'raw')
+    """
+    return adata.uns.get("betavi", {}).get(MOVED_COUNTS) if layer is None else layer
+
+
+def counts_of(adata: AnnData, layer: str | None) -> Any:
+    """Return the counts of an object, whether or not ``X`` still holds them.
+
+    Parameters
+    ----------
+    adata
+        The object.
+    layer
+        Where they were said to be, None for ``X``.
+
+    Returns
+    -------
+    The matrix as the object holds it, ``(n_cells, n_genes)``.
+
+    Raises
+    ------
+    KeyError
+        If the layer is gone to which they were moved.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> from betavi.data import counts_of
+    >>> adata = betavi.datasets.simulate_counts(n_cells=10, n_genes=5)
+    >>> counts_of(adata, None) is adata.X
+    True
+    """
+    layer = counts_layer(adata, layer)
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(
+            f"The counts were moved to layers[{layer!r}] when X was denoised, and are not there. If X "
+            f"holds counts again, say so: del adata.uns['betavi'][{MOVED_COUNTS!r}]."
+        )
+    return adata.X if layer is None else adata.layers[layer]
+
+
+class Rows:
+    """Rows of a matrix in the order they are asked for, each request cut whole.
+
+    Parameters
+    ----------
+    data
+        A SciPy sparse matrix or array, a NumPy array, a data frame, or a sparse or dense data set
+        of a backed :class:`~anndata.AnnData`. Columns are converted to CSR here, those of a file in
+        memory.
+
+    Raises
+    ------
+    TypeError
+        If ``data`` is something else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> from betavi.data import Rows
+    >>> rows = Rows(sparse.csc_array([[0, 2], [1, 0], [0, 3]]))
+    >>> rows.dense(np.array([2, 0, 2]), np.float32).tolist(), rows.totals().tolist()
+    ([[0.0, 3.0], [0.0, 2.0], [0.0, 3.0]], [2.0, 1.0, 3.0])
+    """
+
+    def __init__(self, data: Any) -> None:
+        if isinstance(data, CSCDataset):
+            data = data.to_memory()
+        if sparse.issparse(data):
+            data = data.tocsr()
+        elif isinstance(data, pd.DataFrame):
+            data = data.to_numpy()
+        elif not isinstance(data, np.ndarray | h5py.Dataset | CSRDataset):
+            raise TypeError(
+                f"Cannot read rows of a {type(data).__name__}. Use a SciPy sparse matrix, a NumPy "
+                "array or a backed AnnData."
+            )
+        self._data = data
+        self.in_file = isinstance(data, h5py.Dataset | CSRDataset)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it is a sparse matrix in memory."""
+        return sparse.issparse(self._data)
+
+    @property
+    def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
+        """The matrix if it is sparse and in memory, with one entry for each nonzero at most."""
+        if not self.is_sparse:
+            return None
+        matrix = self._data
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        return matrix if matrix.dtype in INDEXABLE else matrix.astype(np.float32)
+
+    @property
+    def position(self) -> np.ndarray:
+        """The row of each cell, ``(n_rows,)``."""
+        return np.arange(self.shape[0])
+
+    def n_bytes(self, dtype: type) -> int:
+        """Return the memory that the entries take, of a type if they are dense."""
+        if not self.is_sparse:
+            return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
+        width = self.dtype.itemsize if self.dtype in INDEXABLE else np.float32().itemsize
+        return self._data.nnz * (width + self._data.indices.itemsize)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and columns."""
+        n_rows, *n_columns = self._data.shape
+        return n_rows, int(np.prod(n_columns))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the entries."""
+        return np.dtype(self._data.dtype)
+
+    def __getitem__(self, rows: np.ndarray) -> Any:
+        """Return the rows as a CSR matrix or a dense array."""
+        if not self.in_file:
+            return self._data[rows]
+        # files are read forwards, each row once
+        unique, position = np.unique(rows, return_inverse=True)
+        return self._data[unique][position]
+
+    def dense(self, rows: np.ndarray, dtype: type) -> np.ndarray:
+        """Return the rows as a dense array of the given type."""
+        cut = self[rows]
+        if sparse.issparse(cut):
+            return cut.astype(dtype, copy=False).toarray()
+        return np.asarray(cut).astype(dtype, copy=False)
+
+    def blocks(self) -> Iterator[tuple[int, Any]]:
+        """Yield the first row and the content of consecutive blocks of bounded size."""
+        n_rows, n_columns = self.shape
+        per_row = self._data.nnz // max(1, n_rows) if sparse.issparse(self._data) else n_columns
+        size = max(1, BLOCK_ENTRIES // max(1, per_row))
+        for start in range(0, n_rows, size):
+            yield start, self._data[start : start + size]
+
+    def totals(self) -> np.ndarray:
+        """Return the sum of each row, ``(n_rows,)``, in double precision."""
+        sums = [np.asarray(block.sum(axis=1, dtype=np.float64)) for _, block in self.blocks()]
+        return np.concatenate([total.ravel() for total in sums]) if sums else np.zeros(0)
+
+
+class AlignedRows:
+    """Rows of one modality by the cells of a whole object, of which some may lack it.
+
+    No matrix is padded: a cell that lacks the modality is a row of zeros only in what is returned.
+
+    Parameters
+    ----------
+    rows
+        Of the cells that have the modality.
+    position
+        The row of each cell of the object, ``(n_cells,)``, -1 where it has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.data import AlignedRows, Rows
+    >>> aligned = AlignedRows(Rows(np.array([[5, 1]])), position=np.array([-1, 0]))
+    >>> aligned[np.array([0, 1])].toarray().tolist(), aligned.present.tolist()
+    ([[0, 0], [5, 1]], [False, True])
+    """
+
+    def __init__(self, rows: Rows, position: np.ndarray) -> None:
+        self.rows, self.position = rows, position
+
+    @property
+    def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
+        """See :attr:`Rows.compressed`; of the cells that have the modality."""
+        return self.rows.compressed
+
+    @property
+    def in_file(self) -> bool:
+        """Whether the entries are in a file."""
+        return self.rows.in_file
+
+    def n_bytes(self, dtype: type) -> int:
+        """See :meth:`Rows.n_bytes`; of cells without the modality there are zeros if it is dense."""
+        if self.rows.is_sparse:
+            return self.rows.n_bytes(dtype)
+        return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of cells of the object, and of features."""
+        return len(self.position), self.rows.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the entries."""
+        return self.rows.dtype
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which cells have the modality, ``(n_cells,)``."""
+        return self.position >= 0
+
+    @property
+    def cells(self) -> np.ndarray:
+        """The cells that have the modality, in the order of its rows, ``(n_rows,)``."""
+        here = np.flatnonzero(self.present)
+        return here[np.argsort(self.position[here])]
+
+    def __getitem__(self, cells: np.ndarray) -> sparse.csr_array:
+        """Return the rows of some cells as a CSR matrix."""
+        cells = np.asarray(cells)
+        here = np.flatnonzero(self.present[cells])
+        cut = self.rows[self.position[cells[here]]]
+        # of which scipy knows no sparse matrix
+        if cut.dtype == np.float16:
+            cut = cut.astype(np.float32)
+        cut = sparse.csr_array(cut)
+        lengths = np.zeros(len(cells), dtype=np.int64)
+        lengths[here] = np.diff(cut.indptr)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        return sparse.csr_array((cut.data, cut.indices, indptr), shape=(len(cells), cut.shape[1]))
+
+    def dense(self, cells: np.ndarray, dtype: type) -> np.ndarray:
+        """Return the rows of some cells as a dense array of the given type."""
+        cells = np.asarray(cells)
+        here = self.present[cells]
+        filled: np.ndarray = np.zeros((len(cells), self.shape[1]), dtype=dtype)
+        if here.any():
+            filled[here] = self.rows.dense(self.position[cells[here]], dtype)
+        return filled

@@ -1,0 +1,1 @@
+"""Diagnosis and repair of posterior collapse, rate-distortion curves, choice of β."""

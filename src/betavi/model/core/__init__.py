@@ -1,0 +1,1 @@
+"""What every ability is built on."""

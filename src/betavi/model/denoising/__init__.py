@@ -1,0 +1,1 @@
+"""Denoised counts, molecular cross-validation, false signals."""

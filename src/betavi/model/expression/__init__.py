@@ -1,0 +1,1 @@
+"""Normalised expression, differential tests, likelihood scores, translation."""

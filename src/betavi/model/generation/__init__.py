@@ -1,0 +1,1 @@
+"""Samples, archetypes, paths and holes."""

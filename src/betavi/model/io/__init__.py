@@ -1,0 +1,1 @@
+"""Files and large results."""

@@ -1,0 +1,1 @@
+"""Query mapping and minified mode."""

@@ -1,0 +1,1 @@
+"""Registration and input checks, names to positions, messages."""

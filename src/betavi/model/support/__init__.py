@@ -1,0 +1,1 @@
+"""Outlier scores with calibrated p-values."""
