@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from betavi.data.keys import ExpertKeys, expert_keys, present_key
+from betavi.data.keys import COUNTS, ExpertKeys, expert_keys, present_key
 from betavi.data.minibatches import CellDataset, CellManager
 from betavi.data.moments import moments
 from betavi.data.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
@@ -10,6 +10,7 @@ from betavi.data.split import DataSplitter
 from betavi.data.start import TARGET_SUM, UNEXPLAINED, Start
 
 __all__ = [
+    "COUNTS",
     "MOVED_COUNTS",
     "TARGET_SUM",
     "UNEXPLAINED",

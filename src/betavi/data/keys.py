@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from scvi import REGISTRY_KEYS
+
+COUNTS: str = REGISTRY_KEYS.X_KEY
+"""Name of the only modality of an AnnData: the key of its counts in a minibatch."""
+
 
 def present_key(modality: str) -> str:
     """Return the minibatch key of the mask that says which cells have ``modality``.
@@ -66,4 +71,7 @@ def expert_keys(modality: str) -> ExpertKeys:
     >>> expert_keys("rna")
     ExpertKeys(mean='rna_mean', variance='rna_variance', total='rna_total')
     """
+    if modality == COUNTS:
+        keys = REGISTRY_KEYS
+        return ExpertKeys(keys.LATENT_QZM_KEY, keys.LATENT_QZV_KEY, keys.OBSERVED_LIB_SIZE)
     return ExpertKeys(*(f"{modality}_{field}" for field in ("mean", "variance", "total")))

@@ -190,6 +190,9 @@ class Likelihood(nn.Module, ABC):
     has_background: ClassVar[bool] = False
     """Whether it tells what is there from what sticks to any cell, as of surface proteins."""
 
+    scale_is_local: ClassVar[bool] = True
+    """Whether the normalised scale of a feature can be read without the other features."""
+
     def __init__(
         self,
         n_hidden: int,

@@ -170,6 +170,7 @@ class LogNormalLikelihood(Likelihood):
     """
 
     of_whole_numbers: ClassVar[bool] = False
+    scale_is_local: ClassVar[bool] = False
 
     @property
     def target_sum(self) -> float:

@@ -7,54 +7,50 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
-from scvi.model.base import EmbeddingMixin
+from scvi.model.base import VAEMixin
 
-from betavi.data import DataSplitter, Rows
 from betavi.model.collapse.diagnose import DiagnoseMixin
 from betavi.model.collapse.rate_distortion import RateDistortionMixin
 from betavi.model.collapse.rescue import RescueMixin
-from betavi.model.core.beta import checked_at_any_beta
+from betavi.model.core import training
+from betavi.model.core._transition import Transition, wrap_getters
+from betavi.model.core.adapter import OneAssay
+from betavi.model.core.beta import takes_beta
+from betavi.model.core.density import latent_density
+from betavi.model.core.latent import get_latent_representation
+from betavi.model.core.library_size import library_prior
 from betavi.model.denoising.cross_validate import CrossValidateMixin
 from betavi.model.denoising.denoise import DenoiseMixin
 from betavi.model.denoising.false_signals import FalseSignalsMixin
-from betavi.model.expression.count_score import CountScoreMixin
-from betavi.model.expression.evaluate import EvaluateMixin
+from betavi.model.expression import count_score, evaluate, normalized, samples
+from betavi.model.expression.differential import differential_expression
+from betavi.model.expression.importance import get_importance_weights
 from betavi.model.generation.decode import DecodeMixin
 from betavi.model.generation.holes import HolesMixin
 from betavi.model.generation.interpolate import InterpolateMixin
-from betavi.model.reference.minify import MinifyMixin
-from betavi.model.reference.query import QueryMixin
-from betavi.model.setup.anndata import SetupMixin
+from betavi.model.reference import minify, query
+from betavi.model.setup.anndata import setup_anndata
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.messages import warn
 from betavi.module import BetaVAE
-from betavi.train import TrainingPlan, TrainRunner
 
 USUAL_VISITS, USUAL_EPOCHS = 300_000, (8, 30)
 """Cells that training sees in all, and how often it may see each: of a learning rate that rises and
 falls within the run. ``python -m benchmarks.time_to_quality`` compares it with SCVI's."""
 
-SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
-"""Of a batch whose cells all have the same size, or that has one cell."""
 
-
-@checked_at_any_beta
+@wrap_getters
 class BetaVI(
-    CountScoreMixin,
     CrossValidateMixin,
     DenoiseMixin,
     DiagnoseMixin,
-    EmbeddingMixin,
-    EvaluateMixin,
     FalseSignalsMixin,
     HolesMixin[AnnData],
     InterpolateMixin[AnnData],
     DecodeMixin,
-    MinifyMixin,
-    QueryMixin,
     RateDistortionMixin,
     RescueMixin,
-    SetupMixin,
+    Transition,
 ):
     """A variational autoencoder of single-cell counts, in the place of :class:`scvi.model.SCVI`.
 
@@ -115,12 +111,39 @@ class BetaVI(
     (200, 5)
     """
 
+    adapter = OneAssay()
     _module_cls = BetaVAE
-    _data_splitter_cls = DataSplitter
-    _train_runner_cls = TrainRunner
-    _training_plan_cls = TrainingPlan
     _LATENT_QZM_KEY = "betavi_latent_qzm"
     _LATENT_QZV_KEY = "betavi_latent_qzv"
+
+    # setting up, training, files
+    setup_anndata = classmethod(setup_anndata)
+    train = training.train
+    sibling = training.sibling
+    load_query_data = classmethod(query.load_query_data)
+    prepare_query_anndata = staticmethod(query.prepare_query_anndata)
+    minify_adata = minify.minify_adata
+    _update_adata_and_manager_post_minification = minify.read_minified_adata
+
+    # the latent space
+    get_latent_representation = get_latent_representation
+    latent_density = latent_density
+    get_aggregated_posterior = takes_beta(VAEMixin.get_aggregated_posterior)
+    differential_abundance = takes_beta(VAEMixin.differential_abundance)
+
+    # expression
+    get_normalized_expression = normalized.get_normalized_expression
+    differential_expression = differential_expression
+    posterior_predictive_sample = samples.posterior_predictive_sample
+    get_feature_correlation_matrix = samples.get_feature_correlation_matrix
+    get_likelihood_parameters = evaluate.get_likelihood_parameters
+    get_latent_library_size = evaluate.get_latent_library_size
+    get_elbo = evaluate.get_elbo
+    get_marginal_ll = evaluate.get_marginal_ll
+    get_reconstruction_error = evaluate.get_reconstruction_error
+    get_importance_weights = get_importance_weights
+    score_counts = count_score.score_counts
+    raw_counts = count_score.raw_counts
 
     def __init__(
         self,
@@ -174,7 +197,7 @@ class BetaVI(
         use_size_factor = self.registry_["setup_args"].get("size_factor_key") is not None
         kwargs = dict(self._module_kwargs)
         if not (kwargs["use_observed_lib_size"] or use_size_factor):
-            means, variances = self._library_prior(stats.n_batch)
+            means, variances = library_prior(self.adata_manager, stats.n_batch)
             kwargs |= {"library_log_means": means, "library_log_vars": variances}
         module = self._module_cls(
             n_input=stats.n_vars,
@@ -188,20 +211,6 @@ class BetaVI(
         module.minified_data_type = self.minified_data_type
         return module
 
-    def _usual_epochs(self, n_cells: int) -> int:
+    def default_epochs(self, n_cells: int) -> int:
+        """Return 30 epochs up to 10,000 cells, fewer for more cells, and at least 8."""
         return int(np.clip(USUAL_VISITS // n_cells, *USUAL_EPOCHS))
-
-    def _library_prior(self, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance of the log library size of each batch, ``(1, n_batch)``.
-
-        A batch that the object has no cells of has mean 0 and variance 1.
-        """
-        totals = Rows(self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)).totals()
-        batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
-        means, variances = np.zeros((1, n_batch)), np.ones((1, n_batch))
-        for code in np.unique(batch):
-            log_totals = np.log(totals[(batch == code) & (totals > 0)])
-            if len(log_totals):
-                means[0, code] = log_totals.mean()
-                variances[0, code] = max(log_totals.var(), SMALLEST_LOG_LIBRARY_VARIANCE)
-        return means, variances

@@ -7,50 +7,47 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mudata import MuData
 from scvi import REGISTRY_KEYS
+from scvi.model.base import VAEMixin
 
-from betavi.data import DataSplitter
 from betavi.model.collapse.joint_diagnose import JointDiagnoseMixin
 from betavi.model.collapse.rate_distortion import RateDistortionMixin
 from betavi.model.collapse.rescue import RescueMixin
-from betavi.model.core.beta import checked_at_any_beta
+from betavi.model.core import training
+from betavi.model.core._transition import Transition, wrap_getters
+from betavi.model.core.adapter import ManyAssays
+from betavi.model.core.beta import takes_beta
+from betavi.model.core.density import latent_density
+from betavi.model.core.latent import get_latent_representation
 from betavi.model.core.library_size import typical_sizes
 from betavi.model.denoising.joint_cross_validate import JointCrossValidateMixin
 from betavi.model.denoising.joint_denoise import JointDenoiseMixin
-from betavi.model.expression.joint_compare import JointCompareMixin
-from betavi.model.expression.joint_evaluate import JointEvaluateMixin
-from betavi.model.expression.translate import TranslateMixin
+from betavi.model.expression import count_score, evaluate, normalized, samples, translation
+from betavi.model.expression.differential import differential_expression
 from betavi.model.generation.holes import HolesMixin
 from betavi.model.generation.interpolate import InterpolateMixin
 from betavi.model.generation.joint_decode import JointDecodeMixin
-from betavi.model.reference.joint_minify import JointMinifyMixin
-from betavi.model.reference.joint_query import JointQueryMixin
+from betavi.model.reference import minify, query
 from betavi.model.setup.check_joint import check_fusion, check_is_set_up, is_weight
-from betavi.model.setup.mudata import JointSetupMixin
+from betavi.model.setup.mudata import refuse_anndata, setup_mudata
 from betavi.module import CovariateSizes, Modality, MultimodalVAE, Options
 from betavi.module.single import LAYER_NORM, split_options
 from betavi.nn import Architecture
-from betavi.train import TrainingPlan, TrainRunner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@checked_at_any_beta
+@wrap_getters
 class JointVI(
-    TranslateMixin,
     HolesMixin[MuData],
     InterpolateMixin[MuData],
-    JointCompareMixin,
     JointCrossValidateMixin,
     JointDecodeMixin,
     JointDenoiseMixin,
     JointDiagnoseMixin,
-    JointEvaluateMixin,
-    JointMinifyMixin,
-    JointQueryMixin,
     RateDistortionMixin,
     RescueMixin,
-    JointSetupMixin,
+    Transition,
 ):
     """A variational autoencoder of several assays, of which cells may lack some.
 
@@ -59,7 +56,7 @@ class JointVI(
 
     Parameters
     ----------
-    mdata
+    adata
         Registered with :meth:`setup_mudata`.
     registry
         That of a saved model, in the place of an object.
@@ -83,7 +80,7 @@ class JointVI(
     Raises
     ------
     TypeError
-        If ``mdata`` is no MuData.
+        If ``adata`` is no MuData.
     ValueError
         If a word is not in its table, or a number makes no model.
 
@@ -106,14 +103,44 @@ class JointVI(
     (200, 5)
     """
 
+    adapter = ManyAssays()
     _module_cls = MultimodalVAE
-    _data_splitter_cls = DataSplitter
-    _train_runner_cls = TrainRunner
-    _training_plan_cls = TrainingPlan
+
+    # setting up, training, files
+    setup_anndata = classmethod(refuse_anndata)
+    setup_mudata = classmethod(setup_mudata)
+    train = training.train
+    sibling = training.sibling
+    load_query_data = classmethod(query.load_query_data)
+    prepare_query_mudata = staticmethod(query.prepare_query_mudata)
+    minify_adata = minify.refuse_minify_adata
+    minify_mudata = minify.minify_mudata
+
+    # the latent space
+    get_latent_representation = get_latent_representation
+    latent_density = latent_density
+    get_aggregated_posterior = takes_beta(VAEMixin.get_aggregated_posterior)
+    differential_abundance = takes_beta(VAEMixin.differential_abundance)
+
+    # expression
+    get_normalized_expression = normalized.get_normalized_expression
+    get_normalized_accessibility = normalized.get_normalized_accessibility
+    get_protein_foreground_probability = normalized.get_protein_foreground_probability
+    differential_expression = differential_expression
+    posterior_predictive_sample = samples.posterior_predictive_sample
+    get_feature_correlation_matrix = samples.get_feature_correlation_matrix
+    get_likelihood_parameters = evaluate.get_likelihood_parameters
+    get_elbo = evaluate.get_elbo
+    get_marginal_ll = evaluate.get_marginal_ll
+    get_reconstruction_error = evaluate.get_reconstruction_error
+    score_counts = count_score.score_counts
+    raw_counts = count_score.raw_counts
+    translate = translation.translate
+    predictability = translation.predictability
 
     def __init__(
         self,
-        mdata: MuData | None = None,
+        adata: MuData | None = None,
         registry: dict[str, Any] | None = None,
         n_hidden: int = 128,
         n_latent: int = 20,
@@ -127,9 +154,9 @@ class JointVI(
         modality_weights: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if mdata is not None or registry is None:
-            check_is_set_up(mdata)
-        super().__init__(mdata, registry)
+        if adata is not None or registry is None:
+            check_is_set_up(adata)
+        super().__init__(adata, registry)
         check_fusion(fusion, len(self.modalities))
         named = {
             "n_hidden": n_hidden,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from betavi.module.estimates import latent_log_ratio
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.probes import Probe
 from betavi.module.single import BetaVAE
@@ -14,4 +15,5 @@ __all__ = [
     "MultimodalVAE",
     "Options",
     "Probe",
+    "latent_log_ratio",
 ]

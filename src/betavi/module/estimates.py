@@ -6,112 +6,115 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scvi.module.base import BaseMinifiedModeModuleClass, auto_move_data
+from scvi.module.base import auto_move_data
 
+from betavi.module.infer import present_masks
 from betavi.nn import Point, evaluating
 from betavi.objective import distortion, log_density, rate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from betavi.module.vae import MultimodalVAE
 
-class EstimatesMixin(BaseMinifiedModeModuleClass):
-    """Posterior predictive draws and the marginal likelihood of a :class:`~betavi.module.MultimodalVAE`."""
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        tensors: dict[str, Any],
-        n_samples: int = 1,
-        generative_kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Draw data from the posterior predictive distribution.
+@torch.inference_mode()
+def sample(
+    module: MultimodalVAE,
+    tensors: dict[str, Any],
+    n_samples: int = 1,
+    generative_kwargs: dict[str, Any] | None = None,
+) -> Any:
+    """Draw data from the posterior predictive distribution.
 
-        Returns
-        -------
-        By modality, draws on the CPU of shape ``(n_cells, n_features)``, or
-        ``(n_cells, n_features, n_samples)`` for more than one sample.
-        """
-        _, outputs = self.forward(
-            tensors,
-            inference_kwargs={"n_samples": n_samples},
-            generative_kwargs=generative_kwargs,
-            compute_loss=False,
+    Returns
+    -------
+    By modality, draws on the CPU of shape ``(n_cells, n_features)``, or
+    ``(n_cells, n_features, n_samples)`` for more than one sample.
+    """
+    _, outputs = module.forward(
+        tensors,
+        inference_kwargs={"n_samples": n_samples},
+        generative_kwargs=generative_kwargs,
+        compute_loss=False,
+    )
+    draws = {name: px.sample().cpu() for name, px in outputs["px"].items()}
+    return draws if n_samples == 1 else {k: draw.permute(1, 2, 0) for k, draw in draws.items()}
+
+
+@torch.no_grad()
+def mean_rate(module: MultimodalVAE, tensors: dict[str, Any]) -> float:
+    """Return the mean rate of a minibatch in nats per cell, as getters see it.
+
+    Dropout in the encoder adds to the rate while training: a tenth and more has been seen.
+    """
+    with evaluating(module):
+        inferred = module.inference(**module._get_inference_input(tensors))
+        return rate(inferred["qz"], module.current_prior(), inferred["u"]).mean().item()
+
+
+@torch.inference_mode()
+@auto_move_data
+def marginal_ll(
+    module: MultimodalVAE,
+    tensors: dict[str, Any],
+    n_mc_samples: int,
+    return_mean: bool = False,
+    n_mc_samples_per_pass: int = 1,
+) -> Tensor | float:
+    """Estimate the log marginal likelihood by importance sampling, in nats.
+
+    Parameters
+    ----------
+    tensors
+        A minibatch.
+    n_mc_samples
+        Number of draws from the posterior.
+    return_mean
+        Return the mean over the cells as a number.
+    n_mc_samples_per_pass
+        Draws decoded at once: memory against speed.
+
+    Returns
+    -------
+    Estimates, ``(n_cells,)``, a lower bound in expectation. Burda et al. (2016), Importance
+    weighted autoencoders.
+    """
+    log_weights = []
+    for start in range(0, n_mc_samples, n_mc_samples_per_pass):
+        n_samples = min(n_mc_samples_per_pass, n_mc_samples - start)
+        log_weight = _log_weight(module, tensors, n_samples)
+        log_weights.append(log_weight if n_samples > 1 else log_weight[None])
+    estimate = torch.cat(log_weights).logsumexp(dim=0) - math.log(n_mc_samples)
+    return estimate.mean().item() if return_mean else estimate.cpu()
+
+
+def _log_weight(module: MultimodalVAE, tensors: dict[str, Any], n_samples: int) -> Tensor:
+    """Return log p(x, z) - log q(z given x) of fresh draws, ``(..., n_cells)``."""
+    inferred, generated = module.forward(
+        tensors,
+        get_inference_input_kwargs={"full_forward_pass": True},
+        inference_kwargs={"n_samples": n_samples},
+        compute_loss=False,
+    )
+    if isinstance(inferred["qz"], Point):
+        raise ValueError(
+            "A deterministic autoencoder has no density over z, and so no marginal "
+            "likelihood. Train with latent_distribution='normal' to estimate one."
         )
-        draws = {name: px.sample().cpu() for name, px in self._named(outputs)["px"].items()}
-        return draws if n_samples == 1 else {k: draw.permute(1, 2, 0) for k, draw in draws.items()}
+    log_weight = -latent_log_ratio(inferred, generated)
+    present = present_masks(module, tensors)
+    for name, px in generated["px"].items():
+        log_weight = log_weight - distortion(px, tensors[name], present.get(name))
+    return log_weight
 
-    @torch.no_grad()
-    def mean_rate(self, tensors: dict[str, Any]) -> float:
-        """Return the mean rate of a minibatch in nats per cell, as getters see it.
 
-        Dropout in the encoder adds to the rate while training: a tenth and more has been seen.
-        """
-        with evaluating(self):
-            inferred = self.inference(**self._get_inference_input(tensors))
-            return rate(inferred["qz"], self.current_prior(), inferred["u"]).mean().item()
-
-    @torch.inference_mode()
-    @auto_move_data
-    def marginal_ll(
-        self,
-        tensors: dict[str, Any],
-        n_mc_samples: int,
-        return_mean: bool = False,
-        n_mc_samples_per_pass: int = 1,
-    ) -> Tensor | float:
-        """Estimate the log marginal likelihood by importance sampling, in nats.
-
-        Parameters
-        ----------
-        tensors
-            A minibatch.
-        n_mc_samples
-            Number of draws from the posterior.
-        return_mean
-            Return the mean over the cells as a number.
-        n_mc_samples_per_pass
-            Draws decoded at once: memory against speed.
-
-        Returns
-        -------
-        Estimates, ``(n_cells,)``, a lower bound in expectation. Burda et al. (2016), Importance
-        weighted autoencoders.
-        """
-        log_weights = []
-        for start in range(0, n_mc_samples, n_mc_samples_per_pass):
-            n_samples = min(n_mc_samples_per_pass, n_mc_samples - start)
-            log_weight = self._log_weight(tensors, n_samples)
-            log_weights.append(log_weight if n_samples > 1 else log_weight[None])
-        estimate = torch.cat(log_weights).logsumexp(dim=0) - math.log(n_mc_samples)
-        return estimate.mean().item() if return_mean else estimate.cpu()
-
-    def _log_weight(self, tensors: dict[str, Any], n_samples: int) -> Tensor:
-        """Return log p(x, z) - log q(z given x) of fresh draws, ``(..., n_cells)``."""
-        inferred, generated = self.forward(
-            tensors,
-            get_inference_input_kwargs={"full_forward_pass": True},
-            inference_kwargs={"n_samples": n_samples},
-            compute_loss=False,
-        )
-        if isinstance(inferred["qz"], Point):
-            raise ValueError(
-                "A deterministic autoencoder has no density over z, and so no marginal "
-                "likelihood. Train with latent_distribution='normal' to estimate one."
-            )
-        log_weight = -self.latent_log_ratio(inferred, generated)
-        present = self._present(tensors)
-        for name, px in self._named(generated)["px"].items():
-            log_weight = log_weight - distortion(px, tensors[name], present.get(name))
-        return log_weight
-
-    def latent_log_ratio(self, inferred: dict[str, Any], generated: dict[str, Any]) -> Tensor:
-        """Return log q - log p of the draws of z and of latent library sizes, ``(..., n_cells)``."""
-        inferred, generated = self._named(inferred), self._named(generated)
-        u = inferred["u"]
-        log_ratio = log_density(inferred["qz"], u) - log_density(generated["pz"], u)
-        for name, ql in inferred["ql"].items():
-            library = inferred["library"][name]
-            pl = generated["pl"][name]
-            log_ratio = log_ratio + log_density(ql, library) - log_density(pl, library)
-        return log_ratio
+def latent_log_ratio(inferred: dict[str, Any], generated: dict[str, Any]) -> Tensor:
+    """Return log q - log p of the draws of z and of latent library sizes, ``(..., n_cells)``."""
+    u = inferred["u"]
+    log_ratio = log_density(inferred["qz"], u) - log_density(generated["pz"], u)
+    for name, ql in inferred["ql"].items():
+        library = inferred["library"][name]
+        pl = generated["pl"][name]
+        log_ratio = log_ratio + log_density(ql, library) - log_density(pl, library)
+    return log_ratio

@@ -8,6 +8,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from torch.distributions import Normal
 
+from betavi.module.infer import present_masks
 from betavi.objective import distortion, rate, rates
 
 if TYPE_CHECKING:
@@ -216,10 +217,10 @@ class Probe:
         module = self.module
         moved = inferred | {"u": u, "z": module.latent.transform(u)}
         outputs = module.generative(**module._get_generative_input(tensors, moved))
-        return module._named(outputs)["px"]
+        return outputs["px"]
 
     def _distortions(self, tensors: Tensors, inferred: Tensors, u: Tensor) -> dict[str, Tensor]:
-        present = {k: mask.to(u.device) for k, mask in self.module._present(tensors).items()}
+        present = {k: mask.to(u.device) for k, mask in present_masks(self.module, tensors).items()}
         return {
             name: distortion(px, tensors[name].to(u.device), present.get(name))
             for name, px in self._decoded(tensors, inferred, u).items()

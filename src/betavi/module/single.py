@@ -1,13 +1,11 @@
-"""The module of one modality, in the shape that scvi-tools' mixins ask for."""
+"""The module of one modality, constructed by SCVI's argument names."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from scvi import REGISTRY_KEYS
-
 from betavi._tables import close_matches
-from betavi.data import ExpertKeys
+from betavi.data import COUNTS
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.vae import MultimodalVAE
 from betavi.nn import Architecture, Dial
@@ -16,25 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
-    from scvi.module.base import LossOutput
     from torch import Tensor
 
     from betavi.nn import LatentLibrary
 
-COUNTS = REGISTRY_KEYS.X_KEY
-"""The name of the only modality: the key of the counts in a minibatch."""
-
 LAYER_NORM = {"use_batch_norm": "none", "use_layer_norm": "both"}
 """The normalisation of a model of many β, unless the user names another."""
 
-_PER_MODALITY = ("library", "ql", "px", "pl")
-
 
 class BetaVAE(MultimodalVAE):
-    """:class:`MultimodalVAE` of one modality, constructed by SCVI's names.
+    """:class:`MultimodalVAE` of one modality, constructed by SCVI's argument names.
 
-    scvi-tools' mixins read ``px``, ``library`` and ``ql`` of the only modality there is. This class
-    is where SCVI's arguments become ours, and dictionaries by modality bare values and back.
+    The only modality is called ``"X"``, the key of the counts in a minibatch. What the module
+    returns is by modality, as of every other.
 
     Parameters
     ----------
@@ -142,67 +134,6 @@ class BetaVAE(MultimodalVAE):
     @property
     def _latent_library(self) -> LatentLibrary:
         return cast("LatentLibrary", self.l_encoder[COUNTS])
-
-    def _expert_keys(self, modality: str) -> ExpertKeys:
-        keys = REGISTRY_KEYS
-        return ExpertKeys(keys.LATENT_QZM_KEY, keys.LATENT_QZV_KEY, keys.OBSERVED_LIB_SIZE)
-
-    def inference(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """See :meth:`MultimodalVAE.inference`."""
-        return _bare(super().inference(*args, **kwargs))
-
-    def generative(
-        self,
-        z: Tensor,
-        library: Tensor,
-        batch_index: Tensor,
-        cont_covs: Tensor | None = None,
-        cat_covs: Tensor | None = None,
-        size_factor: Tensor | None = None,
-        y: Tensor | None = None,
-        transform_batch: Tensor | int | None = None,
-    ) -> dict[str, Any]:
-        """See :meth:`MultimodalVAE.generative`; ``library`` and ``px`` are bare."""
-        named = {COUNTS: library}
-        return _bare(
-            super().generative(
-                z, named, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
-            )
-        )
-
-    def loss(
-        self,
-        tensors: dict[str, Any],
-        inference_outputs: dict[str, Any],
-        generative_outputs: dict[str, Any],
-        kl_weight: Tensor | float = 1.0,
-        free_bits: float = 0.0,
-        capacity: float | None = None,
-    ) -> LossOutput:
-        """See :meth:`MultimodalVAE.loss`."""
-        inferred, generated = self._named(inference_outputs), self._named(generative_outputs)
-        return super().loss(tensors, inferred, generated, kl_weight, free_bits, capacity)
-
-    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
-        """See :meth:`MultimodalVAE.sample`; the draws are bare."""
-        draws: Tensor = super().sample(*args, **kwargs)[COUNTS]
-        return draws
-
-    def _named(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        per_modality = {
-            key: {} if outputs[key] is None else {COUNTS: outputs[key]}
-            for key in _PER_MODALITY
-            if key in outputs
-        }
-        return outputs | per_modality
-
-    def _distortion_key(self, modality: str) -> str:
-        return "reconstruction_loss"
-
-
-def _bare(outputs: dict[str, Any]) -> dict[str, Any]:
-    values = {key: outputs[key].get(COUNTS) for key in _PER_MODALITY if key in outputs}
-    return outputs | values
 
 
 def split_options(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,30 +9,51 @@ The order of the steps is written here and in :mod:`betavi.module.infer`, and no
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.module.base import LossOutput, auto_move_data
+from scvi.module.base import (
+    BaseMinifiedModeModuleClass,
+    EmbeddingModuleMixin,
+    LossOutput,
+    auto_move_data,
+)
 from scvi.utils import unsupported_if_adata_minified
-from torch import Tensor
+from torch import Tensor, nn
 
-from betavi.data import present_key
+from betavi._tables import lookup
+from betavi.data import COUNTS, present_key
 from betavi.kernels import totals
-from betavi.module.estimates import EstimatesMixin
-from betavi.module.infer import InferenceMixin
-from betavi.nn import NormalMixture
+from betavi.module import estimates, infer
+from betavi.module.build import BATCH_IS_EMBEDDED, add_parts
+from betavi.module.infer import present_masks
+from betavi.nn import ROUNDING, Dial, NormalMixture
 from betavi.objective import constrained, distortion, rate, rates
 
 if TYPE_CHECKING:
-    from torch.distributions import Distribution
+    from collections.abc import Mapping
 
-    from betavi.nn import LatentLibrary, TypicalLibrary
+    from torch.distributions import Distribution, Normal
+
+    from betavi.likelihoods import Likelihood, Start
+    from betavi.module.options import CovariateSizes, Modality, Options
+    from betavi.nn import (
+        Architecture,
+        Fusion,
+        Latent,
+        LatentLibrary,
+        Prior,
+        PseudoCells,
+        TypicalLibrary,
+    )
+    from betavi.objective import RateController
 
 Tensors = dict[str, Any]
 
 
-class MultimodalVAE(InferenceMixin, EstimatesMixin):
+class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     """A variational autoencoder of one modality or many.
 
     Parameters
@@ -61,6 +82,78 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
     >>> sorted(module.decoders)
     ['adt', 'rna']
     """
+
+    is_fresh: Tensor
+    trained_beta: Tensor
+    held_rate: Tensor
+    z_encoders: nn.ModuleDict
+    l_encoder: nn.ModuleDict
+    typical_libraries: nn.ModuleDict
+    decoders: nn.ModuleDict
+    likelihoods: nn.ModuleDict
+    fusion: Fusion
+    latent: Latent
+    prior: Prior
+    pseudo_cells: PseudoCells
+    controller: RateController
+
+    _get_inference_input = infer.get_inference_input
+    _regular_inference = infer.infer
+    _cached_inference = infer.infer_from_experts
+    current_prior = infer.current_prior
+    start_prior_at = infer.start_prior_at
+    sample = estimates.sample
+    mean_rate = estimates.mean_rate
+    marginal_ll = estimates.marginal_ll
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        sizes: CovariateSizes,
+        architecture: Architecture,
+        options: Options,
+    ) -> None:
+        super().__init__()
+        self.options, self.sizes, self.dial = options, sizes, Dial(options.beta)
+        word = options.batch_representation
+        self.embeds_batch = lookup(BATCH_IS_EMBEDDED, word, "batch_representation")
+        self.weights = {name: modality.weight for name, modality in modalities.items()}
+        add_parts(self, modalities, architecture)
+
+    @property
+    def settled_beta(self) -> float:
+        """The β that is answered at if none is asked for.
+
+        Of a model of one β, what training ended with, which a schedule or a controller may have made
+        another than the constructor's; of a model of many, 1 or the end of the range closest to it.
+        """
+        trained = self.trained_beta.item()
+        if not self.dial.is_fixed or math.isnan(trained):
+            return self.dial.beta
+        # of single precision, whose digits beyond the sixth mean nothing
+        return float(f"{trained:.6g}")
+
+    def check_beta(self, beta: float) -> None:
+        """Refuse a β that the module was not trained at.
+
+        Raises
+        ------
+        ValueError
+            If β is outside the range, or is not the only one.
+        """
+        if not self.dial.is_fixed:
+            self.dial.check(beta)
+        elif not math.isclose(beta, self.settled_beta, rel_tol=ROUNDING):
+            raise ValueError(
+                f"This model is of one β, {self.settled_beta:g}, and answers at no other. Train "
+                "every β in a range at once with BetaVI(adata, beta=(0.1, 10))."
+            )
+
+    def start_at(self, starts: Mapping[str, Start]) -> None:
+        """Let the decoder of each modality start at the moments of its features."""
+        for name, start in starts.items():
+            cast("Likelihood", self.likelihoods[name]).start_at(start)
+        self.is_fresh.fill_(False)
 
     def _get_generative_input(
         self, tensors: Tensors, inference_outputs: dict[str, Any]
@@ -108,11 +201,8 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
         if transform_batch is not None:
             batch_index = torch.ones_like(batch_index) * transform_batch
         px = self.decoded(z, library, batch_index, cont_covs, cat_covs, size_factor, y)
-        pl = {
-            name: cast("LatentLibrary", part).prior(batch_index)
-            for name, part in self.l_encoder.items()
-        }
-        return {"px": px, "pl": pl, "pz": self.current_prior()}
+        tensors = {REGISTRY_KEYS.BATCH_KEY: batch_index}
+        return {"px": px, "pl": self.library_priors(tensors), "pz": self.current_prior()}
 
     @auto_move_data
     def decoded(
@@ -126,7 +216,7 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
         y: Tensor | None = None,
     ) -> dict[str, Distribution]:
         """Return p(x given z) of each modality alone, see :meth:`generative`."""
-        h, categories = self._with_covariates(z, batch_index, cont_covs, cat_covs)
+        h, categories = self.with_covariates(z, batch_index, cont_covs, cat_covs)
         px = {}
         for name, log_library in library.items():
             log_size = size_factor if self.options.given_size else log_library
@@ -135,7 +225,71 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
             )
         return px
 
-    def _with_covariates(
+    def decode(
+        self,
+        z: Tensor,
+        tensors: Tensors,
+        name: str,
+        log_size: Tensor,
+        batch: int | None = None,
+    ) -> Distribution:
+        """Return p(x given z) of one modality, in cells of given sizes.
+
+        A cell of a batch in which the modality was not measured is decoded as one of another batch:
+        the decoder has learned nothing about its own.
+
+        Parameters
+        ----------
+        z
+            Positions as the decoder reads them, ``(..., n_cells, n_latent)``.
+        tensors
+            A minibatch, for the covariates.
+        log_size
+            Log library size or log size factor, broadcastable to ``(..., n_cells, 1)``.
+        batch
+            Code of the batch to decode in; each cell's own if None.
+        """
+        codes = self.measured_batch(tensors, name, batch)
+        log_size = log_size.expand(*z.shape[:-1], 1)
+        inputs = self._get_generative_input(
+            tensors | {REGISTRY_KEYS.BATCH_KEY: codes}, {"z": z, "library": {name: log_size}}
+        )
+        if self.options.given_size:
+            inputs["size_factor"] = log_size
+        return self.decoded(**inputs)[name]
+
+    def measured_batch(self, tensors: Tensors, name: str, batch: int | None = None) -> Tensor:
+        """Return batch codes, ``(n_cells, 1)``, of batches in which a modality was measured."""
+        codes = tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)
+        codes = codes if batch is None else torch.full_like(codes, batch)
+        typical = self.typical(name)
+        return codes if typical is None else typical.measured(codes)
+
+    def log_sizes(self, tensors: Tensors, inferred: dict[str, Any], name: str) -> Tensor:
+        """Return the log size factors of cells, or their log library sizes, ``(..., n_cells, 1)``."""
+        if self.options.given_size:
+            factors: Tensor = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(self.device).float()
+            return factors.log()
+        library: Tensor = inferred["library"][name]
+        return library
+
+    def library_priors(self, tensors: Tensors) -> dict[str, Normal]:
+        """Return the priors of the log library sizes that are inferred, by modality."""
+        codes = tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)
+        parts = self.l_encoder.items()
+        return {name: cast("LatentLibrary", part).prior(codes) for name, part in parts}
+
+    def typical(self, name: str) -> TypicalLibrary | None:
+        """Return what is known about the sizes of cells that lack a modality, if there may be any."""
+        # a ModuleDict has no get
+        part = self.typical_libraries[name] if name in self.typical_libraries else None  # noqa: SIM401
+        return cast("TypicalLibrary | None", part)
+
+    def likelihood(self, name: str) -> Likelihood:
+        """Return the likelihood of a modality."""
+        return cast("Likelihood", self.likelihoods[name])
+
+    def with_covariates(
         self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Append continuous covariates to ``h`` and return the codes of the categorical ones."""
@@ -177,7 +331,11 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
         free_bits, capacity
             What takes the place of the rate: see :func:`betavi.objective.constrained`.
         """
-        px, present, qz = generative_outputs["px"], self._present(tensors), inference_outputs["qz"]
+        px, present, qz = (
+            generative_outputs["px"],
+            present_masks(self, tensors),
+            inference_outputs["qz"],
+        )
         u = inference_outputs["u"]
         distortions = {
             name: _expected(qz, u, distortion(px[name], tensors[name], present.get(name)))
@@ -200,7 +358,7 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
             loss=(
                 weighted + weight * pressed + l_rate + self._size_nats(tensors, inference_outputs)
             ).mean(),
-            reconstruction_loss={self._distortion_key(k): v for k, v in distortions.items()},
+            reconstruction_loss={self.distortion_key(k): v for k, v in distortions.items()},
             kl_local={"kl_divergence_l": l_rate, "kl_divergence_z": z_rate},
             extra_metrics=self._payload(tensors, inference_outputs),
         )
@@ -219,8 +377,9 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
             total = total + _expected(qz, u, nats).where(has_size, 0.0)
         return total
 
-    def _distortion_key(self, modality: str) -> str:
-        return f"reconstruction_loss_{modality}"
+    def distortion_key(self, modality: str) -> str:
+        """Return the name under which scvi-tools records a modality's distortion."""
+        return "reconstruction_loss" + (f"_{modality}" if modality != COUNTS else "")
 
     def _payload(self, tensors: Tensors, inference_outputs: dict[str, Any]) -> dict[str, Tensor]:
         if not self.options.extra_payload_autotune:
@@ -230,10 +389,6 @@ class MultimodalVAE(InferenceMixin, EstimatesMixin):
             "batch": tensors[REGISTRY_KEYS.BATCH_KEY],
             "labels": tensors[REGISTRY_KEYS.LABELS_KEY],
         }
-
-    def _named(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        """Return outputs in which libraries and likelihoods are dictionaries by modality."""
-        return outputs
 
 
 def _expected(qz: Distribution, u: Tensor, values: Tensor) -> Tensor:

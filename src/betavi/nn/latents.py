@@ -91,6 +91,10 @@ class Latent(nn.Module, ABC):
     def transform(self, u: Tensor) -> Tensor:
         """Return z for a sample of the posterior, of the same shape."""
 
+    def mean(self, posterior: Distribution, n_samples: int) -> Tensor:
+        """Return the mean of z, ``(n_cells, n_latent)``, from draws if it has no closed form."""
+        return posterior.mean
+
 
 class NormalLatent(Latent):
     """z is normal.
@@ -140,6 +144,10 @@ class LogisticNormalLatent(Latent):
     def transform(self, u: Tensor) -> Tensor:
         """Return shares that sum to one over the dimensions."""
         return u.softmax(dim=-1)
+
+    def mean(self, posterior: Distribution, n_samples: int) -> Tensor:
+        """Return the mean of the shares over draws."""
+        return self.transform(posterior.sample((n_samples,))).mean(dim=0)
 
 
 class DeterministicLatent(Latent):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scvi.utils import unsupported_if_adata_minified
 
+from betavi.data import COUNTS
 from betavi.model.collapse.report import FEWEST_CELLS, DiagnosisMixin, View
 from betavi.model.setup.selection import cells_named
-from betavi.module.single import COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

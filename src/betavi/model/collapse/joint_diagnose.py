@@ -10,7 +10,6 @@ from scvi.utils import unsupported_if_adata_minified
 
 from betavi.diagnostics import Calls
 from betavi.model.collapse.report import CELLS_AT_ONCE, FEWEST_CELLS, DiagnosisMixin, View
-from betavi.model.core.latent import JointLatentMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from betavi.diagnostics import CollapseReport, SignalSpectrum
 
 
-class JointDiagnoseMixin(DiagnosisMixin, JointLatentMixin):
+class JointDiagnoseMixin(DiagnosisMixin):
     """Posterior collapse, seen and explained, also that of a single modality."""
 
     @unsupported_if_adata_minified

@@ -18,8 +18,7 @@ from betavi.diagnostics import (
     mutual_information,
     suggest,
 )
-from betavi.model.core.density import in_turn
-from betavi.model.core.state import TrainedMixin
+from betavi.model.core._transition import Transition, in_turn
 from betavi.model.setup.selection import cells_named
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ RARE = 0.05
 """A type of cells that makes up less than this share of them is rare."""
 
 
-class RateDistortionMixin(TrainedMixin):
+class RateDistortionMixin(Transition):
     """What β buys, and what it costs."""
 
     @torch.inference_mode()

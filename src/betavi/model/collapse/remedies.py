@@ -9,7 +9,8 @@ from betavi.train import SETS_RATE, USUAL_PEAK
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from betavi.model.core.training import TrainingMixin
+    from betavi.model.core.latent_model import LatentModel
+
 
 FREE_BITS = 0.2
 
@@ -29,7 +30,7 @@ class Remedy(NamedTuple):
     is_fresh: bool = False
 
 
-def _encoder_first(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
+def _encoder_first(model: LatentModel, max_epochs: int, kwargs: dict[str, Any]) -> None:
     """Let the encoder catch up with a decoder that stands still, then train both (He et al., 2019)."""
     alone = max(1, round(ENCODER_SHARE * max_epochs))
     still = [p for p in model.module.parameters() if p.requires_grad]
@@ -46,22 +47,22 @@ def _encoder_first(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]
         model.train(max_epochs - alone, **kwargs)
 
 
-def _anneal(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
+def _anneal(model: LatentModel, max_epochs: int, kwargs: dict[str, Any]) -> None:
     """Let β climb from 0 four times over half of the run (Fu et al., 2019)."""
     model.train(max_epochs, beta_schedule="cyclical", warmup=0.5, **kwargs)
 
 
-def _free_bits(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
+def _free_bits(model: LatentModel, max_epochs: int, kwargs: dict[str, Any]) -> None:
     """Leave each dimension nats that are not pressed (Kingma et al., 2016)."""
     model.train(max_epochs, free_bits=FREE_BITS, **kwargs)
 
 
-def _as_ever(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
+def _as_ever(model: LatentModel, max_epochs: int, kwargs: dict[str, Any]) -> None:
     """Train from new weights."""
     model.train(max_epochs, **kwargs)
 
 
-def finish(model: TrainingMixin, max_epochs: int, kwargs: dict[str, Any]) -> None:
+def finish(model: LatentModel, max_epochs: int, kwargs: dict[str, Any]) -> None:
     """Train what a trial began to its end, at a learning rate that falls to nothing."""
     plan = dict(kwargs.get("plan_kwargs") or {})
     if SETS_RATE.isdisjoint(plan):

@@ -19,8 +19,8 @@ from betavi.diagnostics import (
     predicted_from,
     signal_spectrum,
 )
+from betavi.model.core._transition import Transition
 from betavi.model.core.covariates import covariates_of
-from betavi.model.core.state import TrainedMixin
 from betavi.module import Probe
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class View(NamedTuple):
     everyone: np.ndarray
 
 
-class DiagnosisMixin(TrainedMixin):
+class DiagnosisMixin(Transition):
     """The report on a view."""
 
     def _minibatches(self, view: View) -> Iterable[dict[str, Any]]:

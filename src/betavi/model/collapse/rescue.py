@@ -12,7 +12,6 @@ from betavi._tables import lookup
 from betavi.diagnostics import RescueReport, active_dimensions, best_remedy, gain
 from betavi.model.collapse.remedies import REMEDIES, finish, in_order_of_worth
 from betavi.model.collapse.report import DiagnosisMixin
-from betavi.model.core.training import TrainingMixin
 from betavi.train import SCVI_SCHEDULE
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ RESERVED = {"beta_schedule", "warmup", "free_bits", "target_rate", "capacity", "
             "datasplitter_kwargs", *SCVI_SCHEDULE}  # fmt: skip
 
 
-class RescueMixin(TrainingMixin, DiagnosisMixin):
+class RescueMixin(DiagnosisMixin):
     """Remedies for posterior collapse, each on trial."""
 
     @unsupported_if_adata_minified

@@ -1,36 +1,42 @@
-"""Where cells are in the latent space, and how densely."""
+"""Positions of cells in the latent space, and the density of cells there."""
 
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from scvi.utils import track
 
-from betavi.diagnostics import fit_density
-from betavi.model.core.state import TrainedMixin
+from betavi.diagnostics import DensityCalibration, fit_density, on_simplex
+from betavi.model.core.beta import takes_beta
+from betavi.model.setup.messages import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from scvi._types import AnnOrMuData
 
     from betavi.diagnostics import LatentDensity
+    from betavi.model.core.latent_model import LatentModel
 
 MOST_CELLS = 20_000
-"""Cells that a density is fitted to; of more, these are drawn."""
+"""Cells that a density is fitted to; of more, these are drawn. A bound on time, not tuned."""
 
 FEWEST_DRAWS = 5000
-"""Draws of posteriors that it is fitted to, several of each cell if there are few cells."""
+"""Posterior draws that a density is fitted to, several per cell if there are few cells; not tuned."""
 
 CELLS_AT_ONCE = 512
 
+MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
+"""Held-out cells that p-values are calibrated with at most, and that are enough; not tuned."""
+
+SMALLEST_TRAINING_SHARE = 0.5
+"""Share of the cells that should be left to train a model, in advice to users."""
+
 
 class Posteriors(NamedTuple):
-    """Of some cells, before what the decoder reads is made of it.
+    """Posteriors of some cells, before the transform to what the decoder reads.
 
     ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws`` ``(n_draws, n_cells, n_latent)``.
     """
@@ -40,120 +46,155 @@ class Posteriors(NamedTuple):
     draws: np.ndarray
 
 
-def in_turn(loader: Any, description: str, show_progress: bool) -> Any:
-    """Return minibatches with a bar, which is not to change what is drawn: a loader draws when asked."""
-    return track(iter(loader), description, total=len(loader), disable=not show_progress)
+@torch.inference_mode()
+def posteriors(
+    model: LatentModel,
+    adata: AnnOrMuData,
+    cells: Sequence[int] | np.ndarray | None = None,
+    n_draws: int = 0,
+    progress: str | None = None,
+) -> Posteriors:
+    """Encode cells, in their order; the draws have a seed of their own."""
+    parts: list[tuple[torch.Tensor, ...]] = []
+    with model.seeded(0):
+        for tensors in model.minibatches(adata, cells, CELLS_AT_ONCE, progress=progress):
+            q = model.infer(tensors)["qz"]
+            parts.append((q.mean, q.variance, q.sample((n_draws,))))
+    means, variances, draws = zip(*parts, strict=True)
+    joined = torch.cat(means), torch.cat(variances), torch.cat(draws, dim=1)
+    return Posteriors(*(part.cpu().numpy().astype(np.float64) for part in joined))
 
 
-class PositionsMixin(TrainedMixin):
-    """The aggregate posterior."""
+@takes_beta
+def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDensity:
+    """Return the density of cells in the latent space, fitted to draws of their posteriors.
 
-    def latent_density(self, show_progress: bool = True) -> LatentDensity:
-        """Return the density of cells in the latent space, fitted to draws of their posteriors.
+    A mixture of normal distributions, with the number of components that explains the draws of
+    left-out cells best. It is fitted once, and again after training.
 
-        A mixture of normal distributions, of as many as explain best the draws of cells that are left
-        out. It is fitted once, and again after training.
+    Parameters
+    ----------
+    show_progress
+        Show a bar while cells are encoded.
 
-        Parameters
-        ----------
-        show_progress
-            Show a bar while cells are encoded.
+    Returns
+    -------
+    An object with ``log_prob(positions)`` in nats, ``(n,)``, for positions ``(n, n_latent)``,
+    ``slope`` and ``sample``. For a logistic normal z it is the density of the variable before the
+    softmax.
 
-        Returns
-        -------
-        With ``log_prob(positions)`` in nats, ``(n,)``, of positions ``(n, n_latent)``, ``slope`` and
-        ``sample``. Of a logistic normal z it is that of the variable before the softmax.
+    Raises
+    ------
+    ValueError
+        If the model has no object with cells, or was not trained at the requested β.
 
-        Raises
-        ------
-        ValueError
-            If the model has no object with cells, or the β asked for was not trained.
+    References
+    ----------
+    Hoffman & Johnson (2016), ELBO surgery: yet another way to carve up the variational evidence
+    lower bound.
 
-        References
-        ----------
-        Hoffman & Johnson (2016), ELBO surgery: yet another way to carve up the variational evidence
-        lower bound.
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=3)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> density = model.latent_density(show_progress=False)
+    >>> density.log_prob(model.get_latent_representation()).shape
+    (200,)
+    """
+    adata = model._validate_anndata(None)
+    density: LatentDensity = model.cached(
+        "density", _digest(model, adata.n_obs), lambda: _fitted(model, adata, show_progress)
+    )
+    return density
 
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata, n_latent=3)
-        >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> density = model.latent_density(show_progress=False)
-        >>> density.log_prob(model.get_latent_representation()).shape
-        (200,)
-        """
-        self._check_if_trained(warn=False)
-        adata = self._validate_anndata(None)
-        density: LatentDensity = self._once(
-            "density", self._state(adata.n_obs), lambda: self._fitted_density(adata, show_progress)
+
+def _fitted(model: LatentModel, adata: AnnOrMuData, show_progress: bool) -> LatentDensity:
+    cells = np.random.default_rng(0).permutation(model.seen(adata))[:MOST_CELLS]
+    n_draws = max(1, -(-FEWEST_DRAWS // max(1, len(cells))))
+    progress = "Encoding" if show_progress else None
+    draws = posteriors(model, adata, np.sort(cells), n_draws, progress).draws
+    of_cells = np.tile(np.arange(len(cells)), n_draws)
+    return fit_density(draws.reshape(-1, draws.shape[-1]), of_cells)
+
+
+def _digest(model: LatentModel, n_cells: int) -> str:
+    """Return a digest of the weights, the β that is set, and the object."""
+    digest = hashlib.sha256(repr((model.module.dial.beta, n_cells, id(model.adata))).encode())
+    for tensor in model.module.state_dict().values():
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def density_calibration(model: LatentModel, show_progress: bool = False) -> DensityCalibration:
+    """Return the densities at held-out cells, which turn a density into a p-value."""
+    density = latent_density(model, show_progress)
+
+    def make() -> DensityCalibration:
+        adata = model._validate_anndata(None)
+        means = posteriors(model, adata, calibration_cells(model, density)).mean
+        return DensityCalibration(density.log_prob(means))
+
+    found: DensityCalibration = model.cached("density calibration", density, make)
+    return found
+
+
+def calibration_cells(model: LatentModel, density: LatentDensity) -> np.ndarray:
+    """Return the cells that p-values are calibrated with; warns once if training has seen them."""
+
+    def choose() -> np.ndarray:
+        adata = model._validate_anndata(None)
+        cells = model.held_out(adata)
+        if model.has_seen(adata, cells):
+            warn(
+                "Too few cells were held out from training to calibrate p-values: they come from "
+                "training cells, and are too small for unseen cells. "
+                f"{_advice(adata.n_obs)}"
+            )
+        return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
+
+    cells: np.ndarray = model.cached("calibration cells", density, choose)
+    return cells
+
+
+def _advice(n_cells: int) -> str:
+    """Return how to hold out enough cells, given how many there are."""
+    size = np.floor(100 * (1 - ENOUGH_KNOWN / n_cells)) / 100
+    if size < SMALLEST_TRAINING_SHARE:
+        return f"{ENOUGH_KNOWN} are enough, but {n_cells} cells are too few to spare them."
+    return f"{ENOUGH_KNOWN} are enough: train(train_size={size:.2g})."
+
+
+def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
+    """Return latent positions as an array, ``(n, n_latent)``.
+
+    Raises
+    ------
+    ValueError
+        If they have another number of dimensions, or are not finite.
+    """
+    positions = np.atleast_2d(np.asarray(latent, dtype=np.float64))
+    n_latent = model.module.options.n_latent
+    if positions.ndim != 2 or positions.shape[1] != n_latent:
+        raise ValueError(
+            f"Positions are (n, {n_latent}) in this model, not {np.shape(latent)}: as "
+            "get_latent_representation() returns them."
         )
-        return density
-
-    def _fitted_density(self, adata: AnnOrMuData, show_progress: bool) -> LatentDensity:
-        cells = np.random.default_rng(0).permutation(self._cells_of_density(adata))[:MOST_CELLS]
-        n_draws = max(1, -(-FEWEST_DRAWS // max(1, len(cells))))
-        draws = self._posteriors(adata, np.sort(cells), n_draws, show_progress).draws
-        of_cells = np.tile(np.arange(len(cells)), n_draws)
-        return fit_density(draws.reshape(-1, draws.shape[-1]), of_cells)
-
-    def _once(self, name: str, of: Any, make: Callable[[], Any]) -> Any:
-        """Return what was made of the same thing before, or make it."""
-        kept: dict[str, tuple[Any, Any]] = self.__dict__.setdefault("_kept_of_map", {})
-        if name not in kept or kept[name][0] != of:
-            kept[name] = of, make()
-        return kept[name][1]
-
-    def _cells_of_density(self, adata: AnnOrMuData) -> np.ndarray:
-        """Return the cells that training has seen: the others judge what is made of these."""
-        seen = getattr(self, "train_indices", None)
-        if seen is None or not len(seen) or not self._was_split(adata):
-            return np.arange(adata.n_obs)
-        return np.asarray(seen)
-
-    def _state(self, n_cells: int) -> str:
-        """Return a digest of the weights, the β that they are asked at, and the object."""
-        digest = hashlib.sha256(repr((self.module.dial.beta, n_cells, id(self.adata))).encode())
-        for tensor in self.module.state_dict().values():
-            digest.update(tensor.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()
-
-    @torch.inference_mode()
-    def _posteriors(
-        self,
-        adata: AnnOrMuData,
-        cells: Sequence[int] | np.ndarray | None,
-        n_draws: int = 1,
-        show_progress: bool = False,
-    ) -> Posteriors:
-        """Encode cells. The draws have a seed of their own."""
-        parts: list[tuple[torch.Tensor, ...]] = []
-        loader = self._make_data_loader(adata, cells, batch_size=CELLS_AT_ONCE)
-        with self._drawing(0):
-            for tensors in in_turn(loader, "Encoding", show_progress):
-                q = self._inferred(tensors)["qz"]
-                parts.append((q.mean, q.variance, q.sample((n_draws,))))
-        means, variances, draws = zip(*parts, strict=True)
-        joined = torch.cat(means), torch.cat(variances), torch.cat(draws, dim=1)
-        return Posteriors(*(part.cpu().numpy().astype(np.float64) for part in joined))
-
-    def _inferred(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        inferred: dict[str, Any] = self.module.inference(
-            **self.module._get_inference_input(tensors)
+    if model.module.options.latent_distribution == "ln" and on_simplex(positions):
+        raise ValueError(
+            "Positions of a logistic normal z are those before the softmax, as "
+            "get_latent_representation(return_dist=True) returns them."
         )
-        return inferred
+    if not np.isfinite(positions).all():
+        row = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+        raise ValueError(f"Position {row} is not finite.")
+    return positions
 
-    @contextmanager
-    def _drawing(self, seed: int | None) -> Iterator[None]:
-        """Draw in evaluation mode, from a seed if there is one, and leave torch's generators be."""
-        self.module.eval()
-        with self._own_draws(seed):
-            yield
 
-    def _decoder_reads(self, positions: np.ndarray) -> torch.Tensor:
-        """Return z of positions, ``(..., n_latent)``, on the device."""
-        u = torch.as_tensor(positions, dtype=torch.float32, device=self.device)
-        z: torch.Tensor = self.module.latent.transform(u)
-        return z
+def decoder_input(model: LatentModel, positions: np.ndarray) -> torch.Tensor:
+    """Return z for positions ``(..., n_latent)``, on the device."""
+    u = torch.as_tensor(positions, dtype=torch.float32, device=model.device)
+    z: torch.Tensor = model.module.latent.transform(u)
+    return z

@@ -1,9 +1,9 @@
-"""``train``, with β as an argument."""
+"""Training, with β as an argument, and untrained siblings of a model."""
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 from scvi.model.base import UnsupervisedTrainingMixin
@@ -15,174 +15,171 @@ from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, Collap
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from betavi.model.core.latent_model import LatentModel
     from betavi.objective import Schedule
 
     Takers = Sequence[Callable[..., Any]]
 
 
-class TrainingMixin(UnsupervisedTrainingMixin):
-    """scvi-tools' training, and what may be asked of β and of the rate."""
+def train(
+    model: LatentModel,
+    max_epochs: int | None = None,
+    *args: Any,
+    beta_schedule: str | Schedule = DEFAULT_SCHEDULE,
+    warmup: float = DEFAULT_WARMUP,
+    free_bits: float = 0.0,
+    target_rate: float | None = None,
+    capacity: float | None = None,
+    collapse_guard: bool | str = True,
+    plan_kwargs: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> None:
+    """Train the model.
 
-    def train(
-        self,
-        max_epochs: int | None = None,
-        *args: Any,
-        beta_schedule: str | Schedule = DEFAULT_SCHEDULE,
-        warmup: float = DEFAULT_WARMUP,
-        free_bits: float = 0.0,
-        target_rate: float | None = None,
-        capacity: float | None = None,
-        collapse_guard: bool | str = True,
-        plan_kwargs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Train the model.
+    Parameters
+    ----------
+    max_epochs
+        Number of passes over the training cells. If None, BetaVI takes 30 up to 10,000 cells,
+        fewer of more cells, and at least 8; JointVI as many as SCVI.
+    *args, **kwargs
+        scvi-tools' own: ``accelerator``, ``train_size``, ``batch_size``, ``early_stopping`` and
+        others, see :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of a best
+        model wait for the warm-up.
+    beta_schedule
+        ``"constant"``, ``"linear"``, ``"cosine"`` or ``"cyclical"``, a key of
+        :data:`betavi.objective.SCHEDULES`, or a function from the share of the planned steps,
+        within [0, 1], to the factor of β in force there.
+    warmup
+        Share of the planned steps until β is in force, whatever the number of epochs.
+    free_bits
+        Nats per cell below which the rate of a latent dimension is not pressed further, for its
+        average over a minibatch (Kingma et al., 2016). With a prior whose rate is no sum over
+        dimensions, ``n_latent`` times as many nats for all of them.
+    target_rate
+        Nats per cell. Once warm, a controller moves β until the rate is this, and keeps it
+        there (after Shao et al., 2020). Its state is saved with the model.
+    capacity
+        Nats per cell. The loss is then distortion + β * abs(rate - C), and the schedule raises
+        C from 0 to the capacity (Burgess et al., 2018); β wants to be large.
+    collapse_guard
+        Follow what the latent dimensions carry, and warn once if it is lost; ``"rescue"`` acts
+        upon it, see :class:`betavi.train.CollapseGuard`. Not if False.
+    plan_kwargs
+        Options of :class:`betavi.train.TrainingPlan`. scvi-tools' ``n_epochs_kl_warmup``,
+        ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` take the place of
+        ``beta_schedule`` and ``warmup``.
 
-        Parameters
-        ----------
-        max_epochs
-            Number of passes over the training cells. If None, BetaVI takes 30 up to 10,000 cells,
-            fewer of more cells, and at least 8; JointVI as many as SCVI.
-        *args, **kwargs
-            scvi-tools' own: ``accelerator``, ``train_size``, ``batch_size``, ``early_stopping`` and
-            others, see :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of a best
-            model wait for the warm-up.
-        beta_schedule
-            ``"constant"``, ``"linear"``, ``"cosine"`` or ``"cyclical"``, a key of
-            :data:`betavi.objective.SCHEDULES`, or a function from the share of the planned steps,
-            within [0, 1], to the factor of β in force there.
-        warmup
-            Share of the planned steps until β is in force, whatever the number of epochs.
-        free_bits
-            Nats per cell below which the rate of a latent dimension is not pressed further, for its
-            average over a minibatch (Kingma et al., 2016). With a prior whose rate is no sum over
-            dimensions, ``n_latent`` times as many nats for all of them.
-        target_rate
-            Nats per cell. Once warm, a controller moves β until the rate is this, and keeps it
-            there (after Shao et al., 2020). Its state is saved with the model.
-        capacity
-            Nats per cell. The loss is then distortion + β * abs(rate - C), and the schedule raises
-            C from 0 to the capacity (Burgess et al., 2018); β wants to be large.
-        collapse_guard
-            Follow what the latent dimensions carry, and warn once if it is lost; ``"rescue"`` acts
-            upon it, see :class:`betavi.train.CollapseGuard`. Not if False.
-        plan_kwargs
-            Options of :class:`betavi.train.TrainingPlan`. scvi-tools' ``n_epochs_kl_warmup``,
-            ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` take the place of
-            ``beta_schedule`` and ``warmup``.
+    Raises
+    ------
+    ValueError
+        If a word is not in its table, a number is out of range, or two options contradict each
+        other; before anything is trained.
+    TypeError
+        If neither scvi-tools nor Lightning has an argument of this name.
 
-        Raises
-        ------
-        ValueError
-            If a word is not in its table, a number is out of range, or two options contradict each
-            other; before anything is trained.
-        TypeError
-            If neither scvi-tools nor Lightning has an argument of this name.
+    Notes
+    -----
+    ``history["beta"]`` holds the β in force at the last step of each epoch; of a model of many
+    β, the geometric mean of those drawn. Every ELBO in the history is at β = 1.
 
-        Notes
-        -----
-        ``history["beta"]`` holds the β in force at the last step of each epoch; of a model of many
-        β, the geometric mean of those drawn. Every ELBO in the history is at β = 1.
+    References
+    ----------
+    Kingma et al. (2016), Improved variational inference with inverse autoregressive flow. Shao
+    et al. (2020), ControlVAE. Burgess et al. (2018), Understanding disentangling in β-VAE.
 
-        References
-        ----------
-        Kingma et al. (2016), Improved variational inference with inverse autoregressive flow. Shao
-        et al. (2020), ControlVAE. Burgess et al. (2018), Understanding disentangling in β-VAE.
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, beta=4.0)
+    >>> model.train(max_epochs=4, warmup=0.5, enable_progress_bar=False)
+    >>> model.history["beta"]["beta"].tolist()
+    [1.0, 3.0, 4.0, 4.0]
+    """
+    # what scvi-tools does not know it hands to Lightning's trainer, and to its fit
+    trainers = (ScviTrainer, Trainer, Trainer.fit)
+    plans = [plan.__init__ for plan in model._training_plan_cls.__mro__]
+    of_plan = (*plans, model._module_cls.loss)
+    takers = (train, UnsupervisedTrainingMixin.train, *trainers)
+    _check_words("train", kwargs, takers, elsewhere={"plan_kwargs": of_plan})
+    _check_words("plan_kwargs", plan_kwargs or {}, of_plan)
+    # without an end, -1, is refused by the plan where a schedule needs one
+    if max_epochs not in (None, -1):
+        check_whole("max_epochs", max_epochs)
+        # Lightning takes no other kind of whole number
+        max_epochs = int(max_epochs)
+    asked = {
+        "beta_schedule": beta_schedule,
+        "warmup": warmup,
+        "free_bits": free_bits,
+        "target_rate": target_rate,
+        "capacity": capacity,
+    }
+    if collapse_guard == "rescue":
+        _check_rescue(target_rate, capacity, plan_kwargs)
+    if model.adata is not None and kwargs.get("datamodule") is None:
+        model.adata_manager.check_unchanged()
+    callbacks = list(kwargs.pop("callbacks", None) or [])
+    if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
+        callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
+    if max_epochs is None and kwargs.get("datamodule") is None:
+        max_epochs = model.default_epochs(model.adata.n_obs)
+    if model.is_trained_ and model.module is not None:
+        # a module stays as scvi-tools leaves it after training, without dropout
+        model.module.train()
+    UnsupervisedTrainingMixin.train(
+        model,
+        max_epochs,
+        *args,
+        plan_kwargs=asked | dict(plan_kwargs or {}),
+        callbacks=callbacks,
+        **kwargs,
+    )
+    if model.module.dial.is_fixed:
+        remember_beta(model, model.module.dial.range[0])
 
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata, beta=4.0)
-        >>> model.train(max_epochs=4, warmup=0.5, enable_progress_bar=False)
-        >>> model.history["beta"]["beta"].tolist()
-        [1.0, 3.0, 4.0, 4.0]
-        """
-        # what scvi-tools does not know it hands to Lightning's trainer, and to its fit
-        trainers = (ScviTrainer, Trainer, Trainer.fit)
-        plans = [plan.__init__ for plan in self._training_plan_cls.__mro__]
-        of_plan = (*plans, self._module_cls.loss)
-        takers = (TrainingMixin.train, super().train, *trainers)
-        _check_words("train", kwargs, takers, elsewhere={"plan_kwargs": of_plan})
-        _check_words("plan_kwargs", plan_kwargs or {}, of_plan)
-        # without an end, -1, is refused by the plan where a schedule needs one
-        if max_epochs not in (None, -1):
-            check_whole("max_epochs", max_epochs)
-            # Lightning takes no other kind of whole number
-            max_epochs = int(max_epochs)
-        asked = {
-            "beta_schedule": beta_schedule,
-            "warmup": warmup,
-            "free_bits": free_bits,
-            "target_rate": target_rate,
-            "capacity": capacity,
-        }
-        if collapse_guard == "rescue":
-            _check_rescue(target_rate, capacity, plan_kwargs)
-        if self.adata is not None and kwargs.get("datamodule") is None:
-            self.adata_manager.check_unchanged()
-        callbacks = list(kwargs.pop("callbacks", None) or [])
-        if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
-            callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
-        if max_epochs is None and kwargs.get("datamodule") is None:
-            max_epochs = self._usual_epochs(self.adata.n_obs)
-        if self.is_trained_ and self.module is not None:
-            # a module stays as scvi-tools leaves it after training, without dropout
-            self.module.train()
-        super().train(
-            max_epochs,
-            *args,
-            plan_kwargs=asked | dict(plan_kwargs or {}),
-            callbacks=callbacks,
-            **kwargs,
-        )
-        if self.module.dial.is_fixed:
-            self._remember_beta(self.module.dial.range[0])
 
-    def _usual_epochs(self, n_cells: int) -> int | None:
-        """Return how often training sees each cell if nobody says so; scvi-tools' rule if None."""
-        return None
+def sibling(model: LatentModel, **changes: Any) -> Any:
+    """Return an untrained model of the same object and arguments, but for some.
 
-    def sibling(self, **changes: Any) -> Self:
-        """Return an untrained model of the same object and arguments, but for some.
+    Parameters
+    ----------
+    **changes
+        Arguments of the constructor.
 
-        Parameters
-        ----------
-        **changes
-            Arguments of the constructor.
+    Returns
+    -------
+    A new model of the same class.
 
-        Returns
-        -------
-        A new model of the same class.
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=5)
+    >>> model.sibling(gene_likelihood="nb").module.gene_likelihood
+    'nb'
+    """
+    # scvi-tools keeps the last setup of an object and of its copies under one name
+    known, name = model._setup_adata_manager_store, model.adata_manager.adata_uuid
+    last = known.get(name)
+    known[name] = model.adata_manager
+    try:
+        return type(model)(model.adata, **model._module_kwargs | changes)
+    finally:
+        if last is not None:
+            known[name] = last
 
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata, n_latent=5)
-        >>> model.sibling(gene_likelihood="nb").module.gene_likelihood
-        'nb'
-        """
-        # scvi-tools keeps the last setup of an object and of its copies under one name
-        known, name = self._setup_adata_manager_store, self.adata_manager.adata_uuid
-        last = known.get(name)
-        known[name] = self.adata_manager
-        try:
-            return type(self)(self.adata, **self._module_kwargs | changes)
-        finally:
-            if last is not None:
-                known[name] = last
 
-    def _remember_beta(self, beta: float) -> None:
-        """Let copies of this model and saved ones have the β that a rescue went back to."""
-        if self._module_kwargs["beta"] == beta:
-            return
-        self._module_kwargs["beta"] = beta
-        for arguments in (self.init_params_["non_kwargs"], *self.init_params_["kwargs"].values()):
-            if "beta" in arguments:
-                arguments["beta"] = beta
+def remember_beta(model: LatentModel, beta: float) -> None:
+    """Let copies of this model and saved ones have the β that a rescue went back to."""
+    if model._module_kwargs["beta"] == beta:
+        return
+    model._module_kwargs["beta"] = beta
+    for arguments in (model.init_params_["non_kwargs"], *model.init_params_["kwargs"].values()):
+        if "beta" in arguments:
+            arguments["beta"] = beta
 
 
 def _check_words(

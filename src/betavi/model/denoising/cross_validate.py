@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from betavi.data import COUNTS
 from betavi.diagnostics import DenoisingReport, molecules
+from betavi.model.core._transition import refuse_minified
 from betavi.model.denoising.molecules import Asking, HeldOutMixin
 from betavi.model.denoising.retrain_single import RetrainSingleMixin
-from betavi.model.reference.minified import refuse_minified
-from betavi.module.single import COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

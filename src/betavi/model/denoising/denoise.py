@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS
 
-from betavi.data import counts_layer
+from betavi.data import COUNTS, counts_layer
+from betavi.model.core._transition import refuse_minified
 from betavi.model.denoising.job import Wanted, genes_of, run_of
 from betavi.model.denoising.run import DenoiseJobs
 from betavi.model.io.destination import Place, refuse_view_of_file
-from betavi.model.reference.minified import refuse_minified
-from betavi.model.setup.anndata import untouched_on_failure
-from betavi.module.single import COUNTS
+from betavi.model.setup.transaction import untouched_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from anndata import AnnData
-    from torch import Tensor
 
 
 class DenoiseMixin(DenoiseJobs):
@@ -129,16 +126,3 @@ class DenoiseMixin(DenoiseJobs):
             job = self._job(COUNTS, np.arange(adata.n_obs), place, wanted)
             place.check(to_file=out is not None)
             self._carry_out(adata, [job], run)
-
-    def _px(
-        self,
-        z: Tensor,
-        tensors: dict[str, Any],
-        name: str,  # a model of several modalities has several
-        log_size: Tensor,
-        transform_batch: int | None = None,
-    ) -> Any:
-        if self.module.options.given_size:
-            tensors = tensors | {REGISTRY_KEYS.SIZE_FACTOR_KEY: log_size.exp()}
-        inputs = self.module._get_generative_input(tensors, {"z": z, "library": log_size})
-        return self.module.generative(**inputs, transform_batch=transform_batch)["px"]

@@ -11,7 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
 from betavi._tables import check_whole, lookup
-from betavi.model.core.beta import AtBetaMixin
+from betavi.model.core._transition import Transition
 from betavi.model.core.covariates import batch_codes
 from betavi.model.setup.messages import warn
 from betavi.nn import observed_log_library
@@ -78,11 +78,8 @@ class RunningMoments:
         return self._within / self.n + self._between / max(self.n - 1, 1)
 
 
-class DenoiseEngine(AtBetaMixin):
+class DenoiseEngine(Transition):
     """What both models need to denoise a modality of theirs."""
-
-    _px: Callable[..., Any]
-    """Return p(x given z) of z, a minibatch, a modality, log sizes, and a batch to decode as."""
 
     def _asked(self, name: str, features: np.ndarray | None, wanted: Wanted) -> Asked:
         lookup(ESTIMATES, wanted.estimate, "estimate")
@@ -175,7 +172,7 @@ class DenoiseEngine(AtBetaMixin):
         if self.module.options.given_size:
             return tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(self.device).log()[None]
         if ask.size == "latent":
-            library: Tensor = inferred["library"]
+            library: Tensor = inferred["library"][name]
             return library if ask.n_samples > 1 else library[None]
         return observed_log_library(tensors[name].to(self.device))[None]
 

@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 
 from betavi._tables import close_matches
+from betavi.data import COUNTS
 from betavi.diagnostics import (
     BASELINES,
     correlated_share,
@@ -21,10 +22,9 @@ from betavi.diagnostics import (
     shuffle_genes,
     some_of_each,
 )
+from betavi.model.core._transition import refuse_minified
 from betavi.model.denoising.estimate import ESTIMATES
 from betavi.model.denoising.retrain_single import RetrainSingleMixin
-from betavi.model.reference.minified import refuse_minified
-from betavi.module.single import COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,9 +9,9 @@ from anndata import AnnData
 
 from betavi._mudata import assembled
 from betavi.diagnostics import molecules
+from betavi.model.core._transition import refuse_minified
 from betavi.model.core.library_size import aligned
 from betavi.model.denoising.molecules import Asking, HeldOutMixin
-from betavi.model.reference.minified import refuse_minified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

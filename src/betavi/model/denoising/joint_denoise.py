@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from betavi.data import counts_layer
-from betavi.model.core.latent import JointLatentMixin
+from betavi.model.core._transition import refuse_minified
 from betavi.model.core.library_size import aligned
 from betavi.model.denoising.job import Job, Wanted, genes_of, run_of
 from betavi.model.denoising.run import DenoiseJobs
 from betavi.model.io.destination import Place
-from betavi.model.reference.minified import refuse_minified
-from betavi.model.setup.anndata import untouched_on_failure
+from betavi.model.setup.transaction import untouched_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class JointDenoiseMixin(DenoiseJobs, JointLatentMixin):
+class JointDenoiseMixin(DenoiseJobs):
     """``denoise`` of several modalities."""
 
     @torch.inference_mode()

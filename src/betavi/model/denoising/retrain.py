@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from betavi.model.core.training import TrainingMixin
 from betavi.model.denoising.estimate import Asked, DenoiseEngine
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 CELLS_AT_ONCE = 512
 
 
-class RetrainMixin(TrainingMixin, DenoiseEngine):
+class RetrainMixin(DenoiseEngine):
     """Trains models like this one, and asks them what they expect."""
 
     @abstractmethod

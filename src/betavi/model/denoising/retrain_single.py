@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
+from betavi.data import COUNTS
 from betavi.model.denoising.retrain import RetrainMixin
-from betavi.module.single import COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,12 +14,13 @@ from scipy import sparse
 from betavi.data import Rows, counts_of
 from betavi.model.denoising.estimate import DenoiseEngine
 from betavi.model.denoising.job import Job, Run, Wanted, form_of, plan_of
-from betavi.model.io.destination import COUNTS_LAYER, Place, layers_as_before, positions_of
+from betavi.model.io.destination import COUNTS_LAYER, Place, layers_as_before
 from betavi.model.io.files import copy_file
 from betavi.model.io.fingerprint import fingerprint
 from betavi.model.io.storage_format import Kept, Moments, gathered
 from betavi.model.io.stream import Form, Stream
 from betavi.model.setup.messages import inform
+from betavi.model.setup.selection import features_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ class DenoiseJobs(DenoiseEngine):
         features = None
         if wanted.genes is not None:
             called = "adata" if place.modality is None else f"mdata[{place.modality!r}]"
-            features = positions_of(place.adata.var_names, wanted.genes, called)
+            features = features_named(place.adata.var_names, wanted.genes, called)
         ask = self._asked(name, features, wanted)
         return Job(name, cells, ask, Kept(wanted.dtype, wanted.drop_below), place, wanted)
 

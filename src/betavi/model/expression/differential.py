@@ -1,99 +1,257 @@
-"""Which genes differ between groups of cells."""
+"""Differential expression, accessibility and protein abundance, with scvi-tools' tests."""
 
 from __future__ import annotations
 
-import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from scipy import sparse
 from scvi import REGISTRY_KEYS
-from scvi.model.base import RNASeqMixin
+from scvi.model.base._de_core import _de_core
 
+from betavi.model.core.beta import takes_beta
+from betavi.model.expression.decode import DecodeRequest, decoded, expression_modality
 from betavi.model.expression.groups import Groups
+from betavi.model.expression.normalized import get_normalized_expression
+from betavi.model.setup.check_mudata import lacks_counts
+from betavi.model.setup.transaction import untouched_on_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
-    from anndata import AnnData
+    from scvi._types import AnnOrMuData
+    from scvi.data import AnnDataManager
+
+    from betavi.model.core.latent_model import LatentModel
+
+SMALLEST_COUNT = 0.01
+"""Counts per cell of typical size, added before fold changes are taken: a feature seen less than once
+in a hundred cells has none. For proteins, whose background is of many counts, it is 1. Not tuned."""
+
+PER_CELL = 1e4
+"""Total to which the normalised means of raw counts are brought, as in scvi-tools."""
 
 
-class CompareMixin(RNASeqMixin):
-    """scvi-tools' tests, which are told what they are asked for."""
+@takes_beta
+def differential_expression(
+    model: LatentModel,
+    adata: AnnOrMuData | None = None,
+    groupby: str | None = None,
+    group1: Sequence[str] | str | None = None,
+    group2: str | None = None,
+    idx1: Sequence[int] | Sequence[bool] | str | None = None,
+    idx2: Sequence[int] | Sequence[bool] | str | None = None,
+    mode: str | None = None,
+    delta: float | None = None,
+    batch_size: int | None = None,
+    all_stats: bool = True,
+    batch_correction: bool = False,
+    batchid1: Sequence[str] | None = None,
+    batchid2: Sequence[str] | None = None,
+    fdr_target: float = 0.05,
+    silent: bool = False,
+    weights: str | None = "uniform",
+    filter_outlier_cells: bool = False,
+    importance_weighting_kwargs: dict[str, Any] | None = None,
+    modality: str | None = None,
+    **kwargs: Any,
+) -> pd.DataFrame:
+    """Compare groups of cells, feature by feature.
 
-    def differential_expression(
-        self,
-        adata: AnnData | None = None,
-        groupby: str | None = None,
-        group1: Sequence[str] | str | None = None,
-        group2: str | None = None,
-        idx1: Sequence[int] | Sequence[bool] | str | None = None,
-        idx2: Sequence[int] | Sequence[bool] | str | None = None,
-        mode: str = "vanilla",
-        *args: Any,
-        **kwargs: Any,
-    ) -> pd.DataFrame:
-        """Compare groups of cells, gene by gene, with scvi-tools' tests.
+    Draws of what the decoder expects are compared, one of each cell drawn: p-values are the model's.
+    The cells compared are those that have the modality; their positions are inferred from all that
+    they have.
 
-        What is compared are draws of what the decoder expects, one of each cell drawn: they know
-        which genes a model holds for different, and their p-values are the model's.
+    Parameters
+    ----------
+    adata
+        Cells; the model's own if None.
+    groupby, group1, group2
+        Column of ``obs``, and the groups to compare: each with all others if None.
+    idx1, idx2
+        Cells in place of groups: names, positions, a mask, or a query of ``obs`` such as
+        ``"cell_type == 'B' and condition == 'treated'"``.
+    mode
+        ``"vanilla"``, which group is higher (Lopez et al., 2018), or ``"change"``, the probability
+        that the effect is larger than ``delta`` (Boyeau et al., 2019). None is ``"vanilla"`` for
+        BetaVI, as in SCVI, and ``"change"`` for JointVI, as in MULTIVI.
+    delta
+        Smallest effect that counts: log2 fold change, 0.25 if None; for accessibility the
+        difference of probabilities, 0.05 if None.
+    batch_size
+        Cells at once.
+    all_stats
+        Add means and shares of nonzero values of the raw counts, if the object has them.
+    batch_correction, batchid1, batchid2
+        Compare in the same batches, or in these.
+    fdr_target
+        False discovery rate of the tagged features.
+    silent
+        Show no bar.
+    weights, importance_weighting_kwargs
+        Weights of the draws, see :meth:`get_normalized_expression`.
+    filter_outlier_cells
+        Leave out outliers of each group in the latent space.
+    modality
+        Modality to compare. If None, the only one that is neither protein nor detection.
+    **kwargs
+        Passed to :meth:`scvi.model.base.DifferentialComputation.get_bayes_factors`.
 
-        Parameters
-        ----------
-        adata
-            Which cells; the model's own if None.
-        groupby, group1, group2
-            Column of ``obs``, and which of its groups are compared: each with all others if None.
-        idx1, idx2
-            Cells instead of groups: names, positions, a mask, or a query of ``obs``, such as
-            ``"cell_type == 'B' and condition == 'treated'"``.
-        mode
-            ``"vanilla"``, which group is the higher (Lopez et al., 2018), or ``"change"``, the
-            probability that the effect is larger than ``delta`` (Boyeau et al., 2019).
-        *args, **kwargs
-            ``delta``, ``fdr_target``, ``batch_correction``, ``silent`` and others, see
-            :meth:`scvi.model.SCVI.differential_expression`.
+    Returns
+    -------
+    One row per feature and comparison, see :meth:`scvi.model.SCVI.differential_expression`;
+    ``lfc_*`` are differences of probabilities if the modality is accessibility.
 
-        Returns
-        -------
-        One row per gene and comparison, see :meth:`scvi.model.SCVI.differential_expression`.
+    Raises
+    ------
+    KeyError
+        If there is no such column or group.
+    ValueError
+        If it is unclear which modality or which groups are meant, the test is unknown, a query
+        selects no cell, or a group has no cells with the modality.
+    RuntimeError
+        If the model is not trained.
 
-        Raises
-        ------
-        KeyError
-            If there is no such column or group.
-        ValueError
-            If nothing is to be compared, a query selects no cell, or the test is unknown.
-        RuntimeError
-            If the model is not trained.
+    References
+    ----------
+    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics. Boyeau et al.
+    (2019), Deep generative models for detecting differential expression in single cells.
 
-        References
-        ----------
-        Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics. Boyeau et al.
-        (2019), Deep generative models for detecting differential expression in single cells.
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> found = model.differential_expression(
+    ...     groupby="cell_type", group1="type_0", mode="change", silent=True
+    ... )
+    >>> found.shape[0], "proba_de" in found
+    (20, True)
+    """
+    adata = model._validate_anndata(adata)
+    name = _modality(model, modality)
+    mode = mode or ("vanilla" if model.module.typical(name) is None else "change")
+    groups = Groups(groupby, group1, group2, idx1, idx2).numbered(adata.obs_names)
+    groups = groups.checked(adata.obs, mode)
+    has = model.adapter.has(adata, name)
+    groups.check_measured(adata.obs, has, name)
+    detects = model.likelihood(name).is_of_detection
+    if detects and mode == "change":
+        kwargs.setdefault("change_fn", _difference)
+    if delta is None:
+        delta = 0.05 if detects else 0.25
+    if (pseudocounts := _pseudocounts(model, name)) is not None:
+        kwargs.setdefault("pseudocounts", pseudocounts)
+    manager = model.manager(adata)
+    if batch_correction:
+        groups.warn_of_batches(
+            adata.obs, manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+        )
+    if weights == "importance":
+        options = importance_weighting_kwargs or {}
+        draw: Callable[..., Any] = partial(
+            get_normalized_expression,
+            model,
+            return_numpy=True,
+            weights=weights,
+            batch_size=batch_size,
+            modality=modality,
+            **options,
+        )
+    else:
+        draw = partial(_draws, model, name, has, batch_size, np.random.default_rng(0))
+    with untouched_on_failure(adata):
+        return _de_core(
+            adata_manager=manager,
+            model_fn=draw,
+            representation_fn=model.get_latent_representation if filter_outlier_cells else None,
+            **groups._asdict(),
+            all_stats=all_stats and not lacks_counts(adata),
+            all_stats_fn=partial(_raw_statistics, name=name),
+            col_names=model.features(name),
+            mode=mode,
+            batchid1=batchid1,
+            batchid2=batchid2,
+            delta=delta,
+            batch_correction=batch_correction,
+            fdr=fdr_target,
+            silent=silent,
+            **kwargs,
+        )
 
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata)
-        >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> found = model.differential_expression(
-        ...     groupby="cell_type", group1="type_0", mode="change", silent=True
-        ... )
-        >>> found.shape[0], "proba_de" in found
-        (20, True)
-        """
-        obs = (self.adata if adata is None else adata).obs
-        asked = Groups(groupby, group1, group2, idx1, idx2).numbered(obs.index)
-        groups = asked.checked(obs, mode)
-        test = super().differential_expression
-        # scvi-tools takes it by place, too
-        said = inspect.signature(test).bind(adata, *groups, mode, *args, **kwargs).arguments
-        if said.get("batch_correction"):
-            self._check_if_trained(warn=False)
-            manager = self.get_anndata_manager(self._validate_anndata(adata), required=True)
-            batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
-            groups.tell_of_batches(obs, batch)
-        found: pd.DataFrame = test(adata, *groups, mode, *args, **kwargs)
-        return found
+
+def _modality(model: LatentModel, modality: str | None) -> str:
+    """Return the modality that is meant; if it is named, any of them."""
+    if modality is None:
+        return expression_modality(model, None)
+    (name,) = model.named_modalities(modality)
+    return name
+
+
+def _pseudocounts(model: LatentModel, name: str) -> float | None:
+    """Return what is added before fold changes are taken; None for scvi-tools' own estimate."""
+    typical = model.module.typical(name)
+    if typical is None:
+        return None
+    return SMALLEST_COUNT / typical.usual.exp().item() if model.likelihood(name).reads_size else 1.0
+
+
+def _draws(
+    model: LatentModel,
+    name: str,
+    has: np.ndarray,
+    batch_size: int | None,
+    rng: np.random.Generator,
+    adata: AnnOrMuData,
+    indices: np.ndarray,
+    transform_batch: str | int | None = None,
+    n_samples_overall: int = 5000,
+) -> np.ndarray:
+    """Return decoded draws of random cells that have the modality, ``(n_draws, n_features)``."""
+    cells = indices[has[indices]]
+    if not len(cells):
+        raise ValueError(f"No cell of a group has {name!r}. Choose groups that were measured.")
+    # in random order, as draws of two groups are compared one by one
+    request = DecodeRequest(
+        rng.choice(cells, n_samples_overall),
+        transform_batch=transform_batch,
+        batch_size=batch_size,
+    )
+    detects = model.likelihood(name).is_of_detection
+    read = _mean if detects else _scale
+    with torch.inference_mode():
+        return decoded(model, adata, name, request, read)
+
+
+def _mean(px: Any) -> Any:
+    return px.mean
+
+
+def _scale(px: Any) -> Any:
+    return px.get_normalized("scale")
+
+
+def _difference(first: np.ndarray, second: np.ndarray, pseudocounts: float) -> np.ndarray:  # noqa: ARG001  # scvi-tools asks for three parameters
+    return first - second
+
+
+def _raw_statistics(
+    manager: AnnDataManager, idx1: np.ndarray, idx2: np.ndarray, name: str
+) -> dict[str, np.ndarray]:
+    """Return means and shares of nonzero raw counts of the cells that have the modality."""
+    rows, found = manager.rows(name), {}
+    for number, chosen in enumerate((idx1, idx2), start=1):
+        mask = np.zeros(rows.shape[0], dtype=bool)
+        mask[chosen] = True
+        counts = sparse.csr_array(rows[np.flatnonzero(mask & rows.present)], dtype=np.float64)
+        totals = np.maximum(counts.sum(axis=1), 1.0)
+        found[f"raw_mean{number}"] = counts.mean(axis=0)
+        found[f"non_zeros_proportion{number}"] = (counts != 0).mean(axis=0)
+        normalized = sparse.diags_array(PER_CELL / totals) @ counts
+        found[f"raw_normalized_mean{number}"] = normalized.mean(axis=0)
+    return found

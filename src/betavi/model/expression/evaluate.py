@@ -1,4 +1,4 @@
-"""What a model says of data in numbers: marginal likelihoods and likelihood parameters."""
+"""Scores of cells and parameters of likelihoods, under scvi-tools' names."""
 
 from __future__ import annotations
 
@@ -6,211 +6,286 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi.model.base import BaseMinifiedModeModelClass, VAEMixin
+from scvi.data._utils import _validate_adata_dataloader_input
+from scvi.model.base import VAEMixin
+from scvi.utils import unsupported_if_adata_minified
 
-from betavi.likelihoods import LIKELIHOODS
-from betavi.model.expression.differential import CompareMixin
-from betavi.module.single import COUNTS
-from betavi.nn import StandardNormal
+from betavi._tables import check_whole
+from betavi.data import present_key
+from betavi.model.core.beta import scvi_getter, takes_beta
+from betavi.model.expression.decode import decoded_log_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from anndata import AnnData
+    from scvi._types import AnnOrMuData
     from torch import Tensor
 
+    from betavi.model.core.latent_model import LatentModel, Tensors
 
-class EvaluateMixin(CompareMixin, VAEMixin, BaseMinifiedModeModelClass):
-    """scvi-tools' getters, some of them mended."""
+get_elbo = scvi_getter(VAEMixin.get_elbo)
 
-    def get_marginal_ll(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        n_mc_samples: int = 1_000,
-        batch_size: int | None = None,
-        return_mean: bool = True,
-        dataloader: Iterator[dict[str, Tensor | None]] | None = None,
-        **kwargs: Any,
-    ) -> Tensor | np.float64:
-        """Estimate the log marginal likelihood by importance sampling, in nats per cell.
 
-        scvi-tools averages the means of minibatches, so that a short last one counts too much. Here
-        every cell counts once.
+@scvi_getter
+def get_marginal_ll(
+    model: LatentModel,
+    adata: AnnOrMuData | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
+    n_mc_samples: int = 1_000,
+    batch_size: int | None = None,
+    return_mean: bool = True,
+    dataloader: Iterator[Tensors] | None = None,
+    **kwargs: Any,
+) -> Tensor | np.float64:
+    """Estimate the log marginal likelihood by importance sampling, in nats per cell.
 
-        Parameters
-        ----------
-        adata, indices, batch_size, dataloader
-            Which cells, and how many at once. See
-            :meth:`scvi.model.SCVI.get_marginal_ll`.
-        n_mc_samples
-            Number of posterior draws per cell.
-        return_mean
-            Return the mean over the cells.
-        **kwargs
-            ``n_mc_samples_per_pass``, and ``data_loader_kwargs``.
+    Every cell counts once. scvi-tools averages the means of minibatches, so that a short last one
+    counts too much.
 
-        Returns
-        -------
-        Estimates, ``(n_cells,)``, or their mean.
+    Parameters
+    ----------
+    adata, indices, batch_size, dataloader
+        Cells, and how many at once; or minibatches in place of an object.
+    n_mc_samples
+        Number of posterior draws per cell.
+    return_mean
+        Return the mean over the cells.
+    **kwargs
+        ``n_mc_samples_per_pass``, and ``data_loader_kwargs``.
 
-        Raises
-        ------
-        ValueError
-            If the model is deterministic: an autoencoder has no marginal likelihood.
+    Returns
+    -------
+    Estimates, ``(n_cells,)``, or their mean.
 
-        References
-        ----------
-        Burda et al. (2016), Importance weighted autoencoders.
+    Raises
+    ------
+    ValueError
+        If the model is deterministic: an autoencoder has no marginal likelihood.
 
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata)
-        >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> model.get_marginal_ll(n_mc_samples=2, return_mean=False).shape
-        torch.Size([100])
-        """
-        per_cell: Tensor = super().get_marginal_ll(
-            adata,
-            indices=indices,
-            n_mc_samples=n_mc_samples,
-            batch_size=batch_size,
-            return_mean=False,
-            dataloader=dataloader,
-            **kwargs,
-        )
-        return np.float64(per_cell.double().mean().item()) if return_mean else per_cell
+    References
+    ----------
+    Burda et al. (2016), Importance weighted autoencoders.
 
-    def get_feature_correlation_matrix(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the correlations between genes of denoised samples, as scvi-tools does.
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> model.get_marginal_ll(n_mc_samples=2, return_mean=False).shape
+    torch.Size([100])
+    """
+    per_cell: Tensor = VAEMixin.get_marginal_ll(
+        model, adata, indices, n_mc_samples, batch_size, False, dataloader, **kwargs
+    )
+    return np.float64(per_cell.double().mean().item()) if return_mean else per_cell
 
-        Parameters
-        ----------
-        *args, **kwargs
-            See :meth:`scvi.model.SCVI.get_feature_correlation_matrix`.
 
-        Returns
-        -------
-        A data frame of genes by genes, ``(n_genes, n_genes)``.
+@scvi_getter
+@unsupported_if_adata_minified
+def get_reconstruction_error(
+    model: LatentModel,
+    adata: AnnOrMuData | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
+    batch_size: int | None = None,
+    dataloader: Iterable[Tensors] | None = None,
+    return_mean: bool = True,
+    **kwargs: Any,
+) -> dict[str, Tensor]:
+    """Return the distortion of each modality, in nats per cell.
 
-        Raises
-        ------
-        NotImplementedError
-            If the likelihood is not one of counts: the samples are of a gamma-Poisson mixture.
+    Parameters
+    ----------
+    adata, indices, batch_size, dataloader, **kwargs
+        Cells, and how many at once; or minibatches in place of an object. See
+        :meth:`scvi.model.SCVI.get_reconstruction_error`.
+    return_mean
+        Average over the cells that have the modality.
 
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata, n_latent=3)
-        >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> model.get_feature_correlation_matrix(n_samples=2).shape
-        (20, 20)
-        """
-        if not self.module.likelihoods[COUNTS].is_gamma_poisson:
-            possible = [name for name, kind in LIKELIHOODS.items() if kind.is_gamma_poisson]
-            raise NotImplementedError(
-                f"Correlations are of samples of the likelihoods {', '.join(possible)} of counts, "
-                f"and not of {self.module.gene_likelihood!r}. Correlate "
-                "get_normalized_expression() instead."
-            )
-        return super().get_feature_correlation_matrix(*args, **kwargs)
+    Returns
+    -------
+    ``reconstruction_loss``, with several modalities ``reconstruction_loss_*`` of those that any cell
+    has: a mean, or ``(n_cells,)`` with zeros where a cell lacks it.
 
-    def get_importance_weights(self, *args: Any, **kwargs: Any) -> Any:
-        """Return weights for differential expression, as scvi-tools does.
+    Raises
+    ------
+    ValueError
+        If the object is minified.
 
-        Parameters
-        ----------
-        *args, **kwargs
-            See :meth:`scvi.model.SCVI.get_importance_weights`.
+    References
+    ----------
+    Alemi et al. (2018), Fixing a broken ELBO.
 
-        Returns
-        -------
-        One weight per draw of z, ``(n_draws,)``, which sum to 1.
+    Examples
+    --------
+    >>> import betavi
+    >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, missing={"adt": 0.5})
+    >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+    >>> model = betavi.JointVI(mdata)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> sorted(model.get_reconstruction_error())
+    ['reconstruction_loss_adt', 'reconstruction_loss_rna']
+    """
+    if dataloader is None:
+        adata = model._validate_anndata(adata)
+        loader_kwargs = kwargs.pop("data_loader_kwargs", None) or {}
+        dataloader = model._make_data_loader(adata, indices, batch_size, **loader_kwargs)
+    masks: dict[str, list[Tensor]] = {}
 
-        Raises
-        ------
-        NotImplementedError
-            If the prior is not standard normal, which scvi-tools takes for granted.
-
-        Examples
-        --------
-        scvi-tools asks for them where it is told to, here to choose 50 draws of 20 cells:
-
-        >>> import betavi
-        >>> import numpy as np
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata, n_latent=3)
-        >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> options = {"n_samples_overall": 50, "weights": "importance", "return_numpy": True}
-        >>> model.get_normalized_expression(indices=np.arange(20), **options).shape
-        (50, 20)
-        """
-        if not isinstance(self.module.prior, StandardNormal):
-            raise NotImplementedError(
-                "scvi-tools' importance weights take a standard normal prior for granted, and this "
-                f"model has {self.module.options.prior!r}. Use weights='uniform'."
-            )
-        return super().get_importance_weights(*args, **kwargs)
-
-    @torch.inference_mode()
-    def get_likelihood_parameters(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        n_samples: int | None = 1,
-        give_mean: bool | None = False,
-        batch_size: int | None = None,
-        dataloader: Iterator[dict[str, Tensor | None]] | None = None,
-        **data_loader_kwargs: Any,
-    ) -> dict[str, np.ndarray]:
-        """Return the parameters of p(x given z), for every likelihood there is.
-
-        Parameters
-        ----------
-        adata, indices, batch_size, dataloader, **data_loader_kwargs
-            Which cells, and how many at once.
-        n_samples
-            Number of posterior draws per cell.
-        give_mean
-            Average over the draws.
-
-        Returns
-        -------
-        ``mean``, ``dispersions`` and ``dropout`` where the likelihood has them, each
-        ``(n_cells, n_genes)`` or ``(n_samples, n_cells, n_genes)``. The mean of a zero-inflated
-        likelihood is that before inflation, as in SCVI.
-
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata)
-        >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> sorted(model.get_likelihood_parameters())
-        ['dispersions', 'dropout', 'mean']
-        """
-        if dataloader is None:
-            adata = self._validate_anndata(adata)
-            dataloader = self._make_data_loader(
-                adata=adata, indices=indices, batch_size=batch_size, **data_loader_kwargs
-            )
-        n_samples = n_samples or 1
-        collected: dict[str, list[np.ndarray]] = {}
+    def watched() -> Iterator[Tensors]:
+        """Remember which cells have which modality, and nothing else of a minibatch."""
         for tensors in dataloader:
-            _, outputs = self.module.forward(
-                tensors, inference_kwargs={"n_samples": n_samples}, compute_loss=False
+            for name in model.modalities:
+                if (key := present_key(name)) in tensors:
+                    masks.setdefault(name, []).append(tensors[key].squeeze(1))
+            yield tensors
+
+    found: dict[str, Tensor] = VAEMixin.get_reconstruction_error(
+        model, dataloader=watched(), return_mean=False, **kwargs
+    )
+    measured = {}
+    for name in model.modalities:
+        nats = found[key := model.module.distortion_key(name)]
+        has = torch.cat(masks[name]).to(nats.device) if name in masks else torch.ones_like(nats) > 0
+        if has.any():
+            measured[key] = nats[has].mean() if return_mean else nats
+    return measured
+
+
+@scvi_getter
+@torch.inference_mode()
+def get_likelihood_parameters(
+    model: LatentModel,
+    adata: AnnOrMuData | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
+    n_samples: int | None = 1,
+    give_mean: bool | None = False,
+    batch_size: int | None = None,
+    dataloader: Iterable[Tensors] | None = None,
+    **data_loader_kwargs: Any,
+) -> dict[str, Any]:
+    """Return the parameters of p(x given z), for every likelihood.
+
+    Parameters
+    ----------
+    adata, indices, batch_size, dataloader, **data_loader_kwargs
+        Cells, and how many at once; or minibatches in place of an object.
+    n_samples
+        Number of posterior draws per cell.
+    give_mean
+        Average over the draws.
+
+    Returns
+    -------
+    ``mean``, ``dispersions`` and ``dropout`` where the likelihood has them, each
+    ``(n_cells, n_features)`` or ``(n_samples, n_cells, n_features)``; with several modalities a
+    dictionary of these for each. The mean of a zero-inflated likelihood is that before inflation, as
+    in SCVI. Where cells may lack modalities, means are those at the typical library size.
+
+    Raises
+    ------
+    ValueError
+        If the number of draws is not a whole number of at least 1.
+
+    References
+    ----------
+    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> sorted(model.get_likelihood_parameters())
+    ['dispersions', 'dropout', 'mean']
+    """
+    _validate_adata_dataloader_input(model, adata, dataloader)
+    n_samples = n_samples or 1
+    check_whole("n_samples", n_samples)
+    if dataloader is None:
+        adata = model._validate_anndata(adata)
+        dataloader = model._make_data_loader(adata, indices, batch_size, **data_loader_kwargs)
+    parts: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in model.modalities}
+    for tensors in dataloader:
+        inferred = model.infer(tensors, n_samples)
+        for name, collected in parts.items():
+            size = decoded_log_size(model, tensors, inferred, name)
+            px = model.decode(inferred["z"], tensors, name, size)
+            for word, value in model.likelihood(name).parameters_of(px).items():
+                if give_mean and n_samples > 1:
+                    value = value.mean(dim=0)
+                collected.setdefault(word, []).append(value.cpu().numpy())
+    found = {
+        name: {word: np.concatenate(values, axis=-2) for word, values in collected.items()}
+        for name, collected in parts.items()
+    }
+    whole: dict[str, Any] = model.adapter.bare(found)
+    return whole
+
+
+@takes_beta
+@torch.inference_mode()
+@unsupported_if_adata_minified
+def get_latent_library_size(
+    model: LatentModel,
+    adata: AnnOrMuData | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
+    give_mean: bool = True,
+    batch_size: int | None = None,
+    dataloader: Iterable[Tensors] | None = None,
+    **data_loader_kwargs: Any,
+) -> np.ndarray:
+    """Return the library size of each cell that the model infers or observes.
+
+    Parameters
+    ----------
+    adata, indices, batch_size, dataloader, **data_loader_kwargs
+        Cells, and how many at once; or minibatches in place of an object.
+    give_mean
+        Return the mean of the inferred size; a draw of it, or the observed size, if False.
+
+    Returns
+    -------
+    Library sizes, ``(n_cells, 1)``.
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained, or infers no library size and its mean is requested.
+
+    References
+    ----------
+    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, use_observed_lib_size=False)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> model.get_latent_library_size().shape
+    (100, 1)
+    """
+    _validate_adata_dataloader_input(model, adata, dataloader)
+    if dataloader is None:
+        adata = model._validate_anndata(adata)
+        dataloader = model._make_data_loader(adata, indices, batch_size, **data_loader_kwargs)
+    (name,) = model.modalities
+    parts = []
+    for tensors in dataloader:
+        inferred = model.infer(tensors)
+        if not give_mean:
+            parts.append(inferred["library"][name].exp().cpu())
+            continue
+        if name not in inferred["ql"]:
+            raise RuntimeError(
+                "The model observes library sizes and infers none. Pass give_mean=False for the "
+                "observed sizes, or train with use_observed_lib_size=False."
             )
-            parameters = self.module.likelihoods[COUNTS].parameters_of(outputs["px"])
-            for name, value in parameters.items():
-                collected.setdefault(name, []).append(value.cpu().numpy())
-        whole = {name: np.concatenate(parts, axis=-2) for name, parts in collected.items()}
-        if give_mean and n_samples > 1:
-            return {name: value.mean(axis=0) for name, value in whole.items()}
-        return whole
+        ql = inferred["ql"][name]
+        parts.append(torch.distributions.LogNormal(ql.loc, ql.scale).mean.cpu())
+    return torch.cat(parts).numpy()

@@ -113,7 +113,19 @@ class Groups(NamedTuple):
             return [(one, ~one) for one in ones]
         return [(one, (column == self.group2).to_numpy()) for one in ones]
 
-    def tell_of_batches(self, obs: pd.DataFrame, batch: np.ndarray) -> None:
+    def check_measured(self, obs: pd.DataFrame, has: np.ndarray, name: str) -> None:
+        """Refuse groups without any cell that has a modality.
+
+        Raises
+        ------
+        ValueError
+            If there is such a group.
+        """
+        for group in self.named if self.idx1 is None else []:
+            if not has[(obs[self.groupby] == group).to_numpy()].any():
+                raise ValueError(f"No cell of the group {group!r} has {name!r}.")
+
+    def warn_of_batches(self, obs: pd.DataFrame, batch: np.ndarray) -> None:
         """Warn if groups share no batch, so that correcting for batches takes away what differs.
 
         Parameters

@@ -9,7 +9,6 @@ import pandas as pd
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from betavi.model.core.density import CELLS_AT_ONCE
 from betavi.model.generation.decoded_points import LandscapeMixin
 from betavi.model.generation.generate import GenerateMixin
 
@@ -23,21 +22,6 @@ MOST_SIZES = 5000
 
 class DecodeMixin(GenerateMixin, LandscapeMixin[AnnData]):
     """What is said of points of one modality."""
-
-    def _usual_size(self, name: str) -> float:
-        """Return the median size that cells are decoded with."""
-        del name  # there is one modality
-        some = np.random.default_rng(0).permutation(self.adata.n_obs)[:MOST_SIZES]
-        loader = self._make_data_loader(self.adata, np.sort(some), batch_size=CELLS_AT_ONCE)
-        sizes = [self._log_sizes(tensors).cpu().numpy().ravel() for tensors in loader]
-        return float(np.exp(np.median(np.concatenate(sizes))))
-
-    def _sums_to_size(self, name: str) -> bool:
-        return bool(self.module.likelihoods[name].reads_size) and not self._reads_factors
-
-    def _features(self, name: str) -> pd.Index:
-        del name
-        return self.adata.var_names
 
     def _measured_values(self, name: str, cells: np.ndarray) -> np.ndarray:
         del name

@@ -91,15 +91,6 @@ class LandscapeMixin(DrawsMixin, Generic[Cells]):
     _wanted_totals: Callable[[Any], Mapping[str, Any]]
     """Checks sizes as a user gives them, and returns them by modality."""
 
-    _features: Callable[[str], Any]
-    """Names of the features of a modality."""
-
-    _usual_size: Callable[[str], float]
-    """The size that most cells of a modality are decoded with."""
-
-    _sums_to_size: Callable[[str], bool]
-    """Whether the size of a modality is its total."""
-
     _measured_values: Callable[[str, np.ndarray], np.ndarray]
     """Measured features of a modality, dense, of those cells among some that have it."""
 

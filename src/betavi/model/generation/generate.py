@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
-from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
+from betavi.data import COUNTS
 from betavi.model.core.density import CELLS_AT_ONCE
 from betavi.model.generation.sources import DrawsMixin, Order, no_cells
 from betavi.model.io.appendable import ONLY, Grown
-from betavi.module.single import COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,15 +143,6 @@ class GenerateMixin(DrawsMixin):
             counts, size = self._counts_at(z, tensors, log_size, totals.get(COUNTS))
             yield Chunk(counts, positions.astype(np.float32), near, size)
 
-    def _log_sizes(self, tensors: dict[str, Any]) -> Tensor:
-        """Return the log sizes that cells are decoded with, ``(n_cells, 1)``."""
-        if self._reads_factors:
-            factor: Tensor = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(self.device).float()
-            return factor.log()
-        inferred = self._inferred(tensors)
-        library: Tensor = inferred["library"] if inferred["ql"] is None else inferred["ql"].loc
-        return library
-
     def _counts_at(
         self, z: Tensor, tensors: dict[str, Any], log_size: Tensor, total: Tensor | None
     ) -> tuple[sparse.csr_matrix, np.ndarray]:
@@ -164,11 +154,6 @@ class GenerateMixin(DrawsMixin):
         px = self._px(z, tensors, COUNTS, log_size)
         counts = sparse.csr_matrix(self._drawn_from(COUNTS, px).cpu().numpy())
         return counts, log_size.exp().cpu().numpy().ravel()
-
-    @property
-    def _reads_factors(self) -> bool:
-        """Whether the sizes are factors that were given, and not totals."""
-        return bool(self.module.options.given_size)
 
     def _frame(self, adata: AnnData, order: Order) -> AnnData:
         """Return an object without cells, that knows the genes and what is generated."""

@@ -11,9 +11,9 @@ from scvi import REGISTRY_KEYS
 
 from betavi._tables import check_whole, lookup
 from betavi.diagnostics import LatentDensity, along_density, genes_on_path, straight
+from betavi.model.core._transition import refuse_minified
 from betavi.model.generation.decoded_points import ROWS_AT_ONCE, LandscapeMixin, Points, place_of
 from betavi.model.io.appendable import Cells
-from betavi.model.reference.minified import refuse_minified
 from betavi.model.setup.messages import warn
 from betavi.model.setup.selection import cells_named
 

@@ -8,7 +8,7 @@ import numpy as np
 from mudata import MuData
 
 from betavi._mudata import assembled
-from betavi.model.core.library_size import aligned, measured_sizes
+from betavi.model.core.library_size import aligned
 from betavi.model.generation.decode import points_as_cells
 from betavi.model.generation.decoded_points import LandscapeMixin
 from betavi.model.generation.joint_generate import JointGenerateMixin
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 class JointDecodeMixin(JointGenerateMixin, LandscapeMixin[MuData]):
     """What is said of points of several modalities."""
-
-    def _usual_size(self, name: str) -> float:
-        """Return the median total of the cells that have a modality."""
-        return float(np.exp(np.median(measured_sizes(self.adata_manager, name)[1])))
-
-    def _sums_to_size(self, name: str) -> bool:
-        return bool(self.module.likelihoods[name].reads_size)
 
     def _measured_values(self, name: str, cells: np.ndarray) -> np.ndarray:
         rows = aligned(self.adata_manager, name)

@@ -14,7 +14,6 @@ from scvi.utils import track
 from betavi._mudata import assembled
 from betavi._tables import lookup
 from betavi.model.core.density import CELLS_AT_ONCE
-from betavi.model.expression.expression import JointExpressionMixin
 from betavi.model.generation.sources import DrawsMixin, no_cells
 from betavi.model.io.appendable import Grown
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from betavi.model.generation.sources import Order
 
 
-class JointGenerateMixin(DrawsMixin, JointExpressionMixin):
+class JointGenerateMixin(DrawsMixin):
     """Paired cells."""
 
     def generate(

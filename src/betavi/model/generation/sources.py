@@ -13,15 +13,15 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS, settings
 
 from betavi._tables import check_whole, lookup
+from betavi.data import COUNTS
 from betavi.model.core.covariates import batch_codes
 from betavi.model.core.density import CELLS_AT_ONCE
 from betavi.model.generation.nearest_cells import Lenders, some_of
 from betavi.model.setup.selection import cells_named
 from betavi.model.support.support import SupportMixin
-from betavi.module.single import COUNTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -94,8 +94,6 @@ class Draft(NamedTuple):
 
 class DrawsMixin(SupportMixin):
     """What both models need to generate cells."""
-
-    _px: Callable[..., Any]
 
     def _order(
         self,
@@ -198,7 +196,7 @@ class DrawsMixin(SupportMixin):
                 tensors = self._minibatch(near)
                 positions = _numpy(self._inferred(tensors)["qz"].sample())
             else:
-                positions = self._positions_of(order, density, now)
+                positions = self._positions_at(order, density, now)
                 near = lenders.near(positions)
                 tensors = self._minibatch(near)
             if code is not None:
@@ -216,7 +214,9 @@ class DrawsMixin(SupportMixin):
         tensors: dict[str, Any] = next(iter(loader))
         return tensors
 
-    def _positions_of(self, order: Order, density: LatentDensity | None, now: slice) -> np.ndarray:
+    def _positions_at(
+        self, order: Order, density: LatentDensity | None, now: slice
+    ) -> np.ndarray:
         """Return positions that are given, of the fitted density, or of the prior."""
         n_cells = now.stop - now.start
         if order.latent is not None:

@@ -12,7 +12,6 @@ from anndata.abc import CSCDataset, CSRDataset
 from anndata.io import sparse_dataset
 from scipy import sparse
 
-from betavi._tables import close_matches
 from betavi.data import MOVED_COUNTS, Rows, counts_layer
 from betavi.model.io.files import merged
 from betavi.model.setup.check_counts import holds_whole_numbers
@@ -218,38 +217,3 @@ def layers_as_before(parts: Sequence[AnnData]) -> Iterator[None]:
             if x is not None:
                 part.X = x
         raise
-
-
-def positions_of(names: pd.Index, wanted: Sequence[str] | None, called: str) -> np.ndarray:
-    """Return the positions of some features, of all if None.
-
-    Parameters
-    ----------
-    names
-        Of all features.
-    wanted
-        Of some.
-    called
-        What holds them.
-
-    Raises
-    ------
-    KeyError
-        If one does not exist.
-    TypeError
-        If a single name was given.
-    ValueError
-        If several features have a name.
-    """
-    if wanted is None:
-        return np.arange(len(names))
-    if isinstance(wanted, str):
-        raise TypeError(f"gene_list is a list of names: [{wanted!r}].")
-    known = {name: position for position, name in enumerate(names)}
-    repeated = set(names[names.duplicated()])
-    for name in wanted:
-        if name not in known:
-            raise KeyError(f"{called} has no feature {name!r}. {close_matches(name, names)}")
-        if name in repeated:
-            raise ValueError(f"{called} has several features {name!r}: var_names_make_unique().")
-    return np.array([known[name] for name in wanted], dtype=np.int64)

@@ -1,83 +1,254 @@
-"""Posteriors in the place of counts."""
+"""Minified mode: posteriors, or the experts of a joint model, in place of counts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scvi.data._constants import ADATA_MINIFY_TYPE
+import torch
+from anndata import AnnData
+from scipy import sparse
+from scvi.data._constants import (
+    _ADATA_MINIFY_TYPE_UNS_KEY,
+    _SCVI_UUID_KEY,
+    _SETUP_METHOD_NAME,
+    ADATA_MINIFY_TYPE,
+)
+from scvi.model.base import BaseMinifiedModeModelClass
 
-from betavi.model.core.beta import MINIFIED_BETA
-from betavi.model.reference.minified import MinifiedMixin
+from betavi._mudata import assembled, copied
+from betavi._tables import close_matches
+from betavi.data import present_key
+from betavi.model.setup.mudata import MINIFIED_COLUMNS, minified_fields
+from betavi.model.setup.registered import MINIFIED_BETA
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from mudata import MuData
+    from scvi._types import AnnOrMuData
+
+    from betavi.model.core.latent_model import LatentModel
 
 N_COMPARED = 100
-"""Cells whose posteriors are inferred once more before they take the place of counts."""
+"""Cells whose posteriors are inferred again before they replace counts."""
+
+CELLS_AT_ONCE = 512
 
 
-class MinifyMixin(MinifiedMixin):
-    """scvi-tools' minified mode, which knows of which β the posteriors are."""
+def minify_adata(
+    model: LatentModel,
+    minified_data_type: str = ADATA_MINIFY_TYPE.LATENT_POSTERIOR,
+    use_latent_qzm_key: str = "X_latent_qzm",
+    use_latent_qzv_key: str = "X_latent_qzv",
+    beta: float | None = None,
+) -> None:
+    """Keep posteriors in the place of counts, as scvi-tools does.
 
-    def minify_adata(
-        self,
-        minified_data_type: str = ADATA_MINIFY_TYPE.LATENT_POSTERIOR,
-        use_latent_qzm_key: str = "X_latent_qzm",
-        use_latent_qzv_key: str = "X_latent_qzv",
-        beta: float | None = None,
-    ) -> None:
-        """Keep posteriors in the place of counts, as scvi-tools does.
+    Parameters
+    ----------
+    minified_data_type, use_latent_qzm_key, use_latent_qzv_key
+        See :meth:`scvi.model.base.BaseMinifiedModeModelClass.minify_adata`.
+    beta
+        The β that the posteriors in ``obsm`` are of, which is what every getter answers at from
+        then on; 1, or the end of the range closest to it, if None.
 
-        Parameters
-        ----------
-        minified_data_type, use_latent_qzm_key, use_latent_qzv_key
-            See :meth:`scvi.model.base.BaseMinifiedModeModelClass.minify_adata`.
-        beta
-            The β that the posteriors in ``obsm`` are of, which is what every getter answers at from
-            then on; 1, or the end of the range closest to it, if None.
+    Raises
+    ------
+    ValueError
+        If the model was not trained at that β, infers library sizes, or, being one of many β,
+        finds other posteriors than those in ``obsm``.
 
-        Raises
-        ------
-        ValueError
-            If the model was not trained at that β, infers library sizes, or, being one of many β,
-            finds other posteriors than those in ``obsm``.
+    Examples
+    --------
+    >>> import betavi, logging, scvi
+    >>> scvi.settings.verbosity = logging.WARNING
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, beta=(0.1, 10))
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> posteriors = model.get_latent_representation(return_dist=True, beta=4.0)
+    >>> adata.obsm["X_latent_qzm"], adata.obsm["X_latent_qzv"] = posteriors
+    >>> model.minify_adata(beta=4.0)
+    >>> float(model.adata.X.sum())
+    0.0
+    """
+    beta = model.module.settled_beta if beta is None else float(beta)
+    model.module.check_beta(beta)
+    if not model.module.dial.is_fixed:
+        _check_posteriors(model, use_latent_qzm_key, beta)
+    BaseMinifiedModeModelClass.minify_adata(
+        model, minified_data_type, use_latent_qzm_key, use_latent_qzv_key
+    )
+    model.adata.uns["betavi"] = model.adata.uns.get("betavi", {}) | {MINIFIED_BETA: beta}
 
-        Examples
-        --------
-        >>> import betavi, logging, scvi
-        >>> scvi.settings.verbosity = logging.WARNING
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata, beta=(0.1, 10))
-        >>> model.train(max_epochs=1, enable_progress_bar=False)
-        >>> posteriors = model.get_latent_representation(return_dist=True, beta=4.0)
-        >>> adata.obsm["X_latent_qzm"], adata.obsm["X_latent_qzv"] = posteriors
-        >>> model.minify_adata(beta=4.0)
-        >>> float(model.adata.X.sum())
-        0.0
-        """
-        beta = self.module.settled_beta if beta is None else float(beta)
-        self.module.check_beta(beta)
-        if not self.module.dial.is_fixed:
-            self._check_posteriors(use_latent_qzm_key, beta)
-        super().minify_adata(minified_data_type, use_latent_qzm_key, use_latent_qzv_key)
-        self.adata.uns["betavi"] = self.adata.uns.get("betavi", {}) | {MINIFIED_BETA: beta}
 
-    def _update_adata_and_manager_post_minification(
-        self, minified_adata: AnnData, minified_data_type: str
-    ) -> None:
-        fields = self._get_fields_for_adata_minification(minified_data_type)
-        self._take_minified(minified_adata, fields)
+def _check_posteriors(model: LatentModel, key: str, beta: float) -> None:
+    """Compare the posteriors of a few cells with those at β."""
+    some = np.arange(min(N_COMPARED, model.adata.n_obs))
+    with model.at_beta(beta):
+        found, _ = model.get_latent_representation(indices=some, return_dist=True)
+    if not np.allclose(found, np.asarray(model.adata.obsm[key])[some], rtol=1e-3, atol=1e-3):
+        raise ValueError(
+            f"adata.obsm[{key!r}] holds other posteriors than this model has at beta={beta:g}. "
+            "Say which β they are of, minify_adata(beta=...), or infer them again: "
+            "get_latent_representation(return_dist=True, beta=...)."
+        )
 
-    def _check_posteriors(self, key: str, beta: float) -> None:
-        """Compare the posteriors of a few cells with those at β."""
-        some = np.arange(min(N_COMPARED, self.adata.n_obs))
-        with self._at(beta):
-            found, _ = self.get_latent_representation(indices=some, return_dist=True)
-        if not np.allclose(found, np.asarray(self.adata.obsm[key])[some], rtol=1e-3, atol=1e-3):
-            raise ValueError(
-                f"adata.obsm[{key!r}] holds other posteriors than this model has at beta={beta:g}. "
-                "Say which β they are of, minify_adata(beta=...), or infer them again: "
-                "get_latent_representation(return_dist=True, beta=...)."
-            )
+
+def read_minified_adata(
+    model: LatentModel, minified_adata: AnnData, minified_data_type: str
+) -> None:
+    """Let a model read a minified AnnData from now on."""
+    fields = model._get_fields_for_adata_minification(minified_data_type)
+    _read_minified(model, minified_adata, fields)
+
+
+def _read_minified(model: LatentModel, minified: AnnOrMuData, fields: Sequence[Any]) -> None:
+    """Let the model read a minified object from now on, with further fields."""
+    minified.uns.pop(_SCVI_UUID_KEY, None)
+    manager = model.adata_manager.transfer_fields(minified)
+    model._register_manager_for_instance(manager)
+    manager.register_new_fields(fields)
+    # which scvi-tools does not hand on, and reads when a model is loaded
+    manager.registry[_SETUP_METHOD_NAME] = model.registry_[_SETUP_METHOD_NAME]
+    model.adata = minified
+    model.module.minified_data_type = model.minified_data_type
+
+
+def refuse_minify_adata(_model: LatentModel, *_args: Any, **_kwargs: Any) -> NoReturn:
+    """Refuse: the object is a MuData.
+
+    Raises
+    ------
+    TypeError
+        Always. Use :meth:`minify_mudata`.
+    """
+    raise TypeError("A JointVI model is of a MuData: minify_mudata().")
+
+
+def minify_mudata(
+    model: LatentModel,
+    minified_data_type: str = ADATA_MINIFY_TYPE.LATENT_POSTERIOR,
+    beta: float | None = None,
+    show_progress: bool = True,
+) -> None:
+    """Keep what the encoders say of each cell in the place of its counts.
+
+    The expert of every modality is kept, its means, variances and the totals of counts, in
+    ``obsm`` and ``obs`` of the modality. The posterior from any of the modalities a cell has is
+    made of them as it was of counts, so that latent positions, translations, expression,
+    differential expression and generated cells stay what they were. What compares with counts
+    is refused: ELBO, diagnosis, predictability, training.
+
+    The model's object is replaced by a new one; the user's stays as it is. Modalities that the
+    model is not of are left alone; of those that it is of, ``raw`` and further layers are
+    dropped.
+
+    Parameters
+    ----------
+    minified_data_type
+        ``"latent_posterior_parameters"``, or ``"latent_posterior_parameters_with_counts"`` to
+        keep the counts too.
+    beta
+        The β that the experts are of, which is what every getter answers at from then on; 1, or
+        the end of the range closest to it, if None.
+    show_progress
+        Show a bar.
+
+    Raises
+    ------
+    ValueError
+        If the type is unknown, the model is not trained at that β, or is minified already.
+
+    Examples
+    --------
+    >>> import betavi, logging, scvi
+    >>> scvi.settings.verbosity = logging.WARNING
+    >>> mdata = betavi.datasets.simulate_multiome(n_cells=100, missing={"adt": 0.5})
+    >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+    >>> model = betavi.JointVI(mdata, n_latent=5)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> model.minify_mudata(show_progress=False)
+    >>> float(model.adata["rna"].X.sum()), model.get_latent_representation(modalities="adt").shape
+    (0.0, (100, 5))
+    """
+    if minified_data_type not in ADATA_MINIFY_TYPE:
+        close = close_matches(minified_data_type, list(ADATA_MINIFY_TYPE))
+        raise ValueError(f"There is no minified_data_type {minified_data_type!r}. {close}")
+    if model.minified_data_type is not None:
+        raise ValueError("The model's object is minified already.")
+    model._check_if_trained(warn=False)
+    beta = model.module.settled_beta if beta is None else float(beta)
+    with model.at_beta(beta):
+        experts = _experts(model, show_progress)
+    keep_counts = minified_data_type == ADATA_MINIFY_TYPE.LATENT_POSTERIOR_WITH_COUNTS
+    minified = _with_experts(model, experts, keep_counts)
+    minified.uns[_ADATA_MINIFY_TYPE_UNS_KEY] = minified_data_type
+    minified.uns["betavi"] = minified.uns.get("betavi", {}) | {MINIFIED_BETA: beta}
+    _read_minified(model, minified, minified_fields(model.modalities))
+
+
+@torch.inference_mode()
+def _experts(model: LatentModel, show_progress: bool) -> dict[str, np.ndarray]:
+    """Return means and variances by modality, ``(2, n_cells that have it, n_latent)``."""
+    found: dict[str, np.ndarray] = {
+        name: np.empty((2, model.adata[name].n_obs, model.module.options.n_latent), np.float32)
+        for name in model.modalities
+    }
+    model.module.eval()
+    start = 0
+    progress = "Minifying" if show_progress else None
+    for tensors in model.minibatches(model.adata, None, CELLS_AT_ONCE, progress=progress):
+        inferred = model.infer(tensors)
+        for name, expert in inferred["experts"].items():
+            here = tensors[present_key(name)].squeeze(1).cpu().numpy()
+            stop = start + len(here)
+            rows = model.rows(model.adata, name).position[start:stop][here]
+            found[name][0, rows] = expert.mean.cpu().numpy()[here]
+            found[name][1, rows] = expert.variance.cpu().numpy()[here]
+        start = stop
+    return found
+
+
+def _with_experts(model: LatentModel, experts: dict[str, np.ndarray], keep_counts: bool) -> MuData:
+    """Return a new object in which modalities have experts, and counts only if they are kept."""
+    parts = dict(model.adata.mod)
+    setup_args = model.registry_["setup_args"]
+    for name, (mean, variance) in experts.items():
+        old = model.adata[name]
+        totals = model.rows(model.adata, name).rows.totals()
+        new = (
+            old.copy()
+            if keep_counts
+            else _without_counts(old, model.adapter.counts_layer(model.adata, setup_args, name))
+        )
+        new.obsm[MINIFIED_COLUMNS.mean], new.obsm[MINIFIED_COLUMNS.variance] = mean, variance
+        new.obs[MINIFIED_COLUMNS.total] = totals
+        parts[name] = new
+    found = copied(assembled(parts)[model.adata.obs_names])
+    found.obs = model.adata.obs.copy()
+    found.uns = dict(model.adata.uns)
+    # without the masks of modalities, which are made anew
+    for attribute in ("obsm", "varm", "obsp", "varp"):
+        for key, value in getattr(model.adata, attribute).items():
+            if key not in model.adata.mod:
+                getattr(found, attribute)[key] = value
+    return found
+
+
+def _without_counts(adata: AnnData, layer: str | None) -> AnnData:
+    """Return an object with zeros in the place of counts."""
+    empty = sparse.csr_matrix(adata.shape, dtype=np.float32)
+    return AnnData(
+        empty,
+        obs=adata.obs.copy(),
+        var=adata.var.copy(),
+        uns=dict(adata.uns),
+        obsm=dict(adata.obsm),
+        varm=dict(adata.varm),
+        obsp=dict(adata.obsp),
+        varp=dict(adata.varp),
+        layers={} if layer is None else {layer: empty.copy()},
+    )

@@ -1,35 +1,112 @@
-"""Query mapping: new cells onto a trained model."""
+"""Query mapping: new cells, of one modality or several, onto a trained model."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import anndata
+import numpy as np
+import pandas as pd
+import torch
 from anndata import AnnData
+from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base import ArchesMixin
 from scvi.model.base._archesmixin import _get_loaded_data
 
+from betavi._mudata import assembled, copied
 from betavi.model.setup.check_counts import check_is_anndata
+from betavi.model.setup.check_mudata import check_is_mudata
+from betavi.model.setup.messages import name_some, warn
 from betavi.nn import Drift, Gate, Shift, Turn
 
 if TYPE_CHECKING:
+    from mudata import MuData
+    from scvi._types import AnnOrMuData
     from scvi.model.base import BaseModelClass
+    from torch import Tensor
 
+    from betavi.model.core.latent_model import LatentModel
+    from betavi.module import MultimodalVAE
 
 READS_BETA = (Drift, Gate, Shift, Turn)
-"""What answers to β stays the reference's."""
+"""Parts that read β: they stay the reference's."""
 
 
-def thaw(model: BaseModelClass, unfrozen: bool) -> None:
-    """Say of what scvi-tools does not know whether it is trained on a query.
+def load_query_data(
+    cls: type[LatentModel],
+    /,
+    adata: AnnOrMuData | None = None,
+    reference_model: str | BaseModelClass | None = None,
+    registry: dict[str, Any] | None = None,
+    inplace_subset_query_vars: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Return a model of query cells that shares the reference's weights.
 
     Parameters
     ----------
-    model
-        As scvi-tools left it.
-    unfrozen
-        Whether everything is trained.
+    adata
+        Query cells, prepared by :meth:`prepare_query_anndata` or :meth:`prepare_query_mudata`.
+    reference_model
+        Model to map onto, or the folder it was saved to.
+    registry
+        Registry of a datamodule, in place of ``adata``.
+    inplace_subset_query_vars
+        Drop the genes that the reference lacks, and sort the others, in ``adata`` itself.
+    **kwargs
+        What to freeze, and the device: see :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+
+    Returns
+    -------
+    A model that :meth:`train` teaches the query's new categories only: their weights in the networks
+    or, with ``batch_representation="embedding"``, their rows of the embedding. If there are no new
+    categories, it answers at once.
+
+    Raises
+    ------
+    TypeError
+        If ``adata`` is of another kind than the reference's.
+    KeyError
+        If a modality is missing.
+    ValueError
+        If its features are not the reference's, or its counts are not valid.
+
+    References
+    ----------
+    Lotfollahi et al. (2022), Mapping single-cell data to reference atlases by transfer learning.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
+    >>> model = betavi.BetaVI(adata)
+    >>> query = betavi.datasets.simulate_counts(n_cells=100, n_genes=20, seed=1)
+    >>> query.obs["batch"] = "new"
+    >>> betavi.BetaVI.load_query_data(query, model).summary_stats.n_batch
+    3
     """
+    if adata is not None:
+        cls.adapter.check_kind(adata)
+    reference = _attributes_of(reference_model)
+    model = ArchesMixin.load_query_data.__func__(
+        cls, adata, reference_model, registry, inplace_subset_query_vars, **kwargs
+    )
+    unfrozen = bool(kwargs.get("unfrozen"))
+    _unfreeze(model, unfrozen)
+    if adata is not None:
+        state = reference["registry_"]["field_registries"][REGISTRY_KEYS.BATCH_KEY][
+            "state_registry"
+        ]
+        _teach_new_batches(model.module, len(state["categorical_mapping"]))
+        _answer_if_nothing_is_new(model, reference, unfrozen)
+    return model
+
+
+def _unfreeze(model: BaseModelClass, unfrozen: bool) -> None:
+    """Train the batch embeddings of a query, and what reads β only if everything is trained."""
     # scvi-tools 1.4 freezes embeddings too, and a new batch would stay where it was drawn.
     # Rows of batches that the query has no cells of get no gradient.
     for parameter in model.module.embeddings_dict.parameters():
@@ -40,26 +117,16 @@ def thaw(model: BaseModelClass, unfrozen: bool) -> None:
             part.requires_grad_(unfrozen)
 
 
-def attributes_of(model: str | BaseModelClass | None) -> dict[str, Any]:
-    """Return what is known of a reference, or of one in a folder: its registry, whether it is trained."""
+def _attributes_of(model: str | BaseModelClass | None) -> dict[str, Any]:
+    """Return the attributes of a reference, or of one in a folder."""
     attributes: dict[str, Any] = _get_loaded_data(model, device="cpu")[0]
     return attributes
 
 
-def answer_if_nothing_is_new(
+def _answer_if_nothing_is_new(
     model: BaseModelClass, reference: dict[str, Any], unfrozen: bool
 ) -> None:
-    """Let a query answer without training where it has nothing to learn.
-
-    Parameters
-    ----------
-    model
-        As scvi-tools left it, untrained.
-    reference
-        Attributes of its reference, whose weights then answer.
-    unfrozen
-        Whether everything is to be trained.
-    """
+    """Let a query without new categories answer at once, with the weights of its reference."""
     is_known = _categories(model.registry_) == _categories(reference["registry_"])
     model.is_trained_ = reference["is_trained_"] and is_known and not unfrozen
 
@@ -75,113 +142,162 @@ def _categories(registry: dict[str, Any]) -> list[Any]:
     return [*one, list(several)]
 
 
-class QueryMixin(ArchesMixin):
-    """scvi-tools' scArches, which trains what a query adds to a model and freezes the rest."""
+def _teach_new_batches(module: MultimodalVAE, n_known: int) -> None:
+    """Let what likelihoods know of each batch start at the mean of those known, and learn.
 
-    @classmethod
-    def load_query_data(
-        cls,
-        adata: AnnData | None = None,
-        reference_model: str | BaseModelClass | None = None,
-        registry: dict[str, Any] | None = None,
-        inplace_subset_query_vars: bool = False,
-        **kwargs: Any,
-    ) -> Self:
-        """Return a model of query cells that shares the reference's weights.
+    scvi-tools leaves it where it was drawn, and does not train it.
+    """
+    for part in module.likelihoods.modules():
+        for name in getattr(part, "per_batch", ()):
+            parameter = getattr(part, name)
+            with torch.no_grad():
+                parameter[:, n_known:] = parameter[:, :n_known].mean(dim=1, keepdim=True)
+            parameter.requires_grad_(True)
+            parameter.register_hook(partial(_of_new, n_known=n_known))
 
-        Parameters
-        ----------
-        adata
-            Query cells, whose genes :meth:`prepare_query_anndata` made fit.
-        reference_model
-            The model to map onto, or the folder it was saved to.
-        registry
-            The registry of a datamodule, in place of ``adata``.
-        inplace_subset_query_vars
-            Drop the genes that the reference has not, and sort the others, in ``adata`` itself.
-        **kwargs
-            What to freeze, and the device: see
-            :meth:`scvi.model.base.ArchesMixin.load_query_data`.
 
-        Returns
-        -------
-        A model that :meth:`train` teaches the query's new categories only: their weights in the
-        networks or, with ``batch_representation="embedding"``, their rows of the embedding. If there
-        are none, it answers at once.
+def _of_new(gradient: Tensor, n_known: int) -> Tensor:
+    """Keep what the reference has learned."""
+    kept = gradient.clone()
+    kept[:, :n_known] = 0
+    return kept
 
-        Raises
-        ------
-        TypeError
-            If ``adata`` is no AnnData.
-        ValueError
-            If its genes are not the reference's, or its counts are none.
 
-        References
-        ----------
-        Lotfollahi et al. (2022), Mapping single-cell data to reference atlases by transfer learning.
+def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
+    """Sort the genes of query cells as the reference's, and add those it lacks as zeros.
 
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
-        >>> model = betavi.BetaVI(adata)
-        >>> query = betavi.datasets.simulate_counts(n_cells=100, n_genes=20, seed=1)
-        >>> query.obs["batch"] = "new"
-        >>> betavi.BetaVI.load_query_data(query, model).summary_stats.n_batch
-        3
-        """
-        if adata is not None:
-            check_is_anndata(adata)
-        reference = attributes_of(reference_model)
-        model = super().load_query_data(
-            adata, reference_model, registry, inplace_subset_query_vars, **kwargs
+    Parameters
+    ----------
+    adata
+        Query cells.
+    *args, **kwargs
+        ``reference_model``, ``return_reference_var_names`` and ``inplace``: see
+        :meth:`scvi.model.base.ArchesMixin.prepare_query_anndata`.
+
+    Returns
+    -------
+    Nothing if in place, the new object, or the names of the reference's genes.
+
+    Raises
+    ------
+    TypeError
+        If ``adata`` is no AnnData.
+
+    Examples
+    --------
+    >>> from contextlib import redirect_stdout
+    >>> from io import StringIO
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata)
+    >>> query = betavi.datasets.simulate_counts(n_cells=50, n_genes=18, seed=1)
+    >>> with redirect_stdout(StringIO()):  # scvi-tools prints how many genes it found
+    ...     betavi.BetaVI.prepare_query_anndata(query, model)
+    >>> query.shape
+    (50, 20)
+    """
+    check_is_anndata(adata)
+    said = adata.uns.get("betavi")
+    found = ArchesMixin.prepare_query_anndata(adata, *args, **kwargs)
+    # padding drops uns, which says where the counts are
+    for prepared in (adata, found):
+        if said is not None and isinstance(prepared, AnnData):
+            prepared.uns["betavi"] = said
+    return found
+
+
+def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -> MuData:
+    """Return query cells with the modalities and features of a reference.
+
+    A modality that the query lacks is one that none of its cells has: no matrix is padded.
+    Features that the query lacks within a modality are zeros, of which a warning tells.
+
+    Parameters
+    ----------
+    mdata
+        Query cells, which are left as they are.
+    reference_model
+        The model to map onto, or the folder it was saved to.
+
+    Returns
+    -------
+    A new object.
+
+    Raises
+    ------
+    TypeError
+        If ``mdata`` is no MuData.
+    ValueError
+        If it has none of the reference's modalities, or none of the features of one.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> mdata = betavi.datasets.simulate_multiome(n_cells=100)
+    >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+    >>> model = betavi.JointVI(mdata, n_latent=5)
+    >>> query = betavi.datasets.simulate_multiome(n_cells=50, n_proteins=0, seed=1)
+    >>> betavi.JointVI.prepare_query_mudata(query, model)["adt"].shape
+    (0, 15)
+    """
+    check_is_mudata(mdata)
+    registry, features = _reference(reference_model)
+    layers = registry["setup_args"]["layers"] or {}
+    shared = [name for name in features if name in mdata.mod]
+    if not shared:
+        raise ValueError(
+            f"The query has {name_some(list(mdata.mod))}, and the reference "
+            f"{name_some(list(features))}: they share no modality."
         )
-        thaw(model, bool(kwargs.get("unfrozen")))
-        if adata is not None:
-            answer_if_nothing_is_new(model, reference, bool(kwargs.get("unfrozen")))
-        return model
+    kept = np.any([mdata.obsmap[name] > 0 for name in shared], axis=0)
+    if not kept.all():
+        warn(
+            f"{(~kept).sum()} cell(s) of the query have none of the reference's modalities, and are "
+            f"left out: {name_some(mdata.obs_names[~kept])}."
+        )
+    parts = {
+        name: _fitted(mdata, name, pd.Index(names), layers.get(name))
+        for name, names in features.items()
+    }
+    # scvi-tools takes an object whose first modality is all zeros for a minified one
+    filled_first = dict(sorted(parts.items(), key=lambda part: not part[1].n_obs))
+    found = assembled(filled_first)
+    found.obs = found.obs.join(mdata.obs)
+    # as the user's cells are ordered, so that answers can be written beside them
+    return copied(found[mdata.obs_names[kept]])
 
-    @staticmethod
-    def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
-        """Sort the genes of query cells as the reference's, and add those it lacks as zeros.
 
-        Parameters
-        ----------
-        adata
-            Query cells.
-        *args, **kwargs
-            ``reference_model``, ``return_reference_var_names`` and ``inplace``: see
-            :meth:`scvi.model.base.ArchesMixin.prepare_query_anndata`.
+def _reference(model: str | BaseModelClass) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the registry of a model, and the features of its modalities."""
+    registry = _attributes_of(model)["registry_"]
+    fields, names = registry["field_registries"], registry["setup_args"]["likelihoods"]
+    return registry, {name: fields[name]["state_registry"]["column_names"] for name in names}
 
-        Returns
-        -------
-        Nothing if in place, the new object, or the names of the reference's genes.
 
-        Raises
-        ------
-        TypeError
-            If ``adata`` is no AnnData.
-
-        Examples
-        --------
-        >>> from contextlib import redirect_stdout
-        >>> from io import StringIO
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata)
-        >>> query = betavi.datasets.simulate_counts(n_cells=50, n_genes=18, seed=1)
-        >>> with redirect_stdout(StringIO()):  # scvi-tools prints how many genes it found
-        ...     betavi.BetaVI.prepare_query_anndata(query, model)
-        >>> query.shape
-        (50, 20)
-        """
-        check_is_anndata(adata)
-        said = adata.uns.get("betavi")
-        found = ArchesMixin.prepare_query_anndata(adata, *args, **kwargs)
-        # padding drops uns, which says where the counts are
-        for prepared in (adata, found):
-            if said is not None and isinstance(prepared, AnnData):
-                prepared.uns["betavi"] = said
-        return found
+def _fitted(mdata: MuData, name: str, features: pd.Index, layer: str | None) -> AnnData:
+    """Return the cells that have a modality, with the features of the reference."""
+    if name not in mdata.mod:
+        empty = sparse.csr_matrix((0, len(features)), dtype=np.float32)
+        layers = {} if layer is None else {layer: empty.copy()}
+        return AnnData(empty, var=pd.DataFrame(index=features), layers=layers)
+    query = mdata[name]
+    missing = features.difference(query.var_names)
+    if len(missing) == len(features):
+        raise ValueError(f"The query's {name!r} has none of the reference's features.")
+    if len(missing):
+        warn(
+            f"{len(missing)} of {len(features)} features of {name!r} are missing in the query, and "
+            f"taken for zeros: {name_some(missing)}."
+        )
+        padding = AnnData(
+            sparse.csr_matrix((query.n_obs, len(missing)), dtype=np.float32),
+            obs=pd.DataFrame(index=query.obs_names),
+            var=pd.DataFrame(index=missing),
+        )
+        for layer in query.layers:
+            padding.layers[layer] = padding.X.copy()
+        said = dict(query.uns)
+        query = anndata.concat([query, padding], axis=1, join="outer", merge="first")
+        query.uns.update(said)
+    return query[:, features].copy()

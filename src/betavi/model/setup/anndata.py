@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scvi import REGISTRY_KEYS
-from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _get_adata_minify_type
 from scvi.data.fields import (
     CategoricalJointObsField,
@@ -15,7 +13,6 @@ from scvi.data.fields import (
     NumericalJointObsField,
     NumericalObsField,
 )
-from scvi.model.base import BaseMinifiedModeModelClass
 
 from betavi.data import CellManager
 from betavi.model.setup.check_counts import check_counts, check_is_anndata, refuse
@@ -28,128 +25,93 @@ from betavi.model.setup.check_obs import (
     tell_of_repeated,
 )
 from betavi.model.setup.messages import warn
+from betavi.model.setup.transaction import untouched_on_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from anndata import AnnData
     from scvi._types import AnnOrMuData
-    from scvi.model.base import BaseModelClass
 
 _STATE = "state_registry"
 
 
-class SetupMixin(BaseMinifiedModeModelClass):
-    """``setup_anndata``, and the same checks for every other object a model is asked about."""
+def setup_anndata(
+    cls: type[Any],
+    /,
+    adata: AnnData,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    labels_key: str | None = None,
+    size_factor_key: str | None = None,
+    categorical_covariate_keys: list[str] | None = None,
+    continuous_covariate_keys: list[str] | None = None,
+    keep_empty_cells: bool = False,
+    **kwargs: Any,
+) -> None:
+    """Say where an object keeps its counts and covariates.
 
-    @classmethod
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        layer: str | None = None,
-        batch_key: str | None = None,
-        labels_key: str | None = None,
-        size_factor_key: str | None = None,
-        categorical_covariate_keys: list[str] | None = None,
-        continuous_covariate_keys: list[str] | None = None,
-        keep_empty_cells: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Say where an object keeps its counts and covariates.
-
-        Parameters
-        ----------
-        adata
-            Cells by genes, raw counts: dense or sparse, in memory or backed. A view is made actual.
-        layer
-            The layer with the counts; ``X`` if None.
-        batch_key, labels_key
-            Columns of ``obs`` with each cell's batch and label.
-        size_factor_key
-            Column of ``obs`` with positive size factors, used in place of the library size.
-        categorical_covariate_keys, continuous_covariate_keys
-            Columns of ``obs`` with further covariates.
-        keep_empty_cells
-            Allow cells without a single count; the model has nothing to learn from them.
-        **kwargs
-            Passed to scvi-tools' ``AnnDataManager.register_fields``.
-
-        Raises
-        ------
-        TypeError
-            If ``adata`` is a MuData.
-        KeyError
-            If a layer or a column does not exist.
-        ValueError
-            If counts are negative, not finite or no numbers, if a cell has none, or if a covariate
-            says nothing of a cell or has a category without cells. The message names the cell and the
-            gene, and ``adata`` is as it was.
-
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
-        """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        setup_args, source = setup_method_args["setup_args"], kwargs.get("source_registry")
-        if source is None:
-            check_object(adata, setup_args, tell_empty=refuse, tell_silent=warn)
-            check_all_used(adata, [batch_key, *(categorical_covariate_keys or [])])
-            tell_of_repeated(adata.var_names)
-        else:
-            check_object(adata, setup_args, tell_empty=warn)
-            check_fits(adata, source, new_categories=kwargs.get("extend_categories", False))
-        if adata.is_view:
-            adata._init_as_actual(adata.copy())
-        fields = [
-            # the counts were checked above, whole, and are read as they are
-            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
-            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
-            NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
-            CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
-            NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
-        ]
-        minify_type = _get_adata_minify_type(adata)
-        if minify_type is not None:
-            fields += cls._get_fields_for_adata_minification(minify_type)
-        manager = CellManager(fields=fields, setup_method_args=setup_method_args)
-        with untouched_on_failure(adata):
-            manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
-
-    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
-        # a model of a datamodule has no setup to transfer, which scvi-tools says
-        if adata is None or is_registered(self, adata) or "setup_args" not in self.registry_:
-            check_registered(self, adata)
-            return super()._validate_anndata(adata, copy_if_view)
-        check_object(adata, self.registry_["setup_args"])
-        check_fits(adata, self.registry_)
-        with untouched_on_failure(adata):
-            return super()._validate_anndata(adata, copy_if_view)
-
-
-def is_registered(model: BaseModelClass, adata: AnnOrMuData) -> bool:
-    """Say whether an object is one that a model has already read the fields of."""
-    managers = model._per_instance_manager_store.get(model.id, {})
-    manager = managers.get(adata.uns.get(_SCVI_UUID_KEY)) if hasattr(adata, "uns") else None
-    return manager is not None and manager.adata is adata
-
-
-def check_registered(model: BaseModelClass, adata: AnnOrMuData | None) -> None:
-    """Check that an object is as it was when its fields were read, if they were.
+    Parameters
+    ----------
+    adata
+        Cells by genes, raw counts: dense or sparse, in memory or backed. A view is made actual.
+    layer
+        The layer with the counts; ``X`` if None.
+    batch_key, labels_key
+        Columns of ``obs`` with each cell's batch and label.
+    size_factor_key
+        Column of ``obs`` with positive size factors, used in place of the library size.
+    categorical_covariate_keys, continuous_covariate_keys
+        Columns of ``obs`` with further covariates.
+    keep_empty_cells
+        Allow cells without a single count; the model has nothing to learn from them.
+    **kwargs
+        Passed to scvi-tools' ``AnnDataManager.register_fields``.
 
     Raises
     ------
+    TypeError
+        If ``adata`` is a MuData.
+    KeyError
+        If a layer or a column does not exist.
     ValueError
-        If it lost or gained cells or genes, or its counts have become fractions.
+        If counts are negative, not finite or no numbers, if a cell has none, or if a covariate
+        says nothing of a cell or has a category without cells. The message names the cell and the
+        gene, and ``adata`` is as it was.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
     """
-    managers = model._per_instance_manager_store.get(model.id, {}).values()
-    asked = model.adata if adata is None else adata
-    for manager in managers:
-        if asked is not None and manager.adata is asked:
-            manager.check_unchanged()
+    setup_method_args = cls._get_setup_method_args(**locals())
+    setup_args, source = setup_method_args["setup_args"], kwargs.get("source_registry")
+    if source is None:
+        check_object(adata, setup_args, tell_empty=refuse, tell_silent=warn)
+        check_all_used(adata, [batch_key, *(categorical_covariate_keys or [])])
+        tell_of_repeated(adata.var_names)
+    else:
+        check_object(adata, setup_args, tell_empty=warn)
+        check_fits(adata, source, new_categories=kwargs.get("extend_categories", False))
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())
+    fields = [
+        # the counts were checked above, whole, and are read as they are
+        LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
+        CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+        CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+        NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
+        CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
+        NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
+    ]
+    minify_type = _get_adata_minify_type(adata)
+    if minify_type is not None:
+        fields += cls._get_fields_for_adata_minification(minify_type)
+    manager = CellManager(fields=fields, setup_method_args=setup_method_args)
+    with untouched_on_failure(adata):
+        manager.register_fields(adata, **kwargs)
+    cls.register_manager(manager)
 
 
 def check_object(
@@ -172,7 +134,7 @@ def check_object(
     Raises
     ------
     TypeError, KeyError, ValueError
-        See :meth:`SetupMixin.setup_anndata`.
+        See :meth:`betavi.BetaVI.setup_anndata`.
     """
     check_is_anndata(adata)
     minified = _get_adata_minify_type(adata) is not None
@@ -243,22 +205,3 @@ def check_all_known(adata: AnnOrMuData, registry: dict[str, Any], mapping: str) 
     mappings = fields[REGISTRY_KEYS.CAT_COVS_KEY][_STATE].get("mappings", {})
     for column, known in mappings.items():
         check_known(adata, column, known, mapping)
-
-
-@contextmanager
-def untouched_on_failure(adata: AnnOrMuData) -> Iterator[None]:
-    """Give ``adata`` its obs, obsm and uns back if what happens inside fails.
-
-    scvi-tools registers fields one after the other, each writing its codes into the object.
-    """
-    obs = adata.obs.copy(deep=False)
-    obsm, uns = dict(adata.obsm), dict(adata.uns)
-    try:
-        yield
-    except BaseException:
-        adata.obs = obs
-        for mapping, before in ((adata.obsm, obsm), (adata.uns, uns)):
-            for key in set(mapping) - set(before):
-                del mapping[key]
-            mapping.update(before)
-        raise

@@ -18,19 +18,14 @@ from scvi.data.fields import (
     MuDataObsmField,
     StringUnsField,
 )
-from scvi.model.base import BaseModelClass
 
 from betavi._mudata import make_actual
 from betavi.data import CellManager, ExpertKeys, expert_keys
-from betavi.model.setup.anndata import (
-    check_all_known,
-    check_registered,
-    is_registered,
-    untouched_on_failure,
-)
+from betavi.model.setup.anndata import check_all_known
 from betavi.model.setup.check_features import check_batches
-from betavi.model.setup.check_mudata import check_is_mudata, check_modalities, check_rows
+from betavi.model.setup.check_mudata import check_is_mudata, check_modalities
 from betavi.model.setup.check_obs import check_all_used, check_categories, check_genes, check_values
+from betavi.model.setup.transaction import untouched_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,133 +39,111 @@ MINIFIED_COLUMNS = ExpertKeys("betavi_expert_mean", "betavi_expert_variance", "b
 """Where a modality of a minified object keeps its expert, in ``obsm``, and its totals, in ``obs``."""
 
 
-class JointSetupMixin(BaseModelClass):
-    """``setup_mudata``."""
+def refuse_anndata(_cls: Any, *_args: Any, **_kwargs: Any) -> None:
+    """Refuse an AnnData: it has one modality.
 
-    @classmethod
-    def setup_anndata(cls, *_args: Any, **_kwargs: Any) -> None:
-        """Refuse an AnnData: it has one modality.
+    Raises
+    ------
+    TypeError
+        Always. Use :meth:`setup_mudata`, or :class:`betavi.BetaVI`.
+    """
+    raise TypeError(
+        "JointVI is of several modalities: JointVI.setup_mudata(mdata, likelihoods={...}). One "
+        "is a matter of BetaVI.setup_anndata(adata)."
+    )
 
-        Raises
-        ------
-        TypeError
-            Always. Use :meth:`setup_mudata`, or :class:`betavi.BetaVI`.
-        """
-        raise TypeError(
-            "JointVI is of several modalities: JointVI.setup_mudata(mdata, likelihoods={...}). One "
-            "is a matter of BetaVI.setup_anndata(adata)."
+
+def setup_mudata(
+    cls: type[Any],
+    /,
+    mdata: MuData,
+    likelihoods: dict[str, str],
+    layers: dict[str, str | None] | None = None,
+    batch_key: str | None = None,
+    labels_key: str | None = None,
+    categorical_covariate_keys: list[str] | None = None,
+    continuous_covariate_keys: list[str] | None = None,
+    keep_absent_features: bool = False,
+    **kwargs: Any,
+) -> None:
+    """Say which modalities a model is of, and where their counts and covariates are.
+
+    Which cells have a modality is read from the names of cells, never from zeros: a cell that
+    lacks one is simply not in ``mdata.mod[name]``.
+
+    Parameters
+    ----------
+    mdata
+        Cells by modalities, of raw counts.
+    likelihoods
+        By modality, a key of :data:`betavi.likelihoods.LIKELIHOODS`:
+        ``{"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}``. Modalities that are not
+        named are left alone.
+    layers
+        By modality, the layer with the counts; ``X`` of those that are not named.
+    batch_key, labels_key
+        Columns of ``mdata.obs`` with each cell's batch and label.
+    categorical_covariate_keys, continuous_covariate_keys
+        Columns of ``mdata.obs`` with further covariates.
+    keep_absent_features
+        Take features that a whole batch never shows, and others often, for biology. If not,
+        they are refused where they are more than a hundredth of a modality's.
+    **kwargs
+        Passed to scvi-tools' ``AnnDataManager.register_fields``.
+
+    Raises
+    ------
+    TypeError
+        If ``mdata`` is no MuData.
+    KeyError
+        If a modality, a layer or a column does not exist.
+    ValueError
+        If counts are impossible, names repeat, a cell has no modality, a covariate says nothing
+        of a cell or has a category without cells, or features were measured in some batches only. ``mdata`` is as it was.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> mdata = betavi.datasets.simulate_multiome(n_cells=100)
+    >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+    """
+    # the user's own dictionaries may change
+    likelihoods, layers = dict(likelihoods), dict(layers or {})
+    setup_method_args = cls._get_setup_method_args(**locals())
+    check_is_mudata(mdata)
+    source = kwargs.get("source_registry")
+    if source is not None:
+        check_has_all(mdata, likelihoods)
+    check_modalities(mdata, likelihoods, layers, may_lack_any=source is not None)
+    if source is not None:
+        check_fit(mdata, source, new_categories=bool(kwargs.get("extend_categories")))
+    categorical = list(categorical_covariate_keys or [])
+    check_categories(mdata, [batch_key, labels_key, *categorical], batch_key)
+    if source is None:
+        check_all_used(mdata, [batch_key, *categorical])
+    check_values(mdata, continuous_covariate_keys or [], positive=False)
+    places = {name: layers.get(name) for name in likelihoods}
+    check_batches(mdata, places, batch_key, keep_absent_features)
+    fields = [
+        # the counts were checked above, whole, and are read as they are
+        MuDataLayerField(
+            name, layers.get(name), mod_key=name, is_count_data=False, correct_data_format=False
         )
-
-    @classmethod
-    def setup_mudata(
-        cls,
-        mdata: MuData,
-        likelihoods: dict[str, str],
-        layers: dict[str, str | None] | None = None,
-        batch_key: str | None = None,
-        labels_key: str | None = None,
-        categorical_covariate_keys: list[str] | None = None,
-        continuous_covariate_keys: list[str] | None = None,
-        keep_absent_features: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Say which modalities a model is of, and where their counts and covariates are.
-
-        Which cells have a modality is read from the names of cells, never from zeros: a cell that
-        lacks one is simply not in ``mdata.mod[name]``.
-
-        Parameters
-        ----------
-        mdata
-            Cells by modalities, of raw counts.
-        likelihoods
-            By modality, a key of :data:`betavi.likelihoods.LIKELIHOODS`:
-            ``{"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}``. Modalities that are not
-            named are left alone.
-        layers
-            By modality, the layer with the counts; ``X`` of those that are not named.
-        batch_key, labels_key
-            Columns of ``mdata.obs`` with each cell's batch and label.
-        categorical_covariate_keys, continuous_covariate_keys
-            Columns of ``mdata.obs`` with further covariates.
-        keep_absent_features
-            Take features that a whole batch never shows, and others often, for biology. If not,
-            they are refused where they are more than a hundredth of a modality's.
-        **kwargs
-            Passed to scvi-tools' ``AnnDataManager.register_fields``.
-
-        Raises
-        ------
-        TypeError
-            If ``mdata`` is no MuData.
-        KeyError
-            If a modality, a layer or a column does not exist.
-        ValueError
-            If counts are impossible, names repeat, a cell has no modality, a covariate says nothing
-            of a cell or has a category without cells, or features were measured in some batches only. ``mdata`` is as it was.
-
-        Examples
-        --------
-        >>> import betavi
-        >>> mdata = betavi.datasets.simulate_multiome(n_cells=100)
-        >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
-        """
-        # the user's own dictionaries may change
-        likelihoods, layers = dict(likelihoods), dict(layers or {})
-        setup_method_args = cls._get_setup_method_args(**locals())
-        check_is_mudata(mdata)
-        source = kwargs.get("source_registry")
-        if source is not None:
-            check_has_all(mdata, likelihoods)
-        check_modalities(mdata, likelihoods, layers, may_lack_any=source is not None)
-        if source is not None:
-            check_fit(mdata, source, new_categories=bool(kwargs.get("extend_categories")))
-        categorical = list(categorical_covariate_keys or [])
-        check_categories(mdata, [batch_key, labels_key, *categorical], batch_key)
-        if source is None:
-            check_all_used(mdata, [batch_key, *categorical])
-        check_values(mdata, continuous_covariate_keys or [], positive=False)
-        places = {name: layers.get(name) for name in likelihoods}
-        check_batches(mdata, places, batch_key, keep_absent_features)
-        fields = [
-            # the counts were checked above, whole, and are read as they are
-            MuDataLayerField(
-                name, layers.get(name), mod_key=name, is_count_data=False, correct_data_format=False
-            )
-            for name in likelihoods
-        ]
-        fields += [
-            MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
-            MuDataCategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
-            MuDataNumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
-        ]
-        if _get_adata_minify_type(mdata) is not None:
-            fields += minified_fields(likelihoods)
-        make_actual(mdata)
-        manager = CellManager(fields, setup_method_args, MAY_BE_UNPAIRED)
-        with untouched_on_failure(mdata):
-            manager.register_fields(mdata, **kwargs)
-        cls.register_manager(manager)
-
-    def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
-        if adata is None and self.adata is None:
-            raise ValueError("The model was loaded without an object: pass one, mdata=.")
-        if adata is None or is_registered(self, adata):
-            for name in self.registry_["setup_args"]["likelihoods"]:
-                check_rows(adata if adata is not None else self.adata, name)
-            check_registered(self, adata)
-            return super()._validate_anndata(adata, copy_if_view)
-        check_is_mudata(adata)
-        make_actual(adata)
-        args = self.registry_["setup_args"]
-        likelihoods = args["likelihoods"]
-        check_has_all(adata, likelihoods)
-        check_modalities(adata, likelihoods, args["layers"] or {}, may_lack_any=True)
-        check_fit(adata, self.registry_)
-        check_values(adata, args["continuous_covariate_keys"] or [], positive=False)
-        with untouched_on_failure(adata):
-            return super()._validate_anndata(adata, copy_if_view)
+        for name in likelihoods
+    ]
+    fields += [
+        MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+        MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+        MuDataCategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
+        MuDataNumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
+    ]
+    if _get_adata_minify_type(mdata) is not None:
+        fields += minified_fields(likelihoods)
+    make_actual(mdata)
+    manager = CellManager(fields, setup_method_args, MAY_BE_UNPAIRED)
+    with untouched_on_failure(mdata):
+        manager.register_fields(mdata, **kwargs)
+    cls.register_manager(manager)
 
 
 def check_has_all(mdata: MuData, modalities: Iterable[str]) -> None:

@@ -9,10 +9,10 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from betavi.data import present_key
-from betavi.diagnostics import CellScores, DensityCalibration, SupportCalibration
+from betavi.diagnostics import CellScores, SupportCalibration
 from betavi.kernels import dense
-from betavi.model.core.density import CELLS_AT_ONCE, in_turn
-from betavi.model.setup.messages import warn
+from betavi.model.core._transition import in_turn
+from betavi.model.core.density import CELLS_AT_ONCE
 from betavi.model.support.scores import SurpriseMixin
 
 if TYPE_CHECKING:
@@ -55,35 +55,6 @@ class CalibrateMixin(SurpriseMixin):
                 found[int(code)] = SupportCalibration(scores.of(mine))
         return found
 
-    def _density_calibration(self, show_progress: bool) -> DensityCalibration:
-        """Return how thin it is where cells held out are: cells are encoded, and no more."""
-        density = self.latent_density(show_progress)
-        found: DensityCalibration = self._once(
-            "density calibration", density, lambda: self._known_densities(density)
-        )
-        return found
-
-    def _known_densities(self, density: LatentDensity) -> DensityCalibration:
-        adata = self._validate_anndata(None)
-        means = self._posteriors(adata, self._known_cells(density), n_draws=0).mean
-        return DensityCalibration(density.log_prob(means))
-
-    def _known_cells(self, density: LatentDensity) -> np.ndarray:
-        """Return the cells that p-values are calibrated with; the user is told once if they are few."""
-        cells: np.ndarray = self._once("known cells", density, self._chosen_cells)
-        return cells
-
-    def _chosen_cells(self) -> np.ndarray:
-        adata = self._validate_anndata(None)
-        cells = self._cells_to_judge(adata)
-        if self._has_seen(adata, cells):
-            warn(
-                "The model held too few cells out to know how strange unseen cells of the same kind "
-                "are: p-values come from cells that training saw, and are too small for others. "
-                f"{_advice(adata.n_obs)}"
-            )
-        return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
-
     def _known_scores(
         self, adata: AnnOrMuData, cells: np.ndarray, density: LatentDensity, show_progress: bool
     ) -> tuple[CellScores, np.ndarray]:
@@ -123,11 +94,3 @@ class CalibrateMixin(SurpriseMixin):
             key = REGISTRY_KEYS.SIZE_FACTOR_KEY
             thinned[key] = tensors[key] * share
         return tensors | thinned
-
-
-def _advice(n_cells: int) -> str:
-    """Say how to hold enough cells out, of as many as there are."""
-    size = np.floor(100 * (1 - ENOUGH_KNOWN / n_cells)) / 100
-    if size < LEAST_TRAINED:
-        return f"{ENOUGH_KNOWN} are enough, which {n_cells} cells cannot spare."
-    return f"{ENOUGH_KNOWN} are enough: train(train_size={size:.2g})."

@@ -9,7 +9,7 @@ import torch
 from betavi.data import present_key
 from betavi.diagnostics import CellScores
 from betavi.kernels import dense, totals
-from betavi.model.core.density import PositionsMixin
+from betavi.model.core._transition import Transition
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,13 +26,13 @@ type that the model has not seen is known by drowns in the noise of thousands of
 SEED = 0
 
 
-class SurpriseMixin(PositionsMixin):
+class SurpriseMixin(Transition):
     """Scores of cells, each of which depends on the cell alone, and not on others asked about along."""
 
     @torch.inference_mode()
     def _scores(self, tensors: dict[str, Any], density: LatentDensity) -> CellScores:
         """Judge the cells of a minibatch."""
-        inferred = self.module._named(self._inferred(tensors))
+        inferred = self._inferred(tensors)
         mean = inferred["qz"].mean
         # of a library size that is inferred, its mean
         sizes = inferred["library"] | {name: size.mean for name, size in inferred["ql"].items()}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from betavi.diagnostics import CellScores, on_simplex
-from betavi.model.core.density import CELLS_AT_ONCE, in_turn
-from betavi.model.reference.minified import refuse_minified
-from betavi.model.setup.anndata import untouched_on_failure
+from betavi.diagnostics import CellScores
+from betavi.model.core._transition import in_turn, refuse_minified
+from betavi.model.core.density import CELLS_AT_ONCE
 from betavi.model.setup.messages import name_some, warn
 from betavi.model.setup.selection import cells_named
+from betavi.model.setup.transaction import untouched_on_failure
 from betavi.model.support.calibration import EVERYONE, CalibrateMixin
 
 if TYPE_CHECKING:
@@ -144,25 +144,6 @@ class SupportMixin(CalibrateMixin):
         log_density = self.latent_density(show_progress).log_prob(positions)
         p_value = self._density_calibration(show_progress).p_value(log_density)
         return pd.DataFrame({"log_density": log_density, "p_value": p_value})
-
-    def _checked_positions(self, latent: Any) -> np.ndarray:
-        """Return positions as an array of ``(n, n_latent)``."""
-        positions = np.atleast_2d(np.asarray(latent, dtype=np.float64))
-        n_latent = self.module.options.n_latent
-        if positions.ndim != 2 or positions.shape[1] != n_latent:
-            raise ValueError(
-                f"Positions are (n, {n_latent}) in this model, not {np.shape(latent)}: as "
-                "get_latent_representation() returns them."
-            )
-        if self.module.options.latent_distribution == "ln" and on_simplex(positions):
-            raise ValueError(
-                "Positions of a logistic normal z are those before the softmax, as "
-                "get_latent_representation(return_dist=True) returns them."
-            )
-        if not np.isfinite(positions).all():
-            row = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
-            raise ValueError(f"Position {row} is not finite.")
-        return positions
 
 
 def _tell_of_depths(names: pd.Index, is_empty: np.ndarray, is_beyond: np.ndarray) -> None:

@@ -1,0 +1,185 @@
+"""The user's form of data and answers: one assay in an AnnData, or several in a MuData.
+
+Inside the package everything is by modality. Here, and nowhere else, an AnnData becomes a modality
+and an answer about one modality becomes the bare value that scvi-tools' users expect.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from betavi._mudata import assembled, make_actual
+from betavi.data import COUNTS, counts_layer
+from betavi.model.setup.anndata import check_fits, check_object
+from betavi.model.setup.check_counts import check_is_anndata
+from betavi.model.setup.check_mudata import check_is_mudata, check_modalities
+from betavi.model.setup.check_obs import check_values
+from betavi.model.setup.mudata import check_fit, check_has_all
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+    from betavi.model.core.latent_model import LatentModel
+
+T = TypeVar("T")
+
+
+class Adapter(ABC):
+    """How a model reads the user's object, and in which form it answers."""
+
+    @abstractmethod
+    def modalities(self, registry: Mapping[str, Any]) -> list[str]:
+        """Return the names of the registered modalities."""
+
+    @abstractmethod
+    def part(self, data: Any, name: str) -> AnnData:
+        """Return the object of one modality."""
+
+    @abstractmethod
+    def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
+        """Return the registered layer of a modality; None for ``X``."""
+
+    @abstractmethod
+    def has(self, data: Any, name: str) -> np.ndarray:
+        """Return which cells have a modality, boolean, ``(n_cells,)``."""
+
+    @abstractmethod
+    def bare(self, by_modality: Mapping[str, T]) -> Any:
+        """Return an answer in the user's form: the only value, or a dictionary by modality."""
+
+    @abstractmethod
+    def by_modality(self, value: Any) -> dict[str, Any]:
+        """Return by modality what a user gave in his own form; nothing of None."""
+
+    @abstractmethod
+    def together(self, parts: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> Any:
+        """Return one object of all modalities, with columns of its cells."""
+
+    @abstractmethod
+    def register(self, model: type[LatentModel], data: Any, setup_args: dict[str, Any]) -> None:
+        """Set up an object whose counts are in ``X`` with the arguments of another one."""
+
+    @abstractmethod
+    def check_kind(self, data: Any) -> None:
+        """Refuse an object of the other kind with a TypeError."""
+
+    @abstractmethod
+    def check_new(self, model: LatentModel, data: Any) -> None:
+        """Check an object that the model has not read before."""
+
+    def counts_layer(self, data: Any, setup_args: Mapping[str, Any], name: str) -> str | None:
+        """Return the layer that holds the counts of a modality now; None for ``X``."""
+        return counts_layer(self.part(data, name), self.layer(setup_args, name))
+
+
+class OneAssay(Adapter):
+    """An AnnData is the only modality, called ``"X"``, and answers are bare."""
+
+    def modalities(self, registry: Mapping[str, Any]) -> list[str]:
+        """Return the only name."""
+        return [COUNTS]
+
+    def part(self, data: AnnData, name: str) -> AnnData:
+        """Return the object itself."""
+        return data
+
+    def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
+        """Return ``layer``."""
+        layer: str | None = setup_args["layer"]
+        return layer
+
+    def has(self, data: AnnData, name: str) -> np.ndarray:
+        """Return that every cell has it."""
+        return np.ones(data.n_obs, dtype=bool)
+
+    def bare(self, by_modality: Mapping[str, T]) -> T:
+        """Return the only value."""
+        (value,) = by_modality.values()
+        return value
+
+    def by_modality(self, value: Any) -> dict[str, Any]:
+        """Return the value of the only modality."""
+        return {} if value is None else {COUNTS: value}
+
+    def together(self, parts: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> AnnData:
+        """Return the only object."""
+        (part,) = parts.values()
+        if obs is not None:
+            part.obs = obs.copy()
+        return part
+
+    def register(self, model: type[LatentModel], data: AnnData, setup_args: dict[str, Any]) -> None:
+        """Call ``setup_anndata``; cells without counts were accepted before."""
+        model.setup_anndata(data, **setup_args | {"layer": None, "keep_empty_cells": True})
+
+    def check_kind(self, data: Any) -> None:
+        """Refuse what is no AnnData."""
+        check_is_anndata(data)
+
+    def check_new(self, model: LatentModel, data: AnnData) -> None:
+        """Check its counts, covariates, genes and categories."""
+        # a model of a datamodule has no setup to transfer, as scvi-tools will report
+        if "setup_args" in model.registry_:
+            check_object(data, model.registry_["setup_args"])
+            check_fits(data, model.registry_)
+
+
+class ManyAssays(Adapter):
+    """A MuData has one part for each modality, and answers are dictionaries."""
+
+    def modalities(self, registry: Mapping[str, Any]) -> list[str]:
+        """Return the names that ``setup_mudata`` was given."""
+        return list(registry["setup_args"]["likelihoods"])
+
+    def part(self, data: MuData, name: str) -> AnnData:
+        """Return the modality."""
+        return data[name]
+
+    def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
+        """Return the entry of ``layers``."""
+        layer: str | None = (setup_args["layers"] or {}).get(name)
+        return layer
+
+    def has(self, data: MuData, name: str) -> np.ndarray:
+        """Read it from MuData's own table of rows."""
+        return np.asarray(data.obsmap[name]) > 0
+
+    def bare(self, by_modality: Mapping[str, T]) -> dict[str, T]:
+        """Return the dictionary."""
+        return dict(by_modality)
+
+    def by_modality(self, value: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the dictionary."""
+        return dict(value or {})
+
+    def together(self, parts: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> MuData:
+        """Return a MuData."""
+        found = assembled(parts)
+        if obs is not None:
+            found.obs = obs.loc[found.obs_names].copy()
+        return found
+
+    def register(self, model: type[LatentModel], data: MuData, setup_args: dict[str, Any]) -> None:
+        """Call ``setup_mudata``; features that a batch lacks were accepted before."""
+        model.setup_mudata(data, **setup_args | {"layers": None, "keep_absent_features": True})
+
+    def check_kind(self, data: Any) -> None:
+        """Refuse what is no MuData."""
+        check_is_mudata(data)
+
+    def check_new(self, model: LatentModel, data: MuData) -> None:
+        """Check its modalities, their counts and features, and its covariates."""
+        check_is_mudata(data)
+        make_actual(data)
+        args = model.registry_["setup_args"]
+        check_has_all(data, args["likelihoods"])
+        check_modalities(data, args["likelihoods"], args["layers"] or {}, may_lack_any=True)
+        check_fit(data, model.registry_)
+        check_values(data, args["continuous_covariate_keys"] or [], positive=False)

@@ -1,0 +1,312 @@
+"""The base of every model: the primitives that abilities are built on."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi.model.base import (
+    ArchesMixin,
+    BaseMinifiedModeModelClass,
+    EmbeddingMixin,
+    UnsupervisedTrainingMixin,
+    VAEMixin,
+)
+from scvi.utils import track
+
+from betavi._tables import close_matches
+from betavi.data import DataSplitter, present_key
+from betavi.model.core.covariates import covariates_of
+from betavi.model.setup.registered import (
+    MINIFIED_BETA,
+    check_registered,
+    is_registered,
+    refuse_other_kind,
+)
+from betavi.model.setup.transaction import untouched_on_failure
+from betavi.nn import ROUNDING
+from betavi.train import TrainingPlan, TrainRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from scvi._types import AnnOrMuData
+    from torch import Tensor
+    from torch.distributions import Distribution
+
+    from betavi.data import AlignedRows, CellManager, Rows
+    from betavi.likelihoods import Likelihood
+    from betavi.model.core.adapter import Adapter
+    from betavi.model.core.covariates import Covariates
+    from betavi.module import MultimodalVAE
+
+Tensors = dict[str, Any]
+
+ENOUGH_HELD_OUT = 100
+"""Number of held-out cells from which on they judge a model; not tuned."""
+
+UNTRAINED = (
+    "The model is not trained: call model.train() first. A query model needs training too, to learn "
+    "its new categories."
+)
+
+
+class LatentModel(
+    EmbeddingMixin,
+    VAEMixin,
+    ArchesMixin,
+    UnsupervisedTrainingMixin,
+    BaseMinifiedModeModelClass,
+):
+    """A trained latent space of one modality or several.
+
+    The class body of a model lists its abilities, each a function whose first argument is the
+    model. They ask the model for the primitives below and for nothing else.
+    """
+
+    module: MultimodalVAE
+    adapter: ClassVar[Adapter]
+    """The user's form of data and answers."""
+
+    _data_splitter_cls = DataSplitter
+    _train_runner_cls = TrainRunner
+    _training_plan_cls = TrainingPlan
+    _module_kwargs: dict[str, Any]
+
+    # -- modalities ---------------------------------------------------------------------------
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities; ``["X"]`` for a model of an AnnData."""
+        return self.adapter.modalities(self.registry_)
+
+    def named_modalities(self, names: Sequence[str] | str | None) -> list[str]:
+        """Return the modalities that a user names, all of them for None.
+
+        Raises
+        ------
+        ValueError
+            If one is unknown, or none is named.
+        """
+        if names is None:
+            return self.modalities
+        chosen = [names] if isinstance(names, str) else list(names)
+        for name in chosen:
+            if name not in self.modalities:
+                raise ValueError(
+                    f"The model has no modality {name!r}. {close_matches(name, self.modalities)}"
+                )
+        if not chosen:
+            raise ValueError("modalities names none: leave it out to take all.")
+        return chosen
+
+    def likelihood(self, name: str) -> Likelihood:
+        """Return the likelihood of a modality, p(x given z)."""
+        return self.module.likelihood(name)
+
+    def features(self, name: str) -> pd.Index:
+        """Return the names of a modality's features."""
+        state = self.registry_["field_registries"][name]["state_registry"]
+        return pd.Index(state["column_names"])
+
+    def manager(self, adata: AnnOrMuData) -> CellManager:
+        """Return the registered fields of an object."""
+        return self.get_anndata_manager(adata, required=True)
+
+    def rows(self, adata: AnnOrMuData, name: str) -> Rows | AlignedRows:
+        """Return the counts of a modality, by the cells of the object."""
+        return cast("Rows | AlignedRows", self.manager(adata).rows(name))
+
+    # -- minibatches, the posterior, decoding ------------------------------------------------
+
+    def minibatches(
+        self,
+        adata: AnnOrMuData,
+        cells: Sequence[int] | np.ndarray | None = None,
+        batch_size: int | None = None,
+        modalities: Sequence[str] | None = None,
+        progress: str | None = None,
+        **loader_kwargs: Any,
+    ) -> Iterator[Tensors]:
+        """Yield minibatches of some cells, in their order.
+
+        Parameters
+        ----------
+        adata
+            A validated object.
+        cells
+            Positions, ``(n,)``; all cells if None.
+        batch_size
+            Cells at once; ``scvi.settings.batch_size`` if None.
+        modalities
+            Modalities to show; all others are masked. None masks nothing.
+        progress
+            Description of a progress bar; no bar if None.
+        **loader_kwargs
+            Passed to scvi-tools' data loader.
+        """
+        loader = self._make_data_loader(adata, cells, batch_size, **loader_kwargs)
+        shown = track(iter(loader), progress or "", total=len(loader), disable=progress is None)
+        for tensors in shown:
+            yield tensors if modalities is None else self.masked(tensors, modalities)
+
+    def masked(self, tensors: Tensors, modalities: Sequence[str]) -> Tensors:
+        """Return a minibatch in which all other modalities are masked."""
+        hidden = [present_key(name) for name in self.modalities if name not in modalities]
+        return tensors | {key: torch.zeros_like(tensors[key]) for key in hidden}
+
+    def infer(self, tensors: Tensors, n_samples: int = 1) -> dict[str, Any]:
+        """Return the posterior of a minibatch and draws of it.
+
+        Returns
+        -------
+        ``qz``; draws ``u`` and ``z``, ``(n_cells, n_latent)``, with a first axis if they are
+        several; ``library``, the log sizes by modality, and ``ql``, the posteriors of those that
+        are inferred.
+        """
+        inputs = self.module._get_inference_input(tensors)
+        inferred: dict[str, Any] = self.module.inference(**inputs, n_samples=n_samples)
+        return inferred
+
+    def decode(
+        self,
+        z: Tensor,
+        tensors: Tensors,
+        name: str,
+        log_size: Tensor,
+        batch: int | None = None,
+    ) -> Distribution:
+        """Return p(x given z) of a modality, see :meth:`betavi.module.MultimodalVAE.decode`."""
+        return self.module.decode(z, tensors, name, log_size, batch)
+
+    def covariates(self, adata: AnnOrMuData) -> Covariates:
+        """Return the covariates of every cell, by the user's names."""
+        return covariates_of(self.manager(adata), self.registry_["setup_args"])
+
+    # -- state --------------------------------------------------------------------------------
+
+    def held_out(self, adata: AnnOrMuData) -> np.ndarray:
+        """Return the cells held out from training; all cells if these are fewer than 100."""
+        held_out = getattr(self, "validation_indices", None)
+        if held_out is not None and len(held_out) >= ENOUGH_HELD_OUT and self._was_split(adata):
+            return np.asarray(held_out)
+        return np.arange(adata.n_obs)
+
+    def seen(self, adata: AnnOrMuData) -> np.ndarray:
+        """Return the cells that training has seen; all cells of another object."""
+        seen = getattr(self, "train_indices", None)
+        if seen is None or not len(seen) or not self._was_split(adata):
+            return np.arange(adata.n_obs)
+        return np.asarray(seen)
+
+    def has_seen(self, adata: AnnOrMuData, cells: np.ndarray) -> bool:
+        """Return whether training has seen any of some cells."""
+        seen = getattr(self, "train_indices", None)
+        return adata is self.adata and seen is not None and bool(np.isin(cells, seen).any())
+
+    def _was_split(self, adata: AnnOrMuData) -> bool:
+        """Return whether these are the cells that training was split into.
+
+        A loaded model may hold other cells; if there are as many, there is no telling.
+        """
+        parts = [getattr(self, f"{part}_indices", None) for part in ("train", "validation", "test")]
+        split = np.concatenate([part for part in parts if part is not None])
+        return adata is self.adata and (hasattr(self, "trainer") or len(split) == adata.n_obs)
+
+    def refuse_minified(self) -> None:
+        """Refuse a model whose object has no counts any more.
+
+        Raises
+        ------
+        ValueError
+            If it has none.
+        """
+        if getattr(self, "minified_data_type", None) is not None:
+            raise ValueError(
+                "The object is minified: its counts are gone, and this call needs them. Make the "
+                "call before minifying, or load the model with the original object: "
+                "load(..., adata=...)."
+            )
+
+    @contextmanager
+    def at_beta(self, beta: float | None) -> Iterator[None]:
+        """Set the module to a β for a while; None means that of minified posteriors, if any.
+
+        Raises
+        ------
+        ValueError
+            If the model was not trained at it, or its object holds posteriors at another β only.
+        """
+        if getattr(self, "minified_data_type", None) is not None:
+            stored = self.adata.uns.get("betavi", {}).get(MINIFIED_BETA, self.module.settled_beta)
+            beta = stored if beta is None else beta
+            if not math.isclose(beta, stored, rel_tol=ROUNDING):
+                raise ValueError(
+                    f"The object is minified: it holds posteriors at beta={stored:g} only. For "
+                    "another β load the model with the original object: load(..., adata=...)."
+                )
+        if beta is not None:
+            self.module.check_beta(beta)
+        if beta is None or self.module.dial.is_fixed:
+            yield
+            return
+        with self.module.dial.at(float(beta)):
+            yield
+
+    @property
+    def beta_in_force(self) -> float:
+        """The weight of the rate after training; NaN where training held the rate at a value."""
+        is_held = not self.module.held_rate.isnan()
+        return float("nan") if is_held else self.module.settled_beta
+
+    @contextmanager
+    def seeded(self, seed: int | None) -> Iterator[None]:
+        """Draw in evaluation mode, from a seed if there is one; torch's generators stay as they are."""
+        self.module.eval()
+        devices = range(torch.cuda.device_count())
+        with torch.random.fork_rng(devices, enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            yield
+
+    def cached(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what was made for the same key before, or make it."""
+        stored: dict[str, tuple[Any, Any]] = self.__dict__.setdefault("_cache", {})
+        if name not in stored or stored[name][0] != key:
+            stored[name] = key, make()
+        return stored[name][1]
+
+    # -- what scvi-tools calls ----------------------------------------------------------------
+
+    def default_epochs(self, n_cells: int) -> int | None:
+        """Return the default number of epochs; None for scvi-tools' own rule."""
+        return None
+
+    def _check_if_trained(self, warn: bool = True, message: str = UNTRAINED) -> None:
+        super()._check_if_trained(warn, message)
+
+    def _validate_anndata(
+        self, adata: AnnOrMuData | None = None, copy_if_view: bool = True
+    ) -> AnnOrMuData:
+        """Check an object, and register it if the model has not read it before."""
+        if adata is None and self.adata is None:
+            raise ValueError("The model was loaded without an object: pass one, adata=.")
+        if adata is None or is_registered(self, adata):
+            check_registered(self, adata)
+            return super()._validate_anndata(adata, copy_if_view)
+        if isinstance(adata, AnnData | MuData):
+            refuse_other_kind(self, adata)
+        self.adapter.check_new(self, adata)
+        with untouched_on_failure(adata):
+            return super()._validate_anndata(adata, copy_if_view)
+
+
+def numpy_generator() -> np.random.Generator:
+    """Return a generator of NumPy's, seeded by torch's, which follows ``scvi.settings.seed``."""
+    return np.random.default_rng(int(torch.randint(2**31, ())))

@@ -1,0 +1,149 @@
+"""Values read from the decoded distribution of a modality, cell by cell."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from betavi.model.core.covariates import batch_codes
+from betavi.model.setup.selection import features_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from scvi._types import AnnOrMuData
+    from torch import Tensor
+
+    from betavi.likelihoods import Likelihood
+    from betavi.model.core.latent_model import LatentModel, Tensors
+
+Batches = str | int | list[str] | list[int] | None
+
+
+class DecodeRequest(NamedTuple):
+    """Cells and features to decode, the batches to decode in, and the number of posterior draws.
+
+    ``transform_batch`` and ``features`` are the user's names; ``cells`` are positions.
+    """
+
+    cells: Sequence[int] | np.ndarray | None = None
+    features: Sequence[str] | None = None
+    transform_batch: Batches = None
+    n_samples: int = 1
+    batch_size: int | None = None
+    average_draws: bool = True
+    progress: str | None = None
+    loader_kwargs: Mapping[str, Any] = MappingProxyType({})
+
+
+def decoded(
+    model: LatentModel,
+    adata: AnnOrMuData | None,
+    name: str,
+    request: DecodeRequest,
+    read: Callable[[Any], Tensor],
+    dataloader: Iterable[Tensors] | None = None,
+) -> np.ndarray:
+    """Return values read from p(x given z) of a modality, ``([n_samples,] n_cells, n_features)``.
+
+    Only the requested features are decoded, and draws are averaged one minibatch at a time.
+    """
+    columns, codes = None, batch_codes(model.adata_manager, None)
+    if dataloader is None:
+        if request.features is not None:
+            called = f"The modality {name!r}" if len(model.modalities) > 1 else "adata"
+            columns = features_named(model.features(name), request.features, called)
+        codes = batch_codes(model.adata_manager, request.transform_batch)
+        dataloader = model.minibatches(
+            adata,
+            request.cells,
+            request.batch_size,
+            None,
+            request.progress,
+            **request.loader_kwargs,
+        )
+    parts = []
+    likelihood = model.likelihood(name)
+    only = columns if likelihood.scale_is_local else None
+    for tensors in dataloader:
+        inferred = model.infer(tensors, request.n_samples)
+        size = decoded_log_size(model, tensors, inferred, name)
+        with likelihood.only(only):
+            each = [read(model.decode(inferred["z"], tensors, name, size, code)) for code in codes]
+        values = torch.stack(each).mean(dim=0) if len(each) > 1 else each[0]
+        if request.n_samples > 1 and request.average_draws:
+            values = values.mean(dim=0)
+        parts.append(values.cpu().numpy())
+    found = np.concatenate(parts, axis=-2)
+    return found if columns is None or only is not None else found[..., columns]
+
+
+def decoded_log_size(
+    model: LatentModel, tensors: Tensors, inferred: dict[str, Any], name: str
+) -> Tensor:
+    """Return the log size to decode at: the typical one where cells may lack the modality."""
+    typical = model.module.typical(name)
+    return model.module.log_sizes(tensors, inferred, name) if typical is None else typical.usual
+
+
+def table(
+    model: LatentModel,
+    adata: AnnOrMuData | None,
+    name: str,
+    request: DecodeRequest,
+    read: Callable[[Any], Tensor],
+    return_numpy: bool | None = None,
+    dataloader: Iterable[Tensors] | None = None,
+) -> pd.DataFrame | np.ndarray:
+    """Return :func:`decoded` values as a data frame, or as an array if wanted or needed."""
+    adata = adata if dataloader is not None else model._validate_anndata(adata)
+    values = decoded(model, adata, name, request, read, dataloader)
+    if return_numpy or values.ndim == 3 or dataloader is not None:
+        return values
+    names = adata.obs_names if request.cells is None else adata.obs_names[request.cells]
+    columns = model.features(name) if request.features is None else pd.Index(request.features)
+    return pd.DataFrame(values, index=names, columns=columns)
+
+
+def suitable_modality(
+    model: LatentModel, modality: str | None, suits: Callable[[Likelihood], bool]
+) -> str:
+    """Return the modality that is meant, which needs a suitable likelihood.
+
+    Raises
+    ------
+    ValueError
+        If the named one does not suit, or none is named and not exactly one suits.
+    """
+    suitable = [name for name in model.modalities if suits(model.likelihood(name))]
+    choices = ", ".join(map(repr, suitable))
+    if modality is not None:
+        (name,) = model.named_modalities(modality)
+        if name not in suitable:
+            raise ValueError(
+                f"This is not defined for {name!r} with its likelihood "
+                f"{type(model.likelihood(name)).__name__}. Modalities that it is defined for: "
+                f"{choices or 'none in this model'}."
+            )
+        return name
+    if len(suitable) != 1:
+        raise ValueError(
+            f"Say which modality is meant, modality=...: {choices or 'there is none that suits'}."
+        )
+    return suitable[0]
+
+
+def expression_modality(model: LatentModel, modality: str | None) -> str:
+    """Return the modality whose expression is meant; proteins only if they are named."""
+    if len(model.modalities) == 1 and modality is None:
+        return model.modalities[0]
+    named = modality is not None
+    return suitable_modality(
+        model,
+        modality,
+        lambda part: not part.is_of_detection and (named or not part.has_background),
+    )

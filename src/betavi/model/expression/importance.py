@@ -1,0 +1,117 @@
+"""Importance weights of posterior draws, for differential expression."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi.distributions._utils import DistributionConcatenator
+from scvi.model.base import RNASeqMixin
+
+from betavi.data import COUNTS
+from betavi.model.core.beta import scvi_getter
+from betavi.model.core.covariates import batch_codes
+from betavi.model.core.latent_model import numpy_generator
+from betavi.model.expression.decode import decoded_log_size
+from betavi.model.setup.selection import features_named
+from betavi.nn import StandardNormal
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from betavi.model.core.latent_model import LatentModel
+    from betavi.model.expression.decode import DecodeRequest
+
+
+@scvi_getter
+def get_importance_weights(model: LatentModel, *args: Any, **kwargs: Any) -> np.ndarray:
+    """Return weights of posterior draws, as scvi-tools computes them.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        See :meth:`scvi.model.SCVI.get_importance_weights`.
+
+    Returns
+    -------
+    One weight per draw of z, ``(n_draws,)``; they sum to 1.
+
+    Raises
+    ------
+    NotImplementedError
+        If the prior is not standard normal or there are several modalities: scvi-tools assumes
+        otherwise.
+
+    References
+    ----------
+    Boyeau et al. (2019), Deep generative models for detecting differential expression in single
+    cells.
+
+    Examples
+    --------
+    scvi-tools uses them to choose draws, here 50 draws of 20 cells:
+
+    >>> import betavi
+    >>> import numpy as np
+    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=3)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> options = {"n_samples_overall": 50, "weights": "importance", "return_numpy": True}
+    >>> model.get_normalized_expression(indices=np.arange(20), **options).shape
+    (50, 20)
+    """
+    if not isinstance(model.module.prior, StandardNormal):
+        raise NotImplementedError(
+            "scvi-tools' importance weights take a standard normal prior for granted, and this "
+            f"model has {model.module.options.prior!r}. Use weights='uniform'."
+        )
+    if model.modalities != [COUNTS]:
+        raise NotImplementedError(
+            "scvi-tools' importance weights are those of a model of one AnnData. Use "
+            "weights='uniform'."
+        )
+    weights: np.ndarray = RNASeqMixin.get_importance_weights(model, *args, **kwargs)
+    return weights
+
+
+def importance_sampled(
+    model: LatentModel,
+    adata: AnnData,
+    name: str,
+    request: DecodeRequest,
+    n_draws: int,
+    key: str,
+    kwargs: dict[str, Any],
+) -> np.ndarray:
+    """Return decoded values of draws chosen by their importance, ``(n_draws, n_features)``."""
+    if request.transform_batch is not None and np.size(request.transform_batch) > 1:
+        raise NotImplementedError(
+            "Importance weights cannot be computed for averages over batches: pass one batch."
+        )
+    columns = features_named(model.features(name), request.features, "adata")
+    (code,) = batch_codes(model.adata_manager, request.transform_batch)
+    values, draws = [], []
+    posterior, likelihood = DistributionConcatenator(), DistributionConcatenator()
+    for tensors in model.minibatches(adata, request.cells, request.batch_size):
+        inferred = model.infer(tensors, request.n_samples)
+        size = decoded_log_size(model, tensors, inferred, name)
+        px: Any = model.decode(inferred["z"], tensors, name, size, code)
+        values.append(px.get_normalized(key)[..., columns].cpu())
+        draws.append(inferred["z"].cpu())
+        posterior.store_distribution(inferred["qz"])
+        likelihood.store_distribution(px)
+    # draws of a cell are along a first axis, if they are several
+    axis = int(request.n_samples > 1)
+    weights = get_importance_weights(
+        model,
+        adata,
+        request.cells,
+        qz=posterior.get_concatenated_distributions(axis=0),
+        px=likelihood.get_concatenated_distributions(axis=axis),
+        zs=torch.cat(draws, dim=axis),
+        **kwargs,
+    )
+    whole = torch.cat(values, dim=axis).flatten(0, -2).numpy()
+    return whole[numpy_generator().choice(len(whole), n_draws, p=weights)]

@@ -1,0 +1,71 @@
+"""Objects that a model has read before, and the kind of object that it reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mudata import MuData
+from scvi.data._constants import _SCVI_UUID_KEY
+from scvi.data._utils import _get_adata_minify_type
+
+from betavi.model.setup.check_mudata import check_rows
+
+if TYPE_CHECKING:
+    from scvi._types import AnnOrMuData
+    from scvi.model.base import BaseModelClass
+
+MINIFIED_BETA = "minified_beta"
+"""Entry of ``uns["betavi"]`` of a minified object: the β of its posteriors."""
+
+
+def is_registered(model: BaseModelClass, adata: AnnOrMuData) -> bool:
+    """Return whether a model has read the fields of an object before."""
+    managers = model._per_instance_manager_store.get(model.id, {})
+    manager = managers.get(adata.uns.get(_SCVI_UUID_KEY)) if hasattr(adata, "uns") else None
+    return manager is not None and manager.adata is adata
+
+
+def check_registered(model: BaseModelClass, adata: AnnOrMuData | None) -> None:
+    """Check that an object, the model's own for None, is as it was when its fields were read.
+
+    Raises
+    ------
+    ValueError
+        If it lost or gained cells or genes, its counts have become fractions, or a modality was
+        changed after it became part of its MuData.
+    """
+    read = model.adata if adata is None else adata
+    if isinstance(read, MuData):
+        for name in model.registry_["setup_args"]["likelihoods"]:
+            check_rows(read, name)
+    for manager in model._per_instance_manager_store.get(model.id, {}).values():
+        if read is not None and manager.adata is read:
+            manager.check_unchanged()
+
+
+def refuse_other_kind(model: BaseModelClass, adata: AnnOrMuData) -> None:
+    """Refuse a minified object for a model that reads counts, and the reverse.
+
+    Raises
+    ------
+    ValueError
+        If the kinds differ, or the posteriors are those of another β.
+    """
+    own, other = model.minified_data_type, _get_adata_minify_type(adata)
+    if own == other:
+        if own is not None and _beta_of(adata) != _beta_of(model.adata):
+            raise ValueError(
+                f"This object was minified at beta={_beta_of(adata):g}, and the model's own at "
+                f"beta={_beta_of(model.adata):g}."
+            )
+        return
+    kinds = ["holds counts" if kind is None else f"is minified ({kind})" for kind in (other, own)]
+    raise ValueError(
+        f"This object {kinds[0]}, and the model's own {kinds[1]}. Load the model with the object: "
+        f"{type(model).__name__}.load(folder, adata=...)."
+    )
+
+
+def _beta_of(adata: AnnOrMuData) -> float:
+    """Return the β that a minified object's posteriors are of, 1 if it does not say."""
+    return float(adata.uns.get("betavi", {}).get(MINIFIED_BETA, 1.0))

@@ -1,0 +1,109 @@
+"""The parts that a module is made of: encoders, decoders, likelihoods, prior, buffers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from scvi import REGISTRY_KEYS
+from torch import nn
+
+from betavi._tables import lookup
+from betavi.likelihoods import LIKELIHOODS, DispersionSizes
+from betavi.nn import (
+    FUSIONS,
+    LATENTS,
+    PRIORS,
+    Decoder,
+    Encoder,
+    LatentLibrary,
+    PseudoCells,
+    TypicalLibrary,
+)
+from betavi.objective import RateController
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from betavi.module.options import Modality
+    from betavi.module.vae import MultimodalVAE
+    from betavi.nn import Architecture
+
+BATCH_IS_EMBEDDED: dict[str, bool] = {"one-hot": False, "embedding": True}
+"""Whether networks read a vector of the batch instead of its code, by the user's word."""
+
+
+def add_parts(
+    module: MultimodalVAE, modalities: Mapping[str, Modality], architecture: Architecture
+) -> None:
+    """Give a module its parts, in the order in which their weights are drawn.
+
+    Parameters
+    ----------
+    module
+        With its options, sizes and β.
+    modalities, architecture
+        See :class:`~betavi.module.MultimodalVAE`.
+    """
+    options, sizes = module.options, module.sizes
+    if module.embeds_batch:
+        embedding_kwargs = options.batch_embedding_kwargs or {}
+        module.init_embedding(REGISTRY_KEYS.BATCH_KEY, sizes.n_batch, **embedding_kwargs)
+    for kind in ("z_encoders", "l_encoder", "typical_libraries", "decoders", "likelihoods"):
+        setattr(module, kind, nn.ModuleDict())
+    for name, modality in modalities.items():
+        _add_modality(module, name, modality, architecture)
+    module.fusion = lookup(FUSIONS, options.fusion, "fusion")()
+    module.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
+    if module.latent.has_no_rate and not module.dial.is_fixed:
+        raise ValueError(
+            "A deterministic autoencoder has no rate for β to weigh, and none of a range: leave "
+            "beta out, or choose latent_distribution='normal'."
+        )
+    module.prior = lookup(PRIORS, options.prior, "prior")(options.n_latent, options.n_components)
+    if module.prior.reads_pseudo_cells:
+        widths = {name: modality.n_features for name, modality in modalities.items()}
+        module.pseudo_cells = PseudoCells(
+            options.n_components, widths, sizes.n_continuous, len(sizes.n_categories)
+        )
+    # whether the weights are as drawn; a buffer, so that saved weights know that they are not
+    module.register_buffer("is_fresh", torch.tensor(True))
+    # the β of the last training step, and what steered it
+    module.register_buffer("trained_beta", torch.tensor(float("nan")))
+    # nats at which the last training held the rate, if it did
+    module.register_buffer("held_rate", torch.tensor(float("nan")))
+    module.controller = RateController()
+
+
+def _add_modality(
+    module: MultimodalVAE, name: str, modality: Modality, architecture: Architecture
+) -> None:
+    options, sizes = module.options, module.sizes
+    likelihood = lookup(LIKELIHOODS, modality.likelihood, "gene_likelihood")
+    n_values, n_categories = _covariate_widths(module)
+    encoded = (n_values, n_categories) if options.encode_covariates else (0, [])
+    width = modality.n_features + encoded[0]
+    dial = None if module.dial.is_fixed else module.dial
+    module.z_encoders[name] = Encoder(width, options.n_latent, encoded[1], architecture, dial=dial)
+    if modality.library_prior is not None:
+        prior = modality.library_prior
+        module.l_encoder[name] = LatentLibrary(width, encoded[1], architecture, *prior)
+    if modality.typical is not None:
+        module.typical_libraries[name] = TypicalLibrary(*modality.typical, options.n_latent)
+    module.decoders[name] = Decoder(options.n_latent, n_values, n_categories, architecture, dial)
+    module.likelihoods[name] = likelihood(
+        architecture.n_hidden,
+        modality.n_features,
+        "softplus" if options.given_size else "softmax",
+        options.dispersion,
+        DispersionSizes(sizes.n_batch, sizes.n_labels),
+        dial,
+    )
+
+
+def _covariate_widths(module: MultimodalVAE) -> tuple[int, list[int]]:
+    """Return how many values, and how many categories of each code, a network reads."""
+    if module.embeds_batch:
+        batch = module.get_embedding(REGISTRY_KEYS.BATCH_KEY)
+        return module.sizes.n_continuous + batch.embedding_dim, list(module.sizes.n_categories)
+    return module.sizes.n_continuous, [module.sizes.n_batch, *module.sizes.n_categories]
