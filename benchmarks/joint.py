@@ -32,7 +32,7 @@ from benchmarks.peers import real_folder
 from betavi import JointVI
 from betavi.diagnostics import score_translation
 from betavi.metrics import foscttm
-from betavi.model.expression.translate import _levels
+from betavi.model.expression.translation import _levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable

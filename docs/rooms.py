@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HOLDS = {
     "pl": "pictures: Axes in and out",
     "metrics": "what judges a result",
-    "model": "what the user holds: BetaVI, JointVI, one file per ability",
+    "model": "BetaVI, JointVI: a core, and a package for each kind of ability",
     "train": "training plan, guard, the run",
     "data": "rows, minibatches, the split, start values",
     "module": "encoders → posterior → decoders → likelihoods, written once",
@@ -37,7 +37,7 @@ BOX = {
 def rooms_of(pyproject: Path) -> list[list[str]]:
     """Return the rooms that the import linter keeps apart, the topmost first."""
     contracts = tomllib.loads(pyproject.read_text())["tool"]["importlinter"]["contracts"]
-    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    (layers,) = (c["layers"] for c in contracts if c.get("containers") == ["betavi"])
     return [[room.strip() for room in layer.split("|")] for layer in layers]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from betavi.datasets import simulate_counts
 
 # a run of a few minibatches, for tests of what a model does rather than of how well it fits
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+def getters(cls):
+    """Return the names of a model's functions that take ``beta=``."""
+    public = [name for name in dir(cls) if not name.startswith("_")]
+    functions = [name for name in public if inspect.isfunction(getattr(cls, name))]
+    takes = {n for n in functions if "beta" in inspect.signature(getattr(cls, n)).parameters}
+    return sorted(takes - {"at_beta"})
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from betavi.diagnostics.smoothing import BASELINES
 from betavi.likelihoods import DISPERSIONS, LIKELIHOODS
 from betavi.model.denoising.estimate import ESTIMATES
 from betavi.model.expression.groups import MODES
-from betavi.model.expression.translate import SCALES
+from betavi.model.expression.translation import SCALES
 from betavi.model.generation.interpolate import PATHS
 from betavi.model.generation.sources import SOURCES
 from betavi.nn import FUSIONS, LATENTS, PRIORS

@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 
 from betavi import JointVI
 from betavi.datasets import simulate_multiome
-from betavi.model.expression.translate import _levels
+from betavi.model.expression.translation import _levels
 from betavi.nn import FUSIONS
 from tests.conftest import BRIEF
 

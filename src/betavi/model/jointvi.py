@@ -27,7 +27,7 @@ from betavi.model.generation.holes import HolesMixin
 from betavi.model.generation.interpolate import InterpolateMixin
 from betavi.model.generation.joint_decode import JointDecodeMixin
 from betavi.model.reference import minify, query
-from betavi.model.setup.check_joint import check_fusion, check_is_set_up, is_weight
+from betavi.model.setup.check_mudata import check_fusion, check_is_set_up, is_weight
 from betavi.model.setup.mudata import refuse_anndata, setup_mudata
 from betavi.module import CovariateSizes, Modality, MultimodalVAE, Options
 from betavi.module.single import LAYER_NORM, split_options

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mudata import MuData
 from scipy.sparse.csgraph import connected_components
 from scvi import REGISTRY_KEYS
-from scvi.data._constants import ADATA_MINIFY_TYPE
+from scvi.data._constants import _SCVI_UUID_KEY, ADATA_MINIFY_TYPE
 from scvi.data._utils import _get_adata_minify_type
 from torch import nn
 
@@ -17,9 +19,11 @@ from betavi.data import Rows, counts_of, expert_keys, present_key
 from betavi.likelihoods import LIKELIHOODS
 from betavi.model.setup.check_counts import check_counts
 from betavi.model.setup.messages import name_some, warn
+from betavi.nn import FUSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import TypeGuard
 
     from anndata import AnnData
 
@@ -181,3 +185,37 @@ def _check_overlap(mdata: MuData, names: list[str], must_overlap: bool) -> None:
             f"No cell ties {' to '.join(groups)}: none has both. A latent space of each is learnt, "
             "but neither translation nor a common embedding means anything across them."
         )
+
+
+def check_is_set_up(mdata: Any) -> None:
+    """Refuse what was not registered.
+
+    Raises
+    ------
+    TypeError
+        If it is no MuData.
+    ValueError
+        If it was not set up.
+    """
+    check_is_mudata(mdata)
+    if _SCVI_UUID_KEY not in mdata.uns:
+        raise ValueError(
+            "Say first which modalities the model is of: JointVI.setup_mudata(mdata, likelihoods={...})."
+        )
+
+
+def check_fusion(fusion: str, n_modalities: int) -> None:
+    """Refuse a rule that is none, or is of one modality and there are several.
+
+    Raises
+    ------
+    ValueError
+        If it is.
+    """
+    fit = {k: rule for k, rule in FUSIONS.items() if n_modalities == 1 or not rule.is_of_one}
+    lookup(fit, fusion, "fusion")
+
+
+def is_weight(value: Any) -> TypeGuard[float]:
+    """Say whether a distortion can be multiplied by it."""
+    return isinstance(value, Real) and math.isfinite(value) and float(value) > 0
