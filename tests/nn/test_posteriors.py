@@ -162,13 +162,13 @@ def test_total_correlation_draws_each_expert_to_the_product():
         for expert in given.values()
     ]
     rate, alpha = torch.tensor([3.0], dtype=torch.double), fusion.alpha
-    found = fusion.pressed(rate, q, given, {})
+    found = fusion.penalty(rate, q, given, {})
     # as published, which weighs the distortion by (M - alpha) / M
     published = (1 - alpha) * rate + alpha / 2 * sum(kls)
     torch.testing.assert_close(found * (2 - alpha) / 2, published, rtol=1e-5, atol=0)
     alone = {"adt": torch.tensor([[False]])}
     # one expert agrees with itself, and the cell has the ELBO
-    found = fusion.pressed(rate, fusion(given, alone), given, alone)
+    found = fusion.penalty(rate, fusion(given, alone), given, alone)
     torch.testing.assert_close(found, rate, rtol=1e-5, atol=0)
 
 
@@ -177,4 +177,4 @@ def test_other_rules_press_the_rate(name):
     given = in_two_dimensions()
     given = {"rna": given["rna"]} if name == "single" else given
     fusion, rate = FUSIONS[name](), torch.tensor([3.0])
-    assert fusion.pressed(rate, fusion(given, {}), given, {}) is rate
+    assert fusion.penalty(rate, fusion(given, {}), given, {}) is rate

@@ -70,7 +70,7 @@ class Parts(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
             self._add(name, modality, architecture)
         self.fusion = lookup(FUSIONS, options.fusion, "fusion")()
         self.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
-        if self.latent.has_no_rate and not self.dial.is_fixed:
+        if self.latent.is_deterministic and not self.dial.is_fixed:
             raise ValueError(
                 "A deterministic autoencoder has no rate for β to weigh, and none of a range: leave "
                 "beta out, or choose latent_distribution='normal'."
