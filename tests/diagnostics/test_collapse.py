@@ -6,22 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from betavi.diagnostics import (
-    CAUSES,
-    Calls,
-    CollapseReport,
-    DimensionArrays,
-    Evidence,
-    SignalSpectrum,
-    causes_of,
-    judge_dimensions,
-)
+from betavi.diagnostics import CollapseReport, DimensionArrays, causes_of, judge_dimensions
+from tests.contracts.cause import evidence, spectrum
 
 N_CELLS, N_SPLITS = 400, 4
-
-
-def spectrum(*signals):
-    return SignalSpectrum(np.array(signals), np.ones(10), 1000.0)
 
 
 def arrays(signal, memorised, missed, seed=0):
@@ -110,88 +98,11 @@ def test_the_numbers_of_the_whole_space():
     assert found.summary()["directions alive in theory"] == 1
 
 
-EVIDENCE = {
-    "n_latent": 10, "n_used": 5, "beta": 1.0, "asked_beta": 1.0,
-    "held_rate": float("nan"),
-    "spectrum": spectrum(9, 8, 7, 6, 5), "spectrum_without_covariates": spectrum(9, 8, 7, 6, 5),
-    "explained": 100.0, "gap": 2.0, "gap_error": 0.1, "covariates": 0.0, "excess_noise": 1.0,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("cause", "changes"),
-    [
-        ("unfinished_warmup", {"beta": 0.2}),
-        ("too_few_counts", {"spectrum": spectrum(), "spectrum_without_covariates": spectrum()}),
-        ("capacity_too_low", {"beta": float("nan"), "held_rate": 1.0, "n_used": 2}),
-        ("decoder_ignores_z", {"n_used": 0}),
-        ("too_many_dimensions", {"spectrum": spectrum(*range(20, 0, -1))}),
-        ("covariates_explain", {"spectrum": spectrum(0.9, 0.8, 0.7, 0.6), "n_used": 2}),
-        ("covariates_explain", {"spectrum": spectrum(), "n_used": 0, "covariates": 180.0}),
-        ("lagging_encoder", {"gap": 50.0}),
-        ("beta_too_high", {"beta": 8.0, "asked_beta": 8.0, "n_used": 3}),
-        ("dispersion_absorbs", {"excess_noise": 3.0, "n_used": 1}),
-        ("too_many_dimensions", {}),
-    ],
-)
-def test_each_cause_is_found_by_its_evidence(cause, changes):
-    first = causes_of(Evidence(**EVIDENCE | changes))[0]
-    assert first.name == cause
-    assert first.evidence.endswith(".")
-    assert first.remedy in str(first)
-
-
-def test_spare_dimensions_are_named_only_if_there_are_some_or_nothing_else_is_to_blame():
-    directions = {"spectrum": spectrum(*range(20, 0, -1))}
-    assert causes_of(Evidence(**EVIDENCE | directions | {"n_used": 10})) == []
-    (cause,) = causes_of(Evidence(**EVIDENCE | directions | {"gap": 50.0}))
-    assert cause.name == "lagging_encoder"
-
-
-def test_a_collapse_never_is_without_a_cause_if_there_is_something_to_say():
-    for beta in (0.01, 1.0, 3.0, 100.0):
-        assert causes_of(Evidence(**EVIDENCE | {"n_used": 0, "beta": beta, "asked_beta": beta}))
-
-
-def test_a_beta_that_lets_most_live_is_not_to_blame():
-    directions = {"spectrum": spectrum(50, 40, 30, 0.5, 0.2), "beta": 4.0, "asked_beta": 4.0}
-    for n_latent, n_used in ((3, 2), (20, 3)):
-        found = causes_of(
-            Evidence(**EVIDENCE | directions | {"n_latent": n_latent, "n_used": n_used})
-        )
-        assert [cause.name for cause in found] == ["too_many_dimensions"]
-
-
-def test_every_cause_is_tested():
-    (marker,) = test_each_cause_is_found_by_its_evidence.pytestmark
-    assert {cause for cause, _ in marker.args[1]} == set(CAUSES)
-
-
 def test_a_report_reads_well_and_shows_in_a_notebook():
-    causes = causes_of(Evidence(**EVIDENCE))
+    causes = causes_of(evidence())
     found = report("used", "dead", causes=causes)
     assert str(found).startswith("partial: 1 of 2 dimensions are used, dead are 1.\n- too_many")
     html = found._repr_html_()
     assert "<b>too_many_dimensions</b>" in html
     assert "&#x27;" not in html.split("<table")[1]
     assert found.remedies == [causes[0].remedy]
-
-
-def test_what_was_not_measured_is_no_evidence():
-    unknown = {"gap": float("nan"), "gap_error": float("nan"), "excess_noise": float("nan")}
-    names = {cause.name for cause in causes_of(Evidence(**EVIDENCE | unknown | {"n_used": 1}))}
-    assert not names & {"lagging_encoder", "dispersion_absorbs"}
-
-
-def test_the_remedy_is_called_by_the_names_of_the_users_model():
-    calls = Calls("JointVI(mdata, modality_weights={'adt': 10.0})", "JointVI(mdata, {})", "none")
-    (cause, *_) = causes_of(Evidence(**EVIDENCE | {"n_used": 0, "calls": calls}))
-    assert cause.remedy == "JointVI(mdata, modality_weights={'adt': 10.0})."
-    (cause, *_) = causes_of(Evidence(**EVIDENCE | {"calls": calls}))
-    assert "JointVI(mdata, n_latent=" in cause.remedy
-
-
-def test_causes_tell_what_is_used_from_what_may_be():
-    found = Evidence(**EVIDENCE | {"n_latent": 20, "n_used": 8, "n_unclear": 2})
-    (cause,) = [c for c in causes_of(found) if c.name == "too_many_dimensions"]
-    assert "6 of 20 dimensions are used and 2 may be" in cause.evidence

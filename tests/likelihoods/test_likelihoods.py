@@ -1,4 +1,4 @@
-"""One contract for every likelihood in the table, with every dispersion."""
+"""Likelihoods beside scipy and scvi-tools; what all of them keep to is in the contract."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import torch
 from scipy import integrate, stats
 from scvi import distributions
 
-from betavi.likelihoods import DISPERSIONS, LIKELIHOODS, DispersionSizes
+from betavi.likelihoods import DISPERSIONS, LIKELIHOODS
+from tests.contracts import check_dispersion, check_likelihood
+from tests.contracts import likelihood as contract
+from tests.contracts.likelihood import N_CELLS, N_GENES, inputs
 
-N_HIDDEN, N_GENES, N_CELLS = 8, 12, 30
-SIZES = DispersionSizes(n_batch=2, n_labels=3)
 SCVI = {
     "zinb": distributions.ZeroInflatedNegativeBinomial,
     "nb": distributions.NegativeBinomial,
@@ -24,60 +25,18 @@ members = pytest.mark.parametrize("name", LIKELIHOODS)
 extents = pytest.mark.parametrize("dispersion", DISPERSIONS)
 
 
-def build(name, dispersion="gene", activation="softmax"):
-    torch.manual_seed(0)
-    # while training some defer what they are, see tests/kernels
-    return LIKELIHOODS[name](N_HIDDEN, N_GENES, activation, dispersion, SIZES).eval()
-
-
-def inputs(*samples):
-    torch.manual_seed(1)
-    h = torch.randn(*samples, N_CELLS, N_HIDDEN)
-    log_size = torch.full((*samples, N_CELLS, 1), 4.0)
-    batch = torch.arange(N_CELLS)[:, None] % SIZES.n_batch
-    label = torch.arange(N_CELLS)[:, None] % SIZES.n_labels
-    return h, log_size, batch, label
-
-
 @members
-@extents
-@pytest.mark.parametrize("samples", [(), (3,)])
-def test_shape_value_and_gradient(name, dispersion, samples):
-    likelihood = build(name, dispersion)
-    px = likelihood(*inputs(*samples))
-    x = torch.poisson(torch.ones(N_CELLS, N_GENES))
-    value = px.log_prob(x)
-    assert value.shape == (*samples, N_CELLS, N_GENES)
-    assert torch.isfinite(value).all()
-    value.sum().backward()
-    for key, parameter in likelihood.named_parameters():
-        assert parameter.grad is not None, key
-        assert parameter.grad.abs().sum() > 0, key
+def test_every_likelihood_keeps_the_contract(name):
+    check_likelihood(LIKELIHOODS[name])
 
 
-@members
 @extents
-@pytest.mark.parametrize("activation", ["softmax", "softplus"])
-def test_some_features_are_decoded_as_among_all(name, dispersion, activation):
-    likelihood, chosen = build(name, dispersion, activation), np.array([7, 2, 3])
-    with torch.no_grad():
-        for parameter in likelihood.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    whole = likelihood(*inputs(3))
-    with likelihood.only(chosen):
-        some = likelihood(*inputs(3))
-    # no other is there
-    assert some.mean.shape == (3, N_CELLS, len(chosen))
-    of_whole, of_some = likelihood.parameters_of(whole), likelihood.parameters_of(some)
-    for key, values in of_whole.items():
-        expected = values.expand(3, N_CELLS, N_GENES)[..., chosen]
-        torch.testing.assert_close(of_some[key].expand_as(expected), expected)
-    x = torch.poisson(torch.ones(N_CELLS, N_GENES))
-    for part, expected in zip(
-        likelihood.posterior(some, x[:, chosen]), likelihood.posterior(whole, x), strict=True
-    ):
-        torch.testing.assert_close(part, expected[..., chosen])
-    assert likelihood(*inputs()).mean.shape == (N_CELLS, N_GENES)
+def test_every_dispersion_keeps_the_contract(dispersion):
+    check_dispersion(DISPERSIONS[dispersion])
+
+
+def build(name, *args, **kwargs):
+    return contract.build(LIKELIHOODS[name], *args, **kwargs)
 
 
 def lognormal_by_scipy(px, x):
@@ -107,33 +66,6 @@ def test_is_the_distribution_of_scipy(name, dispersion):
     px = build(name, dispersion)(*inputs())
     x = torch.poisson(torch.ones(N_CELLS, N_GENES))
     np.testing.assert_allclose(px.log_prob(x), SCIPY[name](px, x), rtol=1e-4, atol=1e-4)
-
-
-@members
-@torch.no_grad()
-def test_masses_of_counts_are_probabilities(name):
-    """Over all counts they sum to one, also of a density; of a detection over its two outcomes."""
-    likelihood = build(name)
-    h, log_size, batch, label = inputs()
-    px = likelihood(h, log_size, batch, label)
-    outcomes = torch.tensor([0.0, 7.0]) if name == "bernoulli" else torch.arange(20_000.0)
-    values = outcomes[:, None, None].expand(-1, 2, N_GENES)
-    first = likelihood(h[:2], log_size[:2], batch[:2], label[:2])
-    total = likelihood.log_mass(first, values).double().logsumexp(dim=0)
-    np.testing.assert_allclose(total.exp(), 1.0, rtol=2e-4)
-    assert likelihood.log_mass(px, torch.zeros(N_CELLS, N_GENES)).shape == (N_CELLS, N_GENES)
-
-
-@members
-@torch.no_grad()
-def test_detection_is_the_mass_of_zero_or_its_complement(name):
-    likelihood = build(name)
-    px, x = likelihood(*inputs()), torch.poisson(torch.ones(N_CELLS, N_GENES))
-    zero = likelihood.log_mass(px, torch.zeros_like(x)).double()
-    expected = torch.where(x > 0, torch.log1p(-zero.exp()), zero)
-    torch.testing.assert_close(
-        likelihood.log_detection(px, x).double(), expected, rtol=1e-3, atol=1e-3
-    )
 
 
 @pytest.mark.parametrize("name", ["normal", "lognormal"])
@@ -205,44 +137,14 @@ def test_dispersion_depends_on_what_its_name_says(name, dispersion):
     assert (same == (classes[:, None] == classes[None, :])).all()
 
 
-@members
-@torch.no_grad()
-def test_draws_have_the_mean_of_the_distribution(name):
-    px = build(name)(*inputs())
-    draws = px.sample((4000,))
-    assert draws.shape == (4000, N_CELLS, N_GENES)
-    error = (draws.mean(dim=0) - px.mean) / (px.variance / 4000).sqrt()
-    # 0.8 is expected of a normal deviate
-    assert 0.6 < error.abs().mean() < 1.0
-
-
-@members
-def test_a_mean_of_zero_can_be_drawn_from(name):
-    likelihood = build(name)
-    h, log_size, batch, label = inputs()
-    if not likelihood.reads_size:
-        torch.nn.init.constant_(likelihood.size.bias, -200.0)
-    px = likelihood(h, log_size - 200, batch, label)
-    # the log-normal's unit is bounded, and so is its mean from below
-    assert (px.get_normalized("mu").abs() < 1e-9).all()
-    draws = px.sample()
-    assert torch.isfinite(draws).all()
-    assert torch.isfinite(px.log_prob(torch.zeros(N_CELLS, N_GENES))).all()
-    if name not in {"normal", "lognormal"}:
-        assert (draws == 0).all()
-        assert torch.isfinite(px.log_prob(torch.ones(N_CELLS, N_GENES))).all()
-
-
-@members
-@extents
-def test_state_survives_saving(name, dispersion, tmp_path):
-    likelihood = build(name, dispersion)
-    torch.save(likelihood.state_dict(), tmp_path / "state.pt")
-    torch.manual_seed(5)
-    other = LIKELIHOODS[name](N_HIDDEN, N_GENES, "softmax", dispersion, SIZES)
-    other.load_state_dict(torch.load(tmp_path / "state.pt"))
-    x = torch.poisson(torch.ones(N_CELLS, N_GENES))
-    torch.testing.assert_close(other(*inputs()).log_prob(x), likelihood(*inputs()).log_prob(x))
+def test_a_mean_of_zero_can_be_drawn_from_where_no_size_is_read():
+    likelihood = build("nb_mixture")
+    torch.nn.init.constant_(likelihood.size.bias, -200.0)
+    px = likelihood(*inputs())
+    assert (px.get_normalized("mu") == 0).all()
+    assert (px.sample() == 0).all()
+    for count in (0.0, 1.0):
+        assert torch.isfinite(px.log_prob(torch.full((N_CELLS, N_GENES), count))).all()
 
 
 @members

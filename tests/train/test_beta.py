@@ -116,7 +116,7 @@ def test_contradictions_are_refused_before_training(build, beta, options, messag
 
 
 @pytest.mark.parametrize("option", ["free_bits", "target_rate", "capacity"])
-def test_an_autoencoder_has_no_rate_to_constrain(build, option):
+def test_an_autoencoder_is_deterministic_to_constrain(build, option):
     with pytest.raises(ValueError, match="deterministic autoencoder has none"):
         build(latent_distribution="deterministic").train(**BRIEF, **{option: 1.0})
 

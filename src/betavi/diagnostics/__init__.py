@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from betavi.diagnostics.causes import CAUSES, Calls, Cause, Evidence, causes_of
+from betavi.diagnostics.causes import CAUSES, Calls, Cause, CauseRule, Evidence, causes_of
 from betavi.diagnostics.choice import BetaSuggestion, suggest
 from betavi.diagnostics.collapse import DimensionArrays, judge_dimensions
 from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, ScoreSums
@@ -50,6 +50,7 @@ __all__ = [
     "BetaSuggestion",
     "Calls",
     "Cause",
+    "CauseRule",
     "CellScores",
     "CollapseReport",
     "CountScore",

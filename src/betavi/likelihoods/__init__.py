@@ -1,21 +1,16 @@
-"""Likelihoods: p(x given z) of one modality, one file each.
+"""Likelihoods p(x given z) of one modality, one file each.
 
-To add one, write its file and add its line to :data:`LIKELIHOODS`: the contract tests, the
-documentation and the error that lists the choices all read that table.
+To add one, write its file and add its line to :data:`LIKELIHOODS`. Contract tests, documentation
+and error messages read that table.
 """
 
 from __future__ import annotations
 
 from betavi.data.start import TARGET_SUM, Start
 from betavi.likelihoods._base import Deferred, Likelihood
-from betavi.likelihoods._dispersion import DISPERSIONS, Dispersion, DispersionSizes
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
-from betavi.likelihoods.lognormal import (
-    LogNormal,
-    LogNormalLikelihood,
-    lognormal_detection,
-    lognormal_mass,
-)
+from betavi.likelihoods.dispersion import DISPERSIONS, Dispersion, DispersionSizes
+from betavi.likelihoods.lognormal import LogNormal, LogNormalLikelihood
 from betavi.likelihoods.nb import NegativeBinomialLikelihood
 from betavi.likelihoods.nb_mixture import NegativeBinomialMixtureLikelihood
 from betavi.likelihoods.normal import NormalLikelihood
@@ -43,6 +38,4 @@ __all__ = [
     "Likelihood",
     "LogNormal",
     "Start",
-    "lognormal_detection",
-    "lognormal_mass",
 ]

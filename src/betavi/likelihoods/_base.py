@@ -1,4 +1,4 @@
-"""What every likelihood is: heads on the decoder's last layer that return a distribution."""
+"""The interface of a likelihood: output layers that return a distribution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch.nn.functional import linear
 
 from betavi._tables import lookup
 from betavi.kernels import Heads, TransposedLinear, compiled, head_nats
-from betavi.likelihoods._dispersion import DISPERSIONS
+from betavi.likelihoods._scale import SCALE_ACTIVATIONS
+from betavi.likelihoods.dispersion import DISPERSIONS
 from betavi.nn.gates import Drift
 
 if TYPE_CHECKING:
@@ -23,71 +24,27 @@ if TYPE_CHECKING:
     from torch.distributions import Distribution
 
     from betavi.data.start import Start
-    from betavi.likelihoods._dispersion import DispersionSizes
+    from betavi.likelihoods.dispersion import DispersionSizes
     from betavi.nn.gates import Dial
 
 
-class Shares(nn.Softmax):
-    """Makes scales shares of a cell's total.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from betavi.likelihoods._base import SCALE_ACTIVATIONS
-    >>> SCALE_ACTIVATIONS["softmax"]()(torch.zeros(1, 4)).tolist()
-    [[0.25, 0.25, 0.25, 0.25]]
-    """
-
-    needs_all: ClassVar[bool] = True
-    """Whether the scale of one feature depends on what is decoded for the others."""
-
-    def __init__(self) -> None:
-        super().__init__(dim=-1)
-
-    def inverse(self, scale: Tensor) -> Tensor:
-        """Return what becomes the scale, up to its sum."""
-        return scale.log()
-
-
-class Free(nn.Softplus):
-    """Makes scales positive, whatever their sum.
-
-    Parameters
-    ----------
-    beta, threshold
-        See :class:`torch.nn.Softplus`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from betavi.likelihoods._base import SCALE_ACTIVATIONS
-    >>> free = SCALE_ACTIVATIONS["softplus"]()
-    >>> free(free.inverse(torch.tensor([0.5, 2.0]))).round(decimals=3).tolist()
-    [0.5, 2.0]
-    """
-
-    needs_all: ClassVar[bool] = False
-
-    def inverse(self, scale: Tensor) -> Tensor:
-        """Return what becomes the scale."""
-        return scale + (-(-scale).expm1()).log()
-
-
-SCALE_ACTIVATIONS: dict[str, type[Shares | Free]] = {"softmax": Shares, "softplus": Free}
-"""How a scale becomes positive."""
-
-
 SINGLE = (torch.float32, torch.bfloat16)
-"""What a decoder returns in single precision, or where products are rounded further."""
+"""Types of a decoder's output that the compiled loops take."""
+
+
+def get_normalized(px: Any, key: str) -> Tensor:
+    """Return the mean of a distribution, ``"mu"``, or its scale, ``"scale"``, as scvi-tools' do."""
+    values: Tensor = getattr(px, lookup({"mu": "mean", "scale": "scale"}, key, "key"))
+    return values
 
 
 class Deferred:
-    """A distribution of which training asks for nothing but the distortion.
+    """A distribution that knows a faster way to the distortion, the only value training needs.
 
     Parameters
     ----------
     make
-        Returns the distribution, which is made once anything else is asked for.
+        Returns the distribution. It is called when any other attribute is read.
     heads, h, log_size
         See :func:`betavi.kernels.head_nats`.
 
@@ -118,14 +75,14 @@ class Deferred:
         return self._make()
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the distribution says."""
+        """Return the attribute of the distribution."""
         if name.startswith("__") or "_make" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self._made, name)
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x given z) of one modality: the last layer of its decoder and its dispersion.
+    """Likelihood p(x given z) of one modality: output layers of its decoder, and a dispersion.
 
     Parameters
     ----------
@@ -141,8 +98,7 @@ class Likelihood(nn.Module, ABC):
     sizes
         Number of batches and labels.
     dial
-        The β that the dispersion is to read, if there are several: what a high β leaves unexplained
-        is more.
+        Tells the dispersion β, in a model of many: a higher β leaves more variance unexplained.
 
     Raises
     ------
@@ -161,34 +117,40 @@ class Likelihood(nn.Module, ABC):
     """
 
     has_dispersion: ClassVar[bool] = True
-    """Whether the distribution has a second parameter, ``theta``, beside its mean."""
+    """True if the distribution has a second parameter, ``theta``, beside its mean."""
 
     reads_size: ClassVar[bool] = True
-    """Whether the mean is that of a cell of the size given."""
+    """True if the mean depends on the library size."""
 
     is_of_counts: ClassVar[bool] = True
-    """Whether it says how many counts there are, and not only whether there are any."""
+    """True if it predicts how many counts there are, not only if there are any."""
 
     of_whole_numbers: ClassVar[bool] = True
-    """Whether values are whole numbers, and not any from 0 on."""
+    """True if values are whole numbers, False if any number from 0 on."""
 
     is_gamma_poisson: ClassVar[bool] = False
-    """Whether counts are Poisson draws of gamma rates, be it in the limit."""
+    """True if counts are Poisson draws of gamma rates, also in the limit."""
 
     is_of_detection: ClassVar[bool] = False
-    """Whether it is of whether there is anything, and not of how much."""
+    """True if it predicts if there are counts, not how many."""
 
     per_batch: ClassVar[tuple[str, ...]] = ()
     """Names of parameters that have a column for each batch."""
 
     learns_from_counts: ClassVar[bool] = False
-    """Whether a count says more of what it was drawn from than z does, see :meth:`posterior`."""
+    """True if a count is informative about its rate beyond z, see :meth:`posterior`."""
 
     rows: ClassVar[str | None] = None
-    """The loop in ``betavi.kernels.compiled`` that it may be trained with, if there is one."""
+    """Name of its training loop in ``betavi.kernels.compiled``, if there is one."""
+
+    compiled_layers: ClassVar[tuple[str, ...]] = ("unscaled",)
+    """Names of the output layers, in the order in which that loop reads them."""
 
     has_background: ClassVar[bool] = False
-    """Whether it tells what is there from what sticks to any cell, as of surface proteins."""
+    """True if it separates a foreground from a background, as for surface proteins."""
+
+    scale_is_local: ClassVar[bool] = True
+    """True if the normalised scale of a feature does not depend on the other features."""
 
     scale_is_local: ClassVar[bool] = True
     """Whether the normalised scale of a feature can be read without the other features."""
@@ -213,17 +175,11 @@ class Likelihood(nn.Module, ABC):
         self.add_heads(n_hidden, n_features, sizes)
 
     def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
-        """Make the parameters that the likelihood has beside its mean and dispersion.
-
-        Parameters
-        ----------
-        n_hidden, n_features, sizes
-            As of the likelihood.
-        """
+        """Make the parameters beside mean and dispersion; none by default."""
 
     @torch.no_grad()
     def start_at(self, start: Start) -> None:
-        """Decode the mean profile for every cell, with a dispersion to match, before training."""
+        """Start training at the mean profile for every cell, and a dispersion to match."""
         self.unscaled.bias.copy_(self.positive.inverse(start.profile))
         log_theta = self.log_theta_at(start)
         if log_theta is not None:
@@ -231,17 +187,11 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def log_theta_at(self, start: Start) -> Tensor | None:
-        """Return the log of the second parameter, if any, to start from, ``(n_features,)``."""
+        """Return the start of the log second parameter, ``(n_features,)``, or None without one."""
 
     @contextmanager
     def only(self, features: np.ndarray | None) -> Iterator[None]:
-        """Be of some features for a while: distributions have no others, and are what they were.
-
-        Parameters
-        ----------
-        features
-            Their positions, ``(n_chosen,)``; all of them if None.
-        """
+        """Restrict distributions to features, ``(n_chosen,)``, inside a ``with`` block; all if None."""
         before = self._chosen
         device = self.unscaled.weight.device
         self._chosen = None if features is None else torch.as_tensor(features, device=device)
@@ -251,11 +201,11 @@ class Likelihood(nn.Module, ABC):
             self._chosen = before
 
     def of_chosen(self, values: Tensor) -> Tensor:
-        """Return the columns of the features that are asked for."""
+        """Return the columns of the chosen features, see :meth:`only`."""
         return values if self._chosen is None else values[..., self._chosen]
 
     def head(self, layer: nn.Linear, h: Tensor) -> Tensor:
-        """Return what a layer decodes for the features that are asked for, and for no other."""
+        """Return the output of a layer for the chosen features only."""
         if self._chosen is None:
             out: Tensor = layer(h)
             return out
@@ -281,23 +231,10 @@ class Likelihood(nn.Module, ABC):
     def forward(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> Distribution | Deferred:
-        """Return the distribution of the features of each cell.
-
-        While training on a CPU it is one that knows a faster way to the distortion, and is made in
-        full only if it is asked for something else.
-
-        Parameters
-        ----------
-        h, log_size, batch, label
-            See :meth:`distribution`.
-        """
+        """Return :meth:`distribution`, or its faster form while training on a CPU."""
         make = partial(self.distribution, h, log_size, batch, label)
         heads = self._compiled_heads(h, batch, label) if self.training else None
         return make() if heads is None else Deferred(make, heads, h, log_size)
-
-    def compiled_layers(self) -> tuple[nn.Linear, ...]:
-        """Return the output layers in the order in which the compiled loop reads them."""
-        return (self.unscaled,)
 
     def _compiled_heads(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Heads | None:
         if self.rows is None or compiled is None or self._chosen is not None:
@@ -307,13 +244,14 @@ class Likelihood(nn.Module, ABC):
         if self.unscaled.weight.dtype != torch.float32:
             return None
         log_theta = self.log_theta(h, batch, label) if self.has_dispersion else None
-        return Heads(getattr(compiled, self.rows), self.compiled_layers(), log_theta)
+        layers = tuple(getattr(self, name) for name in self.compiled_layers)
+        return Heads(getattr(compiled, self.rows), layers, log_theta)
 
     @abstractmethod
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> Distribution:
-        """Return the distribution of the features of each cell, by the plain path.
+        """Return the distribution of the features of each cell.
 
         Parameters
         ----------
@@ -328,12 +266,12 @@ class Likelihood(nn.Module, ABC):
     def log_mass(self, px: Any, counts: Tensor) -> Tensor:
         """Return the log-probability of integer counts, ``(..., n_cells, n_features)``, in nats.
 
-        Of a density it is the integral over half a count on both sides, and below for zero.
+        A density is integrated over half a count on both sides, and from minus infinity for zero.
         """
         return px.log_prob(counts)
 
     def log_detection(self, px: Any, counts: Tensor) -> Tensor:
-        """Return the log-probability of what is known of zeros: that a count is one, or is not."""
+        """Return log P(x = 0) where the count is zero, and log P(x > 0) elsewhere, in nats."""
         zero = self.log_mass(px, torch.zeros_like(counts)).double()
         return zero.where(counts == 0, (-zero.expm1()).log())
 
@@ -343,25 +281,23 @@ class Likelihood(nn.Module, ABC):
         return mean.clamp_min(0)
 
     def posterior(self, px: Any, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of what a second measurement of the same cell would expect.
+        """Return mean and variance of the rate behind each count, given z and the count.
 
-        Where a count is a Poisson draw of a rate that itself varies around what z says of it, the
-        count says which: the mean lies between the decoder's and the count. Where it is not, z has
-        said everything that is known, and the variance is zero.
+        If a count is a Poisson draw of a rate that varies around the decoder's mean, the posterior
+        mean lies between the decoder's mean and the count. Otherwise the count adds nothing: the
+        mean is the decoder's, and the variance is zero.
 
         Parameters
         ----------
-        px
-            The distribution, ``(..., n_cells, n_features)``.
-        counts
-            What was measured, ``(n_cells, n_features)``.
+        px, counts
+            The distribution, ``(..., n_cells, n_features)``, and the counts, ``(n_cells, n_features)``.
         """
         mean = self.expected(px)
         return mean, torch.zeros_like(mean)
 
     @abstractmethod
     def parameters_of(self, px: Any) -> dict[str, Tensor]:
-        """Return what :meth:`forward` put into a distribution, by scvi-tools' names.
+        """Return the parameters of a distribution, by scvi-tools' names.
 
         Each has the distribution's shape, ``(..., n_cells, n_features)``.
         """

@@ -1,4 +1,4 @@
-"""Probability between two values, of a normal distribution, far out in its tails too."""
+"""Probabilities of intervals of a normal distribution, accurate far out in its tails."""
 
 from __future__ import annotations
 
@@ -11,35 +11,23 @@ if TYPE_CHECKING:
 
 
 def count_cell(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ends of what rounds to each count, the cell of zero being open below."""
+    """Return the ends of the interval that rounds to each count; that of zero is open below."""
     return (counts - 0.5).where(counts > 0, -torch.inf), counts + 0.5
 
 
 def log_detection_at(loc: Tensor, deviation: Tensor, edge: Tensor, counts: Tensor) -> Tensor:
-    """Return log P(y > edge) where there is a count, and log P(y < edge) where there is none.
+    """Return log P(y > edge) where there is a count, and log P(y < edge) elsewhere.
 
-    Not the one from the other: each can be too small for its complement to show it.
+    Each is computed by itself: either can be too small to change its complement.
     """
     distance = (edge.double() - loc.double()) / deviation.double()
     return torch.special.log_ndtr(distance.where(counts == 0, -distance))
 
 
 def log_mass_between(loc: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return log P(low < y < high) of y normal, in nats.
-
-    Parameters
-    ----------
-    loc, deviation
-        Mean and standard deviation.
-    low, high
-        The ends, ``low < high``; either may be infinite.
-
-    Returns
-    -------
-    Nats, of the shape that all broadcast to, in double precision.
-    """
+    """Return log P(low < y < high) of normal y, in double precision; ends may be infinite."""
     a, b = ((end.double() - loc.double()) / deviation.double() for end in (low, high))
-    # in the upper tail both probabilities are 1 in floating point: look from the other side
+    # in the upper tail both probabilities are 1 in floating point: mirror them
     mirrored = a > 0
     a, b = a.where(~mirrored, -b), b.where(~mirrored, -a)
     log_below = torch.special.log_ndtr(b)

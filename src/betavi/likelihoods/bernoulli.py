@@ -1,4 +1,4 @@
-"""Whether a feature was seen at all."""
+"""Detection of a feature: any counts, or none."""
 
 from __future__ import annotations
 
@@ -8,31 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods._base import Likelihood, get_normalized
 
 if TYPE_CHECKING:
     from torch.types import _size
 
     from betavi.data.start import Start
-    from betavi.likelihoods._dispersion import DispersionSizes
+    from betavi.likelihoods.dispersion import DispersionSizes
 
 
 class Detection(Distribution):
-    """Whether a Poisson count is positive.
-
-    Parameters
-    ----------
-    rate
-        Mean of the count, ``(..., n_cells, n_features)``.
-    scale
-        The mean's share of a cell's size.
-    """
+    """Indicator of a positive Poisson count, of mean ``rate`` and share ``scale`` of a cell's size."""
 
     arg_constraints: ClassVar = {
         "rate": constraints.nonnegative,
         "scale": constraints.nonnegative,
     }
     support = constraints.nonnegative
+    get_normalized = get_normalized
 
     def __init__(self, rate: Tensor, scale: Tensor) -> None:
         self.rate, self.scale = rate, scale
@@ -40,51 +33,30 @@ class Detection(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Probability that the feature is seen."""
+        """Probability of a positive count."""
         return -(-self.rate).expm1()
 
     @property
     def variance(self) -> Tensor:
-        """Variance of whether it is."""
         return self.mean * (-self.rate).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability that a value is positive, or that it is not, in nats."""
         tiny = torch.finfo(self.rate.dtype).tiny
         seen = (-(-self.rate).expm1()).clamp_min(tiny).log()
         return seen.where(value > 0, -self.rate)
 
     @torch.no_grad()
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Draw ones and zeros."""
         return torch.bernoulli(self.mean.expand(self._extended_shape(torch.Size(sample_shape))))
-
-    def get_normalized(self, key: str) -> Tensor:
-        """Return the shares of a cell's size, ``"scale"``, or the probabilities, ``"mu"``."""
-        if key == "mu":
-            return self.mean
-        if key == "scale":
-            return self.scale
-        raise ValueError(f"A Bernoulli distribution has 'mu' and 'scale', not {key!r}.")
 
 
 class BernoulliLikelihood(Likelihood):
-    """Whether a feature is seen; deeper cells see more. How many counts there are is not predicted.
+    """Detection of features, more often in deeper cells. The number of counts is not predicted.
 
     The probability is that of a Poisson count above zero, ``1 - exp(-rate)``, the complementary
-    log-log link. Rates are shares of a total that is log-linear in the cell's size: where values
-    were made binary, a cell's size is how many features it has shown, which is fewer than there
-    would be counts, and where they were not, features are seen in clumps. Both numbers are learned.
-
-    Parameters
-    ----------
-    n_hidden, n_features, scale_activation, dispersion, sizes, dial
-        See :class:`~betavi.likelihoods.Likelihood`.
-
-    Raises
-    ------
-    ValueError
-        If a word is not in its table.
+    log-log link. Rates are shares of a total that is log-linear in the cell's size, with learned
+    slope and offset: the size of a binary cell is its number of detected features, fewer than its
+    counts, and counts come in clumps.
 
     References
     ----------
@@ -101,12 +73,11 @@ class BernoulliLikelihood(Likelihood):
     True
     """
 
-    has_dispersion: ClassVar[bool] = False
-    is_of_counts: ClassVar[bool] = False
-    is_of_detection: ClassVar[bool] = True
+    has_dispersion = False
+    is_of_counts = False
+    is_of_detection = True
 
     def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
-        """See :meth:`betavi.likelihoods.Likelihood.add_heads`."""
         self.log_excess = nn.Parameter(torch.zeros(1))
         self.power = nn.Parameter(torch.ones(1))
 
@@ -116,10 +87,9 @@ class BernoulliLikelihood(Likelihood):
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> Detection:
-        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, rate = self.rate(h, self.log_excess + self.power * log_size)
         return Detection(rate, scale)
 
     def parameters_of(self, px: Detection) -> dict[str, Tensor]:
-        """Return the probability of being seen."""
+        """Return the probability of detection."""
         return {"mean": px.mean}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from scvi import distributions
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from betavi.data.start import Start
 
 LOG_THETA_RANGE = (-2.0, 4.0)
-"""Where a log inverse dispersion may start: moments of rare genes are noisy."""
+"""Range of the log inverse dispersion at the start: moments of rare genes are noisy."""
 
 
 class NegativeBinomial(distributions.NegativeBinomial):
     """scvi-tools' negative binomial, its log-probability computed on the nonzeros."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each count, in nats."""
         return nb_log_prob(value, self.mu, self.theta)
 
     def _gamma(self) -> torch.distributions.Gamma:
@@ -31,7 +30,7 @@ class NegativeBinomial(distributions.NegativeBinomial):
 
 
 def positive_gamma(theta: Tensor, mu: Tensor) -> torch.distributions.Gamma:
-    """Return the gamma distribution of a count's rate; a mean of zero is taken as the smallest."""
+    """Return the gamma distribution of a count's rate; a mean of zero becomes the smallest float."""
     tiny = torch.finfo(mu.dtype).tiny
     rate = (theta / mu.clamp_min(tiny)).clamp(tiny, torch.finfo(mu.dtype).max)
     return torch.distributions.Gamma(theta.clamp_min(tiny), rate)
@@ -65,16 +64,6 @@ def overdispersion_at(start: Start) -> Tensor:
 class NegativeBinomialLikelihood(Likelihood):
     """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``.
 
-    Parameters
-    ----------
-    n_hidden, n_features, scale_activation, dispersion, sizes, dial
-        See :class:`~betavi.likelihoods.Likelihood`.
-
-    Raises
-    ------
-    ValueError
-        If a word is not in its table.
-
     References
     ----------
     Svensson (2020), Droplet scRNA-seq is not zero-inflated.
@@ -90,22 +79,19 @@ class NegativeBinomialLikelihood(Likelihood):
     True
     """
 
-    rows: ClassVar[str] = "nb_rows"
-    is_gamma_poisson: ClassVar[bool] = True
-    learns_from_counts: ClassVar[bool] = True
+    rows = "nb_rows"
+    is_gamma_poisson = True
+    learns_from_counts = True
 
     def posterior(self, px: NegativeBinomial, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`betavi.likelihoods.Likelihood.posterior`."""
         return gamma_posterior(px.mu, px.theta, counts)
 
     def log_theta_at(self, start: Start) -> Tensor:
-        """Return the log inverse dispersion by the method of moments."""
         return overdispersion_at(start)
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> NegativeBinomial:
-        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, mu = self.rate(h, log_size)
         return NegativeBinomial(mu=mu, theta=self.theta(h, batch, label), scale=scale)
 

@@ -1,9 +1,9 @@
-"""Counts of antibodies: what sticks to any cell, and what sticks to a protein that is there."""
+"""Counts of antibodies: a background in any cell, and a foreground bound to the protein."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from scvi import distributions
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from betavi.kernels import nb_log_prob
-from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods._base import Likelihood, get_normalized
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:
     from torch.types import _size
 
     from betavi.data.start import Start
-    from betavi.likelihoods._dispersion import DispersionSizes
+    from betavi.likelihoods.dispersion import DispersionSizes
 
 START_OF_FOREGROUND = 4.0
 """Mean of the foreground over that of the background when training starts."""
@@ -27,15 +27,15 @@ START_OF_FOREGROUND = 4.0
 class NegativeBinomialMixture(distributions.NegativeBinomialMixture):
     """scvi-tools' mixture of a background, ``mu1``, and a foreground, ``mu2``."""
 
+    get_normalized = get_normalized
+
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each count, in nats."""
         background = nb_log_prob(value, self.mu1, self.theta1) + logsigmoid(self.mixture_logits)
         foreground = nb_log_prob(value, self.mu2, self.theta1) + logsigmoid(-self.mixture_logits)
         return torch.logaddexp(background, foreground)
 
     @property
     def variance(self) -> Tensor:
-        """Variance of each count, within and between the two."""
         share = self.mixture_probs
         squares = sum(
             p * (mu + mu.square() * (1 + 1 / self.theta1))
@@ -45,20 +45,11 @@ class NegativeBinomialMixture(distributions.NegativeBinomialMixture):
 
     @property
     def scale(self) -> Tensor:
-        """Expected count of the foreground: expression, without what sticks to any cell."""
+        """Expected count of the foreground: expression without the background."""
         return (1 - self.mixture_probs) * self.mu2
-
-    def get_normalized(self, key: str) -> Tensor:
-        """Return the expected counts, ``"mu"``, or those of the foreground, ``"scale"``."""
-        if key == "mu":
-            return self.mean
-        if key == "scale":
-            return self.scale
-        raise ValueError(f"A mixture of backgrounds has 'mu' and 'scale', not {key!r}.")
 
     @torch.no_grad()
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Draw counts, each from one of the two."""
         shape = self._extended_shape(torch.Size(sample_shape))
         is_background = torch.bernoulli(self.mixture_probs.expand(*sample_shape, *self.mu1.shape))
         mu = torch.where(is_background.bool(), self.mu1, self.mu2)
@@ -69,19 +60,9 @@ class NegativeBinomialMixture(distributions.NegativeBinomialMixture):
 class NegativeBinomialMixtureLikelihood(Likelihood):
     """Counts of a background that any cell has, or of a foreground above it.
 
-    The background's mean is that of the feature in a batch, times a size that is decoded from z;
-    the foreground is the background times a factor above one. No library size is read: how much of
-    all proteins a cell has is biology, and is decoded.
-
-    Parameters
-    ----------
-    n_hidden, n_features, scale_activation, dispersion, sizes, dial
-        See :class:`~betavi.likelihoods.Likelihood`.
-
-    Raises
-    ------
-    ValueError
-        If a word is not in its table.
+    The mean of the background is one of the feature and batch, times a size decoded from z. The
+    foreground is the background times a factor above one. The library size is not read: the total
+    of all proteins of a cell is biology.
 
     References
     ----------
@@ -99,13 +80,12 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
     (True, torch.Size([3, 20]))
     """
 
-    reads_size: ClassVar[bool] = False
-    has_background: ClassVar[bool] = True
-    learns_from_counts: ClassVar[bool] = True
-    per_batch: ClassVar[tuple[str, ...]] = ("background",)
+    reads_size = False
+    has_background = True
+    learns_from_counts = True
+    per_batch = ("background",)
 
     def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
-        """See :meth:`betavi.likelihoods.Likelihood.add_heads`."""
         self.background = nn.Parameter(torch.zeros(n_features, max(sizes.n_batch, 1)))
         self.size = nn.Linear(n_hidden, 1)
         self.is_background = nn.Linear(n_hidden, n_features)
@@ -121,13 +101,11 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
         self.is_background.bias.zero_()
 
     def log_theta_at(self, start: Start) -> Tensor:
-        """Return the log inverse dispersion by the method of moments, as if of one component."""
         return overdispersion_at(start)
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> NegativeBinomialMixture:
-        """See :meth:`betavi.likelihoods.Likelihood.distribution`; ``log_size`` is not read."""
         sticking = self.of_chosen(self.background.t()[batch.squeeze(-1)])
         background = (sticking + self.size(h)).exp()
         foreground = background * (1 + softplus(self.head(self.unscaled, h)))
@@ -136,7 +114,7 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
         )
 
     def posterior(self, px: NegativeBinomialMixture, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`betavi.likelihoods.Likelihood.posterior`; the count also says which of the two."""
+        """Return mean and variance; the count is also informative about its component."""
         log_odds = nb_log_prob(counts, px.mu1, px.theta1) - nb_log_prob(counts, px.mu2, px.theta1)
         share = torch.sigmoid(log_odds + px.mixture_logits)
         low, low_variance = gamma_posterior(px.mu1, px.theta1, counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from scvi.distributions import Normal
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from betavi.data.start import Start
 
 SMALLEST_VARIANCE = 1e-4
-"""Of a feature that hardly varies, where training starts."""
+"""Variance at which training starts for a feature that hardly varies."""
+
+
+def log_deviation_at(unexplained: Tensor) -> Tensor:
+    """Return the log standard deviation of an unexplained variance."""
+    return unexplained.clamp_min(SMALLEST_VARIANCE).sqrt().log()
 
 
 class NormalLikelihood(Likelihood):
@@ -24,16 +29,6 @@ class NormalLikelihood(Likelihood):
 
     As in SCVI the mean is a share of the cell's total, so that it is positive: meant for
     log-normalised expression, not for centred data.
-
-    Parameters
-    ----------
-    n_hidden, n_features, scale_activation, dispersion, sizes, dial
-        See :class:`~betavi.likelihoods.Likelihood`.
-
-    Raises
-    ------
-    ValueError
-        If a word is not in its table.
 
     Examples
     --------
@@ -46,26 +41,22 @@ class NormalLikelihood(Likelihood):
     [100.0, 1000.0]
     """
 
-    of_whole_numbers: ClassVar[bool] = False
+    of_whole_numbers = False
 
     def log_theta_at(self, start: Start) -> Tensor:
-        """Return the log standard deviation that leaves the unexplained share of the variance."""
-        return start.unexplained(start.variance).clamp_min(SMALLEST_VARIANCE).sqrt().log()
+        return log_deviation_at(start.unexplained(start.variance))
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> Normal:
-        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, mu = self.rate(h, log_size)
         deviation = self.theta(h, batch, label)
         return Normal(mu, deviation, validate_args=False, normal_mu=scale)
 
     def log_mass(self, px: Normal, counts: Tensor) -> Tensor:
-        """See :meth:`betavi.likelihoods.Likelihood.log_mass`."""
         return log_mass_between(px.loc, px.scale, *count_cell(counts))
 
     def log_detection(self, px: Normal, counts: Tensor) -> Tensor:
-        """See :meth:`betavi.likelihoods.Likelihood.log_detection`."""
         return log_detection_at(px.loc, px.scale, torch.tensor(0.5), counts)
 
     def parameters_of(self, px: Normal) -> dict[str, Tensor]:

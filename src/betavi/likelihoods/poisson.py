@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from betavi.data.start import Start
 
 MAX_SAMPLED_RATE = 1e8
-"""Beyond it torch's sampler overflows; scvi-tools clips there too."""
-
+"""Largest rate that torch's sampler takes; scvi-tools clips there too."""
 
 NEARLY_NO_DISPERSION = 1e8
 """Inverse dispersion at which a negative binomial is a Poisson distribution in single precision."""
@@ -26,13 +25,13 @@ NEARLY_NO_DISPERSION = 1e8
 class Poisson(distributions.Poisson):
     """scvi-tools' Poisson, its log-probability computed on the nonzeros.
 
-    ``mu`` and ``theta`` are those of the negative binomial that it is a limit of: scvi-tools'
-    differential expression and correlations ask for them.
+    scvi-tools reads ``mu`` and ``theta`` for differential expression and correlations. They are
+    those of the negative binomial whose limit this is.
     """
 
     arg_constraints: ClassVar = {
         "rate": constraints.nonnegative,
-        # what scvi-tools carries over when it puts minibatches together
+        # scvi-tools keeps it when it concatenates minibatches
         "scale": constraints.nonnegative,
     }
 
@@ -43,7 +42,6 @@ class Poisson(distributions.Poisson):
 
     @property
     def mu(self) -> Tensor:
-        """Mean."""
         return self.rate
 
     @mu.setter
@@ -56,28 +54,16 @@ class Poisson(distributions.Poisson):
         return torch.full_like(self.rate, NEARLY_NO_DISPERSION)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each count, in nats."""
         return poisson_log_prob(value, self.rate)
 
     @torch.inference_mode()
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        """Draw counts."""
         size = self._extended_shape(torch.Size(sample_shape))
         return torch.poisson(self.rate.clamp_max(MAX_SAMPLED_RATE).expand(size))
 
 
 class PoissonLikelihood(Likelihood):
     """Counts with variance equal to their mean.
-
-    Parameters
-    ----------
-    n_hidden, n_features, scale_activation, dispersion, sizes, dial
-        See :class:`~betavi.likelihoods.Likelihood`.
-
-    Raises
-    ------
-    ValueError
-        If a word is not in its table.
 
     Examples
     --------
@@ -90,9 +76,9 @@ class PoissonLikelihood(Likelihood):
     True
     """
 
-    has_dispersion: ClassVar[bool] = False
-    rows: ClassVar[str] = "poisson_rows"
-    is_gamma_poisson: ClassVar[bool] = True
+    has_dispersion = False
+    rows = "poisson_rows"
+    is_gamma_poisson = True
 
     def log_theta_at(self, start: Start) -> None:
         """Return nothing: the variance is the mean."""
@@ -100,7 +86,6 @@ class PoissonLikelihood(Likelihood):
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> Poisson:
-        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, rate = self.rate(h, log_size)
         return Poisson(rate, scale=scale)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from scvi import distributions
-from torch import Tensor, nn
+from torch import Tensor
 
 from betavi.kernels import TransposedLinear, nb_log_prob, zinb_log_prob
 from betavi.likelihoods._base import Likelihood
@@ -14,14 +14,13 @@ from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_g
 
 if TYPE_CHECKING:
     from betavi.data.start import Start
-    from betavi.likelihoods._dispersion import DispersionSizes
+    from betavi.likelihoods.dispersion import DispersionSizes
 
 
 class ZeroInflatedNegativeBinomial(distributions.ZeroInflatedNegativeBinomial):
     """scvi-tools' distribution, its log-probability computed on the nonzeros."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each count, in nats."""
         return zinb_log_prob(value, self.mu, self.theta, self.zi_logits)
 
     def _gamma(self) -> torch.distributions.Gamma:
@@ -29,19 +28,9 @@ class ZeroInflatedNegativeBinomial(distributions.ZeroInflatedNegativeBinomial):
 
 
 class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
-    """A negative binomial whose counts are replaced by zero with a probability of their own.
+    """A negative binomial whose counts are replaced by zero with a decoded probability.
 
     Its expected count is ``(1 - zi_probs) * mu``; ``get_normalized("mu")`` is ``mu``, as in SCVI.
-
-    Parameters
-    ----------
-    n_hidden, n_features, scale_activation, dispersion, sizes, dial
-        See :class:`~betavi.likelihoods.Likelihood`.
-
-    Raises
-    ------
-    ValueError
-        If a word is not in its table.
 
     References
     ----------
@@ -58,26 +47,20 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
     True
     """
 
-    rows: ClassVar[str] = "zinb_rows"
-    is_gamma_poisson: ClassVar[bool] = True
-    learns_from_counts: ClassVar[bool] = True
+    rows = "zinb_rows"
+    compiled_layers = ("unscaled", "dropout")
+    is_gamma_poisson = True
+    learns_from_counts = True
 
     def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
-        """See :meth:`betavi.likelihoods.Likelihood.add_heads`."""
         self.dropout = TransposedLinear(n_hidden, n_features)
 
-    def compiled_layers(self) -> tuple[nn.Linear, ...]:
-        """See :meth:`betavi.likelihoods.Likelihood.compiled_layers`."""
-        return (self.unscaled, self.dropout)
-
     def log_theta_at(self, start: Start) -> Tensor:
-        """Return the log inverse dispersion by the method of moments, as if without inflation."""
         return overdispersion_at(start)
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> ZeroInflatedNegativeBinomial:
-        """See :meth:`betavi.likelihoods.Likelihood.distribution`."""
         scale, mu = self.rate(h, log_size)
         return ZeroInflatedNegativeBinomial(
             mu=mu,
@@ -87,10 +70,9 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
         )
 
     def posterior(self, px: ZeroInflatedNegativeBinomial, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`betavi.likelihoods.Likelihood.posterior`.
+        """Return mean and variance, with the probability that a zero is inflated by Bayes' rule.
 
-        A count above zero was not dropped. Of a zero the probability that it was is that of Bayes'
-        rule, and what was dropped once is dropped again: molecules that were never caught.
+        An inflated zero would be zero again in a second measurement.
         """
         mean, variance = gamma_posterior(px.mu, px.theta, counts)
         log_zero = nb_log_prob(torch.zeros_like(mean), px.mu, px.theta)
@@ -98,5 +80,5 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
         return caught * mean, caught * (variance + (1 - caught) * mean.square())
 
     def parameters_of(self, px: ZeroInflatedNegativeBinomial) -> dict[str, Tensor]:
-        """Return mean and dispersion before inflation, and the probability of it."""
+        """Return mean and dispersion before inflation, and its probability."""
         return {"mean": px.mu, "dispersions": px.theta, "dropout": px.zi_probs}

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics import CountScore
 
-LENSES = tuple(name for name, likelihood in LIKELIHOODS.items() if likelihood.is_of_counts)
-"""The likelihoods that give integer counts a probability, directly or by integration."""
-
 CONSTRAINTS = {"free_bits", "target_rate", "capacity"}
 
 
@@ -45,7 +42,7 @@ class CountModel(Protocol):
 
 def compare_likelihoods(
     models: CountModel | Mapping[str, CountModel],
-    likelihoods: Sequence[str] = LENSES,
+    likelihoods: Sequence[str] | None = None,
     indices: Sequence[int] | None = None,
     n_samples: int = 10,
     n_components: int | None = 10,
@@ -63,7 +60,8 @@ def compare_likelihoods(
         Trained models by name, which held out the same cells; or one model, trained or not, whose
         siblings are trained with each of the ``likelihoods`` and as a deterministic autoencoder.
     likelihoods
-        Keys of :data:`betavi.likelihoods.LIKELIHOODS`, for siblings.
+        Keys of :data:`betavi.likelihoods.LIKELIHOODS`, for siblings; all that give integer counts
+        a probability if None.
     indices
         Cells to score; those that the first model held out if None.
     n_samples
@@ -109,6 +107,8 @@ def compare_likelihoods(
     >>> table.index.tolist()
     ['nb', 'lognormal', 'autoencoder (nb)', 'PCA, 2 components', 'observed']
     """
+    if likelihoods is None:
+        likelihoods = [name for name, kind in LIKELIHOODS.items() if kind.is_of_counts]
     if not isinstance(models, Mapping):
         models = _trained_siblings(models, likelihoods, train_kwargs)
     elif train_kwargs:

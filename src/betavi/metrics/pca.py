@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from betavi.diagnostics import CountTerms, ScoreSums
-from betavi.likelihoods import TARGET_SUM, LogNormal, lognormal_detection, lognormal_mass
+from betavi.likelihoods import TARGET_SUM, LogNormal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,9 +107,9 @@ class LinearModel:
             TARGET_SUM / dense.sum(dim=1, keepdim=True),
         )
         per_count = {
-            "log_mass": lognormal_mass(px, dense),
-            "log_detection": lognormal_detection(px, dense),
-            "zeros": lognormal_mass(px, torch.zeros_like(dense)).exp(),
+            "log_mass": px.log_mass(dense),
+            "log_detection": px.log_detection(dense),
+            "zeros": px.log_mass(torch.zeros_like(dense)).exp(),
             "mean": px.mean,
             "variance": px.variance,
         }

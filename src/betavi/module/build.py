@@ -55,7 +55,7 @@ def add_parts(
         _add_modality(module, name, modality, architecture)
     module.fusion = lookup(FUSIONS, options.fusion, "fusion")()
     module.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
-    if module.latent.has_no_rate and not module.dial.is_fixed:
+    if module.latent.is_deterministic and not module.dial.is_fixed:
         raise ValueError(
             "A deterministic autoencoder has no rate for β to weigh, and none of a range: leave "
             "beta out, or choose latent_distribution='normal'."

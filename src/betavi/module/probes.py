@@ -182,7 +182,7 @@ class Probe:
     def _refine(self, tensors: Tensors, n_steps: int, n_draws: int) -> Tensor:
         with torch.no_grad():
             inferred, prior = self._inferred(tensors), self.module.current_prior()
-        q = self.module.fusion.informed(inferred["qz"])
+        q = self.module.fusion.full_posterior(inferred["qz"])
         if q is None:
             return torch.full((len(inferred["u"]),), torch.nan)
         parameters = [q.loc.clone().requires_grad_(), q.scale.log().requires_grad_()]

@@ -352,7 +352,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         nats = free_bits * self.options.n_latent / z_rates.shape[-1]
         with_same_beta = None if self.dial.drawn is None else self.dial.drawn.squeeze(1).argsort()
         pressed = constrained(z_rates, nats, capacity, with_same_beta)
-        pressed = self.fusion.pressed(pressed, qz, inference_outputs["experts"], present)
+        pressed = self.fusion.penalty(pressed, qz, inference_outputs["experts"], present)
         weighted = sum(self.weights[name] * nats for name, nats in distortions.items())
         return LossOutput(
             loss=(

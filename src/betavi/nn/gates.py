@@ -1,4 +1,4 @@
-"""Networks that know which β they are asked about: gates and turns set by one dial."""
+"""β-conditioning: a dial that holds β, and layers that read it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from scvi.nn import FCLayers
 
 BEYOND = 2.0
-"""Training draws β up to this many times the highest asked for.
-
-Networks that change smoothly with β are at their worst at the ends of what they saw, and most at a
-high β, at which whole dimensions vanish.
-"""
+"""Training draws β up to this many times the highest of the range: networks that change smoothly
+with β are worst at the ends of their training range, most at a high β, where dimensions vanish."""
 
 ROUNDING = 1e-6
-"""Share by which two β may differ and be the same, of single precision and of logarithms."""
+"""Relative difference up to which two β are equal: errors of single precision and logarithms."""
 
 
 class Dial:
-    """The β that a module is set to, shared by every part that reads it.
+    """The β of a module, shared by every part that reads it.
 
     Parameters
     ----------
@@ -50,24 +48,24 @@ class Dial:
     1.0
     """
 
+    drawn: Tensor | None
+
     def __init__(self, beta: float | tuple[float, float]) -> None:
         self.range = _checked_range(beta)
-        self.drawn: Tensor | None = None
-        self.reset()
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether there is one β only."""
-        return self.range[0] == self.range[1]
+        low, high = self.range
+        # one β only
+        self.is_fixed = low == high
+        # the β closest to 1, which is that of the ELBO
+        self.default = min(max(1.0, low), high)
+        self.beta, self.drawn = self.default, None
 
     def reset(self) -> None:
-        """Set the dial to the only β or, as 1 is that of the ELBO, to the one closest to 1."""
-        low, high = self.range
-        self.beta = min(max(1.0, low), high)
+        """Set the dial to its default."""
+        self.beta = self.default
 
     @property
     def level(self) -> float | Tensor:
-        """Where log β is, from -1 at the lowest to 1 at the highest; ``(n_cells, 1)`` of several."""
+        """Log β scaled to -1 at the lowest and 1 at the highest; ``(n_cells, 1)`` if drawn."""
         low, high = map(math.log, self.range)
         log_beta = math.log(self.beta) if self.drawn is None else self.drawn.log()
         return (log_beta - (low + high) / 2) / ((high - low) / 2)
@@ -79,29 +77,23 @@ class Dial:
 
     @contextmanager
     def at(self, beta: float) -> Iterator[None]:
-        """Set the dial to another β for a while."""
-        before, self.beta = self.beta, beta
-        try:
-            yield
-        finally:
-            self.beta = before
-
-    @contextmanager
-    def resting(self) -> Iterator[None]:
-        """Set the dial, for a while, to where :meth:`reset` leaves it, and draw nothing."""
+        """Set the dial to one β for all cells inside a ``with`` block."""
         before = self.beta, self.drawn
-        self.drawn = None
-        self.reset()
+        self.beta, self.drawn = beta, None
         try:
             yield
         finally:
             self.beta, self.drawn = before
 
+    def resting(self) -> AbstractContextManager[None]:
+        """Set the dial to its default for all cells inside a ``with`` block."""
+        return self.at(self.default)
+
     @contextmanager
     def drawing(self, n_cells: int, device: torch.device) -> Iterator[None]:
-        """Give each cell of a minibatch its own β of the range, if there is one, for a while.
+        """Draw a β for each cell of a minibatch inside a ``with`` block, if there is a range.
 
-        The draws, ``(n_cells, 1)``, are log-uniform, and evenly spread over the minibatch.
+        Draws, ``(n_cells, 1)``, are log-uniform, and evenly spread over the minibatch.
         """
         if not self.is_fixed:
             low, high = math.log(self.range[0]), math.log(BEYOND * self.range[1])
@@ -113,13 +105,7 @@ class Dial:
             self.drawn = None
 
     def check(self, beta: float) -> None:
-        """Refuse a β outside the range.
-
-        Raises
-        ------
-        ValueError
-            If β is outside it by more than rounding can explain.
-        """
+        """Raise a ValueError if β is outside the range by more than rounding."""
         low, high = self.range
         margin = 1 + ROUNDING
         if not (isinstance(beta, Real) and low / margin <= beta <= high * margin):
@@ -141,14 +127,12 @@ def _checked_range(beta: float | tuple[float, float]) -> tuple[float, float]:
 
 
 class Gate(nn.Module):
-    r"""Rescales units by :math:`2\sigma(w t + b)`, where t is the level of log β; 1 before training.
+    r"""Rescales units by :math:`2\sigma(w t + b)`, with t the level of log β; 1 before training.
 
     Parameters
     ----------
-    n_units
-        Number of units.
-    dial
-        Where the gate reads β.
+    n_units, dial
+        Number of units, and the dial to read.
 
     References
     ----------
@@ -182,10 +166,8 @@ class Shift(nn.Module):
 
     Parameters
     ----------
-    n_units
-        Number of units.
-    dial
-        Where it reads β.
+    n_units, dial
+        Number of units, and the dial to read.
 
     Examples
     --------
@@ -214,15 +196,13 @@ class Shift(nn.Module):
 class Turn(nn.Module):
     r"""A linear map that is a quadratic function of the level of log β: zero before training.
 
-    A higher β keeps fewer directions of the latent space. Without a map that can turn with β, those
-    directions would have to be the same axes at every β.
+    A higher β keeps fewer directions of the latent space. The map lets these directions turn with β
+    instead of being the same axes at every β.
 
     Parameters
     ----------
-    n_input, n_output
-        Number of units on both sides.
-    dial
-        Where it reads β.
+    n_input, n_output, dial
+        Number of units on both sides, and the dial to read.
 
     Examples
     --------
@@ -245,7 +225,7 @@ class Turn(nn.Module):
         self.dial = dial
 
     def forward(self, h: Tensor) -> Tensor:
-        """Return what is to be added, ``(..., n_output)``."""
+        """Return the change of the output, ``(..., n_output)``."""
         level = self.dial.level
         out: Tensor = level * self.linear(h) + level**2 * self.square(h)
         return out
@@ -256,10 +236,8 @@ class Drift(nn.Module):
 
     Parameters
     ----------
-    n_features
-        Number of features.
-    dial
-        Where it reads β.
+    n_features, dial
+        Number of features, and the dial to read.
 
     Examples
     --------
@@ -280,13 +258,13 @@ class Drift(nn.Module):
         self.dial = dial
 
     def forward(self) -> Tensor:
-        """Return the values, ``(n_features,)``, or ``(n_cells, n_features)`` of several β."""
+        """Return the values, ``(n_features,)``, or ``(n_cells, n_features)`` if β is drawn."""
         level = self.dial.level
         return level * self.linear + level**2 * self.square
 
 
 def add_gates(layers: FCLayers, dial: Dial) -> None:
-    """Let every hidden layer read β: shifted before its activation, gated after it."""
+    """Condition every hidden layer on β: a shift before its activation, a gate after it."""
     for block in layers.fc_layers:
         n_units = block[0].out_features
         activations = (i for i, part in enumerate(block) if i and _is_activation(part))

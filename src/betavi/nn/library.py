@@ -1,4 +1,4 @@
-"""The size of a cell: observed, inferred, or given."""
+"""Library sizes: observed, inferred, or drawn given z."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from betavi.nn.networks import Architecture
 
 SMALLEST_LIBRARY = 1e-8
-"""A cell without counts has this library size: it predicts zeros and teaches nothing."""
+"""Library size of a cell without counts, whose gradients then vanish."""
 
 SMALLEST_SPREAD = 0.01
-"""Of log sizes in a batch, which may be of a single cell."""
+"""Smallest standard deviation of log sizes in a batch, which may be of a single cell."""
 
 LOG_SCALE_RANGE = (-4.0, 1.0)
-"""Of the log spread given z, relative to that in the batch."""
+"""Range of the log spread given z, relative to the spread in the batch."""
 
 N_HIDDEN = 32
 
@@ -40,7 +40,7 @@ def observed_log_library(x: Tensor) -> Tensor:
 
     Returns
     -------
-    Logs; of a cell without counts, that of 1e-8.
+    Logs; that of 1e-8 for a cell without counts.
 
     Examples
     --------
@@ -53,18 +53,17 @@ def observed_log_library(x: Tensor) -> Tensor:
 
 
 class TypicalLibrary(nn.Module):
-    """Which batches an assay was measured in, and the log library sizes of the cells there.
+    """Distribution of log library sizes given z and batch, for cells that lack an assay.
 
-    Types of cells differ in size, so that z says something of it: how much is learnt, and a size
+    Cell types differ in size, so z is informative about it: the dependence is learned, and a size
     that was not measured is drawn given z.
 
     Parameters
     ----------
     log_sizes, spreads
-        Median and standard deviation by batch, ``(n_batch,)``; NaN of a batch in which no cell has
-        the assay.
+        Median and standard deviation by batch, ``(n_batch,)``; NaN for a batch without the assay.
     home
-        The batch that stands in for such a batch, of which a decoder has learned nothing.
+        Code of the batch that replaces a batch without the assay.
     n_latent
         Number of latent dimensions.
 
@@ -98,11 +97,11 @@ class TypicalLibrary(nn.Module):
         self.of_z = nn.Sequential(nn.Linear(n_latent, N_HIDDEN), nn.ReLU(), last)
 
     def measured(self, batch: Tensor) -> Tensor:
-        """Return codes of batches in which the assay was measured, of codes ``(n_cells, 1)``."""
+        """Return codes, ``(n_cells, 1)``, with batches without the assay replaced."""
         return torch.where(self.log_sizes[batch].isnan(), self.home, batch)
 
     def given(self, z: Tensor, batch: Tensor) -> Normal:
-        """Return log sizes of cells at z, ``(..., n_cells, n_latent)``, of batches with the assay."""
+        """Return log sizes at z, ``(..., n_cells, n_latent)``, for batches with the assay."""
         shift, log_scale = self.of_z(z).chunk(2, dim=-1)
         spread = self.spreads[batch].clamp_min(SMALLEST_SPREAD)
         scale = spread * log_scale.clamp(*LOG_SCALE_RANGE).exp()
@@ -115,7 +114,7 @@ class TypicalLibrary(nn.Module):
 
 
 class LatentLibrary(nn.Module):
-    """A log library size inferred per cell, with a normal prior per batch.
+    """Log library size inferred per cell, with a normal prior per batch.
 
     Parameters
     ----------
@@ -123,11 +122,6 @@ class LatentLibrary(nn.Module):
         See :class:`~betavi.nn.networks.Encoder`.
     log_means, log_vars
         Mean and variance of the log library size of each batch, ``(1, n_batch)``.
-
-    Raises
-    ------
-    ValueError
-        If a word of the architecture is unknown.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""A posterior of several normal components."""
+"""Mixtures of normal distributions, as posteriors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class NormalMixture(Distribution):
     Parameters
     ----------
     loc, scale
-        Of each component, ``(n_components, n_cells, n_latent)``.
+        Mean and standard deviation of each component, ``(n_components, n_cells, n_latent)``.
     weights
-        Shares of the components, ``(n_components, n_cells)``, that sum to one over them. A
-        component of weight zero has no influence.
+        Weights of the components, ``(n_components, n_cells)``, with a sum of 1. A component of
+        weight zero has no influence.
 
     References
     ----------
@@ -72,7 +72,7 @@ class NormalMixture(Distribution):
 
     @property
     def last(self) -> Normal:
-        """The last component of each cell that has a weight."""
+        """Last component of each cell with a weight above zero."""
         numbers = torch.arange(len(self.weights), device=self.weights.device)[:, None]
         chosen = torch.where(self.weights > 0, numbers, -1).argmax(dim=0)
         cells = torch.arange(self.weights.shape[1], device=chosen.device)
@@ -87,8 +87,8 @@ class NormalMixture(Distribution):
     def strata(self) -> Tensor:
         """Return one draw of each component, ``(n_components, n_cells, n_latent)``.
 
-        Averaged by :meth:`average`, what is computed of them is an unbiased estimate of its
-        expectation, of less variance than that of as many draws of the mixture.
+        A function of them, averaged by :meth:`average`, is an unbiased estimate of its expectation,
+        with less variance than as many draws of the mixture.
         """
         return self.components.rsample()
 

@@ -1,7 +1,7 @@
 """Encoders and decoders: fully connected networks with covariates injected.
 
-Layers are scvi-tools' :class:`~scvi.nn.FCLayers`, and the names ``encoder``, ``px_decoder`` and
-``l_encoder`` are those that its query mapping (scArches) looks for to freeze and to unfreeze.
+Layers are scvi-tools' :class:`~scvi.nn.FCLayers`. Its query mapping (scArches) finds the layers to
+freeze by the names ``encoder``, ``px_decoder`` and ``l_encoder``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from betavi.nn.gates import Dial
 
 VARIANCE_FLOOR = 1e-4
-"""Keeps a posterior's variance off zero, as in SCVI."""
+"""Smallest variance of a posterior, as in SCVI."""
 
 _SIDES: dict[str, tuple[bool, bool]] = {
     "both": (True, True),
@@ -38,7 +38,7 @@ _SIDES: dict[str, tuple[bool, bool]] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """How networks are built. The names and defaults are SCVI's.
+    """Architecture of the networks, with SCVI's names and defaults.
 
     Parameters
     ----------
@@ -49,11 +49,11 @@ class Architecture:
     dropout_rate
         Share of hidden units dropped in the encoder while training.
     use_batch_norm, use_layer_norm
-        Where to normalise: ``"encoder"``, ``"decoder"``, ``"both"`` or ``"none"``.
+        Networks to normalise: ``"encoder"``, ``"decoder"``, ``"both"`` or ``"none"``.
     deeply_inject_covariates
         Give covariates to every layer instead of the first only.
     var_activation
-        Makes the posterior variance positive; :func:`torch.exp` if None.
+        Function that makes the posterior variance positive; :func:`torch.exp` if None.
     extra_encoder_kwargs, extra_decoder_kwargs
         Passed to :class:`~scvi.nn.FCLayers`.
 
@@ -80,16 +80,16 @@ class Architecture:
     extra_decoder_kwargs: dict[str, Any] | None = field(default=None)
 
     def __post_init__(self) -> None:
-        """Refuse what no network can be built from."""
+        """Check the sizes."""
         check_whole("n_hidden", self.n_hidden)
         check_whole("n_layers", self.n_layers)
 
     def encoder_options(self) -> dict[str, Any]:
-        """Return what an encoder's layers are built with."""
+        """Return the arguments of an encoder's layers."""
         return self._options(0, dropout_rate=self.dropout_rate) | (self.extra_encoder_kwargs or {})
 
     def decoder_options(self) -> dict[str, Any]:
-        """Return what a decoder's layers are built with: as in SCVI, no dropout."""
+        """Return the arguments of a decoder's layers: as in SCVI, no dropout."""
         return self._options(1, dropout_rate=0.0) | (self.extra_decoder_kwargs or {})
 
     def _options(self, side: int, dropout_rate: float) -> dict[str, Any]:
@@ -127,23 +127,16 @@ class Encoder(nn.Module):
 
     Parameters
     ----------
-    n_input
-        Number of features, continuous covariates included.
-    n_output
-        Number of dimensions of the distribution.
+    n_input, n_output
+        Number of features with continuous covariates, and of dimensions of the distribution.
     n_categories
         Number of categories of each covariate given as a code.
     architecture
-        How the network is built.
+        Architecture of the network.
     n_layers
         Number of hidden layers; the architecture's if None.
     dial
-        The β that the network is to read, if there are several.
-
-    Raises
-    ------
-    ValueError
-        If a word of the architecture is unknown.
+        The dial that the network reads, in a model of many β.
 
     References
     ----------
@@ -187,14 +180,10 @@ class Encoder(nn.Module):
             self.turns = nn.ModuleList(Turn(n_hidden, n_output, dial) for _ in range(2))
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
-        """Return a normal distribution of shape ``(n_cells, n_output)``.
+        """Return a normal distribution, ``(n_cells, n_output)``.
 
-        Parameters
-        ----------
-        x
-            Features and continuous covariates, ``(n_cells, n_input)``.
-        *categories
-            Codes of each covariate, ``(n_cells, 1)``.
+        It is given features and continuous covariates, ``(n_cells, n_input)``, and the codes of
+        each categorical covariate, ``(n_cells, 1)``.
         """
         h = self.encoder(x, *categories)
         mean, raw_variance = self.mean(h), self.variance(h)
@@ -206,12 +195,12 @@ class Encoder(nn.Module):
 
 @contextmanager
 def evaluating(part: nn.Module) -> Iterator[None]:
-    """Let a part use its running statistics, leave them as they are, and drop nothing.
+    """Put a module in evaluation mode inside a ``with`` block.
 
     Parameters
     ----------
     part
-        A module; it trains again afterwards if it did before.
+        A module. It is in its former mode afterwards.
 
     Returns
     -------
@@ -237,7 +226,7 @@ def evaluating(part: nn.Module) -> Iterator[None]:
 
 
 class Decoder(nn.Module):
-    """From the latent position of a cell to the last hidden layer of one modality.
+    """Network from the latent position of a cell to the last hidden layer of one modality.
 
     Parameters
     ----------
@@ -245,15 +234,8 @@ class Decoder(nn.Module):
         Number of latent dimensions, and of continuous covariates appended to them.
     n_categories
         Number of categories of each covariate given as a code.
-    architecture
-        How the network is built.
-    dial
-        The β that the network is to read, if there are several.
-
-    Raises
-    ------
-    ValueError
-        If a word of the architecture is unknown.
+    architecture, dial
+        See :class:`Encoder`.
 
     References
     ----------

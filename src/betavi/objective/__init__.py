@@ -1,11 +1,9 @@
-"""What is optimised: pure functions of distributions, rates and shares of a run."""
+"""The objective: terms of the loss, schedules of β, and a controller of the rate."""
 
 from __future__ import annotations
 
-from betavi.objective.constraints import constrained, free_bits, off_capacity
 from betavi.objective.controller import RateController, steer
-from betavi.objective.elbo import distortion, log_density, rate, rates
-from betavi.objective.schedules import (
+from betavi.objective.schedule import (
     SCHEDULES,
     Schedule,
     constant,
@@ -17,6 +15,15 @@ from betavi.objective.schedules import (
     repeat,
     scale,
     schedule_of,
+)
+from betavi.objective.terms import (
+    constrained,
+    distortion,
+    free_bits,
+    log_density,
+    off_capacity,
+    rate,
+    rates,
 )
 
 __all__ = [

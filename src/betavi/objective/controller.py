@@ -1,4 +1,4 @@
-"""A controller that moves β until the rate is what a user asked for."""
+"""Controller that moves β until the rate reaches a target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Gains(NamedTuple):
-    """How hard a controller pulls: log β per step and unit of log(rate / target)."""
+    """Gains of a controller: log β per step and unit of log(rate / target)."""
 
     proportional: float
     integral: float
@@ -19,16 +19,16 @@ class Gains(NamedTuple):
 GAINS = Gains(proportional=3.0, integral=0.1)
 
 LARGEST_ERROR = 1.0
-"""A rate further off than a factor of e pulls no harder."""
+"""Errors are clipped here, at a rate that is off by a factor of e."""
 
 LOG_BETA_RANGE = (math.log(1e-6), math.log(1e6))
-"""Where a controller keeps log β: beyond it no β changes the rate any more."""
+"""Range of log β: beyond it β does not change the rate any more."""
 
 CELLS_AVERAGED = 1280
-"""A controller sees the rate of about as many cells, the last of them the most."""
+"""Number of cells over which the rate is averaged, with decaying weights."""
 
 SMALLEST_RATE = 1e-6
-"""In nats, so that a collapsed posterior has a logarithm."""
+"""Smallest rate, in nats, so that a collapsed posterior has a logarithm."""
 
 
 def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS) -> float:
@@ -45,7 +45,7 @@ def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS
     error, last_error
         Log of rate / target, at this step and at the one before.
     gains
-        The gains :math:`K_p` and :math:`K_i`.
+        Gains :math:`K_p` and :math:`K_i`.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS
 
 
 class RateController(nn.Module):
-    """The state of a controller, in buffers, so that saved weights remember it.
+    """Controller whose state is in buffers, so that it is saved with the weights.
 
     References
     ----------
@@ -94,7 +94,7 @@ class RateController(nn.Module):
             self.register_buffer(name, torch.tensor(math.nan))
 
     def beta(self, otherwise: float) -> float:
-        """Return the β it steered to, or ``otherwise`` if it never did."""
+        """Return the β of the last step, or ``otherwise`` before the first."""
         return otherwise if self.log_beta.isnan() else self.log_beta.exp().item()
 
     def next_beta(self, rate: float, target: float, beta: float, n_cells: int = 128) -> float:
@@ -105,9 +105,9 @@ class RateController(nn.Module):
         rate
             Mean rate of a minibatch, nats per cell.
         target
-            The rate asked for, nats per cell.
+            Target of the rate, nats per cell.
         beta
-            Where to begin, if this controller never steered.
+            The β of the first step.
         n_cells
             Number of cells in the minibatch.
         """
@@ -115,7 +115,7 @@ class RateController(nn.Module):
             self.log_beta.fill_(math.log(max(beta, math.exp(LOG_BETA_RANGE[0]))))
             self.smooth_rate.fill_(rate)
             self.last_rate.fill_(rate)
-        # averaged before the logarithm is taken, which would bring noise below its mean
+        # averaged before the logarithm, which would bias a noisy rate downwards
         self.smooth_rate.lerp_(
             self.smooth_rate.new_tensor(rate), -math.expm1(-n_cells / CELLS_AVERAGED)
         )

@@ -35,7 +35,7 @@ def check_constraints(
         raise ValueError("A target_rate of 0 is a latent space without information; choose more.")
     asked = {"free_bits": free_bits, "target_rate": target_rate, "capacity": capacity}
     words = [name for name, nats in asked.items() if nats or (name == "capacity" and nats == 0)]
-    if words and module.latent.has_no_rate:
+    if words and module.latent.is_deterministic:
         raise ValueError(
             f"{words[0]} is about the rate, and a deterministic autoencoder has none. Train with "
             "latent_distribution='normal'."

@@ -88,7 +88,7 @@ class CollapseGuard(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
         """Begin to look at every posterior that training makes."""
-        if not pl_module.module.latent.has_no_rate:
+        if not pl_module.module.latent.is_deterministic:
             self._hook = pl_module.module.register_forward_hook(self._see)
 
     def on_exception(

@@ -106,7 +106,7 @@ class Transition(LatentModel):
 
     def _refuse_to_diagnose(self) -> None:
         self._check_if_trained(warn=False)
-        if self.module.latent.has_no_rate:
+        if self.module.latent.is_deterministic:
             raise ValueError(
                 "A deterministic autoencoder has no posterior that could collapse. Train with "
                 "latent_distribution='normal' to ask this."

@@ -182,7 +182,7 @@ def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
             f"Positions are (n, {n_latent}) in this model, not {np.shape(latent)}: as "
             "get_latent_representation() returns them."
         )
-    if model.module.options.latent_distribution == "ln" and on_simplex(positions):
+    if model.module.latent.is_on_simplex and on_simplex(positions):
         raise ValueError(
             "Positions of a logistic normal z are those before the softmax, as "
             "get_latent_representation(return_dist=True) returns them."

@@ -192,7 +192,7 @@ class InterpolateMixin(LandscapeMixin[Cells]):
         """
         self._check_if_trained(warn=False)
         refuse_minified(self)
-        if self.module.latent.has_no_rate:
+        if self.module.latent.is_deterministic:
             raise ValueError(
                 "A deterministic autoencoder was not trained towards any prior, so that the centre of "
                 "one says nothing. The medoid is what is left: interpolate() takes that of a group."

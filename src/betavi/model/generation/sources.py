@@ -120,7 +120,7 @@ class DrawsMixin(SupportMixin):
         if n_cells is None:
             raise ValueError("Say how many cells: n_cells=.")
         check_whole("n_cells", n_cells)
-        if source == "prior" and latent is None and self.module.latent.has_no_rate:
+        if source == "prior" and latent is None and self.module.latent.is_deterministic:
             raise ValueError(
                 "A deterministic autoencoder was not trained towards any prior. Generate from where "
                 "its cells are: source='aggregate'."

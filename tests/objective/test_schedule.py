@@ -6,31 +6,12 @@ import numpy as np
 import pytest
 
 from betavi.objective import SCHEDULES, end_of_warmup, join, linear, repeat, scale, schedule_of
-
-members = pytest.mark.parametrize("name", SCHEDULES)
-warmups = pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25, 1 / 3, 1.0])
-SHARES = np.linspace(0, 1, 1001)
+from tests.contracts import check_schedule
 
 
-@members
-@warmups
-def test_beta_is_exact_once_warm_and_never_above(name, warmup):
-    schedule = schedule_of(name, warmup)
-    assert all(schedule(share) == 1.0 for share in [*SHARES[warmup <= SHARES], warmup, 1.0])
-    assert all(0 <= schedule(share) <= 1 for share in SHARES)
-
-
-@members
-def test_every_warmup_begins_at_nothing_but_that_of_the_constant(name):
-    assert schedule_of(name, 0.5)(0.0) == (1.0 if name == "constant" else 0.0)
-
-
-@members
-def test_a_longer_warmup_is_the_same_shape_stretched(name):
-    short, long = schedule_of(name, 0.2), schedule_of(name, 0.8)
-    # away from where a cycle starts anew
-    for share in (0.01, 0.06, 0.13, 0.19):
-        assert short(share) == pytest.approx(long(4 * share))
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_keeps_the_contract(name):
+    check_schedule(SCHEDULES[name])
 
 
 def test_shapes_at_half_of_the_warmup():

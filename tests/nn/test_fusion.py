@@ -1,87 +1,25 @@
-"""One contract for every fusion rule in the table."""
+"""Fusion rules beside numerical integration; what all of them keep to is in the contract."""
 
 from __future__ import annotations
-
-from itertools import product
 
 import pytest
 import torch
 from torch.distributions import Normal
 
 from betavi.nn import FUSIONS, NormalMixture
-from betavi.objective import log_density, rates
-
-several = pytest.mark.parametrize("name", [name for name in FUSIONS if name != "single"])
-
-
-def experts(*names, n_cells=6, n_latent=3):
-    torch.manual_seed(0)
-    return {
-        name: Normal(torch.randn(n_cells, n_latent), torch.rand(n_cells, n_latent) + 0.2)
-        for name in names
-    }
+from betavi.objective import rates
+from tests.contracts import check_fusion
+from tests.contracts.fusion import experts
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-def test_one_modality_makes_a_posterior_of_its_shape(name):
-    q = FUSIONS[name]()(experts("rna"), {})
-    assert q.loc.shape == q.scale.shape == (6, 3)
-    assert (q.scale > 0).all()
+def test_every_rule_keeps_the_contract(name):
+    check_fusion(FUSIONS[name])
 
 
 def test_a_single_expert_is_the_posterior():
     given = experts("rna")
     assert FUSIONS["single"]()(given, {}) is given["rna"]
-
-
-@several
-def test_order_does_not_matter(name):
-    given = experts("rna", "adt", "atac")
-    q = FUSIONS[name]()(given, {})
-    r = FUSIONS[name]()(dict(reversed(given.items())), {})
-    torch.testing.assert_close((q.loc, q.scale), (r.loc, r.scale))
-
-
-@several
-def test_masked_is_omitted_even_if_it_is_nan(name):
-    given = experts("rna", "adt")
-    nan = torch.full((6, 3), torch.nan)
-    masked = given | {"adt": Normal(nan, nan, validate_args=False)}
-    q = FUSIONS[name]()(masked, {"adt": torch.zeros(6, 1, dtype=torch.bool)})
-    r = FUSIONS[name]()({"rna": given["rna"]}, {})
-    torch.testing.assert_close((q.loc, q.scale), (r.loc, r.scale))
-    u = torch.randn(6, 3)
-    torch.testing.assert_close(log_density(q, u), log_density(r, u))
-
-
-@several
-def test_of_five_modalities_any_may_be_missing(name):
-    """Every pattern of absence of five gives what the experts present give by themselves."""
-    given = experts("a", "b", "c", "d", "e", n_cells=1)
-    u = torch.randn(1, 3)
-    for pattern in product((True, False), repeat=5):
-        present = {key: torch.tensor([[here]]) for key, here in zip(given, pattern, strict=True)}
-        left = {key: given[key] for key in given if present[key]} or {"a": Normal(u * 0, u * 0 + 1)}
-        nothing = {"a": present["a"]} if not any(pattern) else {}
-        q, r = FUSIONS[name]()(given, present), FUSIONS[name]()(left, nothing)
-        torch.testing.assert_close(log_density(q, u), log_density(r, u))
-
-
-@several
-def test_a_cell_without_modalities_has_the_prior(name):
-    nowhere = {"rna": torch.zeros(6, 1, dtype=torch.bool)}
-    q = FUSIONS[name]()(experts("rna"), nowhere)
-    torch.testing.assert_close((q.loc, q.scale), (torch.zeros(6, 3), torch.ones(6, 3)))
-
-
-@several
-def test_gradients_reach_every_expert_that_is_present(name):
-    leaves = {key: torch.zeros(6, 3, requires_grad=True) for key in ("rna", "adt")}
-    given = {key: Normal(leaf, torch.ones(6, 3)) for key, leaf in leaves.items()}
-    here = torch.tensor([True, False] * 3)[:, None]
-    FUSIONS[name]()(given, {"adt": here}).mean.sum().backward()
-    assert (leaves["rna"].grad != 0).all()
-    torch.testing.assert_close(leaves["adt"].grad != 0, here.expand(6, 3))
 
 
 def test_product_of_experts_is_the_normalised_product_of_densities():
@@ -162,19 +100,19 @@ def test_total_correlation_draws_each_expert_to_the_product():
         for expert in given.values()
     ]
     rate, alpha = torch.tensor([3.0], dtype=torch.double), fusion.alpha
-    found = fusion.pressed(rate, q, given, {})
+    found = fusion.penalty(rate, q, given, {})
     # as published, which weighs the distortion by (M - alpha) / M
     published = (1 - alpha) * rate + alpha / 2 * sum(kls)
     torch.testing.assert_close(found * (2 - alpha) / 2, published, rtol=1e-5, atol=0)
     alone = {"adt": torch.tensor([[False]])}
     # one expert agrees with itself, and the cell has the ELBO
-    found = fusion.pressed(rate, fusion(given, alone), given, alone)
+    found = fusion.penalty(rate, fusion(given, alone), given, alone)
     torch.testing.assert_close(found, rate, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", ["poe", "moe", "mopoe", "single"])
-def test_other_rules_press_the_rate(name):
+def test_the_penalty_of_other_rules_is_the_rate(name):
     given = in_two_dimensions()
     given = {"rna": given["rna"]} if name == "single" else given
     fusion, rate = FUSIONS[name](), torch.tensor([3.0])
-    assert fusion.pressed(rate, fusion(given, {}), given, {}) is rate
+    assert fusion.penalty(rate, fusion(given, {}), given, {}) is rate

@@ -1,0 +1,67 @@
+"""Causes of unused dimensions, one file each: how it is recognised, and the remedy."""
+
+from __future__ import annotations
+
+from betavi.diagnostics.causes._base import Calls, Cause, CauseRule, Evidence, Judge
+from betavi.diagnostics.causes.beta_too_high import beta_too_high
+from betavi.diagnostics.causes.capacity_too_low import capacity_too_low
+from betavi.diagnostics.causes.covariates_explain import covariates_explain
+from betavi.diagnostics.causes.decoder_ignores_z import decoder_ignores_z
+from betavi.diagnostics.causes.dispersion_absorbs import dispersion_absorbs
+from betavi.diagnostics.causes.lagging_encoder import lagging_encoder
+from betavi.diagnostics.causes.too_few_counts import too_few_counts
+from betavi.diagnostics.causes.too_many_dimensions import too_many_dimensions
+from betavi.diagnostics.causes.unfinished_warmup import unfinished_warmup
+
+CAUSES: dict[str, CauseRule | Judge] = {
+    "unfinished_warmup": unfinished_warmup,
+    "too_few_counts": too_few_counts,
+    "covariates_explain": covariates_explain,
+    "capacity_too_low": capacity_too_low,
+    "beta_too_high": beta_too_high,
+    "lagging_encoder": lagging_encoder,
+    "dispersion_absorbs": dispersion_absorbs,
+    "decoder_ignores_z": decoder_ignores_z,
+    "too_many_dimensions": too_many_dimensions,
+}
+"""Causes by name: a rule, or a function that judges the evidence."""
+
+
+def causes_of(found: Evidence) -> list[Cause]:
+    """Return every cause that the evidence speaks for and that no other cause explains.
+
+    Parameters
+    ----------
+    found
+        Evidence that ``diagnose`` gathered.
+
+    Returns
+    -------
+    Causes in the order of their priority; none if the evidence speaks for none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import Evidence, SignalSpectrum, causes_of
+    >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), 1000.0)
+    >>> found = Evidence(n_latent=2, n_used=0, beta=20.0, asked_beta=20.0, held_rate=np.nan,
+    ...     spectrum=spectrum, spectrum_without_covariates=spectrum, explained=0.0, gap=0.0,
+    ...     gap_error=1.0, covariates=0.0, excess_noise=1.0)
+    >>> [cause.name for cause in causes_of(found)]
+    ['beta_too_high']
+    """
+    rules = {
+        name: member if isinstance(member, CauseRule) else CauseRule(member)
+        for name, member in CAUSES.items()
+    }
+    judged = {name: rule.judge(found) for name, rule in rules.items()}
+    held = {name: words for name, words in judged.items() if words is not None}
+    explained = {other for name in held for other in rules[name].explains}
+    return [
+        Cause(name, *held[name])
+        for name in sorted(held, key=lambda name: rules[name].priority)
+        if name not in explained or rules[name].independent_if(found)
+    ]
+
+
+__all__ = ["CAUSES", "Calls", "Cause", "CauseRule", "Evidence", "causes_of"]

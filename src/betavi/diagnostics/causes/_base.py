@@ -1,0 +1,171 @@
+"""The evidence that causes are judged by, and the interface of a cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from betavi.diagnostics.spectrum import SignalSpectrum
+
+
+class Calls(NamedTuple):
+    """Calls that a user would type to repair a model.
+
+    Parameters
+    ----------
+    repair
+        Call that trains this model, or one like it, anew.
+    model
+        Call that makes another model of the data, with arguments in the place of ``{}``.
+    plain_counts
+        Call that makes a model whose likelihood has counting noise only.
+
+    Examples
+    --------
+    >>> from betavi.diagnostics import Calls
+    >>> Calls().model.format("beta=2")
+    'BetaVI(adata, beta=2)'
+    """
+
+    repair: str = "model.rescue()"
+    model: str = "BetaVI(adata, {})"
+    plain_counts: str = "BetaVI(adata, gene_likelihood='poisson')"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Evidence that the causes are judged by, gathered by ``diagnose``.
+
+    Parameters
+    ----------
+    n_latent, n_used
+        Number of dimensions, and of those that carry signal or may do so.
+    beta, asked_beta
+        Weight of the rate at the end of training, NaN if training held the rate at a value instead,
+        and the weight the user chose.
+    held_rate
+        Value at which training held the rate, nats per cell, or NaN.
+    spectrum, spectrum_without_covariates
+        Directions in which cells differ, beyond the effect of the decoder's covariates, and at all.
+    explained, gap
+        Nats per cell that z saves against a z of the prior, and that a better encoder would save,
+        of the loss at β, with its standard error, ``gap_error``.
+    covariates
+        Nats per cell that the decoder's covariates save against those of another cell.
+    excess_noise
+        Median over genes of the model's variance over the variance that the directions leave.
+    calls
+        Calls that repair the model.
+    n_unclear
+        Number of the used dimensions that may carry no signal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import Evidence, SignalSpectrum
+    >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), 1000.0)
+    >>> found = Evidence(n_latent=2, n_used=0, beta=5.0, asked_beta=5.0, held_rate=np.nan,
+    ...     spectrum=spectrum, spectrum_without_covariates=spectrum, explained=0.0, gap=0.0,
+    ...     gap_error=1.0, covariates=0.0, excess_noise=1.0)
+    >>> found.spectrum.alive_at(found.beta)
+    1
+    """
+
+    n_latent: int
+    n_used: int
+    beta: float
+    asked_beta: float
+    held_rate: float
+    spectrum: SignalSpectrum
+    spectrum_without_covariates: SignalSpectrum
+    explained: float
+    gap: float
+    gap_error: float
+    covariates: float
+    excess_noise: float
+    calls: Calls = field(default_factory=Calls)
+    n_unclear: int = 0
+
+    @property
+    def used(self) -> str:
+        """Number of dimensions used, in words."""
+        maybe = f" and {self.n_unclear} may be" if self.n_unclear else ""
+        return f"{self.n_used - self.n_unclear} of {self.n_latent} dimensions are used{maybe}"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A cause of unused dimensions, as a diagnosis reports it.
+
+    Parameters
+    ----------
+    name
+        A key of ``CAUSES``.
+    evidence
+        The numbers that speak for it, in a sentence.
+    remedy
+        The call that repairs the model.
+
+    Examples
+    --------
+    >>> from betavi.diagnostics import Cause
+    >>> print(Cause("lagging_encoder", "the encoder lags.", "model.rescue()."))
+    lagging_encoder: the encoder lags. Remedy: model.rescue().
+    """
+
+    name: str
+    evidence: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence} Remedy: {self.remedy}"
+
+
+Judgement = tuple[str, str] | None
+"""Evidence and remedy of a cause, or None if it does not hold."""
+
+Judge = Callable[[Evidence], Judgement]
+"""Function that judges if a cause holds."""
+
+LAST_RESORTS = frozenset({"decoder_ignores_z", "too_many_dimensions"})
+"""Causes that are reported where nothing else explains the unused dimensions."""
+
+LAST = 100
+"""Priority of a cause that states none: after those of the package."""
+
+
+def never(_found: Evidence) -> bool:
+    """Return False."""
+    return False
+
+
+@dataclass(frozen=True)
+class CauseRule:
+    """Rule that recognises a cause, and its relation to other causes.
+
+    A function in the table of causes is a rule with the other fields at their defaults.
+
+    Parameters
+    ----------
+    judge
+        Function from :class:`Evidence` to evidence and remedy, two strings, or to None.
+    priority
+        Place in the report: causes with a lower number are reported first.
+    explains
+        Names of other causes that are not reported if this one holds.
+    independent_if
+        Condition under which this cause is reported even if another one explains it.
+
+    Examples
+    --------
+    >>> from betavi.diagnostics import CAUSES
+    >>> CAUSES["lagging_encoder"].priority, sorted(CAUSES["lagging_encoder"].explains)
+    (60, ['decoder_ignores_z', 'too_many_dimensions'])
+    """
+
+    judge: Judge
+    priority: float = LAST
+    explains: Collection[str] = ()
+    independent_if: Callable[[Evidence], bool] = never

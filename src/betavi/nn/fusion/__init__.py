@@ -1,0 +1,21 @@
+"""Fusion rules, one file each: one posterior from the experts of a cell."""
+
+from __future__ import annotations
+
+from betavi.nn.fusion._base import Fusion
+from betavi.nn.fusion.moe import MixtureOfExperts
+from betavi.nn.fusion.mopoe import MixtureOfProducts
+from betavi.nn.fusion.mvtcae import TotalCorrelation
+from betavi.nn.fusion.poe import ProductOfExperts
+from betavi.nn.fusion.single import SingleExpert
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "single": SingleExpert,
+    "poe": ProductOfExperts,
+    "moe": MixtureOfExperts,
+    "mopoe": MixtureOfProducts,
+    "mvtcae": TotalCorrelation,
+}
+"""Fusion rules by the name a user gives, ``fusion=``."""
+
+__all__ = ["FUSIONS", "Fusion"]

@@ -1,0 +1,46 @@
+"""The interface of a latent variable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributions import Distribution, Normal
+
+
+class Latent(nn.Module):
+    """Kind of latent variable z: a function of a draw u, whose posterior starts as a normal one.
+
+    The identity, unless a kind overrides a method.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from betavi.nn import LATENTS
+    >>> latent = LATENTS["ln"]()
+    >>> u = latent.posterior(Normal(torch.zeros(3, 2), 1.0)).rsample()
+    >>> latent.transform(u).sum(dim=1).round(decimals=3).tolist()
+    [1.0, 1.0, 1.0]
+    """
+
+    is_deterministic: ClassVar[bool] = False
+    """True if the posterior is a point, whose rate under any prior would be infinite."""
+
+    is_on_simplex: ClassVar[bool] = False
+    """True if the dimensions of z are positive and sum to 1."""
+
+    def posterior(self, fused: Normal) -> Distribution:
+        """Return q(u given x), ``(n_cells, n_latent)``, for the fused normal posterior."""
+        return fused
+
+    def transform(self, u: Tensor) -> Tensor:
+        """Return z for draws u, of the same shape."""
+        return u
+
+    def mean(self, posterior: Distribution, n_samples: int) -> Tensor:
+        """Return the mean of z, ``(n_cells, n_latent)``, from draws if it has no closed form."""
+        return posterior.mean

@@ -1,0 +1,18 @@
+"""Priors, one file each: the distribution of latent positions before any data are seen."""
+
+from __future__ import annotations
+
+from betavi.nn.prior._base import Prior
+from betavi.nn.prior.mixture import GaussianMixture
+from betavi.nn.prior.pseudo_cells import PseudoCells
+from betavi.nn.prior.standard_normal import StandardNormal
+from betavi.nn.prior.vamp import VampPrior
+
+PRIORS: dict[str, type[Prior]] = {
+    "standard_normal": StandardNormal,
+    "vamp": VampPrior,
+    "mixture": GaussianMixture,
+}
+"""Priors by the name a user gives, ``prior=``."""
+
+__all__ = ["PRIORS", "Prior", "PseudoCells", "StandardNormal"]

@@ -1,0 +1,114 @@
+"""Schedules, one file each: the factor of β in force at a share of the planned steps.
+
+A schedule is a function from [0, 1] to a factor of β. A member of :data:`SCHEDULES` makes one for
+the length of a warm-up, after which the factor is 1.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from betavi._tables import lookup
+from betavi.objective.schedule._base import Schedule, join, repeat, scale
+from betavi.objective.schedule.constant import constant
+from betavi.objective.schedule.cosine import cosine
+from betavi.objective.schedule.cyclical import cyclical
+from betavi.objective.schedule.linear import linear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCHEDULES: dict[str, Callable[[float], Schedule]] = {
+    "constant": constant,
+    "linear": linear,
+    "cosine": cosine,
+    "cyclical": cyclical,
+}
+"""Schedules by the name a user gives, ``beta_schedule=``; each takes the length of the warm-up."""
+
+PROBES = [percent / 100 for percent in range(101)]
+"""Shares at which a schedule is tried before training."""
+
+
+def end_of_warmup(word: str | Schedule, warmup: float) -> float:
+    """Return the share of the planned steps from which on a schedule does not change.
+
+    Parameters
+    ----------
+    word, warmup
+        See :func:`schedule_of`. The end of a function is found by trying it at 101 shares.
+
+    Returns
+    -------
+    A share, within [0, 1]; 0 if the schedule never changes.
+
+    Examples
+    --------
+    >>> from betavi.objective import end_of_warmup
+    >>> end_of_warmup("linear", 0.25), end_of_warmup(lambda share: min(1, 2 * share), 0.25)
+    (0.25, 0.5)
+    """
+    schedule = schedule_of(word, warmup)
+    factors = [schedule(share) for share in PROBES]
+    changes = [i for i in range(1, len(factors)) if factors[i] != factors[i - 1]]
+    if not changes:
+        return 0.0
+    return PROBES[changes[-1]] if callable(word) else warmup
+
+
+def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
+    """Return the schedule that a user names, or the user's own function after a check.
+
+    Parameters
+    ----------
+    word
+        A key of :data:`SCHEDULES`, or a function from the share of the planned steps, within
+        [0, 1], to the factor of β in force there.
+    warmup
+        Share of the planned steps until β is reached; not used by a function.
+
+    Returns
+    -------
+    As of :func:`join`; a function is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If the word is not in the table, the warm-up is not within [0, 1], or the function returns
+        anything but finite numbers of at least 0.
+
+    Examples
+    --------
+    >>> from betavi.objective import schedule_of
+    >>> schedule_of("linear", 0.25)(0.125)
+    0.5
+    """
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warmup is a share of the planned steps, from 0 to 1, not {warmup!r}.")
+    if not callable(word):
+        return lookup(SCHEDULES, word, "beta_schedule")(warmup)
+    for share in PROBES:
+        factor = word(share)
+        if not (isinstance(factor, Real) and 0 <= factor < math.inf):
+            raise ValueError(
+                f"beta_schedule returned {factor!r} at {share:.0%} of the steps. It has to return "
+                "the factor of β in force there, a finite number of at least 0."
+            )
+    return word
+
+
+__all__ = [
+    "SCHEDULES",
+    "Schedule",
+    "constant",
+    "cosine",
+    "cyclical",
+    "end_of_warmup",
+    "join",
+    "linear",
+    "repeat",
+    "scale",
+    "schedule_of",
+]

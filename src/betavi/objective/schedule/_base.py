@@ -1,0 +1,112 @@
+"""Schedules as functions, and combinators that make one schedule of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from betavi._tables import check_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Schedule = Callable[[float], float]
+"""A function from the share of the planned steps, within [0, 1], to a factor of β."""
+
+
+def full(_share: float) -> float:
+    """Return 1: all of β."""
+    return 1.0
+
+
+def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule:
+    """Return a schedule that follows several, one after the other.
+
+    Parameters
+    ----------
+    schedules
+        Schedules, each stretched over its own part of the run.
+    boundaries
+        Ascending shares at which the next schedule takes over: one fewer than schedules.
+
+    Returns
+    -------
+    A function from the share of the planned steps, within [0, 1], to a factor of β.
+
+    Raises
+    ------
+    ValueError
+        If the boundaries do not fit the schedules, or do not ascend within [0, 1].
+
+    Examples
+    --------
+    >>> from betavi.objective import join
+    >>> up_then_half = join([lambda share: share, lambda share: 0.5], [0.5])
+    >>> [up_then_half(share) for share in (0, 0.25, 0.75)]
+    [0.0, 0.5, 0.5]
+    """
+    ends = [0.0, *boundaries, 1.0]
+    if len(ends) != len(schedules) + 1:
+        raise ValueError(f"{len(schedules)} schedules need {len(schedules) - 1} boundaries between "
+                         f"them, not {len(boundaries)}.")  # fmt: skip
+    if any(not 0 <= end <= 1 for end in ends) or ends != sorted(ends):
+        raise ValueError(f"Boundaries must ascend from 0 to 1, and {list(boundaries)} do not.")
+
+    def joined(share: float) -> float:
+        part = sum(share >= end for end in boundaries)
+        length = ends[part + 1] - ends[part]
+        return schedules[part]((share - ends[part]) / length if length else 1.0)
+
+    return joined
+
+
+def repeat(schedule: Schedule, n_times: int) -> Schedule:
+    """Return a schedule that runs through another ``n_times``, each over an equal share of the run.
+
+    Parameters
+    ----------
+    schedule
+        Schedule to repeat.
+    n_times
+        Number of repetitions, at least 1.
+
+    Returns
+    -------
+    As of :func:`join`.
+
+    Raises
+    ------
+    ValueError
+        If ``n_times`` is no whole number of at least 1.
+
+    Examples
+    --------
+    >>> from betavi.objective import repeat
+    >>> [repeat(lambda share: share, 2)(share) for share in (0.25, 0.5, 0.75)]
+    [0.5, 0.0, 0.5]
+    """
+    check_whole("n_times", n_times)
+    return join([schedule] * n_times, [cycle / n_times for cycle in range(1, n_times)])
+
+
+def scale(schedule: Schedule, factor: float) -> Schedule:
+    """Return a schedule ``factor`` times as high.
+
+    Parameters
+    ----------
+    schedule
+        Schedule to scale.
+    factor
+        Factor of its values.
+
+    Returns
+    -------
+    As of :func:`join`.
+
+    Examples
+    --------
+    >>> from betavi.objective import linear, scale
+    >>> scale(linear(0.5), 3.0)(0.75)
+    3.0
+    """
+    return lambda share: factor * schedule(share)

@@ -1,0 +1,19 @@
+"""Cosine warm-up."""
+
+from __future__ import annotations
+
+import math
+
+from betavi.objective.schedule._base import Schedule, full, join
+
+
+def cosine(warmup: float) -> Schedule:
+    """Climb half a cosine from 0, flat at both ends of the warm-up.
+
+    Examples
+    --------
+    >>> from betavi.objective import cosine
+    >>> [round(cosine(0.5)(share), 2) for share in (0, 0.125, 0.25, 0.5)]
+    [0.0, 0.15, 0.5, 1.0]
+    """
+    return join([lambda share: (1 - math.cos(math.pi * share)) / 2, full], [warmup])

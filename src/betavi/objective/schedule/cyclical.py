@@ -1,0 +1,24 @@
+"""Cyclical warm-up."""
+
+from __future__ import annotations
+
+from betavi.objective.schedule._base import Schedule, full, join, repeat
+
+N_CYCLES = 4
+"""Number of climbs, each over half of its cycle, as in Fu et al. (2019)."""
+
+
+def cyclical(warmup: float) -> Schedule:
+    """Climb from 0 four times within the warm-up, each time held as long. Fu et al. (2019).
+
+    References
+    ----------
+    Fu et al. (2019), Cyclical annealing schedule.
+
+    Examples
+    --------
+    >>> from betavi.objective import cyclical
+    >>> [cyclical(1.0)(share) for share in (0, 0.0625, 0.125, 0.25)]
+    [0.0, 0.5, 1.0, 0.0]
+    """
+    return join([repeat(lambda share: min(1.0, 2 * share), N_CYCLES), full], [warmup])

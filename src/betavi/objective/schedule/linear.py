@@ -1,0 +1,21 @@
+"""Linear warm-up."""
+
+from __future__ import annotations
+
+from betavi.objective.schedule._base import Schedule, full, join
+
+
+def linear(warmup: float) -> Schedule:
+    """Climb a straight line from 0 to the end of the warm-up. Bowman et al. (2016).
+
+    References
+    ----------
+    Bowman et al. (2016), Generating sentences from a continuous space.
+
+    Examples
+    --------
+    >>> from betavi.objective import linear
+    >>> [linear(0.5)(share) for share in (0, 0.25, 0.75)]
+    [0.0, 0.5, 1.0]
+    """
+    return join([lambda share: share, full], [warmup])
