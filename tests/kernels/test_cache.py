@@ -1,0 +1,66 @@
+"""Numba's cache on disk follows every change of the compiled code."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import betavi.kernels
+from betavi.kernels import compiled, plain
+
+SOURCES = Path(betavi.kernels.__file__).parent
+CALL = """
+import numpy as np
+from betavi.kernels import compiled
+
+row, nats, slope = np.zeros((1, 2), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32)
+counts = np.array([0, 1], np.int32), np.array([1], np.int32), np.array([3], np.float32)
+compiled.poisson_rows(0, 1, *counts, row, np.zeros(2, np.float32), np.zeros(1), nats, slope)
+print(float(nats[0]))
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the compiled loops that can be edited, in a package that holds nothing else."""
+    copy = tmp_path / "betavi" / "kernels"
+    shutil.copytree(SOURCES, copy, ignore=shutil.ignore_patterns("__*__*"))
+    for folder in (copy, copy.parent):
+        (folder / "__init__.py").touch()
+    return copy
+
+
+def poisson_nats(package):
+    environment = os.environ | {
+        "PYTHONPATH": str(package.parents[1]),
+        "NUMBA_CACHE_DIR": str(package.parents[1] / "cache"),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", CALL], env=environment, capture_output=True, text=True, check=True
+    )
+    return float(run.stdout)
+
+
+def test_a_change_of_a_function_is_seen_by_those_that_call_it(package):
+    """The Poisson loop calls ``log_factorial``, wherever that is defined."""
+    before = poisson_nats(package)
+    (source,) = (p for p in package.glob("*.py") if "\ndef log_factorial(" in p.read_text())
+    text = source.read_text()
+    source.write_text(
+        text.replace("def log_factorial(count):\n", "def log_factorial(count):\n    count += 1\n")
+    )
+    # 4! in the place of 3!
+    assert poisson_nats(package) == pytest.approx(before + 1.386294, abs=1e-5)
+
+
+def test_nothing_is_compiled_from_another_file():
+    tree = ast.parse(Path(compiled.__file__).read_text())
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert modules == {"__future__", "numba"}
+    assert compiled.EPS == plain.EPS
