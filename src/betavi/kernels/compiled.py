@@ -23,8 +23,8 @@ CAREFUL = {"contract", "nsz", "arcp"}
 """Fast-math flags that change rounding only, and leave differences of like numbers alone."""
 
 
-def _compiler(liberties):
-    options = {"fastmath": liberties, "error_model": "numpy", "nogil": True}
+def _compiler(liberties, **options):
+    options |= {"fastmath": liberties, "error_model": "numpy", "nogil": True}
 
     def compiled(function):
         try:
@@ -37,10 +37,15 @@ def _compiler(liberties):
 
 
 loop = _compiler(CAREFUL)
-"""Compile a function whose loops are vectorised."""
+"""Compile a function that is called from Python."""
 
-reduction = _compiler(CAREFUL | {"reassoc", "nnan"})
-"""Compile a function that may sum in any order."""
+# Of functions that are not inlined, a process that compiles and one that reads the cache link copies
+# which differ in the last digit.
+inlined = _compiler(CAREFUL, forceinline=True)
+"""Compile a function that others of this file call."""
+
+reduction = _compiler(CAREFUL | {"reassoc", "nnan"}, forceinline=True)
+"""Compile a function that others call, and that may sum in any order."""
 
 # limits of the arithmetic, set by its precision and not tuned on data
 SMALL = 24
@@ -73,7 +78,7 @@ N_KEPT = 8
 # Cephes (Moshier, 1989), within two units in the last place of single precision.
 
 
-@loop
+@inlined
 def exp_parts(x):
     """Return s and q with exp(x) = s * (1 + q), s a power of two and q exact near zero."""
     x = min(max(x, F(-87.0)), F(88.0))
@@ -88,13 +93,13 @@ def exp_parts(x):
     return I((I(n) + I(127)) << I(23)).view(F), p * r * r + r
 
 
-@loop
+@inlined
 def exp(x):
     s, q = exp_parts(x)
     return s * q + s
 
 
-@loop
+@inlined
 def log(w, change):
     """Return log w of w = 1 + change, where the change is known better than w."""
     bits = F(w).view(I)
@@ -116,7 +121,7 @@ def log(w, change):
     return m + (p * m * z + e * F(-2.12194440e-4) - F(0.5) * z) + e * F(0.693359375)
 
 
-@loop
+@inlined
 def _stirling(z):
     """Return log Gamma(z) for z of at least SHIFT."""
     i = 1.0 / z
@@ -124,7 +129,7 @@ def _stirling(z):
     return (z - 0.5) * math.log(z) - z + i * (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w / 1680)))
 
 
-@loop
+@inlined
 def _digamma(z):
     below = 0.0
     while z < SHIFT:
@@ -136,7 +141,7 @@ def _digamma(z):
     return math.log(z) - 0.5 * i - series - below
 
 
-@loop
+@inlined
 def rising(theta, count):
     """Return log Gamma(theta + count) - log Gamma(theta), and its derivative by theta."""
     n = int(count)
@@ -159,7 +164,7 @@ def rising(theta, count):
     return value, slope
 
 
-@loop
+@inlined
 def log_factorial(count):
     n = int(count)
     is_listed = n == count and n < LOG_FACTORIALS.size
@@ -185,13 +190,13 @@ def _sum(values):
     return total + part
 
 
-@loop
+@inlined
 def _in_order(bits):
     """Reorder the bits of a float as the numbers are ordered, or undo it."""
     return I(bits ^ (I(bits >> I(31)) & SIGNLESS))
 
 
-@loop
+@inlined
 def _shifted(unscaled, bias, out):
     """Fill ``out`` with unscaled + bias, and return the largest; NaN if it has no softmax."""
     # compilers split a maximum of whole numbers by themselves, and none of fractions
@@ -205,7 +210,7 @@ def _shifted(unscaled, bias, out):
     return F(np.nan) if widest > INFINITY or np.isinf(highest) else highest
 
 
-@loop
+@inlined
 def _exponentials(unscaled, bias, out):
     """Fill ``out`` with exp(unscaled + bias), up to a factor, and return their sum."""
     largest = _shifted(unscaled, bias, out)
@@ -216,7 +221,7 @@ def _exponentials(unscaled, bias, out):
     return _sum(out)
 
 
-@loop
+@inlined
 def _through_softmax(mean, size, slope):
     """Turn derivatives by log means into those by the softmax's argument; return their sum."""
     total = _sum(slope)
@@ -226,7 +231,7 @@ def _through_softmax(mean, size, slope):
     return total
 
 
-@loop
+@inlined
 def _lost(i, total, nats, size_slope, slope):
     """Return whether a cell has no softmax, and set it to NaN: arithmetic on bits would hide that."""
     if np.isnan(total):
@@ -236,7 +241,7 @@ def _lost(i, total, nats, size_slope, slope):
     return False
 
 
-@loop
+@inlined
 def _counts_of(i, indptr, columns, values):
     """Return columns and values of the cell of a row; several draws of the cells share them."""
     cell = i % (indptr.size - 1)
@@ -246,7 +251,7 @@ def _counts_of(i, indptr, columns, values):
 # -- negative binomial ------------------------------------------------------------------------
 
 
-@loop
+@inlined
 def _nb_zeros(mean, factor, theta, inverse, value, slope, theta_slope):
     for j in range(mean.size):
         mean[j] *= factor
@@ -258,7 +263,7 @@ def _nb_zeros(mean, factor, theta, inverse, value, slope, theta_slope):
         theta_slope[j] = theta[j] * (theta[j] * inverse[j] * share - log_ratio)
 
 
-@loop
+@inlined
 def _gather_counts(columns, values, mean, factor, theta, kept):
     """Fill ``kept`` with the ingredients of the log-probability of each count above zero."""
     for k in range(columns.size):
@@ -277,7 +282,7 @@ def _gather_counts(columns, values, mean, factor, theta, kept):
         kept[PRODUCT, k], kept[VALUE, k], kept[BY_THETA, k] = product, value, by_theta
 
 
-@loop
+@inlined
 def _nb_counts(count, mean, theta, product, value, by_mean, by_theta):
     """Turn the ingredients into log NB and its derivatives by log mean and log theta."""
     eps = F(EPS)
@@ -295,7 +300,7 @@ def _nb_counts(count, mean, theta, product, value, by_mean, by_theta):
         by_theta[k] = theta[k] * (by_theta[k] - log_ratio - excess / a)
 
 
-@loop
+@inlined
 def _log_nb(columns, values, mean, factor, theta, kept):
     _gather_counts(columns, values, mean, factor, theta, kept)
     n = columns.size
@@ -305,7 +310,7 @@ def _log_nb(columns, values, mean, factor, theta, kept):
     )  # fmt: skip
 
 
-@loop
+@inlined
 def _scatter(columns, kept, value, slope, theta_slope):
     for k in range(columns.size):
         if kept[COUNT, k] > 0:
@@ -340,7 +345,7 @@ def nb_rows(
 # -- zero-inflated negative binomial ----------------------------------------------------------
 
 
-@loop
+@inlined
 def _zinb_zeros(mean, factor, theta, inverse, logits, bias, value, slope, theta_slope):
     for j in range(mean.size):
         mean[j] *= factor
@@ -362,7 +367,7 @@ def _zinb_zeros(mean, factor, theta, inverse, logits, bias, value, slope, theta_
         theta_slope[j] = explained * theta[j] * (theta[j] * inverse[j] * share - log_ratio)
 
 
-@loop
+@inlined
 def _not_replaced(logit, value):
     """Add the log-probability that a count was not replaced, and turn logits into its derivative."""
     for k in range(logit.size):
@@ -405,7 +410,7 @@ def zinb_rows(
 # -- Poisson ----------------------------------------------------------------------------------
 
 
-@loop
+@inlined
 def _poisson_zeros(mean, factor, value, slope):
     for j in range(mean.size):
         mean[j] *= factor
