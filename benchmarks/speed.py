@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Callback
 from benchmarks.peers import REAL, THREADS, forget_peak, gibibytes, quietly
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
-from betavi.kernels.matmul import product
+from betavi.kernels.layers import product
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -23,6 +23,7 @@ HOLDS = {
     "nn": "parts with weights: networks, fusion, priors",
     "kernels": "log-probabilities, compiled and plain",
     "diagnostics": "from arrays to reports",
+    "_blocks": "how much is in memory at once",
     "_tables": "from a user's word to a class",
 }
 HEIGHT, GAP, WIDTH = 0.8, 0.35, 10.0

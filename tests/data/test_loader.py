@@ -10,10 +10,10 @@ from scipy import sparse
 from scvi.dataloaders import AnnDataLoader
 
 from betavi import BetaVI, JointVI
+from betavi.data import loader
 from betavi.data.loader import Counts, ResidentCells, fits, shuffled
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.kernels import dense, is_compressed
-from betavi.train import loader
 from tests.conftest import BRIEF
 
 CPU = torch.device("cpu")

@@ -127,7 +127,7 @@ def test_worker_processes_read_the_same():
 
 @containers
 def test_totals_and_blocks_cover_the_matrix(container, monkeypatch):
-    monkeypatch.setattr("betavi.data.rows.BLOCK_ENTRIES", 2 * N_GENES)
+    monkeypatch.setattr("betavi._blocks.SCANNED_ENTRIES", 2 * N_GENES)
     rows = Rows(CONTAINERS[container](truth()))
     assert rows.shape == (N_CELLS, N_GENES)
     np.testing.assert_allclose(rows.totals(), truth().sum(axis=1))

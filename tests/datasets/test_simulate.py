@@ -60,7 +60,7 @@ def test_the_likelihood_is_that_of_the_truth_and_of_no_other_position():
 
 
 def test_blocks_leave_no_seam(monkeypatch):
-    monkeypatch.setattr(simulate, "BLOCK_CELLS", 64)
+    monkeypatch.setattr("betavi._blocks.SIMULATED_CELLS", 64)
     adata = simulate_counts(n_cells=200, n_genes=10)
     assert adata.X.shape == (200, 10)
     assert adata.obs["log_likelihood"].notna().all()

@@ -7,7 +7,16 @@ import itertools
 import pytest
 import torch
 
-from betavi.kernels import Heads, compiled, compressed, head_nats, plain, sparse, threads
+from betavi.kernels import (
+    CountsLinear,
+    Heads,
+    compiled,
+    compressed,
+    head_nats,
+    layers,
+    plain,
+    threads,
+)
 from betavi.likelihoods import DISPERSIONS, LIKELIHOODS, Deferred, DispersionSizes
 from betavi.objective import distortion
 
@@ -140,7 +149,7 @@ def test_reads_counts_however_they_are_held(name, kind):
 
 def test_first_layer_reads_compressed_counts():
     torch.manual_seed(0)
-    layer = sparse.CountsLinear(50, 16)
+    layer = CountsLinear(50, 16)
     x = some_counts(12, 50).log1p()
     results = []
     for held in (x, x.to_sparse_csr()):
@@ -157,13 +166,12 @@ def test_first_layer_reads_compressed_counts():
 def test_threads_do_every_part_once(monkeypatch, has_team):
     if not has_team:
         monkeypatch.setattr(threads, "_team", lambda: None)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     seen = torch.zeros(100)
 
     def loop(start, stop, step):
         seen[start:stop] += step
 
-    threads.in_parts(loop, 100, 1e6, 2.0)
+    threads.in_parts(loop, 100, 3, 2.0)
     assert (seen == 2).all()
 
 
@@ -171,14 +179,22 @@ def test_threads_do_every_part_once(monkeypatch, has_team):
 def test_threads_pass_errors_on(monkeypatch, has_team):
     if not has_team:
         monkeypatch.setattr(threads, "_team", lambda: None)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
     def loop(start, _stop):
         if start:
             raise ValueError("in the second part")
 
     with pytest.raises(ValueError, match="second part"):
-        threads.in_parts(loop, 100, 1e6)
+        threads.in_parts(loop, 100, 2)
+
+
+@pytest.mark.parametrize(("work", "n_parts"), [(1e3, 1), (1e6, 3)])
+def test_only_work_that_is_worth_it_is_split(monkeypatch, work, n_parts):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    seen = []
+    monkeypatch.setattr(layers, "SMALLEST_PART", 1e6 / 3)
+    layers._run(lambda start, stop: seen.append((start, stop)), 90, work)
+    assert sorted(seen) == [(90 * k // n_parts, 90 * (k + 1) // n_parts) for k in range(n_parts)]
 
 
 def test_ctrl_c_between_two_parts_leaves_no_row_without_a_value(monkeypatch):
@@ -195,9 +211,8 @@ def test_ctrl_c_between_two_parts_leaves_no_row_without_a_value(monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(threads, "_team", Interrupted)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
-        threads.in_parts(lambda start, stop: None, 100, 1e6)
+        threads.in_parts(lambda start, stop: None, 100, 2)
 
 
 @members

@@ -59,7 +59,7 @@ def test_fractions_are_named_in_a_warning(counts, dense):
 
 @pytest.mark.parametrize("dense", [True, False])
 def test_faults_are_found_beyond_the_first_block(counts, monkeypatch, dense):
-    monkeypatch.setattr("betavi.data.rows.BLOCK_ENTRIES", 2 * counts.n_vars)
+    monkeypatch.setattr("betavi._blocks.SCANNED_ENTRIES", 2 * counts.n_vars)
     with pytest.raises(ValueError, match=r"cell 'cell_3' \(row 3\), gene 'gene_5'"):
         BetaVI.setup_anndata(with_value(counts, -1.0, dense))
 

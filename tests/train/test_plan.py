@@ -19,6 +19,9 @@ from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.likelihoods import LIKELIHOODS
 from tests.conftest import BRIEF
 
+PLACES_OF_COMPILED = (
+    "kernels.sparse", "kernels.layers", "data.loader", "train.start", "likelihoods._base"
+)  # fmt: skip
 STILL = BRIEF | {"max_epochs": 1, "plan_kwargs": {"lr": 0.0, "weight_decay": 0.0}}
 
 
@@ -121,7 +124,7 @@ def test_moments_do_not_depend_on_the_container_or_the_block(counts, container, 
     manager = BetaVI._get_most_recent_anndata_manager(counts)
     before = moments(manager, "X", np.arange(300))
     counts.X = container(counts.X.toarray())
-    monkeypatch.setattr("betavi.data.moments.CELLS_AT_ONCE", 7)
+    monkeypatch.setattr("betavi._blocks.DENSE_CELLS", 7)
     for found, value in zip(moments(manager, "X", np.arange(300)), before, strict=True):
         torch.testing.assert_close(found, value)
 
@@ -252,7 +255,7 @@ def test_compiled_and_plain_steps_arrive_at_the_same(counts, monkeypatch, option
     elbos = []
     for path in ("compiled", "plain"):
         if path == "plain":
-            for module in ("kernels.sparse", "train.loader", "train.plan", "likelihoods._base"):
+            for module in PLACES_OF_COMPILED:
                 monkeypatch.setattr(f"betavi.{module}.compiled", None)
         scvi.settings.seed = 0
         BetaVI.setup_anndata(counts)
@@ -351,7 +354,7 @@ WATCHED = {name: partial(single, name) for name in LIKELIHOODS} | {"joint": join
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_a_step_on_a_gpu_waits_for_nothing(monkeypatch, name):
-    for module in ("kernels.sparse", "train.loader", "train.plan", "likelihoods._base"):
+    for module in PLACES_OF_COMPILED:
         monkeypatch.setattr(f"betavi.{module}.compiled", None)
     monkeypatch.setattr("betavi.kernels.plain._waits_for_sizes", lambda _: False)
     # which looks at its codes on a CPU only

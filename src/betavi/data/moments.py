@@ -9,13 +9,13 @@ import torch
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 
+from betavi import _blocks
 from betavi.data.rows import AlignedRows
 from betavi.data.start import TARGET_SUM, Start
 
 if TYPE_CHECKING:
     from betavi.data.minibatches import CellManager
 
-CELLS_AT_ONCE = 1024
 PSEUDOCOUNT = 0.5
 """Added to the total of each feature, so that none is impossible."""
 
@@ -48,8 +48,8 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     sizes = _sizes(manager)
     total, squares, cross, logs, log_squares = (np.zeros(rows.shape[1]) for _ in range(5))
     size_total = size_squares = 0.0
-    for start in range(0, len(cells), CELLS_AT_ONCE):
-        some = np.sort(cells[start : start + CELLS_AT_ONCE])
+    for start in range(0, len(cells), _blocks.DENSE_CELLS):
+        some = np.sort(cells[start : start + _blocks.DENSE_CELLS])
         block = sparse.csr_array(rows[some], dtype=np.float64)
         size = block.sum(axis=1) if sizes is None else sizes[some]
         total += block.sum(axis=0)

@@ -10,6 +10,8 @@ import pandas as pd
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
+from betavi import _blocks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
 
 INDEXABLE = [np.dtype(kind) for kind in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")]
 """Types of counts of which PyTorch can pick entries."""
-
-BLOCK_ENTRIES = 2**24
-"""Entries that are scanned at once: 64 MiB of single precision."""
 
 MOVED_COUNTS = "counts_moved_to"
 """Where ``uns["betavi"]`` of an object says in which layer the counts are that were in ``X``."""
@@ -106,6 +105,8 @@ class Rows:
     --------
     >>> import numpy as np
     >>> from scipy import sparse
+
+    from betavi import _blocks
     >>> from betavi.data import Rows
     >>> rows = Rows(sparse.csc_array([[0, 2], [1, 0], [0, 3]]))
     >>> rows.dense(np.array([2, 0, 2]), np.float32).tolist(), rows.totals().tolist()
@@ -185,7 +186,7 @@ class Rows:
         """Yield the first row and the content of consecutive blocks of bounded size."""
         n_rows, n_columns = self.shape
         per_row = self._data.nnz // max(1, n_rows) if sparse.issparse(self._data) else n_columns
-        size = max(1, BLOCK_ENTRIES // max(1, per_row))
+        size = max(1, _blocks.SCANNED_ENTRIES // max(1, per_row))
         for start in range(0, n_rows, size):
             yield start, self._data[start : start + size]
 

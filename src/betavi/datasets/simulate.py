@@ -9,10 +9,11 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse, stats
 
+from betavi import _blocks
+
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-BLOCK_CELLS = 4096
 SPREAD_OF_LIBRARIES = 0.3
 SHARE_OF_LOADINGS = 0.3
 
@@ -155,8 +156,8 @@ def _draw_counts(rng: Generator, adata: AnnData) -> tuple[sparse.csr_matrix, np.
     """Draw counts block by block, so that no dense matrix of all cells is made."""
     inflation, theta = adata.uns["zero_inflation"], adata.var["theta"].to_numpy()
     blocks, log_likelihoods = [], []
-    for start in range(0, adata.n_obs, BLOCK_CELLS):
-        mean = _means(adata, slice(start, start + BLOCK_CELLS))
+    for start in range(0, adata.n_obs, _blocks.SIMULATED_CELLS):
+        mean = _means(adata, slice(start, start + _blocks.SIMULATED_CELLS))
         success = theta / (theta + mean)
         counts = rng.negative_binomial(theta, success) * (rng.random(mean.shape) >= inflation)
         mass = (1 - inflation) * stats.nbinom.pmf(counts, theta, success) + inflation * (

@@ -9,6 +9,8 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture
 
+from betavi import _blocks
+
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of components that are tried, as long as cells held out agree."""
 
@@ -19,7 +21,6 @@ ROWS_PER_COMPONENT = 5
 """Draws that a component must have on average, for each dimension."""
 
 HELD_OUT_SHARE = 0.2
-ROWS_AT_ONCE = 4096
 FLOOR = 1e-4
 """Of the variance of a component, relative to that of all draws."""
 
@@ -79,7 +80,8 @@ class LatentDensity:
 
     def log_prob(self, positions: np.ndarray) -> np.ndarray:
         """Return the log density at positions ``(n, n_latent)``, in nats, ``(n,)``."""
-        parts = np.array_split(np.asarray(positions), max(1, -(-len(positions) // ROWS_AT_ONCE)))
+        n_parts = max(1, -(-len(positions) // _blocks.DENSITY_POSITIONS))
+        parts = np.array_split(np.asarray(positions), n_parts)
         return np.concatenate([logsumexp(self._components(part)[0], axis=1) for part in parts])
 
     @property

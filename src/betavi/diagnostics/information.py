@@ -6,13 +6,14 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.neighbors import NearestNeighbors
 
+from betavi import _blocks
+
 ACTIVE = 0.1
 """Nats of information from which on a dimension counts as active."""
 
 MOST_CELLS = 2000
 """A mixture of more posteriors costs time in the square of their number."""
 
-CELLS_AT_ONCE = 64
 NEIGHBOURS = 15
 
 
@@ -116,8 +117,8 @@ def mutual_information(
     log_scale = np.log(scale).sum(axis=1)
     own = -np.square((draws - loc) / scale).sum(axis=1) / 2 - log_scale
     mixture = np.empty(len(loc))
-    for start in range(0, len(loc), CELLS_AT_ONCE):
-        chunk = slice(start, start + CELLS_AT_ONCE)
+    for start in range(0, len(loc), _blocks.MIXED_POSTERIORS):
+        chunk = slice(start, start + _blocks.MIXED_POSTERIORS)
         distances = np.square((draws[chunk, None] - loc) / scale).sum(axis=2) / 2
         mixture[chunk] = logsumexp(-distances - log_scale, axis=1) - np.log(len(loc))
     return float(np.mean(own - mixture))

@@ -16,6 +16,8 @@ from scipy.linalg import eigh
 from scipy.special import xlogy
 from scvi.utils import track
 
+from betavi import _blocks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 MOST_DIRECTIONS = 100
 """Directions beyond these are not looked for."""
 
-GENES_AT_ONCE = 1000
 N_FLIPS, N_ROUNDS = 3, 3
 MARGIN = 1.05
 """Largest variance over that with random signs, from which on a direction is one: that of cells
@@ -229,8 +230,8 @@ class _Residuals:
 
     def blocks(self, of: Residual | None = None) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield genes and their residuals, ``(n_cells, n_genes)``."""
-        for start in range(0, self.counts.shape[1], GENES_AT_ONCE):
-            genes = slice(start, start + GENES_AT_ONCE)
+        for start in range(0, self.counts.shape[1], _blocks.DENSE_GENES):
+            genes = slice(start, start + _blocks.DENSE_GENES)
             mean = self.totals[:, self.assays[genes]] * self.shares[genes].T[self.codes]
             residuals = (of or _deviance)(self.counts[:, genes].toarray(), np.maximum(mean, 1e-12))
             yield genes, residuals - self.known @ (self.known.T @ residuals)

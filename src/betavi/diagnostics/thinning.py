@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from betavi import _blocks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-CELLS_AT_ONCE = 512
 
 
 class Thinned(NamedTuple):
@@ -128,7 +128,8 @@ def _with_data(matrix: sparse.csr_matrix, data: np.ndarray) -> sparse.csr_matrix
     return other
 
 
-def blocks(n_rows: int, size: int = CELLS_AT_ONCE) -> Iterator[slice]:
+def blocks(n_rows: int) -> Iterator[slice]:
     """Yield consecutive slices of rows."""
+    size = _blocks.HELD_OUT_CELLS
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))

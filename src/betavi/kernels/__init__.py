@@ -6,11 +6,10 @@ goes through the loops of :mod:`~betavi.kernels.compiled`, with the same values 
 
 from __future__ import annotations
 
-from betavi.kernels.heads import Heads, head_nats
-from betavi.kernels.matmul import TransposedLinear
+from betavi.kernels.layers import CountsLinear, Heads, TransposedLinear, head_nats
 from betavi.kernels.plain import nb_log_prob, poisson_log_prob, zinb_log_prob
 from betavi.kernels.sparse import (
-    CountsLinear,
+    compiled,
     compressed,
     dense,
     is_compressed,
@@ -18,7 +17,6 @@ from betavi.kernels.sparse import (
     rows_of,
     totals,
 )
-from betavi.kernels.threads import compiled
 
 __all__ = [
     "CountsLinear",

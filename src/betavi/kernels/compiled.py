@@ -1,15 +1,494 @@
-"""What Numba has compiled: imported in one place, as it may not be installed."""
+"""Everything that Numba compiles: log-probabilities with derivatives, and products of counts.
+
+Numba caches compiled functions on disk until *their own* file changes, whatever they call. So they are
+all in this file, with their options and constants, and it imports nothing of this package.
+
+Log-probabilities go one cell at a time, so that a cell's values stay in the processor's cache. Zeros
+go through vectorised single precision; counts above zero avoid cancellation. Values are those of
+:mod:`betavi.kernels.plain`. Functions with ``start`` and ``stop`` do those rows, one thread's part.
+"""
 
 from __future__ import annotations
 
-from betavi.kernels.loops import nb_rows, poisson_rows, zinb_rows
-from betavi.kernels.products import by_gene, counts_times, rows_of
+import math
 
-__all__ = [
-    "by_gene",
-    "counts_times",
-    "nb_rows",
-    "poisson_rows",
-    "rows_of",
-    "zinb_rows",
-]
+import numpy as np
+from numba import njit
+
+EPS = 1e-8
+"""``EPS`` of :mod:`betavi.kernels.plain`, which must not be imported; a test compares them."""
+
+D, F, I = np.float64, np.float32, np.int32
+CAREFUL = {"contract", "nsz", "arcp"}
+"""Fast-math flags that change rounding only, and leave differences of like numbers alone."""
+
+
+def _compiler(liberties, **options):
+    options |= {"fastmath": liberties, "error_model": "numpy", "nogil": True}
+
+    def compiled(function):
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:
+            # no folder is writable for the cache
+            return njit(**options)(function)
+
+    return compiled
+
+
+loop = _compiler(CAREFUL)
+"""Compile a function that is called from Python."""
+
+# Of functions that are not inlined, a process that compiles and one that reads the cache link copies
+# which differ in the last digit.
+inlined = _compiler(CAREFUL, forceinline=True)
+"""Compile a function that others of this file call."""
+
+reduction = _compiler(CAREFUL | {"reassoc", "nnan"}, forceinline=True)
+"""Compile a function that others call, and that may sum in any order."""
+
+# limits of the arithmetic, set by its precision and not tuned on data
+SMALL = 24
+"""Largest count for which a ratio of gamma functions is computed as a product."""
+
+SHIFT = 12
+"""Smallest argument of Stirling's series."""
+
+LOG_FACTORIALS = np.array([math.lgamma(count + 1.0) for count in range(1024)])
+
+BLOCK = 512
+"""Number of entries summed in single precision before they are added in double."""
+
+SIGNLESS, LEAST = I(0x7FFFFFFF), I(-0x80000000)
+"""All bits of an integer but its sign, and the smallest integer."""
+
+INFINITY = I(0x7F800000)
+"""Bits of infinity; those of NaN are larger."""
+
+MOST_ODDS = F(60.0)
+"""Logit beyond which single precision sees no difference."""
+
+COUNT, MEAN, THETA, PRODUCT, VALUE, BY_MEAN, BY_THETA, LOGIT = range(8)
+"""Rows of ``kept``, the working memory for the counts above zero of a cell."""
+
+N_KEPT = 8
+
+# -- special functions -----------------------------------------------------------------------
+# Without Intel's runtime Numba has no vectorised exponential or logarithm. These are the polynomials of
+# Cephes (Moshier, 1989), within two units in the last place of single precision.
+
+
+@inlined
+def exp_parts(x):
+    """Return s and q with exp(x) = s * (1 + q), s a power of two and q exact near zero."""
+    x = min(max(x, F(-87.0)), F(88.0))
+    n = np.floor(x * F(1.44269504) + F(0.5))
+    r = x - n * F(0.693359375) - n * F(-2.12194440e-4)
+    p = F(1.9875691500e-4)
+    p = p * r + F(1.3981999507e-3)
+    p = p * r + F(8.3334519073e-3)
+    p = p * r + F(4.1665795894e-2)
+    p = p * r + F(1.6666665459e-1)
+    p = p * r + F(5.0000001201e-1)
+    return I((I(n) + I(127)) << I(23)).view(F), p * r * r + r
+
+
+@inlined
+def exp(x):
+    s, q = exp_parts(x)
+    return s * q + s
+
+
+@inlined
+def log(w, change):
+    """Return log w of w = 1 + change, where the change is known better than w."""
+    bits = F(w).view(I)
+    e = I(I(bits - I(0x3F3504F3)) >> I(23))
+    m = I(bits - I(e << I(23))).view(F) - F(1.0)
+    if e == 0:
+        m = change
+    z = m * m
+    p = F(7.0376836292e-2)
+    p = p * m + F(-1.1514610310e-1)
+    p = p * m + F(1.1676998740e-1)
+    p = p * m + F(-1.2420140846e-1)
+    p = p * m + F(1.4249322787e-1)
+    p = p * m + F(-1.6668057665e-1)
+    p = p * m + F(2.0000714765e-1)
+    p = p * m + F(-2.4999993993e-1)
+    p = p * m + F(3.3333331174e-1)
+    e = F(e)
+    return m + (p * m * z + e * F(-2.12194440e-4) - F(0.5) * z) + e * F(0.693359375)
+
+
+@inlined
+def _stirling(z):
+    """Return log Gamma(z) for z of at least SHIFT."""
+    i = 1.0 / z
+    w = i * i
+    return (z - 0.5) * math.log(z) - z + i * (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w / 1680)))
+
+
+@inlined
+def _digamma(z):
+    below = 0.0
+    while z < SHIFT:
+        below += 1.0 / z
+        z += 1.0
+    i = 1.0 / z
+    w = i * i
+    series = w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w / 132))))
+    return math.log(z) - 0.5 * i - series - below
+
+
+@inlined
+def rising(theta, count):
+    """Return log Gamma(theta + count) - log Gamma(theta), and its derivative by theta."""
+    n = int(count)
+    high = theta + count
+    if n != count:
+        return math.lgamma(high) - math.lgamma(theta), _digamma(high) - _digamma(theta)
+    product, value, slope = 1.0, 0.0, 0.0
+    for k in range(n if n <= SMALL else SHIFT):
+        factor = theta + k
+        product *= factor
+        slope += 1.0 / factor
+        if k == SHIFT - 1:
+            value = math.log(product)
+            product = 1.0
+    value += math.log(product)
+    if n > SMALL:
+        low = theta + SHIFT
+        value += _stirling(high) - _stirling(low)
+        slope += _digamma(high) - _digamma(low)
+    return value, slope
+
+
+@inlined
+def log_factorial(count):
+    n = int(count)
+    is_listed = n == count and n < LOG_FACTORIALS.size
+    return LOG_FACTORIALS[n] if is_listed else math.lgamma(count + 1.0)
+
+
+# -- what all likelihoods share ---------------------------------------------------------------
+
+
+@reduction
+def _sum(values):
+    total = 0.0
+    whole = values.size - values.size % BLOCK
+    # a length that is known is what lets a compiler add many at once
+    for start in range(0, whole, BLOCK):
+        part = F(0)
+        for j in range(start, start + BLOCK):
+            part += values[j]
+        total += part
+    part = F(0)
+    for j in range(whole, values.size):
+        part += values[j]
+    return total + part
+
+
+@inlined
+def _in_order(bits):
+    """Reorder the bits of a float as the numbers are ordered, or undo it."""
+    return I(bits ^ (I(bits >> I(31)) & SIGNLESS))
+
+
+@inlined
+def _shifted(unscaled, bias, out):
+    """Fill ``out`` with unscaled + bias, and return the largest; NaN if it has no softmax."""
+    # compilers split a maximum of whole numbers by themselves, and none of fractions
+    largest, widest = LEAST, I(0)
+    for j in range(out.size):
+        value = unscaled[j] + bias[j]
+        out[j] = value
+        bits = F(value).view(I)
+        largest, widest = max(largest, _in_order(bits)), max(widest, I(bits & SIGNLESS))
+    highest = I(_in_order(largest)).view(F)
+    return F(np.nan) if widest > INFINITY or np.isinf(highest) else highest
+
+
+@inlined
+def _exponentials(unscaled, bias, out):
+    """Fill ``out`` with exp(unscaled + bias), up to a factor, and return their sum."""
+    largest = _shifted(unscaled, bias, out)
+    if np.isnan(largest):
+        return math.nan
+    for j in range(out.size):
+        out[j] = exp(out[j] - largest)
+    return _sum(out)
+
+
+@inlined
+def _through_softmax(mean, size, slope):
+    """Turn derivatives by log means into those by the softmax's argument; return their sum."""
+    total = _sum(slope)
+    share = F(total / size)
+    for j in range(mean.size):
+        slope[j] -= mean[j] * share
+    return total
+
+
+@inlined
+def _lost(i, total, nats, size_slope, slope):
+    """Return whether a cell has no softmax, and set it to NaN: arithmetic on bits would hide that."""
+    if np.isnan(total):
+        nats[i] = size_slope[i] = math.nan
+        slope[:] = math.nan
+        return True
+    return False
+
+
+@inlined
+def _counts_of(i, indptr, columns, values):
+    """Return columns and values of the cell of a row; several draws of the cells share them."""
+    cell = i % (indptr.size - 1)
+    return columns[indptr[cell] : indptr[cell + 1]], values[indptr[cell] : indptr[cell + 1]]
+
+
+# -- negative binomial ------------------------------------------------------------------------
+
+
+@inlined
+def _nb_zeros(mean, factor, theta, inverse, value, slope, theta_slope):
+    for j in range(mean.size):
+        mean[j] *= factor
+        ratio = mean[j] * inverse[j]
+        log_ratio = log(F(1) + ratio, ratio)
+        share = ratio / (F(1) + ratio)
+        value[j] = -theta[j] * log_ratio
+        slope[j] = -theta[j] * share
+        theta_slope[j] = theta[j] * (theta[j] * inverse[j] * share - log_ratio)
+
+
+@inlined
+def _gather_counts(columns, values, mean, factor, theta, kept):
+    """Fill ``kept`` with the ingredients of the log-probability of each count above zero."""
+    for k in range(columns.size):
+        j, count = columns[k], values[k]
+        kept[COUNT, k], kept[MEAN, k], kept[THETA, k] = count, mean[j] * factor, theta[j]
+        # a ratio of gamma functions is a product, whose logarithm is taken of many at once
+        product, by_theta, value = F(1), F(0), 0.0
+        if count == 1 or count == 2 or count == 3:
+            for step in range(int(count)):
+                product *= theta[j] + F(step)
+                by_theta += F(1) / (theta[j] + F(step))
+            value = -LOG_FACTORIALS[int(count)]
+        else:
+            ratio, slope = rising(D(theta[j]), D(count))
+            by_theta, value = F(slope), ratio - log_factorial(D(count))
+        kept[PRODUCT, k], kept[VALUE, k], kept[BY_THETA, k] = product, value, by_theta
+
+
+@inlined
+def _nb_counts(count, mean, theta, product, value, by_mean, by_theta):
+    """Turn the ingredients into log NB and its derivatives by log mean and log theta."""
+    eps = F(EPS)
+    for k in range(count.size):
+        a = theta[k] + eps
+        ratio = mean[k] / a
+        log_ratio = log(F(1) + ratio, ratio)
+        inverse = F(1) / (a + mean[k])
+        # of log((mean + EPS) / (a + mean)) the argument less one is known exactly
+        log_share = log((mean[k] + eps) * inverse, -theta[k] * inverse)
+        excess = (count[k] * a - theta[k] * mean[k]) * inverse
+        log_product = log(product[k], product[k] - F(1))
+        value[k] += log_product + count[k] * log_share - theta[k] * log_ratio
+        by_mean[k] = excess - count[k] * eps / (mean[k] + eps)
+        by_theta[k] = theta[k] * (by_theta[k] - log_ratio - excess / a)
+
+
+@inlined
+def _log_nb(columns, values, mean, factor, theta, kept):
+    _gather_counts(columns, values, mean, factor, theta, kept)
+    n = columns.size
+    _nb_counts(
+        kept[COUNT, :n], kept[MEAN, :n], kept[THETA, :n], kept[PRODUCT, :n], kept[VALUE, :n],
+        kept[BY_MEAN, :n], kept[BY_THETA, :n],
+    )  # fmt: skip
+
+
+@inlined
+def _scatter(columns, kept, value, slope, theta_slope):
+    for k in range(columns.size):
+        if kept[COUNT, k] > 0:
+            j = columns[k]
+            value[j], slope[j] = kept[VALUE, k], kept[BY_MEAN, k]
+            theta_slope[j] = kept[BY_THETA, k]
+
+
+@loop
+def nb_rows(
+    start, stop, indptr, columns, values, unscaled, bias, theta, inverse, log_size, nats, size_slope, theta_slope
+):  # fmt: skip
+    """Negative binomial: ``unscaled`` is overwritten by its own derivatives."""
+    mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
+    kept = np.empty((N_KEPT, unscaled.shape[1]), F)
+    for i in range(start, stop):
+        row = i % theta.shape[0]
+        size = math.exp(log_size[i])
+        total = _exponentials(unscaled[i], bias, mean)
+        if _lost(i, total, nats, size_slope, unscaled[i]):
+            theta_slope[i][:] = math.nan
+            continue
+        factor = F(size / total)
+        here, some = _counts_of(i, indptr, columns, values)
+        _log_nb(here, some, mean, factor, theta[row], kept)
+        _nb_zeros(mean, factor, theta[row], inverse[row], value, unscaled[i], theta_slope[i])
+        _scatter(here, kept, value, unscaled[i], theta_slope[i])
+        nats[i] = -_sum(value)
+        size_slope[i] = _through_softmax(mean, size, unscaled[i])
+
+
+# -- zero-inflated negative binomial ----------------------------------------------------------
+
+
+@inlined
+def _zinb_zeros(mean, factor, theta, inverse, logits, bias, value, slope, theta_slope):
+    for j in range(mean.size):
+        mean[j] *= factor
+        ratio = mean[j] * inverse[j]
+        log_ratio = log(F(1) + ratio, ratio)
+        s, q = exp_parts(-theta[j] * log_ratio)
+        odds = exp(min(logits[j] + bias[j], MOST_ODDS))
+        # a division is dear: one for both denominators
+        both = F(1) / ((F(1) + ratio) * (F(1) + odds))
+        share, kept = ratio * (F(1) + odds) * both, (F(1) + ratio) * both
+        # of a zero: odds by inflation, by_chance by counting, up to a common factor
+        by_chance = s * q + s
+        change = kept * (s * q + (s - F(1)))
+        value[j] = log((odds + by_chance) * kept, change)
+        either = F(1) / (odds + by_chance)
+        explained = by_chance * either
+        logits[j] = -odds * either * change
+        slope[j] = -explained * theta[j] * share
+        theta_slope[j] = explained * theta[j] * (theta[j] * inverse[j] * share - log_ratio)
+
+
+@inlined
+def _not_replaced(logit, value):
+    """Add the log-probability that a count was not replaced, and turn logits into its derivative."""
+    for k in range(logit.size):
+        odds = exp(-abs(logit[k]))
+        value[k] -= max(logit[k], F(0)) + log(F(1) + odds, odds)
+        logit[k] = -(F(1) if logit[k] > 0 else odds) / (F(1) + odds)
+
+
+@loop
+def zinb_rows(
+    start, stop, indptr, columns, values, unscaled, bias, logits, logits_bias, theta, inverse, log_size, nats, size_slope, theta_slope
+):  # fmt: skip
+    """Zero-inflated: ``unscaled`` and ``logits`` are overwritten by their own derivatives."""
+    mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
+    kept = np.empty((N_KEPT, unscaled.shape[1]), F)
+    for i in range(start, stop):
+        row = i % theta.shape[0]
+        size = math.exp(log_size[i])
+        total = _exponentials(unscaled[i], bias, mean)
+        if _lost(i, total, nats, size_slope, unscaled[i]):
+            theta_slope[i][:] = math.nan
+            continue
+        factor = F(size / total)
+        here, some = _counts_of(i, indptr, columns, values)
+        _log_nb(here, some, mean, factor, theta[row], kept)
+        for k in range(here.size):
+            kept[LOGIT, k] = logits[i, here[k]] + logits_bias[here[k]]
+        _not_replaced(kept[LOGIT, : here.size], kept[VALUE, : here.size])
+        _zinb_zeros(
+            mean, factor, theta[row], inverse[row], logits[i], logits_bias, value, unscaled[i], theta_slope[i]
+        )  # fmt: skip
+        _scatter(here, kept, value, unscaled[i], theta_slope[i])
+        for k in range(here.size):
+            if kept[COUNT, k] > 0:
+                logits[i, here[k]] = kept[LOGIT, k]
+        nats[i] = -_sum(value)
+        size_slope[i] = _through_softmax(mean, size, unscaled[i])
+
+
+# -- Poisson ----------------------------------------------------------------------------------
+
+
+@inlined
+def _poisson_zeros(mean, factor, value, slope):
+    for j in range(mean.size):
+        mean[j] *= factor
+        value[j] = -mean[j]
+        slope[j] = -mean[j]
+
+
+@loop
+def poisson_rows(start, stop, indptr, columns, values, unscaled, bias, log_size, nats, size_slope):
+    """Poisson: ``unscaled`` is overwritten by its own derivatives."""
+    mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
+    tiny = np.finfo(F).tiny
+    for i in range(start, stop):
+        size = math.exp(log_size[i])
+        total = _exponentials(unscaled[i], bias, mean)
+        if _lost(i, total, nats, size_slope, unscaled[i]):
+            continue
+        factor = F(size / total)
+        _poisson_zeros(mean, factor, value, unscaled[i])
+        here, some = _counts_of(i, indptr, columns, values)
+        for k in range(here.size):
+            j, count = here[k], D(some[k])
+            at = max(D(mean[j]), tiny)
+            value[j] = count * math.log(at) - at - log_factorial(count)
+            unscaled[i, j] = count - at
+        nats[i] = -_sum(value)
+        size_slope[i] = _through_softmax(mean, size, unscaled[i])
+
+
+# -- products of counts -----------------------------------------------------------------------
+
+
+@loop
+def rows_of(starts, lengths, columns, values):
+    """Return the rows with these starts and lengths, compressed and in single precision."""
+    indptr = np.zeros(starts.size + 1, np.int32)
+    for i in range(starts.size):
+        indptr[i + 1] = indptr[i] + lengths[i]
+    some_columns, some_values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    for i in range(starts.size):
+        for k in range(lengths[i]):
+            some_columns[indptr[i] + k] = columns[starts[i] + k]
+            some_values[indptr[i] + k] = values[starts[i] + k]
+    return indptr, some_columns, some_values
+
+
+@loop
+def by_gene(indptr, columns, values, n_genes):
+    """Return the counts as compressed columns: starts of each gene, cells and values."""
+    starts = np.zeros(n_genes + 1, np.int64)
+    for j in columns:
+        starts[j + 1] += 1
+    for j in range(n_genes):
+        starts[j + 1] += starts[j]
+    places, cells, sorted_values = starts[:-1].copy(), np.empty_like(columns), np.empty_like(values)
+    for i in range(indptr.size - 1):
+        for k in range(indptr[i], indptr[i + 1]):
+            place = places[columns[k]]
+            cells[place], sorted_values[place] = i, values[k]
+            places[columns[k]] += 1
+    return starts, cells, sorted_values
+
+
+@loop
+def counts_times(start, stop, indptr, columns, values, weight, out):
+    """Add compressed counts times a dense matrix to ``out``."""
+    for i in range(start, stop):
+        sums, k, end = out[i], indptr[i], indptr[i + 1]
+        # four at a time, for which sums are read and written once
+        while k + 4 <= end:
+            a, b, c, d = values[k], values[k + 1], values[k + 2], values[k + 3]
+            of_a, of_b = weight[columns[k]], weight[columns[k + 1]]
+            of_c, of_d = weight[columns[k + 2]], weight[columns[k + 3]]
+            for h in range(sums.size):
+                sums[h] += (a * of_a[h] + b * of_b[h]) + (c * of_c[h] + d * of_d[h])
+            k += 4
+        while k < end:
+            value, terms = values[k], weight[columns[k]]
+            for h in range(sums.size):
+                sums[h] += value * terms[h]
+            k += 1

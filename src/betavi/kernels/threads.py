@@ -14,18 +14,6 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
-
-try:
-    from betavi.kernels import compiled as _compiled
-except ImportError:
-    _compiled = None  # type: ignore[assignment]  # the plain path is taken
-
-compiled: ModuleType | None = _compiled
-"""The compiled loops, if Numba is installed."""
-
-SMALLEST_PART = 300
-"""Microseconds of work below which a thread costs more than it saves."""
 
 Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -48,37 +36,32 @@ def _pool(n_threads: int, _process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="betavi")
 
 
-def in_parts(loop: Callable[..., None], length: int, work: float, *arguments: Any) -> None:
+def in_parts(loop: Callable[..., None], length: int, n_parts: int, *arguments: Any) -> None:
     """Call ``loop(start, stop, *arguments)`` on consecutive parts of a range, at the same time.
 
     Idle threads of OpenMP keep their cores busy for milliseconds, waiting for PyTorch's next
-    operation. Other threads would have to share the cores with them; so these do the work.
+    operation. Other threads would share the cores with them, so these do the work.
 
     Parameters
     ----------
     loop
         A function that releases the interpreter.
-    length
-        End of the range, which starts at 0.
-    work
-        About how many microseconds one thread takes.
+    length, n_parts
+        End of the range, which starts at 0, and the number of its parts, at least 2.
     *arguments
         Passed on.
     """
-    n_parts = max(1, min(torch.get_num_threads(), length, int(work / SMALLEST_PART)))
     bounds = [length * part // n_parts for part in range(n_parts + 1)]
     parts = list(pairwise(bounds))
-    if n_parts == 1:
-        loop(0, length, *arguments)
-    elif (team := _team()) is not None:
+    if (team := _team()) is not None:
         _by_team(team, loop, parts, arguments)
-    else:
-        # the threads of a forked process are not there
-        pool = _pool(n_parts - 1, os.getpid())
-        others = [pool.submit(loop, *part, *arguments) for part in parts[1:]]
-        loop(*parts[0], *arguments)
-        for other in others:
-            other.result()
+        return
+    # a forked process has none of its parent's threads
+    pool = _pool(n_parts - 1, os.getpid())
+    others = [pool.submit(loop, *part, *arguments) for part in parts[1:]]
+    loop(*parts[0], *arguments)
+    for other in others:
+        other.result()
 
 
 def _by_team(

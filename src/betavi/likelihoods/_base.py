@@ -152,9 +152,6 @@ class Likelihood(nn.Module, ABC):
     scale_is_local: ClassVar[bool] = True
     """True if the normalised scale of a feature does not depend on the other features."""
 
-    scale_is_local: ClassVar[bool] = True
-    """Whether the normalised scale of a feature can be read without the other features."""
-
     def __init__(
         self,
         n_hidden: int,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from betavi import _blocks
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-CELLS_AT_ONCE = 1024
 
 
 def foscttm(one: ArrayLike, other: ArrayLike) -> float:
@@ -55,8 +55,8 @@ def foscttm(one: ArrayLike, other: ArrayLike) -> float:
 
 def _closer(one: np.ndarray, other: np.ndarray) -> float:
     total = 0.0
-    for start in range(0, len(one), CELLS_AT_ONCE):
-        distances = cdist(one[start : start + CELLS_AT_ONCE], other)
+    for start in range(0, len(one), _blocks.DENSE_CELLS):
+        distances = cdist(one[start : start + _blocks.DENSE_CELLS], other)
         own = distances[np.arange(len(distances)), np.arange(start, start + len(distances))]
         ranks = (distances < own[:, None]).sum(axis=1)
         # a cell is as close to its own match as itself

@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from betavi import _blocks
 from betavi.diagnostics import CountTerms, ScoreSums
 from betavi.likelihoods import TARGET_SUM, LogNormal
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 SMALLEST_VARIANCE = 1e-4
 """Of what PCA leaves of a gene."""
-
-CELLS_AT_ONCE = 64
 
 
 class LinearModel:
@@ -84,8 +83,8 @@ class LinearModel:
         """
         rng = np.random.default_rng(seed)
         counts, sums = sparse.csr_array(counts), ScoreSums()
-        for start in range(0, counts.shape[0], CELLS_AT_ONCE):
-            some = counts[start : start + CELLS_AT_ONCE]
+        for start in range(0, counts.shape[0], _blocks.SCORED_CELLS):
+            some = counts[start : start + _blocks.SCORED_CELLS]
             sums.add(some.toarray().astype(float), self._terms(some, n_samples, rng))
         return sums.score()
 

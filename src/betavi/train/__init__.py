@@ -1,17 +1,17 @@
-"""Minibatches and the training run."""
+"""The training plan, its callbacks, and the run."""
 
 from __future__ import annotations
 
 from betavi.train.guard import CollapseGuard
-from betavi.train.plan import (
+from betavi.train.plan import TrainingPlan
+from betavi.train.runner import TrainRunner
+from betavi.train.start import (
     DEFAULT_SCHEDULE,
     DEFAULT_WARMUP,
     SCVI_SCHEDULE,
     SETS_RATE,
     USUAL_PEAK,
-    TrainingPlan,
 )
-from betavi.train.runner import TrainRunner
 
 __all__ = [
     "DEFAULT_SCHEDULE",

@@ -15,7 +15,6 @@ from betavi.diagnostics import ACTIVE, mutual_information
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from torch import Tensor
-    from torch.utils.hooks import RemovableHandle
 
     from betavi.train.plan import TrainingPlan
 
@@ -80,28 +79,10 @@ class CollapseGuard(Callback):
         self.most, self.most_epoch = 0.0, 0
         self.n_rescues = 0
         self.has_warned = False
-        self._hook: RemovableHandle | None = None
         self._encoder_steps: torch.optim.Optimizer | None = None
         self._forget()
 
     # -- what is followed ---------------------------------------------------------------------
-
-    def on_fit_start(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
-        """Begin to look at every posterior that training makes."""
-        if not pl_module.module.latent.is_deterministic:
-            self._hook = pl_module.module.register_forward_hook(self._see)
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: TrainingPlan, exception: BaseException
-    ) -> None:
-        """Look no longer if training was interrupted."""
-        self.teardown(trainer, pl_module, "fit")
-
-    def teardown(self, trainer: Trainer, pl_module: TrainingPlan, stage: str) -> None:
-        """Look no longer."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
 
     def _forget(self) -> None:
         self._n_cells = 0
@@ -109,13 +90,13 @@ class CollapseGuard(Callback):
         self._recent: list[tuple[Tensor, Tensor]] = []
         self._last: tuple[Tensor, ...] = ()
 
-    def _see(self, module: Any, _args: Any, outputs: Any) -> None:
-        if not module.training:
+    def _see(self, plan: TrainingPlan) -> None:
+        """Remember the posteriors of the last minibatch."""
+        if plan.posterior is None:
             return
-        q = outputs[0]["qz"]
-        loc, scale = q.loc.detach(), q.scale.detach()
-        if module.dial.drawn is not None:
-            low = module.dial.drawn.squeeze(1) <= module.dial.drawn.median()
+        loc, scale, betas = plan.posterior
+        if betas is not None:
+            low = betas.squeeze(1) <= betas.median()
             loc, scale = loc[low], scale[low]
         self._recent.append((loc, scale))
         if len(self._recent) >= MINIBATCHES_SEEN:
@@ -211,10 +192,12 @@ class CollapseGuard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: TrainingPlan, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take the encoder one step further than the decoder, while a rescue lasts."""
+        """Follow the minibatch, and take a second step of the encoder while a rescue lasts."""
+        self._see(pl_module)
         if self._encoder_steps is None or pl_module.is_warm:
             return
         _, _, losses = pl_module.forward(batch, loss_kwargs=pl_module.loss_kwargs)
+        self._see(pl_module)
         parameters = self._encoder_steps.param_groups[0]["params"]
         gradients = torch.autograd.grad(losses.loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from betavi.kernels import TransposedLinear, matmul
-from betavi.kernels.matmul import product
+from betavi.kernels import TransposedLinear, layers
+from betavi.kernels.layers import product
 
 has_onednn = torch.backends.mkldnn.is_available()
 LIBRARIES = {
@@ -28,7 +28,7 @@ def library(request, monkeypatch):
         calls.append(arguments[0].shape)
         return chosen(*arguments)
 
-    monkeypatch.setattr(matmul, "_other_library", lambda: chosen and counted)
+    monkeypatch.setattr(layers, "_onednn_product", lambda: chosen and counted)
     return calls if chosen else None
 
 

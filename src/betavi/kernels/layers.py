@@ -1,0 +1,318 @@
+"""Linear layers, and the distortion of a minibatch, with gradients written by hand.
+
+``head_nats`` makes one operation of a decoder's output layers, the softmax, the library size and the
+likelihood: the layers' outputs are overwritten by their own derivatives, which the backward pass
+multiplies by the weights.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from betavi.kernels.plain import EPS
+from betavi.kernels.sparse import compiled, dense, is_compressed, parts_of
+from betavi.kernels.threads import in_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# rough timings of one processor; they decide about threads, not about results
+SMALLEST_PART = 300
+"""Microseconds of work below which a thread costs more than it saves."""
+
+ENTRY, MULTIPLICATION = 0.008, 0.0001
+"""Microseconds per entry of a likelihood, and per multiplication of sparse counts."""
+
+
+def _run(loop: Callable[..., None], length: int, work: float, *arguments: Any) -> None:
+    """Call a loop over some rows; on several threads if it takes enough microseconds of work."""
+    n_parts = min(torch.get_num_threads(), length, int(work / SMALLEST_PART))
+    if n_parts > 1:
+        in_parts(loop, length, n_parts, *arguments)
+    else:
+        loop(0, length, *arguments)
+
+
+# -- dense products ---------------------------------------------------------------------------
+
+
+@cache
+def _onednn_product() -> Any:
+    """Return oneDNN's product of a matrix and a transposed one, where it is the faster library.
+
+    PyTorch multiplies with MKL, which takes half of the lanes of processors that are not Intel's.
+    oneDNN comes with PyTorch, which calls it from compiled graphs, and is as precise.
+    """
+    try:
+        from llvmlite.binding import get_host_cpu_name
+
+        product = torch.ops.mkldnn._linear_pointwise
+    except (ImportError, AttributeError):
+        return None
+    has_lanes = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    is_amd = get_host_cpu_name().startswith("znver")
+    return product if has_lanes and is_amd and torch.backends.mkldnn.is_available() else None
+
+
+def _uses_onednn(a: Tensor) -> bool:
+    is_plain = a.dtype == torch.float32 and a.device.type == "cpu" and a.ndim == 2 and a.numel() > 0
+    may_be = bool(torch.backends.mkldnn.enabled) and not torch.compiler.is_compiling()
+    return is_plain and may_be and _onednn_product() is not None
+
+
+def _autocast_type() -> torch.dtype | None:
+    """Return the type that PyTorch was told to multiply in, if it is not that of the tensors."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+
+
+def product(a: Tensor, b: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return ``a @ b`` without gradients, of factors rounded to ``dtype`` if there is one.
+
+    Fastest if the rows of ``a`` are contiguous, whichever way ``b`` lies in memory.
+    """
+    if dtype is not None:
+        return (a.to(dtype) @ b.to(dtype)).to(a.dtype)
+    if not _uses_onednn(a):
+        return a @ b
+    out: Tensor = _onednn_product()(a.contiguous(), b.t(), None, "none", [], "")
+    return out
+
+
+# -- linear layers ----------------------------------------------------------------------------
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product(x, weight.t()).add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return gradients, that of the weights with the memory layout of the weights."""
+        x, weight = ctx.saved_tensors
+        # gradients are on here only if these gradients are themselves to be differentiated
+        multiply = torch.matmul if torch.is_grad_enabled() else product
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            multiply(grad, weight) if of_x else None,
+            multiply(x.t(), grad).t() if of_weight else None,
+            grad.sum(dim=0) if of_bias else None,
+        )
+
+
+class TransposedLinear(nn.Linear):
+    """A linear layer with weights stored as ``(in_features, out_features)``.
+
+    Their gradients are cheapest to compute in that layout, and an optimiser reads both in one pass.
+
+    Parameters
+    ----------
+    in_features, out_features
+        Number of units on both sides.
+
+    Examples
+    --------
+    >>> from betavi.kernels import TransposedLinear
+    >>> weight = TransposedLinear(4, 3).weight
+    >>> weight.shape, weight.is_contiguous(), weight.t().is_contiguous()
+    (torch.Size([3, 4]), False, True)
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.weight = nn.Parameter(self.weight.detach().t().contiguous().t())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(..., out_features)``."""
+        # forward differentiation and vmap, of what is not trained, know no function of ours
+        if self.training and _uses_onednn(x) and _autocast_type() is None:
+            out: Tensor = _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
+            return out
+        if torch.is_grad_enabled() or not _uses_onednn(x):
+            return linear(x, self.weight, self.bias)
+        return product(x, self.weight.t()).add_(self.bias)
+
+
+class _CompressedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        assert compiled is not None
+        by_gene = weight.detach().t().contiguous()
+        out = bias.detach().expand(len(x), -1).clone()
+        ctx.parts, ctx.shape = parts_of(x), by_gene.shape
+        ctx.work = MULTIPLICATION * len(ctx.parts[1]) * out.shape[1]
+        _run(compiled.counts_times, len(x), ctx.work, *ctx.parts, by_gene.numpy(), out.numpy())
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+        """Return the gradients of the parameters; the counts have none."""
+        assert compiled is not None
+        _, of_weight, of_bias = ctx.needs_input_grad
+        bias_grad = grad.sum(dim=0) if of_bias else None
+        if not of_weight:
+            return None, None, bias_grad
+        # transposed counts are read by rows, too, and so is the gradient
+        parts = compiled.by_gene(*ctx.parts, ctx.shape[0])
+        out = grad.new_zeros(ctx.shape)
+        arguments = *parts, grad.contiguous().numpy(), out.numpy()
+        _run(compiled.counts_times, len(out), ctx.work, *arguments)
+        return None, out.t(), bias_grad
+
+
+class CountsLinear(TransposedLinear):
+    """A linear layer that also reads CSR tensors, and skips their zeros.
+
+    Parameters
+    ----------
+    in_features, out_features
+        Number of genes, and of units.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import CountsLinear
+    >>> layer, x = CountsLinear(4, 3), torch.tensor([[0.0, 2.0, 0.0, 1.0]])
+    >>> torch.allclose(layer(x.to_sparse_csr()), layer(x), atol=1e-5)
+    True
+    """
+
+    @torch.compiler.disable
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(n_cells, out_features)``."""
+        is_plain = x.device.type == "cpu" and self.weight.dtype == torch.float32
+        if is_compressed(x) and compiled is not None and is_plain:
+            out: Tensor = _CompressedLinear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
+            return out
+        return super().forward(dense(x))
+
+
+# -- distortion -------------------------------------------------------------------------------
+
+
+class Heads(NamedTuple):
+    """Output layers of a decoder, and the compiled likelihood of their outputs.
+
+    Parameters
+    ----------
+    rows
+        The likelihood's loop in ``betavi.kernels.compiled``.
+    layers
+        The output layers, that of the softmax first.
+    log_theta
+        Log inverse dispersion, ``(n_genes,)`` or ``(n_cells, n_genes)``, if the likelihood has one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import Heads, compiled
+    >>> heads = Heads(compiled.nb_rows, (torch.nn.Linear(4, 3),), log_theta=torch.zeros(3))
+    >>> len(heads.layers), heads.log_theta.exp().tolist()
+    (1, [1.0, 1.0, 1.0])
+    """
+
+    rows: Callable[..., None]
+    layers: tuple[nn.Linear, ...]
+    log_theta: Tensor | None = None
+
+
+class _HeadNats(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Callable[..., None],
+        counts: Tensor,
+        h: Tensor,
+        log_size: Tensor,
+        log_theta: Tensor | None,
+        *layers: Tensor,
+    ) -> Tensor:
+        weights, biases = layers[::2], layers[1::2]
+        ctx.dtype = _autocast_type()
+        slopes = [product(h, weight.t(), ctx.dtype) for weight in weights]
+        n_rows, n_genes = slopes[0].shape
+        nats, size_slope = h.new_empty(n_rows), h.new_empty(n_rows)
+        given = [part for pair in zip(slopes, biases, strict=True) for part in pair]
+        filled = [nats, size_slope]
+        if log_theta is not None:
+            theta = log_theta.detach().exp().reshape(-1, n_genes)
+            given += [theta, (theta + EPS).reciprocal()]
+            filled.append(h.new_empty(n_rows, n_genes))
+        given.append(log_size.reshape(-1).double())
+        arguments = [part.detach().numpy() for part in given + filled]
+        _run(rows, n_rows, ENTRY * n_rows * n_genes, *parts_of(counts), *arguments)
+        ctx.theta_shape = None if log_theta is None else log_theta.shape
+        ctx.save_for_backward(h, size_slope, *weights, *slopes, *filled[2:])
+        return nats
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Weigh the derivatives of each cell, from the forward pass, by the gradient of its nats."""
+        h, size_slope, *saved = ctx.saved_tensors
+        weigh = -grad
+        # nats are minus the log-probability, of which the derivatives are
+        theta_grad = None
+        if ctx.theta_shape is not None:
+            theta_slope = saved.pop()
+            if len(ctx.theta_shape) == 1:
+                theta_grad = weigh @ theta_slope
+            else:
+                # several draws of the same cells may share a row
+                theta_grad = (weigh[:, None] * theta_slope).view(-1, *ctx.theta_shape).sum(dim=0)
+        weights, slopes = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        weighted_h = weigh[:, None] * h
+        h_grad = torch.zeros_like(h)
+        layer_grads: list[Tensor | None] = []
+        # after the other arguments of the forward pass, and each followed by its bias
+        of_weights = ctx.needs_input_grad[5::2]
+        for weight, slope, of_weight in zip(weights, slopes, of_weights, strict=True):
+            h_grad += product(slope, weight, ctx.dtype)
+            # transposed, as the weights lie
+            by_h = product(weighted_h.t(), slope, ctx.dtype).t() if of_weight else None
+            layer_grads += [by_h, weigh @ slope]
+        h_grad *= weigh[:, None]
+        return None, None, h_grad, (weigh * size_slope)[:, None], theta_grad, *layer_grads
+
+
+@torch.compiler.disable
+def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tensor:
+    """Return the distortion of each cell, nats, ``(..., n_cells)``.
+
+    Parameters
+    ----------
+    heads
+        The likelihood and its output layers.
+    counts
+        CSR or dense, ``(n_cells, n_genes)``. Not differentiated.
+    h
+        The decoder's last hidden layer, ``(..., n_cells, n_hidden)``.
+    log_size
+        Log library sizes, ``(..., n_cells, 1)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.kernels import Heads, compiled, head_nats
+    >>> layer = torch.nn.Linear(4, 3)
+    >>> _ = torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
+    >>> heads = Heads(compiled.poisson_rows, (layer,))
+    >>> head_nats(heads, torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1, 1)).round()
+    tensor([1.], grad_fn=<RoundBackward0>)
+    """
+    shape, h = h.shape[:-1], h.float()
+    log_theta = None if heads.log_theta is None else heads.log_theta.float()
+    sizes = log_size.float().expand(*shape, 1).reshape(-1, 1)
+    layers = [part for layer in heads.layers for part in (layer.weight, layer.bias)]
+    nats: Tensor = _HeadNats.apply(  # type: ignore[no-untyped-call]  # torch publishes no type of it
+        heads.rows, counts, h.reshape(-1, h.shape[-1]), sizes, log_theta, *layers
+    )
+    return nats.view(shape)
