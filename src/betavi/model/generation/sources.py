@@ -214,9 +214,7 @@ class DrawsMixin(SupportMixin):
         tensors: dict[str, Any] = next(iter(loader))
         return tensors
 
-    def _positions_at(
-        self, order: Order, density: LatentDensity | None, now: slice
-    ) -> np.ndarray:
+    def _positions_at(self, order: Order, density: LatentDensity | None, now: slice) -> np.ndarray:
         """Return positions that are given, of the fitted density, or of the prior."""
         n_cells = now.stop - now.start
         if order.latent is not None:
