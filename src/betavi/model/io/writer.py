@@ -58,14 +58,8 @@ ENTRIES_AT_ONCE = 2**17
 class Writer:
     """Writes a file minibatch by minibatch; it has its name when it is complete.
 
-    Parameters
-    ----------
-    target
-        The file or folder, with no links in its path.
-    ending
-        Its format: ``".zarr"``, ``".h5ad"`` or ``".h5mu"``.
-    begin
-        Writes everything that is not appended to a path.
+    Made by :func:`new_file` and :func:`changed_file`. ``begin`` writes to a path everything that is
+    not appended.
     """
 
     def __init__(self, target: Path, ending: str, begin: Callable[[Path], Any]) -> None:
@@ -150,21 +144,12 @@ class Writer:
 
 
 def new_file(template: AnnData | MuData, out: str | Path, replaces: bool = False) -> Writer:
-    """Return the writer of a new file.
-
-    Parameters
-    ----------
-    template
-        Everything that is not appended.
-    out
-        Path of the file. Its ending says the format.
-    replaces
-        Whether a file of that name is replaced; otherwise it is refused.
+    """Return the writer of a new file, or with ``replaces`` of one that may exist.
 
     Raises
     ------
     ValueError
-        If the ending is unknown.
+        If the ending of ``out`` is unknown.
     FileNotFoundError
         If the folder does not exist.
     FileExistsError
@@ -194,21 +179,14 @@ def changed_file(adata: AnnData, without: Collection[str]) -> Writer:
 
 
 class CellChunk(NamedTuple):
-    """Some generated cells.
-
-    Parameters
-    ----------
-    counts
-        CSR matrices by modality, ``(n_cells, n_features)``; that of an AnnData is called ``"X"``.
-    obs
-        Columns of the cells, whatever its index.
-    z
-        Latent positions, ``(n_cells, n_latent)``.
-    """
+    """Some generated cells."""
 
     counts: Mapping[str, sparse.csr_matrix]
+    """By modality, ``(n_cells, n_features)``; that of an AnnData is called ``"X"``."""
     obs: pd.DataFrame
+    """Columns of the cells, whatever its index."""
     z: np.ndarray
+    """Latent positions, ``(n_cells, n_latent)``."""
 
 
 def collect(empty: Cells, chunks: Iterable[CellChunk], writer: Writer | None) -> Cells | None:
@@ -229,31 +207,30 @@ def collect(empty: Cells, chunks: Iterable[CellChunk], writer: Writer | None) ->
     The cells, named ``generated_0`` and so on, with ``obs`` and ``obsm["z"]``; None with a writer.
     """
     several = isinstance(empty, MuData)
-    parts = dict(empty.mod) if several else {COUNTS: empty}
-    prefixes = {name: f"mod/{name}/" if several else "" for name in parts}
+    parts: dict[str, AnnData] = dict(empty.mod) if isinstance(empty, MuData) else {COUNTS: empty}
     obs, z = [], []
     counts: dict[str, list[sparse.csr_matrix]] = {name: [] for name in parts}
     with writer or nullcontext():
         for chunk in chunks:
             obs.append(chunk.obs)
             z.append(chunk.z)
-            for name, rows in chunk.counts.items():
+            for modality, rows in chunk.counts.items():
                 if writer is None:
-                    counts[name].append(rows)
+                    counts[modality].append(rows)
                     continue
-                for layer in (None, *named_layers(parts[name])):
-                    writer.append(matrix_key(prefixes[name], layer), rows)
-        table = pd.concat(obs, ignore_index=True)
-        table.index = pd.Index([f"generated_{number}" for number in range(len(table))])
+                for layer in (None, *named_layers(parts[modality])):
+                    writer.append(matrix_key(f"mod/{modality}/" if several else "", layer), rows)
+        cells = pd.concat(obs, ignore_index=True)
+        cells.index = pd.Index([f"generated_{number}" for number in range(len(cells))])
         if writer is not None:
-            _write_cells(writer, table, np.concatenate(z), list(parts) if several else [])
+            _write_cells(writer, cells, np.concatenate(z), list(parts) if several else [])
             return None
-    made = {
-        name: _assay(sparse.vstack(counts[name], format="csr"), table, part)
-        for name, part in parts.items()
-    }
-    found = assembled(made) if several else made[COUNTS]
-    found.obs, found.obsm["z"] = table, np.concatenate(z)
+    for name, part in parts.items():
+        x = sparse.vstack(counts[name], format="csr")
+        layers = {layer: x.copy() for layer in named_layers(part)}
+        parts[name] = AnnData(x, obs=cells[[]].copy(), var=part.var, layers=layers)
+    found = assembled(parts) if several else parts[COUNTS]
+    found.obs, found.obsm["z"] = cells, np.concatenate(z)
     found.uns.update(empty.uns)
     return cast("Cells", found)
 
@@ -285,11 +262,6 @@ def _write_cells(writer: Writer, obs: pd.DataFrame, z: np.ndarray, modalities: l
         # which cells have the modality, and where in it they are, from 1 on
         writer.write(f"obsm/{name}", np.ones((len(obs), 1), dtype=bool))
         writer.write(f"obsmap/{name}", np.arange(1, len(obs) + 1, dtype=np.uint32))
-
-
-def _assay(counts: sparse.csr_matrix, obs: pd.DataFrame, empty: AnnData) -> AnnData:
-    layers = {layer: counts.copy() for layer in named_layers(empty)}
-    return AnnData(counts, obs=obs[[]].copy(), var=empty.var, layers=layers)
 
 
 def _copy_file(source: h5py.File, left_out: Collection[str], target: Path) -> None:
