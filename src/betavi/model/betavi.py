@@ -19,9 +19,9 @@ from betavi.model.core.beta import takes_beta
 from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
 from betavi.model.core.library_size import library_prior
-from betavi.model.denoising.cross_validate import CrossValidateMixin
-from betavi.model.denoising.denoise import DenoiseMixin
-from betavi.model.denoising.false_signals import FalseSignalsMixin
+from betavi.model.denoising.cross_validate import cross_validate_denoising
+from betavi.model.denoising.denoise import denoise
+from betavi.model.denoising.false_signals import check_false_signals
 from betavi.model.expression import count_score, evaluate, normalized, samples
 from betavi.model.expression.differential import differential_expression
 from betavi.model.expression.importance import get_importance_weights
@@ -41,10 +41,7 @@ falls within the run. ``python -m benchmarks.time_to_quality`` compares it with 
 
 @wrap_getters
 class BetaVI(
-    CrossValidateMixin,
-    DenoiseMixin,
     DiagnoseMixin,
-    FalseSignalsMixin,
     HolesMixin[AnnData],
     InterpolateMixin[AnnData],
     DecodeMixin,
@@ -144,6 +141,11 @@ class BetaVI(
     get_importance_weights = get_importance_weights
     score_counts = count_score.score_counts
     raw_counts = count_score.raw_counts
+
+    # denoising
+    denoise = denoise
+    cross_validate_denoising = cross_validate_denoising
+    check_false_signals = check_false_signals
 
     def __init__(
         self,

@@ -19,8 +19,9 @@ from betavi.model.core.beta import takes_beta
 from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
 from betavi.model.core.library_size import typical_sizes
-from betavi.model.denoising.joint_cross_validate import JointCrossValidateMixin
-from betavi.model.denoising.joint_denoise import JointDenoiseMixin
+from betavi.model.denoising.cross_validate import cross_validate_denoising
+from betavi.model.denoising.denoise import denoise
+from betavi.model.denoising.false_signals import check_false_signals
 from betavi.model.expression import count_score, evaluate, normalized, samples, translation
 from betavi.model.expression.differential import differential_expression
 from betavi.model.generation.holes import HolesMixin
@@ -41,9 +42,7 @@ if TYPE_CHECKING:
 class JointVI(
     HolesMixin[MuData],
     InterpolateMixin[MuData],
-    JointCrossValidateMixin,
     JointDecodeMixin,
-    JointDenoiseMixin,
     JointDiagnoseMixin,
     RateDistortionMixin,
     RescueMixin,
@@ -137,6 +136,11 @@ class JointVI(
     raw_counts = count_score.raw_counts
     translate = translation.translate
     predictability = translation.predictability
+
+    # denoising
+    denoise = denoise
+    cross_validate_denoising = cross_validate_denoising
+    check_false_signals = check_false_signals
 
     def __init__(
         self,

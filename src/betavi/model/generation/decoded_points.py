@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from betavi.model.core.covariates import batch_codes
 from betavi.model.generation.sources import DrawsMixin
-from betavi.model.io.appendable import Cells
+from betavi.model.io.writer import Cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

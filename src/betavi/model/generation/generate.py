@@ -13,7 +13,7 @@ from scvi.utils import track
 from betavi.data import COUNTS
 from betavi.model.core.density import CELLS_AT_ONCE
 from betavi.model.generation.sources import DrawsMixin, Order, no_cells
-from betavi.model.io.appendable import ONLY, Grown
+from betavi.model.io.writer import CellChunk, collect, new_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +116,8 @@ class GenerateMixin(DrawsMixin):
         totals = self._wanted_totals(library_size)
         adata = self._validate_anndata(None)
         order = self._order(n_cells, batch, source, cells, latent, seed, totals)
-        grown = Grown(self._frame(adata, order), out)
+        empty = self._frame(adata, order)
+        writer = None if out is None else new_file(empty, out)
         density = self._density_of(order, show_progress)
         bar = track(
             self._generated(order, density),
@@ -124,10 +125,12 @@ class GenerateMixin(DrawsMixin):
             total=-(-order.n_cells // CELLS_AT_ONCE),
             disable=not show_progress,
         )
-        with self._drawing(order.seed), grown:
-            for chunk in bar:
-                grown.add({ONLY: chunk.counts}, self._obs(adata, order, chunk), chunk.z)
-        return grown.whole()
+        chunks = (
+            CellChunk({COUNTS: chunk.counts}, self._obs(adata, order, chunk), chunk.z)
+            for chunk in bar
+        )
+        with self._drawing(order.seed):
+            return collect(empty, chunks, writer)
 
     def _wanted_totals(self, library_size: Any) -> dict[str, Any]:
         if library_size is None:

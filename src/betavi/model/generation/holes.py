@@ -9,7 +9,7 @@ import numpy as np
 from betavi.diagnostics import find_holes
 from betavi.model.core.density import MOST_CELLS
 from betavi.model.generation.decoded_points import LandscapeMixin, Points, place_of
-from betavi.model.io.appendable import Cells
+from betavi.model.io.writer import Cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from betavi._tables import check_whole, lookup
 from betavi.diagnostics import LatentDensity, along_density, genes_on_path, straight
 from betavi.model.core._transition import refuse_minified
 from betavi.model.generation.decoded_points import ROWS_AT_ONCE, LandscapeMixin, Points, place_of
-from betavi.model.io.appendable import Cells
+from betavi.model.io.writer import Cells
 from betavi.model.setup.messages import warn
 from betavi.model.setup.selection import cells_named
 

@@ -15,7 +15,7 @@ from betavi._mudata import assembled
 from betavi._tables import lookup
 from betavi.model.core.density import CELLS_AT_ONCE
 from betavi.model.generation.sources import DrawsMixin, no_cells
-from betavi.model.io.appendable import Grown
+from betavi.model.io.writer import CellChunk, collect, new_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,18 +99,24 @@ class JointGenerateMixin(DrawsMixin):
         sizes = self._wanted_totals(library_size)
         self._validate_anndata()
         order = self._order(n_cells, batch, source, cells, latent, seed, sizes)
-        grown = Grown(self._frame(order), out)
+        empty = self._frame(order)
+        writer = None if out is None else new_file(empty, out)
         bar = track(
             self._drafts(order, self._density_of(order, show_progress)),
             description="Generating",
             total=-(-order.n_cells // CELLS_AT_ONCE),
             disable=not show_progress,
         )
-        with self._drawing(order.seed), torch.inference_mode(), grown:
-            for near, tensors, positions, totals in bar:
-                counts = self._counts_of_all(tensors, positions, totals)
-                grown.add(counts, self._obs(order, near), positions.astype(np.float32))
-        return grown.whole()
+        chunks = (
+            CellChunk(
+                self._counts_of_all(tensors, positions, totals),
+                self._obs(order, near),
+                positions.astype(np.float32),
+            )
+            for near, tensors, positions, totals in bar
+        )
+        with self._drawing(order.seed), torch.inference_mode():
+            return collect(empty, chunks, writer)
 
     def _wanted_totals(self, library_size: Any) -> dict[str, Any]:
         if not isinstance(library_size, Mapping | None):

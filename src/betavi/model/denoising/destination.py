@@ -1,10 +1,12 @@
-"""Where denoised values go, and where the counts are kept that they replace."""
+"""Destinations of denoised values: layers of an object, or a file, that hold nothing irreplaceable."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -13,58 +15,66 @@ from anndata.io import sparse_dataset
 from scipy import sparse
 
 from betavi.data import MOVED_COUNTS, Rows, counts_layer
-from betavi.model.io.files import merged
+from betavi.model.io.writer import matrix_key, merged, named_layers
 from betavi.model.setup.check_counts import holds_whole_numbers
+from betavi.model.setup.selection import features_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
 
-    from betavi.model.io.storage_format import Moments
+    from betavi.model.denoising.estimate import DenoiseOptions
+    from betavi.model.denoising.storage_format import StorageFormat, Values
 
 CELLS_AT_ONCE = 1024
 READ_FROM_FILES = (h5py.Dataset, CSRDataset, CSCDataset)
 COUNTS_LAYER = "counts"
-"""Where counts are kept that are replaced in ``X``."""
+"""Layer that counts are moved to when they are replaced in ``X``."""
 
 
-def named_layers(adata: AnnData) -> dict[str, Any]:
-    """Return the layers by name; newer versions of anndata count X among them, without one."""
-    return {name: values for name, values in adata.layers.items() if name is not None}
+class Destination(NamedTuple):
+    """Where the values of a modality go, and in which form."""
 
-
-class Place(NamedTuple):
-    """Where values are to go; ``layer`` is None for ``X``, ``genes`` names a part of the features."""
-
+    name: str
     adata: AnnData
+    prefix: str
+    """Its group in a file; empty for an AnnData."""
     counts_layer: str | None
+    """The layer of its counts; None for ``X``."""
     layer: str | None
+    """The layer to write; None for ``X``."""
     std_layer: str | None
-    genes: Sequence[str] | None = None
-    modality: str | None = None
+    """The layer for standard deviations, if they are wanted."""
+    stored: StorageFormat
+    genes: Sequence[str] | None
+    """Names of the features, if they are not all of them."""
 
-    def check(self, to_file: bool) -> None:
-        """Refuse to write where something is that would be lost.
+    @property
+    def features(self) -> np.ndarray | None:
+        """Positions of the features, if they are not all of them."""
+        called = f"mdata[{self.name!r}]" if self.prefix else "adata"
+        names = self.adata.var_names
+        return None if self.genes is None else features_named(names, self.genes, called)
 
-        Parameters
-        ----------
-        to_file
-            Whether values go to another file, and not into the object.
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of cells and of features to write."""
+        return self.adata.n_obs, self.adata.n_vars if self.genes is None else len(self.genes)
 
-        Raises
-        ------
-        ValueError
-            If it would be.
-        """
+    def check(self, out: str | Path | None) -> None:
+        """Refuse with a ValueError to write where something would be lost; ``out`` is another file."""
+        # a name that does not exist is refused here
+        _ = self.features
         if self.layer is not None and self.layer == self.std_layer:
             raise ValueError(f"layer_added and std_layer_added are both {self.layer!r}.")
         for layer in (self.layer, self.std_layer):
             if layer is not None and (not layer or "/" in layer):
                 raise ValueError(f"A layer {layer!r} cannot be written: a name, with no slashes.")
-        if self.layer is None and self.std_layer == COUNTS_LAYER and (to_file or self._moves_x):
+        if self.layer is None and self.std_layer == COUNTS_LAYER and (out or self._moves_x):
             raise ValueError(f"layers[{COUNTS_LAYER!r}] is where X is kept: name another for std.")
-        if to_file:
+        if out is not None:
+            self._check_is_other_file(Path(out).expanduser())
             return
         self._check_layers()
         if self.layer is not None:
@@ -93,7 +103,7 @@ class Place(NamedTuple):
                 "The object is backed by a file, whose X is not replaced. Name a layer_added, write "
                 "another file, out='denoised.zarr', or read it into memory first: adata.to_memory()."
             )
-        if self.modality is not None or self.adata.file["obs"].file.mode == "r":
+        if self.prefix or self.adata.file["obs"].file.mode == "r":
             raise ValueError(
                 "The file that backs the object is not written to. Write another, "
                 "out='denoised.zarr', or read an AnnData with backed='r+'."
@@ -110,9 +120,36 @@ class Place(NamedTuple):
                 f"Name another, or delete it first: del adata.layers[{layer!r}]."
             )
 
-    def key(self, part: str, layer: str | None) -> str:
+    def _check_is_other_file(self, out: Path) -> None:
+        own = self.adata.filename if self.adata.isbacked else None
+        if own is not None and out.exists() and out.samefile(own):
+            raise ValueError(f"{out} is the file that the object is read from. Leave out= out.")
+
+    def key(self, layer: str | None) -> str:
         """Return where a layer is in a file."""
-        return f"{part}X" if layer is None else f"{part}layers/{layer}"
+        return matrix_key(self.prefix, layer)
+
+    def template(self) -> AnnData:
+        """Return what a file says of the cells and the features, without a matrix."""
+        features, var = self.features, self.adata.var
+        var = var.copy() if features is None else var.iloc[features].copy()
+        return anndata.AnnData(obs=columns_of_user(self.adata.obs), var=var, uns={"betavi": {}})
+
+    def record(self, options: DenoiseOptions) -> dict[str, Any]:
+        """Return what ``uns`` says about the values: what they are, and how much was dropped."""
+        batches = options.transform_batch
+        names = [batches] if isinstance(batches, str) else batches
+        said = {
+            "estimate": options.estimate,
+            "library_size": options.library_size,
+            "batches": "own" if names is None else list(map(str, names)),
+            "n_samples": options.n_samples,
+            "beta": options.beta,
+        }
+        if self.stored.drop_below is not None:
+            share = self.stored.dropped_share
+            said |= {"drop_below": self.stored.drop_below, "dropped_share": share}
+        return {"denoised": {self.layer or "X": said}}
 
     @property
     def _moves_x(self) -> bool:
@@ -132,7 +169,7 @@ class Place(NamedTuple):
             for some in blocks
         )
 
-    def put(self, values: Moments, record: dict[str, Any]) -> None:
+    def put(self, values: Values, record: dict[str, Any]) -> None:
         """Write values; say in the object what they are, and where its counts are."""
         said = record
         if self.genes is not None:
@@ -164,7 +201,7 @@ class Place(NamedTuple):
         self.adata.file.close()
         self.adata.file.open()
         for layer in read | written:
-            data = self.adata.file[self.key("", layer)]
+            data = self.adata.file[self.key(layer)]
             layers[layer] = sparse_dataset(data) if isinstance(data, h5py.Group) else data
         self._say(record)
 
@@ -179,18 +216,17 @@ class Place(NamedTuple):
 
 
 def refuse_view_of_file(adata: AnnData | None) -> None:
-    """Refuse some cells of a file: neither can they be written to it nor be an object in memory.
-
-    Raises
-    ------
-    ValueError
-        If it is such a view.
-    """
+    """Refuse some cells of a file: they can neither be written to it nor be an object in memory."""
     if adata is not None and adata.is_view and adata.isbacked:
         raise ValueError(
             "The object is a view of a file. Read the cells into memory, adata[...].to_memory(), or "
             "denoise the whole file with out='denoised.zarr'."
         )
+
+
+def columns_of_user(obs: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that are not scvi-tools' own."""
+    return obs.loc[:, [name for name in obs if not str(name).startswith("_scvi")]].copy()
 
 
 @contextmanager

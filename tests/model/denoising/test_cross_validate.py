@@ -12,7 +12,6 @@ from scipy import sparse
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.diagnostics import BASELINES
-from betavi.model.core.training import TrainingMixin
 from betavi.model.denoising.estimate import ESTIMATES
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
@@ -77,9 +76,9 @@ def test_the_likelihood_that_made_the_counts_is_chosen(overdispersed):
 
 def test_beta_of_a_model_of_many_is_chosen_without_training_each(counts, monkeypatch):
     BetaVI.setup_anndata(counts)
-    trained, train = [], TrainingMixin.train
+    trained, train = [], BetaVI.train
     monkeypatch.setattr(
-        TrainingMixin,
+        BetaVI,
         "train",
         lambda self, *a, **k: (trained.append(self), train(self, *a, **k))[1],
     )
@@ -103,10 +102,8 @@ def test_epochs_are_those_of_all_training_and_copies_do_not_matter(counts, monke
     for epochs in (3, 2):
         model.train(epochs, enable_progress_bar=False)
     asked = {}
-    train = TrainingMixin.train
-    monkeypatch.setattr(
-        TrainingMixin, "train", lambda self, **k: (asked.update(k), train(self, 1))[1]
-    )
+    train = BetaVI.train
+    monkeypatch.setattr(BetaVI, "train", lambda self, **k: (asked.update(k), train(self, 1))[1])
     BetaVI.setup_anndata(counts.copy())
     model.cross_validate_denoising({"n_latent": [2]}, **QUIET)
     assert asked["max_epochs"] == 5
@@ -139,7 +136,7 @@ def test_telling_batches_apart_is_worth_nothing():
 def test_bad_candidates_are_told_before_anything_is_trained(counts, monkeypatch):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts, beta=(0.1, 10.0))
-    monkeypatch.setattr(TrainingMixin, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(BetaVI, "train", lambda *_: pytest.fail("trained"))
     for candidates, error, words in [
         ({"gene_likelihood": "nb"}, ValueError, "are a list"),
         ({"n_latent": 5}, ValueError, "are a list"),

@@ -12,7 +12,7 @@ from scipy import sparse
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.likelihoods import LIKELIHOODS
-from betavi.model.io.destination import Place
+from betavi.model.denoising.destination import Destination
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
 QUIET = {"show_progress": False}
@@ -332,7 +332,7 @@ def test_a_query_with_fewer_genes_keeps_its_counts(counts):
 def test_an_interrupted_call_changes_nothing(counts, monkeypatch):
     model = fitted(counts)
     columns, uns = set(counts.obs), dict(counts.uns)
-    monkeypatch.setattr(model, "_estimated", _interrupt)
+    monkeypatch.setattr("betavi.model.denoising.estimate._draw", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.denoise(layer_added=None, **QUIET)
     assert set(counts.obs) == columns
@@ -353,14 +353,14 @@ def test_a_call_that_fails_while_it_writes_changes_nothing(mosaic, monkeypatch, 
         name: (part.X, part.X.copy(), dict(part.layers), dict(part.uns), set(part.obsm))
         for name, part in mosaic.mod.items()
     }
-    say = Place._say
+    say = Destination._say
 
-    def full(place, said):
-        if place.modality == "adt":
+    def full(destination, said):
+        if destination.name == "adt":
             raise MemoryError
-        say(place, said)
+        say(destination, said)
 
-    monkeypatch.setattr(Place, "_say", full)
+    monkeypatch.setattr(Destination, "_say", full)
     with pytest.raises(MemoryError):
         model.denoise(modalities=["rna", "adt"], layer_added=layer, std_layer_added="std", **QUIET)
     for name, (x, values, layers, uns, obsm) in before.items():
@@ -384,7 +384,7 @@ def test_minified_objects_are_refused(counts):
     qzm, qzv = model.get_latent_representation(return_dist=True)
     counts.obsm["X_latent_qzm"], counts.obsm["X_latent_qzv"] = qzm, qzv
     model.minify_adata()
-    with pytest.raises(ValueError, match=r"its counts are gone.*Ask before minifying"):
+    with pytest.raises(ValueError, match=r"its counts are gone.*Make the call before minifying"):
         model.denoise()
 
 

@@ -17,12 +17,12 @@ import mudata
 import numpy as np
 import pytest
 import torch
+from betavi.model.io.stream import PROGRESS
 from scipy import sparse
 
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.model import files, stream
-from betavi.model.io.stream import PROGRESS
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
 QUIET = {"show_progress": False}

@@ -1,0 +1,151 @@
+"""Files and folders that replace others in one step, whatever kills the process.
+
+A new file is written beside its target under a name that no other process uses, ``.NAME.betavi-new-PID-...``.
+When it is complete it takes the target's name. A file replaces a file in one step everywhere. Two
+folders swap names in one step on Linux. Elsewhere the old folder is renamed first, to
+``...betavi-old-...``, and :func:`tidy` gives it its name back if the process was killed right then.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import secrets
+import sys
+import zlib
+from contextlib import suppress
+from shutil import copymode, rmtree
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+"""Short name of this machine: process numbers of other machines mean nothing here."""
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Constants of the system call ``renameat2``."""
+
+_in_use: set[Path] = set()
+
+
+def reserve(target: Path, ending: str) -> Path:
+    """Return a free name beside a target, reserved for this process until :func:`discard`.
+
+    Parameters
+    ----------
+    target
+        The file or folder to be replaced, with no links in its path.
+    ending
+        Ending of the name, by which mudata tells formats apart.
+    """
+    token = secrets.token_hex(4)
+    new = target.with_name(f".{target.name}.betavi-new-{os.getpid()}-{token}-{HOST}{ending}")
+    _in_use.add(new)
+    return new
+
+
+def discard(new: Path) -> None:
+    """Remove a reserved file or folder, if it is still there."""
+    remove(new)
+    _in_use.discard(new)
+
+
+def take_place(new: Path, target: Path) -> None:
+    """Let a complete file or folder take the name of another, which is removed.
+
+    If several processes do so, the last one wins.
+    """
+    if not new.is_dir():
+        if target.exists():
+            copymode(target, new)
+        new.replace(target)
+        return
+    old = _renamed(new, "old")
+    while not _swap(new, target):
+        try:
+            with suppress(FileNotFoundError):
+                target.rename(old)
+            new.rename(target)
+            return
+        except OSError as error:
+            # another process was faster
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        finally:
+            _put_back(old, target)
+
+
+def tidy(target: Path) -> None:
+    """Remove what killed processes of this machine left beside a target, and restore the target."""
+    start = f".{target.name}.betavi-"
+    left = [path for path in target.parent.iterdir() if path.name.startswith(start)]
+    for path in sorted(left, key=_time, reverse=True):
+        kind, pid, *_, host = [*path.name.removeprefix(start).split("-"), ""]
+        if not pid.isdecimal() or host.partition(".")[0] != HOST or _is_in_use(path, int(pid)):
+            continue
+        if kind == "old":
+            _put_back(path, target)
+        else:
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder; leave what cannot be removed, such as what another process removes."""
+    if path.is_dir() and not path.is_symlink():
+        rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Let two folders swap names in one step, where both exist and the system can do it."""
+    if sys.platform != "linux":
+        return False
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = os.fsencode(one), os.fsencode(other)
+    return swap is not None and not swap(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE)
+
+
+def _put_back(old: Path, target: Path) -> None:
+    """Give a folder its name back, or remove it if another one has taken its place."""
+    try:
+        old.rename(target)
+    except FileNotFoundError:
+        return
+    except OSError:
+        # under a name from which a half removed folder is never restored
+        gone = _renamed(old, "gone")
+        with suppress(FileNotFoundError):
+            old.rename(gone)
+        remove(gone)
+
+
+def _renamed(path: Path, kind: str) -> Path:
+    start, _, rest = path.name.rpartition(".betavi-")
+    return path.with_name(f"{start}.betavi-{kind}-{rest.partition('-')[2]}")
+
+
+def _is_in_use(path: Path, pid: int) -> bool:
+    if pid == os.getpid():
+        return _renamed(path, "new") in _in_use
+    # on Windows os.kill() with any signal would end the process
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _time(path: Path) -> float:
+    """Return when a file was last written; 0 if it has just been removed."""
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
