@@ -252,10 +252,9 @@ class Likelihood(nn.Module, ABC):
 
         Parameters
         ----------
-        h
-            The decoder's last hidden layer, ``(..., n_cells, n_hidden)``.
-        log_size
-            Log library size or log size factor, ``(..., n_cells, 1)``.
+        h, log_size
+            The decoder's last hidden layer, ``(..., n_cells, n_hidden)``, and the log library size
+            or log size factor, ``(..., n_cells, 1)``.
         batch, label
             Codes, ``(n_cells, 1)``.
         """

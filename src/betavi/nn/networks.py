@@ -180,11 +180,7 @@ class Encoder(nn.Module):
             self.turns = nn.ModuleList(Turn(n_hidden, n_output, dial) for _ in range(2))
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
-        """Return a normal distribution, ``(n_cells, n_output)``.
-
-        It is given features and continuous covariates, ``(n_cells, n_input)``, and the codes of
-        each categorical covariate, ``(n_cells, 1)``.
-        """
+        """Return q, ``(n_cells, n_output)``, for values ``(n_cells, n_input)`` and codes ``(n_cells, 1)``."""
         h = self.encoder(x, *categories)
         mean, raw_variance = self.mean(h), self.variance(h)
         if self.turns is not None:

@@ -102,14 +102,12 @@ class RateController(nn.Module):
 
         Parameters
         ----------
-        rate
-            Mean rate of a minibatch, nats per cell.
+        rate, n_cells
+            Mean rate of a minibatch, nats per cell, and its number of cells.
         target
             Target of the rate, nats per cell.
         beta
             The β of the first step.
-        n_cells
-            Number of cells in the minibatch.
         """
         if self.log_beta.isnan():
             self.log_beta.fill_(math.log(max(beta, math.exp(LOG_BETA_RANGE[0]))))

@@ -63,10 +63,8 @@ class Fusion(nn.Module, ABC):
         ----------
         rate
             KL divergence of each cell's posterior from the prior, ``(n_cells,)``, in nats.
-        q
-            The posterior that :meth:`forward` returned for ``experts`` and ``present``.
-        experts, present
-            See :meth:`forward`.
+        q, experts, present
+            Result and arguments of :meth:`forward`.
         """
         return rate
 
