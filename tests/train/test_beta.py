@@ -135,6 +135,26 @@ def test_early_stopping_waits_for_the_warmup(build):
     assert len(betas(model)) == 7
 
 
+@pytest.mark.parametrize("explicit", [0, 3])
+def test_early_stopping_with_explicit_epochs_stops_when_scvi_does(build, counts, explicit):
+    model = build()
+    scvi.model.SCVI.setup_anndata(counts)
+    theirs = scvi.model.SCVI(counts, n_latent=4)
+    lengths = []
+    for trained in (model, theirs):
+        trained.train(
+            **BRIEF | {"max_epochs": 30},
+            plan_kwargs={"lr": 0.0},
+            early_stopping=True,
+            early_stopping_warmup_epochs=explicit,
+            early_stopping_patience=5,
+            # what the first epoch that is looked at has reached is never surpassed
+            early_stopping_min_delta=1e9,
+        )
+        lengths.append(len(trained.history["elbo_train"]))
+    assert lengths == [explicit + 6] * 2
+
+
 @pytest.mark.parametrize(
     ("options", "first"),
     # scvi-tools counts epochs from 0, and is at its weight in the sixth of five and more

@@ -1,11 +1,13 @@
-"""Rows, minibatches, loaders, the split, start values, and the detection of changed objects."""
+"""Rows, minibatches, loaders, the split, start values, and detection of change."""
 
 from __future__ import annotations
 
+from betavi.data.changes import weights_digest
+from betavi.data.counts import MOVED_COUNTS, counts_layer, counts_of
 from betavi.data.keys import COUNTS, ExpertKeys, expert_keys, present_key
 from betavi.data.minibatches import CellDataset, CellManager
 from betavi.data.moments import moments
-from betavi.data.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
+from betavi.data.rows import AlignedRows, Rows
 from betavi.data.split import DataSplitter
 from betavi.data.start import TARGET_SUM, UNEXPLAINED, Start
 
@@ -26,4 +28,5 @@ __all__ = [
     "expert_keys",
     "moments",
     "present_key",
+    "weights_digest",
 ]

@@ -1,10 +1,12 @@
-"""What was done to an object after it was set up, found before it is read again."""
+"""Detection of change: of a registered object after setup, and of a module's weights."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+import torch
 from scipy import sparse
 from scvi.data.fields import LayerField
 
@@ -14,20 +16,43 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
 MOST_VALUES, MOST_ROWS = 1000, 64
-"""How much is looked at: whoever normalises counts leaves hardly a whole number above zero."""
+"""Values and rows that are read; normalised counts have hardly a whole number above 0. Not tuned."""
+
+
+def weights_digest(module: torch.nn.Module, *context: Any) -> str:
+    """Return a digest of a module's weights and buffers, and of anything else with a ``repr``.
+
+    Two digests are equal if a result that depends on these only may be reused.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.data import weights_digest
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> before = weights_digest(layer, "beta", 1.0)
+    >>> before == weights_digest(layer, "beta", 1.0), before == weights_digest(layer, "beta", 2.0)
+    (True, False)
+    >>> _ = layer.weight.data.add_(1)
+    >>> before == weights_digest(layer, "beta", 1.0)
+    False
+    """
+    digest = hashlib.sha256(repr(context).encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # as bytes, since NumPy lacks some of torch's types
+        flat = tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8)
+        digest.update(flat.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def look_whole(data: Any) -> bool:
-    """Say whether some of a matrix' values, from all over it if it is in memory, are whole numbers.
+    """Return whether a sample of a matrix' values holds whole numbers only.
 
     Parameters
     ----------
     data
-        ``(n_cells, n_genes)``, whatever :class:`Rows` reads.
-
-    Returns
-    -------
-    False if one of those looked at is a fraction.
+        ``(n_cells, n_genes)``, anything that :class:`Rows` reads. Values are sampled from all over
+        it if it is in memory, and from its first rows if it is in a file.
 
     Raises
     ------
@@ -60,44 +85,35 @@ def counts_keys(manager: AnnDataManager) -> list[str]:
     ]
 
 
-class Seen(NamedTuple):
-    """What was seen of an object when it was set up: its cells, and by key whether counts were whole."""
+class RegisteredState(NamedTuple):
+    """Number of cells of an object at setup, and by key of counts whether they were whole numbers."""
 
     n_cells: int
     is_whole: dict[str, bool]
 
     @classmethod
     def of(cls, manager: AnnDataManager) -> Self:
-        """Look at the object of a manager."""
-        keys = counts_keys(manager)
-        return cls(
-            manager.adata.n_obs, {key: look_whole(manager.get_from_registry(key)) for key in keys}
-        )
+        """Return the state of a manager's object."""
+        whole = {key: look_whole(manager.get_from_registry(key)) for key in counts_keys(manager)}
+        return cls(manager.adata.n_obs, whole)
 
 
-def check_unchanged(manager: AnnDataManager, seen: Seen) -> None:
-    """Check that an object has the cells, the genes and the counts that it was set up with.
-
-    Parameters
-    ----------
-    manager
-        Of the object.
-    seen
-        What it was when it was set up.
+def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
+    """Check that an object has the cells, genes and counts that it was set up with.
 
     Raises
     ------
     ValueError
         If it lost or gained cells or genes, or counts have become fractions.
     """
-    if manager.adata.n_obs != seen.n_cells:
+    if manager.adata.n_obs != before.n_cells:
         raise ValueError(
-            f"The object has {manager.adata.n_obs} cells, and had {seen.n_cells} when it was set up: "
+            f"The object has {manager.adata.n_obs} cells, and had {before.n_cells} when it was set up: "
             "which of them were held out from training is known by their rows. Filter cells before "
             "setup and train again; what encodes or decodes can be asked about a copy meanwhile, "
             "such as get_latent_representation(adata.copy())."
         )
-    for key, was_whole in seen.is_whole.items():
+    for key, was_whole in before.is_whole.items():
         data, place = manager.get_from_registry(key), _place(manager, key)
         n_genes = len(manager.get_state_registry(key)["column_names"])
         if data.shape[1] != n_genes:

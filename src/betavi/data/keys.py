@@ -1,4 +1,4 @@
-"""Keys of a minibatch beside the registered ones."""
+"""Keys of a minibatch that are not in the registry."""
 
 from __future__ import annotations
 
@@ -11,16 +11,7 @@ COUNTS: str = REGISTRY_KEYS.X_KEY
 
 
 def present_key(modality: str) -> str:
-    """Return the minibatch key of the mask that says which cells have ``modality``.
-
-    Parameters
-    ----------
-    modality
-        The key of its counts.
-
-    Returns
-    -------
-    The key of a mask, boolean, ``(n_cells, 1)``.
+    """Return the minibatch key of the mask ``(n_cells, 1)`` of cells that have a modality.
 
     Examples
     --------
@@ -32,14 +23,14 @@ def present_key(modality: str) -> str:
 
 
 class ExpertKeys(NamedTuple):
-    """Minibatch keys of what a minified object keeps of a modality in the place of counts.
+    """Minibatch keys of a modality in a minified object, which keeps no counts.
 
     Parameters
     ----------
     mean, variance
-        Of the expert's moments, ``(n_cells, n_latent)``.
+        Keys of the expert's moments, ``(n_cells, n_latent)``.
     total
-        Of the cells' totals, ``(n_cells, 1)``.
+        Key of the cells' totals, ``(n_cells, 1)``.
 
     Examples
     --------
@@ -54,16 +45,7 @@ class ExpertKeys(NamedTuple):
 
 
 def expert_keys(modality: str) -> ExpertKeys:
-    """Return the minibatch keys of the expert of ``modality``, and of the cells' totals.
-
-    Parameters
-    ----------
-    modality
-        The key of its counts.
-
-    Returns
-    -------
-    Three keys.
+    """Return the minibatch keys of a modality's expert, and of its cells' totals.
 
     Examples
     --------

@@ -20,28 +20,20 @@ if TYPE_CHECKING:
     from betavi.data.rows import AlignedRows, Rows
 
 SHARE_OF_MEMORY = 0.5
-"""Share of a device's free memory that counts may take; the rest is the model's."""
+"""Share of a device's free memory that counts may take; a bound, not tuned."""
 
 SPARSE_ENOUGH = 0.5
-"""Share of nonzeros up to which skipping zeros is faster than a dense matrix product."""
+"""Share of nonzeros up to which skipping zeros is faster than a dense product. Timed once, roughly."""
 
 
 def stays_compressed(device: torch.device, n_counts: int, shape: tuple[int, ...]) -> bool:
-    """Return whether a model on a device is fed the nonzeros only of some counts."""
+    """Return whether a model on a device reads these counts as CSR tensors."""
     may_be = device.type == "cpu" and compiled is not None
     return may_be and n_counts < SPARSE_ENOUGH * shape[0] * shape[1]
 
 
 class Slices:
-    """A field that is cut on the CPU as the object holds it.
-
-    Parameters
-    ----------
-    rows
-        The field.
-    dtype
-        Type of a minibatch.
-    """
+    """A field that is cut on the CPU as the object holds it, into minibatches of some type."""
 
     def __init__(self, rows: Rows | AlignedRows, dtype: type) -> None:
         self.rows, self.dtype = rows, dtype
@@ -52,15 +44,7 @@ class Slices:
 
 
 class Table:
-    """A dense field on a device.
-
-    Parameters
-    ----------
-    rows, dtype
-        See :class:`Slices`.
-    device
-        Where it is kept.
-    """
+    """A dense field on a device."""
 
     def __init__(self, rows: Rows | AlignedRows, dtype: type, device: torch.device) -> None:
         everyone = np.arange(rows.shape[0])
@@ -86,8 +70,8 @@ class Counts:
 
     def __init__(self, matrix: Any, position: np.ndarray, device: torch.device) -> None:
         self.n_columns = matrix.shape[1]
-        # on the host, so that the size of a minibatch is known without asking the device; a cell
-        # that has no row, -1, has that of none after the last
+        # on the host, so that the size of a minibatch is known without waiting for the device; a
+        # cell without a row, at -1, has the empty one after the last
         pointers = matrix.indptr.astype(np.int64)
         self.starts = torch.from_numpy(pointers[position])
         self.lengths = torch.from_numpy(np.append(np.diff(pointers), 0)[position])
@@ -123,17 +107,17 @@ def _tensor(values: np.ndarray) -> Tensor:
 def resident(
     rows: Rows | AlignedRows, dtype: type, device: torch.device
 ) -> Slices | Table | Counts:
-    """Return a field as it is best kept on a device."""
-    # asked for once: an unsorted matrix is copied for it
+    """Return a field in the form that suits a device."""
+    # read once: an unsorted matrix is copied for it
     if (matrix := rows.compressed) is not None:
         return Counts(matrix, rows.position, device)
     return Slices(rows, dtype) if device.type == "cpu" else Table(rows, dtype, device)
 
 
 def fits(dataset: CellDataset, device: torch.device) -> bool:
-    """Return whether the fields of an object may be kept on a device.
+    """Return whether the fields of an object may stay on a device.
 
-    They must be in memory and not in a file and, on a GPU, take at most half of what is free there.
+    They must be in memory and, on a GPU, take at most half of what is free there.
     """
     fields = dataset.fields.values()
     if any(rows.in_file for rows in fields):
@@ -174,15 +158,7 @@ class ResidentCells(Dataset[dict[str, "Tensor"]]):
 
 
 class Shuffled(Sampler["Tensor"]):
-    """Positions of the cells of each minibatch, drawn as scvi-tools' own loader draws them.
-
-    Parameters
-    ----------
-    n_cells, batch_size
-        Number of cells, of all and of a minibatch.
-    drop_last
-        Leave out a minibatch of fewer.
-    """
+    """Positions of the cells of each minibatch, drawn as scvi-tools' own loader draws them."""
 
     def __init__(self, n_cells: int, batch_size: int, drop_last: bool) -> None:
         self.n_cells, self.batch_size, self.drop_last = n_cells, batch_size, drop_last
@@ -201,7 +177,7 @@ class Shuffled(Sampler["Tensor"]):
 
 
 def shuffled(cells: ResidentCells, batch_size: int, drop_last: bool) -> DataLoader[Any]:
-    """Return minibatches in the order in which scvi-tools' own loader would draw them."""
+    """Return minibatches in the order of scvi-tools' own loader."""
     # not as Python's numbers, one by one
     sampler = Shuffled(len(cells), batch_size, drop_last)
     return DataLoader(cells, sampler=sampler, batch_size=None)

@@ -9,9 +9,10 @@ import torch
 from scipy import sparse
 from scvi.data import AnnDataManager, AnnTorchDataset
 
-from betavi.data.changes import Seen, check_unchanged
+from betavi.data.changes import RegisteredState, check_unchanged
+from betavi.data.counts import counts_layer, counts_of
 from betavi.data.keys import present_key
-from betavi.data.rows import AlignedRows, Rows, counts_layer, counts_of
+from betavi.data.rows import AlignedRows, Rows
 from betavi.kernels import compressed
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class CellDataset(AnnTorchDataset):
-    """Every registered field of a set of cells, in the order asked for, also from a file.
+    """Every registered field of a set of cells, in the order requested, also from a file.
 
     Parameters
     ----------
@@ -60,20 +61,17 @@ class CellDataset(AnnTorchDataset):
         self.indices = everyone[chosen if chosen.size else chosen.astype(np.int64)]
         rows = {key: adata_manager.rows(key) for key in self.keys_and_dtypes}
         self._rows = {key: part for key, part in rows.items() if part is not None}
-        self._aligned = {
-            adata_manager.data_registry[key]["mod_key"]: part
-            for key, part in self._rows.items()
-            if isinstance(part, AlignedRows)
+        modalities = {key: adata_manager.data_registry[key].get("mod_key") for key in self._rows}
+        self._present = {
+            present_key(modality): self._rows[key].present[:, None]
+            for key, modality in modalities.items()
+            if modality is not None
         }
 
     @property
     def fields(self) -> dict[str, Rows | AlignedRows]:
-        """The rows of every field, and of which cells have which modality, by their keys."""
-        present = {
-            present_key(modality): Rows(rows.present[:, None])
-            for modality, rows in self._aligned.items()
-        }
-        return self._rows | present
+        """The rows of every field, and the masks of every modality's cells, by their keys."""
+        return self._rows | {key: Rows(mask) for key, mask in self._present.items()}
 
     def type_of(self, key: str) -> type:
         """Return the type of a field in a minibatch."""
@@ -90,9 +88,7 @@ class CellDataset(AnnTorchDataset):
             key: self._cut(rows, cells, self.keys_and_dtypes[key])
             for key, rows in self._rows.items()
         }
-        for modality, rows in self._aligned.items():
-            fields[present_key(modality)] = torch.from_numpy(rows.present[cells][:, None])
-        return fields
+        return fields | {key: torch.from_numpy(mask[cells]) for key, mask in self._present.items()}
 
     def _cut(self, rows: Rows | AlignedRows, cells: np.ndarray, dtype: type) -> Tensor:
         if self.load_sparse_tensor:
@@ -128,9 +124,9 @@ class CellManager(AnnDataManager):
     """
 
     def register_fields(self, adata: Any, *args: Any, **kwargs: Any) -> None:
-        """Register the fields, and remember what is found again by :meth:`check_unchanged`."""
+        """Register the fields, and remember the object for :meth:`check_unchanged`."""
         super().register_fields(adata, *args, **kwargs)
-        self._seen = Seen.of(self)
+        self._registered = RegisteredState.of(self)
 
     def check_unchanged(self) -> None:
         """Check that the object has the cells, genes and counts that it was set up with.
@@ -138,12 +134,12 @@ class CellManager(AnnDataManager):
         Raises
         ------
         ValueError
-            If it has not; see :func:`betavi.data.changes.check_unchanged`.
+            If it has not, see :func:`betavi.data.changes.check_unchanged`.
         """
-        check_unchanged(self, self._seen)
+        check_unchanged(self, self._registered)
 
     def get_from_registry(self, registry_key: str) -> Any:
-        """Return what is registered; counts also if denoised values have taken their place."""
+        """Return a registered field; counts also if denoised values have replaced them in X."""
         place = self.data_registry[registry_key]
         modality = place.get("mod_key")
         holder = self.adata if modality is None else self.adata[modality]
@@ -152,10 +148,7 @@ class CellManager(AnnDataManager):
         return super().get_from_registry(registry_key)
 
     def rows(self, key: str) -> Rows | AlignedRows | None:
-        """Return the rows of a field: of a modality, those of every cell of the object.
-
-        None of a field of a minified object that is a string in uns, and no data of any cell.
-        """
+        """Return the rows of a field, or None of a minified object's field that is a string in uns."""
         data = self.get_from_registry(key)
         if type(data) is str:
             return None
@@ -171,5 +164,5 @@ class CellManager(AnnDataManager):
         data_and_attributes: list[str] | dict[str, type] | None = None,
         load_sparse_tensor: bool = False,
     ) -> CellDataset:
-        """Return the data set that scvi-tools' loaders and splitters draw minibatches from."""
+        """Return a data set, from which scvi-tools' loaders and splitters draw minibatches."""
         return CellDataset(self, indices, data_and_attributes, load_sparse_tensor)

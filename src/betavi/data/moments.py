@@ -1,4 +1,4 @@
-"""What the training cells say of each feature, before anything is learnt."""
+"""Moments of each feature over the training cells."""
 
 from __future__ import annotations
 
@@ -10,27 +10,25 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 
 from betavi import _blocks
-from betavi.data.rows import AlignedRows
 from betavi.data.start import TARGET_SUM, Start
 
 if TYPE_CHECKING:
     from betavi.data.minibatches import CellManager
 
 PSEUDOCOUNT = 0.5
-"""Added to the total of each feature, so that none is impossible."""
+"""Added to the total of each feature, so that none is impossible. Not tuned on data."""
 
 
 def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
-    """Return what some cells say of each feature of a registered matrix.
+    """Return the moments of each feature of a registered matrix, over some cells.
 
     Parameters
     ----------
-    manager
-        The manager of the object.
-    key
-        The key of the matrix in its registry.
+    manager, key
+        Manager of the object, and the registry key of the matrix.
     cells
-        Rows to read. A cell's size is its size factor where there is one, its total otherwise.
+        Rows to read, of which those without the modality are left out. A cell's size is its size
+        factor where there is one, its total otherwise.
 
     Returns
     -------
@@ -43,8 +41,7 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     """
     rows = manager.rows(key)
     assert rows is not None
-    if isinstance(rows, AlignedRows):
-        cells = cells[rows.present[cells]]
+    cells = cells[rows.present[cells]]
     sizes = _sizes(manager)
     total, squares, cross, logs, log_squares = (np.zeros(rows.shape[1]) for _ in range(5))
     size_total = size_squares = 0.0
@@ -83,7 +80,7 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
 def _log_normalised(
     block: sparse.csr_array, size: np.ndarray, target_sum: float
 ) -> sparse.csr_array:
-    # a cell without counts has nothing that could be divided by its size
+    # a cell without counts is not divided
     units = target_sum / np.where(size > 0, size, 1.0)
     return (sparse.diags_array(units) @ block).log1p()
 

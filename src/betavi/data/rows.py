@@ -1,4 +1,4 @@
-"""Rows of a matrix, whatever holds it: CSR, CSC, dense, in memory or in a file."""
+"""Rows of a matrix: CSR, CSC or dense, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -15,86 +15,21 @@ from betavi import _blocks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from anndata import AnnData
-
 INDEXABLE = [np.dtype(kind) for kind in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")]
-"""Types of counts of which PyTorch can pick entries."""
-
-MOVED_COUNTS = "counts_moved_to"
-"""Where ``uns["betavi"]`` of an object says in which layer the counts are that were in ``X``."""
-
-
-def counts_layer(adata: AnnData, layer: str | None) -> str | None:
-    """Return the layer with the counts: that to which they were moved if they were in ``X``.
-
-    Parameters
-    ----------
-    adata
-        The object.
-    layer
-        Where they were said to be, None for ``X``.
-
-    Returns
-    -------
-    The name of the layer, None for ``X``.
-
-    Examples
-    --------
-    >>> import betavi
-    >>> from betavi.data import MOVED_COUNTS, counts_layer
-    >>> adata = betavi.datasets.simulate_counts(n_cells=10, n_genes=5)
-    >>> adata.uns["betavi"] = {MOVED_COUNTS: "counts"}
-    >>> counts_layer(adata, None), counts_layer(adata, "raw")
-    ('counts', 'raw')
-    """
-    return adata.uns.get("betavi", {}).get(MOVED_COUNTS) if layer is None else layer
-
-
-def counts_of(adata: AnnData, layer: str | None) -> Any:
-    """Return the counts of an object, whether or not ``X`` still holds them.
-
-    Parameters
-    ----------
-    adata
-        The object.
-    layer
-        Where they were said to be, None for ``X``.
-
-    Returns
-    -------
-    The matrix as the object holds it, ``(n_cells, n_genes)``.
-
-    Raises
-    ------
-    KeyError
-        If the layer is gone to which they were moved.
-
-    Examples
-    --------
-    >>> import betavi
-    >>> from betavi.data import counts_of
-    >>> adata = betavi.datasets.simulate_counts(n_cells=10, n_genes=5)
-    >>> counts_of(adata, None) is adata.X
-    True
-    """
-    layer = counts_layer(adata, layer)
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(
-            f"The counts were moved to layers[{layer!r}] when X was denoised, and are not there. If X "
-            f"holds counts again, say so: del adata.uns['betavi'][{MOVED_COUNTS!r}]."
-        )
-    return adata.X if layer is None else adata.layers[layer]
+"""Types of entries that PyTorch can index."""
 
 
 class Rows:
-    """Rows of a matrix in the order they are asked for, each request cut whole.
+    """Rows of a matrix, which may be sparse or dense, in memory or in a file.
+
+    :class:`AlignedRows` has the same attributes and methods, so that a caller need not know which
+    of the two it reads.
 
     Parameters
     ----------
     data
         A SciPy sparse matrix or array, a NumPy array, a data frame, or a sparse or dense data set
-        of a backed :class:`~anndata.AnnData`. Columns are converted to CSR here, those of a file in
-        memory.
+        of a backed :class:`~anndata.AnnData`. CSC is converted to CSR, also from a file.
 
     Raises
     ------
@@ -105,8 +40,6 @@ class Rows:
     --------
     >>> import numpy as np
     >>> from scipy import sparse
-
-    from betavi import _blocks
     >>> from betavi.data import Rows
     >>> rows = Rows(sparse.csc_array([[0, 2], [1, 0], [0, 3]]))
     >>> rows.dense(np.array([2, 0, 2]), np.float32).tolist(), rows.totals().tolist()
@@ -129,13 +62,18 @@ class Rows:
         self.in_file = isinstance(data, h5py.Dataset | CSRDataset)
 
     @property
+    def stored(self) -> Rows:
+        """The stored rows: these."""
+        return self
+
+    @property
     def is_sparse(self) -> bool:
         """Whether it is a sparse matrix in memory."""
         return sparse.issparse(self._data)
 
     @property
     def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
-        """The matrix if it is sparse and in memory, with one entry for each nonzero at most."""
+        """The stored matrix if it is sparse and in memory, without duplicate entries."""
         if not self.is_sparse:
             return None
         matrix = self._data
@@ -145,20 +83,8 @@ class Rows:
         return matrix if matrix.dtype in INDEXABLE else matrix.astype(np.float32)
 
     @property
-    def position(self) -> np.ndarray:
-        """The row of each cell, ``(n_rows,)``."""
-        return np.arange(self.shape[0])
-
-    def n_bytes(self, dtype: type) -> int:
-        """Return the memory that the entries take, of a type if they are dense."""
-        if not self.is_sparse:
-            return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
-        width = self.dtype.itemsize if self.dtype in INDEXABLE else np.float32().itemsize
-        return self._data.nnz * (width + self._data.indices.itemsize)
-
-    @property
     def shape(self) -> tuple[int, int]:
-        """Number of rows and columns."""
+        """Number of cells and columns."""
         n_rows, *n_columns = self._data.shape
         return n_rows, int(np.prod(n_columns))
 
@@ -167,23 +93,45 @@ class Rows:
         """Type of the entries."""
         return np.dtype(self._data.dtype)
 
-    def __getitem__(self, rows: np.ndarray) -> Any:
-        """Return the rows as a CSR matrix or a dense array."""
+    @property
+    def position(self) -> np.ndarray:
+        """The stored row of each cell, ``(n_cells,)``."""
+        return np.arange(self.shape[0])
+
+    @property
+    def cells(self) -> np.ndarray:
+        """The cell of each stored row, ``(n_rows,)``."""
+        return self.position
+
+    @property
+    def present(self) -> np.ndarray:
+        """Mask of the cells that have a stored row, ``(n_cells,)``."""
+        return np.ones(self.shape[0], dtype=bool)
+
+    def n_bytes(self, dtype: type) -> int:
+        """Return the memory that the entries take on a device, of this type if they are dense."""
+        if not self.is_sparse:
+            return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
+        width = self.dtype.itemsize if self.dtype in INDEXABLE else np.float32().itemsize
+        return self._data.nnz * (width + self._data.indices.itemsize)
+
+    def __getitem__(self, cells: np.ndarray) -> Any:
+        """Return the rows of some cells, as a CSR matrix or a dense array."""
         if not self.in_file:
-            return self._data[rows]
+            return self._data[cells]
         # files are read forwards, each row once
-        unique, position = np.unique(rows, return_inverse=True)
+        unique, position = np.unique(cells, return_inverse=True)
         return self._data[unique][position]
 
-    def dense(self, rows: np.ndarray, dtype: type) -> np.ndarray:
-        """Return the rows as a dense array of the given type."""
-        cut = self[rows]
+    def dense(self, cells: np.ndarray, dtype: type) -> np.ndarray:
+        """Return the rows of some cells as a dense array of this type."""
+        cut = self[cells]
         if sparse.issparse(cut):
             return cut.astype(dtype, copy=False).toarray()
         return np.asarray(cut).astype(dtype, copy=False)
 
     def blocks(self) -> Iterator[tuple[int, Any]]:
-        """Yield the first row and the content of consecutive blocks of bounded size."""
+        """Yield the first row and the content of consecutive blocks of stored rows."""
         n_rows, n_columns = self.shape
         per_row = self._data.nnz // max(1, n_rows) if sparse.issparse(self._data) else n_columns
         size = max(1, _blocks.SCANNED_ENTRIES // max(1, per_row))
@@ -191,20 +139,20 @@ class Rows:
             yield start, self._data[start : start + size]
 
     def totals(self) -> np.ndarray:
-        """Return the sum of each row, ``(n_rows,)``, in double precision."""
+        """Return the sum of each cell's row, ``(n_cells,)``, in double precision."""
         sums = [np.asarray(block.sum(axis=1, dtype=np.float64)) for _, block in self.blocks()]
         return np.concatenate([total.ravel() for total in sums]) if sums else np.zeros(0)
 
 
 class AlignedRows:
-    """Rows of one modality by the cells of a whole object, of which some may lack it.
+    """:class:`Rows` of one modality, by the cells of a whole object, some of which may lack it.
 
-    No matrix is padded: a cell that lacks the modality is a row of zeros only in what is returned.
+    Nothing is padded: a cell that lacks the modality is a row of zeros only in what is returned.
 
     Parameters
     ----------
-    rows
-        Of the cells that have the modality.
+    stored
+        Rows of the cells that have the modality.
     position
         The row of each cell of the object, ``(n_cells,)``, -1 where it has none.
 
@@ -213,56 +161,50 @@ class AlignedRows:
     >>> import numpy as np
     >>> from betavi.data import AlignedRows, Rows
     >>> aligned = AlignedRows(Rows(np.array([[5, 1]])), position=np.array([-1, 0]))
-    >>> aligned[np.array([0, 1])].toarray().tolist(), aligned.present.tolist()
-    ([[0, 0], [5, 1]], [False, True])
+    >>> aligned[np.array([0, 1])].toarray().tolist(), aligned.totals().tolist()
+    ([[0, 0], [5, 1]], [0.0, 6.0])
     """
 
-    def __init__(self, rows: Rows, position: np.ndarray) -> None:
-        self.rows, self.position = rows, position
+    def __init__(self, stored: Rows, position: np.ndarray) -> None:
+        # `rows` is how model/ calls it so far
+        self.stored = self.rows = stored
+        self.position = position
+        self.in_file, self.dtype = stored.in_file, stored.dtype
+        self.shape = len(position), stored.shape[1]
+
+    @property
+    def is_sparse(self) -> bool:
+        """See :attr:`Rows.is_sparse`."""
+        return self.stored.is_sparse
 
     @property
     def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
-        """See :attr:`Rows.compressed`; of the cells that have the modality."""
-        return self.rows.compressed
-
-    @property
-    def in_file(self) -> bool:
-        """Whether the entries are in a file."""
-        return self.rows.in_file
-
-    def n_bytes(self, dtype: type) -> int:
-        """See :meth:`Rows.n_bytes`; of cells without the modality there are zeros if it is dense."""
-        if self.rows.is_sparse:
-            return self.rows.n_bytes(dtype)
-        return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of cells of the object, and of features."""
-        return len(self.position), self.rows.shape[1]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the entries."""
-        return self.rows.dtype
-
-    @property
-    def present(self) -> np.ndarray:
-        """Which cells have the modality, ``(n_cells,)``."""
-        return self.position >= 0
+        """See :attr:`Rows.compressed`."""
+        return self.stored.compressed
 
     @property
     def cells(self) -> np.ndarray:
-        """The cells that have the modality, in the order of its rows, ``(n_rows,)``."""
+        """See :attr:`Rows.cells`."""
         here = np.flatnonzero(self.present)
         return here[np.argsort(self.position[here])]
+
+    @property
+    def present(self) -> np.ndarray:
+        """See :attr:`Rows.present`."""
+        return self.position >= 0
+
+    def n_bytes(self, dtype: type) -> int:
+        """See :meth:`Rows.n_bytes`; a dense modality is padded with zeros there."""
+        if self.is_sparse:
+            return self.stored.n_bytes(dtype)
+        return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
 
     def __getitem__(self, cells: np.ndarray) -> sparse.csr_array:
         """Return the rows of some cells as a CSR matrix."""
         cells = np.asarray(cells)
         here = np.flatnonzero(self.present[cells])
-        cut = self.rows[self.position[cells[here]]]
-        # of which scipy knows no sparse matrix
+        cut = self.stored[self.position[cells[here]]]
+        # scipy has no sparse matrix of half precision
         if cut.dtype == np.float16:
             cut = cut.astype(np.float32)
         cut = sparse.csr_array(cut)
@@ -272,10 +214,20 @@ class AlignedRows:
         return sparse.csr_array((cut.data, cut.indices, indptr), shape=(len(cells), cut.shape[1]))
 
     def dense(self, cells: np.ndarray, dtype: type) -> np.ndarray:
-        """Return the rows of some cells as a dense array of the given type."""
+        """See :meth:`Rows.dense`."""
         cells = np.asarray(cells)
         here = self.present[cells]
         filled: np.ndarray = np.zeros((len(cells), self.shape[1]), dtype=dtype)
         if here.any():
-            filled[here] = self.rows.dense(self.position[cells[here]], dtype)
+            filled[here] = self.stored.dense(self.position[cells[here]], dtype)
         return filled
+
+    def blocks(self) -> Iterator[tuple[int, Any]]:
+        """See :meth:`Rows.blocks`."""
+        return self.stored.blocks()
+
+    def totals(self) -> np.ndarray:
+        """See :meth:`Rows.totals`; 0 for a cell that lacks the modality."""
+        totals = np.zeros(self.shape[0])
+        totals[self.present] = self.stored.totals()[self.position[self.present]]
+        return totals

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 @contextmanager
 def nonzeros_only(splitter: Any) -> Iterator[None]:
     """Let scvi-tools' loaders hand over sparse fields as they are, for a while."""
-    asked, splitter.load_sparse_tensor = splitter.load_sparse_tensor, True
+    before, splitter.load_sparse_tensor = splitter.load_sparse_tensor, True
     try:
         yield
     finally:
-        splitter.load_sparse_tensor = asked
+        splitter.load_sparse_tensor = before
 
 
 # The name is scvi-tools' own: its run checks early stopping against the validation cells only of
@@ -70,11 +70,10 @@ class DataSplitter(dataloaders.DataSplitter):
     def train_dataloader(self) -> Any:
         """Return minibatches of the training cells, in a new order in every epoch.
 
-        Their fields stay where the model is if they fit there, and nothing is asked of the loader.
+        Their fields stay where the model is, if they fit and no option of the loader is set.
         """
         wishes = {key for key, value in self.data_loader_kwargs.items() if value}
         has_wishes = wishes - {"batch_size"} or self.load_sparse_tensor or self.pin_memory
-        # a splitter that has no trainer is asked for what there is on the host
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         dataset = self.adata_manager.create_torch_dataset(self.train_idx)
         if not (has_wishes or settings.dl_num_workers) and fits(dataset, device):
@@ -85,13 +84,13 @@ class DataSplitter(dataloaders.DataSplitter):
             return super().train_dataloader()
 
     def teardown(self, stage: str) -> None:
-        """Let go of what is on the device, which the trainer of a trained model would keep."""
+        """Free the device's memory, which the trainer of a trained model would keep."""
         super().teardown(stage)
         if self._resident is not None:
             self._resident.parts.clear()
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Any:
-        """Give compressed counts their zeros, unless the model is faster without."""
+        """Make CSR tensors dense, unless the model is faster without their zeros."""
         for key, value in batch.items():
             if is_compressed(value) and not stays_compressed(
                 value.device, value.values().numel(), value.shape

@@ -1,4 +1,4 @@
-"""What is known of a modality before any of it is explained."""
+"""Start values of a modality's decoder, from moments of its features."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNEXPLAINED = 0.4
-"""Share of a feature's variance around its mean profile that a latent variable will leave.
+"""Share of a feature's variance around its mean profile that a latent variable will not explain.
 
-It only sets where training starts. `python -m benchmarks.start` compares it with other starts.
+Where training starts, tuned on real data: ``python -m benchmarks.start`` compares it with others.
 """
 
-
 TARGET_SUM = 1e4
-"""Total to which counts are brought before their logarithm is taken, as scanpy's users do."""
+"""Total per cell of counts before their logarithm is taken, as is usual with scanpy."""
 
 
 class Start(NamedTuple):
@@ -24,7 +23,7 @@ class Start(NamedTuple):
     Parameters
     ----------
     profile
-        Mean per unit of a cell's size; times the size it is what is expected of a cell.
+        Mean per unit of a cell's size; times the size, the expectation of a cell.
     mean, mean_square
         Averages of that expectation and of its square.
     variance
@@ -53,5 +52,5 @@ class Start(NamedTuple):
 
     @staticmethod
     def unexplained(variance: Tensor) -> Tensor:
-        """Return what a latent variable will leave of a variance."""
+        """Return the part of a variance that a latent variable will not explain."""
         return UNEXPLAINED * variance

@@ -63,7 +63,8 @@ class TrainRunner(train.TrainRunner):
     ) -> None:
         _refuse_single_cell(model.module, data_splitter)
         super().__init__(model, training_plan, data_splitter, max_epochs, **trainer_kwargs)
-        wait_for_warmup(self.trainer.callbacks)
+        stops_as_told = "early_stopping_warmup_epochs" in trainer_kwargs
+        wait_for_warmup(self.trainer.callbacks, stops_as_told)
 
     def __call__(self) -> None:
         """Train, and leave a usable model also when interrupted."""

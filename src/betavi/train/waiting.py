@@ -15,19 +15,24 @@ if TYPE_CHECKING:
     from betavi.train.plan import TrainingPlan
 
 JUDGING = ("on_validation_end", "on_train_epoch_end")
-"""Where Lightning's callbacks look at what they monitor."""
+"""Hooks in which Lightning's callbacks look at what they monitor."""
 
 
-def wait_for_warmup(callbacks: Iterable[Callback]) -> None:
-    """Let early stopping and checkpoints of a best model ignore epochs before β is what it will be.
+def wait_for_warmup(callbacks: Iterable[Callback], stops_as_told: bool = False) -> None:
+    """Let early stopping and checkpoints of a best model ignore epochs before β is in force.
 
-    While β grows the ELBO of a later epoch is no better or worse than that of an earlier one for
-    the reason they look for. Checkpoints that monitor nothing are saved as ever.
+    While β grows, the ELBO changes because of β. Checkpoints that monitor nothing are saved as usual,
+    and early stopping for which the user chose the first epoch starts there, as in SCVI.
     """
     for callback in callbacks:
-        if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor is not None:
-            for hook in JUDGING:
-                setattr(callback, hook, _once_warm(getattr(callback, hook)))
+        if not isinstance(callback, EarlyStopping | ModelCheckpoint) or callback.monitor is None:
+            continue
+        if isinstance(callback, EarlyStopping) and (
+            stops_as_told or getattr(callback, "warmup_epochs", False)
+        ):
+            continue
+        for hook in JUDGING:
+            setattr(callback, hook, _once_warm(getattr(callback, hook)))
 
 
 def _once_warm(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
+from betavi._blocks import ENCODED_CELLS
+from betavi.data import weights_digest
 from betavi.diagnostics import DensityCalibration, fit_density, on_simplex
 from betavi.model.core.beta import takes_beta
 from betavi.model.setup.messages import warn
@@ -26,7 +27,7 @@ MOST_CELLS = 20_000
 FEWEST_DRAWS = 5000
 """Posterior draws that a density is fitted to, several per cell if there are few cells; not tuned."""
 
-CELLS_AT_ONCE = 512
+CELLS_AT_ONCE = ENCODED_CELLS
 
 MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
 """Held-out cells that p-values are calibrated with at most, and that are enough; not tuned."""
@@ -57,7 +58,7 @@ def posteriors(
     """Encode cells, in their order; the draws have a seed of their own."""
     parts: list[tuple[torch.Tensor, ...]] = []
     with model.seeded(0):
-        for tensors in model.minibatches(adata, cells, CELLS_AT_ONCE, progress=progress):
+        for tensors in model.minibatches(adata, cells, ENCODED_CELLS, progress=progress):
             q = model.infer(tensors)["qz"]
             parts.append((q.mean, q.variance, q.sample((n_draws,))))
     means, variances, draws = zip(*parts, strict=True)
@@ -106,7 +107,9 @@ def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDens
     """
     adata = model._validate_anndata(None)
     density: LatentDensity = model.cached(
-        "density", _digest(model, adata.n_obs), lambda: _fitted(model, adata, show_progress)
+        "density",
+        weights_digest(model.module, model.module.dial.beta, adata.n_obs, id(model.adata)),
+        lambda: _fitted(model, adata, show_progress),
     )
     return density
 
@@ -118,14 +121,6 @@ def _fitted(model: LatentModel, adata: AnnOrMuData, show_progress: bool) -> Late
     draws = posteriors(model, adata, np.sort(cells), n_draws, progress).draws
     of_cells = np.tile(np.arange(len(cells)), n_draws)
     return fit_density(draws.reshape(-1, draws.shape[-1]), of_cells)
-
-
-def _digest(model: LatentModel, n_cells: int) -> str:
-    """Return a digest of the weights, the β that is set, and the object."""
-    digest = hashlib.sha256(repr((model.module.dial.beta, n_cells, id(model.adata))).encode())
-    for tensor in model.module.state_dict().values():
-        digest.update(tensor.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def density_calibration(model: LatentModel, show_progress: bool = False) -> DensityCalibration:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from scvi import REGISTRY_KEYS
 
+from betavi._blocks import ENCODED_CELLS
 from betavi.data import AlignedRows, expert_keys
-from betavi.model.core.density import CELLS_AT_ONCE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from betavi.data import CellManager
+    from betavi.data import CellManager, Rows
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
@@ -79,7 +79,7 @@ def usual_size(model: LatentModel, name: str) -> float:
     if model.module.typical(name) is not None:
         return float(np.exp(np.median(measured_sizes(model.adata_manager, name)[1])))
     some = np.random.default_rng(0).permutation(model.adata.n_obs)[:MOST_SIZES]
-    minibatches = model.minibatches(model.adata, np.sort(some), CELLS_AT_ONCE)
+    minibatches = model.minibatches(model.adata, np.sort(some), ENCODED_CELLS)
     sizes = [cell_log_sizes(model, x, name).cpu().numpy().ravel() for x in minibatches]
     return float(np.exp(np.median(np.concatenate(sizes))))
 
@@ -89,8 +89,7 @@ def library_prior(manager: CellManager, n_batch: int) -> tuple[np.ndarray, np.nd
 
     A batch that the object has no cells of has mean 0 and variance 1.
     """
-    rows = manager.rows(REGISTRY_KEYS.X_KEY)
-    totals = rows.totals()
+    totals = cast("Rows", manager.rows(REGISTRY_KEYS.X_KEY)).totals()
     batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
     means, variances = np.zeros((1, n_batch)), np.ones((1, n_batch))
     for code in np.unique(batch):

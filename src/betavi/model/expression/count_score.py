@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scvi.utils import unsupported_if_adata_minified
 
+from betavi._blocks import SCORED_CELLS
 from betavi.data import present_key
 from betavi.diagnostics import CountTerms, ScoreSums
 from betavi.kernels import dense
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from betavi.model.core.latent_model import LatentModel, Tensors
 
-CELLS_AT_ONCE = 64
-"""Cells of which every draw is in memory at once, in double precision."""
-
 
 @takes_beta
 @torch.inference_mode()
@@ -36,7 +34,7 @@ def score_counts(
     adata: AnnOrMuData | None = None,
     indices: Sequence[int] | np.ndarray | None = None,
     n_samples: int = 10,
-    batch_size: int = CELLS_AT_ONCE,
+    batch_size: int = SCORED_CELLS,
     modalities: Sequence[str] | str | None = None,
 ) -> Any:
     """Score the model by the probability it gives to integer counts.

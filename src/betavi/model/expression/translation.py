@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 from scvi.utils import unsupported_if_adata_minified
 
+from betavi._blocks import TRANSLATED_CELLS
 from betavi._tables import lookup
 from betavi.diagnostics import score_translation
 from betavi.model.core.beta import takes_beta
@@ -31,7 +32,6 @@ FEWEST_DRAWS = 19
 """Of as many draws the smallest and the largest are the ends of a 90 % interval."""
 
 FEWEST_JUDGED, SURE = 20, 2.0
-CELLS_AT_ONCE = 1000
 
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {
     "counts": lambda x: x,
@@ -227,7 +227,7 @@ def _log_values(rows: Rows | AlignedRows, cells: np.ndarray, detects: bool) -> n
 
 
 def _blocks(cells: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(cells, max(1, len(cells) // CELLS_AT_ONCE))
+    return np.array_split(cells, max(1, len(cells) // TRANSLATED_CELLS))
 
 
 def _levels(n_samples: int) -> Tensor:

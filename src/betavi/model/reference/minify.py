@@ -16,6 +16,7 @@ from scvi.data._constants import (
 )
 from scvi.model.base import BaseMinifiedModeModelClass
 
+from betavi._blocks import ENCODED_CELLS
 from betavi._mudata import assembled, copied
 from betavi._tables import close_matches
 from betavi.data import present_key
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 N_COMPARED = 100
 """Cells whose posteriors are inferred again before they replace counts."""
-
-CELLS_AT_ONCE = 512
 
 
 def minify_adata(
@@ -200,7 +199,7 @@ def _experts(model: LatentModel, show_progress: bool) -> dict[str, np.ndarray]:
     model.module.eval()
     start = 0
     progress = "Minifying" if show_progress else None
-    for tensors in model.minibatches(model.adata, None, CELLS_AT_ONCE, progress=progress):
+    for tensors in model.minibatches(model.adata, None, ENCODED_CELLS, progress=progress):
         inferred = model.infer(tensors)
         for name, expert in inferred["experts"].items():
             here = tensors[present_key(name)].squeeze(1).cpu().numpy()
@@ -218,7 +217,7 @@ def _with_experts(model: LatentModel, experts: dict[str, np.ndarray], keep_count
     setup_args = model.registry_["setup_args"]
     for name, (mean, variance) in experts.items():
         old = model.adata[name]
-        totals = model.rows(model.adata, name).rows.totals()
+        totals = model.rows(model.adata, name).stored.totals()
         new = (
             old.copy()
             if keep_counts
