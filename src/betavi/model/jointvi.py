@@ -9,9 +9,9 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
-from betavi.model.collapse.joint_diagnose import JointDiagnoseMixin
-from betavi.model.collapse.rate_distortion import RateDistortionMixin
-from betavi.model.collapse.rescue import RescueMixin
+from betavi.model.collapse.diagnose import diagnose
+from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
+from betavi.model.collapse.rescue import rescue
 from betavi.model.core import training
 from betavi.model.core._transition import Transition, wrap_getters
 from betavi.model.core.adapter import ManyAssays
@@ -43,9 +43,6 @@ class JointVI(
     HolesMixin[MuData],
     InterpolateMixin[MuData],
     JointDecodeMixin,
-    JointDiagnoseMixin,
-    RateDistortionMixin,
-    RescueMixin,
     Transition,
 ):
     """A variational autoencoder of several assays, of which cells may lack some.
@@ -141,6 +138,11 @@ class JointVI(
     denoise = denoise
     cross_validate_denoising = cross_validate_denoising
     check_false_signals = check_false_signals
+    # collapse and the choice of β
+    diagnose = diagnose
+    rescue = rescue
+    rate_distortion = rate_distortion
+    suggest_beta = suggest_beta
 
     def __init__(
         self,
