@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
@@ -13,11 +12,11 @@ from betavi.model.collapse.diagnose import diagnose
 from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
 from betavi.model.collapse.rescue import rescue
 from betavi.model.core import training
-from betavi.model.core._transition import Transition, wrap_getters
 from betavi.model.core.adapter import OneAssay
 from betavi.model.core.beta import takes_beta
 from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
+from betavi.model.core.latent_model import LatentModel
 from betavi.model.core.library_size import library_prior
 from betavi.model.denoising.cross_validate import cross_validate_denoising
 from betavi.model.denoising.denoise import denoise
@@ -25,27 +24,25 @@ from betavi.model.denoising.false_signals import check_false_signals
 from betavi.model.expression import count_score, evaluate, normalized, samples
 from betavi.model.expression.differential import differential_expression
 from betavi.model.expression.importance import get_importance_weights
-from betavi.model.generation.decode import DecodeMixin
-from betavi.model.generation.holes import HolesMixin
-from betavi.model.generation.interpolate import InterpolateMixin
+from betavi.model.generation.generate import generate
+from betavi.model.generation.holes import find_holes
+from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.reference import minify, query
 from betavi.model.setup.anndata import setup_anndata
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.messages import warn
+from betavi.model.support.support import support
 from betavi.module import BetaVAE
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 USUAL_VISITS, USUAL_EPOCHS = 300_000, (8, 30)
 """Cells that training sees in all, and how often it may see each: of a learning rate that rises and
 falls within the run. ``python -m benchmarks.time_to_quality`` compares it with SCVI's."""
 
 
-@wrap_getters
-class BetaVI(
-    HolesMixin[AnnData],
-    InterpolateMixin[AnnData],
-    DecodeMixin,
-    Transition,
-):
+class BetaVI(LatentModel):
     """A variational autoencoder of single-cell counts, in the place of :class:`scvi.model.SCVI`.
 
     Parameters
@@ -148,6 +145,12 @@ class BetaVI(
     rescue = rescue
     rate_distortion = rate_distortion
     suggest_beta = suggest_beta
+    # the map: possible cells, new cells, paths and holes
+    support = support
+    generate = generate
+    interpolate = interpolate
+    archetype = archetype
+    find_holes = find_holes
 
     def __init__(
         self,

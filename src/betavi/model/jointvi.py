@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
@@ -13,23 +12,24 @@ from betavi.model.collapse.diagnose import diagnose
 from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
 from betavi.model.collapse.rescue import rescue
 from betavi.model.core import training
-from betavi.model.core._transition import Transition, wrap_getters
 from betavi.model.core.adapter import ManyAssays
 from betavi.model.core.beta import takes_beta
 from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
+from betavi.model.core.latent_model import LatentModel
 from betavi.model.core.library_size import typical_sizes
 from betavi.model.denoising.cross_validate import cross_validate_denoising
 from betavi.model.denoising.denoise import denoise
 from betavi.model.denoising.false_signals import check_false_signals
 from betavi.model.expression import count_score, evaluate, normalized, samples, translation
 from betavi.model.expression.differential import differential_expression
-from betavi.model.generation.holes import HolesMixin
-from betavi.model.generation.interpolate import InterpolateMixin
-from betavi.model.generation.joint_decode import JointDecodeMixin
+from betavi.model.generation.generate import generate
+from betavi.model.generation.holes import find_holes
+from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.reference import minify, query
 from betavi.model.setup.check_mudata import check_fusion, check_is_set_up, is_weight
 from betavi.model.setup.mudata import refuse_anndata, setup_mudata
+from betavi.model.support.support import support
 from betavi.module import CovariateSizes, Modality, MultimodalVAE, Options
 from betavi.module.single import LAYER_NORM, split_options
 from betavi.nn import Architecture
@@ -37,14 +37,10 @@ from betavi.nn import Architecture
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mudata import MuData
 
-@wrap_getters
-class JointVI(
-    HolesMixin[MuData],
-    InterpolateMixin[MuData],
-    JointDecodeMixin,
-    Transition,
-):
+
+class JointVI(LatentModel):
     """A variational autoencoder of several assays, of which cells may lack some.
 
     Every modality has an expert, an encoder that says alone what it knows of a cell, and a decoder.
@@ -143,6 +139,12 @@ class JointVI(
     rescue = rescue
     rate_distortion = rate_distortion
     suggest_beta = suggest_beta
+    # the map: possible cells, new cells, paths and holes
+    support = support
+    generate = generate
+    interpolate = interpolate
+    archetype = archetype
+    find_holes = find_holes
 
     def __init__(
         self,

@@ -27,8 +27,6 @@ MOST_CELLS = 20_000
 FEWEST_DRAWS = 5000
 """Posterior draws that a density is fitted to, several per cell if there are few cells; not tuned."""
 
-CELLS_AT_ONCE = ENCODED_CELLS
-
 MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
 """Held-out cells that p-values are calibrated with at most, and that are enough; not tuned."""
 
