@@ -77,7 +77,7 @@ def expected_counts(
     options = DenoiseOptions(
         estimate, n_samples, batch_size=CELLS_AT_ONCE, show_progress=show_progress
     )
-    for mean, _ in estimates(model, model.adata, name, options=options):
+    for mean, _ in estimates(model, model.adata, name, options):
         yield mean
 
 
