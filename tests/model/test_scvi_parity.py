@@ -134,7 +134,7 @@ def test_an_untrained_model_answers_where_scvi_does(adata, name):
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("cls", [SCVI, BetaVI])
 def test_an_untrained_model_refuses_where_scvi_does(adata, cls, name):
-    with pytest.raises(RuntimeError, match="(?i)train"):
+    with pytest.raises(RuntimeError, match=r"(?i)train"):
         getattr(untrained(cls, adata), name)(**REFUSED[name])
 
 

@@ -218,6 +218,33 @@ def test_each_modality_is_judged_in_the_cells_that_have_it():
         JointVI(mdata).cross_validate_denoising(**QUIET)
 
 
+def test_false_signals_of_a_modality_are_those_of_the_cells_that_have_it():
+    mdata = simulate_multiome(n_cells=300, missing={"adt": 0.5})
+    mdata = mdata[np.random.default_rng(0).permutation(mdata.n_obs)].copy()
+    mdata.obs["group"] = np.where(mdata.obsmap["adt"] > 0, "a", None)
+    with_proteins = np.flatnonzero(mdata.obsmap["adt"] > 0)
+    mdata.obs.iloc[with_proteins[::2], mdata.obs.columns.get_loc("group")] = "b"
+    joint = {"rna": "nb", "adt": "nb_mixture", "atac": "bernoulli"}
+    JointVI.setup_mudata(mdata, joint)
+    model = JointVI(mdata, n_latent=4, n_hidden=32)
+    for modality, words in ((None, "'rna', 'adt'"), ("atac", "no counts"), ("adtt", "no modality")):
+        with pytest.raises(ValueError, match=words):
+            model.check_false_signals(modality=modality, **QUIET)
+    # of cells without the modality no group is needed
+    table = model.check_false_signals("group", modality="adt", max_epochs=2, **QUIET)
+    assert set(table.index) == {*BASELINES, *ESTIMATES}
+    assert table.loc["raw counts", "false_markers"] < 0.2
+    with pytest.raises(ValueError, match="do not say of which"):
+        model.check_false_signals("group", modality="rna", max_epochs=2, **QUIET)
+    # the model of a single modality makes the same baselines of the same counts
+    alone = mdata["adt"].copy()
+    alone.obs["group"] = mdata.obs.loc[alone.obs_names, "group"]
+    BetaVI.setup_anndata(alone)
+    single = BetaVI(alone, n_latent=2).check_false_signals("group", max_epochs=1, **QUIET)
+    for name in BASELINES:
+        assert single.loc[name].equals(table.loc[name])
+
+
 def test_a_likelihood_of_detection_expects_no_molecules(counts):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts)

@@ -332,7 +332,7 @@ def test_a_query_with_fewer_genes_keeps_its_counts(counts):
 def test_an_interrupted_call_changes_nothing(counts, monkeypatch):
     model = fitted(counts)
     columns, uns = set(counts.obs), dict(counts.uns)
-    monkeypatch.setattr("betavi.model.denoising.estimate._draw", _interrupt)
+    monkeypatch.setattr("betavi.model.denoising.estimate.moments", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.denoise(layer_added=None, **QUIET)
     assert set(counts.obs) == columns

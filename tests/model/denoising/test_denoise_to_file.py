@@ -1,15 +1,9 @@
-"""Denoised values that go into files: the same ones, whatever ends the first call."""
+"""Denoised values that go into files: those of an object, in a whole file or in none."""
 
 from __future__ import annotations
 
-import json
-import pathlib
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 
 import anndata
 import h5py
@@ -17,12 +11,13 @@ import mudata
 import numpy as np
 import pytest
 import torch
-from betavi.model.io.stream import PROGRESS
 from scipy import sparse
 
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
-from betavi.model import files, stream
+from betavi.model.denoising import estimate
+from betavi.model.io import writer
+from tests.killing import killed_at, number_of_moments
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
 QUIET = {"show_progress": False}
@@ -38,23 +33,6 @@ def content(path):
 
 def dense(values):
     return values.toarray() if sparse.issparse(values) else np.asarray(values)
-
-
-@contextmanager
-def interrupted(model, at):
-    """Interrupt what is called inside when it comes to a minibatch, counted from 1."""
-    running, calls = model._running, []
-
-    def stopping(*args):
-        calls.append(args)
-        if len(calls) == at:
-            raise KeyboardInterrupt
-        return running(*args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "_running", stopping)
-        with pytest.raises(KeyboardInterrupt) as caught:
-            yield caught
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +160,7 @@ def test_a_backed_object_is_the_file_that_is_there_whatever_happens(
     link.symlink_to(real)
     backed = anndata.read_h5ad(link, backed="r+")
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "discard", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(writer, "discard", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             trained.denoise(backed, **QUIET)
     assert link.is_symlink()
@@ -204,37 +182,6 @@ def test_a_backed_object_is_the_file_that_is_there_whatever_happens(
         backed.file.close()
         found = anndata.read_h5ad(path).layers["denoised"]
         np.testing.assert_allclose(found, counts.layers["denoised"], rtol=1e-5)
-
-
-def test_what_a_killed_process_left_is_brought_back_or_removed(
-    trained, counts, tmp_path, monkeypatch
-):
-    out = tmp_path / "x.zarr"
-    trained.denoise(counts, out=out, **QUIET)
-    old = content(out)
-    with monkeypatch.context() as patch:
-        # between the two renames
-        replace = pathlib.Path.replace
-        patch.setattr(
-            pathlib.Path,
-            "replace",
-            lambda self, to: (
-                (_ for _ in ()).throw(OSError("stopped")) if to == out else replace(self, to)
-            ),
-        )
-        with pytest.raises(OSError, match="stopped"):
-            trained.denoise(counts, out=out, estimate="mean", **QUIET)
-    assert content(out) == old
-    out.rename(tmp_path / ".x.zarr.betavi-old")
-    for left in (".x.zarr.betavi-new", ".x.zarr.partial.betavi-gone"):
-        (tmp_path / left).mkdir()
-    with interrupted(trained, 2):
-        trained.denoise(counts, out=out, batch_size=20, **QUIET)
-    assert content(out) == old
-    trained.denoise(counts, out=out, batch_size=20, **QUIET)
-    (tmp_path / ".x.h5ad.betavi-new").mkdir()
-    trained.denoise(counts, out=tmp_path / "x.h5ad", **QUIET)
-    assert {path.name for path in tmp_path.iterdir()} == {"x.zarr", "x.h5ad"}
 
 
 def test_half_precision_counts_go_along(tmp_path):
@@ -278,63 +225,102 @@ def test_modalities_go_into_one_file(tmp_path):
         model.denoise(out=tmp_path / "x.h5ad", **QUIET)
 
 
-@pytest.mark.parametrize("ending", READ)
-@pytest.mark.parametrize("drop", [None, 0.3])
 @pytest.mark.parametrize("n_samples", [1, 3])
-def test_an_interrupted_call_is_gone_on_with(
-    trained, counts, tmp_path, monkeypatch, ending, drop, n_samples
-):
-    ask = {"drop_below": drop, "n_samples": n_samples, "batch_size": 20, "std_layer_added": "s"}
-    ask |= QUIET
-    whole, out = tmp_path / f"whole{ending}", tmp_path / f"x{ending}"
+def test_a_file_has_the_draws_of_an_object(trained, counts, tmp_path, n_samples):
+    ask = {"n_samples": n_samples, "batch_size": 40, "std_layer_added": "s"} | QUIET
     torch.manual_seed(3)
-    trained.denoise(counts, out=whole, **ask)
-    trained.denoise(counts, out=out, estimate="mean", **QUIET)
-    old = content(out)
+    trained.denoise(counts, **ask)
     torch.manual_seed(3)
-    with interrupted(trained, 4):
-        trained.denoise(counts, out=out, **ask)
-    assert content(out) == old
-    partial = out.with_name(f"{out.name}.partial")
-    assert json.loads((partial / PROGRESS).read_text())["rows"] == {"": 60}
-    estimated, calls = trained._running, []
-    with monkeypatch.context() as patch:
-        patch.setattr(trained, "_running", lambda *args: (calls.append(args), estimated(*args))[1])
-        trained.denoise(counts, out=out, **ask)
-    # the three minibatches of eight that were there were not computed again
-    assert len(calls) == 5
-    found, expected = READ[ending](out), READ[ending](whole)
+    trained.denoise(counts, out=tmp_path / "x.zarr", **ask)
+    found = anndata.read_zarr(tmp_path / "x.zarr")
     for layer in ("denoised", "s"):
-        np.testing.assert_array_equal(dense(found.layers[layer]), dense(expected.layers[layer]))
-    assert (
-        found.uns["betavi"]["denoised"]["denoised"]
-        == expected.uns["betavi"]["denoised"]["denoised"]
-    )
-    assert not partial.exists()
+        np.testing.assert_array_equal(found.layers[layer], counts.layers[layer])
 
 
-def test_something_else_is_begun_anew(trained, counts, tmp_path, monkeypatch):
-    out = tmp_path / "x.zarr"
+@pytest.fixture(scope="module")
+def joint():
+    mdata = simulate_multiome(n_cells=100, missing={"adt": 0.5})
+    JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+    model = JointVI(mdata, n_latent=4, n_hidden=16)
+    model.train(**BRIEF)
+    return model
 
-    def left_by(**ask):
-        with interrupted(trained, 3):
-            trained.denoise(counts, out=out, batch_size=20, **QUIET | ask)
-        return json.loads((tmp_path / "x.zarr.partial" / PROGRESS).read_text())["rows"][""]
 
-    assert left_by() == 40
-    assert left_by() == 80
-    assert left_by(estimate="mean") == 40
-    assert left_by(library_size=100.0) == 40
-    counts.X.data[7] += 1
-    assert left_by(library_size=100.0) == 40
-    bias = trained.module.likelihoods["X"].dropout.bias
-    monkeypatch.setattr(bias, "data", bias.data + 0.1)
-    assert left_by(library_size=100.0) == 40
-    assert left_by(library_size=100.0) == 80
+def call(kind, trained, joint, folder):
+    """Return the file of a kind, and a function that denoises into it."""
+    path = folder / f"x{kind}"
+    if kind != "backed.h5ad":
+        model = joint if kind == ".h5mu" else trained
+        return path, lambda **ask: model.denoise(out=path, batch_size=50, **ask, **QUIET)
+    plain = trained.adata.copy()
+    plain.layers.clear()
+    plain.uns.clear()
+    plain.write_h5ad(path)
+
+    def into_own_file(**ask):
+        backed = anndata.read_h5ad(path, backed="r+")
+        try:
+            trained.denoise(backed, batch_size=50, **ask, **QUIET)
+        finally:
+            backed.file.close()
+
+    return path, into_own_file
+
+
+def values(path):
+    """Return the records of a file, and the values that they are of."""
+    found = mudata.read_h5mu(path)["adt"] if path.suffix == ".h5mu" else None
+    found = READ[path.suffix](path) if found is None else found
+    return found.uns["betavi"]["denoised"]["denoised"]["estimate"], found.layers["denoised"]
+
+
+@pytest.mark.parametrize("kind", [".zarr", ".h5ad", ".h5mu", "backed.h5ad"])
+def test_an_interrupted_call_leaves_the_old_file(trained, joint, tmp_path, kind, monkeypatch):
+    path, denoise = call(kind, trained, joint, tmp_path)
+    denoise(estimate="mean")
+    old = content(path)
+    moments, calls = estimate.moments, []
+
+    def stops(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return moments(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(estimate, "moments", stops)
+        with pytest.raises(KeyboardInterrupt):
+            denoise()
+    assert content(path) == old
+    assert [path.name for path in tmp_path.iterdir()] == [path.name]
+    denoise()
+    assert values(path)[0] == "posterior"
+
+
+@pytest.mark.parametrize("n_kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [".zarr", ".h5ad", ".h5mu", "backed.h5ad"])
+def test_a_killed_process_leaves_the_old_file_or_the_new_one(
+    trained, joint, tmp_path, kind, n_kills
+):
+    path, denoise = call(kind, trained, joint, tmp_path)
+    expected = {}
+    for word in ("posterior", "mean"):
+        denoise(estimate=word)
+        expected |= dict([values(path)])
+    assert set(expected) == {"posterior", "mean"}
+    last = number_of_moments(tmp_path, denoise)
+    for moment in np.linspace(1, last - 1, n_kills).astype(int):
+        assert killed_at(moment, tmp_path, denoise)
+        word, found = values(path)
+        np.testing.assert_array_equal(found, expected[word])
+        denoise(estimate="mean")
+        word, found = values(path)
+        np.testing.assert_array_equal(found, expected["mean"])
+        assert [path.name for path in tmp_path.iterdir()] == [path.name]
 
 
 def test_bad_files_are_refused_before_anything_is_computed(trained, counts, tmp_path, monkeypatch):
-    monkeypatch.setattr(trained, "_running", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(estimate, "moments", lambda *_: pytest.fail("computed"))
     for out, error, words in [
         ("x.csv", ValueError, "'.zarr', '.h5ad'"),
         ("no/x.zarr", FileNotFoundError, "no folder"),
@@ -358,77 +344,16 @@ def test_bad_files_are_refused_before_anything_is_computed(trained, counts, tmp_
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("ending", READ)
-def test_what_is_left_when_the_end_is_interrupted_is_never_taken_for_the_whole(
-    trained, counts, tmp_path, monkeypatch, ending
-):
-    """Of a folder that was removed in part the progress would still say that all rows are done."""
-    trained.denoise(counts, **QUIET)
-    out = tmp_path / f"x{ending}"
-
-    def half(path, *args, **kwargs):
-        chunks = [p for p in path.rglob("c/*/*") if p.is_file()] + list(path.rglob("*.0"))
-        for chunk in chunks[:2]:
-            chunk.unlink()
-        raise KeyboardInterrupt
-
-    for old in (False, True):
-        if old:
-            trained.denoise(counts, out=out, estimate="mean", **QUIET)
-        with monkeypatch.context() as patch:
-            patch.setattr(files, "rmtree", half)
-            if ending == ".h5ad" or old:
-                with pytest.raises(KeyboardInterrupt):
-                    trained.denoise(counts, out=out, batch_size=20, **QUIET)
-        trained.denoise(counts, out=out, batch_size=20, **QUIET)
-        found = READ[ending](out).layers["denoised"]
-        np.testing.assert_allclose(found, counts.layers["denoised"], rtol=1e-5)
-    assert [path.name for path in tmp_path.iterdir()] == [out.name]
-
-
-def test_a_folder_that_lacks_a_matrix_is_begun_anew(trained, counts, tmp_path):
-    trained.denoise(counts, **QUIET)
-    out = tmp_path / "x.h5ad"
-    with interrupted(trained, 3) as caught:
-        trained.denoise(counts, out=out, batch_size=20, **QUIET)
-    assert "the same call goes on with it" in caught.value.__notes__[0]
-    shutil.rmtree(tmp_path / "x.h5ad.partial" / "layers" / "denoised")
-    trained.denoise(counts, out=out, batch_size=20, **QUIET)
-    found = anndata.read_h5ad(out).layers["denoised"]
-    np.testing.assert_allclose(found, counts.layers["denoised"], rtol=1e-5)
-
-
-def test_many_genes_are_told_apart(tmp_path):
-    """NumPy's words for a long array leave its middle out."""
-    adata = simulate_counts(n_cells=60, n_genes=1300)
-    BetaVI.setup_anndata(adata)
-    model = BetaVI(adata, n_latent=2, n_hidden=8)
-    model.train(**BRIEF)
-    model.denoise(**QUIET)
-    one = list(adata.var_names[:1200])
-    other = list(one)
-    other[600] = adata.var_names[1250]
-    with interrupted(model, 2):
-        model.denoise(out=tmp_path / "x.zarr", gene_list=one, batch_size=20, **QUIET)
-    model.denoise(out=tmp_path / "x.zarr", gene_list=other, batch_size=20, **QUIET)
-    found = anndata.read_zarr(tmp_path / "x.zarr")
-    assert list(found.var_names) == other
-    columns = adata.var_names.get_indexer(other)
-    np.testing.assert_allclose(
-        found.layers["denoised"], adata.layers["denoised"][:, columns], rtol=1e-5
-    )
-
-
 def test_what_is_not_ours_stays(trained, counts, tmp_path):
     for name in ("x.zarr.old", "x.zarr.new", "x.h5ad.new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine").write_text("mine")
-    for name in ("y.zarr", "y.h5ad", "z.zarr.partial", "z.h5ad.partial"):
+    for name in ("y.zarr", "y.h5ad"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine").write_text("mine")
     (tmp_path / "f.zarr").write_text("mine")
     before = content(tmp_path)
-    for name in ("y.zarr", "y.h5ad", "z.zarr", "z.h5ad", "f.zarr"):
+    for name in ("y.zarr", "y.h5ad", "f.zarr"):
         with pytest.raises(FileExistsError, match="Rename it"):
             trained.denoise(counts, out=tmp_path / name, **QUIET)
     assert content(tmp_path) == before
@@ -436,14 +361,6 @@ def test_what_is_not_ours_stays(trained, counts, tmp_path):
         trained.denoise(counts, out=tmp_path / name, **QUIET)
     after = content(tmp_path)
     assert {path: after[path] for path in before} == before
-
-
-def test_columns_that_came_later_are_in_the_file(trained, counts, tmp_path):
-    with interrupted(trained, 3):
-        trained.denoise(counts, out=tmp_path / "x.zarr", batch_size=20, **QUIET)
-    counts.obs["late"] = np.arange(counts.n_obs)
-    trained.denoise(counts, out=tmp_path / "x.zarr", batch_size=20, **QUIET)
-    assert (anndata.read_zarr(tmp_path / "x.zarr").obs["late"] == np.arange(counts.n_obs)).all()
 
 
 def test_a_link_and_a_home_are_followed(trained, counts, tmp_path, monkeypatch):
@@ -484,26 +401,6 @@ def saved(trained, counts, tmp_path):
     return [str(tmp_path / "model"), str(tmp_path / "counts.h5ad")]
 
 
-@pytest.mark.parametrize("ending", READ)
-def test_a_killed_process_leaves_what_can_be_gone_on_with(trained, counts, saved, tmp_path, ending):
-    out, command = tmp_path / f"x{ending}", [sys.executable, "-c", DENOISE, *saved]
-    trained.denoise(counts, std_layer_added="s", **QUIET)
-    rng, n_kills = np.random.default_rng(0), 0
-    for _ in range(2):
-        with subprocess.Popen([*command, str(out)], stdout=subprocess.PIPE, text=True) as process:
-            while "go" not in process.stdout.readline().split():
-                pass
-            time.sleep(rng.uniform(0, 0.3))
-            process.send_signal(signal.SIGKILL)
-            n_kills += process.wait() == -signal.SIGKILL
-        assert not out.exists()
-    assert n_kills
-    subprocess.run([*command, str(out)], check=True, capture_output=True)
-    found = READ[ending](out)
-    for layer in ("denoised", "s"):
-        np.testing.assert_allclose(found.layers[layer], counts.layers[layer], rtol=1e-4)
-
-
 def test_a_full_disk_leaves_the_old_file(trained, counts, saved, tmp_path):
     """Of which a limit on the size of files is the test that needs no disk."""
     out = tmp_path / "x.h5ad"
@@ -514,5 +411,6 @@ def test_a_full_disk_leaves_the_old_file(trained, counts, saved, tmp_path):
     assert ended.returncode
     assert "File too large" in ended.stderr or "OSError" in ended.stderr
     assert content(out) == old
+    assert {path.name for path in tmp_path.iterdir()} == {"x.h5ad", "model", "counts.h5ad"}
     subprocess.run(command[:-1], check=True, capture_output=True)
     assert "s" in anndata.read_h5ad(out).layers

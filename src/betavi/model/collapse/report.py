@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 from scvi.utils import track
 
+from betavi._blocks import DIAGNOSED_CELLS
 from betavi.data import COUNTS
 from betavi.diagnostics import (
     Calls,
@@ -37,7 +38,6 @@ PROBED_CELLS = 500
 """Cells whose dimensions are taken away one by one."""
 
 REFINED_CELLS, REFINING_STEPS, REFINED_DRAWS = 128, 100, 16
-CELLS_AT_ONCE = 250
 FEWEST_CELLS = 20
 
 
@@ -131,9 +131,9 @@ def _encoded(model: LatentModel, view: View) -> tuple[dict[str, np.ndarray], lis
     """Return the posteriors of all judged cells, and the first minibatches."""
     parts: list[dict[str, np.ndarray]] = []
     kept: list[Tensors] = []
-    for tensors in model.minibatches(view.adata, view.judged, CELLS_AT_ONCE, view.names):
+    for tensors in model.minibatches(view.adata, view.judged, DIAGNOSED_CELLS, view.names):
         parts.append(Probe(model.module, [tensors]).posteriors())
-        if len(kept) * CELLS_AT_ONCE < PROBED_CELLS:
+        if len(kept) * DIAGNOSED_CELLS < PROBED_CELLS:
             kept.append(tensors)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, kept
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from scipy import sparse
 
-from betavi.data import MOVED_COUNTS, Rows, counts_of
+from betavi.data import MOVED_COUNTS
 from betavi.model.core.beta import takes_beta
 from betavi.model.denoising.destination import (
     COUNTS_LAYER,
@@ -27,14 +25,12 @@ from betavi.model.setup.messages import inform
 from betavi.model.setup.transaction import untouched_on_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from scvi._types import AnnOrMuData
 
     from betavi.model.core.latent_model import LatentModel
     from betavi.model.io.writer import Writer
-
-    Compute = Callable[[str, np.ndarray | None], Iterator[tuple[np.ndarray, np.ndarray]]]
 
 
 @takes_beta
@@ -157,15 +153,11 @@ def denoise(
         ]
         for one in into:
             one.check(out)
-        writer = None if out is None else new_file(_template(model, adata, into), out, True)
-        seed = int(torch.randint(2**31, ()))
-        compute = partial(estimates, model, adata, options=options, seed=seed)
-        if writer is not None:
-            _into_file(into, compute, options, writer)
-        elif into[0].adata.isbacked and genes is None:
-            _into_own_file(into[0], compute, options)
-        else:
-            _into_object(into, compute, options)
+        with _opened(model, adata, into, options, out) as writer:
+            seed = int(torch.randint(2**31, ()))
+            for one in into:
+                for part in estimates(model, adata, one.name, options, seed, one.features):
+                    one.add(*part, writer)
     for one in into:
         if drop_below is not None:
             inform(
@@ -196,57 +188,43 @@ def _destination(model: LatentModel, adata: AnnOrMuData, name: str, *how: Any) -
     return Destination(name, part, prefix, counts, *how)
 
 
-def _template(model: LatentModel, adata: AnnOrMuData, into: list[Destination]) -> AnnOrMuData:
-    """Return what a file says of the cells and the features, without a matrix."""
-    parts = {one.name: one.template() for one in into}
-    return model.adapter.together(parts, columns_of_user(adata.obs))
+@contextmanager
+def _opened(
+    model: LatentModel,
+    adata: AnnOrMuData,
+    into: list[Destination],
+    options: DenoiseOptions,
+    out: str | Path | None,
+) -> Iterator[Writer | None]:
+    """Open the file that values go into, if there is one; complete it, or the object, at the end."""
+    if out is not None:
+        parts = {one.name: one.template() for one in into}
+        template = model.adapter.together(parts, columns_of_user(adata.obs))
+        with new_file(template, out, replaces=True) as writer:
+            yield writer
+            for one in into:
+                moved = {MOVED_COUNTS: COUNTS_LAYER} if one.layer is None else {}
+                writer.add_record(one.prefix, one.record(options) | moved)
+    elif into[0].adata.isbacked and into[0].genes is None:
+        with _own_file(into[0], options) as writer:
+            yield writer
+    else:
+        yield None
+        with layers_as_before([one.adata for one in into]):
+            for one in into:
+                one.put(one.record(options))
 
 
-def _into_object(into: list[Destination], compute: Compute, options: DenoiseOptions) -> None:
-    # all of them before the first is written
-    found = [
-        one.stored.gather(compute(one.name, one.features), one.shape, one.std_layer is not None)
-        for one in into
-    ]
-    with layers_as_before([one.adata for one in into]):
-        for one, values in zip(into, found, strict=True):
-            one.put(values, one.record(options))
-
-
-def _into_file(
-    into: list[Destination], compute: Compute, options: DenoiseOptions, writer: Writer
-) -> None:
-    with writer:
-        for one in into:
-            x_is_new, features, start = one.layer is None, one.features, 0
-            counts = Rows(counts_of(one.adata, one.counts_layer)) if x_is_new else None
-            for part in compute(one.name, features):
-                values = one.stored.of(*part)
-                writer.append(one.key(one.layer), values.mean)
-                if one.std_layer is not None:
-                    writer.append(one.key(one.std_layer), values.std)
-                stop = start + values.mean.shape[0]
-                if counts is not None:
-                    rows = _csr(counts[np.arange(start, stop)])
-                    rows = rows if features is None else rows[:, features]
-                    writer.append(one.key(COUNTS_LAYER), rows)
-                start = stop
-            moved = {MOVED_COUNTS: COUNTS_LAYER} if x_is_new else {}
-            writer.add_record(one.prefix, one.record(options) | moved)
-
-
-def _csr(rows: sparse.csr_matrix | np.ndarray) -> sparse.csr_matrix:
-    # scipy has no sparse matrices in half precision
-    return sparse.csr_matrix(rows.astype(np.float32) if rows.dtype == np.float16 else rows)
-
-
-def _into_own_file(one: Destination, compute: Compute, options: DenoiseOptions) -> None:
-    """Write into the file that backs an object: into a copy of it, which takes its place."""
+@contextmanager
+def _own_file(one: Destination, options: DenoiseOptions) -> Iterator[Writer]:
+    """Open a copy of the file that backs an object, which takes its place."""
     own = Path(one.adata.filename).resolve()
     before = own.stat().st_ino
-    layers = [one.key(layer) for layer in (one.layer, one.std_layer) if layer is not None]
     try:
-        _into_file([one], compute, options, changed_file(one.adata, layers))
+        layers = [one.key(layer) for layer in (one.layer, one.std_layer) if layer is not None]
+        with changed_file(one.adata, layers) as writer:
+            yield writer
+            writer.add_record("", one.record(options))
     finally:
         # whatever came after that: what the object would go on to read is no file any more
         if own.stat().st_ino != before:

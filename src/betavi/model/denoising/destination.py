@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import anndata
 import h5py
@@ -14,7 +16,8 @@ from anndata.abc import CSCDataset, CSRDataset
 from anndata.io import sparse_dataset
 from scipy import sparse
 
-from betavi.data import MOVED_COUNTS, Rows, counts_layer
+from betavi._blocks import DENSE_CELLS
+from betavi.data import MOVED_COUNTS, Rows, counts_layer, counts_of
 from betavi.model.io.writer import matrix_key, merged, named_layers
 from betavi.model.setup.check_counts import holds_whole_numbers
 from betavi.model.setup.selection import features_named
@@ -25,15 +28,16 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from betavi.model.denoising.estimate import DenoiseOptions
-    from betavi.model.denoising.storage_format import StorageFormat, Values
+    from betavi.model.denoising.storage_format import StorageFormat
+    from betavi.model.io.writer import Writer
 
-CELLS_AT_ONCE = 1024
 READ_FROM_FILES = (h5py.Dataset, CSRDataset, CSCDataset)
 COUNTS_LAYER = "counts"
 """Layer that counts are moved to when they are replaced in ``X``."""
 
 
-class Destination(NamedTuple):
+@dataclass
+class Destination:
     """Where the values of a modality go, and in which form."""
 
     name: str
@@ -49,18 +53,16 @@ class Destination(NamedTuple):
     stored: StorageFormat
     genes: Sequence[str] | None
     """Names of the features, if they are not all of them."""
+    n_done: int = 0
+    found: dict[str | None, Any] = field(default_factory=dict)
+    """Values in memory, by layer: arrays, or parts of sparse matrices."""
 
-    @property
+    @cached_property
     def features(self) -> np.ndarray | None:
         """Positions of the features, if they are not all of them."""
         called = f"mdata[{self.name!r}]" if self.prefix else "adata"
         names = self.adata.var_names
         return None if self.genes is None else features_named(names, self.genes, called)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of cells and of features to write."""
-        return self.adata.n_obs, self.adata.n_vars if self.genes is None else len(self.genes)
 
     def check(self, out: str | Path | None) -> None:
         """Refuse with a ValueError to write where something would be lost; ``out`` is another file."""
@@ -163,33 +165,62 @@ class Destination(NamedTuple):
     def _x_is_layer(self) -> bool:
         x, layer = Rows(self.adata.X), Rows(self.adata.layers[self.counts_layer])
         cells = np.arange(self.adata.n_obs)
-        blocks = np.array_split(cells, max(1, len(cells) // CELLS_AT_ONCE))
+        blocks = np.array_split(cells, max(1, len(cells) // DENSE_CELLS))
         return all(
             np.array_equal(x.dense(some, np.float64), layer.dense(some, np.float64))
             for some in blocks
         )
 
-    def put(self, values: Values, record: dict[str, Any]) -> None:
-        """Write values; say in the object what they are, and where its counts are."""
-        said = record
+    def add(self, mean: np.ndarray, std: np.ndarray, writer: Writer | None) -> None:
+        """Take the values of the next cells, into memory or into a file."""
+        mean, std = self.stored.of(mean, std)
+        values = {self.layer: mean} | ({} if self.std_layer is None else {self.std_layer: std})
+        rows = slice(self.n_done, self.n_done + mean.shape[0])
+        self.n_done = rows.stop
+        for layer, some in values.items():
+            if writer is not None:
+                writer.append(self.key(layer), some)
+            elif sparse.issparse(some):
+                self.found.setdefault(layer, []).append(some)
+            else:
+                if layer not in self.found:
+                    self.found[layer] = np.empty((self.adata.n_obs, some.shape[1]), some.dtype)
+                self.found[layer][rows] = some
+        if writer is not None and self.layer is None:
+            writer.append(self.key(COUNTS_LAYER), self._csr_counts(rows))
+
+    @cached_property
+    def _counts(self) -> Rows:
+        return Rows(counts_of(self.adata, self.counts_layer))
+
+    def _csr_counts(self, cells: slice) -> sparse.csr_matrix:
+        rows = self._counts[np.arange(cells.start, cells.stop)]
+        # scipy has no sparse matrices in half precision
+        rows = sparse.csr_matrix(rows.astype(np.float32) if rows.dtype == np.float16 else rows)
+        return rows if self.features is None else rows[:, self.features]
+
+    def put(self, record: dict[str, Any]) -> None:
+        """Write values into the object, and say there what they are and where its counts are."""
+        values = {
+            layer: sparse.vstack(found, format="csr") if isinstance(found, list) else found
+            for layer, found in self.found.items()
+        }
         if self.genes is not None:
-            assert self.layer is not None
-            said = {"denoised": {f"{self.layer} in obsm": record["denoised"][self.layer]}}
-            self._put_frame(self.layer, values.mean)
-            if self.std_layer is not None:
-                self._put_frame(self.std_layer, values.std)
-        else:
-            if self.std_layer is not None:
-                self.adata.layers[self.std_layer] = values.std
-            if self.layer is not None:
-                self.adata.layers[self.layer] = values.mean
-            elif self._moves_x:
-                self.adata.layers[COUNTS_LAYER] = self.adata.X
-                # every model that reads X, also one that is loaded later, finds them there
-                said = said | {MOVED_COUNTS: COUNTS_LAYER}
-            if self.layer is None:
-                self.adata.X = values.mean
-        self._say(said)
+            record = {"denoised": {f"{self.layer} in obsm": record["denoised"][self.layer]}}
+        elif self.layer is None and self._moves_x:
+            self.adata.layers[COUNTS_LAYER] = self.adata.X
+            # every model that reads X, also one that is loaded later, finds them there
+            record = record | {MOVED_COUNTS: COUNTS_LAYER}
+        for layer, some in values.items():
+            if self.genes is not None:
+                dense = some.toarray() if sparse.issparse(some) else some
+                frame = pd.DataFrame(dense, self.adata.obs_names, list(self.genes))
+                self.adata.obsm[layer] = frame
+            elif layer is None:
+                self.adata.X = some
+            else:
+                self.adata.layers[layer] = some
+        self._say(record)
 
     def reopen(self, record: dict[str, Any]) -> None:
         """Open the file that backs the object, as it was written anew, and read layers from it."""
@@ -207,12 +238,6 @@ class Destination(NamedTuple):
 
     def _say(self, said: dict[str, Any]) -> None:
         self.adata.uns["betavi"] = merged(self.adata.uns.get("betavi", {}), said)
-
-    def _put_frame(self, key: str, values: Any) -> None:
-        assert self.genes is not None
-        values = values.toarray() if sparse.issparse(values) else values
-        frame = pd.DataFrame(values, index=self.adata.obs_names, columns=list(self.genes))
-        self.adata.obsm[key] = frame
 
 
 def refuse_view_of_file(adata: AnnData | None) -> None:

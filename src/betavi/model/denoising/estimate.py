@@ -101,10 +101,9 @@ def estimates(
     model: LatentModel,
     adata: AnnOrMuData,
     name: str,
-    features: np.ndarray | None = None,
-    *,
     options: DenoiseOptions,
     seed: int = 0,
+    features: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield means and standard deviations of the cells that have a modality, by minibatch.
 
@@ -124,61 +123,55 @@ def estimates(
 
 
 def moments(model: LatentModel, tensors: Tensors, name: str, options: DenoiseOptions) -> Moments:
-    """Return mean and standard deviation of the draws of a minibatch, which are not stored.
+    """Return mean and standard deviation over draws of z and batches, of which none is stored.
 
     The variance is the mean variance of the draws, plus that between them (Welford, 1962).
     """
-    inferred = model.infer(tensors, options.n_samples)
+    likelihood, inferred = model.likelihood(name), model.infer(tensors, options.n_samples)
     # of a single point the mean of z says most
     is_one = options.n_samples == 1
     z = model.module.latent.transform(inferred["qz"].mean)[None] if is_one else inferred["z"]
-    sizes = _log_sizes(model, tensors, inferred, name, options).expand(len(z), -1, -1)
+    sizes, scales = _sizes(model, tensors, inferred, name, options)
+    counts = likelihood.of_chosen(tensors[name].to(model.device))
     mean = between = within = torch.zeros((), device=z.device)
-    for n, (position, size) in enumerate(zip(z, sizes, strict=True), start=1):
-        value, variance = _draw(model, tensors, name, position, size, options)
-        off = value - mean
-        mean = mean + off / n
-        between = between + off * (value - mean)
-        within = within + variance
+    for n, position in enumerate(z):
+        size, scale = sizes[n % len(sizes)], scales[n % len(sizes)]
+        parts = [
+            ESTIMATES[options.estimate](
+                likelihood, model.decode(position, tensors, name, size, code), counts
+            )
+            for code in options.batches
+        ]
+        value, variance = (torch.stack(values).mean(dim=0) for values in zip(*parts, strict=True))
+        off = value * scale - mean
+        mean = mean + off / (n + 1)
+        between = between + off * (value * scale - mean)
+        within = within + variance * scale.square()
     return mean, (within / len(z) + between / max(len(z) - 1, 1)).sqrt()
 
 
-def _draw(
-    model: LatentModel, tensors: Tensors, name: str, z: Tensor, own: Tensor, options: DenoiseOptions
-) -> Moments:
-    """Return mean and variance given z, averaged over batches; ``own`` is the cells' log size."""
-    likelihood = model.likelihood(name)
-    size, scale = own, torch.ones_like(own)
-    if not isinstance(options.library_size, str):
-        wanted = torch.full_like(own, options.library_size).log()
-        if options.estimate == "posterior" and likelihood.learns_from_counts:
-            # the count is that of a cell of its own size, and the rate is brought to the other
-            scale = (wanted - own).exp()
-        else:
-            size = wanted
-    counts = likelihood.of_chosen(tensors[name].to(model.device))
-    parts = [
-        ESTIMATES[options.estimate](likelihood, model.decode(z, tensors, name, size, code), counts)
-        for code in options.batches
-    ]
-    mean, variance = (torch.stack(values).mean(dim=0) for values in zip(*parts, strict=True))
-    return mean * scale, variance * scale.square()
-
-
-def _log_sizes(
+def _sizes(
     model: LatentModel,
     tensors: Tensors,
     inferred: dict[str, Any],
     name: str,
     options: DenoiseOptions,
-) -> Tensor:
-    """Return log sizes of the cells, ``(n_draws or 1, n_cells, 1)``."""
+) -> tuple[Tensor, Tensor]:
+    """Return log sizes to decode at and factors of what is estimated, ``(n_draws or 1, n_cells, 1)``."""
     if model.module.options.given_size:
-        return tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(model.device).log()[None]
-    if options.library_size == "latent":
-        library: Tensor = inferred["library"][name]
-        return library if options.n_samples > 1 else library[None]
-    return observed_log_library(tensors[name].to(model.device))[None]
+        own = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(model.device).log()[None]
+    elif options.library_size == "latent":
+        own = inferred["library"][name]
+        own = own if options.n_samples > 1 else own[None]
+    else:
+        own = observed_log_library(tensors[name].to(model.device))[None]
+    if isinstance(options.library_size, str):
+        return own, torch.ones_like(own)
+    wanted = torch.full_like(own, options.library_size).log()
+    if options.estimate == "posterior" and model.likelihood(name).learns_from_counts:
+        # the count is that of a cell of its own size, and the rate is brought to the other
+        return own, (wanted - own).exp()
+    return wanted, torch.ones_like(own)
 
 
 def _check_size(model: LatentModel, name: str, size: float | str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
+from betavi._blocks import ENCODED_CELLS
 from betavi.data import AlignedRows
 from betavi.diagnostics import molecules
 from betavi.model.denoising.estimate import DenoiseOptions, estimates
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from scvi._types import AnnOrMuData
 
     from betavi.model.core.latent_model import LatentModel
-
-CELLS_AT_ONCE = 512
 
 
 def molecule_counts(model: LatentModel) -> dict[str, sparse.csr_matrix]:
@@ -75,9 +74,9 @@ def expected_counts(
 ) -> Iterator[np.ndarray]:
     """Yield denoised values of the cells that have a modality, a block at a time."""
     options = DenoiseOptions(
-        estimate, n_samples, batch_size=CELLS_AT_ONCE, show_progress=show_progress
+        estimate, n_samples, batch_size=ENCODED_CELLS, show_progress=show_progress
     )
-    for mean, _ in estimates(model, model.adata, name, options=options):
+    for mean, _ in estimates(model, model.adata, name, options):
         yield mean
 
 

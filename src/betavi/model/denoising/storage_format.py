@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from betavi._tables import lookup
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 DTYPES: dict[str, type[np.floating[Any]]] = {"float32": np.float32, "float16": np.float16}
 """Precisions, by the user's word."""
-
-
-class Values(NamedTuple):
-    """Means and standard deviations of some cells, ``(n_cells, n_features)``, arrays or CSR."""
-
-    mean: Any
-    std: Any
 
 
 @dataclass
@@ -55,8 +45,8 @@ class StorageFormat:
         """Share of the sum of all values so far that was dropped."""
         return self.dropped / self.mass if self.mass > 0 else 0.0
 
-    def of(self, mean: np.ndarray, std: np.ndarray) -> Values:
-        """Return what is stored of the values of some cells; refuse what the precision cannot hold."""
+    def of(self, mean: np.ndarray, std: np.ndarray) -> tuple[Any, Any]:
+        """Return what is stored of means and deviations; refuse what the precision cannot hold."""
         dtype = DTYPES[self.dtype]
         largest = max(mean.max(initial=0.0), std.max(initial=0.0))
         if largest > np.finfo(dtype).max:
@@ -65,7 +55,7 @@ class StorageFormat:
                 f"{np.finfo(dtype).max:g}. Use dtype='float32', or a smaller library_size."
             )
         if self.drop_below is None:
-            return Values(mean.astype(dtype, copy=False), std.astype(dtype, copy=False))
+            return mean.astype(dtype, copy=False), std.astype(dtype, copy=False)
         stays = mean >= self.drop_below
         total = float(mean.sum(dtype=np.float64))
         self.mass += total
@@ -73,35 +63,6 @@ class StorageFormat:
         rows, columns = np.nonzero(stays)
         # deviations are stored where means are, also where they are zero
         indptr = np.searchsorted(rows, np.arange(len(mean) + 1))
-        mean, std = (
-            sparse.csr_matrix((values[stays].astype(dtype), columns, indptr), shape=mean.shape)
-            for values in (mean, std)
-        )
-        return Values(mean, std)
-
-    def gather(
-        self,
-        parts: Iterable[tuple[np.ndarray, np.ndarray]],
-        shape: tuple[int, int],
-        with_std: bool,
-    ) -> Values:
-        """Put minibatches together, without a second copy of arrays; ``std`` is None if unwanted."""
-        if self.drop_below is not None:
-            stored = (self.of(*part) for part in parts)
-            pairs = [(values.mean, values.std if with_std else None) for values in stored]
-            means, stds = zip(*pairs, strict=True)
-            return Values(
-                sparse.vstack(means, format="csr"),
-                sparse.vstack(stds, format="csr") if with_std else None,
-            )
-        mean = np.empty(shape, dtype=DTYPES[self.dtype])
-        std = np.empty_like(mean) if with_std else None
-        start = 0
-        for part in parts:
-            values = self.of(*part)
-            rows = slice(start, start + len(values.mean))
-            mean[rows] = values.mean
-            if std is not None:
-                std[rows] = values.std
-            start = rows.stop
-        return Values(mean, std)
+        kept = [values[stays].astype(dtype) for values in (mean, std)]
+        means, stds = (sparse.csr_matrix((x, columns, indptr), shape=mean.shape) for x in kept)
+        return means, stds

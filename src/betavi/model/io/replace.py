@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import secrets
 import sys
 import zlib
@@ -49,8 +50,8 @@ def reserve(target: Path, ending: str) -> Path:
 
 def discard(new: Path) -> None:
     """Remove a reserved file or folder, if it is still there."""
-    remove(new)
     _in_use.discard(new)
+    remove(new)
 
 
 def take_place(new: Path, target: Path) -> None:
@@ -83,10 +84,10 @@ def tidy(target: Path) -> None:
     start = f".{target.name}.betavi-"
     left = [path for path in target.parent.iterdir() if path.name.startswith(start)]
     for path in sorted(left, key=_time, reverse=True):
-        kind, pid, *_, host = [*path.name.removeprefix(start).split("-"), ""]
-        if not pid.isdecimal() or host.partition(".")[0] != HOST or _is_in_use(path, int(pid)):
+        found = re.fullmatch(rf"(new|old|gone)-(\d+)-\w+-{HOST}", path.stem.removeprefix(start))
+        if found is None or _is_in_use(path, int(found[2])):
             continue
-        if kind == "old":
+        if found[1] == "old":
             _put_back(path, target)
         else:
             remove(path)

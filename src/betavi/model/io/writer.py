@@ -208,18 +208,19 @@ def collect(empty: Cells, chunks: Iterable[CellChunk], writer: Writer | None) ->
     """
     several = isinstance(empty, MuData)
     parts: dict[str, AnnData] = dict(empty.mod) if isinstance(empty, MuData) else {COUNTS: empty}
+    keys = {name: _count_keys(f"mod/{name}/" * several, part) for name, part in parts.items()}
     obs, z = [], []
     counts: dict[str, list[sparse.csr_matrix]] = {name: [] for name in parts}
     with writer or nullcontext():
         for chunk in chunks:
             obs.append(chunk.obs)
             z.append(chunk.z)
-            for modality, rows in chunk.counts.items():
+            for name, rows in chunk.counts.items():
                 if writer is None:
-                    counts[modality].append(rows)
+                    counts[name].append(rows)
                     continue
-                for layer in (None, *named_layers(parts[modality])):
-                    writer.append(matrix_key(f"mod/{modality}/" if several else "", layer), rows)
+                for key in keys[name]:
+                    writer.append(key, rows)
         cells = pd.concat(obs, ignore_index=True)
         cells.index = pd.Index([f"generated_{number}" for number in range(len(cells))])
         if writer is not None:
@@ -252,6 +253,10 @@ def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         if isinstance(one[key], dict) and isinstance(other[key], dict):
             both[key] = {**one[key], **other[key]}
     return both
+
+
+def _count_keys(prefix: str, empty: AnnData) -> list[str]:
+    return [matrix_key(prefix, layer) for layer in (None, *named_layers(empty))]
 
 
 def _write_cells(writer: Writer, obs: pd.DataFrame, z: np.ndarray, modalities: list[str]) -> None:
