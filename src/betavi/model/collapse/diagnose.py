@@ -126,7 +126,7 @@ def check_can_collapse(model: LatentModel) -> None:
         If it is deterministic.
     """
     model._check_if_trained(warn=False)
-    if model.module.latent.has_no_rate:
+    if model.module.latent.is_deterministic:
         raise ValueError(
             "A deterministic autoencoder has no posterior that could collapse. Train with "
             "latent_distribution='normal' to ask this."

@@ -194,7 +194,7 @@ def archetype(
     ['archetype', 'mean', 'medoid']
     """
     model.refuse_minified()
-    if model.module.latent.has_no_rate:
+    if model.module.latent.is_deterministic:
         raise ValueError(
             "A deterministic autoencoder was not trained towards any prior, so that the centre of "
             "one says nothing. The medoid is what is left: interpolate() takes that of a group."

@@ -44,7 +44,7 @@ class Placed(NamedTuple):
 
 def from_prior(model: LatentModel, request: GenerationRequest) -> Place:
     """Draw from the prior; refuse an autoencoder, which has none."""
-    if model.module.latent.has_no_rate:
+    if model.module.latent.is_deterministic:
         raise ValueError(
             "A deterministic autoencoder was not trained towards any prior. Generate from where "
             "its cells are: source='aggregate'."
