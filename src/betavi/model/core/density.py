@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
 MOST_CELLS = 20_000
-"""Cells that a density is fitted to; of more, these are drawn. A bound on time, not tuned."""
+"""Largest number of cells that a density is fitted to, drawn from all; not tuned."""
 
 FEWEST_DRAWS = 5000
-"""Posterior draws that a density is fitted to, several per cell if there are few cells; not tuned."""
+"""Smallest number of posterior draws that a density is fitted to; not tuned."""
 
 CELLS_AT_ONCE = 512
 
 MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
-"""Held-out cells that p-values are calibrated with at most, and that are enough; not tuned."""
+"""Held-out cells for calibrating p-values: the largest number, and a sufficient one; not tuned."""
 
 SMALLEST_TRAINING_SHARE = 0.5
 """Share of the cells that should be left to train a model, in advice to users."""
@@ -38,7 +38,8 @@ SMALLEST_TRAINING_SHARE = 0.5
 class Posteriors(NamedTuple):
     """Posteriors of some cells, before the transform to what the decoder reads.
 
-    ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws`` ``(n_draws, n_cells, n_latent)``.
+    ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws``
+    ``(n_draws, n_cells, n_latent)``.
     """
 
     mean: np.ndarray
@@ -69,8 +70,8 @@ def posteriors(
 def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDensity:
     """Return the density of cells in the latent space, fitted to draws of their posteriors.
 
-    A mixture of normal distributions, with the number of components that explains the draws of
-    left-out cells best. It is fitted once, and again after training.
+    A mixture of normal distributions, with the number of components that explains left-out cells
+    best. It is fitted once, and again after training.
 
     Parameters
     ----------
@@ -80,8 +81,7 @@ def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDens
     Returns
     -------
     An object with ``log_prob(positions)`` in nats, ``(n,)``, for positions ``(n, n_latent)``,
-    ``slope`` and ``sample``. For a logistic normal z it is the density of the variable before the
-    softmax.
+    ``slope`` and ``sample``. Positions of a logistic normal z are those before the softmax.
 
     Raises
     ------
@@ -105,10 +105,8 @@ def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDens
     (200,)
     """
     adata = model._validate_anndata(None)
-    density: LatentDensity = model.cached(
-        "density", _digest(model, adata.n_obs), lambda: _fitted(model, adata, show_progress)
-    )
-    return density
+    key = _digest(model, adata.n_obs)
+    return model.cached("density", key, lambda: _fitted(model, adata, show_progress))
 
 
 def _fitted(model: LatentModel, adata: AnnOrMuData, show_progress: bool) -> LatentDensity:
@@ -121,7 +119,7 @@ def _fitted(model: LatentModel, adata: AnnOrMuData, show_progress: bool) -> Late
 
 
 def _digest(model: LatentModel, n_cells: int) -> str:
-    """Return a digest of the weights, the β that is set, and the object."""
+    """Return a digest of the weights, the current β, and the object."""
     digest = hashlib.sha256(repr((model.module.dial.beta, n_cells, id(model.adata))).encode())
     for tensor in model.module.state_dict().values():
         digest.update(tensor.detach().cpu().numpy().tobytes())
@@ -137,12 +135,11 @@ def density_calibration(model: LatentModel, show_progress: bool = False) -> Dens
         means = posteriors(model, adata, calibration_cells(model, density)).mean
         return DensityCalibration(density.log_prob(means))
 
-    found: DensityCalibration = model.cached("density calibration", density, make)
-    return found
+    return model.cached("density calibration", density, make)
 
 
 def calibration_cells(model: LatentModel, density: LatentDensity) -> np.ndarray:
-    """Return the cells that p-values are calibrated with; warns once if training has seen them."""
+    """Return the cells that calibrate p-values; warn once if training has seen them."""
 
     def choose() -> np.ndarray:
         adata = model._validate_anndata(None)
@@ -150,17 +147,15 @@ def calibration_cells(model: LatentModel, density: LatentDensity) -> np.ndarray:
         if model.has_seen(adata, cells):
             warn(
                 "Too few cells were held out from training to calibrate p-values: they come from "
-                "training cells, and are too small for unseen cells. "
-                f"{_advice(adata.n_obs)}"
+                f"training cells, and are too small for unseen cells. {_advice(adata.n_obs)}"
             )
         return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
 
-    cells: np.ndarray = model.cached("calibration cells", density, choose)
-    return cells
+    return model.cached("calibration cells", density, choose)
 
 
 def _advice(n_cells: int) -> str:
-    """Return how to hold out enough cells, given how many there are."""
+    """Return advice on how to hold out enough of ``n_cells`` cells."""
     size = np.floor(100 * (1 - ENOUGH_KNOWN / n_cells)) / 100
     if size < SMALLEST_TRAINING_SHARE:
         return f"{ENOUGH_KNOWN} are enough, but {n_cells} cells are too few to spare them."
@@ -168,13 +163,7 @@ def _advice(n_cells: int) -> str:
 
 
 def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
-    """Return latent positions as an array, ``(n, n_latent)``.
-
-    Raises
-    ------
-    ValueError
-        If they have another number of dimensions, or are not finite.
-    """
+    """Return latent positions as a finite array, ``(n, n_latent)``, or raise a ValueError."""
     positions = np.atleast_2d(np.asarray(latent, dtype=np.float64))
     n_latent = model.module.options.n_latent
     if positions.ndim != 2 or positions.shape[1] != n_latent:
@@ -196,5 +185,4 @@ def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
 def decoder_input(model: LatentModel, positions: np.ndarray) -> torch.Tensor:
     """Return z for positions ``(..., n_latent)``, on the device."""
     u = torch.as_tensor(positions, dtype=torch.float32, device=model.device)
-    z: torch.Tensor = model.module.latent.transform(u)
-    return z
+    return model.module.latent.transform(u)
