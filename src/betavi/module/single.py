@@ -63,7 +63,7 @@ class BetaVAE(MultimodalVAE):
     >>> codes = torch.zeros(8, 1, dtype=torch.long)
     >>> minibatch = {"X": torch.ones(8, 30), "batch": codes, "labels": codes}
     >>> inferred, generated, losses = module(minibatch)
-    >>> inferred["z"].shape, generated["px"].mean.shape, losses.loss.shape
+    >>> inferred["z"].shape, generated["px"]["X"].mean.shape, losses.loss.shape
     (torch.Size([8, 10]), torch.Size([8, 30]), torch.Size([]))
     """
 
