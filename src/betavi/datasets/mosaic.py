@@ -1,4 +1,4 @@
-"""Real cells that anyone with a package index can have."""
+"""Real cells, for anyone with a package index."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ SHA256 = "ba7e65819b77dca7cae0473043893a471920e25a07ee08bc91b3eb9fcc2e1cdd"
 
 
 def pbmc_mosaic() -> MuData:
-    """Return 1,600 blood cells, of which some have RNA only, some surface protein only, some both.
+    """Return 1,600 blood cells with RNA, surface protein, or both.
 
-    The file comes with the MIT-licensed package ``scmidas`` 0.3.0, the quick start of MIDAS (He et
-    al., 2024, Nature Biotechnology). On first use pip downloads its wheel, without dependencies and
-    without installing it; the file is checked by its SHA-256 and kept in the user's cache.
+    The file comes with the MIT-licensed package ``scmidas`` 0.3.0. On first use pip downloads its
+    wheel, without installing it; the file is checked by its SHA-256 and cached.
 
     Returns
     -------

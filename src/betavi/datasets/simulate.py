@@ -19,7 +19,7 @@ SHARE_OF_LOADINGS = 0.3
 
 
 class _Genes(NamedTuple):
-    """What the simulator knows of each gene."""
+    """Parameters of the genes."""
 
     loadings: np.ndarray
     batch_effects: np.ndarray
@@ -48,19 +48,14 @@ def simulate_counts(
 
     Parameters
     ----------
-    n_cells, n_genes
-        Shape of the matrix.
-    n_factors
-        Number of latent factors: what a model should find, whatever its ``n_latent``.
-    n_types
-        Number of cell types. The last is rare.
-    n_batches
-        Number of batches, which cut across the types.
+    n_cells, n_genes, n_factors
+        Numbers of cells, genes and latent factors.
+    n_types, n_batches
+        Numbers of cell types, and of batches, which cut across the types.
     rare_share
         Share of the cells that are of the last type.
     spread_within_type
-        Standard deviation of the factors around the centre of a type, whose own is 1. At 0 nothing
-        but the type tells cells apart.
+        Standard deviation of the factors around the centre of a type; that of the centres is 1.
     spread_of_batches
         Standard deviation of the log effect of a batch on a gene.
     library_size
@@ -75,8 +70,8 @@ def simulate_counts(
     Counts in ``X`` (CSR, int32). The truth is in ``obsm["z"]`` ``(n_cells, n_factors)``,
     ``varm["loadings"]`` ``(n_genes, n_factors)``, ``varm["batch_effects"]``,
     ``var["log_base"]``, ``var["theta"]``, ``obs["library_size"]``, ``uns["zero_inflation"]``, and
-    in ``obs["log_likelihood"]``, log p(x given z) in nats under the true model: no model explains
-    these counts better given z.
+    in ``obs["log_likelihood"]``, log p(x given z) in nats under the true model, the best that any
+    model can reach given z.
 
     Raises
     ------
@@ -148,8 +143,7 @@ def _means(adata: AnnData, rows: slice) -> np.ndarray:
     logits += adata.var["log_base"].to_numpy() + adata.varm["batch_effects"].T[codes]
     scale = np.exp(logits - logits.max(axis=1, keepdims=True))
     scale /= scale.sum(axis=1, keepdims=True)
-    means: np.ndarray = adata.obs["library_size"].to_numpy()[rows, None] * scale
-    return means
+    return adata.obs["library_size"].to_numpy()[rows, None] * scale
 
 
 def _draw_counts(rng: Generator, adata: AnnData) -> tuple[sparse.csr_matrix, np.ndarray]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PEAK_DEPTH = 300.0
 LOADINGS_OF_PEAKS = 0.7
 BACKGROUND, FOREGROUND = 5.0, 20.0
-"""Mean counts of antibodies that stick to any cell, and factor of those on a protein."""
+"""Mean count of antibodies that stick to any cell, and the factor for those on a protein."""
 
 SLOPE = 3.0
 THETA_OF_PROTEINS = 5.0
@@ -43,20 +43,17 @@ def simulate_multiome(
     Parameters
     ----------
     n_cells, n_genes, n_proteins, n_peaks
-        Number of cells, and of features of ``rna``, ``adt`` and ``atac``; a modality of none is left
-        out.
-    n_factors, n_types, n_batches
+        Numbers of cells, and of features of ``rna``, ``adt`` and ``atac``; 0 leaves one out.
+    n_factors, n_types, n_batches, seed
         See :func:`simulate_counts`.
     missing
-        Share of the cells that lack a modality, by name, at random; every cell keeps one.
-    seed
-        Seed of the generator.
+        Share of the cells that lack a modality, by name; every cell has at least one.
 
     Returns
     -------
     Counts of ``rna``, zero-inflated negative binomial; of ``adt``, negative binomial around a
-    background or a foreground, which is in ``layers["is_foreground"]``; and of ``atac``, Poisson.
-    ``obs`` has ``cell_type`` and ``batch``, ``obsm["z"]`` the factors.
+    background, or a foreground where ``layers["is_foreground"]``; and of ``atac``, Poisson. ``obs``
+    has ``cell_type`` and ``batch``, ``obsm["z"]`` the factors.
 
     Raises
     ------
@@ -96,7 +93,7 @@ def simulate_multiome(
 
 
 def _who_has(rng: Generator, shares: Mapping[str, float], n_cells: int) -> dict[str, np.ndarray]:
-    """Return which cells have each modality; a cell that would have none keeps one at random."""
+    """Return which cells have each modality; a cell without any gets one at random."""
     names = list(shares)
     has = rng.random((n_cells, len(names))) >= np.array([shares[name] for name in names])
     nothing = np.flatnonzero(~has.any(axis=1))

@@ -192,7 +192,7 @@ class BetaVI(LatentModel):
             f"{name}: {value}" for name, value in shown.items()
         )
         if wait:
-            self.module = None
+            self.module = None  # type: ignore[assignment]  # train(datamodule=...) makes it
             warn("Without adata the module is made when train(datamodule=...) is called.")
         else:
             self.module = self._make_module()

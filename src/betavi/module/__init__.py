@@ -1,8 +1,7 @@
-"""The module that wires encoders, posterior, decoders, likelihoods and objective."""
+"""The PyTorch module: encoders, posterior, decoders, likelihoods and objective."""
 
 from __future__ import annotations
 
-from betavi.module.estimates import latent_log_ratio
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.probes import Probe
 from betavi.module.single import BetaVAE
@@ -15,5 +14,4 @@ __all__ = [
     "MultimodalVAE",
     "Options",
     "Probe",
-    "latent_log_ratio",
 ]

@@ -30,21 +30,13 @@ if TYPE_CHECKING:
     from betavi.nn import Architecture
 
 BATCH_IS_EMBEDDED: dict[str, bool] = {"one-hot": False, "embedding": True}
-"""Whether networks read a vector of the batch instead of its code, by the user's word."""
+"""By the user's word: networks read a vector of the batch instead of its code."""
 
 
 def add_parts(
     module: MultimodalVAE, modalities: Mapping[str, Modality], architecture: Architecture
 ) -> None:
-    """Give a module its parts, in the order in which their weights are drawn.
-
-    Parameters
-    ----------
-    module
-        With its options, sizes and β.
-    modalities, architecture
-        See :class:`~betavi.module.MultimodalVAE`.
-    """
+    """Give a module its parts, in the order in which their weights are drawn."""
     options, sizes = module.options, module.sizes
     if module.embeds_batch:
         embedding_kwargs = options.batch_embedding_kwargs or {}
@@ -66,11 +58,10 @@ def add_parts(
         module.pseudo_cells = PseudoCells(
             options.n_components, widths, sizes.n_continuous, len(sizes.n_categories)
         )
-    # whether the weights are as drawn; a buffer, so that saved weights know that they are not
+    # true until the first step; a buffer, to be saved with the weights
     module.register_buffer("is_fresh", torch.tensor(True))
-    # the β of the last training step, and what steered it
+    # the β of the last training step, and the nats at which a controller held the rate, if it did
     module.register_buffer("trained_beta", torch.tensor(float("nan")))
-    # nats at which the last training held the rate, if it did
     module.register_buffer("held_rate", torch.tensor(float("nan")))
     module.controller = RateController()
 
@@ -81,13 +72,12 @@ def _add_modality(
     options, sizes = module.options, module.sizes
     likelihood = lookup(LIKELIHOODS, modality.likelihood, "gene_likelihood")
     n_values, n_categories = _covariate_widths(module)
-    encoded = (n_values, n_categories) if options.encode_covariates else (0, [])
-    width = modality.n_features + encoded[0]
+    encoded, codes = (n_values, n_categories) if options.encode_covariates else (0, [])
+    width = modality.n_features + encoded
     dial = None if module.dial.is_fixed else module.dial
-    module.z_encoders[name] = Encoder(width, options.n_latent, encoded[1], architecture, dial=dial)
-    if modality.library_prior is not None:
-        prior = modality.library_prior
-        module.l_encoder[name] = LatentLibrary(width, encoded[1], architecture, *prior)
+    module.z_encoders[name] = Encoder(width, options.n_latent, codes, architecture, dial=dial)
+    if (prior := modality.library_prior) is not None:
+        module.l_encoder[name] = LatentLibrary(width, codes, architecture, *prior)
     if modality.typical is not None:
         module.typical_libraries[name] = TypicalLibrary(*modality.typical, options.n_latent)
     module.decoders[name] = Decoder(options.n_latent, n_values, n_categories, architecture, dial)
@@ -102,7 +92,7 @@ def _add_modality(
 
 
 def _covariate_widths(module: MultimodalVAE) -> tuple[int, list[int]]:
-    """Return how many values, and how many categories of each code, a network reads."""
+    """Return the number of values that networks read, and of categories of each code."""
     if module.embeds_batch:
         batch = module.get_embedding(REGISTRY_KEYS.BATCH_KEY)
         return module.sizes.n_continuous + batch.embedding_dim, list(module.sizes.n_categories)

@@ -1,4 +1,4 @@
-"""Monte Carlo estimates that ask a module more than its loss."""
+"""Monte Carlo estimates beyond the loss."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ def sample(
 ) -> Any:
     """Draw data from the posterior predictive distribution.
 
-    Returns
-    -------
-    By modality, draws on the CPU of shape ``(n_cells, n_features)``, or
+    Returns draws by modality on the CPU, ``(n_cells, n_features)``, or
     ``(n_cells, n_features, n_samples)`` for more than one sample.
     """
     _, outputs = module.forward(
@@ -44,9 +42,9 @@ def sample(
 
 @torch.no_grad()
 def mean_rate(module: MultimodalVAE, tensors: dict[str, Any]) -> float:
-    """Return the mean rate of a minibatch in nats per cell, as getters see it.
+    """Return the mean rate of a minibatch in nats per cell, in evaluation mode.
 
-    Dropout in the encoder adds to the rate while training: a tenth and more has been seen.
+    Dropout in the encoder raises the rate while training, by a tenth or more.
     """
     with evaluating(module):
         inferred = module.inference(**module._get_inference_input(tensors))
@@ -62,23 +60,10 @@ def marginal_ll(
     return_mean: bool = False,
     n_mc_samples_per_pass: int = 1,
 ) -> Tensor | float:
-    """Estimate the log marginal likelihood by importance sampling, in nats.
+    """Estimate the log marginal likelihood by importance sampling, in nats, ``(n_cells,)``.
 
-    Parameters
-    ----------
-    tensors
-        A minibatch.
-    n_mc_samples
-        Number of draws from the posterior.
-    return_mean
-        Return the mean over the cells as a number.
-    n_mc_samples_per_pass
-        Draws decoded at once: memory against speed.
-
-    Returns
-    -------
-    Estimates, ``(n_cells,)``, a lower bound in expectation. Burda et al. (2016), Importance
-    weighted autoencoders.
+    It is a lower bound in expectation (Burda et al., 2016). ``n_mc_samples_per_pass`` draws are
+    decoded at once: more take more memory and less time.
     """
     log_weights = []
     for start in range(0, n_mc_samples, n_mc_samples_per_pass):
@@ -114,7 +99,6 @@ def latent_log_ratio(inferred: dict[str, Any], generated: dict[str, Any]) -> Ten
     u = inferred["u"]
     log_ratio = log_density(inferred["qz"], u) - log_density(generated["pz"], u)
     for name, ql in inferred["ql"].items():
-        library = inferred["library"][name]
-        pl = generated["pl"][name]
+        library, pl = inferred["library"][name], generated["pl"][name]
         log_ratio = log_ratio + log_density(ql, library) - log_density(pl, library)
     return log_ratio

@@ -1,4 +1,4 @@
-"""From a minibatch to the posterior of its cells: encoders, or what a minified object keeps of them."""
+"""The posterior of the cells of a minibatch, from encoders or from stored experts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def get_inference_input(
             "cat_covs": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
         }
     keys = {name: expert_keys(name) for name in module.z_encoders}
-    # scvi-tools infers from what is called so without encoders
+    # under these names scvi-tools infers without encoders
     return {
         "qzm": {name: tensors[key.mean] for name, key in keys.items()},
         "qzv": {name: tensors[key.variance] for name, key in keys.items()},
@@ -44,7 +44,7 @@ def get_inference_input(
 
 
 def present_masks(module: MultimodalVAE, tensors: Tensors) -> dict[str, Tensor]:
-    """Return by modality which cells have it, ``(n_cells, 1)``; none of those that all have."""
+    """Return masks of the cells that have a modality, ``(n_cells, 1)``, except where all have it."""
     keys = {name: present_key(name) for name in module.z_encoders}
     return {name: tensors[key].bool() for name, key in keys.items() if key in tensors}
 
@@ -75,7 +75,7 @@ def infer(
 
 
 def _read(module: MultimodalVAE, counts: Tensor) -> Tensor:
-    """Return what an encoder reads of counts."""
+    """Return the input of an encoder for some counts."""
     return log1p(counts) if module.options.log_variational else counts
 
 
@@ -86,30 +86,28 @@ def _encoded(
     continuous: Tensor | None,
     categorical: Tensor | None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Append the covariates to what an encoder reads, if it is to read them."""
+    """Append the covariates to the input of an encoder that reads them."""
     if not module.options.encode_covariates:
         return h, ()
     return module.with_covariates(dense(h), batch, continuous, categorical)
 
 
 def current_prior(module: MultimodalVAE) -> Distribution:
-    """Return p(u), with the posteriors of learned cells as they are now."""
+    """Return p(u), given the current posteriors of learned cells."""
     return module.prior(_pseudo_posteriors(module))
 
 
 def _pseudo_posteriors(module: MultimodalVAE) -> Normal | None:
-    """Return the posteriors of the learned cells, if the prior has any."""
+    """Return the posteriors of learned cells, if the prior has any."""
     if not module.prior.reads_pseudo_cells:
         return None
     cells = module.pseudo_cells
     experts = {}
-    # with the statistics of real cells, which learned ones must not change
-    # and at one β, so that every cell has the same prior
+    covariates = cells.batch, cells.continuous, cells.categorical
+    # with the statistics of real cells, and at one β, so that every cell has the same prior
     with evaluating(module.z_encoders), module.dial.resting():
         for name, h in cells.h.items():
-            inputs, categories = _encoded(
-                module, h, cells.batch, cells.continuous, cells.categorical
-            )
+            inputs, categories = _encoded(module, h, *covariates)
             experts[name] = module.z_encoders[name](inputs, *categories)
     fused = module.fusion(experts, cells.present)
     return Normal(fused.loc, fused.scale, validate_args=False)
@@ -124,7 +122,7 @@ def infer_from_experts(
     present: dict[str, Tensor],
     n_samples: int = 1,
 ) -> dict[str, Any]:
-    """Draw z from the experts that a minified object keeps."""
+    """Draw z from the experts in a minified object."""
     experts = {
         name: Normal(mean, qzv[name].sqrt(), validate_args=False) for name, mean in qzm.items()
     }
@@ -138,7 +136,7 @@ def infer_from_experts(
 def _drawn(
     module: MultimodalVAE, qz: Distribution, libraries: dict[str, Tensor | Normal], n_samples: int
 ) -> dict[str, Any]:
-    """Draw from the posterior of z, and from those of the libraries that are not observed."""
+    """Draw from the posterior of z, and from those of inferred library sizes."""
     # u is the variable that has the density, z what the decoder reads
     if module.training and n_samples == 1 and isinstance(qz, NormalMixture):
         u = qz.strata()
@@ -151,7 +149,8 @@ def _drawn(
             ql[name] = library
             drawn[name] = _draw(library, n_samples)
         else:
-            drawn[name] = _repeat(library, n_samples)
+            # one value for all draws of a cell
+            drawn[name] = library.expand(n_samples, *library.shape) if n_samples > 1 else library
     return {"z": module.latent.transform(u), "u": u, "qz": qz, "library": drawn, "ql": ql}
 
 
@@ -168,10 +167,4 @@ def start_prior_at(module: MultimodalVAE, cells: Tensors) -> None:
 
 def _draw(distribution: Distribution, n_samples: int) -> Tensor:
     """Draw once, or ``n_samples`` times along a new first axis."""
-    draw: Tensor = distribution.rsample((n_samples,) if n_samples > 1 else ())
-    return draw
-
-
-def _repeat(value: Tensor, n_samples: int) -> Tensor:
-    """Give a value per cell the shape of ``n_samples`` draws of it."""
-    return value.expand(n_samples, *value.shape) if n_samples > 1 else value
+    return distribution.rsample((n_samples,) if n_samples > 1 else ())

@@ -1,4 +1,4 @@
-"""What a module is built from."""
+"""Sizes, modalities and options of a module."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ if TYPE_CHECKING:
 
 
 class CovariateSizes(NamedTuple):
-    """How many batches, labels, continuous covariates, and categories of each other covariate.
+    """Numbers of batches, labels and continuous covariates, and of categories of other covariates.
 
     Parameters
     ----------
-    n_batch, n_labels, n_continuous
-        Their numbers; none if 0.
-    n_categories
-        Number of categories of each, ``(n_categorical,)``.
+    n_batch, n_labels, n_continuous, n_categories
+        Numbers, and ``(n_categorical,)`` numbers of categories.
 
     Examples
     --------
@@ -39,15 +37,13 @@ class Modality(NamedTuple):
 
     Parameters
     ----------
-    n_features
-        Number of genes, peaks or proteins.
-    likelihood
-        A key of :data:`betavi.likelihoods.LIKELIHOODS`.
+    n_features, likelihood
+        Number of features, and a key of :data:`betavi.likelihoods.LIKELIHOODS`.
     library_prior
         Mean and variance of the log library size of each batch, each ``(1, n_batch)``; without it
         the library size is observed.
     weight
-        Of its distortion in the loss.
+        Weight of its distortion in the loss.
     typical
         For cells that lack the assay: the first arguments of :class:`betavi.nn.TypicalLibrary`.
 
@@ -68,37 +64,31 @@ class Modality(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """What the model is, as opposed to how its networks are built.
+    """Options of the model, as opposed to those of its networks.
 
     Parameters
     ----------
     n_latent
         Number of latent dimensions.
-    latent_distribution
-        A key of :data:`betavi.nn.LATENTS`.
-    fusion
-        A key of :data:`betavi.nn.FUSIONS`.
+    latent_distribution, fusion, prior
+        Keys of :data:`betavi.nn.LATENTS`, :data:`betavi.nn.FUSIONS` and :data:`betavi.nn.PRIORS`.
     dispersion
         A key of :data:`betavi.likelihoods.DISPERSIONS`.
     given_size
-        Whether each cell's size factor comes with the data.
+        Read each cell's size factor from the data.
     encode_covariates
-        Whether encoders read the covariates; decoders always do.
+        Let encoders read the covariates too; decoders always do.
     log_variational
-        Whether encoders read ``log(1 + x)`` instead of ``x``.
-    batch_representation
-        ``"one-hot"`` or ``"embedding"``.
-    batch_embedding_kwargs
-        Passed to :class:`scvi.nn.Embedding`.
+        Let encoders read ``log(1 + x)`` instead of ``x``.
+    batch_representation, batch_embedding_kwargs
+        ``"one-hot"`` or ``"embedding"``, and arguments of :class:`scvi.nn.Embedding`.
     beta
         The weight of the rate, or the lowest and the highest of a range: see
         :class:`betavi.nn.Dial`.
-    prior
-        A key of :data:`betavi.nn.PRIORS`.
     n_components
         Number of components of a prior that is a mixture.
     extra_payload_autotune
-        Whether each loss carries z, batch and label of its cells, for :mod:`scvi.autotune`.
+        Add z, batch and label of the cells to each loss, for :mod:`scvi.autotune`.
 
     Raises
     ------
@@ -127,6 +117,6 @@ class Options:
     extra_payload_autotune: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no module can be built from."""
+        """Check the sizes."""
         check_whole("n_latent", self.n_latent)
         check_whole("n_components", self.n_components)

@@ -1,4 +1,4 @@
-"""Interventions on a module: what becomes of its cells if a part of the latent space is taken away."""
+"""Interventions on a module: effects of removing a part of the latent space."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, Any]
 
 REFINING_RATE = 0.05
-"""Learning rate at which posteriors are refined, of standard deviations that are about 1."""
+"""Learning rate at which posteriors with standard deviations of about 1 are refined."""
 
 N_SPLITS = 4
 """Ways to halve the features: more make the comparison of halves less noisy."""
@@ -35,14 +35,12 @@ COVARIATES = (
 
 
 class Probe:
-    """Asks a module about minibatches, at the β it is set to. All nats are per cell.
+    """Measures of a module on minibatches, at its current β, in nats per cell.
 
     Parameters
     ----------
-    module
-        In evaluation mode.
-    batches
-        Minibatches, kept in memory.
+    module, batches
+        A module in evaluation mode, and minibatches, which stay in memory.
 
     Examples
     --------
@@ -60,10 +58,9 @@ class Probe:
 
     @torch.inference_mode()
     def posteriors(self) -> dict[str, np.ndarray]:
-        """Return ``loc`` and ``scale``, and the KL of each dimension as ``rates``.
+        """Return ``loc``, ``scale``, and the KL of each dimension as ``rates``.
 
-        Arrays of shape ``(n_cells, n_latent)``; rates have one column where they are no sum over
-        dimensions.
+        Each is ``(n_cells, n_latent)``; rates have one column if they are no sum over dimensions.
         """
         parts: dict[str, list[Tensor]] = {"loc": [], "scale": [], "rates": []}
         for tensors in self.batches:
@@ -76,23 +73,12 @@ class Probe:
 
     @torch.inference_mode()
     def without(self, dimension: int, centre: float) -> dict[str, np.ndarray]:
-        """Take a dimension away, from the decoder and from the data.
+        """Return the effects of removing a dimension, from the decoder and from the data.
 
-        The encoder is shown data drawn from the model without the signal of the dimension, with the
-        measured values put back for one half of the features, or for the other.
-
-        Parameters
-        ----------
-        dimension
-            Which.
-        centre
-            The value that it is held at in the data that are drawn from the model.
-
-        Returns
-        -------
-        ``loss``, how much worse each cell is explained with a value of the prior in its place, and
-        ``halves``, by how much each half of the features, put back, moves its posterior mean, for
-        several ways to halve them; ``(n_cells,)`` and ``(n_splits, 2, n_cells)``.
+        ``loss``, ``(n_cells,)``, is the rise of distortion with a draw of the prior in its place.
+        ``halves``, ``(n_splits, 2, n_cells)``, is the shift of its posterior mean: data drawn from
+        the model with the dimension held at ``centre`` get the measured values of one half of the
+        features back, or of the other.
         """
         losses, halves = [], []
         for tensors in self.batches:
@@ -108,7 +94,7 @@ class Probe:
         return {"loss": _numpy(torch.cat(losses)), "halves": _numpy(torch.cat(halves, dim=2))}
 
     def _put_back(self, tensors: Tensors, null: dict[str, Distribution], dimension: int) -> Tensor:
-        """Return the two shifts of a posterior mean, ``(2, n_cells)``, each from a null of its own."""
+        """Return two shifts of a posterior mean, ``(2, n_cells)``, each from a null of its own."""
         shifts = []
         halves = {name: torch.rand(px.mean.shape[-1]) < 0.5 for name, px in null.items()}
         for side in (True, False):
@@ -140,7 +126,7 @@ class Probe:
 
     @torch.inference_mode()
     def covariates(self) -> float:
-        """Return how many nats a decoder with the covariates of a random other cell loses."""
+        """Return the nats lost if a decoder gets the covariates of a random other cell."""
         losses = []
         for tensors in self.batches:
             inferred = self._inferred(tensors)
@@ -152,7 +138,7 @@ class Probe:
 
     @torch.inference_mode()
     def variance_ratio(self, name: str) -> np.ndarray:
-        """Return the variance over the mean that the likelihood of a modality has, by feature."""
+        """Return the variance over the mean of a modality's likelihood, by feature."""
         means, variances = [], []
         for tensors in self.batches:
             inferred = self._inferred(tensors)
@@ -162,19 +148,11 @@ class Probe:
         return _numpy(torch.stack(variances).sum(dim=0) / torch.stack(means).sum(dim=0))
 
     def amortisation_gap(self, n_steps: int, n_draws: int) -> np.ndarray:
-        """Return how many nats each cell's posterior gains if it is refined for that cell alone.
+        """Return the nats, ``(n_cells,)``, that cells gain if their posteriors are refined one by one.
 
-        Parameters
-        ----------
-        n_steps
-            Steps of Adam in the mean and the log standard deviation, the decoder being as it is.
-        n_draws
-            Draws over which the losses before and after are averaged, the same for both.
-
-        Returns
-        -------
-        Nats, ``(n_cells,)``; NaN where no part of the posterior has seen all of a cell. Of a mixture
-        it is that of the component that has. Cremer et al. (2018), Inference suboptimality in VAEs.
+        Adam refines mean and log standard deviation while the decoder is fixed (Cremer et al.,
+        2018). The same ``n_draws`` draws estimate the losses before and after. A mixture is refined
+        in the component that has seen all of a cell; NaN without one.
         """
         gains = [self._refine(tensors, n_steps, n_draws) for tensors in self.batches]
         return _numpy(torch.cat(gains))

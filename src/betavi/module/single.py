@@ -23,27 +23,23 @@ LAYER_NORM = {"use_batch_norm": "none", "use_layer_norm": "both"}
 
 
 class BetaVAE(MultimodalVAE):
-    """:class:`MultimodalVAE` of one modality, constructed by SCVI's argument names.
-
-    The only modality is called ``"X"``, the key of the counts in a minibatch. What the module
-    returns is by modality, as of every other.
+    """:class:`MultimodalVAE` of one modality, ``"X"``, constructed by SCVI's argument names.
 
     Parameters
     ----------
     n_input
         Number of genes.
     n_batch, n_labels, n_continuous_cov, n_cats_per_cov
-        How many categories and values the covariates have.
+        Numbers of categories and values of the covariates.
     n_hidden, n_layers, dropout_rate
         See :class:`~betavi.nn.Architecture`.
     n_latent, latent_distribution, dispersion
         See :class:`~betavi.module.Options`.
     gene_likelihood
         A key of :data:`~betavi.likelihoods.LIKELIHOODS`.
-    use_observed_lib_size
-        Take each cell's total as its library size instead of inferring it.
-    use_size_factor_key
-        Take each cell's size factor from the data instead.
+    use_observed_lib_size, use_size_factor_key
+        Take the library size from a cell's total, or its size factor from the data, without
+        inferring it.
     library_log_means, library_log_vars
         Prior of a latent library size, ``(1, n_batch)``.
     **kwargs
@@ -51,10 +47,8 @@ class BetaVAE(MultimodalVAE):
 
     Raises
     ------
-    TypeError
-        If an argument is unknown.
-    ValueError
-        If a word is not in its table, or a latent library has no prior.
+    TypeError, ValueError
+        If an argument is unknown, a word is not in its table, or a latent library has no prior.
 
     References
     ----------
@@ -69,7 +63,7 @@ class BetaVAE(MultimodalVAE):
     >>> codes = torch.zeros(8, 1, dtype=torch.long)
     >>> minibatch = {"X": torch.ones(8, 30), "batch": codes, "labels": codes}
     >>> inferred, generated, losses = module(minibatch)
-    >>> inferred["z"].shape, generated["px"].mean.shape, losses.loss.shape
+    >>> inferred["z"].shape, generated["px"]["X"].mean.shape, losses.loss.shape
     (torch.Size([8, 10]), torch.Size([8, 30]), torch.Size([]))
     """
 
@@ -97,9 +91,8 @@ class BetaVAE(MultimodalVAE):
         observed = use_size_factor_key or use_observed_lib_size
         if not observed:
             if library_log_means is None or library_log_vars is None:
-                raise ValueError(
-                    "A latent library size needs library_log_means and library_log_vars."
-                )
+                message = "A latent library size needs library_log_means and library_log_vars."
+                raise ValueError(message)
             prior = (library_log_means, library_log_vars)
         architecture_kwargs, option_kwargs = split_options(kwargs)
         if not Dial(option_kwargs.get("beta", 1.0)).is_fixed:
@@ -124,24 +117,19 @@ class BetaVAE(MultimodalVAE):
     @property
     def library_log_means(self) -> Tensor:
         """Mean of the log library size of each batch, ``(1, n_batch)``."""
-        return self._latent_library.log_means
+        return cast("LatentLibrary", self.l_encoder[COUNTS]).log_means
 
     @property
     def library_log_vars(self) -> Tensor:
         """Variance of the log library size of each batch, ``(1, n_batch)``."""
-        return self._latent_library.log_vars
-
-    @property
-    def _latent_library(self) -> LatentLibrary:
-        return cast("LatentLibrary", self.l_encoder[COUNTS])
+        return cast("LatentLibrary", self.l_encoder[COUNTS]).log_vars
 
 
 def split_options(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sort keyword arguments into those of the networks and those of the model."""
     fields = (Architecture.__dataclass_fields__, Options.__dataclass_fields__)
-    unknown = sorted(set(kwargs).difference(*fields))
-    if unknown:
-        # what the class sets, or names itself
+    if unknown := sorted(set(kwargs).difference(*fields)):
+        # without those that the class sets itself
         known = sorted({"gene_likelihood"}.union(*fields) - {"fusion", "given_size"})
         raise TypeError(f"Unknown argument {unknown[0]!r}. {close_matches(unknown[0], known)}")
     networks, model = ({k: v for k, v in kwargs.items() if k in names} for names in fields)

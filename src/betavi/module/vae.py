@@ -1,6 +1,6 @@
-"""Where a minibatch becomes a loss: posterior, decoders, likelihoods, objective.
+"""From a minibatch to a loss: posterior, decoders, likelihoods, objective.
 
-The order of the steps is written here and in :mod:`betavi.module.infer`, and nowhere else. scvi-tools calls them in this order::
+scvi-tools calls the steps in this order::
 
     tensors -> _get_inference_input -> inference   q(z | x), z, library sizes
             -> _get_generative_input -> generative  p(x | z) of each modality
@@ -60,12 +60,8 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ----------
     modalities
         The assays by the key of their counts in a minibatch.
-    sizes
-        How many categories and values the covariates have.
-    architecture
-        How the networks are built.
-    options
-        What the model is.
+    sizes, architecture, options
+        Sizes of the covariates, and options of the networks and of the model.
 
     Raises
     ------
@@ -122,25 +118,19 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
 
     @property
     def settled_beta(self) -> float:
-        """The β that is answered at if none is asked for.
+        """The β used by default.
 
-        Of a model of one β, what training ended with, which a schedule or a controller may have made
-        another than the constructor's; of a model of many, 1 or the end of the range closest to it.
+        With one β, it is that at the end of training, which a schedule or a controller may have
+        changed. With a range, it is 1 or the end of the range closest to it.
         """
         trained = self.trained_beta.item()
         if not self.dial.is_fixed or math.isnan(trained):
             return self.dial.beta
-        # of single precision, whose digits beyond the sixth mean nothing
+        # single precision has six reliable digits
         return float(f"{trained:.6g}")
 
     def check_beta(self, beta: float) -> None:
-        """Refuse a β that the module was not trained at.
-
-        Raises
-        ------
-        ValueError
-            If β is outside the range, or is not the only one.
-        """
+        """Raise a ValueError for a β that the module was not trained at."""
         if not self.dial.is_fixed:
             self.dial.check(beta)
         elif not math.isclose(beta, self.settled_beta, rel_tol=ROUNDING):
@@ -183,20 +173,10 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ) -> dict[str, Any]:
         """Return p(x given z) of each modality, and the priors of z and of the library sizes.
 
-        Parameters
-        ----------
-        z
-            Latent positions, ``(..., n_cells, n_latent)``.
-        library
-            Log library size by modality, ``(..., n_cells, 1)``.
-        batch_index, y
-            Codes of batch and label, ``(n_cells, 1)``.
-        cont_covs, cat_covs
-            Continuous and categorical covariates, ``(n_cells, n_covariates)``.
-        size_factor
-            Log size factor, ``(n_cells, 1)``; read only by a model that was given size factors.
-        transform_batch
-            Decode every cell as if it came from the batch with this code.
+        Positions ``z`` are ``(..., n_cells, n_latent)``, log sizes by modality
+        ``(..., n_cells, 1)``, codes and log size factors ``(n_cells, 1)``, covariates
+        ``(n_cells, n_covariates)``. Only a model registered with size factors reads them.
+        ``transform_batch`` is the code of a batch to decode in.
         """
         if transform_batch is not None:
             batch_index = torch.ones_like(batch_index) * transform_batch
@@ -220,40 +200,23 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         px = {}
         for name, log_library in library.items():
             log_size = size_factor if self.options.given_size else log_library
-            px[name] = self.likelihoods[name](
-                self.decoders[name](h, *categories), log_size, batch_index, y
-            )
+            head = self.decoders[name](h, *categories)
+            px[name] = self.likelihoods[name](head, log_size, batch_index, y)
         return px
 
     def decode(
-        self,
-        z: Tensor,
-        tensors: Tensors,
-        name: str,
-        log_size: Tensor,
-        batch: int | None = None,
+        self, z: Tensor, tensors: Tensors, name: str, log_size: Tensor, batch: int | None = None
     ) -> Distribution:
-        """Return p(x given z) of one modality, in cells of given sizes.
+        """Return p(x given z) of one modality, at ``log_size``, in each cell's own batch or another.
 
-        A cell of a batch in which the modality was not measured is decoded as one of another batch:
-        the decoder has learned nothing about its own.
-
-        Parameters
-        ----------
-        z
-            Positions as the decoder reads them, ``(..., n_cells, n_latent)``.
-        tensors
-            A minibatch, for the covariates.
-        log_size
-            Log library size or log size factor, broadcastable to ``(..., n_cells, 1)``.
-        batch
-            Code of the batch to decode in; each cell's own if None.
+        ``z`` is ``(..., n_cells, n_latent)``, ``log_size`` broadcasts to ``(..., n_cells, 1)``, and
+        ``tensors`` are read for the covariates. A batch without measurements of the modality is
+        replaced by another one, as the decoder has learned nothing about it.
         """
         codes = self.measured_batch(tensors, name, batch)
         log_size = log_size.expand(*z.shape[:-1], 1)
-        inputs = self._get_generative_input(
-            tensors | {REGISTRY_KEYS.BATCH_KEY: codes}, {"z": z, "library": {name: log_size}}
-        )
+        tensors = tensors | {REGISTRY_KEYS.BATCH_KEY: codes}
+        inputs = self._get_generative_input(tensors, {"z": z, "library": {name: log_size}})
         if self.options.given_size:
             inputs["size_factor"] = log_size
         return self.decoded(**inputs)[name]
@@ -268,10 +231,8 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     def log_sizes(self, tensors: Tensors, inferred: dict[str, Any], name: str) -> Tensor:
         """Return the log size factors of cells, or their log library sizes, ``(..., n_cells, 1)``."""
         if self.options.given_size:
-            factors: Tensor = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(self.device).float()
-            return factors.log()
-        library: Tensor = inferred["library"][name]
-        return library
+            return tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(self.device).float().log()
+        return inferred["library"][name]
 
     def library_priors(self, tensors: Tensors) -> dict[str, Normal]:
         """Return the priors of the log library sizes that are inferred, by modality."""
@@ -280,7 +241,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         return {name: cast("LatentLibrary", part).prior(codes) for name, part in parts}
 
     def typical(self, name: str) -> TypicalLibrary | None:
-        """Return what is known about the sizes of cells that lack a modality, if there may be any."""
+        """Return the typical sizes of a modality that cells may lack; None if none may."""
         # a ModuleDict has no get
         part = self.typical_libraries[name] if name in self.typical_libraries else None  # noqa: SIM401
         return cast("TypicalLibrary | None", part)
@@ -314,32 +275,21 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         free_bits: float = 0.0,
         capacity: float | None = None,
     ) -> LossOutput:
-        """Return distortion + ``kl_weight`` * β * rate + what library sizes cost.
+        """Return distortion + ``kl_weight`` * β * rate + the cost of library sizes, their mean over cells.
 
-        Latent library sizes cost their rate; observed ones, where a model is to draw those of other
-        cells given z, what they are off, of which z learns nothing.
-
-        The terms are recorded per cell and unweighted, in nats, so that every logged ELBO is at
-        weight 1. The loss is their mean over the minibatch's cells.
-
-        Parameters
-        ----------
-        tensors, inference_outputs, generative_outputs
-            A minibatch, and what :meth:`inference` and :meth:`generative` make of it.
-        kl_weight
-            Share of β, the module's, that is in force.
-        free_bits, capacity
-            What takes the place of the rate: see :func:`betavi.objective.constrained`.
+        Latent library sizes cost their rate. Observed ones cost the error of their prediction from
+        z if the model predicts sizes; z learns nothing from it. Terms are recorded per cell and
+        unweighted, in nats, so that every logged ELBO is at weight 1. ``free_bits`` and
+        ``capacity`` constrain the rate: see :func:`betavi.objective.constrained`.
         """
-        px, present, qz = (
-            generative_outputs["px"],
+        present, qz, u = (
             present_masks(self, tensors),
             inference_outputs["qz"],
+            inference_outputs["u"],
         )
-        u = inference_outputs["u"]
         distortions = {
-            name: _expected(qz, u, distortion(px[name], tensors[name], present.get(name)))
-            for name in px
+            name: _expected(qz, u, distortion(px, tensors[name], present.get(name)))
+            for name, px in generative_outputs["px"].items()
         }
         z_rates = _expected(qz, u, rates(qz, generative_outputs["pz"], u))
         z_rate = z_rates.sum(dim=-1)
@@ -351,29 +301,27 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         # free bits of each dimension, or of all at once
         nats = free_bits * self.options.n_latent / z_rates.shape[-1]
         with_same_beta = None if self.dial.drawn is None else self.dial.drawn.squeeze(1).argsort()
-        pressed = constrained(z_rates, nats, capacity, with_same_beta)
-        pressed = self.fusion.penalty(pressed, qz, inference_outputs["experts"], present)
+        penalty = constrained(z_rates, nats, capacity, with_same_beta)
+        penalty = self.fusion.penalty(penalty, qz, inference_outputs["experts"], present)
         weighted = sum(self.weights[name] * nats for name, nats in distortions.items())
+        size_nats = self._size_nats(tensors, inference_outputs)
         return LossOutput(
-            loss=(
-                weighted + weight * pressed + l_rate + self._size_nats(tensors, inference_outputs)
-            ).mean(),
+            loss=(weighted + weight * penalty + l_rate + size_nats).mean(),
             reconstruction_loss={self.distortion_key(k): v for k, v in distortions.items()},
             kl_local={"kl_divergence_l": l_rate, "kl_divergence_z": z_rate},
             extra_metrics=self._payload(tensors, inference_outputs),
         )
 
     def _size_nats(self, tensors: Tensors, inferred: dict[str, Any]) -> Tensor | float:
-        """Return how far sizes are from what z says of them, of which z itself learns nothing."""
+        """Return the nats by which z mispredicts sizes; z itself gets no gradient."""
         total: Tensor | float = 0.0
         qz, u, z = inferred["qz"], inferred["u"], inferred["z"].detach()
         for name, typical in self.typical_libraries.items():
             library = cast("TypicalLibrary", typical)
             given = library.given(z, library.measured(tensors[REGISTRY_KEYS.BATCH_KEY]))
             nats = -given.log_prob(inferred["library"][name]).squeeze(-1)
-            has_size = (totals(tensors[name]).squeeze(-1) > 0) & tensors[present_key(name)].squeeze(
-                -1
-            )
+            is_present = tensors[present_key(name)].squeeze(-1)
+            has_size = (totals(tensors[name]).squeeze(-1) > 0) & is_present
             total = total + _expected(qz, u, nats).where(has_size, 0.0)
         return total
 
@@ -392,7 +340,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
 
 
 def _expected(qz: Distribution, u: Tensor, values: Tensor) -> Tensor:
-    """Return the mean over the strata of a mixture, if values are of them."""
+    """Average values over the strata of a mixture, if they have a stratum each."""
     if isinstance(qz, NormalMixture) and u.ndim > qz.loc.ndim:
         return qz.average(values)
     return values

@@ -1,8 +1,8 @@
-"""Draws results: matplotlib Axes in and out."""
+"""Plots of results: matplotlib Axes in and out."""
 
 from __future__ import annotations
 
-# no picture, and so not in __all__, of which each member is one
+# not in __all__, whose members are all plots
 from betavi.pl._style import PALETTE as PALETTE
 from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising

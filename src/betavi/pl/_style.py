@@ -1,4 +1,4 @@
-"""One style for all pictures, and what becomes of them once they are drawn."""
+"""One style for all plots, palettes, and saving."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     Palette: TypeAlias = Sequence[Any] | Mapping[Any, Any] | str | None
@@ -27,11 +26,11 @@ T = TypeVar("T")
 PALETTE = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000",
 )  # fmt: skip
-"""Told apart by people with any kind of colour vision: Okabe & Ito (2008)."""
+"""Colours that differ for people with any kind of colour vision: Okabe & Ito (2008)."""
 
 BLUE, VERMILION = PALETTE[0], PALETTE[5]
 USED, NOISE, PALE, GREY = "#00517a", "#c7892b", "#8fb4c7", "#d9d9d9"
-"""Of states, which differ in lightness too."""
+"""Colours of states, which differ in lightness too."""
 
 STYLE: Any = {
     "font.size": 9,
@@ -45,14 +44,14 @@ STYLE: Any = {
 }
 
 IN_LEGEND = 25
-"""Size of the mark of a group of cells in a legend: that of a cell is too small to show a colour."""
+"""Size of a group's mark in a legend: that of a cell is too small to show a colour."""
 
 DPI = 300
-"""Of files: what journals ask for."""
+"""Resolution of files, as journals require."""
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """Have a picture drawn in this style, and leave the user's own as it was."""
+    """Draw a plot in this style, and restore the user's own afterwards."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -67,23 +66,18 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
     return drawn
 
 
-def finish(axes: Axes | np.ndarray, show: bool, save: str | Path | None) -> None:
-    """Write the figure of some axes to a file, show it, or leave it to the caller."""
+def finish(axes: T, show: bool, save: str | Path | None) -> T:
+    """Save the figure of some axes, show it, and return the axes."""
     figure: Figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
     if save is not None:
         figure.savefig(save, dpi=DPI, bbox_inches="tight")
     if show:
         plt.show()
+    return axes
 
 
 def colours_of(names: Sequence[Any], palette: Palette = None) -> dict[Any, Any]:
-    """Return the colour of each group: that of a palette, or ours, which repeat beyond twenty.
-
-    Raises
-    ------
-    ValueError
-        If the palette has too few colours, or none for one of the groups.
-    """
+    """Return a colour for each group, from a palette or from ours; ours repeat beyond twenty groups."""
     if isinstance(palette, str):
         steps = plt.get_cmap(palette).resampled(max(len(names), 1))
         return {name: steps(i) for i, name in enumerate(names)}
@@ -101,19 +95,13 @@ def colours_of(names: Sequence[Any], palette: Palette = None) -> dict[Any, Any]:
 
 
 def check_is(value: Any, attribute: str, words: str) -> None:
-    """Refuse what is not what a picture is of.
-
-    Raises
-    ------
-    TypeError
-        If it has no such attribute.
-    """
+    """Raise a TypeError for a value that a plot cannot draw."""
     if not hasattr(value, attribute):
         raise TypeError(f"{words}, not a {type(value).__name__}.")
 
 
 def check_one_each(word: str, values: Any, n_cells: int) -> None:
-    """Refuse what has not a value for each cell, such as the name of a column."""
+    """Raise a ValueError unless there is one value per cell, such as for the name of a column."""
     if isinstance(values, str):
         raise ValueError(f"{word} has a value for each cell, such as adata.obs[{values!r}].")
     if len(values) != n_cells:

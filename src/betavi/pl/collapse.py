@@ -1,4 +1,4 @@
-"""What the dimensions of a latent space carry."""
+"""Plots of the information in each latent dimension."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from betavi.diagnostics import CollapseReport
 
 STYLES: dict[str, dict[str, Any]] = {
-    # told apart by lightness and hatching, not by hue alone
+    # they differ in lightness and hatching, not in hue alone
     "used": {"facecolor": USED},
     "noise": {"facecolor": NOISE, "hatch": "///", "edgecolor": "white"},
     "unclear": {"facecolor": PALE, "hatch": "...", "edgecolor": "white"},
@@ -40,24 +40,20 @@ def collapse(
     show: bool = False,
     save: str | Path | None = None,
 ) -> np.ndarray:
-    """Draw what each dimension carries, what is lost without it, and what a linear theory expects.
+    """Draw the information in each dimension, the loss without it, and the linear theory.
 
     Parameters
     ----------
     report
         From :meth:`betavi.BetaVI.diagnose`.
-    axes
-        Three, to draw on; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+    axes, show, save
+        Three axes (a new figure if None), show the figure, and a file to save it to.
 
     Returns
     -------
-    The axes, ``(3,)``: the information of each dimension, most first, its KL from the prior, and
-    the threshold below which it is dead unless it surely is signal; the nats per cell that are lost without it; and the strength of the directions
-    in the data, of which those above β are alive in theory (Lucas et al., 2019).
+    The axes, ``(3,)``: the information of each dimension, most first, its KL from the prior and
+    the threshold of collapse; the nats per cell lost without it; and the strength of the
+    directions in the data. Those above β are active in theory (Lucas et al., 2019).
 
     Raises
     ------
@@ -99,8 +95,7 @@ def collapse(
     lines = information.get_lines()[:1] if table["kl"].notna().any() else []
     information.legend(handles=[*patches, *lines], loc="upper right", ncols=2)
     _draw_theory(theory, report)
-    finish(np.asarray(axes), show, save)
-    return np.asarray(axes)
+    return finish(np.asarray(axes), show, save)
 
 
 def _bars(ax: Axes, table: pd.DataFrame, column: str, error: str | None = None) -> None:
@@ -146,22 +141,18 @@ def collapse_history(
     show: bool = False,
     save: str | Path | None = None,
 ) -> Axes:
-    """Draw what the latent space carried while it was trained, beside β.
+    """Draw mutual information and active dimensions during training, beside β.
 
     Parameters
     ----------
     history
         ``model.history`` of a model trained with ``collapse_guard``.
-    ax
-        Where to draw; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+    ax, show, save
+        Axes (a new figure if None), show the figure, and a file to save it to.
 
     Returns
     -------
-    The axes, with the mutual information and the active dimensions; β is on a second axis.
+    The axes; β is on a second axis.
 
     Raises
     ------
@@ -179,14 +170,11 @@ def collapse_history(
     """
     if "active_dimensions" not in history:
         raise KeyError("The history has no 'active_dimensions': train with collapse_guard=True.")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
-    styles = {"mutual_information": "-", "active_dimensions": "--"}
-    for name, style in styles.items():
+    ax = plt.subplots(figsize=(5, 3.4), layout="constrained")[1] if ax is None else ax
+    for name, style in {"mutual_information": "-", "active_dimensions": "--"}.items():
         values = history[name].iloc[:, 0].astype(float)
-        ax.plot(
-            np.arange(1, len(values) + 1), values, style, color="k", label=name.replace("_", " ")
-        )
+        epochs, label = np.arange(1, len(values) + 1), name.replace("_", " ")
+        ax.plot(epochs, values, style, color="k", label=label)
     beside = ax.twinx()
     beside.spines.right.set_visible(True)
     beta = history["beta"].iloc[:, 0].astype(float)
@@ -195,5 +183,4 @@ def collapse_history(
     ax.set(xlabel="epoch", ylabel="nats, and dimensions")
     handles = [*ax.get_lines(), *beside.get_lines()]
     ax.legend(handles, [str(line.get_label()) for line in handles], loc="center right")
-    finish(ax, show, save)
-    return ax
+    return finish(ax, show, save)

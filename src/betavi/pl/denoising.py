@@ -1,4 +1,4 @@
-"""What denoising is worth, and of which genes."""
+"""Plots of denoised counts, and of how well each gene is denoised."""
 
 from __future__ import annotations
 
@@ -22,14 +22,9 @@ if TYPE_CHECKING:
     from betavi.diagnostics import DenoisingReport
 
 STYLES: dict[bool, dict[str, Any]] = {
-    # told apart by filling, not by hue alone
-    False: {
-        "facecolor": "none",
-        "edgecolor": "0.55",
-        "marker": "o",
-        "label": "not shown to be better",
-    },
-    True: {"color": USED, "marker": "o", "label": "surely better than its mean"},
+    # they differ in filling, not in hue alone
+    False: {"facecolor": "none", "edgecolor": "0.55", "label": "not shown to be better"},
+    True: {"color": USED, "label": "surely better than its mean"},
 }
 MOST_CELLS = 3000
 """Points that an axis of two genes shows."""
@@ -42,18 +37,14 @@ def denoising(
     show: bool = False,
     save: str | Path | None = None,
 ) -> np.ndarray:
-    """Draw which methods and which genes are better than each gene's mean.
+    """Draw the methods and the genes that are better than each gene's mean.
 
     Parameters
     ----------
     report
         From :meth:`betavi.BetaVI.cross_validate_denoising`.
-    axes
-        Two, to draw on; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+    axes, show, save
+        Two axes (a new figure if None), show the figure, and a file to save it to.
 
     Returns
     -------
@@ -99,8 +90,7 @@ def denoising(
         title=f"{report.trusted_share:.0%} of genes to trust ({report.chosen})",
     )
     of_genes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
-    finish(np.asarray(axes), show, save)
-    return np.asarray(axes)
+    return finish(np.asarray(axes), show, save)
 
 
 def _draw_methods(ax: Axes, report: DenoisingReport) -> None:
@@ -132,7 +122,7 @@ def before_and_after(
     show: bool = False,
     save: str | Path | None = None,
 ) -> np.ndarray:
-    """Draw pairs of genes by their counts, and by what they are denoised.
+    """Draw pairs of genes before and after denoising.
 
     Parameters
     ----------
@@ -145,13 +135,10 @@ def before_and_after(
     counts_layer
         The counts; ``X``, or where :meth:`betavi.BetaVI.denoise` has moved them, if None.
     groupby
-        A column of ``obs`` to colour cells by, with the colours that scanpy has given it, if any.
-    axes
-        ``(2, n_genes - 1)``, to draw on; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+        A column of ``obs`` to colour cells by, with scanpy's colours if there are any.
+    axes, show, save
+        Axes, ``(2, n_genes - 1)`` (a new figure if None), show the figure, and a file to save it
+        to.
 
     Returns
     -------
@@ -179,15 +166,14 @@ def before_and_after(
     if layer is not None and layer not in adata.layers and layer not in adata.obsm:
         raise KeyError(f"There is no layer {layer!r}: denoise(layer_added={layer!r}) makes it.")
     moved = adata.uns.get("betavi", {}).get("counts_moved_to")
-    kept = counts_layer or (moved if moved in adata.layers else None)
+    counts = counts_layer or (moved if moved in adata.layers else None)
     if axes is None:
         n = len(genes) - 1
-        _, axes = plt.subplots(
-            2, n, figsize=(3.2 * n + 1.4, 6.2), layout="constrained", squeeze=False
-        )
+        size = (3.2 * n + 1.4, 6.2)
+        _, axes = plt.subplots(2, n, figsize=size, layout="constrained", squeeze=False)
     few = np.random.default_rng(0).permutation(adata.n_obs)[:MOST_CELLS]
     groups, colours = _groups(adata, groupby)
-    for row, (name, source) in zip(axes, {"counts": kept, "denoised": layer}.items(), strict=True):
+    for row, name, source in zip(axes, ("counts", "denoised"), (counts, layer), strict=True):
         values = {gene: np.log1p(_of_gene(adata, gene, source)[few]) for gene in genes}
         jitter = name == "counts"
         for ax, one, other in zip(row, genes[:-1], genes[1:], strict=True):
@@ -195,8 +181,7 @@ def before_and_after(
             ax.set(xlabel=f"{one}, log(1 + {name})", ylabel=f"{other},\nlog(1 + {name})")
     if groupby is not None:
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), title=groupby)
-    finish(axes, show, save)
-    return axes
+    return finish(axes, show, save)
 
 
 def _groups(adata: AnnData, groupby: str | None) -> tuple[np.ndarray, dict[Any, Any]]:
@@ -205,9 +190,9 @@ def _groups(adata: AnnData, groupby: str | None) -> tuple[np.ndarray, dict[Any, 
         return np.full(adata.n_obs, ""), colours_of([""])
     groups = adata.obs[groupby].astype("category")
     names = groups.cat.categories
-    kept = adata.uns.get(f"{groupby}_colors", ())
-    # of categories that have come or gone since scanpy drew them
-    colours = colours_of(list(names), kept if len(kept) == len(names) else None)
+    palette = adata.uns.get(f"{groupby}_colors", ())
+    # categories may have come or gone since scanpy drew them
+    colours = colours_of(list(names), palette if len(palette) == len(names) else None)
     present = set(groups.unique())
     return np.asarray(groups), {name: colours[name] for name in names if name in present}
 

@@ -1,4 +1,4 @@
-"""The latent space as a map: where cells are, where none can be, and ways between them."""
+"""The latent space as a map: cells, their density, holes, and paths."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OUTSIDE = 0.02
 
 MOST_SHOWN = 5000
 MOST_NUMBERS = 20
-"""Of different numbers that are taken for codes of groups; more are a scale."""
+"""Different numbers that still are codes of groups; more are a scale."""
 
 LINES = ("-", "--", ":")
 MARKS: dict[str, tuple[Any, str, float]] = {
@@ -54,9 +54,9 @@ def latent_map(
 ) -> Axes:
     """Draw the density of cells in the plane of their first two principal components.
 
-    The contours are of the exact projection of the density: each encloses as many cells more, and 98 %
-    are within the dashed line. In more than two dimensions a hole may lie behind cells. Paths go from
-    the round end to the square one.
+    Contours show the exact projection of the density, at equal steps in the number of cells; 98 %
+    are within the dashed line. In more than two dimensions cells may hide a hole. Paths go from the
+    round end to the square one.
 
     Parameters
     ----------
@@ -65,23 +65,15 @@ def latent_map(
     latent
         Positions of cells, ``(n_cells, n_latent)``.
     color
-        A category of each, told apart by colour, or a number; of one colour if None.
-    path
-        One or several from :meth:`betavi.BetaVI.interpolate`.
-    holes
-        From :meth:`betavi.BetaVI.find_holes`.
-    archetype
-        From :meth:`betavi.BetaVI.archetype`.
+        A category or a number for each cell; one colour if None.
+    path, holes, archetype
+        From :meth:`betavi.BetaVI.interpolate`, one or several; :meth:`betavi.BetaVI.find_holes`;
+        and :meth:`betavi.BetaVI.archetype`.
     palette
-        Colours of categories in their order, such as scanpy's ``adata.uns["celltype_colors"]``, or by
-        name, or the name of a colour map; eight that are told apart with any kind of colour vision if
-        None.
-    ax
-        To draw on; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+        Colours of categories, in their order, such as scanpy's ``adata.uns["celltype_colors"]``, or
+        by name; or the name of a colour map. :data:`betavi.pl.PALETTE` if None.
+    ax, show, save
+        Axes (a new figure if None), show the figure, and a file to save it to.
 
     Returns
     -------
@@ -92,8 +84,8 @@ def latent_map(
     TypeError
         If it is no density.
     ValueError
-        If positions are not of as many dimensions as the density, are those after a softmax, or are not
-        as many as colours; if the palette lacks a category.
+        If positions have another number of dimensions than the density, are those after a softmax,
+        or are not as many as colours; or if the palette lacks a category.
 
     Examples
     --------
@@ -129,12 +121,11 @@ def latent_map(
     ax.set_title(f"{shares:.0%} of the variance of positions; {within}", fontsize="medium")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    finish(ax, show, save)
-    return ax
+    return finish(ax, show, save)
 
 
 def _checked(density: Any, latent: Any) -> np.ndarray:
-    """Return positions as an array, of the dimensions that the density is of."""
+    """Return positions as an array with the dimensions of the density."""
     if not hasattr(density, "projected"):
         raise TypeError("density is what model.latent_density() returns, and latent positions.")
     positions = np.asarray(latent, dtype=np.float64)
@@ -178,16 +169,15 @@ def _contours(ax: Axes, density: LatentDensity, flat: np.ndarray) -> None:
     if np.linalg.matrix_rank(density.covariances).min() < 2:
         return
     logs = density.log_prob(grid).reshape(N_GRID, N_GRID)
-    levels = np.quantile(density.log_prob(flat), np.linspace(OUTSIDE, 0.95, N_LEVELS))
-    levels = np.unique(levels)
-    ax.contourf(
-        x, y, logs, [*levels, max(logs.max(), levels[-1]) + 1], cmap="Greys", alpha=0.5, zorder=0
-    )
+    shares = np.linspace(OUTSIDE, 0.95, N_LEVELS)
+    levels = np.unique(np.quantile(density.log_prob(flat), shares))
+    filled = [*levels, max(logs.max(), levels[-1]) + 1]
+    ax.contourf(x, y, logs, filled, cmap="Greys", alpha=0.5, zorder=0)
     ax.contour(x, y, logs, levels[:1], colors="0.3", linewidths=1, linestyles="--", zorder=1)
 
 
 def _cells(ax: Axes, flat: np.ndarray, color: Any, palette: Palette) -> None:
-    """Draw cells, at most some thousands, in another order than theirs."""
+    """Draw cells, at most 5,000, in random order."""
     some = np.random.default_rng(0).permutation(len(flat))[:MOST_SHOWN]
     style: dict[str, Any] = {"s": 5, "linewidths": 0, "alpha": 0.7, "zorder": 2}
     if color is None:

@@ -1,4 +1,4 @@
-"""How the variance of genes, and their share of zeros, goes with their mean."""
+"""Variance and share of zeros of genes against their mean."""
 
 from __future__ import annotations
 
@@ -27,19 +27,15 @@ def mean_curves(
 ) -> np.ndarray:
     """Draw the variance and the share of zeros of genes over their mean, beside Poisson noise.
 
-    Generated cells are to follow the real ones. Above the dashed line is what Poisson noise leaves
-    unexplained.
+    Generated cells should follow the real ones. Poisson noise does not explain what is above the
+    dashed line.
 
     Parameters
     ----------
     table
         From :func:`betavi.metrics.mean_curves`.
-    axes
-        Two to draw on; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+    axes, show, save
+        Two axes (a new figure if None), show the figure, and a file to save it to.
 
     Returns
     -------
@@ -47,12 +43,8 @@ def mean_curves(
 
     Raises
     ------
-    TypeError
-        If it is no table.
-    KeyError
-        If it is another one.
-    ValueError
-        If it has no rows.
+    TypeError, KeyError, ValueError
+        If it is no such table, or has no rows.
 
     Examples
     --------
@@ -84,5 +76,4 @@ def mean_curves(
     axes[0].set(yscale="log", ylabel="variance of its counts")
     axes[1].set(ylim=(0, 1.02), ylabel="share of cells without a count of it")
     axes[0].legend()
-    finish(axes[0], show, save)
-    return axes
+    return finish(axes, show, save)

@@ -1,4 +1,4 @@
-"""What genes do along a path, and whether cells are there."""
+"""Genes along a path, and the density of cells there."""
 
 from __future__ import annotations
 
@@ -31,31 +31,27 @@ def latent_path(
     show: bool = False,
     save: str | Path | None = None,
 ) -> np.ndarray:
-    """Draw what genes do along a path, and whether it stays where cells are.
+    """Draw the expression of genes along a path, and the p-value of each of its steps.
 
     Parameters
     ----------
     adata
         From :meth:`betavi.BetaVI.interpolate`, or a modality of what a joint model returns.
     genes
-        Which ones, in this order; or how many of those that change most, switches first and genes that
-        are hardly there last, in the order in which they switch.
-    axes
-        Two, to draw on; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+        Names, in this order; or the number of genes to choose. Those that change most are chosen,
+        switches first and rarely expressed genes last, and ordered by the place of their change.
+    axes, show, save
+        Two axes (a new figure if None), show the figure, and a file to save it to.
 
     Returns
     -------
-    The axes, ``(2,)``: the p-value of each step as a cell, with a line at 0.05; and the log expression
-    of each gene, scaled to its own range, as a heat map.
+    The axes, ``(2,)``: the p-value of each step as a cell, with a line at 0.05; and a heat map of
+    the log expression of each gene, scaled to its own range.
 
     Raises
     ------
     KeyError
-        If a gene is not in the object, or it is no path.
+        If a gene is unknown, or the object is no path.
     TypeError
         If it has several assays, or is no object.
 
@@ -101,20 +97,17 @@ def latent_path(
     rows = np.arange(len(shown))
     heat.plot(switches[is_switch], rows[is_switch], "|", color="w", ms=8, mew=2)
     if is_switch.any():
-        heat.set_title(
-            "white tick: a switch is halfway through its change", fontsize="small", loc="left"
-        )
+        words = "white tick: a switch is halfway through its change"
+        heat.set_title(words, fontsize="small", loc="left")
     bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label="log expression,\nof its range")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
-    finish(np.asarray(axes), show, save)
-    return np.asarray(axes)
+    return finish(np.asarray(axes), show, save)
 
 
 def _per_cell(some: AnnData, whole: AnnData) -> np.ndarray:
     # one total for all steps: of proteins and detection it is part of what changes on the way
     total = np.asarray(whole.X).sum(axis=1).mean()
-    scaled: np.ndarray = 1e4 * np.asarray(some.X) / total
-    return scaled
+    return 1e4 * np.asarray(some.X) / total
 
 
 def _shown(adata: AnnData, genes: Sequence[str] | int) -> list[str]:
@@ -127,7 +120,8 @@ def _shown(adata: AnnData, genes: Sequence[str] | int) -> list[str]:
                 raise KeyError(f"There is no gene {gene!r}. {close_matches(gene, adata.var_names)}")
         return list(genes)
     table = adata.var.assign(size=adata.var["log2_fold_change"].abs())
-    # the fold change of a gene that is hardly there says little
-    table["size"] *= np.asarray(adata.X).max(axis=0) / (np.asarray(adata.X).max(axis=0) + 1)
+    # the fold change of a rarely expressed gene says little
+    largest = np.asarray(adata.X).max(axis=0)
+    table["size"] *= largest / (largest + 1)
     best = table.sort_values(["is_switch", "size"], ascending=False).index[:genes]
     return list(table.loc[best].sort_values(["direction", "switch_at"]).index)

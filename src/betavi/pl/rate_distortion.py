@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,7 +29,7 @@ NAMES = {
 """Labels of the axes, by column."""
 
 N_NAMED = 5
-"""How many points of a curve are labelled with their β."""
+"""Points of a curve that are labelled with their β."""
 
 
 @styled
@@ -42,7 +42,7 @@ def rate_distortion(
     show: bool = False,
     save: str | Path | None = None,
 ) -> Axes:
-    """Draw what β buys.
+    """Draw the rate-distortion curve.
 
     Parameters
     ----------
@@ -51,14 +51,9 @@ def rate_distortion(
     y, x
         Columns; for instance ``y="agreement_rare", x="beta"`` shows what a high β blurs.
     reference
-        Points to compare with, from :func:`betavi.metrics.pca_rate_distortion`, in the same columns
-        and ``n_components``.
-    ax
-        Where to draw; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+        Points to compare with, from :func:`betavi.metrics.pca_rate_distortion`.
+    ax, show, save
+        Axes (a new figure if None), show the figure, and a file to save it to.
 
     Returns
     -------
@@ -66,12 +61,8 @@ def rate_distortion(
 
     Raises
     ------
-    TypeError
-        If it is no table.
-    KeyError
-        If a column is missing.
-    ValueError
-        If it has no values.
+    TypeError, KeyError, ValueError
+        If it is no table, or a column is missing or has no values.
 
     Examples
     --------
@@ -90,8 +81,7 @@ def rate_distortion(
                 f"{name!r} has no value at any β. Agreement of rare types needs types that make up "
                 "less than 5 % of the cells."
             )
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.5, 3.5), layout="constrained")
+    ax = plt.subplots(figsize=(4.5, 3.5), layout="constrained")[1] if ax is None else ax
     curve = curve.sort_values("beta")
     ax.plot(curve[x], curve[y], color="0.7", zorder=1)
     # a model without any weight on the rate has no place on a log scale
@@ -100,24 +90,16 @@ def rate_distortion(
     if "beta" not in (x, y) and len(curve) > 1:
         ax.figure.colorbar(points, ax=ax, label="β")
     named = np.unique(np.linspace(0, len(curve) - 1, N_NAMED).round().astype(int))
-    for row in curve.iloc[named].itertuples():
-        position = (getattr(row, x), getattr(row, y))
-        ax.annotate(f"{row.beta:.2g}", position, (4, 4), textcoords="offset points", fontsize=8)
+    texts: list[tuple[Any, str, str | None]]
+    texts = [(row, f"{row.beta:.2g}", None) for row in curve.iloc[named].itertuples()]
     if reference is not None:
         ax.scatter(reference[x], reference[y], marker="x", color=VERMILION, label="PCA, components")
-        for row in reference.itertuples():
-            position = (getattr(row, x), getattr(row, y))
-            ax.annotate(
-                f"{row.n_components}",
-                position,
-                (4, 4),
-                textcoords="offset points",
-                fontsize=8,
-                color=VERMILION,
-            )
+        texts += [(row, f"{row.n_components}", VERMILION) for row in reference.itertuples()]
         ax.legend()
+    for row, text, colour in texts:
+        at = (getattr(row, x), getattr(row, y))
+        ax.annotate(text, at, (4, 4), textcoords="offset points", fontsize=8, color=colour)
     if x == "beta":
         ax.set_xscale("log")
     ax.set(xlabel=NAMES.get(x, x), ylabel=NAMES.get(y, y))
-    finish(ax, show, save)
-    return ax
+    return finish(ax, show, save)

@@ -1,4 +1,4 @@
-"""Whether p-values of cells are what they should be."""
+"""Calibration of the p-values of cells."""
 
 from __future__ import annotations
 
@@ -25,24 +25,20 @@ def support(
     show: bool = False,
     save: str | Path | None = None,
 ) -> Axes:
-    """Draw which share of cells is called impossible at every level.
+    """Draw the share of cells with a p-value below each level.
 
-    Cells like those that were held out lie on the diagonal; above it, more are strange than should be.
-    They are ranked among cells of all kinds, so that a kind which is stranger than others is above it
-    and another one below, also where the model knows both.
+    Cells like the held-out ones lie on the diagonal; above it, more cells are outlying than
+    expected. Cells are ranked among cells of all kinds. So a kind with more outlying cells than
+    others is above the diagonal, and another one below it, even where the model knows both.
 
     Parameters
     ----------
     table
         From :meth:`betavi.BetaVI.support`.
     groups
-        A category of each row, a line for each; one for all if None.
-    ax
-        To draw on; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+        A category of each row, with a line for each; one line if None.
+    ax, show, save
+        Axes (a new figure if None), show the figure, and a file to save it to.
 
     Returns
     -------
@@ -50,10 +46,8 @@ def support(
 
     Raises
     ------
-    TypeError
-        If it is no table.
-    KeyError
-        If the table has no p-values.
+    TypeError, KeyError
+        If it is no table, or has no p-values.
     ValueError
         If there are not as many groups as rows.
 
@@ -79,11 +73,9 @@ def support(
     colours = colours_of(list(lines.groups))
     for number, (name, rows) in enumerate(lines):
         share = np.arange(1, len(rows) + 1) / len(rows)
-        style: dict[str, Any] = {"color": colours[name]}
-        style["ls"] = styles[number % len(styles)]
+        style: dict[str, Any] = {"color": colours[name], "ls": styles[number % len(styles)]}
         ax.step(np.sort(rows), share, where="post", label=f"{name} ({len(rows)})", **style)
     ax.set(xlabel="p-value", ylabel="share of cells with a p-value of at most this")
     ax.set(xlim=(-0.02, 1.02), ylim=(0, 1.02))
     ax.legend(title=None if groups is None else "ranked among cells of all kinds")
-    finish(ax, show, save)
-    return ax
+    return finish(ax, show, save)

@@ -1,4 +1,4 @@
-"""Which features of an assay can be translated, and whether the intervals hold."""
+"""Accuracy of a translation, and coverage of its intervals, by feature."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STYLES: dict[bool, dict[str, Any]] = {
-    # told apart by lightness and hatching, not by hue alone
+    # they differ in lightness and hatching, not in hue alone
     True: {"facecolor": USED, "label": "predicted better than by its mean"},
     False: {
-        "facecolor": GREY,
-        "edgecolor": "0.4",
-        "hatch": "xxx",
-        "label": "not shown to be better",
+        "facecolor": GREY, "edgecolor": "0.4", "hatch": "xxx", "label": "not shown to be better",
     },
-}
+}  # fmt: skip
 
 MOST_NAMED = 40
 """Features that fit on an axis with their names."""
@@ -40,30 +37,24 @@ def translation(
     show: bool = False,
     save: str | Path | None = None,
 ) -> np.ndarray:
-    """Draw how well each feature is predicted, and how often its interval holds.
+    """Draw how well each feature is predicted, and the coverage of its interval.
 
     Parameters
     ----------
     table
         From :meth:`betavi.JointVI.predictability`.
-    axes
-        Two, to draw on; a new figure if None.
-    show
-        Show the figure; it is returned as well.
-    save
-        A file to write it to, such as ``"figure.pdf"``.
+    axes, show, save
+        Two axes (a new figure if None), show the figure, and a file to save it to.
 
     Returns
     -------
     The axes, ``(2,)``: Pearson correlation of predicted and measured values, best first, and the
-    share of the values that are in the 90 % interval, in the same order.
+    share of the values in the 90 % interval, in the same order.
 
     Raises
     ------
-    TypeError
-        If it is no table.
-    KeyError
-        If a column is missing.
+    TypeError, KeyError
+        If it is no table, or a column is missing.
 
     Examples
     --------
@@ -98,8 +89,7 @@ def translation(
     coverage.set(xlabel=f"share of cells within the {NOMINAL:.0%} interval", xlim=(0, 1))
     for ax in (quality, coverage):
         _name(ax, table.index)
-    finish(np.asarray(axes), show, save)
-    return np.asarray(axes)
+    return finish(np.asarray(axes), show, save)
 
 
 def _name(ax: Axes, names: pd.Index) -> None:

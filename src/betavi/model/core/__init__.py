@@ -1,1 +1,1 @@
-"""What every ability is built on."""
+"""Primitives that every ability is built on."""

@@ -1,7 +1,7 @@
 """The user's form of data and answers: one assay in an AnnData, or several in a MuData.
 
-Inside the package everything is by modality. Here, and nowhere else, an AnnData becomes a modality
-and an answer about one modality becomes the bare value that scvi-tools' users expect.
+Inside the package everything is by modality. Only here does an AnnData become a modality, and an
+answer about one modality the bare value that users of scvi-tools expect.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Adapter(ABC):
-    """How a model reads the user's object, and in which form it answers."""
+    """Access to the user's object, and the form of answers."""
 
     @abstractmethod
     def modalities(self, registry: Mapping[str, Any]) -> list[str]:
@@ -48,7 +48,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def has(self, data: Any, name: str) -> np.ndarray:
-        """Return which cells have a modality, boolean, ``(n_cells,)``."""
+        """Return a mask of the cells with a modality, ``(n_cells,)``."""
 
     @abstractmethod
     def bare(self, by_modality: Mapping[str, T]) -> Any:
@@ -56,7 +56,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def by_modality(self, value: Any) -> dict[str, Any]:
-        """Return by modality what a user gave in his own form; nothing of None."""
+        """Return a user's value by modality, the inverse of :meth:`bare`; None becomes nothing."""
 
     @abstractmethod
     def together(self, parts: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> Any:
@@ -64,7 +64,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def register(self, model: type[LatentModel], data: Any, setup_args: dict[str, Any]) -> None:
-        """Set up an object whose counts are in ``X`` with the arguments of another one."""
+        """Set up an object whose counts are in ``X``, with the arguments of an accepted one."""
 
     @abstractmethod
     def check_kind(self, data: Any) -> None:
@@ -83,48 +83,38 @@ class OneAssay(Adapter):
     """An AnnData is the only modality, called ``"X"``, and answers are bare."""
 
     def modalities(self, registry: Mapping[str, Any]) -> list[str]:
-        """Return the only name."""
         return [COUNTS]
 
     def part(self, data: AnnData, name: str) -> AnnData:
-        """Return the object itself."""
         return data
 
     def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
-        """Return ``layer``."""
-        layer: str | None = setup_args["layer"]
-        return layer
+        return setup_args["layer"]
 
     def has(self, data: AnnData, name: str) -> np.ndarray:
-        """Return that every cell has it."""
         return np.ones(data.n_obs, dtype=bool)
 
     def bare(self, by_modality: Mapping[str, T]) -> T:
-        """Return the only value."""
         (value,) = by_modality.values()
         return value
 
     def by_modality(self, value: Any) -> dict[str, Any]:
-        """Return the value of the only modality."""
         return {} if value is None else {COUNTS: value}
 
     def together(self, parts: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> AnnData:
-        """Return the only object."""
         (part,) = parts.values()
         if obs is not None:
             part.obs = obs.copy()
         return part
 
     def register(self, model: type[LatentModel], data: AnnData, setup_args: dict[str, Any]) -> None:
-        """Call ``setup_anndata``; cells without counts were accepted before."""
+        # cells without counts were accepted before
         model.setup_anndata(data, **setup_args | {"layer": None, "keep_empty_cells": True})
 
     def check_kind(self, data: Any) -> None:
-        """Refuse what is no AnnData."""
         check_is_anndata(data)
 
     def check_new(self, model: LatentModel, data: AnnData) -> None:
-        """Check its counts, covariates, genes and categories."""
         # a model of a datamodule has no setup to transfer, as scvi-tools will report
         if "setup_args" in model.registry_:
             check_object(data, model.registry_["setup_args"])
@@ -135,47 +125,37 @@ class ManyAssays(Adapter):
     """A MuData has one part for each modality, and answers are dictionaries."""
 
     def modalities(self, registry: Mapping[str, Any]) -> list[str]:
-        """Return the names that ``setup_mudata`` was given."""
         return list(registry["setup_args"]["likelihoods"])
 
     def part(self, data: MuData, name: str) -> AnnData:
-        """Return the modality."""
         return data[name]
 
     def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
-        """Return the entry of ``layers``."""
-        layer: str | None = (setup_args["layers"] or {}).get(name)
-        return layer
+        return (setup_args["layers"] or {}).get(name)
 
     def has(self, data: MuData, name: str) -> np.ndarray:
-        """Read it from MuData's own table of rows."""
         return np.asarray(data.obsmap[name]) > 0
 
     def bare(self, by_modality: Mapping[str, T]) -> dict[str, T]:
-        """Return the dictionary."""
         return dict(by_modality)
 
     def by_modality(self, value: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the dictionary."""
         return dict(value or {})
 
     def together(self, parts: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> MuData:
-        """Return a MuData."""
         found = assembled(parts)
         if obs is not None:
             found.obs = obs.loc[found.obs_names].copy()
         return found
 
     def register(self, model: type[LatentModel], data: MuData, setup_args: dict[str, Any]) -> None:
-        """Call ``setup_mudata``; features that a batch lacks were accepted before."""
+        # features that a batch lacks were accepted before
         model.setup_mudata(data, **setup_args | {"layers": None, "keep_absent_features": True})
 
     def check_kind(self, data: Any) -> None:
-        """Refuse what is no MuData."""
         check_is_mudata(data)
 
     def check_new(self, model: LatentModel, data: MuData) -> None:
-        """Check its modalities, their counts and features, and its covariates."""
         check_is_mudata(data)
         make_actual(data)
         args = model.registry_["setup_args"]

@@ -1,4 +1,4 @@
-"""Answers at any β of a model that was trained on a range of them."""
+"""The argument ``beta=`` of a model's functions."""
 
 from __future__ import annotations
 
@@ -25,15 +25,12 @@ beta
 
 
 def takes_beta(getter: Callable[..., R], *, answers_untrained: bool = False) -> Callable[..., R]:
-    """Let a function of a model answer at the β that its caller passes as ``beta=``.
-
-    Cells in ``indices`` and genes in ``gene_list`` are checked on the way, and cells become
-    positions.
+    """Give a function of a model the argument ``beta=``, and check its selection of cells and genes.
 
     Parameters
     ----------
     getter
-        The function; its first argument is the model.
+        A function whose first argument is the model. It gets cells as positions.
     answers_untrained
         Warn, as SCVI does, instead of refusing, if the model is not trained.
 

@@ -14,7 +14,7 @@ ByName = dict[str, np.ndarray]
 
 
 class Covariates(NamedTuple):
-    """Codes or values of each cell, ``(n_cells,)``, by name; labels are no covariates of a decoder."""
+    """Codes or values of each cell, ``(n_cells,)``, by name; decoders do not read labels."""
 
     categorical: ByName
     continuous: ByName
@@ -37,20 +37,7 @@ class Covariates(NamedTuple):
 
 
 def batch_codes(manager: AnnDataManager, batches: Any) -> list[int | None]:
-    """Return the codes of batches to decode as.
-
-    Parameters
-    ----------
-    manager
-        Of the object.
-    batches
-        A name, several, or None for each cell's own.
-
-    Raises
-    ------
-    ValueError
-        If there is no such batch, or none is named.
-    """
+    """Return the codes of batches to decode in: one, several, or None for each cell's own."""
     if batches is None:
         return [None]
     is_one = isinstance(batches, str) or np.ndim(batches) == 0
@@ -63,11 +50,9 @@ def batch_codes(manager: AnnDataManager, batches: Any) -> list[int | None]:
             f"There is no batch {several[0]!r}, as the model knows of none: setup_anndata(batch_key=...) "
             "or setup_mudata(batch_key=...) says what they are."
         )
-    for batch in several:
-        if batch not in known:
-            raise ValueError(
-                f"There is no batch {batch!r}; there is {', '.join(map(repr, known))}."
-            )
+    if unknown := [batch for batch in several if batch not in known]:
+        there = ", ".join(map(repr, known))
+        raise ValueError(f"There is no batch {unknown[0]!r}; there is {there}.")
     return [known.index(batch) for batch in several]
 
 
@@ -78,8 +63,7 @@ def covariates_of(manager: AnnDataManager, setup_args: dict[str, Any]) -> Covari
         return np.asarray(manager.get_from_registry(key)).ravel()
 
     def joint(key: str, word: str) -> ByName:
-        names = setup_args.get(word)
-        if not names:
+        if not (names := setup_args.get(word)):
             return {}
         values = np.asarray(manager.get_from_registry(key))
         return dict(zip(names, values.T, strict=True))

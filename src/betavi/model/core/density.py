@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
 MOST_CELLS = 20_000
-"""Cells that a density is fitted to; of more, these are drawn. A bound on time, not tuned."""
+"""Largest number of cells that a density is fitted to, drawn from all; not tuned."""
 
 FEWEST_DRAWS = 5000
-"""Posterior draws that a density is fitted to, several per cell if there are few cells; not tuned."""
+"""Smallest number of posterior draws that a density is fitted to; not tuned."""
 
 MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
-"""Held-out cells that p-values are calibrated with at most, and that are enough; not tuned."""
+"""Held-out cells for calibrating p-values: the largest number, and a sufficient one; not tuned."""
 
 SMALLEST_TRAINING_SHARE = 0.5
 """Share of the cells that should be left to train a model, in advice to users."""
@@ -37,7 +37,8 @@ SMALLEST_TRAINING_SHARE = 0.5
 class Posteriors(NamedTuple):
     """Posteriors of some cells, before the transform to what the decoder reads.
 
-    ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws`` ``(n_draws, n_cells, n_latent)``.
+    ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws``
+    ``(n_draws, n_cells, n_latent)``.
     """
 
     mean: np.ndarray
@@ -68,8 +69,8 @@ def posteriors(
 def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDensity:
     """Return the density of cells in the latent space, fitted to draws of their posteriors.
 
-    A mixture of normal distributions, with the number of components that explains the draws of
-    left-out cells best. It is fitted once, and again after training.
+    A mixture of normal distributions, with the number of components that explains left-out cells
+    best. It is fitted once, and again after training.
 
     Parameters
     ----------
@@ -79,8 +80,7 @@ def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDens
     Returns
     -------
     An object with ``log_prob(positions)`` in nats, ``(n,)``, for positions ``(n, n_latent)``,
-    ``slope`` and ``sample``. For a logistic normal z it is the density of the variable before the
-    softmax.
+    ``slope`` and ``sample``. Positions of a logistic normal z are those before the softmax.
 
     Raises
     ------
@@ -130,12 +130,11 @@ def density_calibration(model: LatentModel, show_progress: bool = False) -> Dens
         means = posteriors(model, adata, calibration_cells(model, density)).mean
         return DensityCalibration(density.log_prob(means))
 
-    found: DensityCalibration = model.cached("density calibration", density, make)
-    return found
+    return model.cached("density calibration", density, make)
 
 
 def calibration_cells(model: LatentModel, density: LatentDensity) -> np.ndarray:
-    """Return the cells that p-values are calibrated with; warns once if training has seen them."""
+    """Return the cells that calibrate p-values; warn once if training has seen them."""
 
     def choose() -> np.ndarray:
         adata = model._validate_anndata(None)
@@ -143,17 +142,15 @@ def calibration_cells(model: LatentModel, density: LatentDensity) -> np.ndarray:
         if model.has_seen(adata, cells):
             warn(
                 "Too few cells were held out from training to calibrate p-values: they come from "
-                "training cells, and are too small for unseen cells. "
-                f"{_advice(adata.n_obs)}"
+                f"training cells, and are too small for unseen cells. {_advice(adata.n_obs)}"
             )
         return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
 
-    cells: np.ndarray = model.cached("calibration cells", density, choose)
-    return cells
+    return model.cached("calibration cells", density, choose)
 
 
 def _advice(n_cells: int) -> str:
-    """Return how to hold out enough cells, given how many there are."""
+    """Return advice on how to hold out enough of ``n_cells`` cells."""
     size = np.floor(100 * (1 - ENOUGH_KNOWN / n_cells)) / 100
     if size < SMALLEST_TRAINING_SHARE:
         return f"{ENOUGH_KNOWN} are enough, but {n_cells} cells are too few to spare them."
@@ -161,13 +158,7 @@ def _advice(n_cells: int) -> str:
 
 
 def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
-    """Return latent positions as an array, ``(n, n_latent)``.
-
-    Raises
-    ------
-    ValueError
-        If they have another number of dimensions, or are not finite.
-    """
+    """Return latent positions as a finite array, ``(n, n_latent)``, or raise a ValueError."""
     positions = np.atleast_2d(np.asarray(latent, dtype=np.float64))
     n_latent = model.module.options.n_latent
     if positions.ndim != 2 or positions.shape[1] != n_latent:
@@ -189,5 +180,4 @@ def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
 def decoder_input(model: LatentModel, positions: np.ndarray) -> torch.Tensor:
     """Return z for positions ``(..., n_latent)``, on the device."""
     u = torch.as_tensor(positions, dtype=torch.float32, device=model.device)
-    z: torch.Tensor = model.module.latent.transform(u)
-    return z
+    return model.module.latent.transform(u)

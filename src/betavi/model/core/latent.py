@@ -39,26 +39,20 @@ def get_latent_representation(
 
     Parameters
     ----------
-    adata, indices, batch_size
-        Cells, and how many at once.
+    adata, indices, batch_size, dataloader, **data_loader_kwargs
+        Cells, and how many at once; or minibatches in place of an object.
     give_mean
-        Return the mean of z, and not a draw.
+        Return the mean of z instead of a draw.
     mc_samples
-        Number of draws that the mean is averaged over if z has no mean in closed form, as a logistic
-        normal.
+        Number of draws to average if z has no mean in closed form, as a logistic normal.
     return_dist
-        Return mean and variance of the posterior; of a mixture, those of the whole.
-    dataloader
-        Minibatches in place of an object.
+        Return mean and variance of the posterior; those of a whole mixture.
     modalities
         Modalities to infer z from; all that a cell has if None.
-    **data_loader_kwargs
-        Passed to scvi-tools' data loader.
 
     Returns
     -------
-    ``(n_cells, n_latent)``, or two such arrays, in the order of the cells. NaN where a
-    cell has none of the modalities.
+    ``(n_cells, n_latent)``, or two such arrays. NaN where a cell has none of the modalities.
 
     Raises
     ------
@@ -98,7 +92,7 @@ def get_latent_representation(
 
 
 def _has_any(model: LatentModel, tensors: Tensors) -> Tensor:
-    """Return which cells have any modality that is not masked, boolean, ``(n_cells, 1)``."""
+    """Return a mask of the cells with any unmasked modality, ``(n_cells, 1)``."""
     keys = [key for key in map(present_key, model.modalities) if key in tensors]
     if not keys:
         return torch.ones(1, 1, dtype=torch.bool, device=model.device)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, Any]
 
 ENOUGH_HELD_OUT = 100
-"""Number of held-out cells from which on they judge a model; not tuned."""
+"""Smallest number of held-out cells that judge a model; not tuned."""
 
 UNTRAINED = (
     "The model is not trained: call model.train() first. A query model needs training too, to learn "
@@ -66,8 +66,8 @@ class LatentModel(
 ):
     """A trained latent space of one modality or several.
 
-    The class body of a model lists its abilities, each a function whose first argument is the
-    model. They ask the model for the primitives below and for nothing else.
+    The class body of a model lists its abilities: functions whose first argument is the model. They
+    use only the primitives below.
     """
 
     module: MultimodalVAE
@@ -87,13 +87,7 @@ class LatentModel(
         return self.adapter.modalities(self.registry_)
 
     def named_modalities(self, names: Sequence[str] | str | None) -> list[str]:
-        """Return the modalities that a user names, all of them for None.
-
-        Raises
-        ------
-        ValueError
-            If one is unknown, or none is named.
-        """
+        """Return the modalities that a user names, all of them for None."""
         if names is None:
             return self.modalities
         chosen = [names] if isinstance(names, str) else list(names)
@@ -134,22 +128,10 @@ class LatentModel(
         progress: str | None = None,
         **loader_kwargs: Any,
     ) -> Iterator[Tensors]:
-        """Yield minibatches of some cells, in their order.
+        """Yield minibatches of the cells at some positions, in their order, or of all cells.
 
-        Parameters
-        ----------
-        adata
-            A validated object.
-        cells
-            Positions, ``(n,)``; all cells if None.
-        batch_size
-            Cells at once; ``scvi.settings.batch_size`` if None.
-        modalities
-            Modalities to show; all others are masked. None masks nothing.
-        progress
-            Description of a progress bar; no bar if None.
-        **loader_kwargs
-            Passed to scvi-tools' data loader.
+        All modalities except ``modalities`` are masked; None masks nothing. ``progress`` is the
+        description of a progress bar, if there is to be one.
         """
         loader = self._make_data_loader(adata, cells, batch_size, **loader_kwargs)
         shown = track(iter(loader), progress or "", total=len(loader), disable=progress is None)
@@ -164,23 +146,14 @@ class LatentModel(
     def infer(self, tensors: Tensors, n_samples: int = 1) -> dict[str, Any]:
         """Return the posterior of a minibatch and draws of it.
 
-        Returns
-        -------
-        ``qz``; draws ``u`` and ``z``, ``(n_cells, n_latent)``, with a first axis if they are
-        several; ``library``, the log sizes by modality, and ``ql``, the posteriors of those that
-        are inferred.
+        ``qz``; draws ``u`` and ``z``, ``([n_samples,] n_cells, n_latent)``; ``library``, the log
+        sizes by modality, and ``ql``, the posteriors of inferred sizes.
         """
         inputs = self.module._get_inference_input(tensors)
-        inferred: dict[str, Any] = self.module.inference(**inputs, n_samples=n_samples)
-        return inferred
+        return self.module.inference(**inputs, n_samples=n_samples)
 
     def decode(
-        self,
-        z: Tensor,
-        tensors: Tensors,
-        name: str,
-        log_size: Tensor,
-        batch: int | None = None,
+        self, z: Tensor, tensors: Tensors, name: str, log_size: Tensor, batch: int | None = None
     ) -> Distribution:
         """Return p(x given z) of a modality, see :meth:`betavi.module.MultimodalVAE.decode`."""
         return self.module.decode(z, tensors, name, log_size, batch)
@@ -211,22 +184,13 @@ class LatentModel(
         return adata is self.adata and seen is not None and bool(np.isin(cells, seen).any())
 
     def _was_split(self, adata: AnnOrMuData) -> bool:
-        """Return whether these are the cells that training was split into.
-
-        A loaded model may hold other cells; if there are as many, there is no telling.
-        """
+        """Return whether these cells were split for training, judged by number in a loaded model."""
         parts = [getattr(self, f"{part}_indices", None) for part in ("train", "validation", "test")]
         split = np.concatenate([part for part in parts if part is not None])
         return adata is self.adata and (hasattr(self, "trainer") or len(split) == adata.n_obs)
 
     def refuse_minified(self) -> None:
-        """Refuse a model whose object has no counts any more.
-
-        Raises
-        ------
-        ValueError
-            If it has none.
-        """
+        """Raise a ValueError if the model's object is minified, and its counts are gone."""
         if getattr(self, "minified_data_type", None) is not None:
             raise ValueError(
                 "The object is minified: its counts are gone, and this call needs them. Make the "
@@ -236,13 +200,7 @@ class LatentModel(
 
     @contextmanager
     def at_beta(self, beta: float | None) -> Iterator[None]:
-        """Set the module to a β for a while; None means that of minified posteriors, if any.
-
-        Raises
-        ------
-        ValueError
-            If the model was not trained at it, or its object holds posteriors at another β only.
-        """
+        """Set the module to a β for a while; None means that of minified posteriors, if any."""
         if getattr(self, "minified_data_type", None) is not None:
             stored = self.adata.uns.get("betavi", {}).get(MINIFIED_BETA, self.module.settled_beta)
             beta = stored if beta is None else beta
@@ -276,7 +234,7 @@ class LatentModel(
             yield
 
     def cached(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what was made for the same key before, or make it."""
+        """Return the value made before for the same key, or make it."""
         stored: dict[str, tuple[Any, Any]] = self.__dict__.setdefault("_cache", {})
         if name not in stored or stored[name][0] != key:
             stored[name] = key, make()

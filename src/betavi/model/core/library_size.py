@@ -20,7 +20,7 @@ SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
 """Variance of a batch with one cell, or whose cells all have the same size; not tuned."""
 
 MOST_SIZES = 5000
-"""Cells that a median size is taken of; of more, these are drawn."""
+"""Largest number of cells for a median size, drawn from all."""
 
 
 def aligned(manager: CellManager, name: str) -> AlignedRows:
@@ -31,7 +31,7 @@ def aligned(manager: CellManager, name: str) -> AlignedRows:
 
 
 def measured_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return which cells have counts of a modality, ``(n_cells,)``, and the log totals of these."""
+    """Return a mask of the cells with counts of a modality, ``(n_cells,)``, and their log totals."""
     kept = expert_keys(name).total
     rows = aligned(manager, kept if kept in manager.data_registry else name)
     has = rows.present.copy()
@@ -53,7 +53,7 @@ def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarr
 
 
 def cell_log_sizes(model: LatentModel, tensors: Tensors, name: str) -> Tensor:
-    """Return the log sizes that measured cells are decoded with, ``(n_cells, 1)``.
+    """Return the log sizes for decoding measured cells, ``(n_cells, 1)``.
 
     The size factor where there is one, the mean of an inferred size, or the cell's total.
     """

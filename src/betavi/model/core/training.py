@@ -45,28 +45,27 @@ def train(
         Number of passes over the training cells. If None, BetaVI takes 30 up to 10,000 cells,
         fewer of more cells, and at least 8; JointVI as many as SCVI.
     *args, **kwargs
-        scvi-tools' own: ``accelerator``, ``train_size``, ``batch_size``, ``early_stopping`` and
-        others, see :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of a best
-        model wait for the warm-up.
+        See :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of a best model wait for
+        the warm-up.
     beta_schedule
         ``"constant"``, ``"linear"``, ``"cosine"`` or ``"cyclical"``, a key of
         :data:`betavi.objective.SCHEDULES`, or a function from the share of the planned steps,
         within [0, 1], to the factor of β in force there.
     warmup
-        Share of the planned steps until β is in force, whatever the number of epochs.
+        Share of the planned steps until β is in force.
     free_bits
-        Nats per cell below which the rate of a latent dimension is not pressed further, for its
-        average over a minibatch (Kingma et al., 2016). With a prior whose rate is no sum over
-        dimensions, ``n_latent`` times as many nats for all of them.
+        Nats per cell below which the rate of a latent dimension, averaged over a minibatch, is not
+        penalised (Kingma et al., 2016). With a prior whose rate is no sum over dimensions,
+        ``n_latent`` times as many nats for all of them.
     target_rate
-        Nats per cell. Once warm, a controller moves β until the rate is this, and keeps it
-        there (after Shao et al., 2020). Its state is saved with the model.
+        Nats per cell at which a controller holds the rate after warm-up, by moving β (after Shao et
+        al., 2020). Its state is saved with the model.
     capacity
         Nats per cell. The loss is then distortion + β * abs(rate - C), and the schedule raises
-        C from 0 to the capacity (Burgess et al., 2018); β wants to be large.
+        C from 0 to the capacity (Burgess et al., 2018); β should be large.
     collapse_guard
-        Follow what the latent dimensions carry, and warn once if it is lost; ``"rescue"`` acts
-        upon it, see :class:`betavi.train.CollapseGuard`. Not if False.
+        Monitor the latent dimensions, and warn once if they collapse; ``"rescue"`` also acts, see
+        :class:`betavi.train.CollapseGuard`. Off if False.
     plan_kwargs
         Options of :class:`betavi.train.TrainingPlan`. scvi-tools' ``n_epochs_kl_warmup``,
         ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` take the place of
@@ -74,16 +73,14 @@ def train(
 
     Raises
     ------
-    ValueError
-        If a word is not in its table, a number is out of range, or two options contradict each
-        other; before anything is trained.
-    TypeError
-        If neither scvi-tools nor Lightning has an argument of this name.
+    ValueError, TypeError
+        If a word is not in its table, a number is out of range, options contradict, or an argument
+        is unknown; before anything is trained.
 
     Notes
     -----
-    ``history["beta"]`` holds the β in force at the last step of each epoch; of a model of many
-    β, the geometric mean of those drawn. Every ELBO in the history is at β = 1.
+    ``history["beta"]`` holds the β at the last step of each epoch, or the geometric mean of those
+    drawn from a range. Every ELBO in the history is at β = 1.
 
     References
     ----------
@@ -100,25 +97,22 @@ def train(
     >>> model.history["beta"]["beta"].tolist()
     [1.0, 3.0, 4.0, 4.0]
     """
-    # what scvi-tools does not know it hands to Lightning's trainer, and to its fit
+    # scvi-tools hands unknown arguments to Lightning's trainer, and to its fit
     trainers = (ScviTrainer, Trainer, Trainer.fit)
     plans = [plan.__init__ for plan in model._training_plan_cls.__mro__]
     of_plan = (*plans, model._module_cls.loss)
     takers = (train, UnsupervisedTrainingMixin.train, *trainers)
     _check_words("train", kwargs, takers, elsewhere={"plan_kwargs": of_plan})
     _check_words("plan_kwargs", plan_kwargs or {}, of_plan)
-    # without an end, -1, is refused by the plan where a schedule needs one
+    # -1 is no end; the plan refuses it where a schedule needs one
     if max_epochs not in (None, -1):
         check_whole("max_epochs", max_epochs)
         # Lightning takes no other kind of whole number
         max_epochs = int(max_epochs)
-    asked = {
-        "beta_schedule": beta_schedule,
-        "warmup": warmup,
-        "free_bits": free_bits,
-        "target_rate": target_rate,
-        "capacity": capacity,
-    }
+    named = {
+        "beta_schedule": beta_schedule, "warmup": warmup, "free_bits": free_bits,
+        "target_rate": target_rate, "capacity": capacity,
+    }  # fmt: skip
     if collapse_guard == "rescue":
         _check_rescue(target_rate, capacity, plan_kwargs)
     if model.adata is not None and kwargs.get("datamodule") is None:
@@ -135,7 +129,7 @@ def train(
         model,
         max_epochs,
         *args,
-        plan_kwargs=asked | dict(plan_kwargs or {}),
+        plan_kwargs=named | dict(plan_kwargs or {}),
         callbacks=callbacks,
         **kwargs,
     )
@@ -146,7 +140,7 @@ def train(
 def sibling(
     model: LatentModel, *, likelihoods: Mapping[str, str] | None = None, **changes: Any
 ) -> Any:
-    """Return an untrained model of the same object and arguments, but for some.
+    """Return an untrained model of the same object and arguments, with changes.
 
     Parameters
     ----------
@@ -201,7 +195,7 @@ def _with_likelihoods(model: LatentModel, likelihoods: Mapping[str, str]) -> Cel
 
 
 def remember_beta(model: LatentModel, beta: float) -> None:
-    """Let copies of this model and saved ones have the β that a rescue went back to."""
+    """Record the β that a rescue returned to, for copies and saved files of this model."""
     if model._module_kwargs["beta"] == beta:
         return
     model._module_kwargs["beta"] = beta
@@ -211,12 +205,9 @@ def remember_beta(model: LatentModel, beta: float) -> None:
 
 
 def _check_words(
-    asked: str,
-    words: dict[str, Any],
-    takers: Takers,
-    elsewhere: dict[str, Takers] | None = None,
+    name: str, words: dict[str, Any], takers: Takers, elsewhere: dict[str, Takers] | None = None
 ) -> None:
-    """Refuse an argument that nobody takes, before the data are split; say who else would."""
+    """Refuse an unknown argument before the data are split, and say where it would be accepted."""
     known = _words_of(takers)
     if not (unknown := [word for word in words if word not in known]):
         return
@@ -224,9 +215,9 @@ def _check_words(
     for place, others in (elsewhere or {}).items():
         if word in _words_of(others):
             raise TypeError(
-                f"{asked} has no argument {word!r}: it goes into {place}={{{word!r}: ...}}."
+                f"{name} has no argument {word!r}: it goes into {place}={{{word!r}: ...}}."
             )
-    raise TypeError(f"{asked} has no argument {word!r}. {close_matches(word, sorted(known))}")
+    raise TypeError(f"{name} has no argument {word!r}. {close_matches(word, sorted(known))}")
 
 
 def _words_of(takers: Takers) -> set[str]:
@@ -236,7 +227,7 @@ def _words_of(takers: Takers) -> set[str]:
 def _check_rescue(
     target_rate: float | None, capacity: float | None, plan_kwargs: dict[str, Any] | None
 ) -> None:
-    """Refuse a rescue, which moves β, beside what moves or replaces it."""
+    """Refuse a rescue, which moves β, together with other control of β."""
     steers = {"target_rate": target_rate, "capacity": capacity}
     words = [word for word, value in steers.items() if value is not None]
     words += [word for word in SCVI_SCHEDULE if word in (plan_kwargs or {})]

@@ -14,7 +14,7 @@ from betavi.diagnostics import CountTerms, ScoreSums
 from betavi.kernels import dense
 from betavi.model.core.beta import takes_beta
 from betavi.model.expression.decode import suitable_modality
-from betavi.module import latent_log_ratio
+from betavi.module.estimates import latent_log_ratio
 from betavi.nn import Point
 from betavi.objective import rate
 
@@ -40,18 +40,16 @@ def score_counts(
     """Score the model by the probability it gives to integer counts.
 
     The likelihoods zinb, nb and poisson are probabilities. Densities, lognormal and normal, are
-    integrated over half a count on both sides, so that all of them can be compared:
-    :func:`betavi.metrics.compare_likelihoods` does that. With several modalities each is scored on
-    its own, from the posterior given that modality alone, in the cells that have it.
+    integrated over half a count on both sides, which makes all likelihoods comparable:
+    :func:`betavi.metrics.compare_likelihoods` does that. Each modality is scored on its own, from
+    the posterior given that modality alone, in the cells that have it.
 
     Parameters
     ----------
-    adata, indices
-        Cells; all of the model's own if None.
+    adata, indices, batch_size
+        Cells, all of the model's own if None, and how many at once.
     n_samples
         Number of posterior draws per cell.
-    batch_size
-        Cells at once.
     modalities
         Modalities to score; all if None.
 
@@ -106,9 +104,9 @@ def raw_counts(
     Parameters
     ----------
     indices
-        Positions of the cells, in the order wanted; all if None.
+        Positions of the cells, in this order; all if None.
     modality
-        Modality to read; may be left out if there is one.
+        Modality to read, if there are several.
 
     Returns
     -------
@@ -118,7 +116,7 @@ def raw_counts(
     Raises
     ------
     ValueError
-        If the object is minified, or there are several modalities and none is named.
+        If the object is minified, or the modality is unclear.
 
     Examples
     --------

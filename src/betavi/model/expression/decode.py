@@ -25,10 +25,7 @@ Batches = str | int | list[str] | list[int] | None
 
 
 class DecodeRequest(NamedTuple):
-    """Cells and features to decode, the batches to decode in, and the number of posterior draws.
-
-    ``transform_batch`` and ``features`` are the user's names; ``cells`` are positions.
-    """
+    """Cells (positions), features and batches (user's names) to decode, and the number of draws."""
 
     cells: Sequence[int] | np.ndarray | None = None
     features: Sequence[str] | None = None
@@ -58,16 +55,9 @@ def decoded(
             called = f"The modality {name!r}" if len(model.modalities) > 1 else "adata"
             columns = features_named(model.features(name), request.features, called)
         codes = batch_codes(model.adata_manager, request.transform_batch)
-        dataloader = model.minibatches(
-            adata,
-            request.cells,
-            request.batch_size,
-            None,
-            request.progress,
-            **request.loader_kwargs,
-        )
-    parts = []
-    likelihood = model.likelihood(name)
+        loading = request.cells, request.batch_size, None, request.progress
+        dataloader = model.minibatches(adata, *loading, **request.loader_kwargs)
+    parts, likelihood = [], model.likelihood(name)
     only = columns if likelihood.scale_is_local else None
     for tensors in dataloader:
         inferred = model.infer(tensors, request.n_samples)
@@ -99,10 +89,12 @@ def table(
     return_numpy: bool | None = None,
     dataloader: Iterable[Tensors] | None = None,
 ) -> pd.DataFrame | np.ndarray:
-    """Return :func:`decoded` values as a data frame, or as an array if wanted or needed."""
-    adata = adata if dataloader is not None else model._validate_anndata(adata)
-    values = decoded(model, adata, name, request, read, dataloader)
-    if return_numpy or values.ndim == 3 or dataloader is not None:
+    """Return :func:`decoded` values as a data frame, or as an array if requested or needed."""
+    if dataloader is not None:
+        return decoded(model, adata, name, request, read, dataloader)
+    adata = model._validate_anndata(adata)
+    values = decoded(model, adata, name, request, read)
+    if return_numpy or values.ndim == 3:
         return values
     names = adata.obs_names if request.cells is None else adata.obs_names[request.cells]
     columns = model.features(name) if request.features is None else pd.Index(request.features)
@@ -112,13 +104,7 @@ def table(
 def suitable_modality(
     model: LatentModel, modality: str | None, suits: Callable[[Likelihood], bool]
 ) -> str:
-    """Return the modality that is meant, which needs a suitable likelihood.
-
-    Raises
-    ------
-    ValueError
-        If the named one does not suit, or none is named and not exactly one suits.
-    """
+    """Return the named modality, or the only suitable one, by its likelihood; or raise a ValueError."""
     suitable = [name for name in model.modalities if suits(model.likelihood(name))]
     choices = ", ".join(map(repr, suitable))
     if modality is not None:
@@ -138,12 +124,12 @@ def suitable_modality(
 
 
 def expression_modality(model: LatentModel, modality: str | None) -> str:
-    """Return the modality whose expression is meant; proteins only if they are named."""
+    """Return the modality whose expression is requested; proteins only by name."""
     if len(model.modalities) == 1 and modality is None:
         return model.modalities[0]
     named = modality is not None
-    return suitable_modality(
-        model,
-        modality,
-        lambda part: not part.is_of_detection and (named or not part.has_background),
-    )
+
+    def suits(part: Likelihood) -> bool:
+        return not part.is_of_detection and (named or not part.has_background)
+
+    return suitable_modality(model, modality, suits)

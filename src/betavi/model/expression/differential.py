@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
 SMALLEST_COUNT = 0.01
-"""Counts per cell of typical size, added before fold changes are taken: a feature seen less than once
-in a hundred cells has none. For proteins, whose background is of many counts, it is 1. Not tuned."""
+"""Pseudocount of fold changes, in counts per cell of typical size. A feature with fewer counts
+shows no fold change. For proteins, with a background of many counts, it is 1. Not tuned."""
 
 PER_CELL = 1e4
-"""Total to which the normalised means of raw counts are brought, as in scvi-tools."""
+"""Total of the normalised means of raw counts, as in scvi-tools."""
 
 
 @takes_beta
@@ -61,14 +61,13 @@ def differential_expression(
 ) -> pd.DataFrame:
     """Compare groups of cells, feature by feature.
 
-    Draws of what the decoder expects are compared, one of each cell drawn: p-values are the model's.
-    The cells compared are those that have the modality; their positions are inferred from all that
-    they have.
+    Decoded expectations are compared, one draw per sampled cell: p-values are the model's. Only
+    cells with the modality are compared; their positions are inferred from all their modalities.
 
     Parameters
     ----------
-    adata
-        Cells; the model's own if None.
+    adata, batch_size
+        Cells, the model's own if None, and how many at once.
     groupby, group1, group2
         Column of ``obs``, and the groups to compare: each with all others if None.
     idx1, idx2
@@ -81,8 +80,6 @@ def differential_expression(
     delta
         Smallest effect that counts: log2 fold change, 0.25 if None; for accessibility the
         difference of probabilities, 0.05 if None.
-    batch_size
-        Cells at once.
     all_stats
         Add means and shares of nonzero values of the raw counts, if the object has them.
     batch_correction, batchid1, batchid2
@@ -110,8 +107,8 @@ def differential_expression(
     KeyError
         If there is no such column or group.
     ValueError
-        If it is unclear which modality or which groups are meant, the test is unknown, a query
-        selects no cell, or a group has no cells with the modality.
+        If modality or groups are unclear, the test is unknown, a query selects no cell, or a group
+        has no cells with the modality.
     RuntimeError
         If the model is not trained.
 
@@ -149,20 +146,13 @@ def differential_expression(
         kwargs.setdefault("pseudocounts", pseudocounts)
     manager = model.manager(adata)
     if batch_correction:
-        groups.warn_of_batches(
-            adata.obs, manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
-        )
+        batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+        groups.warn_of_batches(adata.obs, batch)
     if weights == "importance":
-        options = importance_weighting_kwargs or {}
-        draw: Callable[..., Any] = partial(
-            get_normalized_expression,
-            model,
-            return_numpy=True,
-            weights=weights,
-            batch_size=batch_size,
-            modality=modality,
-            **options,
-        )
+        options: dict[str, Any] = {"batch_size": batch_size, "modality": modality}
+        options |= {"weights": weights, "return_numpy": True}
+        further = importance_weighting_kwargs or {}
+        draw: Callable[..., Any] = partial(get_normalized_expression, model, **options, **further)
     else:
         draw = partial(_draws, model, name, has, batch_size, np.random.default_rng(0))
     with untouched_on_failure(adata):
@@ -186,7 +176,7 @@ def differential_expression(
 
 
 def _modality(model: LatentModel, modality: str | None) -> str:
-    """Return the modality that is meant; if it is named, any of them."""
+    """Return the requested modality; any one by name."""
     if modality is None:
         return expression_modality(model, None)
     (name,) = model.named_modalities(modality)
@@ -194,7 +184,7 @@ def _modality(model: LatentModel, modality: str | None) -> str:
 
 
 def _pseudocounts(model: LatentModel, name: str) -> float | None:
-    """Return what is added before fold changes are taken; None for scvi-tools' own estimate."""
+    """Return the pseudocount of fold changes; None for scvi-tools' own estimate."""
     typical = model.module.typical(name)
     if typical is None:
         return None
@@ -217,23 +207,15 @@ def _draws(
     if not len(cells):
         raise ValueError(f"No cell of a group has {name!r}. Choose groups that were measured.")
     # in random order, as draws of two groups are compared one by one
-    request = DecodeRequest(
-        rng.choice(cells, n_samples_overall),
-        transform_batch=transform_batch,
-        batch_size=batch_size,
-    )
+    cells = rng.choice(cells, n_samples_overall)
+    request = DecodeRequest(cells, transform_batch=transform_batch, batch_size=batch_size)
     detects = model.likelihood(name).is_of_detection
-    read = _mean if detects else _scale
+
+    def read(px: Any) -> Any:
+        return px.mean if detects else px.get_normalized("scale")
+
     with torch.inference_mode():
         return decoded(model, adata, name, request, read)
-
-
-def _mean(px: Any) -> Any:
-    return px.mean
-
-
-def _scale(px: Any) -> Any:
-    return px.get_normalized("scale")
 
 
 def _difference(first: np.ndarray, second: np.ndarray, pseudocounts: float) -> np.ndarray:  # noqa: ARG001  # scvi-tools asks for three parameters

@@ -39,8 +39,8 @@ def get_marginal_ll(
 ) -> Tensor | np.float64:
     """Estimate the log marginal likelihood by importance sampling, in nats per cell.
 
-    Every cell counts once. scvi-tools averages the means of minibatches, so that a short last one
-    counts too much.
+    Every cell has the same weight; scvi-tools averages the means of minibatches, which may differ
+    in size.
 
     Parameters
     ----------
@@ -98,15 +98,14 @@ def get_reconstruction_error(
     Parameters
     ----------
     adata, indices, batch_size, dataloader, **kwargs
-        Cells, and how many at once; or minibatches in place of an object. See
-        :meth:`scvi.model.SCVI.get_reconstruction_error`.
+        See :meth:`scvi.model.SCVI.get_reconstruction_error`.
     return_mean
         Average over the cells that have the modality.
 
     Returns
     -------
-    ``reconstruction_loss``, with several modalities ``reconstruction_loss_*`` of those that any cell
-    has: a mean, or ``(n_cells,)`` with zeros where a cell lacks it.
+    ``reconstruction_loss``, or ``reconstruction_loss_*`` of several modalities: a mean, or
+    ``(n_cells,)`` with zeros where a cell lacks the modality.
 
     Raises
     ------
@@ -134,7 +133,7 @@ def get_reconstruction_error(
     masks: dict[str, list[Tensor]] = {}
 
     def watched() -> Iterator[Tensors]:
-        """Remember which cells have which modality, and nothing else of a minibatch."""
+        """Yield minibatches, and store their masks of measured cells."""
         for tensors in dataloader:
             for name in model.modalities:
                 if (key := present_key(name)) in tensors:
@@ -171,17 +170,15 @@ def get_likelihood_parameters(
     ----------
     adata, indices, batch_size, dataloader, **data_loader_kwargs
         Cells, and how many at once; or minibatches in place of an object.
-    n_samples
-        Number of posterior draws per cell.
-    give_mean
-        Average over the draws.
+    n_samples, give_mean
+        Number of posterior draws per cell; average over them.
 
     Returns
     -------
     ``mean``, ``dispersions`` and ``dropout`` where the likelihood has them, each
-    ``(n_cells, n_features)`` or ``(n_samples, n_cells, n_features)``; with several modalities a
-    dictionary of these for each. The mean of a zero-inflated likelihood is that before inflation, as
-    in SCVI. Where cells may lack modalities, means are those at the typical library size.
+    ``([n_samples,] n_cells, n_features)``; with several modalities a dictionary of these for each.
+    The mean of a zero-inflated likelihood is that before inflation, as in SCVI. Where cells may
+    lack modalities, means are those at the typical library size.
 
     Raises
     ------
@@ -222,8 +219,7 @@ def get_likelihood_parameters(
         name: {word: np.concatenate(values, axis=-2) for word, values in collected.items()}
         for name, collected in parts.items()
     }
-    whole: dict[str, Any] = model.adapter.bare(found)
-    return whole
+    return model.adapter.bare(found)
 
 
 @takes_beta
@@ -238,7 +234,7 @@ def get_latent_library_size(
     dataloader: Iterable[Tensors] | None = None,
     **data_loader_kwargs: Any,
 ) -> np.ndarray:
-    """Return the library size of each cell that the model infers or observes.
+    """Return the inferred or observed library size of each cell.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Groups of cells that are compared: whether they are there, and share a batch."""
+"""Groups of cells for a comparison, and their checks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MODES: dict[str, str] = {
     "vanilla": "which group is the higher",
     "change": "whether they differ by more than delta",
 }
-"""What a differential test asks, by the user's word."""
+"""Questions of differential tests, by the user's word."""
 
 
 class Groups(NamedTuple):
-    """What is compared, in the words of ``differential_expression``."""
+    """The groups to compare, in the words of ``differential_expression``."""
 
     groupby: str | None
     group1: Sequence[str] | str | None
@@ -31,7 +31,7 @@ class Groups(NamedTuple):
     idx2: Any
 
     def numbered(self, names: pd.Index) -> Groups:
-        """Return the same, with positions in the place of names of cells."""
+        """Return the same, with positions in place of names of cells."""
         given: dict[str, Any] = {
             word: cells_named(names, cells, word)
             for word, cells in (("idx1", self.idx1), ("idx2", self.idx2))
@@ -40,25 +40,9 @@ class Groups(NamedTuple):
         return self._replace(**given)
 
     def checked(self, obs: pd.DataFrame, mode: str) -> Groups:
-        """Refuse what cannot be compared, before scvi-tools adds a column to the object.
+        """Check the groups and the test before scvi-tools adds a column to the object.
 
-        Parameters
-        ----------
-        obs
-            Of the cells.
-        mode
-            The test.
-
-        Returns
-        -------
-        The same, with all groups that have cells in ``group1`` if none is named.
-
-        Raises
-        ------
-        KeyError
-            If there is no such column, group or cell.
-        ValueError
-            If nothing is to be compared, a query selects no cell, or the test is unknown.
+        Returns the same, with all groups that have cells in ``group1`` if it is None.
         """
         lookup(MODES, mode, "mode")
         if self.idx1 is not None:
@@ -88,12 +72,12 @@ class Groups(NamedTuple):
 
     @property
     def named(self) -> list[Any]:
-        """The groups of both sides; none if cells are given."""
+        """The groups of both sides; empty if cells are given."""
         sides = (self.group1, self.group2)
         return [group for side in sides if side is not None for group in _listed(side)]
 
     def _check_cells(self, obs: pd.DataFrame) -> None:
-        """Refuse cells that are not there, and sides that are none or the same."""
+        """Refuse unknown cells, and sides that are empty or the same."""
         for word, cells in (("idx1", self.idx1), ("idx2", self.idx2)):
             _check_query(obs, cells, word)
         ((one, two),) = self.sides(obs)
@@ -114,27 +98,13 @@ class Groups(NamedTuple):
         return [(one, (column == self.group2).to_numpy()) for one in ones]
 
     def check_measured(self, obs: pd.DataFrame, has: np.ndarray, name: str) -> None:
-        """Refuse groups without any cell that has a modality.
-
-        Raises
-        ------
-        ValueError
-            If there is such a group.
-        """
+        """Raise a ValueError for a group without any cell that has a modality."""
         for group in self.named if self.idx1 is None else []:
             if not has[(obs[self.groupby] == group).to_numpy()].any():
                 raise ValueError(f"No cell of the group {group!r} has {name!r}.")
 
     def warn_of_batches(self, obs: pd.DataFrame, batch: np.ndarray) -> None:
-        """Warn if groups share no batch, so that correcting for batches takes away what differs.
-
-        Parameters
-        ----------
-        obs
-            Of the cells.
-        batch
-            Of each cell, ``(n_cells,)``.
-        """
+        """Warn if groups share no batch: correction would then remove their difference."""
         if any(not np.intersect1d(batch[one], batch[two]).size for one, two in self.sides(obs)):
             warn(
                 "No batch has cells of both groups, and batch_correction=True takes what differs "
@@ -148,7 +118,7 @@ def _listed(groups: Any) -> list[Any]:
 
 
 def _check_query(obs: pd.DataFrame, cells: Any, word: str) -> None:
-    """Refuse a query of ``obs`` that pandas cannot answer, or that no cell answers to."""
+    """Refuse a query of ``obs`` that is invalid, or selects no cell."""
     if not isinstance(cells, str):
         return
     example = f"{word}=\"cell_type == 'B' and condition == 'treated'\""
@@ -164,7 +134,7 @@ def _check_query(obs: pd.DataFrame, cells: Any, word: str) -> None:
 
 
 def _mask(obs: pd.DataFrame, cells: Any) -> np.ndarray:
-    """Return which cells are meant by a query or by positions, ``(n_cells,)``."""
+    """Return a mask of the cells given by a query or by positions, ``(n_cells,)``."""
     if isinstance(cells, str):
         return np.asarray(obs.index.isin(obs.query(cells).index))
     mask = np.zeros(len(obs), dtype=bool)

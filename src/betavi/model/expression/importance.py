@@ -40,8 +40,7 @@ def get_importance_weights(model: LatentModel, *args: Any, **kwargs: Any) -> np.
     Raises
     ------
     NotImplementedError
-        If the prior is not standard normal or there are several modalities: scvi-tools assumes
-        otherwise.
+        If the prior is not standard normal, or there are several modalities.
 
     References
     ----------
@@ -53,13 +52,12 @@ def get_importance_weights(model: LatentModel, *args: Any, **kwargs: Any) -> np.
     scvi-tools uses them to choose draws, here 50 draws of 20 cells:
 
     >>> import betavi
-    >>> import numpy as np
     >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
     >>> model = betavi.BetaVI(adata, n_latent=3)
     >>> model.train(max_epochs=1, enable_progress_bar=False)
     >>> options = {"n_samples_overall": 50, "weights": "importance", "return_numpy": True}
-    >>> model.get_normalized_expression(indices=np.arange(20), **options).shape
+    >>> model.get_normalized_expression(indices=range(20), **options).shape
     (50, 20)
     """
     if not isinstance(model.module.prior, StandardNormal):
@@ -72,8 +70,7 @@ def get_importance_weights(model: LatentModel, *args: Any, **kwargs: Any) -> np.
             "scvi-tools' importance weights are those of a model of one AnnData. Use "
             "weights='uniform'."
         )
-    weights: np.ndarray = RNASeqMixin.get_importance_weights(model, *args, **kwargs)
-    return weights
+    return RNASeqMixin.get_importance_weights(model, *args, **kwargs)
 
 
 def importance_sampled(
@@ -102,7 +99,7 @@ def importance_sampled(
         draws.append(inferred["z"].cpu())
         posterior.store_distribution(inferred["qz"])
         likelihood.store_distribution(px)
-    # draws of a cell are along a first axis, if they are several
+    # several draws of a cell are along a first axis
     axis = int(request.n_samples > 1)
     weights = get_importance_weights(
         model,

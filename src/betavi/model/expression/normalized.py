@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from scvi._types import AnnOrMuData
+    from torch import Tensor
 
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 WEIGHTS: dict[str, bool] = {"uniform": False, "importance": True}
-"""Whether draws of all cells are weighed by their importance, by the user's word."""
+"""By the user's word: draws have importance weights."""
 
 
 @scvi_getter
@@ -67,14 +68,11 @@ def get_normalized_expression(
     library_size
         Number that the features of a cell sum to, for proteins a factor of the foreground's counts;
         ``"latent"`` for expected counts at each cell's own size, with one modality.
-    n_samples
-        Number of posterior draws per cell.
-    n_samples_overall
-        Number of draws of random cells, in place of ``n_samples``.
-    weights
-        ``"uniform"`` or ``"importance"``: weights of the draws of ``n_samples_overall``.
-    return_mean
-        Average over the draws of a cell.
+    n_samples, return_mean
+        Number of posterior draws per cell; average over them.
+    n_samples_overall, weights
+        Number of draws of random cells, in place of ``n_samples``, and their weights: ``"uniform"``
+        or ``"importance"``.
     return_numpy
         Return an array, as always for draws that are not averaged.
     silent
@@ -91,10 +89,8 @@ def get_normalized_expression(
 
     Raises
     ------
-    KeyError
-        If a feature is unknown.
-    ValueError
-        If it is unclear which modality is meant, a batch is unknown, or options contradict.
+    KeyError, ValueError
+        If a feature or a batch is unknown, the modality is unclear, or options contradict.
 
     References
     ----------
@@ -134,19 +130,15 @@ def get_normalized_expression(
             )
     if return_numpy is False and n_samples > 1 and not return_mean:
         warn("Draws that are not averaged are an array: return_numpy=False has no effect.")
-    return table(
-        model,
-        adata,
-        name,
-        request,
-        lambda px: px.get_normalized(key) * factor,
-        return_numpy,
-        dataloader,
-    )
+
+    def read(px: Any) -> Tensor:
+        return px.get_normalized(key) * factor
+
+    return table(model, adata, name, request, read, return_numpy, dataloader)
 
 
 def _scale(model: LatentModel, name: str, library_size: float | str) -> tuple[str, float]:
-    """Return what is read of a distribution, and what it is multiplied by."""
+    """Return the name of a distribution's parameter to read, and a factor for it."""
     if not isinstance(library_size, str):
         return "scale", library_size
     if library_size != "latent" or model.module.typical(name) is not None:
@@ -191,10 +183,8 @@ def get_normalized_accessibility(
 
     Parameters
     ----------
-    adata, indices, transform_batch, n_samples, batch_size, return_mean, return_numpy
-        See :meth:`get_normalized_expression`.
-    region_list
-        Regions to return; all if None.
+    adata, indices, transform_batch, region_list, n_samples, batch_size, return_mean, return_numpy
+        See :meth:`get_normalized_expression`; ``region_list`` has regions in place of genes.
     modality
         Modality to decode. If None, the only one with the likelihood ``"bernoulli"``.
 
@@ -243,16 +233,14 @@ def get_protein_foreground_probability(
 
     Parameters
     ----------
-    adata, indices, transform_batch, n_samples, batch_size, return_mean, return_numpy
-        See :meth:`get_normalized_expression`.
-    protein_list
-        Proteins to return; all if None.
+    adata, indices, transform_batch, protein_list, n_samples, batch_size, return_mean, return_numpy
+        See :meth:`get_normalized_expression`; ``protein_list`` has proteins in place of genes.
     modality
         Modality to decode. If None, the only one with the likelihood ``"nb_mixture"``.
 
     Returns
     -------
-    Cells by proteins, probabilities before a count was seen.
+    Cells by proteins, probabilities before a count was observed.
 
     Raises
     ------

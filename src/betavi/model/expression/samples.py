@@ -59,18 +59,12 @@ def posterior_predictive_sample(
 
     Parameters
     ----------
-    adata, indices, batch_size, dataloader, **data_loader_kwargs
-        Cells, and how many at once; or minibatches in place of an object.
-    transform_batch
-        Batch to decode every cell in, or several to average over; each cell's own if None.
+    adata, indices, transform_batch, gene_list, batch_size, dataloader, silent, modality
+        See :meth:`get_normalized_expression`.
     n_samples
         Number of draws per cell.
-    gene_list
-        Features to return, and to decode; all if None.
-    silent
-        Show no progress bar.
-    modality
-        Modality to draw. If None, the only one that is neither protein nor detection.
+    **data_loader_kwargs
+        Passed to scvi-tools' data loader.
 
     Returns
     -------
@@ -78,10 +72,8 @@ def posterior_predictive_sample(
 
     Raises
     ------
-    KeyError
-        If a feature is unknown.
-    ValueError
-        If it is unclear which modality is meant, or a batch is unknown.
+    KeyError, ValueError
+        If a feature or a batch is unknown, or the modality is unclear.
 
     References
     ----------
@@ -105,7 +97,7 @@ def posterior_predictive_sample(
         adata = model._validate_anndata(adata)
         progress = None if silent else "Sampling"
         dataloader = model.minibatches(
-            adata, indices, batch_size, None, progress, **data_loader_kwargs
+            adata, indices, batch_size, progress=progress, **data_loader_kwargs
         )
         codes = batch_codes(model.adata_manager, transform_batch)
         if gene_list is not None:
@@ -145,20 +137,14 @@ def get_feature_correlation_matrix(
 
     Parameters
     ----------
-    adata, indices, batch_size
-        Cells, and how many at once.
-    n_samples
-        Number of draws per cell.
-    rna_size_factor
-        Library size of all cells.
+    adata, indices, batch_size, silent, modality
+        See :meth:`get_normalized_expression`.
+    n_samples, rna_size_factor
+        Number of draws per cell, and the library size of all cells.
     transform_batch
         Batch to decode in, or several to average correlations over; each cell's own if None.
     correlation_type
         ``"spearman"`` or ``"pearson"``.
-    silent
-        Show no progress bar.
-    modality
-        Modality to decode. If None, the only one that is neither protein nor detection.
 
     Returns
     -------
@@ -167,7 +153,7 @@ def get_feature_correlation_matrix(
     Raises
     ------
     NotImplementedError
-        If the likelihood is not one of counts: the draws are of a gamma-Poisson mixture.
+        If the likelihood is not a gamma-Poisson mixture.
 
     References
     ----------
@@ -213,9 +199,8 @@ def _rates(
 ) -> np.ndarray:
     """Return gamma rates of draws of cells at one size, ``(n_samples * n_cells, n_features)``."""
     parts = []
-    for tensors in model.minibatches(
-        adata, request.cells, request.batch_size, None, request.progress
-    ):
+    loading = request.cells, request.batch_size, None, request.progress
+    for tensors in model.minibatches(adata, *loading):
         inferred = model.infer(tensors, request.n_samples)
         log_size = decoded_log_size(model, tensors, inferred, name)
         px: Any = model.decode(inferred["z"], tensors, name, log_size, code)

@@ -29,16 +29,16 @@ INTERVAL = 0.9
 """Probability of the interval between lower and upper."""
 
 FEWEST_DRAWS = 19
-"""Of as many draws the smallest and the largest are the ends of a 90 % interval."""
+"""Number of draws whose smallest and largest are the ends of a 90 % interval."""
 
 FEWEST_JUDGED, SURE = 20, 2.0
 
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {
     "counts": lambda x: x,
-    # a normal distribution draws values below 0 of what has none
+    # a normal likelihood draws values below 0, even of data without any
     "log1p": lambda x: x.clamp_min(0).log1p(),
 }
-"""What a translation is of, by the user's word."""
+"""Transforms of a translation's counts, by the user's word."""
 
 
 @takes_beta
@@ -54,17 +54,17 @@ def translate(
     batch_size: int | None = None,
     show_progress: bool = True,
 ) -> AnnData:
-    """Predict what an assay would have shown of cells, with an interval.
+    """Predict the measurements of an assay from others, with an interval.
 
-    Positions are drawn from the posterior given the source alone, and counts from what the
-    target's decoder makes of each: the interval has both uncertainties.
+    Positions are drawn from the posterior given the source alone, and counts from the decoded
+    likelihood of each. The interval has both uncertainties.
 
     Parameters
     ----------
     source
-        One modality or several. Cells that have none of them are left out.
+        One modality or several. Cells without any of them are left out.
     target
-        The modality to predict, also in cells that have it: what they have is not looked at.
+        The modality to predict; measured values of it are ignored.
     adata, indices, batch_size
         Cells, and how many at once.
     n_samples
@@ -77,9 +77,8 @@ def translate(
     Returns
     -------
     Cells by features of the target: the mean in ``X``, and the ends of a 90 % predictive interval
-    in ``layers["lower"]`` and ``layers["upper"]``. Where the target has a library size, it is
-    not known either, and drawn given z. Of ``"bernoulli"`` it all is of the probability that
-    there is anything: whether there is has no interval.
+    in ``layers["lower"]`` and ``layers["upper"]``. The target's library size is drawn given z, if
+    it has one. With ``"bernoulli"``, mean and interval are those of the probability of detection.
 
     Raises
     ------
@@ -117,7 +116,7 @@ def translate(
             draws = expected = px.mean * transform(torch.ones(()))
         else:
             draws = transform(px.sample())
-            # what draws of counts add to their mean is noise
+            # draws of counts would add noise to their mean
             expected = px.mean if scale == "counts" else draws
         lower, upper = draws.quantile(_levels(n_samples).to(draws), dim=0)
         parts.append(tuple(part.cpu().numpy() for part in (expected.mean(dim=0), lower, upper)))
@@ -140,24 +139,20 @@ def predictability(
     n_samples: int = 25,
     show_progress: bool = True,
 ) -> pd.DataFrame:
-    """Say which features of an assay can be predicted from others at all.
+    """Measure how well each feature of an assay can be predicted from others.
 
     Parameters
     ----------
-    source, target
+    source, target, n_samples, show_progress
         See :meth:`translate`.
     indices
         Cells that have both; of those held out in training if None.
-    n_samples
-        Number of draws of each cell.
-    show_progress
-        Show a bar.
 
     Returns
     -------
-    See :func:`betavi.diagnostics.score_translation`, of log(1 + counts), without coverage where
-    the likelihood is ``"bernoulli"``: whether there is anything has no interval; and ``is_predictable``,
-    whether the error surely is smaller than that of the feature's mean over all other cells, by two standard errors of the paired difference.
+    See :func:`betavi.diagnostics.score_translation`, of log(1 + counts), without coverage with the
+    likelihood ``"bernoulli"``; and ``is_predictable``: the error is smaller than that of the
+    feature's mean over all other cells, by two standard errors of the paired difference.
 
     Raises
     ------
@@ -211,7 +206,7 @@ def _cells_with(
     modalities: Sequence[str],
     indices: Sequence[int] | np.ndarray | None,
 ) -> np.ndarray:
-    """Return the cells that have any of some modalities."""
+    """Return the cells with any of some modalities."""
     chosen = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
     has = np.any([model.adapter.has(adata, name) for name in modalities], axis=0)
     cells = chosen[has[chosen]]
@@ -221,7 +216,7 @@ def _cells_with(
 
 
 def _log_values(rows: Rows | AlignedRows, cells: np.ndarray, detects: bool) -> np.ndarray:
-    """Return log(1 + what the likelihood is of), counts or whether there are any."""
+    """Return log(1 + counts), or the same of detection, 0 or 1."""
     values = rows.dense(cells, np.float64)
     return np.log1p((values > 0).astype(np.float64) if detects else values)
 
@@ -231,9 +226,9 @@ def _blocks(cells: np.ndarray) -> list[np.ndarray]:
 
 
 def _levels(n_samples: int) -> Tensor:
-    """Return which quantiles of so many draws another draw lies between, with the probability.
+    """Return the levels of quantiles of ``n_samples`` draws that cover 90 % of further draws.
 
-    Those at 5 and 95 % themselves hold too few: of 25 draws, 83 % of further ones.
+    The quantiles at 5 and 95 % cover too few: with 25 draws, 83 % of further ones.
     """
     tail = (1 - INTERVAL) / 2
     level = max(0.0, ((n_samples + 1) * tail - 1) / (n_samples - 1))

@@ -43,20 +43,20 @@ def minify_adata(
     use_latent_qzv_key: str = "X_latent_qzv",
     beta: float | None = None,
 ) -> None:
-    """Keep posteriors in the place of counts, as scvi-tools does.
+    """Replace counts by posteriors, as scvi-tools does.
 
     Parameters
     ----------
     minified_data_type, use_latent_qzm_key, use_latent_qzv_key
         See :meth:`scvi.model.base.BaseMinifiedModeModelClass.minify_adata`.
     beta
-        The β that the posteriors in ``obsm`` are of, which is what every getter answers at from
-        then on; 1, or the end of the range closest to it, if None.
+        The β of the posteriors in ``obsm``, at which every getter then answers; 1, or the end of
+        the range closest to it, if None.
 
     Raises
     ------
     ValueError
-        If the model was not trained at that β, infers library sizes, or, being one of many β,
+        If the model was not trained at that β, infers library sizes, or, with a range of β,
         finds other posteriors than those in ``obsm``.
 
     Examples
@@ -110,20 +110,14 @@ def _read_minified(model: LatentModel, minified: AnnOrMuData, fields: Sequence[A
     manager = model.adata_manager.transfer_fields(minified)
     model._register_manager_for_instance(manager)
     manager.register_new_fields(fields)
-    # which scvi-tools does not hand on, and reads when a model is loaded
+    # scvi-tools does not hand it on, and reads it when a model is loaded
     manager.registry[_SETUP_METHOD_NAME] = model.registry_[_SETUP_METHOD_NAME]
     model.adata = minified
     model.module.minified_data_type = model.minified_data_type
 
 
 def refuse_minify_adata(_model: LatentModel, *_args: Any, **_kwargs: Any) -> NoReturn:
-    """Refuse: the object is a MuData.
-
-    Raises
-    ------
-    TypeError
-        Always. Use :meth:`minify_mudata`.
-    """
+    """Raise a TypeError: use :meth:`minify_mudata`."""
     raise TypeError("A JointVI model is of a MuData: minify_mudata().")
 
 
@@ -133,26 +127,24 @@ def minify_mudata(
     beta: float | None = None,
     show_progress: bool = True,
 ) -> None:
-    """Keep what the encoders say of each cell in the place of its counts.
+    """Replace the counts of each cell by the posteriors from each of its modalities.
 
-    The expert of every modality is kept, its means, variances and the totals of counts, in
-    ``obsm`` and ``obs`` of the modality. The posterior from any of the modalities a cell has is
-    made of them as it was of counts, so that latent positions, translations, expression,
-    differential expression and generated cells stay what they were. What compares with counts
-    is refused: ELBO, diagnosis, predictability, training.
+    Means and variances of every expert go to ``obsm`` of the modality, totals of counts to ``obs``.
+    Posteriors are fused from them as from counts, so latent positions, translations, expression,
+    differential expression and generated cells do not change. ELBO, diagnosis, predictability and
+    training need counts, and are refused.
 
-    The model's object is replaced by a new one; the user's stays as it is. Modalities that the
-    model is not of are left alone; of those that it is of, ``raw`` and further layers are
-    dropped.
+    The model gets a new object; the user's does not change. ``raw`` and further layers of the
+    model's modalities are dropped.
 
     Parameters
     ----------
     minified_data_type
         ``"latent_posterior_parameters"``, or ``"latent_posterior_parameters_with_counts"`` to
-        keep the counts too.
+        store the counts too.
     beta
-        The β that the experts are of, which is what every getter answers at from then on; 1, or
-        the end of the range closest to it, if None.
+        The β of the experts, at which every getter then answers; 1, or the end of the range closest
+        to it, if None.
     show_progress
         Show a bar.
 
@@ -212,7 +204,7 @@ def _experts(model: LatentModel, show_progress: bool) -> dict[str, np.ndarray]:
 
 
 def _with_experts(model: LatentModel, experts: dict[str, np.ndarray], keep_counts: bool) -> MuData:
-    """Return a new object in which modalities have experts, and counts only if they are kept."""
+    """Return a new object with experts in its modalities, and with counts if ``keep_counts``."""
     parts = dict(model.adata.mod)
     setup_args = model.registry_["setup_args"]
     for name, (mean, variance) in experts.items():

@@ -54,22 +54,20 @@ def load_query_data(
     registry
         Registry of a datamodule, in place of ``adata``.
     inplace_subset_query_vars
-        Drop the genes that the reference lacks, and sort the others, in ``adata`` itself.
+        Sort the genes of ``adata`` itself, and drop those that the reference lacks.
     **kwargs
-        What to freeze, and the device: see :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+        Parts to freeze, and the device: see :meth:`scvi.model.base.ArchesMixin.load_query_data`.
 
     Returns
     -------
-    A model that :meth:`train` teaches the query's new categories only: their weights in the networks
-    or, with ``batch_representation="embedding"``, their rows of the embedding. If there are no new
-    categories, it answers at once.
+    A model. :meth:`train` fits only the query's new categories: their weights in the networks or,
+    with ``batch_representation="embedding"``, their rows of the embedding. Without new categories
+    it needs no training.
 
     Raises
     ------
-    TypeError
-        If ``adata`` is of another kind than the reference's.
-    KeyError
-        If a modality is missing.
+    TypeError, KeyError
+        If ``adata`` is of another kind than the reference's, or lacks a modality.
     ValueError
         If its features are not the reference's, or its counts are not valid.
 
@@ -97,21 +95,20 @@ def load_query_data(
     unfrozen = bool(kwargs.get("unfrozen"))
     _unfreeze(model, unfrozen)
     if adata is not None:
-        state = reference["registry_"]["field_registries"][REGISTRY_KEYS.BATCH_KEY][
-            "state_registry"
-        ]
-        _teach_new_batches(model.module, len(state["categorical_mapping"]))
-        _answer_if_nothing_is_new(model, reference, unfrozen)
+        old, new = _categories(reference["registry_"]), _categories(model.registry_)
+        _train_new_batches(model.module, len(old[0]))
+        # without new categories the weights of the reference are enough
+        model.is_trained_ = reference["is_trained_"] and new == old and not unfrozen
     return model
 
 
 def _unfreeze(model: BaseModelClass, unfrozen: bool) -> None:
-    """Train the batch embeddings of a query, and what reads β only if everything is trained."""
+    """Train the batch embeddings of a query, and parts that read β only if all is trained."""
     # scvi-tools 1.4 freezes embeddings too, and a new batch would stay where it was drawn.
     # Rows of batches that the query has no cells of get no gradient.
     for parameter in model.module.embeddings_dict.parameters():
         parameter.requires_grad_(True)
-    # what would be trained by the name of the layer it is in
+    # scvi-tools would train them by the name of their layer
     for part in model.module.modules():
         if isinstance(part, READS_BETA):
             part.requires_grad_(unfrozen)
@@ -119,19 +116,11 @@ def _unfreeze(model: BaseModelClass, unfrozen: bool) -> None:
 
 def _attributes_of(model: str | BaseModelClass | None) -> dict[str, Any]:
     """Return the attributes of a reference, or of one in a folder."""
-    attributes: dict[str, Any] = _get_loaded_data(model, device="cpu")[0]
-    return attributes
+    return _get_loaded_data(model, device="cpu")[0]
 
 
-def _answer_if_nothing_is_new(
-    model: BaseModelClass, reference: dict[str, Any], unfrozen: bool
-) -> None:
-    """Let a query without new categories answer at once, with the weights of its reference."""
-    is_known = _categories(model.registry_) == _categories(reference["registry_"])
-    model.is_trained_ = reference["is_trained_"] and is_known and not unfrozen
-
-
-def _categories(registry: dict[str, Any]) -> list[Any]:
+def _categories(registry: dict[str, Any]) -> list[list[Any]]:
+    """Return batches, labels, and the numbers of categories of further covariates."""
     states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
     one = [
         list(states[key]["categorical_mapping"])
@@ -142,10 +131,10 @@ def _categories(registry: dict[str, Any]) -> list[Any]:
     return [*one, list(several)]
 
 
-def _teach_new_batches(module: MultimodalVAE, n_known: int) -> None:
-    """Let what likelihoods know of each batch start at the mean of those known, and learn.
+def _train_new_batches(module: MultimodalVAE, n_known: int) -> None:
+    """Start the batch parameters of likelihoods at the mean of known batches, and train them.
 
-    scvi-tools leaves it where it was drawn, and does not train it.
+    scvi-tools leaves them at random, and does not train them.
     """
     for part in module.likelihoods.modules():
         for name in getattr(part, "per_batch", ()):
@@ -153,30 +142,29 @@ def _teach_new_batches(module: MultimodalVAE, n_known: int) -> None:
             with torch.no_grad():
                 parameter[:, n_known:] = parameter[:, :n_known].mean(dim=1, keepdim=True)
             parameter.requires_grad_(True)
-            parameter.register_hook(partial(_of_new, n_known=n_known))
+            parameter.register_hook(partial(_zero_known, n_known=n_known))
 
 
-def _of_new(gradient: Tensor, n_known: int) -> Tensor:
-    """Keep what the reference has learned."""
-    kept = gradient.clone()
-    kept[:, :n_known] = 0
-    return kept
+def _zero_known(gradient: Tensor, n_known: int) -> Tensor:
+    """Return a gradient that leaves the batches of the reference as they are."""
+    gradient = gradient.clone()
+    gradient[:, :n_known] = 0
+    return gradient
 
 
 def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
-    """Sort the genes of query cells as the reference's, and add those it lacks as zeros.
+    """Sort the genes of query cells as the reference's, and add missing ones as zeros.
 
     Parameters
     ----------
     adata
         Query cells.
     *args, **kwargs
-        ``reference_model``, ``return_reference_var_names`` and ``inplace``: see
-        :meth:`scvi.model.base.ArchesMixin.prepare_query_anndata`.
+        See :meth:`scvi.model.base.ArchesMixin.prepare_query_anndata`.
 
     Returns
     -------
-    Nothing if in place, the new object, or the names of the reference's genes.
+    None if in place, the new object, or the names of the reference's genes.
 
     Raises
     ------
@@ -198,25 +186,25 @@ def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
     (50, 20)
     """
     check_is_anndata(adata)
-    said = adata.uns.get("betavi")
+    entry = adata.uns.get("betavi")
     found = ArchesMixin.prepare_query_anndata(adata, *args, **kwargs)
-    # padding drops uns, which says where the counts are
+    # padding drops uns, with the place of the counts
     for prepared in (adata, found):
-        if said is not None and isinstance(prepared, AnnData):
-            prepared.uns["betavi"] = said
+        if entry is not None and isinstance(prepared, AnnData):
+            prepared.uns["betavi"] = entry
     return found
 
 
 def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -> MuData:
     """Return query cells with the modalities and features of a reference.
 
-    A modality that the query lacks is one that none of its cells has: no matrix is padded.
-    Features that the query lacks within a modality are zeros, of which a warning tells.
+    A modality that the query lacks has no cells and needs no zeros. Features missing within a
+    modality become zeros, with a warning.
 
     Parameters
     ----------
     mdata
-        Query cells, which are left as they are.
+        Query cells, which do not change.
     reference_model
         The model to map onto, or the folder it was saved to.
 
@@ -226,10 +214,8 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
 
     Raises
     ------
-    TypeError
-        If ``mdata`` is no MuData.
-    ValueError
-        If it has none of the reference's modalities, or none of the features of one.
+    TypeError, ValueError
+        If ``mdata`` is no MuData, or has no modality of the reference's, or no feature of one.
 
     Examples
     --------
@@ -250,11 +236,11 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
             f"The query has {name_some(list(mdata.mod))}, and the reference "
             f"{name_some(list(features))}: they share no modality."
         )
-    kept = np.any([mdata.obsmap[name] > 0 for name in shared], axis=0)
-    if not kept.all():
+    fits = np.any([mdata.obsmap[name] > 0 for name in shared], axis=0)
+    if not fits.all():
         warn(
-            f"{(~kept).sum()} cell(s) of the query have none of the reference's modalities, and are "
-            f"left out: {name_some(mdata.obs_names[~kept])}."
+            f"{(~fits).sum()} cell(s) of the query have none of the reference's modalities, and are "
+            f"left out: {name_some(mdata.obs_names[~fits])}."
         )
     parts = {
         name: _fitted(mdata, name, pd.Index(names), layers.get(name))
@@ -264,8 +250,8 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
     filled_first = dict(sorted(parts.items(), key=lambda part: not part[1].n_obs))
     found = assembled(filled_first)
     found.obs = found.obs.join(mdata.obs)
-    # as the user's cells are ordered, so that answers can be written beside them
-    return copied(found[mdata.obs_names[kept]])
+    # in the order of the user's cells, so that results can be written beside them
+    return copied(found[mdata.obs_names[fits]])
 
 
 def _reference(model: str | BaseModelClass) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -276,7 +262,7 @@ def _reference(model: str | BaseModelClass) -> tuple[dict[str, Any], dict[str, A
 
 
 def _fitted(mdata: MuData, name: str, features: pd.Index, layer: str | None) -> AnnData:
-    """Return the cells that have a modality, with the features of the reference."""
+    """Return the cells with a modality, with the features of the reference."""
     if name not in mdata.mod:
         empty = sparse.csr_matrix((0, len(features)), dtype=np.float32)
         layers = {} if layer is None else {layer: empty.copy()}
@@ -297,7 +283,7 @@ def _fitted(mdata: MuData, name: str, features: pd.Index, layer: str | None) -> 
         )
         for layer in query.layers:
             padding.layers[layer] = padding.X.copy()
-        said = dict(query.uns)
+        uns = dict(query.uns)
         query = anndata.concat([query, padding], axis=1, join="outer", merge="first")
-        query.uns.update(said)
+        query.uns.update(uns)
     return query[:, features].copy()

@@ -22,7 +22,7 @@ from betavi.model.setup.check_obs import (
     check_genes,
     check_known,
     check_values,
-    tell_of_repeated,
+    warn_repeated_genes,
 )
 from betavi.model.setup.messages import warn
 from betavi.model.setup.transaction import untouched_on_failure
@@ -49,7 +49,7 @@ def setup_anndata(
     keep_empty_cells: bool = False,
     **kwargs: Any,
 ) -> None:
-    """Say where an object keeps its counts and covariates.
+    """Register the counts and the covariates of an object.
 
     Parameters
     ----------
@@ -70,14 +70,12 @@ def setup_anndata(
 
     Raises
     ------
-    TypeError
-        If ``adata`` is a MuData.
-    KeyError
-        If a layer or a column does not exist.
+    TypeError, KeyError
+        If ``adata`` is a MuData, or lacks a layer or a column.
     ValueError
-        If counts are negative, not finite or no numbers, if a cell has none, or if a covariate
-        says nothing of a cell or has a category without cells. The message names the cell and the
-        gene, and ``adata`` is as it was.
+        If counts are negative, not finite or no numbers, a cell has none, or a covariate is missing
+        for a cell or has a category without cells. The message names the cell and the gene, and
+        ``adata`` is unchanged.
 
     Examples
     --------
@@ -88,11 +86,11 @@ def setup_anndata(
     setup_method_args = cls._get_setup_method_args(**locals())
     setup_args, source = setup_method_args["setup_args"], kwargs.get("source_registry")
     if source is None:
-        check_object(adata, setup_args, tell_empty=refuse, tell_silent=warn)
+        check_object(adata, setup_args, warn_empty_cells=refuse, warn_all_zero_genes=warn)
         check_all_used(adata, [batch_key, *(categorical_covariate_keys or [])])
-        tell_of_repeated(adata.var_names)
+        warn_repeated_genes(adata.var_names)
     else:
-        check_object(adata, setup_args, tell_empty=warn)
+        check_object(adata, setup_args, warn_empty_cells=warn)
         check_fits(adata, source, new_categories=kwargs.get("extend_categories", False))
     if adata.is_view:
         adata._init_as_actual(adata.copy())
@@ -105,8 +103,7 @@ def setup_anndata(
         CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
         NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
     ]
-    minify_type = _get_adata_minify_type(adata)
-    if minify_type is not None:
+    if (minify_type := _get_adata_minify_type(adata)) is not None:
         fields += cls._get_fields_for_adata_minification(minify_type)
     manager = CellManager(fields=fields, setup_method_args=setup_method_args)
     with untouched_on_failure(adata):
@@ -117,30 +114,20 @@ def setup_anndata(
 def check_object(
     adata: AnnData,
     setup_args: dict[str, Any],
-    tell_empty: Callable[[str], None] | None = None,
-    tell_silent: Callable[[str], None] | None = None,
+    warn_empty_cells: Callable[[str], None] | None = None,
+    warn_all_zero_genes: Callable[[str], None] | None = None,
 ) -> None:
-    """Check everything that the arguments of ``setup_anndata`` point at.
+    """Check an object against the arguments of ``setup_anndata``; see there for errors.
 
-    Parameters
-    ----------
-    adata
-        The object.
-    setup_args
-        The arguments by name.
-    tell_empty, tell_silent
-        Told of cells and of genes without counts. Minified objects have none by design.
-
-    Raises
-    ------
-    TypeError, KeyError, ValueError
-        See :meth:`betavi.BetaVI.setup_anndata`.
+    Cells and genes without counts go to ``warn_empty_cells`` and ``warn_all_zero_genes``, if given.
     """
     check_is_anndata(adata)
     minified = _get_adata_minify_type(adata) is not None
     if minified or setup_args.get("keep_empty_cells", False):
-        tell_empty = None
-    check_counts(adata, setup_args["layer"], tell_empty, None if minified else tell_silent)
+        warn_empty_cells = None
+    check_counts(
+        adata, setup_args["layer"], warn_empty_cells, None if minified else warn_all_zero_genes
+    )
     batch_key, labels_key = setup_args["batch_key"], setup_args["labels_key"]
     further = _columns(setup_args, "categorical_covariate_keys")
     check_categories(adata, [batch_key, labels_key, *further], batch_key)
@@ -157,51 +144,18 @@ def _columns(setup_args: dict[str, Any], argument: str) -> list[str]:
 
 
 def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool = False) -> None:
-    """Check genes and categories against those that a model was set up with.
-
-    Parameters
-    ----------
-    adata
-        The object.
-    registry
-        The model's registry.
-    new_categories
-        Whether categories that the model has not seen are welcome.
-
-    Raises
-    ------
-    ValueError
-        If genes differ, or a category is unknown.
-    """
+    """Check genes, and categories unless new ones are allowed, against a model's registry."""
     check_genes(adata, registry["field_registries"][REGISTRY_KEYS.X_KEY][_STATE]["column_names"])
     if not new_categories:
         check_all_known(adata, registry, "BetaVI.load_query_data(adata, model)")
 
 
 def check_all_known(adata: AnnOrMuData, registry: dict[str, Any], mapping: str) -> None:
-    """Check that no categorical covariate has a category that a model has not seen.
-
-    Parameters
-    ----------
-    adata
-        The object.
-    registry
-        The model's registry.
-    mapping
-        The call that maps new ones onto the model.
-
-    Raises
-    ------
-    ValueError
-        If one has.
-    """
+    """Refuse covariates with categories unknown to a model; ``mapping`` is the remedy."""
     args, fields = registry["setup_args"], registry["field_registries"]
-    for key, argument in (
-        (REGISTRY_KEYS.BATCH_KEY, "batch_key"),
-        (REGISTRY_KEYS.LABELS_KEY, "labels_key"),
-    ):
+    keys = {REGISTRY_KEYS.BATCH_KEY: "batch_key", REGISTRY_KEYS.LABELS_KEY: "labels_key"}
+    for key, argument in keys.items():
         if args[argument] is not None:
             check_known(adata, args[argument], fields[key][_STATE]["categorical_mapping"], mapping)
-    mappings = fields[REGISTRY_KEYS.CAT_COVS_KEY][_STATE].get("mappings", {})
-    for column, known in mappings.items():
+    for column, known in fields[REGISTRY_KEYS.CAT_COVS_KEY][_STATE].get("mappings", {}).items():
         check_known(adata, column, known, mapping)

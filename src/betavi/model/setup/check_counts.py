@@ -1,4 +1,4 @@
-"""What is wrong with counts, said before anything is done with them."""
+"""Checks of counts, before anything else is done with them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_is_anndata(adata: Any) -> None:
-    """Refuse what is no AnnData; of a MuData, say how to get at one modality.
-
-    Raises
-    ------
-    TypeError
-        If it is none.
-    """
+    """Raise a TypeError unless it is an AnnData; for a MuData, say how to get one modality."""
     if isinstance(adata, MuData):
         raise TypeError(
             f"BetaVI models one modality, and this is a MuData of {name_some(list(adata.mod))}. "
@@ -46,38 +40,19 @@ def refuse(message: str) -> None:
 def check_counts(
     adata: AnnData,
     layer: str | None,
-    tell_empty: Callable[[str], None] | None,
-    tell_silent: Callable[[str], None] | None,
+    warn_empty_cells: Callable[[str], None] | None,
+    warn_all_zero_genes: Callable[[str], None] | None,
     name: str = "adata",
-    tell_fraction: Callable[[str], None] | None = warn,
+    warn_fractions: Callable[[str], None] | None = warn,
 ) -> None:
     """Check the counts of an object, naming the first cell and gene at fault.
 
-    Parameters
-    ----------
-    adata
-        The object.
-    layer
-        The layer that holds the counts; ``X`` if None.
-    tell_empty
-        Told of cells without counts, :func:`refuse` or :func:`~betavi.model.setup.messages.warn`;
-        nobody if None.
-    tell_silent
-        Told of genes without counts.
-    name
-        What the user calls the object.
-    tell_fraction
-        Told of values that are no whole numbers.
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If there are no cells or genes, or a value is NaN, infinite, negative or no number.
+    The last four arguments name the object in messages, and receive messages about cells or genes
+    without counts and about fractions: :func:`refuse`, :func:`~betavi.model.setup.messages.warn`,
+    or None to ignore them.
     """
     if layer is None and counts_layer(adata, None) is not None:
-        _tell_if_counts_are_back(adata, name)
+        _warn_if_counts_are_back(adata, name)
     layer = counts_layer(adata, layer)
     place = f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]"
     rows = Rows(_locate(adata, layer, place))
@@ -86,24 +61,24 @@ def check_counts(
         raise ValueError(f"{place} holds {rows.dtype}, not counts. Convert it to numbers first.")
     if 0 in rows.shape:
         raise ValueError(f"{place} has {rows.shape[0]} cells and {rows.shape[1]} genes.")
-    per_cell, per_gene = _scan(rows, place, adata, tell_fraction)
-    if tell_empty is not None and not per_cell.all():
+    per_cell, per_gene = _scan(rows, place, adata, warn_fractions)
+    if warn_empty_cells is not None and not per_cell.all():
         cells = np.flatnonzero(~per_cell)
-        tell_empty(
+        warn_empty_cells(
             f"{len(cells)} cell(s) of {place} have no counts: {name_some(adata.obs_names[cells])} "
             f"(row {name_some(cells.tolist())}). Drop them with sc.pp.filter_cells({name}, "
             "min_counts=1), or keep them with setup_anndata(..., keep_empty_cells=True)."
         )
-    if tell_silent is not None and not per_gene.all():
+    if warn_all_zero_genes is not None and not per_gene.all():
         genes = adata.var_names[~per_gene]
-        tell_silent(
+        warn_all_zero_genes(
             f"{len(genes)} gene(s) of {place} have no counts: {name_some(genes)}. Nothing can be "
             f"learnt of them; drop them with sc.pp.filter_genes({name}, min_counts=1)."
         )
 
 
-def _tell_if_counts_are_back(adata: AnnData, name: str) -> None:
-    """Tell if X was denoised, and holds whole numbers since."""
+def _warn_if_counts_are_back(adata: AnnData, name: str) -> None:
+    """Warn if X was denoised, and holds whole numbers again."""
     is_minified = _get_adata_minify_type(adata) is not None
     if not is_minified and adata.X is not None and holds_whole_numbers(adata.X):
         warn(
@@ -114,7 +89,7 @@ def _tell_if_counts_are_back(adata: AnnData, name: str) -> None:
 
 
 def holds_whole_numbers(data: Any) -> bool:
-    """Say whether there is no fraction in a matrix."""
+    """Return whether a matrix has no fraction."""
     blocks = (block for _, block in Rows(data).blocks())
     values = (block.data if sparse.issparse(block) else np.asarray(block) for block in blocks)
     return all(bool((value == np.floor(value)).all()) for value in values)
@@ -131,7 +106,7 @@ def _locate(adata: AnnData, layer: str | None, place: str) -> Any:
 
 
 class _Fault(NamedTuple):
-    """A kind of wrong value, and what the user can do."""
+    """A kind of wrong value, and its remedy."""
 
     kind: str
     remedy: str
@@ -151,22 +126,22 @@ _FRACTION = _Fault(
 
 
 def _scan(
-    rows: Rows, place: str, adata: AnnData, tell_fraction: Callable[[str], None] | None
+    rows: Rows, place: str, adata: AnnData, warn_fractions: Callable[[str], None] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check every value, and return which cells and which genes have any count."""
+    """Check every value, and return masks of the cells and the genes with any count."""
     per_cell: list[np.ndarray] = []
     per_gene = np.zeros(rows.shape[1], dtype=bool)
-    told: set[_Fault] = set()
+    reported: set[_Fault] = set()
     for start, block in rows.blocks():
         values = block.data if sparse.issparse(block) else np.asarray(block)
         for fault, wrong in _faults(values).items():
-            tell = tell_fraction if fault is _FRACTION else refuse
-            if tell is not None and fault not in told and wrong.any():
-                told.add(fault)
+            report = warn_fractions if fault is _FRACTION else refuse
+            if report is not None and fault not in reported and wrong.any():
+                reported.add(fault)
                 where = _first(int(wrong.argmax()), values, block, start, adata)
-                # what anndata.concat makes of denoised objects, unless uns_merge="same"
+                # anndata.concat of denoised objects leads here, unless uns_merge="same"
                 hint = " layers['counts'] is there." if "counts" in adata.layers else ""
-                tell(f"{place} has a value that is {fault.kind}: {where}. {fault.remedy}{hint}")
+                report(f"{place} has a value that is {fault.kind}: {where}. {fault.remedy}{hint}")
         filled = block != 0
         per_cell.append(np.asarray(filled.sum(axis=1)).ravel() > 0)
         per_gene |= np.asarray(filled.sum(axis=0)).ravel() > 0
@@ -174,14 +149,11 @@ def _scan(
 
 
 def _faults(values: np.ndarray) -> dict[_Fault, np.ndarray]:
-    faults = {}
-    if np.issubdtype(values.dtype, np.floating):
-        faults[_NOT_FINITE] = ~np.isfinite(values)
-    if np.issubdtype(values.dtype, np.signedinteger) or faults:
-        faults[_NEGATIVE] = values < 0
-    if np.issubdtype(values.dtype, np.floating):
-        faults[_FRACTION] = values != np.floor(values)
-    return faults
+    if not np.issubdtype(values.dtype, np.floating):
+        is_signed = np.issubdtype(values.dtype, np.signedinteger)
+        return {_NEGATIVE: values < 0} if is_signed else {}
+    fraction = values != np.floor(values)
+    return {_NOT_FINITE: ~np.isfinite(values), _NEGATIVE: values < 0, _FRACTION: fraction}
 
 
 def _first(position: int, values: np.ndarray, block: Any, start: int, adata: AnnData) -> str:

@@ -1,4 +1,4 @@
-"""Features that were measured in some batches only."""
+"""Features that were not measured in every batch."""
 
 from __future__ import annotations
 
@@ -21,29 +21,13 @@ FEW = 0.01
 
 
 def check_batches(
-    mdata: MuData,
-    layers: Mapping[str, str | None],
-    key: str | None,
-    keep_absent: bool = False,
+    mdata: MuData, layers: Mapping[str, str | None], key: str | None, keep_absent: bool = False
 ) -> None:
-    """Refuse features that a whole batch of cells lacks, though others have them.
+    """Refuse features that a whole batch lacks though they are frequent in others.
 
-    Parameters
-    ----------
-    mdata
-        The object.
-    layers
-        Where the counts are, of every modality that is registered.
-    key
-        Column of ``obs`` with the batch.
-    keep_absent
-        Only tell of them.
-
-    Raises
-    ------
-    ValueError
-        If they are more than a hundredth of a modality's: zeros of what was not measured would be
-        learnt as biology. A few, such as genes of the Y chromosome, are biology, and are told.
+    Zeros of features that were not measured would be learnt as biology. Up to a hundredth of a
+    modality's features may be biology, such as genes of the Y chromosome: these, or all with
+    ``keep_absent``, only raise a warning. ``layers`` gives the counts of every registered modality.
     """
     if key is None or lacks_counts(mdata):
         return
@@ -74,18 +58,17 @@ def check_batches(
                     f"mdata.obs[{key!r}], and many elsewhere: {name_some(modality.var_names[missing])}."
                 )
                 is_biology = keep_absent or missing.mean() <= FEW
-                _tell(words, modality.var_names[missing], is_biology)
+                _warn_or_refuse(words, modality.var_names[missing], is_biology)
 
 
 def _absent(seen: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return which features a batch of many cells never shows, where others show them often."""
+    """Return masks of features, by batch, that are absent in a batch and frequent in others."""
     share = seen.sum(axis=0) / sizes.sum()
-    # that so many cells show none by chance is less likely than one in e to the 20th
-    found: np.ndarray = (seen == 0) & (sizes[:, None] * share > 20)
-    return found
+    # by chance this happens with a probability below exp(-20)
+    return (seen == 0) & (sizes[:, None] * share > 20)
 
 
-def _tell(words: str, names: pd.Index, is_biology: bool) -> None:
+def _warn_or_refuse(words: str, names: pd.Index, is_biology: bool) -> None:
     if is_biology:
         warn(f"{words} That is taken for biology; if they were not measured there, drop them.")
         return

@@ -1,4 +1,4 @@
-"""What is wrong with a MuData, said before anything is done with it."""
+"""Checks of a MuData, before anything else is done with it."""
 
 from __future__ import annotations
 
@@ -27,27 +27,16 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-
 _KEYS = {
-    REGISTRY_KEYS.X_KEY,
-    REGISTRY_KEYS.BATCH_KEY,
-    REGISTRY_KEYS.LABELS_KEY,
-    REGISTRY_KEYS.CAT_COVS_KEY,
-    REGISTRY_KEYS.CONT_COVS_KEY,
-    REGISTRY_KEYS.SIZE_FACTOR_KEY,
+    REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY,
+    REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY, REGISTRY_KEYS.SIZE_FACTOR_KEY,
     REGISTRY_KEYS.MINIFY_TYPE_KEY,
-}
-"""What a minibatch has beside modalities."""
+}  # fmt: skip
+"""Entries of a minibatch beside modalities."""
 
 
 def check_is_mudata(mdata: Any) -> None:
-    """Refuse what is no MuData.
-
-    Raises
-    ------
-    TypeError
-        If it is none.
-    """
+    """Raise a TypeError unless it is a MuData of shared cells."""
     if not isinstance(mdata, MuData):
         raise TypeError(
             f"JointVI takes a MuData, not a {type(mdata).__name__}. Put the assays together with "
@@ -58,7 +47,7 @@ def check_is_mudata(mdata: Any) -> None:
 
 
 def lacks_counts(mdata: MuData) -> bool:
-    """Say whether an object was minified, and has zeros in the place of counts."""
+    """Return whether an object was minified, and has zeros in the place of counts."""
     return bool(_get_adata_minify_type(mdata) == ADATA_MINIFY_TYPE.LATENT_POSTERIOR)
 
 
@@ -68,24 +57,10 @@ def check_modalities(
     layers: Mapping[str, str | None],
     may_lack_any: bool = False,
 ) -> None:
-    """Check the counts of every modality, and which cells have it.
+    """Check the names, the counts and the cells of every modality.
 
-    Parameters
-    ----------
-    mdata
-        The object.
-    likelihoods, layers
-        By modality.
-    may_lack_any
-        Whether there may be no cell at all that has a modality, or two of them: of a query, which
-        shares the weights of a model that was trained on such cells.
-
-    Raises
-    ------
-    KeyError
-        If a modality or a layer does not exist.
-    ValueError
-        If names of cells repeat, a cell has no modality, or counts are none.
+    With ``may_lack_any``, modalities may have no cells, or none in common: those of a query, which
+    shares the weights of a model that was trained on such cells.
     """
     if not likelihoods:
         raise ValueError("likelihoods names no modality: likelihoods={'rna': 'zinb'}.")
@@ -115,27 +90,21 @@ def check_modalities(
         check_rows(mdata, name)
         if lacks_counts(mdata):
             continue
-        tell_fraction = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
-        check_counts(modality, layers.get(name), None, warn, called, tell_fraction)
+        warn_fractions = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
+        check_counts(modality, layers.get(name), None, warn, called, warn_fractions)
         _check_empty(modality, layers.get(name), called)
         _check_binary(modality, layers.get(name), likelihood, called)
     _check_overlap(mdata, list(likelihoods), must_overlap=not may_lack_any)
 
 
 def _taken(names: Iterable[str]) -> set[str]:
-    """Return the keys of a minibatch that are no modality."""
+    """Return the keys of a minibatch that are not modalities."""
     own = {key for name in names for key in (present_key(name), *expert_keys(name))}
     return own | _KEYS
 
 
 def check_rows(mdata: MuData, name: str) -> None:
-    """Refuse an object that does not know which rows of a modality are its cells'.
-
-    Raises
-    ------
-    ValueError
-        If it does not.
-    """
+    """Raise a ValueError if a modality was changed after it became part of the MuData."""
     position = mdata[name].obs_names.get_indexer(mdata.obs_names)
     if not np.array_equal(position + 1, np.asarray(mdata.obsmap[name])):
         raise ValueError(
@@ -188,15 +157,7 @@ def _check_overlap(mdata: MuData, names: list[str], must_overlap: bool) -> None:
 
 
 def check_is_set_up(mdata: Any) -> None:
-    """Refuse what was not registered.
-
-    Raises
-    ------
-    TypeError
-        If it is no MuData.
-    ValueError
-        If it was not set up.
-    """
+    """Raise a ValueError for a MuData that was not registered."""
     check_is_mudata(mdata)
     if _SCVI_UUID_KEY not in mdata.uns:
         raise ValueError(
@@ -205,17 +166,11 @@ def check_is_set_up(mdata: Any) -> None:
 
 
 def check_fusion(fusion: str, n_modalities: int) -> None:
-    """Refuse a rule that is none, or is of one modality and there are several.
-
-    Raises
-    ------
-    ValueError
-        If it is.
-    """
+    """Raise a ValueError for an unknown fusion, or one of a single modality if there are several."""
     fit = {k: rule for k, rule in FUSIONS.items() if n_modalities == 1 or not rule.is_of_one}
     lookup(fit, fusion, "fusion")
 
 
 def is_weight(value: Any) -> TypeGuard[float]:
-    """Say whether a distortion can be multiplied by it."""
+    """Return whether it is a positive, finite number."""
     return isinstance(value, Real) and math.isfinite(value) and float(value) > 0

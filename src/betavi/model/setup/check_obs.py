@@ -1,4 +1,4 @@
-"""What is wrong with covariates and genes, said before anything is done with them."""
+"""Checks of covariates and of the names of genes, before anything else is done with them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str | None) -> None:
-    """Check that columns of ``obs`` exist and give every cell a category.
-
-    Raises
-    ------
-    KeyError
-        If a column is missing.
-    ValueError
-        If a cell has no category.
-    """
+    """Check that columns of ``obs`` exist and give every cell a category."""
     for key in keys:
         if key is None:
             continue
@@ -48,13 +40,7 @@ def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str 
 
 
 def check_all_used(adata: AnnOrMuData, keys: Iterable[str | None]) -> None:
-    """Check that each category of some columns of ``obs`` has a cell to learn it from.
-
-    Raises
-    ------
-    ValueError
-        If one has none.
-    """
+    """Check that each category of some columns of ``obs`` has a cell to learn it from."""
     for key in keys:
         column = None if key is None else _column(adata, key)
         if column is None or not isinstance(column.dtype, pd.CategoricalDtype):
@@ -68,8 +54,8 @@ def check_all_used(adata: AnnOrMuData, keys: Iterable[str | None]) -> None:
             )
 
 
-def tell_of_repeated(genes: pd.Index) -> None:
-    """Warn if genes share a name, by which they cannot be asked for."""
+def warn_repeated_genes(genes: pd.Index) -> None:
+    """Warn if genes share a name, which then selects none of them."""
     if repeated := genes[genes.duplicated()].unique().tolist():
         warn(
             f"{len(repeated)} name(s) are of several genes: {name_some(repeated)}. Give each its own "
@@ -78,15 +64,7 @@ def tell_of_repeated(genes: pd.Index) -> None:
 
 
 def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None:
-    """Check that columns of ``obs`` exist and hold finite, where asked positive, numbers.
-
-    Raises
-    ------
-    KeyError
-        If a column is missing.
-    ValueError
-        If a value is no number, not finite, or not positive.
-    """
+    """Check that columns of ``obs`` exist and hold finite numbers, and positive ones if required."""
     for key in keys:
         column = _column(adata, key)
         if not pd.api.types.is_numeric_dtype(column):
@@ -106,17 +84,16 @@ def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None
 
 
 def _no_column(adata: AnnOrMuData, key: str) -> str:
-    """Say that there is no such column; of a MuData, which modality has one."""
-    if not isinstance(adata, MuData):
-        return f"There is no column {key!r} in adata.obs. {close_matches(key, adata.obs)}"
-    holders = [name for name, part in adata.mod.items() if key in part.obs]
-    if holders:
+    """Return a message that there is no such column; for a MuData, it names the modalities with one."""
+    is_joint = isinstance(adata, MuData)
+    if is_joint and (holders := [name for name, part in adata.mod.items() if key in part.obs]):
         return (
             f"There is no column {key!r} in mdata.obs, but in that of {name_some(holders)}: "
             f"bring it there, where cells of all modalities are: for name in {holders}: "
             f"mdata.obs.loc[mdata[name].obs_names, {key!r}] = mdata[name].obs[{key!r}].astype(str)"
         )
-    return f"There is no column {key!r} in mdata.obs. {close_matches(key, adata.obs)}"
+    holder = "mdata" if is_joint else "adata"
+    return f"There is no column {key!r} in {holder}.obs. {close_matches(key, adata.obs)}"
 
 
 def _column(adata: AnnData, key: str) -> pd.Series:
@@ -124,35 +101,13 @@ def _column(adata: AnnData, key: str) -> pd.Series:
         raise TypeError(f"{key!r} is a {type(key).__name__}, not the name of one column of obs.")
     if key not in adata.obs:
         raise KeyError(_no_column(adata, key))
-    column: pd.Series = adata.obs[key]
-    return column
+    return adata.obs[key]
 
 
-def check_known(
-    adata: AnnData,
-    key: str,
-    known: Sequence[Any] | np.ndarray,
-    mapping: str,
-) -> None:
-    """Check that a column of ``obs`` has no category that a model has not seen.
-
-    Parameters
-    ----------
-    adata, key
-        The object, and the column.
-    known
-        Categories of the model.
-    mapping
-        The call that maps new ones onto the model.
-
-    Raises
-    ------
-    ValueError
-        If it has one.
-    """
+def check_known(adata: AnnData, key: str, known: Sequence[Any] | np.ndarray, mapping: str) -> None:
+    """Check a column of ``obs`` for categories unknown to a model; ``mapping`` is the remedy."""
     column = _column(adata, key)
-    unknown = column[~column.isin(list(known))].unique().tolist()
-    if unknown:
+    if unknown := column[~column.isin(list(known))].unique().tolist():
         raise ValueError(
             f"adata.obs[{key!r}] has categories that the model has not seen: "
             f"{name_some(unknown)}; it knows {name_some(list(known))}. To map cells of a new batch "
@@ -168,19 +123,7 @@ def check_genes(
 ) -> None:
     """Check that an object has a model's genes, in the model's order.
 
-    Parameters
-    ----------
-    adata, genes
-        The object, and the model's genes.
-    words
-        What the genes of the object are called, with their number in the place of ``{}``.
-    remedy
-        The call that sorts and completes them.
-
-    Raises
-    ------
-    ValueError
-        If it has others, or another order.
+    ``words`` are the start of the message, with ``{}`` for the number of genes of the object.
     """
     names = adata.var_names.to_numpy()
     if len(names) == len(genes) and (names == genes).all():

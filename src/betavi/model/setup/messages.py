@@ -1,4 +1,4 @@
-"""How the user is told."""
+"""Messages to the user."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_NAMED = 5
-"""How many cells or genes a message names before it counts the rest."""
+"""Cells or genes that a message names before it counts the rest."""
 
 
 def inform(message: str) -> None:
-    """Tell the user, where scvi-tools does."""
+    """Log a message, where scvi-tools does."""
     logging.getLogger("scvi.betavi").info(message)
 
 

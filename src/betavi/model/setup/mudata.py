@@ -36,17 +36,11 @@ MAPPING = "JointVI.load_query_data(mdata, model)"
 MAY_BE_UNPAIRED = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
 
 MINIFIED_COLUMNS = ExpertKeys("betavi_expert_mean", "betavi_expert_variance", "betavi_total")
-"""Where a modality of a minified object keeps its expert, in ``obsm``, and its totals, in ``obs``."""
+"""Expert of a modality of a minified object, in its ``obsm``, and totals of counts, in its ``obs``."""
 
 
 def refuse_anndata(_cls: Any, *_args: Any, **_kwargs: Any) -> None:
-    """Refuse an AnnData: it has one modality.
-
-    Raises
-    ------
-    TypeError
-        Always. Use :meth:`setup_mudata`, or :class:`betavi.BetaVI`.
-    """
+    """Raise a TypeError: use :meth:`setup_mudata`, or :class:`betavi.BetaVI` for one modality."""
     raise TypeError(
         "JointVI is of several modalities: JointVI.setup_mudata(mdata, likelihoods={...}). One "
         "is a matter of BetaVI.setup_anndata(adata)."
@@ -66,10 +60,10 @@ def setup_mudata(
     keep_absent_features: bool = False,
     **kwargs: Any,
 ) -> None:
-    """Say which modalities a model is of, and where their counts and covariates are.
+    """Register the modalities of an object, with their counts and covariates.
 
-    Which cells have a modality is read from the names of cells, never from zeros: a cell that
-    lacks one is simply not in ``mdata.mod[name]``.
+    Cells are matched by name. A cell that lacks a modality is not in ``mdata.mod[name]``; it needs
+    no zeros there.
 
     Parameters
     ----------
@@ -77,29 +71,25 @@ def setup_mudata(
         Cells by modalities, of raw counts.
     likelihoods
         By modality, a key of :data:`betavi.likelihoods.LIKELIHOODS`:
-        ``{"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}``. Modalities that are not
-        named are left alone.
+        ``{"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}``. Others are ignored.
     layers
         By modality, the layer with the counts; ``X`` of those that are not named.
-    batch_key, labels_key
-        Columns of ``mdata.obs`` with each cell's batch and label.
-    categorical_covariate_keys, continuous_covariate_keys
-        Columns of ``mdata.obs`` with further covariates.
+    batch_key, labels_key, categorical_covariate_keys, continuous_covariate_keys
+        Columns of ``mdata.obs`` with each cell's batch, label and further covariates.
     keep_absent_features
-        Take features that a whole batch never shows, and others often, for biology. If not,
-        they are refused where they are more than a hundredth of a modality's.
+        Accept features that are absent in a whole batch and frequent in others as biology. If
+        False, they are refused if they are more than a hundredth of a modality's.
     **kwargs
         Passed to scvi-tools' ``AnnDataManager.register_fields``.
 
     Raises
     ------
-    TypeError
-        If ``mdata`` is no MuData.
-    KeyError
-        If a modality, a layer or a column does not exist.
+    TypeError, KeyError
+        If ``mdata`` is no MuData, or lacks a modality, a layer or a column.
     ValueError
-        If counts are impossible, names repeat, a cell has no modality, a covariate says nothing
-        of a cell or has a category without cells, or features were measured in some batches only. ``mdata`` is as it was.
+        If counts are impossible, names repeat, a cell has no modality, a covariate is missing for a
+        cell or has a category without cells, or features were measured in some batches only.
+        ``mdata`` is unchanged.
 
     Examples
     --------
@@ -147,13 +137,7 @@ def setup_mudata(
 
 
 def check_has_all(mdata: MuData, modalities: Iterable[str]) -> None:
-    """Check that an object has the modalities of a model, be it without cells.
-
-    Raises
-    ------
-    KeyError
-        If it lacks one.
-    """
+    """Raise a KeyError unless an object has a model's modalities, even without cells."""
     if lacking := [name for name in modalities if name not in mdata.mod]:
         raise KeyError(
             f"The MuData has no modality {lacking[0]!r}, and the model has. "
@@ -162,13 +146,7 @@ def check_has_all(mdata: MuData, modalities: Iterable[str]) -> None:
 
 
 def minified_fields(modalities: Iterable[str]) -> list[Any]:
-    """Return the fields that a minified object has in addition.
-
-    Parameters
-    ----------
-    modalities
-        Names of those that are registered.
-    """
+    """Return the additional fields of a minified object with these modalities."""
     fields: list[Any] = [StringUnsField(REGISTRY_KEYS.MINIFY_TYPE_KEY, _ADATA_MINIFY_TYPE_UNS_KEY)]
     for name in modalities:
         keys, columns = expert_keys(name), MINIFIED_COLUMNS
@@ -181,22 +159,7 @@ def minified_fields(modalities: Iterable[str]) -> list[Any]:
 
 
 def check_fit(mdata: MuData, registry: dict[str, Any], *, new_categories: bool = False) -> None:
-    """Check features and categories against those that a model was set up with.
-
-    Parameters
-    ----------
-    mdata
-        The object.
-    registry
-        The model's registry.
-    new_categories
-        Whether categories that the model has not seen are welcome.
-
-    Raises
-    ------
-    ValueError
-        If features differ, or a category is unknown.
-    """
+    """Check features, and categories unless new ones are allowed, against a model's registry."""
     args, fields = registry["setup_args"], registry["field_registries"]
     for name in args["likelihoods"]:
         words = f"The {{}} features of mdata[{name!r}]"

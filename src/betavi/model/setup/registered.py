@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass
 
 MINIFIED_BETA = "minified_beta"
-"""Entry of ``uns["betavi"]`` of a minified object: the β of its posteriors."""
+"""Key in ``uns["betavi"]`` of a minified object: the β of its posteriors."""
 
 
 def is_registered(model: BaseModelClass, adata: AnnOrMuData) -> bool:
@@ -26,14 +26,7 @@ def is_registered(model: BaseModelClass, adata: AnnOrMuData) -> bool:
 
 
 def check_registered(model: BaseModelClass, adata: AnnOrMuData | None) -> None:
-    """Check that an object, the model's own for None, is as it was when its fields were read.
-
-    Raises
-    ------
-    ValueError
-        If it lost or gained cells or genes, its counts have become fractions, or a modality was
-        changed after it became part of its MuData.
-    """
+    """Raise a ValueError if an object, or the model's own, was changed since it was registered."""
     read = model.adata if adata is None else adata
     if isinstance(read, MuData):
         for name in model.registry_["setup_args"]["likelihoods"]:
@@ -44,13 +37,7 @@ def check_registered(model: BaseModelClass, adata: AnnOrMuData | None) -> None:
 
 
 def refuse_other_kind(model: BaseModelClass, adata: AnnOrMuData) -> None:
-    """Refuse a minified object for a model that reads counts, and the reverse.
-
-    Raises
-    ------
-    ValueError
-        If the kinds differ, or the posteriors are those of another β.
-    """
+    """Raise a ValueError if only one of object and model is minified, or their β differ."""
     own, other = model.minified_data_type, _get_adata_minify_type(adata)
     if own == other:
         if own is not None and _beta_of(adata) != _beta_of(model.adata):
@@ -67,5 +54,5 @@ def refuse_other_kind(model: BaseModelClass, adata: AnnOrMuData) -> None:
 
 
 def _beta_of(adata: AnnOrMuData) -> float:
-    """Return the β that a minified object's posteriors are of, 1 if it does not say."""
+    """Return the β of a minified object's posteriors, 1 by default."""
     return float(adata.uns.get("betavi", {}).get(MINIFIED_BETA, 1.0))

@@ -1,4 +1,4 @@
-"""Cells and features as a user names them."""
+"""Positions of cells and features, from a user's selection."""
 
 from __future__ import annotations
 
@@ -18,25 +18,10 @@ if TYPE_CHECKING:
 
 
 def cells_named(names: pd.Index, wanted: Any, word: str) -> np.ndarray:
-    """Return the positions of some cells.
+    """Return the positions of cells given by names, positions, a slice or a mask.
 
-    Parameters
-    ----------
-    names
-        Of all cells.
-    wanted
-        A name or several, positions, or a mask of all cells.
-    word
-        The argument, for messages.
-
-    Raises
-    ------
-    KeyError
-        If a name is unknown.
-    IndexError
-        If a position is beyond the last cell, or a mask has another length.
-    ValueError
-        If there are none.
+    ``word`` is the argument, for messages. Raises a KeyError for an unknown name, an IndexError for
+    a position or a mask beyond the last cell, and a ValueError for an empty selection.
     """
     if isinstance(wanted, str):
         wanted = [wanted]
@@ -69,26 +54,7 @@ def cells_named(names: pd.Index, wanted: Any, word: str) -> np.ndarray:
 
 
 def features_named(names: pd.Index, wanted: Sequence[str] | None, called: str) -> np.ndarray:
-    """Return the positions of some features, of all if None.
-
-    Parameters
-    ----------
-    names
-        Of all features.
-    wanted
-        Of some.
-    called
-        What holds them.
-
-    Raises
-    ------
-    KeyError
-        If one does not exist.
-    TypeError
-        If a single name was given.
-    ValueError
-        If several features have a name.
-    """
+    """Return the positions of some features, or of all; ``called`` is their holder, for messages."""
     if wanted is None:
         return np.arange(len(names))
     if isinstance(wanted, str):
@@ -104,28 +70,13 @@ def features_named(names: pd.Index, wanted: Sequence[str] | None, called: str) -
 
 
 def read_selection(model: BaseModelClass, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments in which cells are positions, whether they were those, a mask or names.
+    """Return those of a getter's arguments that select cells or genes, checked, cells as positions.
 
-    Genes are checked too: scvi-tools leaves out unknown ones without a word.
-
-    Parameters
-    ----------
-    model
-        The model, whose own object is meant where none is given.
-    given
-        Arguments of a getter, by name.
-
-    Raises
-    ------
-    KeyError, IndexError, ValueError
-        If there is no such cell or gene, or none.
-    TypeError
-        If genes are one name and no list.
+    Genes are checked because scvi-tools silently ignores unknown ones.
     """
     found: dict[str, Any] = {}
-    data = given.get("adata")
-    data = model.adata if data is None else data
-    # an object of another kind, and an assay's genes, are refused by the function that reads them
+    data = model.adata if given.get("adata") is None else given["adata"]
+    # the getter itself refuses an object of another kind, and checks an assay's genes
     if isinstance(data, AnnData) and given.get("gene_list") is not None:
         found["gene_list"] = _genes(given["gene_list"], data.var_names)
     if isinstance(data, AnnData | MuData) and given.get("indices") is not None:

@@ -1,4 +1,4 @@
-"""Objects that are as they were after a failure."""
+"""Rollback of an object after a failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def untouched_on_failure(adata: AnnOrMuData) -> Iterator[None]:
-    """Give ``adata`` its obs, obsm and uns back if what happens inside fails.
+    """Restore the obs, obsm and uns of ``adata`` if the body fails.
 
     scvi-tools registers fields one after the other, each writing its codes into the object.
     """
