@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGE := pyproject.toml constraints.txt
 export BETAVI_DATA_DIR ?=
 
-.PHONY: demo test lint docs tutorials figures bench clean
+.PHONY: demo test test-fast lint docs tutorials figures bench clean
 
 demo: $(VENV)/.test
 	$(BIN)/python -m tutorials.demo
@@ -13,10 +13,14 @@ demo: $(VENV)/.test
 # a file to a worker, so that what its tests share is trained once, and a core to a worker: linear
 # algebra that takes all cores in each of them is many times slower, and so are the notebooks once
 # numba, which scanpy calls, has set PyTorch's number of threads to its own
-test: export OMP_NUM_THREADS = 1
-test: export NUMBA_NUM_THREADS = 1
+test test-fast: export OMP_NUM_THREADS = 1
+test test-fast: export NUMBA_NUM_THREADS = 1
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# while you work: without the tests that are marked slow
+test-fast: $(VENV)/.test
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -20,9 +20,18 @@ MOST_VALUES, MOST_ROWS = 1000, 64
 
 
 def weights_digest(module: torch.nn.Module, *context: Any) -> str:
-    """Return a digest of a module's weights and buffers, and of anything else with a ``repr``.
+    """Return a digest of a module's weights and buffers, by which results are known to be current.
 
-    Two digests are equal if a result that depends on these only may be reused.
+    Parameters
+    ----------
+    module
+        The module.
+    *context
+        Anything else that a result depends on, by its ``repr``.
+
+    Returns
+    -------
+    Hexadecimal digits, equal if everything is.
 
     Examples
     --------

@@ -21,6 +21,10 @@ def counts_layer(adata: AnnData, layer: str | None) -> str | None:
     layer
         The layer that the user named, None for ``X``.
 
+    Returns
+    -------
+    The name of a layer, None for ``X``.
+
     Examples
     --------
     >>> import betavi
@@ -34,12 +38,16 @@ def counts_layer(adata: AnnData, layer: str | None) -> str | None:
 
 
 def counts_of(adata: AnnData, layer: str | None) -> Any:
-    """Return the counts ``(n_cells, n_genes)`` as the object holds them, in ``X`` or elsewhere.
+    """Return the counts as the object holds them, in ``X`` or elsewhere.
 
     Parameters
     ----------
     adata, layer
         See :func:`counts_layer`.
+
+    Returns
+    -------
+    A matrix, ``(n_cells, n_genes)``.
 
     Raises
     ------

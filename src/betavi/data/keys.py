@@ -11,7 +11,16 @@ COUNTS: str = REGISTRY_KEYS.X_KEY
 
 
 def present_key(modality: str) -> str:
-    """Return the minibatch key of the mask ``(n_cells, 1)`` of cells that have a modality.
+    """Return the minibatch key of the mask of cells that have a modality.
+
+    Parameters
+    ----------
+    modality
+        The key of its counts.
+
+    Returns
+    -------
+    The key of a mask, ``(n_cells, 1)``.
 
     Examples
     --------
@@ -46,6 +55,15 @@ class ExpertKeys(NamedTuple):
 
 def expert_keys(modality: str) -> ExpertKeys:
     """Return the minibatch keys of a modality's expert, and of its cells' totals.
+
+    Parameters
+    ----------
+    modality
+        The key of its counts.
+
+    Returns
+    -------
+    Three keys.
 
     Examples
     --------

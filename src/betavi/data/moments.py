@@ -38,6 +38,17 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     ------
     ValueError
         If none of the cells has a count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import betavi
+    >>> from betavi.data import moments
+    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> manager = betavi.BetaVI(adata).adata_manager
+    >>> moments(manager, "X", np.arange(40)).profile.shape
+    torch.Size([20])
     """
     rows = manager.rows(key)
     assert rows is not None

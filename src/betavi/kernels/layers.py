@@ -285,7 +285,7 @@ class _HeadNats(torch.autograd.Function):
 
 @torch.compiler.disable
 def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tensor:
-    """Return the distortion of each cell, nats, ``(..., n_cells)``.
+    """Return the distortion of each cell.
 
     Parameters
     ----------
@@ -297,6 +297,10 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
         The decoder's last hidden layer, ``(..., n_cells, n_hidden)``.
     log_size
         Log library sizes, ``(..., n_cells, 1)``.
+
+    Returns
+    -------
+    Nats, ``(..., n_cells)``.
 
     Examples
     --------

@@ -30,6 +30,7 @@ EPS = 1e-8
 """What scvi-tools adds inside its logarithms."""
 
 _NEARLY_MINUS_ONE = -0.99
+"""Argument below which log1p loses digits here. Not tuned on data."""
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -71,10 +72,10 @@ def _nb_at_zeros(mu: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _exchange(
     where: Tensor, wholes: tuple[Tensor, ...], function: Callable[..., Any], *parameters: Tensor
 ) -> tuple[Tensor, ...]:
-    """Return tensors with what a function returns in some places, and with what they have elsewhere.
+    """Replace the values of tensors in some places by those that a function returns.
 
-    On a CPU the function sees these places only. How many there are is known to a GPU alone, which
-    computes all of them sooner than it answers.
+    On a CPU the function sees these places only. A GPU computes all places, which is faster than
+    waiting until it says how many there are.
     """
     if _waits_for_sizes(where):
         at = where.nonzero(as_tuple=True)
@@ -92,7 +93,7 @@ def _waits_for_sizes(x: Tensor) -> bool:
 
 
 class _Precomputed(torch.autograd.Function):
-    """Base of functions whose forward pass leaves one derivative per differentiable parameter."""
+    """Base of functions whose forward pass saves one derivative per differentiable parameter."""
 
     @staticmethod
     @once_differentiable

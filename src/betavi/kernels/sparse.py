@@ -30,7 +30,7 @@ with warnings.catch_warnings():
 def compressed(
     pointers: Tensor, columns: Tensor, values: Tensor, shape: torch.Size | tuple[int, ...]
 ) -> Tensor:
-    """Return a CSR tensor of some shape, without checking that its parts fit together.
+    """Return a matrix in compressed rows, without checking that its parts fit together.
 
     Parameters
     ----------
@@ -38,6 +38,12 @@ def compressed(
         Start of each row among the entries, and end of the last, ``(n_rows + 1,)``.
     columns, values
         Of all entries, ``(n_entries,)``.
+    shape
+        Number of rows and columns.
+
+    Returns
+    -------
+    A CSR tensor.
 
     Examples
     --------
@@ -53,7 +59,7 @@ def compressed(
 def rows_of(
     starts: Tensor, lengths: Tensor, columns: Tensor, values: Tensor, n_columns: int
 ) -> Tensor:
-    """Return some rows of a matrix on a CPU as a CSR tensor in single precision.
+    """Return some rows of a matrix on a CPU, in single precision.
 
     Parameters
     ----------
@@ -61,6 +67,12 @@ def rows_of(
         Start of each row among the entries, and its number of entries, ``(n_rows,)``.
     columns, values
         Of all entries.
+    n_columns
+        Width of the matrix.
+
+    Returns
+    -------
+    A CSR tensor, ``(n_rows, n_columns)``.
 
     Examples
     --------
@@ -78,7 +90,16 @@ def rows_of(
 
 
 def is_compressed(x: Tensor) -> bool:
-    """Return whether a minibatch is a CSR tensor, which holds its nonzeros only.
+    """Return whether a minibatch holds its nonzeros only.
+
+    Parameters
+    ----------
+    x
+        Dense or CSR, ``(n_cells, n_features)``.
+
+    Returns
+    -------
+    True for a CSR tensor.
 
     Examples
     --------
@@ -93,7 +114,16 @@ def is_compressed(x: Tensor) -> bool:
 
 @torch.compiler.disable
 def dense(x: Tensor) -> Tensor:
-    """Return a minibatch ``(n_cells, n_features)`` with its zeros; as it is if it is dense.
+    """Return a minibatch with its zeros.
+
+    Parameters
+    ----------
+    x
+        Dense or CSR, ``(n_cells, n_features)``.
+
+    Returns
+    -------
+    ``(n_cells, n_features)``; ``x`` itself if it is dense.
 
     Examples
     --------
@@ -107,7 +137,16 @@ def dense(x: Tensor) -> Tensor:
 
 @torch.compiler.disable
 def totals(x: Tensor) -> Tensor:
-    """Return the sum of each row, ``(n_cells, 1)``, of dense or CSR ``(n_cells, n_features)``.
+    """Return the sum of each row.
+
+    Parameters
+    ----------
+    x
+        Dense or CSR, ``(n_cells, n_features)``.
+
+    Returns
+    -------
+    ``(n_cells, 1)``.
 
     Examples
     --------
@@ -123,7 +162,16 @@ def totals(x: Tensor) -> Tensor:
 
 @torch.compiler.disable
 def log1p(x: Tensor) -> Tensor:
-    """Return log(1 + x), ``(n_cells, n_features)``, as a CSR tensor if x is one.
+    """Return log(1 + x), with as many entries as x has.
+
+    Parameters
+    ----------
+    x
+        Dense or CSR, ``(n_cells, n_features)``.
+
+    Returns
+    -------
+    ``(n_cells, n_features)``, CSR if x is.
 
     Examples
     --------

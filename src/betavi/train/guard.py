@@ -1,4 +1,4 @@
-"""A watch over the latent space while it is trained."""
+"""A callback that watches the latent dimensions during training."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
     from betavi.train.plan import TrainingPlan
 
 ACTIONS: dict[str, bool] = {"warn": False, "rescue": True}
-"""Whether the guard acts, by the word a user gives."""
+"""Whether the guard acts, by the user's word."""
 
+# none of these was tuned on data
 FALLEN = 0.1
-"""Share of the most that was ever carried, below which a latent space has collapsed."""
+"""Share of the largest information in the run, below which a latent space has collapsed."""
 
 CELLS_COMPARED = 128
-"""Of the last minibatches, for the mutual information: time grows with the square."""
+"""Last cells of an epoch, for the mutual information: time grows with the square."""
 
 MINIBATCHES_SEEN = 16
-"""After so many their moments are added up: small operations that need not be in every step."""
+"""Minibatches whose moments are summed at once, so that not every step has the small operations."""
 
 EARLIEST, FEWEST_STEPS = 0.1, 100
-"""Share of the planned steps, and number of them, before which nothing may have been learned yet."""
+"""Share and number of the planned steps before which a model may not have learned anything."""
 
-MOST_RESCUES = 3
-BACK_OFF = 0.25
+MOST_RESCUES, BACK_OFF = 3, 0.25
 LATEST_RESCUE = 0.85
 """Share of the planned steps after which too few are left for a rescue."""
 
 RESCUED_BITS = 0.2
-"""Nats that each dimension is left while β climbs again."""
+"""Nats that each dimension keeps while β climbs again."""
 
 
 class CollapseGuard(Callback):
-    """Follows what the latent dimensions carry, and speaks up when it is lost.
+    """Follows the information in the latent dimensions, and warns when it is lost.
 
-    ``history["active_dimensions"]`` and ``history["mutual_information"]`` hold, of each epoch, how
-    many dimensions say more than 0.1 nats of a cell and what all of them say of the last 128 cells,
-    with dropout, as training sees them. Of a model of many β they are of the lower half of those
-    drawn.
+    For each epoch, ``history["active_dimensions"]`` holds the number of dimensions with more than
+    0.1 nats per cell, and ``history["mutual_information"]`` the nats per cell of all dimensions, for
+    the last 128 cells; both with dropout, as in training. In a model of many β they are those of
+    the cells with the lower half of the drawn β.
 
     Parameters
     ----------
     action
-        ``"warn"``, once, with the epoch and the likely cause; or ``"rescue"``: β is taken back to a
-        quarter, climbs again from 0 over a tenth of the planned steps, during which dimensions have
-        free bits and the encoder takes a second step on every minibatch. At most three times, each
-        of which is told.
+        ``"warn"`` once, with the epoch and the likely cause; or ``"rescue"``: β goes back to a
+        quarter and climbs again from 0 over a tenth of the planned steps, during which dimensions
+        have free bits and the encoder takes a second step on every minibatch. At most three times,
+        each with a warning.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class CollapseGuard(Callback):
         self._encoder_steps: torch.optim.Optimizer | None = None
         self._forget()
 
-    # -- what is followed ---------------------------------------------------------------------
+    # -- what it records ----------------------------------------------------------------------
 
     def _forget(self) -> None:
         self._n_cells = 0
@@ -112,13 +112,13 @@ class CollapseGuard(Callback):
         self._last = tuple(torch.cat(pair)[-CELLS_COMPARED:] for pair in pairs)
 
     def information(self) -> Tensor:
-        """Return what each dimension carried in this epoch, nats, ``(n_latent,)``."""
+        """Return the information in each dimension in this epoch, nats, ``(n_latent,)``."""
         assert isinstance(self._sums, torch.Tensor)
         # on the CPU, as not every device knows double precision
         mean, square, noise, log_scale = self._sums.cpu().double() / self._n_cells
         return (square - mean.square() + noise).log() / 2 - log_scale
 
-    # -- what follows from it -----------------------------------------------------------------
+    # -- judgement ----------------------------------------------------------------------------
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
         """Record the epoch, and judge it."""

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class _InMemoryOrder(torch.optim.Optimizer):
-    """Steps through parameters in the order in which they lie in memory.
+    """Steps through parameters in their order in memory.
 
-    A fused optimiser on a CPU makes copies of others, such as the weights of
-    :class:`betavi.kernels.CountsLinear`, which lie column after column.
+    A fused optimiser on a CPU copies others, such as the transposed weights of
+    :class:`betavi.kernels.CountsLinear`.
     """
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step, of gradients that the closure computes if there is one."""
+        """Take a step, after the closure if there is one."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -61,11 +61,11 @@ def _without_hooks(step: Any) -> Any:
 
 @contextmanager
 def _transposed(parameters: list[Tensor], state: dict[Tensor, Any]) -> Iterator[None]:
-    """Let parameters be their transposes for a while, in the same memory, with all that is kept."""
+    """Transpose parameters and their state for a while, in the same memory."""
     _transpose(parameters, state)
     for parameter in parameters:
         for key, value in state.get(parameter, {}).items():
-            # what was loaded may lie as another optimiser had it, and is read as it lies
+            # a loaded state may have another optimiser's layout
             state[parameter][key] = value.contiguous()
     try:
         yield

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from betavi.objective import constant, join, linear
 from betavi.train import start
-from betavi.train.start import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, SETS_RATE
+from betavi.train.start import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE
 
 if TYPE_CHECKING:
     from scvi.module.base import LossOutput
@@ -94,13 +94,10 @@ class TrainingPlan(train.TrainingPlan):
         self._schedule, self.warmup = start.choose_schedule(
             module, beta_schedule, warmup, target_rate, self.follows_scvi
         )
-        self.chooses_rate = one_cycle is None and SETS_RATE.isdisjoint(kwargs)
-        if self.chooses_rate:
-            is_held = target_rate is not None or capacity is not None
-            one_cycle = start.usual_peak(module, is_held)
-        start.check_peak(one_cycle, kwargs.get("reduce_lr_on_plateau", False))
-        self.one_cycle, self.from_moments = one_cycle, from_moments
-        self.target_rate, self.capacity = target_rate, capacity
+        is_held = target_rate is not None or capacity is not None
+        self.has_usual_rate = one_cycle is None
+        self.one_cycle = start.choose_peak(module, one_cycle, is_held, kwargs)
+        self.target_rate, self.capacity, self.from_moments = target_rate, capacity, from_moments
         # mean, standard deviation and β, if drawn, of the cells of the last training minibatch
         self.posterior: tuple[Tensor, Tensor, Tensor | None] | None = None
         self.planned_steps = math.inf

@@ -1,21 +1,30 @@
-"""A training run: refused before it starts if it cannot work, kept if it is interrupted."""
+"""The training run, which keeps the model if it is interrupted."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import warnings
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from scvi import settings, train
 from torch import nn
 
 from betavi.data.split import DataSplitter
-from betavi.train.waiting import wait_for_warmup
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule, LightningModule
+    from collections.abc import Callable, Iterable
+
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
     from scvi.model.base import BaseModelClass
+
+    from betavi.train.plan import TrainingPlan
+
+
+JUDGING = ("on_validation_end", "on_train_epoch_end")
+"""Hooks in which Lightning's callbacks look at what they monitor."""
 
 
 class TrainRunner(train.TrainRunner):
@@ -23,16 +32,8 @@ class TrainRunner(train.TrainRunner):
 
     Parameters
     ----------
-    model
-        The model to train.
-    training_plan
-        Its training plan.
-    data_splitter
-        Splits its cells into training, validation and test sets.
-    max_epochs
-        Number of passes over the training cells.
-    **trainer_kwargs
-        Passed to scvi-tools' run.
+    model, training_plan, data_splitter, max_epochs, **trainer_kwargs
+        See :class:`scvi.train.TrainRunner`.
 
     Raises
     ------
@@ -64,10 +65,10 @@ class TrainRunner(train.TrainRunner):
         _refuse_single_cell(model.module, data_splitter)
         super().__init__(model, training_plan, data_splitter, max_epochs, **trainer_kwargs)
         stops_as_told = "early_stopping_warmup_epochs" in trainer_kwargs
-        wait_for_warmup(self.trainer.callbacks, stops_as_told)
+        _wait_for_warmup(self.trainer.callbacks, stops_as_told)
 
     def __call__(self) -> None:
-        """Train, and leave a usable model also when interrupted."""
+        """Train, and leave a usable model when interrupted, too."""
         in_main_thread = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
         try:
@@ -109,3 +110,28 @@ def _refuse_single_cell(module: nn.Module, splitter: LightningDataModule) -> Non
             "another batch_size, with datasplitter_kwargs={'drop_last': True}, or without batch "
             "normalisation, use_batch_norm='none'."
         )
+
+
+def _wait_for_warmup(callbacks: Iterable[Callback], stops_as_told: bool = False) -> None:
+    """Let early stopping and checkpoints of a best model ignore epochs before β is in force.
+
+    While β grows, the ELBO changes because of β. Checkpoints that monitor nothing are saved as usual,
+    and early stopping for which the user chose the first epoch starts there, as in SCVI.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, EarlyStopping | ModelCheckpoint) or callback.monitor is None:
+            continue
+        if isinstance(callback, EarlyStopping) and (
+            stops_as_told or getattr(callback, "warmup_epochs", False)
+        ):
+            continue
+        for hook in JUDGING:
+            setattr(callback, hook, _once_warm(getattr(callback, hook)))
+
+
+def _once_warm(hook: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(hook)
+    def waiting(trainer: Trainer, plan: TrainingPlan) -> Any:
+        return hook(trainer, plan) if plan.may_be_judged else None
+
+    return waiting

@@ -103,26 +103,26 @@ def check_constraints(
 # -- learning rate ----------------------------------------------------------------------------
 
 
-def usual_peak(module: MultimodalVAE, is_held: bool) -> float:
-    """Return the peak of the learning rate where the user sets none."""
-    if not module.dial.is_fixed:
-        return MANY_BETAS_PEAK
-    return HELD_PEAK if is_held else USUAL_PEAK
-
-
-def check_peak(peak: float | None, reduces_on_plateau: bool) -> None:
-    """Refuse a peak that is no learning rate, or that is not alone."""
-    if peak is not None and not 0 < peak < math.inf:
-        raise ValueError(f"one_cycle is a learning rate above 0, not {peak!r}.")
-    if peak is not None and reduces_on_plateau:
+def choose_peak(
+    module: MultimodalVAE, one_cycle: float | None, is_held: bool, kwargs: dict[str, Any]
+) -> float | None:
+    """Return the peak of the learning rate, None if it is constant."""
+    if one_cycle is None:
+        usual = HELD_PEAK if is_held else USUAL_PEAK
+        usual = usual if module.dial.is_fixed else MANY_BETAS_PEAK
+        return usual if SETS_RATE.isdisjoint(kwargs) else None
+    if not 0 < one_cycle < math.inf:
+        raise ValueError(f"one_cycle is a learning rate above 0, not {one_cycle!r}.")
+    if kwargs.get("reduce_lr_on_plateau"):
         raise ValueError("one_cycle and reduce_lr_on_plateau both set the learning rate.")
+    return one_cycle
 
 
 def peak_of_run(plan: TrainingPlan) -> float | None:
-    """Return the peak of the learning rate of a run whose length is known, None if constant."""
+    """Return the peak in a run whose length is known: the usual learning rate needs its end."""
     is_open = not math.isfinite(plan.planned_steps)
     may_end_early = bool(plan.trainer.early_stopping_callbacks) or (plan.follows_scvi and is_open)
-    peak = None if plan.chooses_rate and may_end_early else plan.one_cycle
+    peak = None if plan.has_usual_rate and may_end_early else plan.one_cycle
     if is_open and (peak is not None or not plan.follows_scvi):
         raise ValueError(
             "A schedule of β, and one_cycle, need the number of epochs: give max_epochs, or "
