@@ -139,16 +139,9 @@ def denoise(
     with untouched_on_failure(model.adata if adata is None else adata):
         adata = model._validate_anndata(adata)
         options = checked(model, adata, names, options)
+        layers = layer_added, std_layer_added
         into = [
-            _destination(
-                model,
-                adata,
-                name,
-                layer_added,
-                std_layer_added,
-                StorageFormat(dtype, drop_below),
-                genes,
-            )
+            _destination(model, adata, name, *layers, StorageFormat(dtype, drop_below), genes)
             for name in names
         ]
         for one in into:

@@ -257,20 +257,12 @@ def columns_of_user(obs: pd.DataFrame) -> pd.DataFrame:
 @contextmanager
 def layers_as_before(parts: Sequence[AnnData]) -> Iterator[None]:
     """Give objects their X, layers, obsm and uns back if what happens inside fails."""
-    before = [
-        (
-            part,
-            None if part.isbacked else part.X,
-            named_layers(part),
-            dict(part.obsm),
-            dict(part.uns),
-        )
-        for part in parts
-    ]
+    before = [(part, named_layers(part), dict(part.obsm), dict(part.uns)) for part in parts]
+    matrices = [None if part.isbacked else part.X for part in parts]
     try:
         yield
     except BaseException:
-        for part, x, *mappings in before:
+        for (part, *mappings), x in zip(before, matrices, strict=True):
             for mapping, old in zip((part.layers, part.obsm, part.uns), mappings, strict=True):
                 for name in [name for name in mapping if name is not None and name not in old]:
                     del mapping[name]

@@ -29,19 +29,15 @@ HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Constants of the system call ``renameat2``."""
 
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""Errors of a folder that is to have the name of another one."""
+
 _in_use: set[Path] = set()
 
 
 def reserve(target: Path, ending: str) -> Path:
-    """Return a free name beside a target, reserved for this process until :func:`discard`.
-
-    Parameters
-    ----------
-    target
-        The file or folder to be replaced, with no links in its path.
-    ending
-        Ending of the name, by which mudata tells formats apart.
-    """
+    """Return a name beside a target, with no links in its path, for this process alone."""
+    # mudata tells formats apart by the ending
     token = secrets.token_hex(4)
     new = target.with_name(f".{target.name}.betavi-new-{os.getpid()}-{token}-{HOST}{ending}")
     _in_use.add(new)
@@ -73,7 +69,7 @@ def take_place(new: Path, target: Path) -> None:
             return
         except OSError as error:
             # another process was faster
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno not in TAKEN:
                 raise
         finally:
             _put_back(old, target)
@@ -82,8 +78,7 @@ def take_place(new: Path, target: Path) -> None:
 def tidy(target: Path) -> None:
     """Remove what killed processes of this machine left beside a target, and restore the target."""
     start = f".{target.name}.betavi-"
-    left = [path for path in target.parent.iterdir() if path.name.startswith(start)]
-    for path in sorted(left, key=_time, reverse=True):
+    for path in [path for path in target.parent.iterdir() if path.name.startswith(start)]:
         found = re.fullmatch(rf"(new|old|gone)-(\d+)-\w+-{HOST}", path.stem.removeprefix(start))
         if found is None or _is_in_use(path, int(found[2])):
             continue
@@ -117,7 +112,9 @@ def _put_back(old: Path, target: Path) -> None:
         old.rename(target)
     except FileNotFoundError:
         return
-    except OSError:
+    except OSError as error:
+        if error.errno not in TAKEN:
+            raise
         # under a name from which a half removed folder is never restored
         gone = _renamed(old, "gone")
         with suppress(FileNotFoundError):
@@ -143,10 +140,3 @@ def _is_in_use(path: Path, pid: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def _time(path: Path) -> float:
-    """Return when a file was last written; 0 if it has just been removed."""
-    with suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0
