@@ -206,12 +206,15 @@ def pair():
 
 @pytest.fixture
 def same_draws(monkeypatch):
-    """Let ``sample``, which SCVI calls, draw in the order of ``rsample``, which BetaVI calls."""
+    """Let draws of one shape be the same draws: SCVI draws once more where it is asked for several."""
 
     def sample(self, shape=()):
-        return self.rsample(torch.Size(shape)).detach()
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(self._extended_shape(torch.Size(shape)), generator=generator)
+        return self.loc + noise * self.scale
 
-    monkeypatch.setattr(Normal, "sample", sample)
+    for name in ("sample", "rsample"):
+        monkeypatch.setattr(Normal, name, sample)
 
 
 def both(pair, **kwargs):

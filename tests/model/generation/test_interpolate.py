@@ -150,8 +150,8 @@ def test_the_archetype_the_mean_and_the_medoid(trained):
     with torch.inference_mode():
         decoded = [
             trained.module.generative(
-                z, torch.zeros(1, 1), torch.full((1, 1), code), None, None, None, torch.zeros(1, 1)
-            )["px"]
+                z, {"X": torch.zeros(1, 1)}, torch.full((1, 1), code), y=torch.zeros(1, 1)
+            )["px"]["X"]
             for code in (0, 1)
         ]
     means = [px.mean[0].numpy() for px in decoded]

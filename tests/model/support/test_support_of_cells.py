@@ -12,12 +12,20 @@ import scvi
 import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
+from torch.distributions import (
+    Categorical,
+    ExpTransform,
+    MixtureSameFamily,
+    Normal,
+    TransformedDistribution,
+)
 
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_multiome
 from betavi.diagnostics import thin
 from betavi.likelihoods import LIKELIHOODS
 from betavi.model.core.density import ENOUGH_KNOWN, _advice, _fitted
+from betavi.model.support.scores import _split
 from tests.conftest import BRIEF
 
 QUIET = {"show_progress": False}
@@ -110,6 +118,26 @@ def test_no_likelihood_lets_cells_depend_on_others(counts, likelihood):
     np.testing.assert_allclose(alone, together.iloc[-1:], rtol=1e-3, atol=1e-2)
 
 
+def test_a_distribution_is_split_into_blocks_of_cells():
+    """Also one that is made of others, as a likelihood from outside may be."""
+    mean, x = torch.randn(2, 5, 3)
+    mixture = Categorical(logits=torch.randn(5, 3, 2))
+    parts = Normal(torch.randn(5, 3, 2), torch.ones(2))
+    for px in (
+        Normal(mean, torch.ones(3)),
+        TransformedDistribution(Normal(mean, torch.ones(5, 3)), [ExpTransform()]),
+        MixtureSameFamily(mixture, parts),
+    ):
+        value = x.exp()
+        for size in (1, 2, 5):
+            blocks = _split(px, 5, size)
+            found = [
+                part.log_prob(rows) for part, rows in zip(blocks, value.split(size), strict=True)
+            ]
+            torch.testing.assert_close(torch.cat(found), px.log_prob(value))
+            assert blocks[-1].sample((4,)).shape == (4, (5 - 1) % size + 1, 3)
+
+
 def test_p_values_of_possible_cells_are_uniform_up_to_the_end(trained):
     found = trained.support(indices=trained.test_indices, **QUIET)["p_value"]
     # of 360 cells beside 360: at 0.1, both draws together are this far apart in one of thirty
@@ -159,7 +187,7 @@ def test_too_few_cells_held_out_are_said(counts):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts)
     model.train(**BRIEF)
-    with pytest.warns(UserWarning, match="held too few cells out"):
+    with pytest.warns(UserWarning, match="Too few cells were held out"):
         model.support(**QUIET)
 
 
@@ -253,7 +281,7 @@ def test_cells_beyond_what_was_calibrated_are_told(trained):
 
 @pytest.mark.parametrize(
     ("n_cells", "advice"),
-    [(778, r"train\(train_size=0.87\)"), (150, "which 150 cells cannot spare")],
+    [(778, r"train\(train_size=0.87\)"), (150, "150 cells are too few to spare them")],
 )
 def test_the_advice_to_hold_cells_out_can_be_followed(n_cells, advice):
     assert re.search(advice, _advice(n_cells))
