@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
@@ -25,14 +24,18 @@ from betavi.model.denoising.false_signals import FalseSignalsMixin
 from betavi.model.expression import count_score, evaluate, normalized, samples
 from betavi.model.expression.differential import differential_expression
 from betavi.model.expression.importance import get_importance_weights
-from betavi.model.generation.decode import DecodeMixin
-from betavi.model.generation.holes import HolesMixin
-from betavi.model.generation.interpolate import InterpolateMixin
+from betavi.model.generation.generate import generate
+from betavi.model.generation.holes import find_holes
+from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.reference import minify, query
 from betavi.model.setup.anndata import setup_anndata
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.messages import warn
+from betavi.model.support.support import support
 from betavi.module import BetaVAE
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 USUAL_VISITS, USUAL_EPOCHS = 300_000, (8, 30)
 """Cells that training sees in all, and how often it may see each: of a learning rate that rises and
@@ -45,9 +48,6 @@ class BetaVI(
     DenoiseMixin,
     DiagnoseMixin,
     FalseSignalsMixin,
-    HolesMixin[AnnData],
-    InterpolateMixin[AnnData],
-    DecodeMixin,
     RateDistortionMixin,
     RescueMixin,
     Transition,
@@ -144,6 +144,13 @@ class BetaVI(
     get_importance_weights = get_importance_weights
     score_counts = count_score.score_counts
     raw_counts = count_score.raw_counts
+
+    # the map: possible cells, new cells, paths and holes
+    support = support
+    generate = generate
+    interpolate = interpolate
+    archetype = archetype
+    find_holes = find_holes
 
     def __init__(
         self,

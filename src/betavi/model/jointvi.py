@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
@@ -23,12 +22,13 @@ from betavi.model.denoising.joint_cross_validate import JointCrossValidateMixin
 from betavi.model.denoising.joint_denoise import JointDenoiseMixin
 from betavi.model.expression import count_score, evaluate, normalized, samples, translation
 from betavi.model.expression.differential import differential_expression
-from betavi.model.generation.holes import HolesMixin
-from betavi.model.generation.interpolate import InterpolateMixin
-from betavi.model.generation.joint_decode import JointDecodeMixin
+from betavi.model.generation.generate import generate
+from betavi.model.generation.holes import find_holes
+from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.reference import minify, query
 from betavi.model.setup.check_joint import check_fusion, check_is_set_up, is_weight
 from betavi.model.setup.mudata import refuse_anndata, setup_mudata
+from betavi.model.support.support import support
 from betavi.module import CovariateSizes, Modality, MultimodalVAE, Options
 from betavi.module.single import LAYER_NORM, split_options
 from betavi.nn import Architecture
@@ -36,13 +36,12 @@ from betavi.nn import Architecture
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mudata import MuData
+
 
 @wrap_getters
 class JointVI(
-    HolesMixin[MuData],
-    InterpolateMixin[MuData],
     JointCrossValidateMixin,
-    JointDecodeMixin,
     JointDenoiseMixin,
     JointDiagnoseMixin,
     RateDistortionMixin,
@@ -137,6 +136,13 @@ class JointVI(
     raw_counts = count_score.raw_counts
     translate = translation.translate
     predictability = translation.predictability
+
+    # the map: possible cells, new cells, paths and holes
+    support = support
+    generate = generate
+    interpolate = interpolate
+    archetype = archetype
+    find_holes = find_holes
 
     def __init__(
         self,

@@ -1,108 +1,185 @@
-"""How strange cells are: how thin it is where they lie, and how badly they are explained."""
+"""Scores of cells: latent density, and reconstruction compared with drawn counts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from scvi import REGISTRY_KEYS
+from torch import Tensor
+from torch.distributions import Distribution
 
 from betavi.data import present_key
 from betavi.diagnostics import CellScores
 from betavi.kernels import dense, totals
-from betavi.model.core._transition import Transition
+from betavi.model.core.density import CELLS_AT_ONCE
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from scvi._types import AnnOrMuData
 
     from betavi.diagnostics import LatentDensity
+    from betavi.model.core.latent_model import LatentModel, Tensors
 
 N_REPLICATES = 8
-"""Cells drawn from what a position decodes to, beside which its counts are set."""
+"""Number of draws per cell that its counts are compared with; not tuned."""
 
 N_WORST = 50
-"""Features of a cell, those explained worst, that are to say whether it is explained at all: what a
-type that the model has not seen is known by drowns in the noise of thousands of others."""
+"""Number of features per cell, those with the lowest likelihood, that are scored. The marker genes
+of a type that the model has not seen would drown in the noise of all features."""
+
+DRAWN_AT_ONCE = 2**18
+"""Drawn values that are compared at once: 1 MiB of single precision, which stays in a cache."""
 
 SEED = 0
 
 
-class SurpriseMixin(Transition):
-    """Scores of cells, each of which depends on the cell alone, and not on others asked about along."""
+class ScoredCells(NamedTuple):
+    """Scores of cells.
 
-    @torch.inference_mode()
-    def _scores(self, tensors: dict[str, Any], density: LatentDensity) -> CellScores:
-        """Judge the cells of a minibatch."""
-        inferred = self._inferred(tensors)
-        mean = inferred["qz"].mean
-        # of a library size that is inferred, its mean
-        sizes = inferred["library"] | {name: size.mean for name, size in inferred["ql"].items()}
-        at_mean = {"z": self.module.latent.transform(mean), "library": sizes}
-        inputs = self.module._get_generative_input(tensors, at_mean)
-        excess = self._excess(tensors, inputs, len(mean))
-        log_depth = self._depth(tensors).clamp_min(1.0).log()
-        log_density = density.log_prob(mean.cpu().numpy())
-        others = (part.double().cpu().numpy() for part in (excess, log_depth))
-        return CellScores(log_density, *others)
+    Parameters
+    ----------
+    scores
+        Arrays of shape ``(n_shares, n_cells)``.
+    pattern
+        A number for the set of modalities of each cell, ``(n_cells,)``.
+    is_empty
+        Which cells have no counts, ``(n_cells,)``.
+    """
 
-    def _depth(self, tensors: dict[str, Any]) -> Tensor:
-        """Return the total of each cell, ``(n_cells,)``."""
-        parts = [totals(tensors[name]) for name in self._measures_of_depth]
-        return torch.cat(parts, dim=1).sum(dim=1)
+    scores: CellScores
+    pattern: np.ndarray
+    is_empty: np.ndarray
 
-    @property
-    def _measures_of_depth(self) -> list[str]:
-        """Modalities whose counts say how deep a cell was sequenced: all if none are counts."""
-        parts = self.module.likelihoods
-        return [name for name, part in parts.items() if part.is_of_counts] or list(parts)
 
-    @property
-    def _counts_are_depth(self) -> bool:
-        """Whether the depth is a number of molecules, of which there may be none."""
-        return any(part.is_of_counts for part in self.module.likelihoods.values())
+@torch.inference_mode()
+def score_cells(
+    model: LatentModel,
+    adata: AnnOrMuData,
+    cells: np.ndarray,
+    density: LatentDensity,
+    shares: tuple[float, ...] = (1.0,),
+    progress: str | None = None,
+) -> ScoredCells:
+    """Score cells at some shares of their molecules; a score does not depend on other cells."""
+    scores, patterns, depths = [], [], []
+    with model.seeded(SEED):
+        for tensors in model.minibatches(adata, cells, CELLS_AT_ONCE, progress=progress):
+            copies = [_scores(model, _thinned(model, tensors, share), density) for share in shares]
+            scores.append(CellScores(*map(np.stack, zip(*copies, strict=True))))
+            patterns.append(_pattern(model, tensors))
+            depths.append(_depth(model, tensors).cpu().numpy())
+    is_of_counts = any(model.likelihood(name).is_of_counts for name in model.modalities)
+    is_empty = is_of_counts & (np.concatenate(depths) <= 0)
+    return ScoredCells(CellScores.joined(scores), np.concatenate(patterns), is_empty)
 
-    def _excess(self, tensors: dict[str, Any], inputs: dict[str, Any], n_cells: int) -> Tensor:
-        """Return by how many nats the worst features are worse than drawn ones, ``(n_cells,)``."""
-        expected = self._worst_of_drawn(inputs, n_cells)
-        total = torch.zeros(n_cells, device=self.device)
-        for name, px in self.module.decoded(**inputs).items():
-            off = _worst(px, dense(tensors[name]).to(self.device)) - expected[name]
-            if (key := present_key(name)) in tensors:
-                off = off.where(tensors[key].to(self.device).squeeze(-1).bool(), 0.0)
-            total = total + off
-        return total
 
-    def _worst_of_drawn(self, inputs: dict[str, Any], n_cells: int) -> dict[str, Tensor]:
-        """Return the expected nats of the worst features of drawn cells, ``(n_cells,)`` by modality.
+def _scores(model: LatentModel, tensors: Tensors, density: LatentDensity) -> CellScores:
+    """Return the scores of a minibatch, each ``(n_cells,)``."""
+    inferred = model.infer(tensors)
+    # the mean of an inferred library size, and no draw
+    inferred["library"] |= {name: size.mean for name, size in inferred["ql"].items()}
+    mean = inferred["qz"].mean
+    z = model.module.latent.transform(mean)
+    px = {
+        name: model.decode(z, tensors, name, model.module.log_sizes(tensors, inferred, name))
+        for name in model.modalities
+    }
+    excess = torch.zeros(len(mean), device=model.device)
+    n_features = sum(tensors[name].shape[1] for name in px)
+    for name, expected in _nats_of_draws(model, px, len(mean), n_features).items():
+        off = _worst_nats(px[name], dense(tensors[name]).to(model.device)) - expected
+        if (key := present_key(name)) in tensors:
+            off = off.where(tensors[key].to(model.device).squeeze(-1).bool(), 0.0)
+        excess = excess + off
+    log_depth = _depth(model, tensors).clamp_min(1.0).log()
+    others = (part.double().cpu().numpy() for part in (excess, log_depth))
+    return CellScores(density.log_prob(mean.cpu().numpy()), *others)
 
-        Every cell is given the same random numbers, so that its score is a function of the cell.
-        """
-        source: Any = torch if self.device.type == "cpu" else torch.get_device_module(self.device)
-        found: dict[str, list[Tensor]] = {name: [] for name in self.module.likelihoods}
-        with self._own_draws(SEED):
-            start = source.get_rng_state()
-            for cell in range(n_cells):
+
+def _nats_of_draws(
+    model: LatentModel, px: dict[str, Any], n_cells: int, n_features: int
+) -> dict[str, Tensor]:
+    """Return the expected nats of the worst features of drawn cells, ``(n_cells,)`` by modality.
+
+    Every cell is drawn with the same random numbers, so that its score is a function of the cell.
+    """
+    source: Any = torch if model.device.type == "cpu" else torch.get_device_module(model.device)
+    size = max(1, DRAWN_AT_ONCE // (N_REPLICATES * n_features))
+    single = {name: _split(part, n_cells, 1) for name, part in px.items()}
+    blocks = {name: _split(part, n_cells, size) for name, part in px.items()}
+    nats: dict[str, list[Tensor]] = {name: [] for name in px}
+    with model.seeded(SEED):
+        state = source.get_rng_state()
+        for number, start in enumerate(range(0, n_cells, size)):
+            drawn: dict[str, list[Tensor]] = {name: [] for name in px}
+            for cell in range(start, min(start + size, n_cells)):
                 # not by a seed, which PyTorch notes down for devices that are not in use yet
-                source.set_rng_state(start)
-                for name, px in self.module.decoded(**_of_cell(inputs, cell)).items():
-                    drawn = self._drawn_from(name, px, N_REPLICATES)
-                    found[name].append(_worst(px, drawn).mean())
-        return {name: torch.stack(nats) for name, nats in found.items()}
-
-    def _drawn_from(self, name: str, px: Any, *shape: int) -> Tensor:
-        """Draw features; a normal distribution of counts may go below zero, where none are."""
-        drawn: Tensor = px.sample(shape)
-        return drawn.clamp_min(0) if self.module.likelihoods[name].is_of_counts else drawn
-
-
-def _of_cell(inputs: Any, cell: int) -> Any:
-    """Return what the decoder reads of one cell."""
-    if isinstance(inputs, dict):
-        return {name: _of_cell(values, cell) for name, values in inputs.items()}
-    return None if inputs is None else inputs[cell : cell + 1]
+                source.set_rng_state(state)
+                for name in px:
+                    drawn[name].append(single[name][cell].sample((N_REPLICATES,)))
+            for name, counts in drawn.items():
+                x = torch.cat(counts, dim=1)
+                # a normal distribution of counts draws negative ones
+                x = x.clamp_min(0) if model.likelihood(name).is_of_counts else x
+                nats[name].append(_worst_nats(blocks[name][number], x).mean(dim=0))
+    return {name: torch.cat(parts) for name, parts in nats.items()}
 
 
-def _worst(px: Any, x: Tensor) -> Tensor:
-    """Return the nats of the features that are explained worst, ``(..., n_cells)``."""
+def _split(px: Any, n_cells: int, size: int) -> list[Any]:
+    """Return a distribution in blocks of cells: copies whose tensors are cut to their rows."""
+    cut: dict[str, Any] = {}
+    for name, value in vars(px).items():
+        if isinstance(value, Distribution):
+            cut[name] = _split(value, n_cells, size)
+        elif isinstance(value, Tensor) and value.ndim > 1 and len(value) == n_cells:
+            cut[name] = value.split(size)
+    blocks = [copy(px) for _ in range(0, n_cells, size)]
+    for number, block in enumerate(blocks):
+        vars(block).update({name: parts[number] for name, parts in cut.items()})
+        if px.batch_shape:
+            n_here = min(size, n_cells - number * size)
+            block._batch_shape = torch.Size([n_here, *px.batch_shape[1:]])
+    return blocks
+
+
+def _worst_nats(px: Any, x: Tensor) -> Tensor:
+    """Return the nats of the features with the lowest likelihood, ``(..., n_cells)``."""
     nats = -px.log_prob(x)
     worst: Tensor = nats.topk(min(N_WORST, nats.shape[-1]), dim=-1)[0]
     return worst.sum(dim=-1)
+
+
+def _depth(model: LatentModel, tensors: Tensors) -> Tensor:
+    """Return the total of each cell over the modalities of counts, or over all, ``(n_cells,)``."""
+    counted = [name for name in model.modalities if model.likelihood(name).is_of_counts]
+    parts = [totals(tensors[name]) for name in counted or model.modalities]
+    return torch.cat(parts, dim=1).sum(dim=1)
+
+
+def _pattern(model: LatentModel, tensors: Tensors) -> np.ndarray:
+    """Return a number for the set of modalities that each cell has, ``(n_cells,)``."""
+    code = np.zeros(len(tensors[REGISTRY_KEYS.BATCH_KEY]), dtype=int)
+    for place, name in enumerate(model.modalities):
+        if (key := present_key(name)) in tensors:
+            code += tensors[key].ravel().cpu().numpy().astype(int) << place
+    return code
+
+
+def _thinned(model: LatentModel, tensors: Tensors, share: float) -> Tensors:
+    """Return a minibatch in which every molecule was kept with the same probability.
+
+    Values that are not whole numbers stay as they are; a detection is kept like one molecule.
+    """
+    if share == 1:
+        return tensors
+    thinned = {}
+    for name in model.modalities:
+        counts = dense(tensors[name]).float()
+        if bool((counts == counts.round()).all()):
+            counts = torch.binomial(counts, torch.full_like(counts, share))
+        thinned[name] = counts
+    if model.module.options.given_size:
+        thinned[REGISTRY_KEYS.SIZE_FACTOR_KEY] = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY] * share
+    return tensors | thinned

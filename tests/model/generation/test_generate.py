@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anndata
 import h5py
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.likelihoods import LIKELIHOODS
 from betavi.metrics import realism
+from betavi.model.generation.generate import _draw_counts
 from betavi.model.generation.sources import SOURCES
 from tests.conftest import BRIEF
 
@@ -217,7 +219,7 @@ def test_at_given_positions(trained):
 
 @pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
 def test_a_file_has_the_same_cells(trained, tmp_path, ending, monkeypatch):
-    monkeypatch.setattr("betavi.model.generation.sources.CELLS_AT_ONCE", 64)
+    monkeypatch.setattr("betavi.model.generation.generate.CELLS_AT_ONCE", 64)
     here = trained.generate(200, source="aggregate", seed=5, **QUIET)
     out = tmp_path / f"new{ending}"
     assert trained.generate(200, source="aggregate", seed=5, out=out, **QUIET) is None
@@ -244,17 +246,16 @@ def test_a_cell_for_each_that_is_named(trained):
 
 
 def test_a_file_that_is_not_complete_is_removed(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("betavi.model.generation.sources.CELLS_AT_ONCE", 64)
+    monkeypatch.setattr("betavi.model.generation.generate.CELLS_AT_ONCE", 64)
     calls = []
 
-    def fails(self, *arguments):
+    def fails(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(self, *arguments)
+        return _draw_counts(*arguments)
 
-    original = BetaVI._counts_at
-    monkeypatch.setattr(BetaVI, "_counts_at", fails)
+    monkeypatch.setattr("betavi.model.generation.generate._draw_counts", fails)
     with pytest.raises(KeyboardInterrupt):
         trained.generate(200, out=tmp_path / "new.h5ad", **QUIET)
     assert list(tmp_path.iterdir()) == []
@@ -430,3 +431,19 @@ def test_labels_are_of_the_cell_whose_dispersion_was_decoded(counts):
     new = model.generate(100, source="aggregate", seed=0, **QUIET)
     lent = counts.obs.loc[new.obs["near_cell"], "cell_type"]
     assert new.obs["cell_type"].tolist() == lent.tolist()
+
+
+def test_joint_cells_are_generated_into_the_layers_the_model_reads(tmp_path):
+    mdata = simulate_multiome(n_cells=120, seed=0)
+    mdata["rna"].layers["counts"] = mdata["rna"].X.copy()
+    mdata["rna"].X = mdata["rna"].X * 0
+    JointVI.setup_mudata(mdata, {"rna": "nb", "adt": "nb_mixture"}, layers={"rna": "counts"})
+    model = JointVI(mdata, n_latent=3)
+    model.train(**BRIEF)
+    kept = model.generate(20, seed=0, **QUIET)
+    assert kept["rna"].layers["counts"].sum() > 0
+    model.generate(20, seed=0, out=tmp_path / "new.h5mu", **QUIET)
+    found = mudata.read_h5mu(tmp_path / "new.h5mu")
+    assert (found["rna"].layers["counts"] != kept["rna"].layers["counts"]).nnz == 0
+    assert "counts" not in found["adt"].layers
+    assert len(model.support(found, **QUIET)) == 20
