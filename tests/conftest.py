@@ -15,6 +15,16 @@ from betavi.datasets import simulate_counts
 # a run of a few minibatches, for tests of what a model does rather than of how well it fits
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
 
+# abilities of either model that answer at any β of a range
+GETTERS = (
+    "archetype", "denoise", "differential_abundance", "differential_expression", "find_holes", "generate",
+    "get_aggregated_posterior", "get_elbo", "get_feature_correlation_matrix", "get_importance_weights",
+    "get_latent_library_size", "get_latent_representation", "get_likelihood_parameters",
+    "get_marginal_ll", "get_normalized_accessibility", "get_normalized_expression",
+    "get_protein_foreground_probability", "get_reconstruction_error", "interpolate", "latent_density",
+    "posterior_predictive_sample", "predictability", "score_counts", "support", "translate",
+)  # fmt: skip
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():

@@ -9,9 +9,9 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
-from betavi.model.collapse.diagnose import DiagnoseMixin
-from betavi.model.collapse.rate_distortion import RateDistortionMixin
-from betavi.model.collapse.rescue import RescueMixin
+from betavi.model.collapse.diagnose import diagnose
+from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
+from betavi.model.collapse.rescue import rescue
 from betavi.model.core import training
 from betavi.model.core._transition import Transition, wrap_getters
 from betavi.model.core.adapter import OneAssay
@@ -43,13 +43,10 @@ falls within the run. ``python -m benchmarks.time_to_quality`` compares it with 
 class BetaVI(
     CrossValidateMixin,
     DenoiseMixin,
-    DiagnoseMixin,
     FalseSignalsMixin,
     HolesMixin[AnnData],
     InterpolateMixin[AnnData],
     DecodeMixin,
-    RateDistortionMixin,
-    RescueMixin,
     Transition,
 ):
     """A variational autoencoder of single-cell counts, in the place of :class:`scvi.model.SCVI`.
@@ -144,6 +141,12 @@ class BetaVI(
     get_importance_weights = get_importance_weights
     score_counts = count_score.score_counts
     raw_counts = count_score.raw_counts
+
+    # collapse and the choice of β
+    diagnose = diagnose
+    rescue = rescue
+    rate_distortion = rate_distortion
+    suggest_beta = suggest_beta
 
     def __init__(
         self,

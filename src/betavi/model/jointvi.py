@@ -9,9 +9,9 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
-from betavi.model.collapse.joint_diagnose import JointDiagnoseMixin
-from betavi.model.collapse.rate_distortion import RateDistortionMixin
-from betavi.model.collapse.rescue import RescueMixin
+from betavi.model.collapse.diagnose import diagnose
+from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
+from betavi.model.collapse.rescue import rescue
 from betavi.model.core import training
 from betavi.model.core._transition import Transition, wrap_getters
 from betavi.model.core.adapter import ManyAssays
@@ -44,9 +44,6 @@ class JointVI(
     JointCrossValidateMixin,
     JointDecodeMixin,
     JointDenoiseMixin,
-    JointDiagnoseMixin,
-    RateDistortionMixin,
-    RescueMixin,
     Transition,
 ):
     """A variational autoencoder of several assays, of which cells may lack some.
@@ -137,6 +134,12 @@ class JointVI(
     raw_counts = count_score.raw_counts
     translate = translation.translate
     predictability = translation.predictability
+
+    # collapse and the choice of β
+    diagnose = diagnose
+    rescue = rescue
+    rate_distortion = rate_distortion
+    suggest_beta = suggest_beta
 
     def __init__(
         self,

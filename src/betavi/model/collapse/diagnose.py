@@ -1,97 +1,133 @@
-"""Whether the latent space of a model is alive."""
+"""Diagnosis of posterior collapse."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scvi.utils import unsupported_if_adata_minified
 
-from betavi.data import COUNTS
-from betavi.model.collapse.report import FEWEST_CELLS, DiagnosisMixin, View
+from betavi.model.collapse.report import FEWEST_CELLS, View, report_on
 from betavi.model.setup.selection import cells_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anndata import AnnData
+    from scvi._types import AnnOrMuData
 
     from betavi.diagnostics import CollapseReport
+    from betavi.model.core.latent_model import LatentModel
 
 
-class DiagnoseMixin(DiagnosisMixin):
-    """Posterior collapse, seen and explained."""
+def diagnose(
+    model: LatentModel,
+    adata: AnnOrMuData | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
+    beta: float | None = None,
+    seed: int = 0,
+    show_progress: bool = True,
+    modalities: Sequence[str] | str | None = None,
+) -> CollapseReport:
+    """Test each latent dimension for signal, and name the causes if there is none.
 
-    @unsupported_if_adata_minified
-    def diagnose(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        beta: float | None = None,
-        seed: int = 0,
-        show_progress: bool = True,
-    ) -> CollapseReport:
-        """Say whether the latent space is alive, dimension by dimension, and if not, why.
+    Each dimension is taken away in turn. Cells are decoded with a value of the prior in its place,
+    to see if the decoder misses it. The encoder is shown data drawn from the model without its
+    signal, with one half of the genes put back or the other, to see if both halves agree about a
+    cell, as only signal makes them. The report compares this with the directions that a linear
+    theory keeps alive at this β.
 
-        Every dimension is taken away in turn: cells are decoded with a value of the prior in its
-        place, to see whether the decoder misses it; and the encoder is shown data drawn from the
-        model without its signal, with one half of the genes put back or the other, to see whether
-        both say the same of a cell, as only signal makes them. The directions in the data that a
-        linear theory keeps alive at this β are set beside that.
+    With several modalities the same is done for all of them together, and for each alone with the
+    others masked. A dimension that one modality does not use may be another's, which is no fault. A
+    modality that uses none at all has collapsed.
 
-        Parameters
-        ----------
-        adata, indices
-            Which cells, by names, positions or a mask; of the model's own those held out in training, or all where these are fewer
-            than 100, if None. Of more than 2,000, as many at random.
-        beta
-            Which β to ask a model of many about; see :meth:`get_latent_representation`.
-        seed
-            Of the cells, draws and shuffles. The generator of torch is left as it was.
-        show_progress
-            Show a bar.
+    Parameters
+    ----------
+    adata, indices
+        Cells, by names, positions or a mask. If None, cells of the model's own object that were held
+        out from training, or all if fewer than 100 were. Of more than 2,000, as many at random.
+    beta
+        β to answer at, for a model trained on a range of them. If None, 1 or the end of the range
+        closest to it.
+    seed
+        Seed of the cells, draws and shuffles. torch's generator stays as it is.
+    show_progress
+        Show a progress bar for each report.
+    modalities
+        Modalities to report on alone, in addition to the whole; all if None. One that fewer than 20
+        of the cells have is left out.
 
-        Returns
-        -------
-        Verdict, causes, remedies and the numbers behind them. ``print`` it, or let a notebook show
-        it; :func:`betavi.pl.collapse` draws it.
+    Returns
+    -------
+    Verdict, causes, remedies and the numbers behind them. ``print`` it, or let a notebook show it;
+    :func:`betavi.pl.collapse` draws it. With several modalities, ``modalities`` has a report on
+    each. If posteriors are mixtures, ``scale`` is that of the whole mixture, and ``kl`` is NaN: it
+    is no sum over dimensions.
 
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            If it is deterministic, or there are fewer than 20 cells.
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    ValueError
+        If it is deterministic, a modality is unknown, or there are fewer than 20 cells.
 
-        References
-        ----------
-        Lucas et al. (2019), Don't blame the ELBO! Burda et al. (2016), Importance weighted
-        autoencoders. Hoffman & Johnson (2016), ELBO surgery. Cremer et al. (2018), Inference
-        suboptimality in variational autoencoders.
+    References
+    ----------
+    Lucas et al. (2019), Don't blame the ELBO! Burda et al. (2016), Importance weighted
+    autoencoders. Hoffman & Johnson (2016), ELBO surgery. Cremer et al. (2018), Inference
+    suboptimality in variational autoencoders.
 
-        Examples
-        --------
-        >>> import betavi
-        >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
-        >>> betavi.BetaVI.setup_anndata(adata)
-        >>> model = betavi.BetaVI(adata, n_latent=3)
-        >>> model.train(max_epochs=2, enable_progress_bar=False)
-        >>> report = model.diagnose(show_progress=False)
-        >>> len(report.dimensions), report.verdict in ("healthy", "partial", "unclear", "collapsed")
-        (3, True)
-        """
-        self._refuse_to_diagnose()
-        adata = self._validate_anndata(adata)
-        rng = np.random.default_rng(seed)
-        judged = (
-            self._cells_to_judge(adata)
-            if indices is None
-            else cells_named(adata.obs_names, indices, "indices")
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_counts(n_cells=200, n_genes=20)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> model = betavi.BetaVI(adata, n_latent=3)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> report = model.diagnose(show_progress=False)
+    >>> len(report.dimensions), report.verdict in ("healthy", "partial", "unclear", "collapsed")
+    (3, True)
+    """
+    model.refuse_minified()
+    check_can_collapse(model)
+    chosen = model.named_modalities(modalities)
+    adata = model._validate_anndata(adata)
+    cells = (
+        model.held_out(adata)
+        if indices is None
+        else cells_named(adata.obs_names, indices, "indices")
+    )
+    if len(cells) < FEWEST_CELLS:
+        raise ValueError(f"A diagnosis takes at least {FEWEST_CELLS} cells, not {len(cells)}.")
+    # directions are those of all cells of the model, whichever of them are judged
+    everyone = np.arange(adata.n_obs) if adata is model.adata or indices is None else cells
+    whole = View(adata, model.modalities, cells, everyone)
+    views = {}
+    for name in chosen if len(model.modalities) > 1 else []:
+        has = model.adapter.has(adata, name)
+        view = whole._replace(names=[name], judged=cells[has[cells]])
+        if len(view.judged) >= FEWEST_CELLS:
+            views[name] = view
+    with model.seeded(seed), model.at_beta(beta):
+        report, *alone = (
+            report_on(model, view, np.random.default_rng(seed), show_progress)
+            for view in (whole, *views.values())
         )
-        # the directions are those of all cells that the model is of, whichever of them are judged
-        everyone = np.arange(adata.n_obs) if adata is self.adata or indices is None else judged
-        if len(judged) < FEWEST_CELLS:
-            raise ValueError(f"A diagnosis takes at least {FEWEST_CELLS} cells, not {len(judged)}.")
-        view = View(adata, (COUNTS,), judged, everyone)
-        with self._own_draws(seed), self._at(beta):
-            return self._report(view, rng, show_progress)
+    return replace(report, modalities=dict(zip(views, alone, strict=True)))
+
+
+def check_can_collapse(model: LatentModel) -> None:
+    """Refuse a model without posteriors.
+
+    Raises
+    ------
+    RuntimeError
+        If it is not trained.
+    ValueError
+        If it is deterministic.
+    """
+    model._check_if_trained(warn=False)
+    if model.module.latent.has_no_rate:
+        raise ValueError(
+            "A deterministic autoencoder has no posterior that could collapse. Train with "
+            "latent_distribution='normal' to ask this."
+        )

@@ -13,8 +13,8 @@ from torch.distributions import Distribution
 
 from betavi import JointVI
 from betavi.datasets import simulate_multiome
-from betavi.model.core.beta import GETTERS
 from betavi.nn import FUSIONS
+from tests.conftest import GETTERS
 
 QUIET = {"show_progress": False}
 LIKELIHOODS = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}

@@ -14,9 +14,8 @@ from torch.distributions import Distribution
 
 from betavi import BetaVI, JointVI
 from betavi.diagnostics import CountScore, LatentDensity
-from betavi.model.core.beta import GETTERS
 from betavi.nn import Drift, Gate, Shift, Turn
-from tests.conftest import BRIEF
+from tests.conftest import BRIEF, GETTERS
 
 BETAS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
 
@@ -67,8 +66,16 @@ def plain(answer):
     return np.asarray(answer)
 
 
-def test_every_getter_is_that_of_a_model():
-    assert all(hasattr(BetaVI, name) or hasattr(JointVI, name) for name in GETTERS)
+def test_every_ability_that_takes_beta_is_tested():
+    takers = {
+        name
+        for cls in (BetaVI, JointVI)
+        for name, ability in inspect.getmembers(cls, callable)
+        if not name.startswith("_")
+        for word in inspect.signature(ability).parameters.values()
+        if word.name == "beta" and word.kind is word.KEYWORD_ONLY
+    }
+    assert takers == set(GETTERS)
 
 
 @pytest.mark.parametrize("name", [name for name in GETTERS if hasattr(BetaVI, name)])
