@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer as ScviTrainer
 
-from betavi._tables import check_whole, close_matches
+from betavi._tables import check_whole, close_matches, lookup
+from betavi.likelihoods import LIKELIHOODS
 from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from betavi.data import CellManager
     from betavi.model.core.latent_model import LatentModel
     from betavi.objective import Schedule
 
@@ -140,17 +143,29 @@ def train(
         remember_beta(model, model.module.dial.range[0])
 
 
-def sibling(model: LatentModel, **changes: Any) -> Any:
+def sibling(
+    model: LatentModel, *, likelihoods: Mapping[str, str] | None = None, **changes: Any
+) -> Any:
     """Return an untrained model of the same object and arguments, but for some.
 
     Parameters
     ----------
+    likelihoods
+        Other likelihoods of some modalities, by name, for a model of a MuData. The object and its
+        other models keep theirs. For a model of an AnnData pass ``gene_likelihood``.
     **changes
         Arguments of the constructor.
 
     Returns
     -------
     A new model of the same class.
+
+    Raises
+    ------
+    TypeError
+        If a model of an AnnData is given ``likelihoods``.
+    ValueError
+        If a modality or a likelihood is unknown.
 
     Examples
     --------
@@ -161,15 +176,28 @@ def sibling(model: LatentModel, **changes: Any) -> Any:
     >>> model.sibling(gene_likelihood="nb").module.gene_likelihood
     'nb'
     """
+    manager = model.adata_manager
     # scvi-tools keeps the last setup of an object and of its copies under one name
-    known, name = model._setup_adata_manager_store, model.adata_manager.adata_uuid
-    last = known.get(name)
-    known[name] = model.adata_manager
+    known, name = model._setup_adata_manager_store, manager.adata_uuid
+    last = known.get(name, manager)
+    known[name] = manager if likelihoods is None else _with_likelihoods(model, likelihoods)
     try:
         return type(model)(model.adata, **model._module_kwargs | changes)
     finally:
-        if last is not None:
-            known[name] = last
+        known[name] = last
+
+
+def _with_likelihoods(model: LatentModel, likelihoods: Mapping[str, str]) -> CellManager:
+    """Return a copy of the model's manager that was set up with other likelihoods."""
+    arguments = model.registry_["setup_args"]
+    if "likelihoods" not in arguments:
+        raise TypeError("A model of an AnnData has one likelihood: pass gene_likelihood=.")
+    for name in model.named_modalities(list(likelihoods)):
+        lookup(LIKELIHOODS, likelihoods[name], f"likelihoods[{name!r}]")
+    manager: CellManager = copy(model.adata_manager)
+    changed = arguments | {"likelihoods": arguments["likelihoods"] | dict(likelihoods)}
+    manager._registry = manager._registry | {"setup_args": changed}
+    return manager
 
 
 def remember_beta(model: LatentModel, beta: float) -> None:
