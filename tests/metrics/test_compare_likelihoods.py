@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scvi
+import torch
 
-from betavi import BetaVI
+from betavi import BetaVI, JointVI
+from betavi.datasets import simulate_multiome
 from betavi.likelihoods import LIKELIHOODS
 from betavi.metrics import compare_likelihoods
 from tests.conftest import BRIEF
@@ -127,3 +129,70 @@ def test_counts_beat_densities_on_real_counts(real):
     elbo = table["elbo"]
     assert min(elbo["zinb"], elbo["nb"]) > elbo["poisson"] > elbo["lognormal"] > elbo["normal"]
     assert abs(elbo["zinb"] - elbo["nb"]) < 0.02 * abs(elbo["nb"])
+
+
+# -- several modalities ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def joint():
+    mdata = simulate_multiome(
+        n_cells=150, n_genes=20, n_proteins=8, n_peaks=0, missing={"adt": 0.4, "rna": 0.2}
+    )
+    JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+    return JointVI(mdata, n_latent=3, n_hidden=16)
+
+
+def test_likelihoods_of_one_modality_of_several(joint):
+    words = ["nb_mixture", "nb", "lognormal"]
+    table = compare_likelihoods(joint, words, modality="adt", n_components=2, **BRIEF)
+    assert table.index.tolist() == [
+        *words, "autoencoder (nb_mixture)", "PCA, 2 components", "observed",
+    ]  # fmt: skip
+    rest = table.loc[[*words, "PCA, 2 components"]]
+    assert np.isfinite(rest).all(axis=None)
+    np.testing.assert_allclose(rest["elbo"], -rest["rate"] - rest["distortion"])
+    assert table.loc["autoencoder (nb_mixture)", "elbo"] == -np.inf
+    assert joint.registry_["setup_args"]["likelihoods"] == {"rna": "zinb", "adt": "nb_mixture"}
+    assert not joint.is_trained
+
+
+def test_trained_joint_models_are_scored_in_cells_that_have_the_modality(joint):
+    other = joint.sibling(likelihoods={"adt": "nb"})
+    joint.train(**BRIEF)
+    split = {"external_indexing": [joint.train_indices, joint.validation_indices]}
+    other.train(**BRIEF, datasplitter_kwargs=split)
+    models = {"mixture": joint, "nb": other}
+    table = compare_likelihoods(models, n_components=2, modality="adt")
+    assert table.index.tolist() == ["mixture", "nb", "PCA, 2 components", "observed"]
+    held_out = joint.validation_indices
+    has = joint.adata.obsmap["adt"][held_out] > 0
+    counts = joint.raw_counts(held_out[has], modality="adt").toarray()
+    assert 0 < has.sum() < len(has)
+    assert table.loc["observed", "zero_fraction"] == pytest.approx((counts == 0).mean())
+    torch.manual_seed(0)
+    again = compare_likelihoods(models, indices=held_out[has], n_components=None, modality="adt")
+    torch.manual_seed(0)
+    score = joint.score_counts(indices=held_out[has], modalities="adt")["adt"]
+    assert again.loc["mixture", "elbo"] == pytest.approx(score.row()["elbo"], rel=1e-5)
+
+
+def test_it_has_to_be_said_which_modality_is_compared(joint, model):
+    with pytest.raises(ValueError, match=r"which modality is meant, modality=...: 'rna', 'adt'"):
+        compare_likelihoods(joint, ["nb"], **BRIEF)
+    with pytest.raises(ValueError, match="no modality 'protein'"):
+        compare_likelihoods(joint, ["nb"], modality="protein", **BRIEF)
+    joint.train(**BRIEF)
+    with pytest.raises(ValueError, match="which modality is meant"):
+        compare_likelihoods({"one": model, "several": joint.sibling(beta=2.0)})
+    lacking = np.flatnonzero(joint.adata.obsmap["adt"] == 0)
+    with pytest.raises(ValueError, match="No cells were held out"):
+        compare_likelihoods({"a": joint}, indices=lacking, modality="adt")
+
+
+def test_likelihoods_are_read_when_they_are_compared(counts, monkeypatch):
+    BetaVI.setup_anndata(counts)
+    few = {name: LIKELIHOODS[name] for name in ("nb", "bernoulli", "poisson")}
+    monkeypatch.setattr("betavi.metrics.likelihoods.LIKELIHOODS", few)
+    table = compare_likelihoods(BetaVI(counts), n_components=None, **BRIEF)
+    assert table.index.tolist() == ["nb", "poisson", "autoencoder (nb)", "observed"]

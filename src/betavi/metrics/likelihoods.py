@@ -8,33 +8,35 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from betavi.data import COUNTS
 from betavi.likelihoods import LIKELIHOODS
 from betavi.metrics.pca import LinearModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from betavi.diagnostics import CountScore
-
-LENSES = tuple(name for name, likelihood in LIKELIHOODS.items() if likelihood.is_of_counts)
-"""The likelihoods that give integer counts a probability, directly or by integration."""
+    from collections.abc import Iterable, Sequence
 
 CONSTRAINTS = {"free_bits", "target_rate", "capacity"}
+"""Arguments of training that constrain the rate, of which an autoencoder has none."""
 
 
 class CountModel(Protocol):
-    """What is asked of a model: :class:`betavi.BetaVI` is one."""
+    """Interface of :class:`betavi.BetaVI` and :class:`betavi.JointVI` that is used here."""
 
     is_trained: bool
     train_indices: np.ndarray
     validation_indices: np.ndarray
     module: Any
+    adata: Any
+    adapter: Any
 
-    def score_counts(self, *, indices: Any, n_samples: int) -> CountScore:
+    def named_modalities(self, names: str | None) -> list[str]:
+        """Return the modalities that a user names, all of them for None."""
+
+    def score_counts(self, *, indices: Any, n_samples: int, modalities: str) -> Any:
         """Score by the probability given to integer counts."""
 
-    def raw_counts(self, indices: Any) -> Any:
-        """Return the counts of some cells, ``(n_cells, n_genes)``."""
+    def raw_counts(self, indices: Any, modality: str) -> Any:
+        """Return the counts of some cells, ``(n_cells, n_features)``."""
 
     def sibling(self, **changes: Any) -> CountModel:
         """Return an untrained model of the same object and arguments, but for some."""
@@ -45,31 +47,36 @@ class CountModel(Protocol):
 
 def compare_likelihoods(
     models: CountModel | Mapping[str, CountModel],
-    likelihoods: Sequence[str] = LENSES,
-    indices: Sequence[int] | None = None,
+    likelihoods: Sequence[str] | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
     n_samples: int = 10,
     n_components: int | None = 10,
+    modality: str | None = None,
     **train_kwargs: Any,
 ) -> pd.DataFrame:
-    """Set likelihoods side by side, with PCA and an autoencoder for reference.
+    """Compare likelihoods with each other, with PCA and with an autoencoder.
 
-    A density is no probability, and the height of one depends on the units of its argument. Here
-    every model is asked for the probability of the same integer counts, those of a density being
-    integrated over half a count on both sides.
+    A density is no probability, and its height depends on the units of its argument. Here every model
+    is scored by the probability of the same integer counts. Densities are integrated over half a
+    count on both sides.
 
     Parameters
     ----------
     models
-        Trained models by name, which held out the same cells; or one model, trained or not, whose
+        Trained models by name, which held out the same cells. Or one model, trained or not, whose
         siblings are trained with each of the ``likelihoods`` and as a deterministic autoencoder.
     likelihoods
-        Keys of :data:`betavi.likelihoods.LIKELIHOODS`, for siblings.
+        Keys of :data:`betavi.likelihoods.LIKELIHOODS`, for siblings. If None, all that give integer
+        counts a probability.
     indices
-        Cells to score; those that the first model held out if None.
+        Positions of the cells to score; those that the first model held out if None.
     n_samples
-        Draws from the posterior of each cell.
+        Number of posterior draws per cell.
     n_components
-        Of the PCA of log counts; no PCA if None.
+        Number of components of the PCA of log counts; no PCA if None.
+    modality
+        Modality whose likelihoods are compared; may be left out if there is one. Other modalities of
+        siblings keep theirs. Cells that have it are scored, from the posterior given it alone.
     **train_kwargs
         Passed to ``train`` of siblings.
 
@@ -78,10 +85,10 @@ def compare_likelihoods(
     A row per model and ``"observed"``, the columns in nats per cell unless said otherwise:
 
     ``elbo``, ``evidence``
-        Lower bounds of the log-probability of the counts, the latter importance-weighted; infinitely
-        low for an autoencoder, which codes a cell by a point.
+        Lower bounds of the log-probability of the counts, the latter importance-weighted. Minus
+        infinity for an autoencoder, which codes a cell by a point.
     ``rate``, ``distortion``
-        The two terms of the ELBO. The distortion is the only figure that an autoencoder shares.
+        The two terms of the ELBO. An autoencoder can be compared by the distortion only.
     ``nats_per_count``
         The negative ELBO over the mean number of counts of a cell.
     ``detection``
@@ -94,8 +101,8 @@ def compare_likelihoods(
     Raises
     ------
     ValueError
-        If no cells were held out, the first model's were not held out by all, or one of several is
-        not trained.
+        If no cells were held out, the first model's were not held out by all, one of several is not
+        trained, or it is unclear which modality is meant.
 
     Examples
     --------
@@ -109,28 +116,34 @@ def compare_likelihoods(
     >>> table.index.tolist()
     ['nb', 'lognormal', 'autoencoder (nb)', 'PCA, 2 components', 'observed']
     """
+    if likelihoods is None:
+        likelihoods = [word for word, kind in LIKELIHOODS.items() if kind.is_of_counts]
     if not isinstance(models, Mapping):
-        models = _trained_siblings(models, likelihoods, train_kwargs)
+        name = _modality([models], modality)
+        models = _trained_siblings(models, name, likelihoods, train_kwargs)
     elif train_kwargs:
         raise ValueError(f"Trained models are not trained again: {', '.join(train_kwargs)}.")
-    untrained = [name for name, model in models.items() if not model.is_trained]
+    name = _modality(models.values(), modality)
+    untrained = [word for word, model in models.items() if not model.is_trained]
     if untrained:
         raise ValueError(f"Models that are not trained cannot be compared: {', '.join(untrained)}.")
     first = next(iter(models.values()))
-    cells = first.validation_indices if indices is None else np.asarray(indices)
+    cells = _measured(first, name, first.validation_indices if indices is None else indices)
     if not len(cells):
         raise ValueError("No cells were held out. Train with some, or name cells: indices=...")
     if indices is None:
         _check_held_out(models, cells)
-    scores = {
-        name: model.score_counts(indices=cells, n_samples=n_samples)
-        for name, model in models.items()
-    }
+    scores = {}
+    for word, model in models.items():
+        score = model.score_counts(indices=cells, n_samples=n_samples, modalities=name)
+        scores[word] = model.adapter.by_modality(score)[name]
     if n_components is not None:
-        linear = LinearModel(first.raw_counts(first.train_indices), n_components)
-        name = f"PCA, {n_components} components"
-        scores[name] = linear.score(first.raw_counts(cells), n_samples)
-    table = pd.DataFrame({name: score.row() for name, score in scores.items()}).T
+        seen = _measured(first, name, first.train_indices)
+        linear = LinearModel(first.raw_counts(seen, modality=name), n_components)
+        scores[f"PCA, {n_components} components"] = linear.score(
+            first.raw_counts(cells, modality=name), n_samples
+        )
+    table = pd.DataFrame({word: score.row() for word, score in scores.items()}).T
     observed = next(iter(scores.values())).observed
     table.loc["observed", ["zero_fraction", "zero_error", "variance_ratio"]] = (
         observed.zeros.mean(), 0.0, 1.0
@@ -138,15 +151,37 @@ def compare_likelihoods(
     return table
 
 
+def _modality(models: Iterable[CountModel], modality: str | None) -> str:
+    """Return the modality that all of some models have and that is meant."""
+    named = {name: None for model in models for name in model.named_modalities(modality)}
+    if len(named) > 1:
+        raise ValueError(
+            f"Say which modality is meant, modality=...: {', '.join(map(repr, named))}."
+        )
+    return next(iter(named))
+
+
+def _measured(model: CountModel, name: str, cells: Any) -> np.ndarray:
+    """Return the positions of the cells that have a modality, among some."""
+    has, chosen = model.adapter.has(model.adata, name), np.asarray(cells)
+    positions = np.arange(len(has))[chosen if chosen.size else chosen.astype(np.int64)]
+    return positions[has[positions]]
+
+
 def _trained_siblings(
-    model: CountModel, likelihoods: Sequence[str], train_kwargs: dict[str, Any]
+    model: CountModel, modality: str, likelihoods: Sequence[str], train_kwargs: dict[str, Any]
 ) -> dict[str, CountModel]:
+    def with_likelihood(word: str, **changes: Any) -> CountModel:
+        if modality == COUNTS:
+            return model.sibling(gene_likelihood=word, **changes)
+        return model.sibling(likelihoods={modality: word}, **changes)
+
     # of many β one is compared, as an autoencoder has none: all have the same networks then
     one = {} if model.module.dial.is_fixed else {"beta": 1.0}
-    siblings = {name: model.sibling(gene_likelihood=name, **one) for name in likelihoods}
+    siblings = {word: with_likelihood(word, **one) for word in likelihoods}
     autoencoder = f"autoencoder ({likelihoods[0]})"
-    siblings[autoencoder] = model.sibling(
-        gene_likelihood=likelihoods[0], latent_distribution="deterministic", beta=1.0
+    siblings[autoencoder] = with_likelihood(
+        likelihoods[0], latent_distribution="deterministic", beta=1.0
     )
     split = [model.train_indices, model.validation_indices] if model.is_trained else None
     for name, sibling in siblings.items():
@@ -154,10 +189,9 @@ def _trained_siblings(
         options = dict(train_kwargs.get("datasplitter_kwargs") or {})
         if split is not None:
             options["external_indexing"] = split
-        # an autoencoder has no rate that could be constrained
         unsaid = CONSTRAINTS if name == autoencoder else set()
-        asked = {word: value for word, value in train_kwargs.items() if word not in unsaid}
-        sibling.train(**asked | {"datasplitter_kwargs": options})
+        request = {word: value for word, value in train_kwargs.items() if word not in unsaid}
+        sibling.train(**request | {"datasplitter_kwargs": options})
         split = split or [sibling.train_indices, sibling.validation_indices]
     return siblings
 
