@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from betavi import BetaVI, JointVI
+from betavi.datasets import simulate_multiome
 from betavi.diagnostics import CAUSES, causes_of
 from betavi.likelihoods import LIKELIHOODS
 from betavi.nn import FUSIONS
 from betavi.objective import SCHEDULES
+from tests.conftest import BRIEF, getters
 from tests.contracts import check_cause, check_fusion, check_likelihood, check_schedule
 from tests.contracts.cause import EXAMPLES, evidence
 
@@ -48,3 +52,26 @@ def test_a_cause(defined, monkeypatch):
     for first, changes in EXAMPLES:
         names = [cause.name for cause in causes_of(evidence(**changes))]
         assert (names[0], names[-1]) == (first, "shallow_cells")
+
+
+@pytest.mark.parametrize("missing", [None, {"adt": 0.4}])
+def test_an_ability(defined, monkeypatch, missing):
+    ability = defined["expected_totals"]
+    monkeypatch.setattr(BetaVI, "expected_totals", ability, raising=False)
+    monkeypatch.setattr(JointVI, "expected_totals", ability, raising=False)
+    mdata = simulate_multiome(n_cells=60, n_genes=20, seed=0, missing=missing or {})
+    JointVI.setup_mudata(mdata, {"rna": "nb", "adt": "nb_mixture"})
+    BetaVI.setup_anndata(adata := mdata["rna"].copy())
+    joint, single = JointVI(mdata, n_latent=3), BetaVI(adata, n_latent=3, gene_likelihood="nb")
+    for cls, model in ((JointVI, joint), (BetaVI, single)):
+        assert "expected_totals" in getters(cls)
+        with pytest.raises(RuntimeError, match="not trained"):
+            model.expected_totals()
+        model.train(**BRIEF)
+    # at a cell's own size, what a softmax decodes sums to the cell's total
+    totals = np.asarray(adata.X.sum(axis=1)).ravel()
+    np.testing.assert_allclose(single.expected_totals(), totals, rtol=1e-4)
+    rna = joint.expected_totals()["rna"][joint.adapter.has(mdata, "rna")]
+    np.testing.assert_allclose(rna, totals, rtol=1e-4)
+    some = single.expected_totals(indices=adata.obs_names[[3, 1]])
+    np.testing.assert_allclose(some, totals[[3, 1]], rtol=1e-4)

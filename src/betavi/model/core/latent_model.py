@@ -28,8 +28,8 @@ from betavi.model.setup.registered import (
     check_registered,
     is_registered,
     refuse_other_kind,
+    untouched_on_failure,
 )
-from betavi.model.setup.transaction import untouched_on_failure
 from betavi.nn import ROUNDING
 from betavi.train import TrainingPlan, TrainRunner
 

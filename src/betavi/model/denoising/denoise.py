@@ -22,7 +22,7 @@ from betavi.model.denoising.estimate import DenoiseOptions, checked, estimates
 from betavi.model.denoising.storage_format import StorageFormat
 from betavi.model.io.writer import changed_file, new_file
 from betavi.model.setup.messages import inform
-from betavi.model.setup.transaction import untouched_on_failure
+from betavi.model.setup.registered import untouched_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -16,7 +16,7 @@ from betavi.model.expression.decode import DecodeRequest, decoded, expression_mo
 from betavi.model.expression.groups import Groups
 from betavi.model.expression.normalized import get_normalized_expression
 from betavi.model.setup.check_mudata import lacks_counts
-from betavi.model.setup.transaction import untouched_on_failure
+from betavi.model.setup.registered import untouched_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

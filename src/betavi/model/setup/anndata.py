@@ -25,7 +25,7 @@ from betavi.model.setup.check_obs import (
     warn_repeated_genes,
 )
 from betavi.model.setup.messages import warn
-from betavi.model.setup.transaction import untouched_on_failure
+from betavi.model.setup.registered import untouched_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

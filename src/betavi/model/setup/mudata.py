@@ -25,7 +25,7 @@ from betavi.model.setup.anndata import check_all_known
 from betavi.model.setup.check_features import check_batches
 from betavi.model.setup.check_mudata import check_is_mudata, check_modalities
 from betavi.model.setup.check_obs import check_all_used, check_categories, check_genes, check_values
-from betavi.model.setup.transaction import untouched_on_failure
+from betavi.model.setup.registered import untouched_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mudata import MuData
@@ -11,6 +12,8 @@ from scvi.data._utils import _get_adata_minify_type
 from betavi.model.setup.check_mudata import check_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scvi._types import AnnOrMuData
     from scvi.model.base import BaseModelClass
 
@@ -56,3 +59,22 @@ def refuse_other_kind(model: BaseModelClass, adata: AnnOrMuData) -> None:
 def _beta_of(adata: AnnOrMuData) -> float:
     """Return the β of a minified object's posteriors, 1 by default."""
     return float(adata.uns.get("betavi", {}).get(MINIFIED_BETA, 1.0))
+
+
+@contextmanager
+def untouched_on_failure(adata: AnnOrMuData) -> Iterator[None]:
+    """Restore the obs, obsm and uns of ``adata`` if the body fails.
+
+    scvi-tools registers fields one after the other, each writing its codes into the object.
+    """
+    obs = adata.obs.copy(deep=False)
+    obsm, uns = dict(adata.obsm), dict(adata.uns)
+    try:
+        yield
+    except BaseException:
+        adata.obs = obs
+        for mapping, before in ((adata.obsm, obsm), (adata.uns, uns)):
+            for key in set(mapping) - set(before):
+                del mapping[key]
+            mapping.update(before)
+        raise
