@@ -1,8 +1,8 @@
 """Block sizes: how much is held in memory at once.
 
-Every one is a bound on memory; none was tuned, neither on data nor for speed. They are read when they
-are used, so that a test may change them. Results depend on them by rounding only, but for those of
-which it is said that seeded draws follow them.
+Every one is a bound on memory, and no benchmark tunes it. They are read when they are used, so that a
+test can change them. A change moves results by rounding only, except where seeded draws follow the
+blocks, as noted.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
 MOST_VALUES, MOST_ROWS = 1000, 64
-"""Values and rows that are read; normalised counts have hardly a whole number above 0. Not tuned."""
+"""Values and rows that are read; normalised counts have hardly a whole number above 0. No benchmark tunes them."""
 
 
 def weights_digest(module: torch.nn.Module, *context: Any) -> str:

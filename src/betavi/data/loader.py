@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from betavi.data.rows import AlignedRows, Rows
 
 SHARE_OF_MEMORY = 0.5
-"""Share of a device's free memory that counts may take; a bound, not tuned."""
+"""Share of a device's free memory that counts may take; a bound on memory."""
 
 SPARSE_ENOUGH = 0.5
-"""Share of nonzeros up to which skipping zeros is faster than a dense product. Timed once, roughly."""
+"""Share of nonzeros up to which skipping zeros is faster than a dense product. About; no benchmark tunes it."""
 
 
 def stays_compressed(device: torch.device, n_counts: int, shape: tuple[int, ...]) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from betavi.data.minibatches import CellManager
 
 PSEUDOCOUNT = 0.5
-"""Added to the total of each feature, so that none is impossible. Not tuned on data."""
+"""Added to the total of each feature, so that none is impossible. No benchmark tunes it."""
 
 
 def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:

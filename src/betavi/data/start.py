@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 UNEXPLAINED = 0.4
 """Share of a feature's variance around its mean profile that a latent variable will not explain.
 
-Where training starts, tuned on real data: ``python -m benchmarks.start`` compares it with others.
+It only sets where training starts. ``python -m benchmarks.start`` compares that with other starts.
 """
 
 TARGET_SUM = 1e4

@@ -30,7 +30,7 @@ EPS = 1e-8
 """What scvi-tools adds inside its logarithms."""
 
 _NEARLY_MINUS_ONE = -0.99
-"""Argument below which log1p loses digits here. Not tuned on data."""
+"""Argument below which log1p loses digits here. A limit of the arithmetic."""
 
 
 def _wide(x: Tensor) -> Tensor:

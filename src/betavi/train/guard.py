@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ACTIONS: dict[str, bool] = {"warn": False, "rescue": True}
 """Whether the guard acts, by the user's word."""
 
-# none of these was tuned on data
+# no benchmark tunes these
 FALLEN = 0.1
 """Share of the largest information in the run, below which a latent space has collapsed."""
 

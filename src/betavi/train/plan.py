@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from betavi.objective import Schedule
 
 ON_TARGET = 0.05
-"""Relative distance from a target rate within which it counts as reached. Not tuned on data."""
+"""Relative distance from a target rate within which it counts as reached. No benchmark tunes it."""
 
 ANNEALED_AGAIN = 0.1
-"""Share of the steps over which β climbs again after a collapse. Not tuned on data."""
+"""Share of the steps over which β climbs again after a collapse. No benchmark tunes it."""
 
 
 class TrainingPlan(train.TrainingPlan):

@@ -26,23 +26,23 @@ SCVI_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "mi
 """scvi-tools' words for a schedule of the KL weight; given one, its rules are in force."""
 
 DEFAULT_SCHEDULE, DEFAULT_WARMUP = "linear", 0.25
-"""Default schedule, and the share of the planned steps it takes. Not tuned on data."""
+"""Default schedule, and the share of the planned steps it takes. No benchmark tunes them."""
 
 LATEST_STEERING = 0.75
-"""Largest share of the steps that a warm-up may take before a target rate. Not tuned on data."""
+"""Largest share of the steps that a warm-up may take before a target rate. No benchmark tunes it."""
 
 SETS_RATE = {"lr", "optimizer", "optimizer_creator", "reduce_lr_on_plateau"}
 """scvi-tools' words with which a user sets the learning rate."""
 
 USUAL_PEAK = 1e-2
-"""Default peak of the learning rate. Tuned on real data, ``python -m benchmarks.time_to_quality``."""
+"""Default peak of the learning rate, judged on real data by ``benchmarks.time_to_quality``."""
 
 MANY_BETAS_PEAK = 2e-2
-"""Peak of the learning rate of a model of many β, which has more to learn. Tuned on real data."""
+"""Peak of the learning rate of a model of many β, judged on real data by ``benchmarks.multi_rate``."""
 
 HELD_PEAK = 5e-3
 """Peak of the learning rate where the KL is held at a value: at a constant learning rate, that of
-small data sets keeps jumping by a tenth, whatever β is. Tuned on small data."""
+small data sets keeps jumping by a tenth, whatever β is. Tried on data; no benchmark tunes it."""
 
 
 def choose_schedule(
