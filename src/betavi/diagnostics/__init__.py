@@ -1,4 +1,4 @@
-"""What arrays say of a latent space: pure functions, no models."""
+"""Diagnostics of a latent space: pure functions of arrays, without models."""
 
 from __future__ import annotations
 

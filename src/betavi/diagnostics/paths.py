@@ -1,4 +1,4 @@
-"""Ways through a latent space: straight, and where cells are."""
+"""Paths through a latent space: straight ones, and ones through populated regions."""
 
 from __future__ import annotations
 
@@ -28,15 +28,7 @@ THINNEST = 10.0
 
 
 def resampled(points: np.ndarray, n_steps: int) -> np.ndarray:
-    """Return points evenly spaced along a polygon, its ends included.
-
-    Parameters
-    ----------
-    points
-        Corners, ``(n_points, n_latent)``.
-    n_steps
-        Number of points to return.
-    """
+    """Return ``n_steps`` points evenly spaced along a polygon, its ends included."""
     lengths = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
     at = np.linspace(0.0, lengths[-1], n_steps)
     return np.column_stack([np.interp(at, lengths, column) for column in points.T])
@@ -58,8 +50,6 @@ def straight(start: np.ndarray, end: np.ndarray, n_steps: int) -> np.ndarray:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import straight
     >>> straight(np.zeros(2), np.ones(2), 3).tolist()
     [[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]
     """
@@ -71,12 +61,12 @@ def straight(start: np.ndarray, end: np.ndarray, n_steps: int) -> np.ndarray:
 def along_density(
     start: np.ndarray, end: np.ndarray, n_steps: int, density: LatentDensity, nodes: np.ndarray
 ) -> np.ndarray:
-    r"""Return a path that keeps to where cells are.
+    r"""Return a path through populated regions.
 
     The shortest path in a graph of cells, relaxed in the latent space, under a cost per length of
-    :math:`(q(z) / \max q)^{-1/d}`, in the ``d`` dimensions that cells differ in: where cells are half as
-    far apart, a length costs half. The largest ``q`` is that at any cell; a length costs 1 where it is
-    denser, and no more than :math:`e^{10}`.
+    :math:`(q(z) / \max q)^{-1/d}`, in the ``d`` dimensions that cells differ in: where cells are half
+    as far apart, a length costs half. The largest ``q`` is that at any cell. The cost is between 1
+    and :math:`e^{10}`.
 
     Parameters
     ----------
@@ -99,8 +89,7 @@ def along_density(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import along_density, fit_density
+    >>> from betavi.diagnostics import fit_density
     >>> angles = np.random.default_rng(0).uniform(0, np.pi, 1000)
     >>> arch = np.column_stack([np.cos(angles), np.sin(angles)])
     >>> arch += np.random.default_rng(1).normal(scale=0.1, size=arch.shape)
@@ -118,7 +107,7 @@ def along_density(
 
 
 class _Cost:
-    """What a length costs, by where it is."""
+    """Cost of a length by position."""
 
     def __init__(self, density: LatentDensity, nodes: np.ndarray) -> None:
         self.density = density
@@ -183,10 +172,7 @@ def _relaxed(cost: _Cost, points: np.ndarray) -> np.ndarray:
 def _energy_between(
     cost: _Cost, start: np.ndarray, end: np.ndarray
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """Return the energy of a path, squared steps times the squared cost, and its gradient.
-
-    Its least is the cheapest path, at even cost per step.
-    """
+    """Return the energy of a path, squared steps times the squared cost, and its gradient."""
 
     def energy(inner: np.ndarray) -> tuple[float, np.ndarray]:
         points = np.vstack([start, inner, end])

@@ -1,4 +1,4 @@
-"""What was tried to repair a latent space, and what came of it."""
+"""Report on attempts to repair a latent space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SURE_GAIN = 2.0
 
 @dataclass(frozen=True)
 class RescueReport:
-    """What was tried, from the same starting point, and which of it was kept.
+    """Remedies that were tried from the same starting point, and the chosen one.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class RescueReport:
         ``beta``; ``log_likelihood`` of held-out cells by importance sampling, nats per cell; its
         ``gain`` over doing nothing, and the paired ``gain_error``; and ``active_dimensions``.
     chosen
-        The row that was kept; ``"nothing"`` if none was better.
+        The row whose weights the model has; ``"nothing"`` if no other was better.
     before, after
         Diagnoses of the model; the same object if nothing was changed.
 
@@ -50,7 +50,7 @@ class RescueReport:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the model has other weights than before."""
+        """True if the model has other weights than before."""
         return self.chosen != "nothing"
 
     def __str__(self) -> str:
@@ -83,8 +83,6 @@ def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import gain
     >>> gain(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
     (1.0, 0.0)
     """
@@ -102,15 +100,13 @@ def best_remedy(tried: pd.DataFrame) -> str:
 
     Returns
     -------
-    The name of its row, ``"nothing"`` if none is.
+    The name of its row, or ``"nothing"``.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> from betavi.diagnostics import best_remedy
-    >>> columns = ["log_likelihood", "gain", "gain_error"]
-    >>> rows = {"nothing": [-90.0, 0.0, 0.0], "anneal": [-80.0, 10.0, 1.0]}
-    >>> best_remedy(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+    >>> tried = {"log_likelihood": [-90.0, -80.0], "gain": [0.0, 10.0], "gain_error": [0.0, 1.0]}
+    >>> best_remedy(pd.DataFrame(tried, index=["nothing", "anneal"]))
     'anneal'
     """
     is_better = tried["gain"] > SURE_GAIN * tried["gain_error"]

@@ -1,4 +1,4 @@
-"""What genes do along a path."""
+"""Changes of genes along a path."""
 
 from __future__ import annotations
 
@@ -16,32 +16,27 @@ SURE = 2.0
 
 
 def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> pd.DataFrame:
-    """Return how each gene changes along a path.
+    """Return the change of each gene along a path.
 
     Parameters
     ----------
-    expression
-        Expected expression at each step, ``(n_steps, n_genes)``.
-    std
-        Its standard deviation, of as much as a position is uncertain, ``(n_steps, n_genes)``.
+    expression, std
+        Expected expression at each step, and its standard deviation from the uncertainty of the
+        position, ``(n_steps, n_genes)``.
     names
-        Of the genes.
+        Names of the genes.
 
     Returns
     -------
     By gene: ``log2_fold_change`` of the last step against the first; ``direction``, ``"up"`` or
-    ``"down"`` if it is monotone but for a twentieth of its change, else ``"neither"``; ``switch_at``,
-    the share of the path at which half of the change in log expression is done, and ``switch_width``,
-    over which it goes from a quarter to three quarters of it: half of the path if it changes evenly,
-    little if it does at once; ``peak_at``, where it is highest; ``is_switch``, whether it is monotone,
-    doubles or halves at least, and changes by more than twice the larger standard deviation of its log
-    expression.
+    ``"down"`` if it is monotone except for a twentieth of its change, else ``"neither"``;
+    ``switch_at``, the share of the path at which half of the change in log expression is done, and
+    ``switch_width``, the share from a quarter to three quarters of it (half for an even change, about
+    0 for a sudden one); ``peak_at``, the maximum; ``is_switch``, True if it is monotone, at least
+    doubles or halves, and changes by more than twice the standard deviation of its log expression.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from betavi.diagnostics import genes_on_path
     >>> steps = np.array([[1.0, 5.0], [1.0, 5.0], [8.0, 5.0]])
     >>> genes_on_path(steps, 0.01 * steps, pd.Index(["A", "B"]))["is_switch"].tolist()
     [True, False]
@@ -72,7 +67,7 @@ def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> p
 
 
 def _first_at(logs: np.ndarray, at: np.ndarray, share: float) -> np.ndarray:
-    """Return where a share of the change of each gene is done first, between steps too, ``(n_genes,)``."""
+    """Return where each gene first reaches a share of its change, interpolated, ``(n_genes,)``."""
     done = np.sign(logs[-1] - logs[0]) * (logs - logs[0])
     wanted = share * np.abs(logs[-1] - logs[0])
     after = np.maximum((done >= wanted).argmax(axis=0), 1)

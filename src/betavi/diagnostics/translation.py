@@ -1,4 +1,4 @@
-"""How good a translation is, feature by feature."""
+"""Scores of a translation, feature by feature."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUNDING = 1e-6
 def score_translation(
     predicted: ArrayLike, truth: ArrayLike, lower: ArrayLike, upper: ArrayLike
 ) -> pd.DataFrame:
-    """Return how good the prediction of each feature is, and whether its interval holds.
+    """Score the prediction of each feature, and the coverage of its interval.
 
     Parameters
     ----------
@@ -33,11 +33,8 @@ def score_translation(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import score_translation
     >>> truth = np.array([[0.0], [1.0], [2.0]])
-    >>> table = score_translation(truth, truth, truth - 1, truth + 1)
-    >>> table.round(3).to_dict("records")
+    >>> score_translation(truth, truth, truth - 1, truth + 1).round(3).to_dict("records")
     [{'pearson': 1.0, 'rmse': 0.0, 'coverage': 1.0, 'width': 2.0, 'r2': 1.0}]
     """
     values = [np.asarray(part, dtype=float) for part in (predicted, truth, lower, upper)]

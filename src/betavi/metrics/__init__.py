@@ -1,4 +1,4 @@
-"""What judges a result."""
+"""Metrics of latent spaces, likelihoods and generated cells."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ SMALLEST_VARIANCE = 1e-4
 
 
 class LinearModel:
-    r"""Principal components of log counts, and a normal residual per gene, as a model of counts.
+    r"""PCA of log counts, with a normal residual per gene, as a model of counts.
 
     log(1 + counts per 10,000) is :math:`\mu + W z + \epsilon`, with z standard normal, the columns
     of W the components times the standard deviations of their scores, and the variance of
-    :math:`\epsilon` fitted to what they leave of each gene.
+    :math:`\epsilon` fitted to the residuals of each gene.
 
     Parameters
     ----------
@@ -47,9 +47,8 @@ class LinearModel:
     >>> import betavi
     >>> counts = betavi.datasets.simulate_counts(n_cells=200, n_genes=20).X
     >>> model = betavi.metrics.LinearModel(counts[:150], n_components=2)
-    >>> mean, covariance = model.posterior(counts[150:])
-    >>> mean.shape, covariance.shape, model.score(counts[150:]).rate > 0
-    ((50, 2), (2, 2), True)
+    >>> model.posterior(counts[150:])[0].shape, model.score(counts[150:]).rate > 0
+    ((50, 2), True)
     """
 
     def __init__(self, counts: Any, n_components: int) -> None:
@@ -70,17 +69,7 @@ class LinearModel:
         return np.asarray(logs @ self._to_mean) - self.mean @ self._to_mean, self.covariance
 
     def score(self, counts: Any, n_samples: int = 10, seed: int = 0) -> CountScore:
-        """Score by the probability given to integer counts.
-
-        Parameters
-        ----------
-        counts
-            Cells to score, ``(n_cells, n_genes)``.
-        n_samples
-            Draws from each posterior.
-        seed
-            Of the draws.
-        """
+        """Score by the probability of integer counts, ``(n_cells, n_genes)``, at some posterior draws."""
         rng = np.random.default_rng(seed)
         counts, sums = sparse.csr_array(counts), ScoreSums()
         for start in range(0, counts.shape[0], _blocks.SCORED_CELLS):
@@ -128,14 +117,15 @@ def _log_normalised(counts: Any) -> sparse.csr_array:
 def pca_rate_distortion(
     train: Any, held_out: Any, n_components: Sequence[int] = (1, 2, 5, 10, 20, 50)
 ) -> pd.DataFrame:
-    """Return rate and distortion of PCA, to stand beside a model's curve.
+    """Return rate and distortion of PCA, for comparison with a model's curve.
 
     Parameters
     ----------
     train, held_out
         Raw counts of the cells to fit and to score, ``(n_cells, n_genes)``.
     n_components
-        One point each; numbers that the training cells or their genes are too few for are left out.
+        Numbers of components, one point each; those that training cells or genes are too few for are
+        left out.
 
     Returns
     -------

@@ -16,15 +16,14 @@ class Calls(NamedTuple):
     Parameters
     ----------
     repair
-        Call that trains this model, or one like it, anew.
+        Trains this model, or one like it, anew.
     model
-        Call that makes another model of the data, with arguments in the place of ``{}``.
+        Makes another model of the data, with arguments in the place of ``{}``.
     plain_counts
-        Call that makes a model whose likelihood has counting noise only.
+        Makes a model whose likelihood has counting noise only.
 
     Examples
     --------
-    >>> from betavi.diagnostics import Calls
     >>> Calls().model.format("beta=2")
     'BetaVI(adata, beta=2)'
     """
@@ -36,24 +35,24 @@ class Calls(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence that the causes are judged by, gathered by ``diagnose``.
+    """Evidence that the causes are judged by, gathered by ``diagnose``. Nats are per cell.
 
     Parameters
     ----------
     n_latent, n_used
         Number of dimensions, and of those that carry signal or may do so.
     beta, asked_beta
-        Weight of the rate at the end of training, NaN if training held the rate at a value instead,
-        and the weight the user chose.
+        Weight of the rate at the end of training, NaN if training held the rate at a value, and the
+        weight that the user chose.
     held_rate
-        Value at which training held the rate, nats per cell, or NaN.
+        Value at which training held the rate, nats, or NaN.
     spectrum, spectrum_without_covariates
         Directions in which cells differ, beyond the effect of the decoder's covariates, and at all.
-    explained, gap
-        Nats per cell that z saves against a z of the prior, and that a better encoder would save,
-        of the loss at β, with its standard error, ``gap_error``.
+    explained, gap, gap_error
+        Nats that z saves against a z of the prior, and that a better encoder would save, of the loss
+        at β, with its standard error.
     covariates
-        Nats per cell that the decoder's covariates save against those of another cell.
+        Nats that the decoder's covariates save against those of another cell.
     excess_noise
         Median over genes of the model's variance over the variance that the directions leave.
     calls
@@ -63,14 +62,11 @@ class Evidence:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import Evidence, SignalSpectrum
+    >>> from betavi.diagnostics import SignalSpectrum
     >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), 1000.0)
-    >>> found = Evidence(n_latent=2, n_used=0, beta=5.0, asked_beta=5.0, held_rate=np.nan,
-    ...     spectrum=spectrum, spectrum_without_covariates=spectrum, explained=0.0, gap=0.0,
-    ...     gap_error=1.0, covariates=0.0, excess_noise=1.0)
-    >>> found.spectrum.alive_at(found.beta)
-    1
+    >>> found = Evidence(2, 0, 5.0, 5.0, np.nan, spectrum, spectrum, 0.0, 0.0, 1.0, 0.0, 1.0)
+    >>> found.used
+    '0 of 2 dimensions are used'
     """
 
     n_latent: int
@@ -104,13 +100,12 @@ class Cause:
     name
         A key of ``CAUSES``.
     evidence
-        The numbers that speak for it, in a sentence.
+        The numbers that support it, in a sentence.
     remedy
         The call that repairs the model.
 
     Examples
     --------
-    >>> from betavi.diagnostics import Cause
     >>> print(Cause("lagging_encoder", "the encoder lags.", "model.rescue()."))
     lagging_encoder: the encoder lags. Remedy: model.rescue().
     """
@@ -160,9 +155,9 @@ class CauseRule:
 
     Examples
     --------
-    >>> from betavi.diagnostics import CAUSES
-    >>> CAUSES["lagging_encoder"].priority, sorted(CAUSES["lagging_encoder"].explains)
-    (60, ['decoder_ignores_z', 'too_many_dimensions'])
+    >>> rule = CauseRule(lambda found: ("it is off.", "turn it on.") if found.beta == 0 else None)
+    >>> rule.priority
+    100
     """
 
     judge: Judge
