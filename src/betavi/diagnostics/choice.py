@@ -21,12 +21,8 @@ class BetaSuggestion:
 
     Parameters
     ----------
-    beta
-        The suggestion.
-    criterion
-        The criterion that it follows.
-    reason
-        Description of the curve at that β.
+    beta, criterion, reason
+        The suggestion, the criterion that it follows, and a description of the curve at that β.
 
     Examples
     --------

@@ -9,18 +9,11 @@ import pandas as pd
 
 from betavi.diagnostics.information import ACTIVE, mutual_information
 
-SURE = 3.0
-"""Standard errors from which on a difference is one."""
-
-MOSTLY = 0.5
-"""Share of what a dimension says that is surely no signal in one of noise."""
-
+SURE = 3.0  # standard errors of a significant difference
+MOSTLY = 0.5  # share of a dimension's information that is not signal, in one of noise
+# nats of a trace, as every dimension of a network has; 1 % of cells at 3 standard deviations has more
 LEAST = 0.03
-"""Nats below which a dimension is dead, however surely they are signal: every dimension of a network
-has a trace. A type of cells that is one in a hundred, and three standard deviations off, has more."""
-
-SMALLEST = 1e-12
-"""Standard error of what does not move at all."""
+SMALLEST = 1e-12  # least standard error, where nothing moves at all
 
 
 @dataclass(frozen=True)

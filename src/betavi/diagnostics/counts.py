@@ -142,17 +142,10 @@ class ScoreSums:
         """Add a minibatch of counts, ``(n_cells, n_genes)``, and a model's predictions for them."""
         per_draw = terms.log_mass.sum(axis=-1)
         evidence = logsumexp(per_draw - terms.log_ratio, axis=0) - np.log(len(per_draw))
-        self._cells.append(
-            np.stack(
-                [
-                    terms.rate,
-                    terms.library_rate - per_draw.mean(axis=0),
-                    evidence,
-                    -terms.log_detection.sum(axis=-1).mean(axis=0),
-                    counts.sum(axis=1),
-                ]
-            )
-        )
+        distortion = terms.library_rate - per_draw.mean(axis=0)
+        detection = -terms.log_detection.sum(axis=-1).mean(axis=0)
+        total = counts.sum(axis=1)
+        self._cells.append(np.stack([terms.rate, distortion, evidence, detection, total]))
         second = np.square(terms.mean) + terms.variance
         expected = [value.mean(axis=0).sum(axis=0) for value in (terms.zeros, terms.mean, second)]
         observed = [(counts == 0).sum(axis=0), counts.sum(axis=0), np.square(counts).sum(axis=0)]
@@ -161,18 +154,10 @@ class ScoreSums:
     def score(self) -> CountScore:
         """Return the score of all cells."""
         cells = np.concatenate(self._cells, axis=1)
-        rate, distortion, evidence, detection, total = cells.mean(axis=1)
+        rate, distortion, evidence, detection, total = cells.mean(axis=1).tolist()
         moments = np.sum(self._genes, axis=0) / cells.shape[1]
         predicted, observed = (
             GeneMoments(zeros, mean, second - np.square(mean))
             for zeros, mean, second in (moments[:3], moments[3:])
         )
-        return CountScore(
-            float(rate),
-            float(distortion),
-            float(evidence),
-            float(detection),
-            predicted,
-            observed,
-            float(total),
-        )
+        return CountScore(rate, distortion, evidence, detection, predicted, observed, total)

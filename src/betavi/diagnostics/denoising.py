@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.held_out import DenoisingScore, HeldOutMolecules
 
-ENOUGH_ERRORS = 2.0
-"""Standard errors by which a gene is to be better than the null."""
+ENOUGH_ERRORS = 2.0  # standard errors by which a gene must be better than the null
 
 
 @dataclass
@@ -36,22 +35,16 @@ class DenoisingReport:
         ``trusted``, True if that exceeds 2.
     explained
         Explained share of each gene, by method, ``(n_genes, n_methods)``.
-    chosen
-        Method shown in ``genes``: the best of the model's own.
-    ties
-        The model's own methods that are not behind it by more than a standard error.
+    chosen, ties
+        Method of ``genes``, the best of the model's own, and those within a standard error of it.
     fraction
         Share of the molecules that were held out.
 
     Examples
     --------
-    >>> import betavi
-    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> model = betavi.BetaVI(adata, n_latent=3)
-    >>> report = model.cross_validate_denoising(max_epochs=1, show_progress=False)
-    >>> report.genes.shape, report.fraction
-    ((20, 4), 0.1)
+    >>> genes = pd.DataFrame({"explained": [0.4, -0.1], "trusted": [True, False]})
+    >>> DenoisingReport(genes, genes, genes, "mean", ["mean"], fraction=0.1).trusted_share
+    0.5
     """
 
     methods: pd.DataFrame
@@ -89,14 +82,10 @@ def report_denoising(
 
     Parameters
     ----------
-    held_out
-        Molecules that the methods were scored by.
-    scores
-        Score of each method, and of the null, ``"gene mean x depth"``.
-    own
-        Methods to choose from.
-    names
-        Names of the genes, ``(n_genes,)``.
+    held_out, scores
+        Held-out molecules, and the score of each method and of the null, ``"gene mean x depth"``.
+    own, names
+        Methods to choose from, and names of the genes, ``(n_genes,)``.
 
     Returns
     -------
@@ -131,7 +120,7 @@ def report_denoising(
     chosen = min(own, key=lambda name: float(scores[name].losses.mean()))
     behind = {name: _behind(scores[name].losses, scores[chosen].losses) for name in own}
     ties = [name for name, (nats, error) in behind.items() if nats <= error]
-    # of a gene of which nothing was kept nothing can be expected
+    # a gene without remaining counts cannot be predicted
     seen = (null > 0) & (np.asarray(held_out.thinned.kept.sum(axis=0)).ravel() > 0)
     shares = {
         name: 1 - np.divide(score.deviance, null, out=np.full_like(null, np.nan), where=seen)

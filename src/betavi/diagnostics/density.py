@@ -11,18 +11,11 @@ from sklearn.mixture import GaussianMixture
 
 from betavi import _blocks
 
-COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
-"""Numbers of components that are tried, as long as cells held out agree."""
-
-PATIENCE = 2
-"""Numbers of components in a row that may be worse: of a ring two are no better than one."""
-
-ROWS_PER_COMPONENT = 5
-"""Draws that a component must have on average, for each dimension."""
-
+COMPONENTS = (1, 2, 4, 8, 16, 32, 64)  # numbers of components to try
+PATIENCE = 2  # worse numbers in a row before the search ends: a ring needs more than two
+ROWS_PER_COMPONENT = 5  # draws per component and dimension, at least
 HELD_OUT_SHARE = 0.2
-FLOOR = 1e-4
-"""Of the variance of a component, relative to that of all draws."""
+FLOOR = 1e-4  # least variance of a component, relative to that of all draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +57,7 @@ class LatentDensity:
 
     @property
     def _roots(self) -> np.ndarray:
-        roots: np.ndarray = np.linalg.cholesky(self.covariances)
-        return roots
+        return np.linalg.cholesky(self.covariances)
 
     def _components(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the log of each weighted component, and its whitened offsets."""
@@ -86,25 +78,20 @@ class LatentDensity:
     def variance(self) -> np.ndarray:
         """Variance of each dimension, within and between components, ``(n_latent,)``."""
         within = self.weights @ np.diagonal(self.covariances, axis1=1, axis2=2)
-        total: np.ndarray = within + self.weights @ np.square(
-            self.means - self.weights @ self.means
-        )
-        return total
+        return within + self.weights @ np.square(self.means - self.weights @ self.means)
 
     def slope(self, positions: np.ndarray) -> np.ndarray:
         """Return the gradient of the log density at positions, ``(n, n_latent)``."""
         logs, white = self._components(positions)
         shares = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
         pulls = np.einsum("kji,nkj->nki", np.linalg.inv(self._roots), white)
-        total: np.ndarray = -(shares[..., None] * pulls).sum(axis=1)
-        return total
+        return -(shares[..., None] * pulls).sum(axis=1)
 
     def sample(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
         """Return draws, ``(n_draws, n_latent)``."""
         chosen = rng.choice(len(self.weights), size=n_draws, p=self.weights)
         noise = rng.standard_normal((n_draws, self.n_latent))
-        drawn: np.ndarray = self.means[chosen] + (self._roots[chosen] @ noise[..., None])[..., 0]
-        return drawn
+        return self.means[chosen] + (self._roots[chosen] @ noise[..., None])[..., 0]
 
     def projected(self, centre: np.ndarray, axes: np.ndarray) -> LatentDensity:
         """Return the exact density of ``(z - centre) @ axes``, axes ``(n_latent, n_axes)``."""

@@ -10,15 +10,11 @@ from scipy import sparse, stats
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CELLS_OF_LIKE_DEPTH = 50
-"""Cells among which counts are shuffled, so that what depth does to them stays."""
-
-MOST_GENES = 300
-"""Genes of each kind that are compared in pairs."""
+CELLS_OF_LIKE_DEPTH = 50  # cells to shuffle counts among, which preserves effects of depth
+MOST_GENES = 300  # genes of each kind that are compared in pairs
 
 
-ROUNDING = 1e-6
-"""Relative to a gene's largest value, in single precision."""
+ROUNDING = 1e-6  # relative to a gene's largest value, in single precision
 
 
 class Shuffled(NamedTuple):
@@ -40,8 +36,7 @@ class Shuffled(NamedTuple):
 
     Examples
     --------
-    >>> from betavi.diagnostics import molecules
-    >>> counts = molecules(np.array([[1, 0], [3, 0]]))
+    >>> counts = sparse.csr_matrix(np.array([[1, 0], [3, 0]]))
     >>> Shuffled(counts, np.array([0]), np.zeros(2, dtype=int)).within(counts.toarray()).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
@@ -59,7 +54,7 @@ class Shuffled(NamedTuple):
         sums = np.zeros((len(sizes), values.shape[1]))
         np.add.at(sums, self.strata, values)
         off = values - (sums / sizes)[self.strata]
-        # what only rounding tells apart is the same
+        # differences from rounding are none
         off[np.abs(off) <= ROUNDING * np.abs(values).max(axis=0)] = 0
         return off
 
@@ -93,8 +88,7 @@ def shuffle_genes(
 
     Examples
     --------
-    >>> from betavi.diagnostics import molecules
-    >>> counts = molecules(np.random.default_rng(0).poisson(2.0, size=(100, 4)))
+    >>> counts = sparse.csr_matrix(np.random.default_rng(0).poisson(2.0, size=(100, 4)))
     >>> len(shuffle_genes(counts, strata=np.zeros(100)).genes)
     2
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import xlogy
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.thinning import Thinned
 
-FLOOR = 1e-4
-"""Fewest molecules that may be expected: what expects none, and is wrong, would be infinitely so."""
-
+FLOOR = 1e-4  # least rate: a wrong rate of 0 would have an infinite loss
 INVERSE_DISPERSIONS = (1e-2, 1e6)
 
 
@@ -135,12 +133,6 @@ class DenoisingScore:
     nb_deviance: float
     mse_log: float
 
-    @classmethod
-    def of_nothing(cls, n_cells: int, n_genes: int) -> Self:
-        """Return the score before a cell was scored."""
-        deviance, gain, square_gain = np.zeros((3, n_genes))
-        return cls(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)
-
 
 @dataclass
 class HeldOutMolecules:
@@ -195,8 +187,7 @@ class HeldOutMolecules:
 
     def null(self, rows: slice) -> np.ndarray:
         """Return each cell's total times the share of each gene, overall or in its batch."""
-        shares: np.ndarray = self._totals[rows] * self._profiles[self._batch[rows]]
-        return shares
+        return self._totals[rows] * self._profiles[self._batch[rows]]
 
     def score_null(self) -> DenoisingScore:
         """Score the null model."""
@@ -205,12 +196,12 @@ class HeldOutMolecules:
     def score(self, expected: Iterable[np.ndarray]) -> DenoisingScore:
         """Score expected counts, in blocks of consecutive cells, at the depth of the remaining counts."""
         n_cells, n_genes = self.thinned.kept.shape
-        score = DenoisingScore.of_nothing(n_cells, n_genes)
+        deviance, gain, square_gain = np.zeros((3, n_genes))
+        score = DenoisingScore(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)
         start = 0
         for block in expected:
-            rows = slice(start, start + len(block))
-            self._add(score, rows, block.astype(np.float64))
-            start = rows.stop
+            self._add(score, slice(start, start + len(block)), block.astype(np.float64))
+            start += len(block)
         return score
 
     def _add(self, score: DenoisingScore, rows: slice, expected: np.ndarray) -> None:

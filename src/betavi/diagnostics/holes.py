@@ -13,18 +13,11 @@ if TYPE_CHECKING:
 N_PAIRS, STEPS_PER_PAIR = 4000, 15
 MOST_CANDIDATES = 1500
 N_DIRECTIONS = 500
-NARROWER = 0.8
-"""How narrow the way between two points of one hole may be, in radii of the narrower."""
-
+NARROWER = 0.8  # least width between two points of one hole, in radii of the smaller
 CHECKS_PER_LINE = 5
-ENCLOSED = 0.05
-"""Share of the cells that are beyond a hole, in whichever direction one looks."""
-
-MOST = 0.9
-"""Share of the cells whose nearest neighbour is nearer than any cell is to a hole."""
-
-FEWEST_LINES = 0.005
-"""Share of the lines between cells that lead through a hole, at least."""
+ENCLOSED = 0.05  # least share of the cells beyond a hole, in any direction
+MOST = 0.9  # share of cells whose nearest neighbour is nearer than a hole's radius
+FEWEST_LINES = 0.005  # least share of the lines between cells that lead through a hole
 
 
 class Holes(NamedTuple):
@@ -128,7 +121,6 @@ class _Cells:
     def __init__(self, positions: np.ndarray) -> None:
         self.near = NearestNeighbors(n_neighbors=2).fit(positions)
         self.usual = float(np.quantile(self.near.kneighbors(positions)[0][:, 1], MOST))
-        """How far most cells are from the next at most."""
 
     def radius(self, points: np.ndarray) -> np.ndarray:
         """Return the distance of points ``(..., n_latent)`` to the nearest cell."""
@@ -136,8 +128,7 @@ class _Cells:
             return np.zeros(points.shape[:-1])
         flat = points.reshape(-1, points.shape[-1])
         distance = self.near.kneighbors(flat, n_neighbors=1)[0]
-        found: np.ndarray = distance.reshape(points.shape[:-1])
-        return found
+        return distance.reshape(points.shape[:-1])
 
 
 def _thinnest(
@@ -168,7 +159,7 @@ def _depth(points: np.ndarray, positions: np.ndarray, rng: np.random.Generator) 
         ]
     )
     least = np.ones(len(points))
-    # a cell drawn with itself, or with another in the same place, points nowhere
+    # a pair in the same place has no direction
     for direction in directions[directions.any(axis=1)]:
         cells = np.sort(positions @ direction)
         share = np.searchsorted(cells, points @ direction) / len(cells)

@@ -11,9 +11,7 @@ from betavi import _blocks
 ACTIVE = 0.1
 """Nats of information from which on a dimension counts as active."""
 
-MOST_CELLS = 2000
-"""A mixture of more posteriors costs time in the square of their number."""
-
+MOST_CELLS = 2000  # in a mixture, as time grows with the square of their number
 NEIGHBOURS = 15
 
 
@@ -39,14 +37,13 @@ def dimension_information(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
     array([0.347, 0.   ])
     """
     total = loc.var(axis=0) + np.square(scale).mean(axis=0)
-    information: np.ndarray = (np.log(total) - np.log(np.square(scale)).mean(axis=0)) / 2
-    return information
+    return (np.log(total) - np.log(np.square(scale)).mean(axis=0)) / 2
 
 
 def active_dimensions(loc: np.ndarray, scale: np.ndarray, threshold: float = ACTIVE) -> int:
     """Return the number of dimensions with more than ``threshold`` nats of information.
 
-    Burda et al. (2016) count those whose mean varies by more than 0.01 over cells. That is a
+    Burda et al. (2016, Importance weighted autoencoders) count those whose mean varies by more than 0.01 over cells. That is a
     threshold of about 0.005 nats, at which noise passes for signal.
 
     Parameters
@@ -57,10 +54,6 @@ def active_dimensions(loc: np.ndarray, scale: np.ndarray, threshold: float = ACT
     Returns
     -------
     Their number, at most ``n_latent``.
-
-    References
-    ----------
-    Burda et al. (2016), Importance weighted autoencoders.
 
     Examples
     --------

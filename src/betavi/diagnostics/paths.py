@@ -16,15 +16,10 @@ if TYPE_CHECKING:
     from betavi.diagnostics.density import LatentDensity
 
 N_NEIGHBOURS = 15
-N_POINTS = 33
-"""Of a path while it is refined."""
-
+N_POINTS = 33  # points of a path during its refinement
 MOST_ROUNDS = 200
-ACTIVE = 0.1
-"""Share of the variance of a dimension that is between the positions of cells, if they differ in it."""
-
-THINNEST = 10.0
-"""Nats per dimension below the densest, beyond which thinner costs no more."""
+ACTIVE = 0.1  # least share of a dimension's variance that is between cells, if they differ in it
+THINNEST = 10.0  # nats per dimension below the densest, at which the cost is capped
 
 
 def resampled(points: np.ndarray, n_steps: int) -> np.ndarray:
@@ -54,8 +49,7 @@ def straight(start: np.ndarray, end: np.ndarray, n_steps: int) -> np.ndarray:
     [[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]
     """
     shares = np.linspace(0.0, 1.0, n_steps)[:, None]
-    line: np.ndarray = (1 - shares) * start + shares * end
-    return line
+    return (1 - shares) * start + shares * end
 
 
 def along_density(
@@ -128,8 +122,7 @@ class _Cost:
         """Return the cost of straight edges, ``(n,)``, by Simpson's rule."""
         length = np.linalg.norm(ends - starts, axis=1)
         first, middle, last = (self(part)[0] for part in (starts, (starts + ends) / 2, ends))
-        total: np.ndarray = length * (first + 4 * middle + last) / 6
-        return total
+        return length * (first + 4 * middle + last) / 6
 
     def of_path(self, points: np.ndarray) -> float:
         """Return the cost of a polygon."""

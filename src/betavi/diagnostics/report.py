@@ -26,20 +26,17 @@ class CollapseReport:
         See :func:`judge_dimensions`.
     causes
         Causes of unused dimensions, the likeliest first; empty if all are used.
-    beta
-        The weight of the rate; NaN where training held the rate at a capacity.
+    beta, rate, distortion
+        The terms of the ELBO and the weight of the rate, NaN if training held the rate at a value.
     spectrum
         Directions in which the cells differ, beyond covariates.
-    rate, distortion
-        The two terms of the ELBO.
     mutual_information
         Information between a cell and its position (Hoffman & Johnson, 2016).
     amortisation_gap, gap_error
         Nats that posteriors refined cell by cell save (Cremer et al., 2018), and the standard error.
-    explained
-        Nats that z saves against a z of the prior, by modality.
-    covariates
-        Nats that the decoder's covariates save against those of another cell.
+    explained, covariates
+        Nats that z saves against a z of the prior, by modality, and that the decoder's covariates
+        save against those of another cell.
     predicted
         Prediction of each covariate from z, see :func:`predicted_from`.
     n_cells, is_held_out
@@ -192,16 +189,11 @@ class CollapseReport:
         ):  # fmt: skip
             head += f", {words} {', '.join(map(str, which))}" if which else ""
         ignored = self.ignored_modalities
-        head += (
-            f"; {', '.join(ignored)} {'are' if len(ignored) > 1 else 'is'} ignored."
-            if ignored
-            else "."
-        )
-        reasons = [
-            f"- {reason}"
-            for reason in [*map(str, self.causes), *self._of_modalities(), *self._cautions()]
-        ]
-        parts = [head, *reasons, "", self.summary().round(3).to_string()]
+        if ignored:
+            head += f"; {', '.join(ignored)} {'are' if len(ignored) > 1 else 'is'} ignored"
+        reasons = [*map(str, self.causes), *self._of_modalities(), *self._cautions()]
+        parts = [f"{head}.", *(f"- {reason}" for reason in reasons)]
+        parts += ["", self.summary().round(3).to_string()]
         if self.modalities:
             parts += ["", "By modality:", self.by_modality().round(3).to_string()]
         if len(self.predicted):
@@ -237,17 +229,10 @@ class CollapseReport:
             f"<li><b>{cause.name}</b>: {escape(cause.evidence)}"
             f"<br><code>{escape(cause.remedy)}</code></li>"
             for cause in self.causes
-        ) + "".join(
-            f"<li>{escape(said)}</li>" for said in [*self._of_modalities(), *self._cautions()]
         )
-        tables = "".join(
-            table.round(3).to_html()
-            for table in (
-                self.summary().to_frame(),
-                self.by_modality(),
-                self.predicted,
-                self.dimensions,
-            )
-            if len(table)
-        )
-        return f"<p><b>{head}</b></p><ul>{reasons}</ul>{tables}"
+        notes = [*self._of_modalities(), *self._cautions()]
+        reasons += "".join(f"<li>{escape(note)}</li>" for note in notes)
+        summary = self.summary().to_frame()
+        tables = (summary, self.by_modality(), self.predicted, self.dimensions)
+        shown = "".join(table.round(3).to_html() for table in tables if len(table))
+        return f"<p><b>{head}</b></p><ul>{reasons}</ul>{shown}"

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.report import CollapseReport
 
-SURE_GAIN = 2.0
-"""Standard errors of the paired difference from which on a likelihood is better."""
+SURE_GAIN = 2.0  # standard errors of the paired difference from which on a likelihood is better
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,10 @@ class RescueReport:
 
     Examples
     --------
-    >>> import betavi
-    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=10)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> model = betavi.BetaVI(adata, n_latent=1, beta=100.0)
-    >>> model.train(max_epochs=1, collapse_guard=False, enable_progress_bar=False)
-    >>> report = model.rescue(max_epochs=1, remedies=["anneal"], show_progress=False)
-    >>> report.tried.index.tolist()
-    ['nothing', 'anneal']
+    >>> import pandas as pd
+    >>> tried = pd.DataFrame({"gain": [0.0, 9.0]}, index=["nothing", "anneal"])
+    >>> RescueReport(tried, "anneal", before=None, after=None).is_changed
+    True
     """
 
     tried: pd.DataFrame

@@ -32,8 +32,7 @@ def profiles_of(counts: sparse.csr_matrix, batch: np.ndarray) -> np.ndarray:
         shape=(int(batch.max(initial=0)) + 1, n_cells),
     )
     sums = np.asarray((of_batch @ counts).toarray(), dtype=np.float64)
-    shares: np.ndarray = sums / sums.sum(axis=1, keepdims=True).clip(1)
-    return shares
+    return sums / sums.sum(axis=1, keepdims=True).clip(1)
 
 
 def _shares(counts: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -53,8 +52,7 @@ def raw_counts(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray
 
     Examples
     --------
-    >>> from betavi.diagnostics import molecules
-    >>> [block.tolist() for block in raw_counts(molecules(np.array([[4, 0], [2, 2]])))]
+    >>> [block.tolist() for block in raw_counts(sparse.csr_matrix(np.array([[4, 0], [2, 2]])))]
     [[[4, 0], [2, 2]]]
     """
     for rows in blocks(counts.shape[0]):
@@ -66,8 +64,7 @@ def gene_means(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray
 
     Examples
     --------
-    >>> from betavi.diagnostics import molecules
-    >>> next(gene_means(molecules(np.array([[4, 0], [2, 2]])))).tolist()
+    >>> next(gene_means(sparse.csr_matrix(np.array([[4, 0], [2, 2]])))).tolist()
     [[3.0, 1.0], [3.0, 1.0]]
     """
     totals = totals_of(counts)
@@ -83,8 +80,7 @@ def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.nda
 
     Examples
     --------
-    >>> from betavi.diagnostics import molecules
-    >>> counts = molecules(np.random.default_rng(0).poisson(3.0, size=(50, 8)))
+    >>> counts = sparse.csr_matrix(np.random.default_rng(0).poisson(3.0, size=(50, 8)))
     >>> np.allclose(next(neighbour_means(counts)).sum(axis=1), totals_of(counts).ravel())
     True
     """
@@ -102,13 +98,12 @@ def low_rank(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.ndarray]:
 
     Examples
     --------
-    >>> from betavi.diagnostics import molecules
     >>> two_profiles = np.array([[2, 6, 1], [4, 12, 2], [3, 1, 5]])
-    >>> np.allclose(next(low_rank(molecules(two_profiles))), two_profiles)
+    >>> np.allclose(next(low_rank(sparse.csr_matrix(two_profiles))), two_profiles)
     True
     """
     totals, shares = totals_of(counts), _shares(counts)
-    # whose numbers are of order one
+    # scaled to numbers of order one
     unit = max(float(np.median(totals)), 1.0)
     svd, positions = _svd(shares * unit, N_COMPONENTS, seed)
     for rows in blocks(counts.shape[0]):
@@ -121,7 +116,7 @@ BASELINES: dict[str, Callable[[sparse.csr_matrix, int], Iterator[np.ndarray]]] =
     "kNN smoothing": neighbour_means,
     "truncated SVD": low_rank,
 }
-"""Expected counts at each cell's own depth, a block of cells at a time, by name."""
+"""Expected counts at each cell's own depth, in blocks of cells ``(n, n_genes)``, by name."""
 
 NULL = "gene mean x depth"
-"""The one that knows of no difference between cells."""
+"""Name of the null model, without differences between cells."""

@@ -23,13 +23,9 @@ if TYPE_CHECKING:
 
     Residual = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-MOST_DIRECTIONS = 100
-"""Directions beyond these are not looked for."""
-
+MOST_DIRECTIONS = 100  # directions, at most
 N_FLIPS, N_ROUNDS = 3, 3
-MARGIN = 1.05
-"""Largest variance over that with random signs, from which on a direction is one: that of cells
-without any is about 1."""
+MARGIN = 1.05  # least ratio of a variance to the largest with random signs, about 1 without signal
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def signal_spectrum(
     for _ in range(2):
         residuals = _Residuals(columns, (codes, covariates), assays, noise)
         noise = residuals.noise_without(found)
-    # what is beyond the directions that are known already makes the noise, and the signs to flip
+    # residuals of the known directions give the noise, and the signs to flip
     for _ in track(range(N_ROUNDS), "Finding directions in the data", disable=not show_progress):
         tops = [_spectrum(residuals, noise, 1, found, rng)[0][0] for _ in range(N_FLIPS)]
         values, vectors = _spectrum(residuals, noise, k)
@@ -192,8 +188,7 @@ class _Residuals:
     ) -> None:
         codes, covariates = known
         self.counts, self.codes, self.assays = counts, codes, assays
-        # a gene that varies much by itself must not say how large a cell is, or all others would
-        # seem to vary together against it
+        # else all genes would seem to vary together against one that varies much by itself
         weights = np.eye(assays.max() + 2)[assays] / np.maximum(noise, 1.0)[:, None]
         self.totals = np.asarray(counts @ weights)
         self.totals[:, -1] = 1.0
@@ -238,15 +233,13 @@ class _Residuals:
 
 def _pearson(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return residuals in units of Poisson noise."""
-    residuals: np.ndarray = (counts - mean) / np.sqrt(mean)
-    return residuals
+    return (counts - mean) / np.sqrt(mean)
 
 
 def _deviance(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return signed roots of Poisson deviances, whose tails are light where counts are few."""
     deviance = 2 * (xlogy(counts, counts / mean) - (counts - mean))
-    residuals: np.ndarray = np.sign(counts - mean) * np.sqrt(np.maximum(deviance, 0))
-    return residuals
+    return np.sign(counts - mean) * np.sqrt(np.maximum(deviance, 0))
 
 
 def _spectrum(

@@ -8,15 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-N_KNOTS = 24
-"""Depths at which the usual scores are taken down; between them they are interpolated."""
-
-SHARE_PER_KNOT, FEWEST_PER_KNOT = 0.15, 60
-"""Cells of like depth whose scores are usual at a knot."""
-
-N_FOLDS = 5
-"""Parts of the known cells, without each of which in turn it is learnt what is usual."""
-
+N_KNOTS = 24  # depths of the estimates; interpolated in between
+SHARE_PER_KNOT, FEWEST_PER_KNOT = 0.15, 60  # cells of similar depth at each knot
+N_FOLDS = 5  # folds of the known cells
 SMALLEST_SPREAD = 1e-9
 
 
@@ -25,12 +19,10 @@ class CellScores(NamedTuple):
 
     Parameters
     ----------
-    log_density
-        Log density of the cell's position under the aggregate posterior, nats.
+    log_density, log_depth
+        Logs of the density of the aggregate posterior at the cell's position and of its total.
     excess
         Reconstruction loss beyond that of counts drawn from the decoded position, nats.
-    log_depth
-        Log of the cell's total.
 
     Examples
     --------
@@ -64,7 +56,7 @@ class _Usual:
         self.knots = np.quantile(depth, (np.arange(N_KNOTS) + 0.5) / N_KNOTS)
         n_near = min(len(depth), max(FEWEST_PER_KNOT, int(SHARE_PER_KNOT * len(depth))))
         near = np.argsort(np.abs(depth[:, None] - self.knots), axis=0)[:n_near]
-        # no standard deviation, which a few strange cells among the known ones would widen
+        # no standard deviation, which a few outlying known cells would widen
         low, self.median, high = np.quantile(rest[near], (0.16, 0.5, 0.84), axis=0)
         self.spread = np.maximum((high - low) / 2, SMALLEST_SPREAD)
 
@@ -72,8 +64,7 @@ class _Usual:
         """Return the difference of scores from their median at a depth, in standard deviations."""
         depth = np.clip(depth, *self.ends)
         median, spread = (np.interp(depth, self.knots, part) for part in (self.median, self.spread))
-        off: np.ndarray = (score - self.trend(depth) - median) / spread
-        return off
+        return (score - self.trend(depth) - median) / spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +154,7 @@ class SupportCalibration:
         The root of the summed squares of the deviations of both scores, in standard deviations; negative
         ones count as about 0.
         """
-        total: np.ndarray = np.mean([_strangeness(usual, scores) for usual in self._usual], axis=0)
-        return total
+        return np.mean([_strangeness(usual, scores) for usual in self._usual], axis=0)
 
     @cached_property
     def _known_strangeness(self) -> np.ndarray:
@@ -192,10 +182,7 @@ class SupportCalibration:
     def is_beyond(self, scores: CellScores) -> np.ndarray:
         """Return True for cells twice as deep as any known one, or half as deep, ``(n_cells,)``."""
         known, far = self.held_out.log_depth, np.log(2)
-        found: np.ndarray = (scores.log_depth < known.min() - far) | (
-            scores.log_depth > known.max() + far
-        )
-        return found
+        return (scores.log_depth < known.min() - far) | (scores.log_depth > known.max() + far)
 
 
 def _strangeness(usual: tuple[_Usual, _Usual], scores: CellScores) -> np.ndarray:
@@ -204,12 +191,10 @@ def _strangeness(usual: tuple[_Usual, _Usual], scores: CellScores) -> np.ndarray
         -thin.deviation(scores.log_density, scores.log_depth),
         badly.deviation(scores.excess, scores.log_depth),
     )
-    # softly, so that cells of which neither is unusual can be told apart too
-    total: np.ndarray = np.sqrt(sum(np.square(np.logaddexp(0.0, part)) for part in off))
-    return total
+    # softly, to rank cells with two usual scores too
+    return np.sqrt(sum(np.square(np.logaddexp(0.0, part)) for part in off))
 
 
 def _as_large(known: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the number of known values, sorted, that are as large or larger."""
-    found: np.ndarray = len(known) - np.searchsorted(known, values, side="left")
-    return found
+    return len(known) - np.searchsorted(known, values, side="left")

@@ -5,14 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-PSEUDO = 0.1
-"""Of the mean expression of all genes, added before logarithms are taken."""
-
-WOBBLE = 0.05
-"""Share of the change along a path that may go the other way in a monotone gene."""
-
-SURE = 2.0
-"""Standard deviations that a switch must exceed."""
+PSEUDO = 0.1  # pseudocount, as a share of the mean expression of all genes
+WOBBLE = 0.05  # share of the change that may go the other way in a monotone gene
+SURE = 2.0  # standard deviations that a switch must exceed
 
 
 def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> pd.DataFrame:
@@ -74,5 +69,4 @@ def _first_at(logs: np.ndarray, at: np.ndarray, share: float) -> np.ndarray:
     genes = np.arange(logs.shape[1])
     low, high = done[after - 1, genes], done[after, genes]
     part = np.clip((wanted - low) / np.maximum(high - low, np.finfo(float).tiny), 0.0, 1.0)
-    where: np.ndarray = at[after - 1] + part * (at[after] - at[after - 1])
-    return where
+    return at[after - 1] + part * (at[after] - at[after - 1])

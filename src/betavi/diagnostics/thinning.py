@@ -50,10 +50,8 @@ def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
     ----------
     counts
         Integer counts, ``(n_cells, n_genes)``, dense or sparse.
-    fraction
-        Probability of being held out, between 0 and 1.
-    seed
-        Seed of the draws.
+    fraction, seed
+        Probability of being held out, between 0 and 1, and seed of the draws.
 
     Returns
     -------
@@ -92,7 +90,7 @@ def molecules(counts: Any) -> sparse.csr_matrix:
 
     Returns
     -------
-    The same numbers.
+    A new matrix.
 
     Raises
     ------

@@ -37,10 +37,10 @@ def score_translation(
     >>> score_translation(truth, truth, truth - 1, truth + 1).round(3).to_dict("records")
     [{'pearson': 1.0, 'rmse': 0.0, 'coverage': 1.0, 'width': 2.0, 'r2': 1.0}]
     """
-    values = [np.asarray(part, dtype=float) for part in (predicted, truth, lower, upper)]
-    predicted, truth, lower, upper = values
+    predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
+    lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
     error, spread = np.square(predicted - truth).mean(axis=0), truth.var(axis=0)
-    # counts are often equal to an end, of which single precision makes a little more or less
+    # counts often equal an end, up to single precision
     slack = ROUNDING * (1 + np.abs(truth))
     centred = predicted - predicted.mean(axis=0), truth - truth.mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):

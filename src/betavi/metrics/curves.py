@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 MOST_BINS, GENES_PER_BIN, FEWEST_GENES = 20, 10, 5
-SMALLEST = 1e-6
-"""Added to variances before logarithms are taken."""
+SMALLEST = 1e-6  # added to variances before logarithms are taken
 
 
 def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,34 +15,12 @@ from betavi.metrics.pca import LinearModel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from betavi.model import BetaVI, JointVI
+
+    CountModel = BetaVI | JointVI
+
 CONSTRAINTS = {"free_bits", "target_rate", "capacity"}
 """Arguments of training that constrain the rate, of which an autoencoder has none."""
-
-
-class CountModel(Protocol):
-    """Interface of :class:`betavi.BetaVI` and :class:`betavi.JointVI` that is used here."""
-
-    is_trained: bool
-    train_indices: np.ndarray
-    validation_indices: np.ndarray
-    module: Any
-    adata: Any
-    adapter: Any
-
-    def named_modalities(self, names: str | None) -> list[str]:
-        """Return the modalities that a user names, all of them for None."""
-
-    def score_counts(self, *, indices: Any, n_samples: int, modalities: str) -> Any:
-        """Score by the probability given to integer counts."""
-
-    def raw_counts(self, indices: Any, modality: str) -> Any:
-        """Return the counts of some cells, ``(n_cells, n_features)``."""
-
-    def sibling(self, **changes: Any) -> CountModel:
-        """Return an untrained model of the same object and arguments, but for some."""
-
-    def train(self, **kwargs: Any) -> None:
-        """Train."""
 
 
 def compare_likelihoods(

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics import CountScore
 
-SMALLEST_VARIANCE = 1e-4
-"""Of what PCA leaves of a gene."""
+SMALLEST_VARIANCE = 1e-4  # least residual variance of a gene
 
 
 class LinearModel:

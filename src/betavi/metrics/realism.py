@@ -22,17 +22,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 N_COMPONENTS, N_TREES, N_FOLDS = 50, 200, 3
-MOST_CELLS = 2000
-"""Cells of each set that are compared; fold changes are of as many as the first third has."""
-
-MOST_GENES = 500
-"""Genes whose correlations are compared, those with most counts."""
-
-PSEUDO = 0.1
-"""Added to means per ten thousand before logarithms are taken."""
-
-FEWEST = 36
-"""Real cells: a dozen in each third."""
+MOST_CELLS = 2000  # of each set; fold changes use as many cells as the first third has
+MOST_GENES = 500  # genes of the correlations, those with most counts
+PSEUDO = 0.1  # pseudocount of means per ten thousand
+FEWEST = 36  # real cells, a dozen in each third
 
 CEILING, FLOOR = "other real cells", "genes shuffled"
 
@@ -141,7 +134,7 @@ class _Ruler:
     def __init__(self, first: Cells, aside: Cells, n_cells: int, rng: np.random.Generator) -> None:
         self.whole, self.real, self.rng = first, first.some(n_cells, rng), rng
         self.logs = self.real.logs
-        # of others than those that are compared, which noise would tell from what had no part in them
+        # other cells than those compared, as a fit would distinguish the cells that it has seen
         others = aside.some(MOST_CELLS, rng).logs
         self.pca = PCA(min(N_COMPONENTS, *others.shape), random_state=0).fit(others)
         self.places = self.pca.transform(self.logs)
@@ -159,7 +152,7 @@ class _Ruler:
             **_of_genes(self.real, other, (self.logs, logs)),
         }
         if self.whole.groups is not None and whole.groups is not None:
-            # of as many as there are real ones, and not of 2,000 at most: a group may be rare
+            # not of 2,000 at most, because a group may be rare
             as_many = whole.some(len(self.whole), self.rng)
             slope, correlation = _fold_change_recovery(self.whole, as_many)
             found |= {"lfc_slope": slope, "lfc_r": correlation}
@@ -243,8 +236,7 @@ def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
     matrix = sparse.csr_matrix(counts)
     sums = [np.asarray(matrix[part].sum(axis=0)).ravel() for part in (is_in, ~is_in)]
     logs = [np.log2(PER_CELL * part / max(part.sum(), 1) + PSEUDO) for part in sums]
-    difference: np.ndarray = logs[0] - logs[1]
-    return difference
+    return logs[0] - logs[1]
 
 
 def _fold_change_recovery(first: Cells, other: Cells) -> tuple[float, float]:

@@ -15,12 +15,9 @@ class Calls(NamedTuple):
 
     Parameters
     ----------
-    repair
-        Trains this model, or one like it, anew.
-    model
-        Makes another model of the data, with arguments in the place of ``{}``.
-    plain_counts
-        Makes a model whose likelihood has counting noise only.
+    repair, model, plain_counts
+        Trains this model anew; makes another model, with arguments in the place of ``{}``; and
+        makes one whose likelihood has counting noise only.
 
     Examples
     --------
@@ -41,11 +38,9 @@ class Evidence:
     ----------
     n_latent, n_used
         Number of dimensions, and of those that carry signal or may do so.
-    beta, asked_beta
-        Weight of the rate at the end of training, NaN if training held the rate at a value, and the
-        weight that the user chose.
-    held_rate
-        Value at which training held the rate, nats, or NaN.
+    beta, asked_beta, held_rate
+        Weight of the rate at the end of training, and the weight that the user chose; if training
+        held the rate at a value instead, that value, and a β of NaN, else NaN.
     spectrum, spectrum_without_covariates
         Directions in which cells differ, beyond the effect of the decoder's covariates, and at all.
     explained, gap, gap_error
@@ -55,10 +50,8 @@ class Evidence:
         Nats that the decoder's covariates save against those of another cell.
     excess_noise
         Median over genes of the model's variance over the variance that the directions leave.
-    calls
-        Calls that repair the model.
-    n_unclear
-        Number of the used dimensions that may carry no signal.
+    calls, n_unclear
+        Calls that repair the model, and number of used dimensions that may carry no signal.
 
     Examples
     --------
@@ -97,12 +90,8 @@ class Cause:
 
     Parameters
     ----------
-    name
-        A key of ``CAUSES``.
-    evidence
-        The numbers that support it, in a sentence.
-    remedy
-        The call that repairs the model.
+    name, evidence, remedy
+        A key of ``CAUSES``, a sentence with numbers, and the call that repairs the model.
 
     Examples
     --------
@@ -127,13 +116,7 @@ Judge = Callable[[Evidence], Judgement]
 LAST_RESORTS = frozenset({"decoder_ignores_z", "too_many_dimensions"})
 """Causes that are reported where nothing else explains the unused dimensions."""
 
-LAST = 100
-"""Priority of a cause that states none: after those of the package."""
-
-
-def never(_found: Evidence) -> bool:
-    """Return False."""
-    return False
+LAST = 100  # default priority: after the causes of the package
 
 
 @dataclass(frozen=True)
@@ -147,11 +130,9 @@ class CauseRule:
     judge
         Function from :class:`Evidence` to evidence and remedy, two strings, or to None.
     priority
-        Place in the report: causes with a lower number are reported first.
-    explains
-        Names of other causes that are not reported if this one holds.
-    independent_if
-        Condition under which this cause is reported even if another one explains it.
+        Place in the report, lowest first.
+    explains, independent_if
+        Names of causes that this one hides, and condition under which no other hides this one.
 
     Examples
     --------
@@ -163,4 +144,4 @@ class CauseRule:
     judge: Judge
     priority: float = LAST
     explains: Collection[str] = ()
-    independent_if: Callable[[Evidence], bool] = never
+    independent_if: Callable[[Evidence], bool] = lambda _found: False
