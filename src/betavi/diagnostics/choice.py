@@ -96,11 +96,9 @@ def suggest(
     ----------
     curve
         Columns ``beta``, ``rate``, ``distortion`` and ``elbo``, one row per β.
-    criterion
-        ``"held_out"``, the highest ELBO; ``"knee"``, the largest bend of the curve; or ``"rate"``, the
-        β of a given rate.
-    rate
-        Nats per cell, for the criterion ``"rate"``.
+    criterion, rate
+        ``"held_out"``, the highest ELBO; ``"knee"``, the largest bend of the curve; or ``"rate"``,
+        the β of the given rate in nats per cell.
 
     Returns
     -------

@@ -11,8 +11,7 @@ from betavi.diagnostics.information import ACTIVE, mutual_information
 
 SURE = 3.0  # standard errors of a significant difference
 MOSTLY = 0.5  # share of a dimension's information that is not signal, in one of noise
-# nats of a trace, as every dimension of a network has; 1 % of cells at 3 standard deviations has more
-LEAST = 0.03
+LEAST = 0.03  # nats: less is a trace, as any dimension has; 1 % of cells 3 sd apart have more
 SMALLEST = 1e-12  # least standard error, where nothing moves at all
 
 
@@ -24,10 +23,9 @@ class DimensionArrays:
     ----------
     loc, scale
         Means and standard deviations of the posteriors, ``(n_cells, n_latent)``.
-    rates
-        KL from the prior, nats, ``(n_latent,)``; NaN where it is no sum over dimensions.
-    losses
-        Loss of each cell from drawing a dimension from the prior, nats, ``(n_probed, n_latent)``.
+    rates, losses
+        KL from the prior, ``(n_latent,)``, NaN where it is no sum over dimensions, and each cell's
+        loss from drawing a dimension from the prior, ``(n_probed, n_latent)``, nats.
     halves
         Shift of the posterior mean when data without their signal become the measured ones in one
         half of the features or in the other, ``(n_splits, 2, n_probed, n_latent)``.
@@ -49,30 +47,27 @@ class DimensionArrays:
 def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     """Classify dimensions by what they carry: signal, noise or nothing.
 
-    A dimension is ``"used"`` if decoding is worse without it, if both halves of the features agree on
-    its value, and if it carries at least 0.03 nats. Noise, of counting or of a single gene, differs
-    between halves: their covariance is then about zero, even if the model has memorised the data.
-    The other dimensions are ``"dead"`` if they carry at most 0.1 nats per cell; ``"noise"`` if they
-    carry more, but surely less than half of it matters to the decoder or agrees between halves; and
-    ``"unclear"`` if there are too few cells. All tests are at three standard errors.
+    A dimension is ``"used"`` if decoding is worse without it, if both halves of the features agree
+    on its value, and if it carries at least 0.03 nats. Noise, of counting or of a single gene,
+    differs between halves: their covariance is then about zero, even if the model has memorised the
+    data. The other dimensions are ``"dead"`` if they carry at most 0.1 nats per cell; ``"noise"``
+    if they carry more, but surely less than half of it matters to the decoder or agrees between
+    halves; and ``"unclear"`` if there are too few cells. All tests are at three standard errors.
 
     Parameters
     ----------
     found
-        Posteriors and interventions of cells that training has not seen: in training cells the model
-        has learnt the noise of both halves.
+        Posteriors and interventions of cells that training has not seen: in training cells the
+        model has learnt the noise of both halves.
 
     Returns
     -------
-    One row per dimension: ``kl``; ``mean_variance``, of posterior means; ``posterior_variance``, its
-    mean; ``information`` of the dimension alone, see :func:`~betavi.diagnostics.mutual_information`;
-    ``signal``, the part of it that both halves agree on, and ``agreement``, in standard errors;
-    ``sensitivity``, the loss without the dimension, and its ``sensitivity_error``; and ``status``.
-    All but the variances and the agreement are in nats per cell.
-
-    References
-    ----------
-    Burda et al. (2016), Importance weighted autoencoders, for the variance of posterior means.
+    One row per dimension: ``kl``; ``mean_variance``, of posterior means (Burda et al., 2016,
+    Importance weighted autoencoders); ``posterior_variance``, its mean; ``information`` of the
+    dimension alone, see :func:`~betavi.diagnostics.mutual_information`; ``signal``, the part of it
+    that both halves agree on, and ``agreement``, in standard errors; ``sensitivity``, the loss
+    without the dimension, and its ``sensitivity_error``; and ``status``. All but the variances and
+    the agreement are in nats per cell.
 
     Examples
     --------

@@ -48,10 +48,8 @@ class CountTerms(NamedTuple):
 
     Examples
     --------
-    See :class:`ScoreSums`.
-
-    >>> CountTerms._fields[:2]
-    ('log_mass', 'log_ratio')
+    >>> CountTerms(*np.ones((8, 1, 1))).mean  # see ScoreSums
+    array([[1.]])
     """
 
     log_mass: np.ndarray
@@ -72,17 +70,13 @@ class CountScore:
     ----------
     rate
         Divergence of the posteriors from the prior; infinite for an autoencoder.
-    distortion
-        Negative log-probability of the counts given a draw of the posterior, with the rate of a
-        latent library size.
+    distortion, detection
+        Negative log-probability of the counts, with the rate of a latent library size, and of the
+        pattern of zeros, given a draw of the posterior.
     evidence
         Importance-weighted lower bound of the log-probability of the counts.
-    detection
-        Negative log-probability of the pattern of zeros, given a draw of the posterior.
-    predicted, observed
-        Moments of each gene.
-    total
-        Mean number of counts of a cell.
+    predicted, observed, total
+        Moments of each gene, and mean number of counts of a cell.
 
     Examples
     --------

@@ -27,8 +27,8 @@ def predicted_from(
     loc
         Positions, ``(n_cells, n_latent)``.
     categorical, continuous
-        Values, ``(n_cells,)``, by the name of the covariate. Categories of fewer than three cells, and
-        covariates that are the same in all cells, are left out.
+        Values, ``(n_cells,)``, by the name of the covariate. Categories of fewer than three cells,
+        and covariates that are the same in all cells, are left out.
 
     Returns
     -------

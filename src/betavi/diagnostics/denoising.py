@@ -25,14 +25,15 @@ class DenoisingReport:
     Parameters
     ----------
     methods
-        A row for each method, best first: ``poisson_loss``, ``poisson_deviance`` and ``nb_deviance``
-        of the held-out molecules, and ``mse_log``, the squared error of log(1 + counts per 10,000),
-        all per entry and lower if better; ``explained``, the explained share of the null's Poisson
-        deviance; ``behind``, the loss beyond that of the first, and ``behind_se``, its standard error.
+        A row for each method, best first: ``poisson_loss``, ``poisson_deviance`` and
+        ``nb_deviance`` of the held-out molecules, and ``mse_log``, the squared error of log(1 +
+        counts per 10,000), all per entry and lower if better; ``explained``, the explained share of
+        the null's Poisson deviance; ``behind``, the loss beyond that of the first, and
+        ``behind_se``, its standard error.
     genes
-        A row for each gene: ``mean``, remaining counts per cell; ``explained``, the explained share of
-        the null's deviance, NaN without counts; ``z``, the gain over the null in standard errors;
-        ``trusted``, True if that exceeds 2.
+        A row for each gene: ``mean``, remaining counts per cell; ``explained``, the explained share
+        of the null's deviance, NaN without counts; ``z``, the gain over the null in standard
+        errors; ``trusted``, True if that exceeds 2.
     explained
         Explained share of each gene, by method, ``(n_genes, n_methods)``.
     chosen, ties
@@ -60,7 +61,6 @@ class DenoisingReport:
         return float(self.genes["trusted"].mean())
 
     def __str__(self) -> str:
-        """Summarise the report in words."""
         first, best = self.methods.index[0], self.methods.loc[self.chosen]
         worse = (self.genes["explained"].dropna() < 0).mean()
         text = (

@@ -44,7 +44,6 @@ class LatentDensity:
     held_out: float
 
     def __repr__(self) -> str:
-        """Summarise it without its arrays."""
         return (
             f"LatentDensity({len(self.weights)} components, {self.n_latent} dimensions, "
             f"held_out={self.held_out:.2f} nats)"
@@ -106,16 +105,16 @@ class LatentDensity:
 def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 0) -> LatentDensity:
     """Fit a density to draws of the posteriors of many cells, the aggregate posterior.
 
-    The number of components is the one that best explains cells that are left out.
+    The number of components is the one that best explains cells that are left out. The aggregate
+    posterior is that of Hoffman & Johnson (2016), ELBO surgery.
 
     Parameters
     ----------
     draws
         ``(n_draws, n_latent)``.
-    cells
-        The cell of each draw, ``(n_draws,)``; each of its own if None. A cell is left out as a whole.
-    seed
-        Seed of the cells left out and of the start of the fit.
+    cells, seed
+        The cell of each draw, ``(n_draws,)``, to be left out as a whole, each of its own if None;
+        and seed of the cells left out and of the start of the fit.
 
     Returns
     -------
@@ -125,10 +124,6 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
     ------
     ValueError
         If there are fewer than three cells, or a draw is not finite.
-
-    References
-    ----------
-    Hoffman & Johnson (2016), ELBO surgery, for the aggregate posterior.
 
     Examples
     --------

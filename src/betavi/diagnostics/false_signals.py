@@ -18,21 +18,15 @@ ROUNDING = 1e-6  # relative to a gene's largest value, in single precision
 
 
 class Shuffled(NamedTuple):
-    """Counts with some genes shuffled.
+    """Counts with some genes shuffled, after Andrews & Hemberg (2018), see :func:`shuffle_genes`.
 
     Parameters
     ----------
-    counts
-        ``(n_cells, n_genes)``.
-    genes
-        Positions of the shuffled genes, ascending, ``(n_shuffled,)``.
+    counts, genes
+        ``(n_cells, n_genes)``, and positions of the shuffled genes, ascending, ``(n_shuffled,)``.
     strata
-        A code for each cell, ``(n_cells,)``: counts were shuffled within cells of a code, which are of
-        one batch and of similar depth.
-
-    References
-    ----------
-    Andrews & Hemberg (2018), False signals induced by single-cell imputation.
+        A code for each cell, ``(n_cells,)``: counts were shuffled within cells of a code, which are
+        of one batch and of similar depth.
 
     Examples
     --------
@@ -46,10 +40,7 @@ class Shuffled(NamedTuple):
     strata: np.ndarray
 
     def within(self, values: np.ndarray) -> np.ndarray:
-        """Return the difference of values from the mean of their stratum.
-
-        For a shuffled gene this distinguishes cells only if denoising made it up.
-        """
+        """Return values minus their stratum's mean: for shuffled genes, false signals only."""
         sizes = np.bincount(self.strata)[:, None]
         sums = np.zeros((len(sizes), values.shape[1]))
         np.add.at(sums, self.strata, values)
@@ -69,14 +60,10 @@ def shuffle_genes(
 
     Parameters
     ----------
-    counts
-        ``(n_cells, n_genes)``.
-    strata
-        A code for each cell, such as its batch, ``(n_cells,)``.
-    share
-        Share of the genes to shuffle.
-    seed
-        Seed of the permutations.
+    counts, strata
+        ``(n_cells, n_genes)``, and a code for each cell, such as its batch, ``(n_cells,)``.
+    share, seed
+        Share of the genes to shuffle, and seed of the permutations.
 
     Returns
     -------

@@ -21,7 +21,7 @@ INVERSE_DISPERSIONS = (1e-2, 1e6)
 
 
 def poisson_loss(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """Return minus the Poisson log-probability of counts, without the part that rates do not change.
+    """Return minus the Poisson log-probability of counts, without terms that depend on counts only.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def poisson_deviance(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
 
 def nb_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Return twice the nats by which a negative binomial mean is worse than one that equals the count.
+    """Return twice the nats by which a mean is worse than the count, if negative binomial.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ class DenoisingScore:
     losses
         Mean Poisson loss over the genes of each cell, nats, ``(n_cells,)``.
     deviance, gain, square_gain
-        Poisson deviance of each gene, its difference from the null's, and the square of that, summed
-        over cells, ``(n_genes,)``.
+        Poisson deviance of each gene, its difference from the null's, and the square of that,
+        summed over cells, ``(n_genes,)``.
     nb_deviance, mse_log
         Means over all entries, see :class:`DenoisingReport`.
 
@@ -140,11 +140,9 @@ class HeldOutMolecules:
 
     Parameters
     ----------
-    thinned
-        Remaining and held-out molecules.
-    batch
-        A code for each cell, ``(n_cells,)``; one batch if None. The null predicts the mean of each
-        gene in each batch, except for genes for which the mean over all cells predicts better.
+    thinned, batch
+        Molecules, and a code for each cell, ``(n_cells,)``; one batch if None. The null predicts a
+        gene's mean in each batch, or the mean over all cells if that is better.
 
     Examples
     --------
@@ -194,7 +192,7 @@ class HeldOutMolecules:
         return self.score(self.null(rows) for rows in blocks(len(self._totals)))
 
     def score(self, expected: Iterable[np.ndarray]) -> DenoisingScore:
-        """Score expected counts, in blocks of consecutive cells, at the depth of the remaining counts."""
+        """Score blocks of expected counts of consecutive cells, at the depth of the remaining counts."""
         n_cells, n_genes = self.thinned.kept.shape
         deviance, gain, square_gain = np.zeros((3, n_genes))
         score = DenoisingScore(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)

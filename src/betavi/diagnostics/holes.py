@@ -37,10 +37,8 @@ class Holes(NamedTuple):
 
     Examples
     --------
-    See :func:`find_holes`.
-
-    >>> Holes._fields[:2]
-    ('centres', 'log_density')
+    >>> Holes(*np.ones((6, 1))).radius  # see find_holes
+    array([1.])
     """
 
     centres: np.ndarray
@@ -56,29 +54,21 @@ def find_holes(
 ) -> Holes:
     """Find regions with cells on all sides and none inside.
 
-    Candidates are the thinnest points of straight lines between cells. A point is in a hole if it is
-    thinner than nearly all cells, farther from any cell than nine in ten are from their nearest, and
-    enclosed by cells in every direction. Two points are in one hole if nothing narrows the way
-    between them.
+    Candidates are the thinnest points of straight lines between cells. A point is in a hole if it
+    is thinner than nearly all cells, farther from any cell than nine in ten are from their nearest,
+    and enclosed by cells in every direction. Two points are in one hole if nothing narrows the way
+    between them. Depth is that of Tukey (1975), Mathematics and the picturing of data.
 
     Parameters
     ----------
-    density
-        The aggregate posterior.
-    positions
-        Positions of cells, ``(n_cells, n_latent)``.
-    thin_below
-        Log density, in nats, that nearly no cell is below.
-    seed
-        Seed of the lines and directions.
+    density, positions
+        The aggregate posterior, and positions of cells, ``(n_cells, n_latent)``.
+    thin_below, seed
+        Log density, in nats, that nearly no cell is below, and seed of the lines and directions.
 
     Returns
     -------
     Holes, the largest first; of length 0 if there are none.
-
-    References
-    ----------
-    Tukey (1975), Mathematics and the picturing of data, for the depth of a point among others.
 
     Examples
     --------

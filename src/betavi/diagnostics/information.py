@@ -43,8 +43,8 @@ def dimension_information(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def active_dimensions(loc: np.ndarray, scale: np.ndarray, threshold: float = ACTIVE) -> int:
     """Return the number of dimensions with more than ``threshold`` nats of information.
 
-    Burda et al. (2016, Importance weighted autoencoders) count those whose mean varies by more than 0.01 over cells. That is a
-    threshold of about 0.005 nats, at which noise passes for signal.
+    Burda et al. (2016, Importance weighted autoencoders) count those whose mean varies by more than
+    0.01 over cells. That is a threshold of about 0.005 nats, at which noise passes for signal.
 
     Parameters
     ----------
@@ -74,10 +74,8 @@ def mutual_information(
 
     Parameters
     ----------
-    loc, scale
-        See :func:`dimension_information`.
-    rng
-        Generator or seed of the draws.
+    loc, scale, rng
+        See :func:`dimension_information`, and generator or seed of the draws.
 
     Returns
     -------
@@ -121,8 +119,8 @@ def label_agreement(
 
     Returns
     -------
-    For types of two cells or more, the mean share, relative to the largest that is possible if there
-    are fewer cells of the type than neighbours.
+    For types of two cells or more, the mean share, relative to the largest that is possible if
+    there are fewer cells of the type than neighbours.
 
     Examples
     --------

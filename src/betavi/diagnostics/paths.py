@@ -34,10 +34,8 @@ def straight(start: np.ndarray, end: np.ndarray, n_steps: int) -> np.ndarray:
 
     Parameters
     ----------
-    start, end
-        Positions, ``(n_latent,)``.
-    n_steps
-        Number of points, both ends included.
+    start, end, n_steps
+        Positions, ``(n_latent,)``, and number of points, both ends included.
 
     Returns
     -------
@@ -58,20 +56,16 @@ def along_density(
     r"""Return a path through populated regions.
 
     The shortest path in a graph of cells, relaxed in the latent space, under a cost per length of
-    :math:`(q(z) / \max q)^{-1/d}`, in the ``d`` dimensions that cells differ in: where cells are half
-    as far apart, a length costs half. The largest ``q`` is that at any cell. The cost is between 1
-    and :math:`e^{10}`.
+    :math:`(q(z) / \max q)^{-1/d}`, in the ``d`` dimensions that cells differ in: where cells are
+    half as far apart, a length costs half. The largest ``q`` is that at any cell. The cost is
+    between 1 and :math:`e^{10}`.
 
     Parameters
     ----------
-    start, end
-        Positions, ``(n_latent,)``.
-    n_steps
-        Number of points to return, evenly spaced.
-    density
-        The aggregate posterior.
-    nodes
-        Positions of cells, ``(n_cells, n_latent)``.
+    start, end, n_steps
+        Positions, ``(n_latent,)``, and number of evenly spaced points to return.
+    density, nodes
+        The aggregate posterior, and positions of cells, ``(n_cells, n_latent)``.
 
     Returns
     -------
@@ -84,11 +78,10 @@ def along_density(
     Examples
     --------
     >>> from betavi.diagnostics import fit_density
-    >>> angles = np.random.default_rng(0).uniform(0, np.pi, 1000)
+    >>> angles = np.linspace(0, np.pi, 300)
     >>> arch = np.column_stack([np.cos(angles), np.sin(angles)])
-    >>> arch += np.random.default_rng(1).normal(scale=0.1, size=arch.shape)
-    >>> path = along_density(np.array([-1, 0]), np.array([1, 0]), 9, fit_density(arch), arch)
-    >>> bool(np.linalg.norm(path, axis=1).min() > 0.7)
+    >>> path = along_density(arch[-1], arch[0], 9, fit_density(arch), arch)
+    >>> bool(np.linalg.norm(path, axis=1).min() > 0.7)  # around the hole
     True
     """
     cost = _Cost(density, nodes)

@@ -31,23 +31,18 @@ class CollapseReport:
     spectrum
         Directions in which the cells differ, beyond covariates.
     mutual_information
-        Information between a cell and its position (Hoffman & Johnson, 2016).
+        Information between a cell and its position (Hoffman & Johnson, 2016, ELBO surgery).
     amortisation_gap, gap_error
-        Nats that posteriors refined cell by cell save (Cremer et al., 2018), and the standard error.
+        Nats that posteriors refined cell by cell save (Cremer et al., 2018, Inference suboptimality
+        in variational autoencoders), and the standard error.
     explained, covariates
         Nats that z saves against a z of the prior, by modality, and that the decoder's covariates
         save against those of another cell.
-    predicted
-        Prediction of each covariate from z, see :func:`predicted_from`.
+    predicted, modalities
+        Prediction of each covariate from z, see :func:`predicted_from`, and, in a joint model, the
+        report on each modality with all others masked.
     n_cells, is_held_out
         Number of cells used, and True if training had not seen them.
-    modalities
-        In a joint model, the report on each modality with all others masked.
-
-    References
-    ----------
-    Hoffman & Johnson (2016), ELBO surgery. Cremer et al. (2018), Inference suboptimality in
-    variational autoencoders.
 
     Examples
     --------
@@ -143,10 +138,7 @@ class CollapseReport:
 
     @property
     def marginal_kl(self) -> float:
-        """KL of the mean posterior from the prior: the rate without the mutual information.
-
-        An upper bound where the mutual information is saturated.
-        """
+        """KL of the mean posterior from the prior; an upper bound if `is_saturated`."""
         return self.rate - self.mutual_information
 
     @property

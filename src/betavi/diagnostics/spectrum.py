@@ -2,7 +2,8 @@ r"""Directions in which cells differ, and the latent dimensions that a linear th
 
 In a linear Gaussian VAE with noise :math:`\sigma^2` and a weight β on the rate, a direction in
 which the data vary by :math:`\lambda` stays active only if :math:`\lambda > \beta \sigma^2` (Lucas
-et al., 2019). Counts are brought to that form by deviance residuals, in units of each gene's noise.
+et al., 2019, Don't blame the ELBO!). Counts are brought to that form by deviance residuals, in
+units of each gene's noise.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ class SignalSpectrum:
     Parameters
     ----------
     signals
-        Variance beyond noise over noise, descending, of the significant directions, ``(n_factors,)``.
-    noise
-        Residual variance of each feature over its mean, ``(n_features,)``; NaN without counts.
-    median_total
-        Median of the cells' totals.
+        Variance beyond noise over noise, descending, of the significant directions,
+        ``(n_factors,)``.
+    noise, median_total
+        Residual variance of each feature over its mean, ``(n_features,)``, NaN without counts, and
+        median of the cells' totals.
 
     Examples
     --------
@@ -58,22 +59,22 @@ class SignalSpectrum:
         return len(self.signals)
 
     def alive_at(self, beta: float) -> int:
-        """Return the number of directions that stay active in a linear VAE at β; all for a β of NaN."""
+        """Return the number of active directions in a linear VAE at β; all for a β of NaN."""
         return alive_in_theory(1 + self.signals, 1.0, 0.0 if np.isnan(beta) else beta)
 
     def is_starved(self, beta: float, n_latent: int) -> bool:
-        """Return True if at most half of what ``n_latent`` dimensions could carry is active at β."""
+        """Return True if β leaves at most half of what ``n_latent`` dimensions could carry."""
         possible = min(n_latent, self.n_factors)
         return possible > 0 and min(n_latent, self.alive_at(beta)) <= possible / 2
 
     def beta_that_keeps(self, n_latent: int) -> float:
-        """Return a β, at most 1, well below where the weakest of ``n_latent`` directions collapses."""
+        """Return a β, at most 1, at which the weakest of ``n_latent`` directions stays active."""
         kept = self.signals[:n_latent]
         return min(1.0, (1 + float(kept[-1])) / 2) if len(kept) else 1.0
 
 
 def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
-    r"""Return the number of dimensions that stay active in a linear Gaussian VAE.
+    r"""Return the number of active dimensions of a linear Gaussian VAE (Lucas et al., 2019).
 
     Parameters
     ----------
@@ -85,10 +86,6 @@ def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
     Returns
     -------
     The number of variances above :math:`\beta \sigma^2`.
-
-    References
-    ----------
-    Lucas et al. (2019), Don't blame the ELBO!
 
     Examples
     --------
@@ -108,8 +105,8 @@ def signal_spectrum(
 ) -> SignalSpectrum:
     """Find the directions in which cells differ by more than noise.
 
-    Counts become deviance residuals of a prediction from each cell's total and group (Townes et al.,
-    2019). Genes are scaled to the noise that the directions leave. Directions are those whose
+    Counts become deviance residuals of a prediction from each cell's total and group (Townes et
+    al., 2019). Genes are scaled to the noise that the directions leave. Directions are those whose
     variance exceeds that of the same residuals with random signs, which share no direction and are
     as uneven over cells and genes (Hong et al., 2020). Signals are corrected for the variance that
     noise adds (Baik & Silverstein, 2006).
@@ -118,17 +115,14 @@ def signal_spectrum(
     ----------
     counts
         Nonnegative values, ``(n_cells, n_features)``. Costs grow with the square of the cells.
-    groups
-        Codes, ``(n_cells, ...)``, such as batches: the means of each combination are no signal.
-    covariates
-        Values, ``(n_cells, n_covariates)``, whose linear effects are no signal.
+    groups, covariates
+        Codes, ``(n_cells, ...)``, such as batches, and values, ``(n_cells, n_covariates)``: means
+        of each combination of codes, and linear effects of values, are no signal.
     assays
         Assay of each feature, codes from 0, ``(n_features,)``: each has its own totals. Features of
         code -1 are not scaled by a total.
-    rng
-        Generator or seed of the signs.
-    show_progress
-        Show a bar.
+    rng, show_progress
+        Generator or seed of the signs, and True to show a bar.
 
     Returns
     -------
@@ -204,7 +198,7 @@ class _Residuals:
         self.has_counts = self.shares.sum(axis=1) > 0
 
     def closure(self) -> float:
-        """Return the inflation of variances in features that share a total: n / (n - 1) for n alike."""
+        """Return the inflation of variances by a shared total: n / (n - 1) for n similar features."""
         sized = self.assays >= 0
         shares = self.shares[sized].mean(axis=1)
         sums = np.bincount(self.assays[sized], weights=shares)

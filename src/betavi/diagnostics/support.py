@@ -69,16 +69,14 @@ class _Usual:
 
 @dataclass(frozen=True, eq=False)
 class DensityCalibration:
-    """Null distribution of log densities, estimated on held-out cells, to judge positions by.
+    """Null distribution of log densities on held-out cells, after Bates et al. (2023).
+
+    See :class:`SupportCalibration`.
 
     Parameters
     ----------
     log_density
         At the posterior means of cells that training has not seen, ``(n_known,)``.
-
-    References
-    ----------
-    Bates et al. (2023), Testing for outliers with conformal p-values.
 
     Examples
     --------
@@ -104,8 +102,8 @@ class SupportCalibration:
 
     Both scores depend on depth: a shallow cell has a wide posterior near the centre, and few counts
     that could contradict it. Scores are therefore standardised at each depth. As shallow cells also
-    have a longer tail, a cell is ranked among known cells whose molecules were thinned to its depth.
-    Known cells are standardised by others, in folds.
+    have a longer tail, a cell is ranked among known cells whose molecules were thinned to its
+    depth. Known cells are standardised by others, in folds.
 
     Parameters
     ----------
@@ -149,11 +147,7 @@ class SupportCalibration:
         return found
 
     def strangeness(self, scores: CellScores) -> np.ndarray:
-        """Return the outlier scores of cells at their depth, above 0, of the shape of scores.
-
-        The root of the summed squares of the deviations of both scores, in standard deviations; negative
-        ones count as about 0.
-        """
+        """Return outlier scores: the root of the summed squares of both deviations, if positive."""
         return np.mean([_strangeness(usual, scores) for usual in self._usual], axis=0)
 
     @cached_property

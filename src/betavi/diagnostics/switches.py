@@ -15,20 +15,19 @@ def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> p
 
     Parameters
     ----------
-    expression, std
+    expression, std, names
         Expected expression at each step, and its standard deviation from the uncertainty of the
-        position, ``(n_steps, n_genes)``.
-    names
-        Names of the genes.
+        position, ``(n_steps, n_genes)``, and names of the genes.
 
     Returns
     -------
     By gene: ``log2_fold_change`` of the last step against the first; ``direction``, ``"up"`` or
     ``"down"`` if it is monotone except for a twentieth of its change, else ``"neither"``;
     ``switch_at``, the share of the path at which half of the change in log expression is done, and
-    ``switch_width``, the share from a quarter to three quarters of it (half for an even change, about
-    0 for a sudden one); ``peak_at``, the maximum; ``is_switch``, True if it is monotone, at least
-    doubles or halves, and changes by more than twice the standard deviation of its log expression.
+    ``switch_width``, the share from a quarter to three quarters of it (half for an even change,
+    about 0 for a sudden one); ``peak_at``, the maximum; ``is_switch``, True if it is monotone, at
+    least doubles or halves, and changes by more than twice the standard deviation of its log
+    expression.
 
     Examples
     --------

@@ -18,10 +18,8 @@ class Thinned(NamedTuple):
 
     Parameters
     ----------
-    kept, held_out
-        CSR matrices, ``(n_cells, n_genes)``, which sum to the counts that were split.
-    fraction
-        Probability of a molecule to be held out.
+    kept, held_out, fraction
+        Two CSR matrices, ``(n_cells, n_genes)``, and the probability of being held out.
 
     Examples
     --------

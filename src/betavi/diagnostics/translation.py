@@ -20,16 +20,14 @@ def score_translation(
 
     Parameters
     ----------
-    predicted, truth
-        Values on the same scale, ``(n_cells, n_features)``.
-    lower, upper
-        Ends of the interval of each.
+    predicted, truth, lower, upper
+        Values, and ends of intervals, on the same scale, ``(n_cells, n_features)``.
 
     Returns
     -------
-    By feature: ``pearson``, NaN where either is constant; ``rmse``; ``coverage``, the share of cells
-    whose value is in the interval; its mean ``width``; and ``r2``, the share of variance explained,
-    negative where the feature's mean predicts better.
+    By feature: ``pearson``, NaN where either is constant; ``rmse``; ``coverage``, the share of
+    cells whose value is in the interval; its mean ``width``; and ``r2``, the share of variance
+    explained, negative where the feature's mean predicts better.
 
     Examples
     --------

@@ -23,9 +23,9 @@ def foscttm(one: ArrayLike, other: ArrayLike) -> float:
 
     Returns
     -------
-    The share of other cells that are closer to a cell's position in one assay than its own position in
-    the other, ties counting half: the mean over cells and both directions. 0 if assays agree, 0.5 by
-    chance.
+    The share of other cells that are closer to a cell's position in one assay than its own position
+    in the other, ties counting half: the mean over cells and both directions. 0 if assays agree,
+    0.5 by chance.
 
     Raises
     ------

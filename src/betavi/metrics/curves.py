@@ -19,33 +19,29 @@ SMALLEST = 1e-6  # added to variances before logarithms are taken
 
 
 def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None) -> pd.DataFrame:
-    """Return curves of genes' variances and shares of zeros over their means, for each set of cells.
+    """Return genes' variances and shares of zeros as curves of their means, by set of cells.
 
     Pure counting noise has a variance equal to the mean and :math:`e^{-mean}` zeros. Biology,
-    measurement noise and dropouts exceed that. With a suitable likelihood, generated cells have the
-    curves of the real ones.
+    measurement noise and dropouts exceed that.
 
     Parameters
     ----------
-    cells
-        An object with counts; several by their names. The first decides on the bins.
-    layer
-        Layer of the counts; ``X`` if None.
+    cells, layer
+        An object with counts, or several by their names; the first decides on the bins. Layer of
+        the counts; ``X`` if None.
 
     Returns
     -------
-    One row for each set and bin of genes of similar means, in up to 20 bins of equally many genes of
-    the first set, ten or more; those in which a set has fewer than five genes are left out. ``cells``
-    is the name of the set, ``bin`` the number of the bin, ``mean`` and ``variance`` are geometric
-    means over its genes, ``zeros`` is their mean share of cells without a count, and ``n_genes`` their
-    number. Means are of counts per cell, not scaled.
+    One row for each set and bin of genes of similar means, in up to 20 bins of equally many genes
+    of the first set, ten or more; those in which a set has fewer than five genes are left out.
+    ``cells`` is the name of the set, ``bin`` the number of the bin, ``mean`` and ``variance`` are
+    geometric means over its genes, ``zeros`` is their mean share of cells without a count, and
+    ``n_genes`` their number. Means are of counts per cell, not scaled.
 
     Raises
     ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If there are no counts.
+    KeyError, ValueError
+        If there is no such layer, or there are no counts.
 
     Examples
     --------

@@ -35,7 +35,8 @@ def compare_likelihoods(
     """Compare likelihoods with each other, with PCA and with an autoencoder.
 
     The height of a density depends on the units of its argument. Here every model is scored by the
-    probability of the same integer counts. Densities are integrated over half a count on both sides.
+    probability of the same integer counts. Densities are integrated over half a count on both
+    sides.
 
     Parameters
     ----------
@@ -47,13 +48,11 @@ def compare_likelihoods(
         counts a probability.
     indices
         Positions of the cells to score; those that the first model held out if None.
-    n_samples
-        Number of posterior draws per cell.
-    n_components
-        Number of components of the PCA of log counts; no PCA if None.
+    n_samples, n_components
+        Numbers of posterior draws per cell and of components of the PCA; no PCA if None.
     modality
-        Modality whose likelihoods are compared; may be left out if there is one. Other modalities of
-        siblings keep theirs. Cells that have it are scored, from the posterior given it alone.
+        Modality whose likelihoods are compared; may be left out if there is one. Other modalities
+        of siblings keep theirs. Cells that have it are scored, from the posterior given it alone.
     **train_kwargs
         Passed to ``train`` of siblings.
 
@@ -66,14 +65,11 @@ def compare_likelihoods(
         infinity for an autoencoder, which codes a cell by a point.
     ``rate``, ``distortion``
         The two terms of the ELBO. An autoencoder can be compared by the distortion only.
-    ``nats_per_count``
-        The negative ELBO over the mean number of counts of a cell.
-    ``detection``
-        Negative log-probability of the pattern of zeros.
-    ``zero_fraction``, ``zero_error``
-        Mean predicted share of zeros, and the mean absolute error of each gene's.
-    ``variance_ratio``
-        Median over genes of the predicted variance over the observed one.
+    ``nats_per_count``, ``detection``
+        The negative ELBO per count, and negative log-probability of the pattern of zeros.
+    ``zero_fraction``, ``zero_error``, ``variance_ratio``
+        Mean predicted share of zeros, the mean absolute error of each gene's, and the median over
+        genes of the predicted variance over the observed one.
 
     Raises
     ------

@@ -31,15 +31,12 @@ class LinearModel:
 
     Parameters
     ----------
-    counts
-        Training cells, ``(n_cells, n_genes)``, dense or sparse.
-    n_components
-        Number of components.
+    counts, n_components
+        Training cells, ``(n_cells, n_genes)``, dense or sparse, and number of components.
 
     References
     ----------
-    Tipping & Bishop (1999), Probabilistic principal component analysis, with a residual variance of
-    each gene's own.
+    Tipping & Bishop (1999), Probabilistic principal component analysis.
 
     Examples
     --------
@@ -68,7 +65,7 @@ class LinearModel:
         return np.asarray(logs @ self._to_mean) - self.mean @ self._to_mean, self.covariance
 
     def score(self, counts: Any, n_samples: int = 10, seed: int = 0) -> CountScore:
-        """Score by the probability of integer counts, ``(n_cells, n_genes)``, at some posterior draws."""
+        """Score by the probability of integer counts, ``(n_cells, n_genes)``, at posterior draws."""
         rng = np.random.default_rng(seed)
         counts, sums = sparse.csr_array(counts), ScoreSums()
         for start in range(0, counts.shape[0], _blocks.SCORED_CELLS):
@@ -93,17 +90,9 @@ class LinearModel:
             torch.as_tensor(np.sqrt(self.variance)),
             TARGET_SUM / dense.sum(dim=1, keepdim=True),
         )
-        per_count = {
-            "log_mass": px.log_mass(dense),
-            "log_detection": px.log_detection(dense),
-            "zeros": px.log_mass(torch.zeros_like(dense)).exp(),
-            "mean": px.mean,
-            "variance": px.variance,
-        }
-        arrays = {name: value.numpy() for name, value in per_count.items()}
-        return CountTerms(
-            log_ratio=log_ratio, rate=rate, library_rate=np.zeros_like(rate), **arrays
-        )
+        zeros = px.log_mass(torch.zeros_like(dense)).exp()
+        others = (part.numpy() for part in (px.log_detection(dense), zeros, px.mean, px.variance))
+        return CountTerms(px.log_mass(dense).numpy(), log_ratio, rate, np.zeros_like(rate), *others)
 
 
 def _log_normalised(counts: Any) -> sparse.csr_array:
@@ -123,8 +112,8 @@ def pca_rate_distortion(
     train, held_out
         Raw counts of the cells to fit and to score, ``(n_cells, n_genes)``.
     n_components
-        Numbers of components, one point each; those that training cells or genes are too few for are
-        left out.
+        Numbers of components, one point each; those that training cells or genes are too few for
+        are left out.
 
     Returns
     -------

@@ -39,24 +39,22 @@ def realism(
 ) -> pd.DataFrame:
     """Compare generated cells with real ones.
 
-    Real cells are split in three. The first third is compared with each set of generated cells, with
-    the second third (the ceiling), and with the second third after each gene's counts are shuffled
-    over cells (the floor). The principal components are fitted to the last third, because cells that
-    a fit has seen lie differently in it. All sets are compared at the same size, at most 2,000 cells.
+    Real cells are split in three. The first third is compared with each set of generated cells,
+    with the second third (the ceiling), and with the second third after each gene's counts are
+    shuffled over cells (the floor). The principal components are fitted to the last third, because
+    cells that a fit has seen lie differently in it. All sets are compared at the same size, at most
+    2,000 cells.
 
     Parameters
     ----------
     real
-        Counts of measured cells, preferably unseen by the model: cells generated near a training cell
-        resemble it too easily.
+        Counts of measured cells, preferably unseen by the model: cells generated near a training
+        cell resemble it too easily.
     generated
         Counts of others, with the same genes; several by their names.
-    groupby
-        Column of ``obs`` in all of them: log fold changes between each group and the others are
-        compared.
-    layer
-        Layer of the counts in all of them; if None, ``X``, or the layer to which
-        ``denoise(layer_added=None)`` has moved them.
+    groupby, layer
+        Column of ``obs`` in all of them, for log fold changes between each group and the others,
+        and layer of the counts; if None, ``X``, or where ``denoise(layer_added=None)`` moved them.
     seed
         Seed of the parts, shuffling and trees.
 
@@ -70,22 +68,23 @@ def realism(
     - ``correlation``, root mean square difference of the correlations of the 500 genes with most
       counts;
     - ``variance`` and ``zeros``, median absolute differences of genes' log10 variances and shares of
-      zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences of :func:`mean_curves`;
+      zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences of
+      :func:`mean_curves`;
     - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those of
       the first third, means over groups, if there are groups.
 
     Raises
     ------
     ValueError
-        If genes differ, there are fewer than 36 real cells or 12 others, values of the real cells are
-        not counts, or others are negative or not finite.
+        If genes differ, there are fewer than 36 real cells or 12 others, values of the real cells
+        are not counts, or others are negative or not finite.
     KeyError
         If there is no such column or layer.
 
     References
     ----------
-    Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests. Gretton et al. (2012), A kernel
-    two-sample test.
+    Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests. Gretton et al. (2012), A
+    kernel two-sample test.
 
     Examples
     --------
@@ -172,17 +171,14 @@ def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
     Parameters
     ----------
     one, two
-        ``(n, n_features)`` and ``(m, n_features)``. Points are classified by cross-validation.
+        ``(n, n_features)`` and ``(m, n_features)``. Points are classified by cross-validation,
+        after Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
     seed
         Seed of the trees.
 
     Returns
     -------
     The area: 0.5 if they cannot be separated, 1 if every point can.
-
-    References
-    ----------
-    Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
 
     Examples
     --------
@@ -219,10 +215,8 @@ def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    counts
-        ``(n_cells, n_genes)``, summed over either set of cells.
-    is_in
-        True for the cells of interest, ``(n_cells,)``.
+    counts, is_in
+        ``(n_cells, n_genes)``, and True for the cells of interest, ``(n_cells,)``.
 
     Returns
     -------

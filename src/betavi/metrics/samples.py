@@ -11,8 +11,8 @@ def maximum_mean_discrepancy(
 ) -> float:
     r"""Return the unbiased squared maximum mean discrepancy of two samples.
 
-    The kernel is :math:`\exp(-\|x - y\|^2 / (2 h^2))`. For samples of the same distribution the mean
-    is 0, and values can be negative.
+    The kernel is :math:`\exp(-\|x - y\|^2 / (2 h^2))`. For samples of the same distribution the
+    mean is 0, and values can be negative.
 
     Parameters
     ----------
@@ -44,14 +44,10 @@ def maximum_mean_discrepancy(
     if bandwidth is None:
         bandwidth = float(np.median(pdist(np.vstack([one, two])))) or 1.0
     within_one, within_two, between = (
-        np.exp(-distances / (2 * bandwidth**2))
-        for distances in (
-            cdist(one, one, "sqeuclidean"),
-            cdist(two, two, "sqeuclidean"),
-            cdist(one, two, "sqeuclidean"),
-        )
+        np.exp(-cdist(left, right, "sqeuclidean") / (2 * bandwidth**2))
+        for left, right in ((one, one), (two, two), (one, two))
     )
-    # of a point with itself the kernel is 1
+    # without the kernel of a point with itself, 1
     inside = (within_one.sum() - n) / (n * (n - 1)) + (within_two.sum() - m) / (m * (m - 1))
     return float(inside - 2 * between.mean())
 

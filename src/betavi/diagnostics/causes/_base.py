@@ -44,8 +44,8 @@ class Evidence:
     spectrum, spectrum_without_covariates
         Directions in which cells differ, beyond the effect of the decoder's covariates, and at all.
     explained, gap, gap_error
-        Nats that z saves against a z of the prior, and that a better encoder would save, of the loss
-        at β, with its standard error.
+        Nats that z saves against a z of the prior, and that a better encoder would save, of the
+        loss at β, with its standard error.
     covariates
         Nats that the decoder's covariates save against those of another cell.
     excess_noise
@@ -122,8 +122,6 @@ LAST = 100  # default priority: after the causes of the package
 @dataclass(frozen=True)
 class CauseRule:
     """Rule that recognises a cause, and its relation to other causes.
-
-    A function in the table of causes is a rule with the other fields at their defaults.
 
     Parameters
     ----------
