@@ -138,7 +138,7 @@ class CollapseReport:
 
     @property
     def marginal_kl(self) -> float:
-        """KL of the mean posterior from the prior; an upper bound if `is_saturated`."""
+        """KL of the mean posterior from the prior; an upper bound if ``is_saturated``."""
         return self.rate - self.mutual_information
 
     @property

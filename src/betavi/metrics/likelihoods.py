@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from betavi.model import BetaVI, JointVI
 
-    CountModel = BetaVI | JointVI
+    CountModel: TypeAlias = BetaVI | JointVI
 
+# arguments of training that constrain the rate, which an autoencoder does not have
 CONSTRAINTS = {"free_bits", "target_rate", "capacity"}
-"""Arguments of training that constrain the rate, of which an autoencoder has none."""
 
 
 def compare_likelihoods(

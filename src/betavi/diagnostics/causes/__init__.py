@@ -41,6 +41,7 @@ def causes_of(found: Evidence) -> list[Cause]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from betavi.diagnostics import SignalSpectrum
     >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), 1000.0)
     >>> found = Evidence(2, 0, 20.0, 20.0, np.nan, spectrum, spectrum, 0.0, 0.0, 1.0, 0.0, 1.0)

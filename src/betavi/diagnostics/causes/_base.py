@@ -55,10 +55,7 @@ class Evidence:
 
     Examples
     --------
-    >>> from betavi.diagnostics import SignalSpectrum
-    >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), 1000.0)
-    >>> found = Evidence(2, 0, 5.0, 5.0, np.nan, spectrum, spectrum, 0.0, 0.0, 1.0, 0.0, 1.0)
-    >>> found.used
+    >>> Evidence(2, 0, 5.0, 5.0, float("nan"), None, None, 0.0, 0.0, 1.0, 0.0, 1.0).used
     '0 of 2 dimensions are used'
     """
 
