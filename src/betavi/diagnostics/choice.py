@@ -17,25 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BetaSuggestion:
-    """A β, and why.
+    """A suggested β and the reason for it.
 
     Parameters
     ----------
-    beta
-        The suggestion.
-    criterion
-        By which it was made.
-    reason
-        What the curve says there, in words.
+    beta, criterion, reason
+        The suggestion, the criterion that it follows, and a description of the curve at that β.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from betavi.diagnostics import suggest
-    >>> curve = pd.DataFrame({"beta": [0.5, 1, 2], "rate": [9, 5, 2], "distortion": [50, 51, 60]})
-    >>> found = suggest(curve.assign(elbo=-curve["rate"] - curve["distortion"]), criterion="knee")
-    >>> found.beta, found.criterion
-    (1.0, 'knee')
+    >>> print(BetaSuggestion(2.0, "knee", "the curve bends most there."))
+    β = 2: the curve bends most there.
     """
 
     beta: float
@@ -104,11 +96,9 @@ def suggest(
     ----------
     curve
         Columns ``beta``, ``rate``, ``distortion`` and ``elbo``, one row per β.
-    criterion
-        ``"held_out"``, the highest ELBO; ``"knee"``, where the curve bends most; or ``"rate"``, the
-        β of a given rate.
-    rate
-        Nats per cell, for the last of them.
+    criterion, rate
+        ``"held_out"``, the highest ELBO; ``"knee"``, the largest bend of the curve; or ``"rate"``,
+        the β of the given rate in nats per cell.
 
     Returns
     -------
@@ -123,10 +113,9 @@ def suggest(
     Examples
     --------
     >>> import pandas as pd
-    >>> from betavi.diagnostics import suggest
     >>> curve = pd.DataFrame({"beta": [0.5, 1, 2], "rate": [9, 5, 2], "distortion": [50, 51, 60]})
-    >>> print(suggest(curve.assign(elbo=-curve["rate"] - curve["distortion"])))
-    β = 1: the evidence lower bound is highest there, at -56.0 nats per cell (rate 5.0, distortion 51.0).
+    >>> suggest(curve.assign(elbo=-curve["rate"] - curve["distortion"]), criterion="knee").beta
+    1.0
     """
     choose = lookup(CRITERIA, criterion, "criterion")
     if len(curve) < 2:

@@ -1,4 +1,4 @@
-"""What each dimension of a latent space carries: signal, noise or nothing."""
+"""Classification of latent dimensions by what they carry: signal, noise or nothing."""
 
 from __future__ import annotations
 
@@ -9,48 +9,32 @@ import pandas as pd
 
 from betavi.diagnostics.information import ACTIVE, mutual_information
 
-SURE = 3.0
-"""Standard errors from which on a difference is one."""
-
-MOSTLY = 0.5
-"""Share of what a dimension says that is surely no signal in one of noise."""
-
-LEAST = 0.03
-"""Nats below which a dimension is dead, however surely they are signal: every dimension of a network
-has a trace. A type of cells that is one in a hundred, and three standard deviations off, has more."""
-
-SMALLEST = 1e-12
-"""Standard error of what does not move at all."""
+SURE = 3.0  # standard errors of a significant difference
+MOSTLY = 0.5  # share of a dimension's information that is not signal, in one of noise
+LEAST = 0.03  # nats: less is a trace, as any dimension has; 1 % of cells 3 sd apart have more
+SMALLEST = 1e-12  # least standard error, where nothing moves at all
 
 
 @dataclass(frozen=True)
 class DimensionArrays:
-    """What the judgement of dimensions is made from.
+    """Posteriors and interventions by which dimensions are judged.
 
     Parameters
     ----------
     loc, scale
         Means and standard deviations of the posteriors, ``(n_cells, n_latent)``.
-    rates
-        KL from the prior, nats, ``(n_latent,)``; NaN where it is no sum over dimensions.
-    losses
-        How much worse each cell is explained with a dimension drawn from the prior, nats,
-        ``(n_probed, n_latent)``.
+    rates, losses
+        KL from the prior, ``(n_latent,)``, NaN where it is no sum over dimensions, and each cell's
+        loss from drawing a dimension from the prior, ``(n_probed, n_latent)``, nats.
     halves
-        By how much its posterior mean moves when data without its signal become the measured ones
-        in one half of the features, and in the other, for several ways to halve them,
-        ``(n_splits, 2, n_probed, n_latent)``.
+        Shift of the posterior mean when data without their signal become the measured ones in one
+        half of the features or in the other, ``(n_splits, 2, n_probed, n_latent)``.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import DimensionArrays, judge_dimensions
-    >>> loc = np.random.default_rng(0).normal(size=(500, 1))
-    >>> halves = np.broadcast_to(loc / 2, (4, 2, 500, 1))
-    >>> losses = np.full((500, 1), 5.0)
-    >>> found = DimensionArrays(loc, np.full((500, 1), 0.3), np.array([1.2]), losses, halves)
-    >>> judge_dimensions(found)["status"].tolist()
-    ['used']
+    >>> one = np.ones((2, 1))
+    >>> DimensionArrays(one, one, np.ones(1), one, np.ones((4, 2, 2, 1))).halves.shape
+    (4, 2, 2, 1)
     """
 
     loc: np.ndarray
@@ -61,39 +45,32 @@ class DimensionArrays:
 
 
 def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
-    """Say of each dimension what it carries, and whether that is signal, noise or nothing.
+    """Classify dimensions by what they carry: signal, noise or nothing.
 
-    A dimension is ``"used"`` if the decoder misses it, and if what one half of the features says of
-    it in a cell agrees with what the other half says, and it says at least 0.03 nats. Noise is
-    another in each half, be it that of counting or of a single gene: data without a signal make
-    their covariance about zero, however much of them a model has learned by heart. Of the other dimensions one is ``"dead"`` if it says
-    at most 0.1 nats of a cell; ``"noise"`` if it says more and surely less than half of that is
-    missed by the decoder, or agreed on by the halves; and ``"unclear"`` if there are too few cells
-    to say. All tests are at three standard errors.
+    A dimension is ``"used"`` if decoding is worse without it, if both halves of the features agree
+    on its value, and if it carries at least 0.03 nats. Noise, of counting or of a single gene,
+    differs between halves: their covariance is then about zero, even if the model has memorised the
+    data. The other dimensions are ``"dead"`` if they carry at most 0.1 nats per cell; ``"noise"``
+    if they carry more, but surely less than half of it matters to the decoder or agrees between
+    halves; and ``"unclear"`` if there are too few cells. All tests are at three standard errors.
 
     Parameters
     ----------
     found
-        Posteriors and interventions, of cells that training has not seen: of others it knows the
-        noise of both halves.
+        Posteriors and interventions of cells that training has not seen: in training cells the
+        model has learnt the noise of both halves.
 
     Returns
     -------
-    One row per dimension: ``kl``; ``mean_variance``, of posterior means (Burda et al., 2016);
-    ``posterior_variance``, its mean; ``information``, of the dimension alone, see
-    :func:`~betavi.diagnostics.mutual_information`; ``signal``, the part of it that both halves
-    agree on, and ``agreement``, in standard errors; ``sensitivity``, the loss without the
-    dimension, and its ``sensitivity_error``; and ``status``. All but the variances and the
-    agreement in nats per cell.
-
-    References
-    ----------
-    Burda et al. (2016), Importance weighted autoencoders, for the variance of posterior means.
+    One row per dimension: ``kl``; ``mean_variance``, of posterior means (Burda et al., 2016,
+    Importance weighted autoencoders); ``posterior_variance``, its mean; ``information`` of the
+    dimension alone, see :func:`~betavi.diagnostics.mutual_information`; ``signal``, the part of it
+    that both halves agree on, and ``agreement``, in standard errors; ``sensitivity``, the loss
+    without the dimension, and its ``sensitivity_error``; and ``status``. All but the variances and
+    the agreement are in nats per cell.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import DimensionArrays, judge_dimensions
     >>> rng = np.random.default_rng(1)
     >>> z = rng.normal(size=(500, 1))
     >>> loc, scale = np.hstack([z, 0.1 * z]), np.full((500, 2), [0.3, 1.0])

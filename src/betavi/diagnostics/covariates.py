@@ -1,4 +1,4 @@
-"""How much a latent space knows of what it need not know."""
+"""Prediction of covariates from a latent space."""
 
 from __future__ import annotations
 
@@ -20,25 +20,23 @@ FOLDS = 3
 def predicted_from(
     loc: np.ndarray, categorical: Mapping[str, np.ndarray], continuous: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """Say how well a linear model guesses each covariate from z, in cells it was not fitted to.
+    """Score linear predictions of each covariate from z, by cross-validation.
 
     Parameters
     ----------
     loc
         Positions, ``(n_cells, n_latent)``.
     categorical, continuous
-        A value per cell, ``(n_cells,)``, by the name of the covariate. Categories of fewer than
-        three cells, and covariates that are the same in all cells, are left out.
+        Values, ``(n_cells,)``, by the name of the covariate. Categories of fewer than three cells,
+        and covariates that are the same in all cells, are left out.
 
     Returns
     -------
     One row per covariate: its ``score``, balanced accuracy or the share of variance explained; that
-    of a ``guess``; and which ``measure`` it is.
+    of a ``guess``; and the name of the ``measure``.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import predicted_from
     >>> loc = np.random.default_rng(0).normal(size=(90, 2))
     >>> table = predicted_from(loc, {"side": loc[:, 0] > 0}, {"age": loc[:, 1]})
     >>> table["score"].round().tolist(), table["guess"].tolist()

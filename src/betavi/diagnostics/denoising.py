@@ -1,4 +1,4 @@
-"""What denoising is worth, of the whole and gene by gene."""
+"""Comparison of denoising methods, overall and gene by gene."""
 
 from __future__ import annotations
 
@@ -15,44 +15,37 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.held_out import DenoisingScore, HeldOutMolecules
 
-ENOUGH_ERRORS = 2.0
-"""Standard errors by which a gene is to be better than the null."""
+ENOUGH_ERRORS = 2.0  # standard errors by which a gene must be better than the null
 
 
 @dataclass
 class DenoisingReport:
-    """What denoising is worth, of the whole and gene by gene, by molecules it has not seen.
+    """Comparison of denoising methods on held-out molecules, overall and gene by gene.
 
     Parameters
     ----------
     methods
         A row for each method, best first: ``poisson_loss``, ``poisson_deviance`` and
-        ``nb_deviance`` of the molecules held out, and ``mse_log``, the squared error of
-        log(1 + counts per 10,000), all per entry and lower if better; ``explained``, the share of
-        the null's Poisson deviance that is gone; ``behind``, how much more loss than the first, and
-        ``behind_se``, the standard error of that over cells.
+        ``nb_deviance`` of the held-out molecules, and ``mse_log``, the squared error of log(1 +
+        counts per 10,000), all per entry and lower if better; ``explained``, the explained share of
+        the null's Poisson deviance; ``behind``, the loss beyond that of the first, and
+        ``behind_se``, its standard error.
     genes
-        A row for each gene: ``mean``, kept counts per cell; ``explained``, the share of the null's
-        deviance that is gone, NaN of genes without counts; ``z``, how many standard errors better
-        than the null; ``trusted``, whether those are more than 2.
+        A row for each gene: ``mean``, remaining counts per cell; ``explained``, the explained share
+        of the null's deviance, NaN without counts; ``z``, the gain over the null in standard
+        errors; ``trusted``, True if that exceeds 2.
     explained
-        The share of each gene, by method, ``(n_genes, n_methods)``.
-    chosen
-        The method that ``genes`` is of: the best of the model's own.
-    ties
-        The model's own methods that are not behind it by more than a standard error.
+        Explained share of each gene, by method, ``(n_genes, n_methods)``.
+    chosen, ties
+        Method of ``genes``, the best of the model's own, and those within a standard error of it.
     fraction
-        Of the molecules that were held out.
+        Share of the molecules that were held out.
 
     Examples
     --------
-    >>> import betavi
-    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> model = betavi.BetaVI(adata, n_latent=3)
-    >>> report = model.cross_validate_denoising(max_epochs=1, show_progress=False)
-    >>> report.genes.shape, report.fraction
-    ((20, 4), 0.1)
+    >>> genes = pd.DataFrame({"explained": [0.4, -0.1], "trusted": [True, False]})
+    >>> DenoisingReport(genes, genes, genes, "mean", ["mean"], fraction=0.1).trusted_share
+    0.5
     """
 
     methods: pd.DataFrame
@@ -64,11 +57,10 @@ class DenoisingReport:
 
     @property
     def trusted_share(self) -> float:
-        """Share of the genes whose denoised values are surely better than the gene's mean."""
+        """Share of the genes for which denoising is surely better than the gene's mean."""
         return float(self.genes["trusted"].mean())
 
     def __str__(self) -> str:
-        """Say it in words."""
         first, best = self.methods.index[0], self.methods.loc[self.chosen]
         worse = (self.genes["explained"].dropna() < 0).mean()
         text = (
@@ -84,39 +76,29 @@ class DenoisingReport:
 
 
 def report_denoising(
-    held_out: HeldOutMolecules,
-    scores: Mapping[str, DenoisingScore],
-    own: list[str],
-    names: Any,
+    held_out: HeldOutMolecules, scores: Mapping[str, DenoisingScore], own: list[str], names: Any
 ) -> DenoisingReport:
-    """Set methods side by side.
+    """Compare methods by their scores.
 
     Parameters
     ----------
-    held_out
-        What they were scored by.
-    scores
-        Of each method, and of the null, ``"gene mean x depth"``.
-    own
-        Those to choose from.
-    names
-        Of the genes, ``(n_genes,)``.
+    held_out, scores
+        Held-out molecules, and the score of each method and of the null, ``"gene mean x depth"``.
+    own, names
+        Methods to choose from, and names of the genes, ``(n_genes,)``.
 
     Returns
     -------
-    The report, of which ``chosen`` is one of ``own``.
+    The report, with ``chosen`` one of ``own``.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import NULL, HeldOutMolecules, report_denoising, thin
+    >>> from betavi.diagnostics import HeldOutMolecules, thin
     >>> rate = np.repeat([[2.0, 8.0], [8.0, 2.0]], 100, axis=0)
-    >>> counts = np.random.default_rng(0).poisson(rate)
-    >>> held_out = HeldOutMolecules(thin(counts, fraction=0.5))
+    >>> held_out = HeldOutMolecules(thin(np.random.default_rng(0).poisson(rate), fraction=0.5))
     >>> scores = {NULL: held_out.score_null(), "truth": held_out.score([rate / 2])}
-    >>> report = report_denoising(held_out, scores, ["truth"], ["A", "B"])
-    >>> report.methods.index.tolist(), report.trusted_share
-    (['truth', 'gene mean x depth'], 1.0)
+    >>> report_denoising(held_out, scores, ["truth"], ["A", "B"]).methods.index.tolist()
+    ['truth', 'gene mean x depth']
     """
     n_cells = held_out.thinned.kept.shape[0]
     null = scores[NULL].deviance
@@ -138,7 +120,7 @@ def report_denoising(
     chosen = min(own, key=lambda name: float(scores[name].losses.mean()))
     behind = {name: _behind(scores[name].losses, scores[chosen].losses) for name in own}
     ties = [name for name, (nats, error) in behind.items() if nats <= error]
-    # of a gene of which nothing was kept nothing can be expected
+    # a gene without remaining counts cannot be predicted
     seen = (null > 0) & (np.asarray(held_out.thinned.kept.sum(axis=0)).ravel() > 0)
     shares = {
         name: 1 - np.divide(score.deviance, null, out=np.full_like(null, np.nan), where=seen)

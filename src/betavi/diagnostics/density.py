@@ -1,4 +1,4 @@
-"""Where in the latent space cells are: a density fitted to draws of their posteriors."""
+"""Density of cells in the latent space, fitted to draws of their posteriors."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ from sklearn.mixture import GaussianMixture
 
 from betavi import _blocks
 
-COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
-"""Numbers of components that are tried, as long as cells held out agree."""
-
-PATIENCE = 2
-"""Numbers of components in a row that may be worse: of a ring two are no better than one."""
-
-ROWS_PER_COMPONENT = 5
-"""Draws that a component must have on average, for each dimension."""
-
+COMPONENTS = (1, 2, 4, 8, 16, 32, 64)  # numbers of components to try
+PATIENCE = 2  # worse numbers in a row before the search ends: a ring needs more than two
+ROWS_PER_COMPONENT = 5  # draws per component and dimension, at least
 HELD_OUT_SHARE = 0.2
-FLOOR = 1e-4
-"""Of the variance of a component, relative to that of all draws."""
+FLOOR = 1e-4  # least variance of a component, relative to that of all draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +27,13 @@ class LatentDensity:
     weights, means, covariances
         ``(n_components,)``, ``(n_components, n_latent)``, ``(n_components, n_latent, n_latent)``.
     held_out
-        Mean log density of draws of cells that were left out when it was fitted, in nats.
+        Mean log density, in nats, of draws of cells that were left out of the fit.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import LatentDensity
     >>> density = LatentDensity(np.ones(1), np.zeros((1, 2)), np.eye(2)[None], held_out=-2.8)
-    >>> density.log_prob(np.zeros((1, 2))).round(3), density.variance.tolist()
-    (array([-1.838]), [1.0, 1.0])
+    >>> density.log_prob(np.zeros((1, 2))).round(3)
+    array([-1.838])
     >>> density
     LatentDensity(1 components, 2 dimensions, held_out=-2.80 nats)
     """
@@ -53,7 +44,6 @@ class LatentDensity:
     held_out: float
 
     def __repr__(self) -> str:
-        """Say what it is, without its numbers."""
         return (
             f"LatentDensity({len(self.weights)} components, {self.n_latent} dimensions, "
             f"held_out={self.held_out:.2f} nats)"
@@ -66,8 +56,7 @@ class LatentDensity:
 
     @property
     def _roots(self) -> np.ndarray:
-        roots: np.ndarray = np.linalg.cholesky(self.covariances)
-        return roots
+        return np.linalg.cholesky(self.covariances)
 
     def _components(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the log of each weighted component, and its whitened offsets."""
@@ -88,25 +77,20 @@ class LatentDensity:
     def variance(self) -> np.ndarray:
         """Variance of each dimension, within and between components, ``(n_latent,)``."""
         within = self.weights @ np.diagonal(self.covariances, axis1=1, axis2=2)
-        total: np.ndarray = within + self.weights @ np.square(
-            self.means - self.weights @ self.means
-        )
-        return total
+        return within + self.weights @ np.square(self.means - self.weights @ self.means)
 
     def slope(self, positions: np.ndarray) -> np.ndarray:
         """Return the gradient of the log density at positions, ``(n, n_latent)``."""
         logs, white = self._components(positions)
         shares = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
         pulls = np.einsum("kji,nkj->nki", np.linalg.inv(self._roots), white)
-        total: np.ndarray = -(shares[..., None] * pulls).sum(axis=1)
-        return total
+        return -(shares[..., None] * pulls).sum(axis=1)
 
     def sample(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
         """Return draws, ``(n_draws, n_latent)``."""
         chosen = rng.choice(len(self.weights), size=n_draws, p=self.weights)
         noise = rng.standard_normal((n_draws, self.n_latent))
-        drawn: np.ndarray = self.means[chosen] + (self._roots[chosen] @ noise[..., None])[..., 0]
-        return drawn
+        return self.means[chosen] + (self._roots[chosen] @ noise[..., None])[..., 0]
 
     def projected(self, centre: np.ndarray, axes: np.ndarray) -> LatentDensity:
         """Return the exact density of ``(z - centre) @ axes``, axes ``(n_latent, n_axes)``."""
@@ -121,17 +105,16 @@ class LatentDensity:
 def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 0) -> LatentDensity:
     """Fit a density to draws of the posteriors of many cells, the aggregate posterior.
 
-    As many components as explain best the draws of cells that are left out: a density of these, and
-    not the cells again.
+    The number of components is the one that best explains cells that are left out. The aggregate
+    posterior is that of Hoffman & Johnson (2016), ELBO surgery.
 
     Parameters
     ----------
     draws
         ``(n_draws, n_latent)``.
-    cells
-        The cell of each draw, ``(n_draws,)``; each of its own if None. A cell is left out as a whole.
-    seed
-        Of what is left out, and of where the fit starts.
+    cells, seed
+        The cell of each draw, ``(n_draws,)``, to be left out as a whole, each of its own if None;
+        and seed of the cells left out and of the start of the fit.
 
     Returns
     -------
@@ -142,14 +125,8 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
     ValueError
         If there are fewer than three cells, or a draw is not finite.
 
-    References
-    ----------
-    Hoffman & Johnson (2016), ELBO surgery, for the aggregate posterior.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import fit_density
     >>> density = fit_density(np.random.default_rng(0).normal(size=(500, 2)))
     >>> density.log_prob(np.zeros((1, 2))).round(0)
     array([-2.])
@@ -188,7 +165,7 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
 
 
 def on_simplex(positions: np.ndarray) -> bool:
-    """Say whether all positions are shares, as those of a logistic normal z are after its softmax.
+    """Return True if all positions are shares, as a logistic normal z is after its softmax.
 
     Parameters
     ----------
@@ -197,12 +174,10 @@ def on_simplex(positions: np.ndarray) -> bool:
 
     Returns
     -------
-    True if none is below 0 and each sums to 1, within 0.001.
+    True if all are at least 0 and each row sums to 1, within 0.001.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import on_simplex
     >>> on_simplex(np.array([[0.2, 0.8]])), on_simplex(np.array([[-0.2, 1.2]]))
     (True, False)
     """

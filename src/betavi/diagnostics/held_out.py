@@ -1,9 +1,9 @@
-"""Molecules that were held out, and what denoised counts are worth by them."""
+"""Scores of denoised counts on held-out molecules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import xlogy
@@ -16,32 +16,24 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.thinning import Thinned
 
-FLOOR = 1e-4
-"""Fewest molecules that may be expected: what expects none, and is wrong, would be infinitely so."""
-
+FLOOR = 1e-4  # least rate: a wrong rate of 0 would have an infinite loss
 INVERSE_DISPERSIONS = (1e-2, 1e6)
 
 
 def poisson_loss(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """Return minus the Poisson log-probability of counts given rates, up to what depends on counts.
-
-    Lower is better. In the other order the arguments are no score.
+    """Return minus the Poisson log-probability of counts, without terms that depend on counts only.
 
     Parameters
     ----------
-    counts
-        Observed, ``(n_cells, n_genes)``.
-    rate
-        Expected counts, of the same shape.
+    counts, rate
+        Observed and expected counts, ``(n_cells, n_genes)``, in this order.
 
     Returns
     -------
-    Nats, one for each count.
+    Nats, one for each count; lower is better.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import poisson_loss
     >>> poisson_loss(np.array([0.0, 2.0]), np.array([1.0, 2.0])).round(2)
     array([1.  , 0.61])
     """
@@ -62,8 +54,6 @@ def poisson_deviance(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import poisson_deviance
     >>> poisson_deviance(np.array([0.0, 2.0]), np.array([1.0, 2.0]))
     array([2., 0.])
     """
@@ -71,14 +61,12 @@ def poisson_deviance(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
 
 def nb_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Return the deviance of a negative binomial: twice the nats a mean is worse than the count.
+    """Return twice the nats by which a mean is worse than the count, if negative binomial.
 
     Parameters
     ----------
-    counts
-        Observed, ``(n_cells, n_genes)``.
-    mean
-        Expected counts, above 0, of the same shape.
+    counts, mean
+        Observed and expected counts, the latter above 0, ``(n_cells, n_genes)``.
     theta
         Inverse dispersion of each gene, ``(n_genes,)``.
 
@@ -88,8 +76,6 @@ def nb_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.n
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import nb_deviance
     >>> nb_deviance(np.array([0.0, 2.0]), np.array([1.0, 2.0]), np.ones(2)).round(2)
     array([1.39, 0.  ])
     """
@@ -98,21 +84,19 @@ def nb_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.n
 
 
 def log_normalised(values: np.ndarray) -> np.ndarray:
-    """Return log(1 + counts per 10,000) of each cell, ``(n_cells, n_genes)``.
+    """Return log(1 + counts per 10,000) of each cell.
 
     Parameters
     ----------
     values
-        Counts, or expected counts, ``(n_cells, n_genes)``.
+        Observed or expected counts, ``(n_cells, n_genes)``.
 
     Returns
     -------
-    Logs; zeros of a cell without counts.
+    Logs, of the same shape; zeros for a cell without counts.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import log_normalised
     >>> np.expm1(log_normalised(np.array([[1.0, 3.0], [0.0, 0.0]]))).round().tolist()
     [[2500.0, 7500.0], [0.0, 0.0]]
     """
@@ -122,27 +106,24 @@ def log_normalised(values: np.ndarray) -> np.ndarray:
 
 @dataclass
 class DenoisingScore:
-    """How well one method expects molecules that it has not seen.
+    """Score of one method on held-out molecules.
 
     Parameters
     ----------
     losses
         Mean Poisson loss over the genes of each cell, nats, ``(n_cells,)``.
-    deviance
-        Poisson deviance of each gene, summed over cells, ``(n_genes,)``.
-    gain, square_gain
-        What the deviance is less than the null's, and the square of it, summed likewise.
+    deviance, gain, square_gain
+        Poisson deviance of each gene, its difference from the null's, and the square of that,
+        summed over cells, ``(n_genes,)``.
     nb_deviance, mse_log
         Means over all entries, see :class:`DenoisingReport`.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import HeldOutMolecules, thin
+    >>> from betavi.diagnostics import thin
     >>> counts = np.random.default_rng(0).poisson(5.0, size=(100, 4))
-    >>> score = HeldOutMolecules(thin(counts)).score_null()
-    >>> score.losses.shape, score.gain.tolist()
-    ((100,), [0.0, 0.0, 0.0, 0.0])
+    >>> HeldOutMolecules(thin(counts)).score_null().gain.tolist()
+    [0.0, 0.0, 0.0, 0.0]
     """
 
     losses: np.ndarray
@@ -152,33 +133,22 @@ class DenoisingScore:
     nb_deviance: float
     mse_log: float
 
-    @classmethod
-    def of_nothing(cls, n_cells: int, n_genes: int) -> Self:
-        """Return the score before a cell was scored."""
-        deviance, gain, square_gain = np.zeros((3, n_genes))
-        return cls(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)
-
 
 @dataclass
 class HeldOutMolecules:
-    """Molecules that were held out, to score rates expected from those that were kept.
+    """Held-out molecules, which score rates predicted from the remaining ones.
 
     Parameters
     ----------
-    thinned
-        The two.
-    batch
-        A code for each cell, ``(n_cells,)``: the null knows the mean of each gene in each batch, so
-        that telling batches apart is worth nothing, but for genes of which the mean over all cells
-        foretells more. One batch if None.
+    thinned, batch
+        Molecules, and a code for each cell, ``(n_cells,)``; one batch if None. The null predicts a
+        gene's mean in each batch, or the mean over all cells if that is better.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import HeldOutMolecules, thin
+    >>> from betavi.diagnostics import thin
     >>> rate = np.repeat([[2.0, 8.0], [8.0, 2.0]], 100, axis=0)
-    >>> counts = np.random.default_rng(0).poisson(rate)
-    >>> held_out = HeldOutMolecules(thin(counts, fraction=0.5))
+    >>> held_out = HeldOutMolecules(thin(np.random.default_rng(0).poisson(rate), fraction=0.5))
     >>> truth = held_out.score([rate / 2])
     >>> bool(truth.losses.mean() < held_out.score_null().losses.mean())
     True
@@ -189,7 +159,7 @@ class HeldOutMolecules:
     theta: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        """Measure how far each gene varies beyond Poisson noise, to score by, whatever is scored."""
+        """Fit the null, and each gene's dispersion around it."""
         kept = self.thinned.kept
         n_cells, n_genes = kept.shape
         self._totals = totals_of(kept)
@@ -207,39 +177,29 @@ class HeldOutMolecules:
         self.theta = (square / excess.clip(1e-300)).clip(low, high)
 
     def _let_batches_in(self, batch: np.ndarray) -> None:
-        """Give genes a mean in each batch, where that is the better null.
-
-        Of a few cells a mean is poor, and to be better than a poor null is to know nothing.
-        """
+        """Replace the mean of a gene by one for each batch, where that is the better null."""
         of_all, alone = self._profiles, self.score_null().deviance
         self._batch, self._profiles = batch, profiles_of(self.thinned.kept, batch)
         is_worse = self.score_null().deviance >= alone
         self._profiles = np.where(is_worse, of_all, self._profiles)
 
     def null(self, rows: slice) -> np.ndarray:
-        """Return each cell's total times the share of each gene, of all or in its batch."""
-        shares: np.ndarray = self._totals[rows] * self._profiles[self._batch[rows]]
-        return shares
+        """Return each cell's total times the share of each gene, overall or in its batch."""
+        return self._totals[rows] * self._profiles[self._batch[rows]]
 
     def score_null(self) -> DenoisingScore:
-        """Score what knows of no difference between the cells of a batch but their depth."""
+        """Score the null model."""
         return self.score(self.null(rows) for rows in blocks(len(self._totals)))
 
     def score(self, expected: Iterable[np.ndarray]) -> DenoisingScore:
-        """Score expected counts of consecutive cells.
-
-        Parameters
-        ----------
-        expected
-            Blocks of cells by genes, at the depth of the counts that were kept.
-        """
+        """Score blocks of expected counts of consecutive cells, at the depth of the remaining counts."""
         n_cells, n_genes = self.thinned.kept.shape
-        score = DenoisingScore.of_nothing(n_cells, n_genes)
+        deviance, gain, square_gain = np.zeros((3, n_genes))
+        score = DenoisingScore(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)
         start = 0
         for block in expected:
-            rows = slice(start, start + len(block))
-            self._add(score, rows, block.astype(np.float64))
-            start = rows.stop
+            self._add(score, slice(start, start + len(block)), block.astype(np.float64))
+            start += len(block)
         return score
 
     def _add(self, score: DenoisingScore, rows: slice, expected: np.ndarray) -> None:

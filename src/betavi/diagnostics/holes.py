@@ -1,4 +1,4 @@
-"""Regions between cells where there are none."""
+"""Empty regions between cells."""
 
 from __future__ import annotations
 
@@ -13,18 +13,11 @@ if TYPE_CHECKING:
 N_PAIRS, STEPS_PER_PAIR = 4000, 15
 MOST_CANDIDATES = 1500
 N_DIRECTIONS = 500
-NARROWER = 0.8
-"""How narrow the way between two points of one hole may be, in radii of the narrower."""
-
+NARROWER = 0.8  # least width between two points of one hole, in radii of the smaller
 CHECKS_PER_LINE = 5
-ENCLOSED = 0.05
-"""Share of the cells that are beyond a hole, in whichever direction one looks."""
-
-MOST = 0.9
-"""Share of the cells whose nearest neighbour is nearer than any cell is to a hole."""
-
-FEWEST_LINES = 0.005
-"""Share of the lines between cells that lead through a hole, at least."""
+ENCLOSED = 0.05  # least share of the cells beyond a hole, in any direction
+MOST = 0.9  # share of cells whose nearest neighbour is nearer than a hole's radius
+FEWEST_LINES = 0.005  # least share of the lines between cells that lead through a hole
 
 
 class Holes(NamedTuple):
@@ -32,14 +25,11 @@ class Holes(NamedTuple):
 
     Parameters
     ----------
-    centres
-        Position of each, ``(n_holes, n_latent)``: the farthest from any cell.
-    log_density
-        There, in nats.
+    centres, log_density, radius
+        Position, ``(n_holes, n_latent)``, farthest from any cell, log density there, nats, and
+        distance to the nearest cell.
     depth
-        Share of the cells that are beyond it at least, in whichever direction one looks.
-    radius
-        Distance to the nearest cell.
+        Least share of the cells beyond it, over directions.
     share
         Share of the straight lines between two cells that lead through it.
     ends
@@ -47,15 +37,8 @@ class Holes(NamedTuple):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import LatentDensity, find_holes
-    >>> turns = np.linspace(0, 2 * np.pi, 600)
-    >>> ring = np.column_stack([np.cos(turns), np.sin(turns)])
-    >>> narrow = np.tile(0.05 * np.eye(2), (10, 1, 1))
-    >>> density = LatentDensity(np.full(10, 0.1), ring[::60], narrow, held_out=0.0)
-    >>> holes = find_holes(density, ring, thin_below=-4.0)
-    >>> len(holes.centres), holes.radius.round(1)
-    (1, array([1.]))
+    >>> Holes(*np.ones((6, 1))).radius  # see find_holes
+    array([1.])
     """
 
     centres: np.ndarray
@@ -71,40 +54,31 @@ def find_holes(
 ) -> Holes:
     """Find regions with cells on all sides and none inside.
 
-    On straight lines between cells the thinnest points are looked up. Those thinner than nearly all
-    cells, farther from any cell than nine in ten are from their nearest, and with cells beyond them in every
-    direction, are in a hole; two are in one if nothing narrows the way between them.
+    Candidates are the thinnest points of straight lines between cells. A point is in a hole if it
+    is thinner than nearly all cells, farther from any cell than nine in ten are from their nearest,
+    and enclosed by cells in every direction. Two points are in one hole if nothing narrows the way
+    between them. Depth is that of Tukey (1975), Mathematics and the picturing of data.
 
     Parameters
     ----------
-    density
-        Of cells.
-    positions
-        Of cells, ``(n_cells, n_latent)``.
-    thin_below
-        Log density, in nats, below which nearly no cell is.
-    seed
-        Of the lines and directions.
+    density, positions
+        The aggregate posterior, and positions of cells, ``(n_cells, n_latent)``.
+    thin_below, seed
+        Log density, in nats, that nearly no cell is below, and seed of the lines and directions.
 
     Returns
     -------
     Holes, the largest first; of length 0 if there are none.
 
-    References
-    ----------
-    Tukey (1975), Mathematics and the picturing of data, for the depth of a point among others.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import find_holes, fit_density
-    >>> angles = np.random.default_rng(0).uniform(0, 2 * np.pi, 2000)
-    >>> ring = np.column_stack([np.cos(angles), np.sin(angles)])
-    >>> ring += np.random.default_rng(1).normal(scale=0.1, size=ring.shape)
-    >>> density = fit_density(ring)
-    >>> holes = find_holes(density, ring, np.quantile(density.log_prob(ring), 0.01))
-    >>> len(holes.centres), bool(np.linalg.norm(holes.centres[0]) < 0.3)
-    (1, True)
+    >>> from betavi.diagnostics import LatentDensity
+    >>> turns = np.linspace(0, 2 * np.pi, 600)
+    >>> ring = np.column_stack([np.cos(turns), np.sin(turns)])
+    >>> narrow = np.tile(0.05 * np.eye(2), (10, 1, 1))
+    >>> density = LatentDensity(np.full(10, 0.1), ring[::60], narrow, held_out=0.0)
+    >>> find_holes(density, ring, thin_below=-4.0).radius.round(1)
+    array([1.])
     """
     rng = np.random.default_rng(seed)
     pairs = rng.integers(len(positions), size=(N_PAIRS, 2))
@@ -132,12 +106,11 @@ def find_holes(
 
 
 class _Cells:
-    """How far from cells a point is."""
+    """Distances of points from cells."""
 
     def __init__(self, positions: np.ndarray) -> None:
         self.near = NearestNeighbors(n_neighbors=2).fit(positions)
         self.usual = float(np.quantile(self.near.kneighbors(positions)[0][:, 1], MOST))
-        """How far most cells are from the next at most."""
 
     def radius(self, points: np.ndarray) -> np.ndarray:
         """Return the distance of points ``(..., n_latent)`` to the nearest cell."""
@@ -145,8 +118,7 @@ class _Cells:
             return np.zeros(points.shape[:-1])
         flat = points.reshape(-1, points.shape[-1])
         distance = self.near.kneighbors(flat, n_neighbors=1)[0]
-        found: np.ndarray = distance.reshape(points.shape[:-1])
-        return found
+        return distance.reshape(points.shape[:-1])
 
 
 def _thinnest(
@@ -164,8 +136,8 @@ def _thinnest(
 def _depth(points: np.ndarray, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the least share of the cells on one side of each point, over many directions.
 
-    Directions from cell to cell and from the centre to the point, beside random ones: of these, in many
-    dimensions, hardly any is that in which there are no cells. It is the least of those that were tried.
+    In many dimensions random directions rarely find the empty side. Those from cell to cell, and
+    from the centre to the point, are therefore tried too.
     """
     centred = positions - positions.mean(axis=0)
     pairs = rng.integers(len(positions), size=(N_DIRECTIONS, 2))
@@ -177,7 +149,7 @@ def _depth(points: np.ndarray, positions: np.ndarray, rng: np.random.Generator) 
         ]
     )
     least = np.ones(len(points))
-    # a cell drawn with itself, or with another in the same place, points nowhere
+    # a pair in the same place has no direction
     for direction in directions[directions.any(axis=1)]:
         cells = np.sort(positions @ direction)
         share = np.searchsorted(cells, points @ direction) / len(cells)
@@ -188,9 +160,9 @@ def _depth(points: np.ndarray, positions: np.ndarray, rng: np.random.Generator) 
 def _groups(cells: _Cells, points: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Return the number of the hole of each point.
 
-    A point is in the hole of an emptier one if the way there is no narrower than it is itself, but for
-    a fifth; if there is no such hole it is the centre of another. In many dimensions all holes are
-    connected, round the cells, and the narrow places between them tell them apart.
+    A point joins the hole of an emptier one if the way there is at most a fifth narrower than the
+    point's own radius; else it is the centre of another. In many dimensions all holes are connected
+    around the cells, and only the narrow places between them separate them.
     """
     group = np.full(len(points), -1)
     centres: list[int] = []

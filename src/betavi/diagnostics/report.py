@@ -1,4 +1,4 @@
-"""A verdict on a latent space, with reasons."""
+"""Verdict on a latent space, with reasons."""
 
 from __future__ import annotations
 
@@ -18,42 +18,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CollapseReport:
-    """What a latent space carries, whether it collapsed, and why. Nats are per cell.
+    """Signal in each latent dimension, a verdict, and causes of collapse. Nats are per cell.
 
     Parameters
     ----------
     dimensions
         See :func:`judge_dimensions`.
     causes
-        Why dimensions are not used, the likeliest first; none if all are.
-    beta
-        The weight of the rate; NaN where training held the rate at a capacity.
+        Causes of unused dimensions, the likeliest first; empty if all are used.
+    beta, rate, distortion
+        The terms of the ELBO and the weight of the rate, NaN if training held the rate at a value.
     spectrum
         Directions in which the cells differ, beyond covariates.
-    rate, distortion
-        The two terms of the ELBO.
     mutual_information
-        Between a cell and its position (Hoffman & Johnson, 2016).
-    amortisation_gap
-        Nats that posteriors refined cell by cell save (Cremer et al., 2018), and ``gap_error``, its
-        standard error.
-    explained
-        Nats that z saves against a z of the prior, by modality.
-    covariates
-        Nats that the decoder's covariates save against those of another cell.
-    predicted
-        How well z predicts each covariate, see :func:`predicted_from`.
-    n_cells
-        How many cells were asked.
-    is_held_out
-        Whether training had not seen them.
-    modalities
-        Of a joint model, the report on each modality with all others masked.
-
-    References
-    ----------
-    Hoffman & Johnson (2016), ELBO surgery. Cremer et al. (2018), Inference suboptimality in
-    variational autoencoders.
+        Information between a cell and its position (Hoffman & Johnson, 2016, ELBO surgery).
+    amortisation_gap, gap_error
+        Nats that posteriors refined cell by cell save (Cremer et al., 2018, Inference suboptimality
+        in variational autoencoders), and the standard error.
+    explained, covariates
+        Nats that z saves against a z of the prior, by modality, and that the decoder's covariates
+        save against those of another cell.
+    predicted, modalities
+        Prediction of each covariate from z, see :func:`predicted_from`, and, in a joint model, the
+        report on each modality with all others masked.
+    n_cells, is_held_out
+        Number of cells used, and True if training had not seen them.
 
     Examples
     --------
@@ -85,22 +74,22 @@ class CollapseReport:
 
     @property
     def active_dimensions(self) -> int:
-        """How many dimensions carry signal."""
+        """Number of dimensions that carry signal."""
         return int((self.dimensions["status"] == "used").sum())
 
     @property
     def dead_dimensions(self) -> list[int]:
-        """Which dimensions carry nothing."""
+        """Dimensions that carry nothing."""
         return self._dimensions_of("dead")
 
     @property
     def noise_dimensions(self) -> list[int]:
-        """Which dimensions carry only what is no signal."""
+        """Dimensions that carry noise only."""
         return self._dimensions_of("noise")
 
     @property
     def unclear_dimensions(self) -> list[int]:
-        """Of which dimensions too few cells were asked to say."""
+        """Dimensions that need more cells for a judgement."""
         return self._dimensions_of("unclear")
 
     def _dimensions_of(self, status: str) -> list[int]:
@@ -108,10 +97,10 @@ class CollapseReport:
 
     @property
     def verdict(self) -> str:
-        """``"healthy"`` if no dimension is dead or noise, ``"partial"`` if some, or ``"collapsed"``.
+        """``"healthy"``, ``"partial"``, ``"collapsed"`` or ``"unclear"``.
 
-        Also ``"partial"`` if a modality is ignored; ``"unclear"`` if no dimension is used for sure, and
-        some may be.
+        Healthy: no dimension is collapsed or noise. Partial: some are, or a modality is ignored.
+        Collapsed: all are. Unclear: no dimension is used for sure, and some may be.
         """
         n_unused = len(self.dead_dimensions) + len(self.noise_dimensions)
         if n_unused == len(self.dimensions):
@@ -122,11 +111,11 @@ class CollapseReport:
 
     @property
     def ignored_modalities(self) -> list[str]:
-        """Which modalities have nothing to do with z: alone, they use no dimension."""
+        """Modalities that, alone, use no dimension."""
         return [name for name, alone in self.modalities.items() if alone.verdict == "collapsed"]
 
     def by_modality(self) -> pd.DataFrame:
-        """Return what z knows of each modality, and each modality alone of z, nats per cell."""
+        """Return what z explains of each modality, jointly and given it alone, nats per cell."""
         rows = {
             name: {
                 "used dimensions": alone.active_dimensions,
@@ -143,24 +132,18 @@ class CollapseReport:
 
     @property
     def remedies(self) -> list[str]:
-        """What to do about each cause, and about those of modalities that are ignored."""
+        """Remedies of the causes, also of those of ignored modalities."""
         ignored = [self.modalities[name] for name in self.ignored_modalities]
         return [cause.remedy for report in (self, *ignored) for cause in report.causes]
 
     @property
     def marginal_kl(self) -> float:
-        """The part of the rate that is no information: KL of the mean posterior from the prior.
-
-        At most that, where the mutual information is saturated.
-        """
+        """KL of the mean posterior from the prior; an upper bound if ``is_saturated``."""
         return self.rate - self.mutual_information
 
     @property
     def is_saturated(self) -> bool:
-        """Whether the mutual information is within a nat of the most that so many cells can show.
-
-        It is then at least what is reported, and the marginal KL at most.
-        """
+        """True if the mutual information is within a nat of its largest possible estimate."""
         return bool(self.mutual_information > np.log(min(self.n_cells, MOST_CELLS)) - 1)
 
     @property
@@ -198,16 +181,11 @@ class CollapseReport:
         ):  # fmt: skip
             head += f", {words} {', '.join(map(str, which))}" if which else ""
         ignored = self.ignored_modalities
-        head += (
-            f"; {', '.join(ignored)} {'are' if len(ignored) > 1 else 'is'} ignored."
-            if ignored
-            else "."
-        )
-        reasons = [
-            f"- {reason}"
-            for reason in [*map(str, self.causes), *self._of_modalities(), *self._cautions()]
-        ]
-        parts = [head, *reasons, "", self.summary().round(3).to_string()]
+        if ignored:
+            head += f"; {', '.join(ignored)} {'are' if len(ignored) > 1 else 'is'} ignored"
+        reasons = [*map(str, self.causes), *self._of_modalities(), *self._cautions()]
+        parts = [f"{head}.", *(f"- {reason}" for reason in reasons)]
+        parts += ["", self.summary().round(3).to_string()]
         if self.modalities:
             parts += ["", "By modality:", self.by_modality().round(3).to_string()]
         if len(self.predicted):
@@ -215,7 +193,7 @@ class CollapseReport:
         return "\n".join(parts)
 
     def _of_modalities(self) -> list[str]:
-        """Return why modalities are ignored."""
+        """Return the causes of ignored modalities."""
         return [
             f"{name}: {cause}"
             for name in self.ignored_modalities
@@ -243,17 +221,10 @@ class CollapseReport:
             f"<li><b>{cause.name}</b>: {escape(cause.evidence)}"
             f"<br><code>{escape(cause.remedy)}</code></li>"
             for cause in self.causes
-        ) + "".join(
-            f"<li>{escape(said)}</li>" for said in [*self._of_modalities(), *self._cautions()]
         )
-        tables = "".join(
-            table.round(3).to_html()
-            for table in (
-                self.summary().to_frame(),
-                self.by_modality(),
-                self.predicted,
-                self.dimensions,
-            )
-            if len(table)
-        )
-        return f"<p><b>{head}</b></p><ul>{reasons}</ul>{tables}"
+        notes = [*self._of_modalities(), *self._cautions()]
+        reasons += "".join(f"<li>{escape(note)}</li>" for note in notes)
+        summary = self.summary().to_frame()
+        tables = (summary, self.by_modality(), self.predicted, self.dimensions)
+        shown = "".join(table.round(3).to_html() for table in tables if len(table))
+        return f"<p><b>{head}</b></p><ul>{reasons}</ul>{shown}"

@@ -1,4 +1,4 @@
-"""What was tried to repair a latent space, and what came of it."""
+"""Report on attempts to repair a latent space."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.report import CollapseReport
 
-SURE_GAIN = 2.0
-"""Standard errors of the paired difference from which on a likelihood is better."""
+SURE_GAIN = 2.0  # standard errors of the paired difference from which on a likelihood is better
 
 
 @dataclass(frozen=True)
 class RescueReport:
-    """What was tried, from the same starting point, and which of it was kept.
+    """Remedies that were tried from the same starting point, and the chosen one.
 
     Parameters
     ----------
@@ -27,20 +26,16 @@ class RescueReport:
         ``beta``; ``log_likelihood`` of held-out cells by importance sampling, nats per cell; its
         ``gain`` over doing nothing, and the paired ``gain_error``; and ``active_dimensions``.
     chosen
-        The row that was kept; ``"nothing"`` if none was better.
+        The row whose weights the model has; ``"nothing"`` if no other was better.
     before, after
         Diagnoses of the model; the same object if nothing was changed.
 
     Examples
     --------
-    >>> import betavi
-    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=10)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> model = betavi.BetaVI(adata, n_latent=1, beta=100.0)
-    >>> model.train(max_epochs=1, collapse_guard=False, enable_progress_bar=False)
-    >>> report = model.rescue(max_epochs=1, remedies=["anneal"], show_progress=False)
-    >>> report.tried.index.tolist()
-    ['nothing', 'anneal']
+    >>> import pandas as pd
+    >>> tried = pd.DataFrame({"gain": [0.0, 9.0]}, index=["nothing", "anneal"])
+    >>> RescueReport(tried, "anneal", before=None, after=None).is_changed
+    True
     """
 
     tried: pd.DataFrame
@@ -50,7 +45,7 @@ class RescueReport:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the model has other weights than before."""
+        """True if the model has other weights than before."""
         return self.chosen != "nothing"
 
     def __str__(self) -> str:
@@ -83,8 +78,6 @@ def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import gain
     >>> gain(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
     (1.0, 0.0)
     """
@@ -102,15 +95,13 @@ def best_remedy(tried: pd.DataFrame) -> str:
 
     Returns
     -------
-    The name of its row, ``"nothing"`` if none is.
+    The name of its row, or ``"nothing"``.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> from betavi.diagnostics import best_remedy
-    >>> columns = ["log_likelihood", "gain", "gain_error"]
-    >>> rows = {"nothing": [-90.0, 0.0, 0.0], "anneal": [-80.0, 10.0, 1.0]}
-    >>> best_remedy(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+    >>> tried = {"log_likelihood": [-90.0, -80.0], "gain": [0.0, 10.0], "gain_error": [0.0, 1.0]}
+    >>> best_remedy(pd.DataFrame(tried, index=["nothing", "anneal"]))
     'anneal'
     """
     is_better = tried["gain"] > SURE_GAIN * tried["gain_error"]

@@ -1,8 +1,9 @@
-r"""What a linear theory says of the latent dimensions that data can keep alive.
+r"""Directions in which cells differ, and the latent dimensions that a linear theory gives them.
 
-In a linear Gaussian VAE with noise :math:`\sigma^2` and a weight β on the rate, a direction in which
-the data vary by :math:`\lambda` stays alive only if :math:`\lambda > \beta \sigma^2` (Lucas et al.,
-2019). Counts are brought to that form by their deviance residuals, in units of each gene's noise.
+In a linear Gaussian VAE with noise :math:`\sigma^2` and a weight β on the rate, a direction in
+which the data vary by :math:`\lambda` stays active only if :math:`\lambda > \beta \sigma^2` (Lucas
+et al., 2019, Don't blame the ELBO!). Counts are brought to that form by deviance residuals, in
+units of each gene's noise.
 """
 
 from __future__ import annotations
@@ -23,34 +24,26 @@ if TYPE_CHECKING:
 
     Residual = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-MOST_DIRECTIONS = 100
-"""Directions beyond these are not looked for."""
-
+MOST_DIRECTIONS = 100  # directions, at most
 N_FLIPS, N_ROUNDS = 3, 3
-MARGIN = 1.05
-"""Largest variance over that with random signs, from which on a direction is one: that of cells
-without any is about 1."""
+MARGIN = 1.05  # least ratio of a variance to the largest with random signs, about 1 without signal
 
 
 @dataclass(frozen=True)
 class SignalSpectrum:
-    """How strong the directions are in which cells differ, in units of the noise.
+    """Strength of the directions in which cells differ, in units of the noise.
 
     Parameters
     ----------
     signals
-        Variance beyond noise over noise, descending, of the directions told from noise,
+        Variance beyond noise over noise, descending, of the significant directions,
         ``(n_factors,)``.
-    noise
-        Variance over the mean of each feature that the directions leave, ``(n_features,)``; NaN
-        where there are no counts.
-    median_total
-        Median of the cells' totals.
+    noise, median_total
+        Residual variance of each feature over its mean, ``(n_features,)``, NaN without counts, and
+        median of the cells' totals.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import SignalSpectrum
     >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), median_total=1000.0)
     >>> spectrum.n_factors, spectrum.alive_at(5.0)
     (2, 1)
@@ -62,48 +55,40 @@ class SignalSpectrum:
 
     @property
     def n_factors(self) -> int:
-        """How many directions are told from noise: at least as many as there are factors."""
+        """Number of significant directions: at least as many as there are factors."""
         return len(self.signals)
 
     def alive_at(self, beta: float) -> int:
-        """Return how many of the directions a linear VAE keeps alive at β; all, if that is NaN."""
+        """Return the number of active directions in a linear VAE at β; all for a β of NaN."""
         return alive_in_theory(1 + self.signals, 1.0, 0.0 if np.isnan(beta) else beta)
 
     def is_starved(self, beta: float, n_latent: int) -> bool:
-        """Say whether β lets at most half of what ``n_latent`` dimensions could carry live."""
+        """Return True if β leaves at most half of what ``n_latent`` dimensions could carry."""
         possible = min(n_latent, self.n_factors)
         return possible > 0 and min(n_latent, self.alive_at(beta)) <= possible / 2
 
     def beta_that_keeps(self, n_latent: int) -> float:
-        """Return a β, at most 1, well below where the weakest of ``n_latent`` directions dies."""
+        """Return a β, at most 1, at which the weakest of ``n_latent`` directions stays active."""
         kept = self.signals[:n_latent]
         return min(1.0, (1 + float(kept[-1])) / 2) if len(kept) else 1.0
 
 
 def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
-    r"""Return how many dimensions a linear Gaussian VAE keeps alive.
+    r"""Return the number of active dimensions of a linear Gaussian VAE (Lucas et al., 2019).
 
     Parameters
     ----------
     variances
         Eigenvalues of the covariance of the data, signal and noise together, ``(n_directions,)``.
-    noise
-        Variance :math:`\sigma^2` of the decoder.
-    beta
-        Weight of the rate.
+    noise, beta
+        Variance :math:`\sigma^2` of the decoder, and weight of the rate.
 
     Returns
     -------
     The number of variances above :math:`\beta \sigma^2`.
 
-    References
-    ----------
-    Lucas et al. (2019), Don't blame the ELBO!
-
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import alive_in_theory
     >>> [alive_in_theory(np.array([9.0, 4.0, 1.5, 1.0]), 1.0, beta) for beta in (1, 2, 5, 10)]
     [3, 2, 1, 0]
     """
@@ -120,28 +105,24 @@ def signal_spectrum(
 ) -> SignalSpectrum:
     """Find the directions in which cells differ by more than noise.
 
-    Counts become deviance residuals of what each cell's total and group predict (Townes et al.,
-    2019), genes are scaled to the noise that the directions leave, and directions are those whose
-    variance is beyond that of the same residuals with random signs, which agree on nothing and are
-    as uneven over cells and genes as before (Hong et al., 2020). Their signals are freed of what
-    noise adds to them (Baik & Silverstein, 2006).
+    Counts become deviance residuals of a prediction from each cell's total and group (Townes et
+    al., 2019). Genes are scaled to the noise that the directions leave. Directions are those whose
+    variance exceeds that of the same residuals with random signs, which share no direction and are
+    as uneven over cells and genes (Hong et al., 2020). Signals are corrected for the variance that
+    noise adds (Baik & Silverstein, 2006).
 
     Parameters
     ----------
     counts
-        Nonnegative values, ``(n_cells, n_features)``. The work grows with the square of the cells.
-    groups
-        One code per cell or several, ``(n_cells, ...)``, whose means are no signal; batches, for
-        instance. The means are those of every combination of codes.
-    covariates
-        Values, ``(n_cells, n_covariates)``, of which linear effects are no signal.
+        Nonnegative values, ``(n_cells, n_features)``. Costs grow with the square of the cells.
+    groups, covariates
+        Codes, ``(n_cells, ...)``, such as batches, and values, ``(n_cells, n_covariates)``: means
+        of each combination of codes, and linear effects of values, are no signal.
     assays
-        Which assay each feature is of, codes from 0, ``(n_features,)``: each has its own totals. Of
-        code -1 the total is no matter of depth, and is left alone.
-    rng
-        Generator or seed of the signs.
-    show_progress
-        Show a bar.
+        Assay of each feature, codes from 0, ``(n_features,)``: each has its own totals. Features of
+        code -1 are not scaled by a total.
+    rng, show_progress
+        Generator or seed of the signs, and True to show a bar.
 
     Returns
     -------
@@ -157,11 +138,9 @@ def signal_spectrum(
     Examples
     --------
     >>> from betavi.datasets import simulate_counts
-    >>> from betavi.diagnostics import signal_spectrum
     >>> adata = simulate_counts(n_factors=3, n_batches=1, n_types=1)
-    >>> spectrum = signal_spectrum(adata.X)
-    >>> spectrum.n_factors >= 3, spectrum.alive_at(1e6)
-    (True, 0)
+    >>> signal_spectrum(adata.X).n_factors >= 3
+    True
     """
     rng = np.random.default_rng(rng)
     columns = sparse.csc_array(counts, dtype=np.float64)
@@ -176,7 +155,7 @@ def signal_spectrum(
     for _ in range(2):
         residuals = _Residuals(columns, (codes, covariates), assays, noise)
         noise = residuals.noise_without(found)
-    # what is beyond the directions that are known already makes the noise, and the signs to flip
+    # residuals of the known directions give the noise, and the signs to flip
     for _ in track(range(N_ROUNDS), "Finding directions in the data", disable=not show_progress):
         tops = [_spectrum(residuals, noise, 1, found, rng)[0][0] for _ in range(N_FLIPS)]
         values, vectors = _spectrum(residuals, noise, k)
@@ -192,7 +171,7 @@ def signal_spectrum(
 
 
 class _Residuals:
-    """Deviance residuals of counts, made for some genes at a time."""
+    """Deviance residuals of counts, computed in blocks of genes."""
 
     def __init__(
         self,
@@ -203,8 +182,7 @@ class _Residuals:
     ) -> None:
         codes, covariates = known
         self.counts, self.codes, self.assays = counts, codes, assays
-        # a gene that varies much by itself must not say how large a cell is, or all others would
-        # seem to vary together against it
+        # else all genes would seem to vary together against one that varies much by itself
         weights = np.eye(assays.max() + 2)[assays] / np.maximum(noise, 1.0)[:, None]
         self.totals = np.asarray(counts @ weights)
         self.totals[:, -1] = 1.0
@@ -220,7 +198,7 @@ class _Residuals:
         self.has_counts = self.shares.sum(axis=1) > 0
 
     def closure(self) -> float:
-        """Return how much larger variances are for features sharing a total: n / (n - 1) of n alike."""
+        """Return the inflation of variances by a shared total: n / (n - 1) for n similar features."""
         sized = self.assays >= 0
         shares = self.shares[sized].mean(axis=1)
         sums = np.bincount(self.assays[sized], weights=shares)
@@ -248,16 +226,14 @@ class _Residuals:
 
 
 def _pearson(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return residuals in units of what Poisson noise would make them."""
-    residuals: np.ndarray = (counts - mean) / np.sqrt(mean)
-    return residuals
+    """Return residuals in units of Poisson noise."""
+    return (counts - mean) / np.sqrt(mean)
 
 
 def _deviance(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return signed roots of Poisson deviances, whose tails are light where counts are few."""
     deviance = 2 * (xlogy(counts, counts / mean) - (counts - mean))
-    residuals: np.ndarray = np.sign(counts - mean) * np.sqrt(np.maximum(deviance, 0))
-    return residuals
+    return np.sign(counts - mean) * np.sqrt(np.maximum(deviance, 0))
 
 
 def _spectrum(

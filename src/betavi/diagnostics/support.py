@@ -1,4 +1,4 @@
-"""Whether a cell is a possible one: a p-value from cells that training has not seen, of like depth."""
+"""Calibration of outlier scores on held-out cells of similar depth, for p-values."""
 
 from __future__ import annotations
 
@@ -8,35 +8,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-N_KNOTS = 24
-"""Depths at which the usual scores are taken down; between them they are interpolated."""
-
-SHARE_PER_KNOT, FEWEST_PER_KNOT = 0.15, 60
-"""Cells of like depth whose scores are usual at a knot."""
-
-N_FOLDS = 5
-"""Parts of the known cells, without each of which in turn it is learnt what is usual."""
-
+N_KNOTS = 24  # depths of the estimates; interpolated in between
+SHARE_PER_KNOT, FEWEST_PER_KNOT = 0.15, 60  # cells of similar depth at each knot
+N_FOLDS = 5  # folds of the known cells
 SMALLEST_SPREAD = 1e-9
 
 
 class CellScores(NamedTuple):
-    """What is measured of cells, each ``(n_cells,)``, or with copies of them ``(n_copies, n_cells)``.
+    """Outlier scores of cells, each ``(n_cells,)``, or ``(n_copies, n_cells)`` with copies of them.
 
     Parameters
     ----------
-    log_density
-        Of the cell's position under the aggregate posterior, in nats.
+    log_density, log_depth
+        Logs of the density of the aggregate posterior at the cell's position and of its total.
     excess
-        By how many nats the counts are explained worse than counts drawn from what the position
-        decodes to.
-    log_depth
-        Log of the cell's total.
+        Reconstruction loss beyond that of counts drawn from the decoded position, nats.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import CellScores
     >>> scores = CellScores(np.array([-5.0, -9.0]), np.array([0.1, 4.0]), np.array([7.0, 7.0]))
     >>> scores.of(np.array([1])).excess
     array([4.])
@@ -47,12 +36,12 @@ class CellScores(NamedTuple):
     log_depth: np.ndarray
 
     def of(self, cells: np.ndarray) -> CellScores:
-        """Return those of some cells."""
+        """Return the scores of some cells."""
         return CellScores(*(part[..., cells] for part in self))
 
     @classmethod
     def joined(cls, parts: list[CellScores]) -> CellScores:
-        """Put cells together, the last axis of each part."""
+        """Concatenate cells along the last axis of each part."""
         return cls(*(np.concatenate(columns, axis=-1) for columns in zip(*parts, strict=True)))
 
 
@@ -67,35 +56,30 @@ class _Usual:
         self.knots = np.quantile(depth, (np.arange(N_KNOTS) + 0.5) / N_KNOTS)
         n_near = min(len(depth), max(FEWEST_PER_KNOT, int(SHARE_PER_KNOT * len(depth))))
         near = np.argsort(np.abs(depth[:, None] - self.knots), axis=0)[:n_near]
-        # no standard deviation, which a few strange cells among the known ones would widen
+        # no standard deviation, which a few outlying known cells would widen
         low, self.median, high = np.quantile(rest[near], (0.16, 0.5, 0.84), axis=0)
         self.spread = np.maximum((high - low) / 2, SMALLEST_SPREAD)
 
     def deviation(self, score: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Return how far scores are from what is usual, in standard deviations."""
+        """Return the difference of scores from their median at a depth, in standard deviations."""
         depth = np.clip(depth, *self.ends)
         median, spread = (np.interp(depth, self.knots, part) for part in (self.median, self.spread))
-        off: np.ndarray = (score - self.trend(depth) - median) / spread
-        return off
+        return (score - self.trend(depth) - median) / spread
 
 
 @dataclass(frozen=True, eq=False)
 class DensityCalibration:
-    """Log densities where cells are that are known to be possible, by which positions are judged.
+    """Null distribution of log densities on held-out cells, after Bates et al. (2023).
+
+    See :class:`SupportCalibration`.
 
     Parameters
     ----------
     log_density
         At the posterior means of cells that training has not seen, ``(n_known,)``.
 
-    References
-    ----------
-    Bates et al. (2023), Testing for outliers with conformal p-values.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import DensityCalibration
     >>> DensityCalibration(np.arange(9.0)).p_value(np.array([-1.0, 9.0])).tolist()
     [0.1, 1.0]
     """
@@ -103,44 +87,40 @@ class DensityCalibration:
     log_density: np.ndarray
 
     def p_value(self, log_density: np.ndarray) -> np.ndarray:
-        """Return the share of known cells that are where it is as thin or thinner, ``(n,)``."""
+        """Return the share of known cells at positions of the same or a lower density, ``(n,)``."""
         known = np.sort(-self.log_density)
         return (1 + _as_large(known, -log_density)) / (1 + len(known))
 
     def thin_below(self, level: float) -> float:
-        """Return the log density below which a share of the known cells is."""
+        """Return the log density that a share of the known cells is below."""
         return float(np.quantile(self.log_density, level))
 
 
 @dataclass(frozen=True, eq=False)
 class SupportCalibration:
-    """Scores of cells that are known to be possible.
+    """Null distribution of outlier scores, estimated on held-out cells.
 
     Both scores depend on depth: a shallow cell has a wide posterior near the centre, and few counts
-    that could contradict it. So a score is measured against what is usual at a depth, and as shallow
-    cells have a longer tail, a cell is ranked among copies of known cells with so many of their molecules
-    that they are as deep as it is. What is usual of a known cell is learnt from others, as cells seem
-    less strange beside what they had a part in.
+    that could contradict it. Scores are therefore standardised at each depth. As shallow cells also
+    have a longer tail, a cell is ranked among known cells whose molecules were thinned to its
+    depth. Known cells are standardised by others, in folds.
 
     Parameters
     ----------
     held_out
-        Of cells that training has not seen, first, and of the same cells with fewer molecules, each
-        array ``(n_copies, n_known)``.
+        Scores of cells that training has not seen, first, and of the same cells with fewer
+        molecules, each array ``(n_copies, n_known)``.
 
     References
     ----------
-    Vovk et al. (2005), Algorithmic learning in a random world; Vovk (2015), Cross-conformal predictors;
-    Bates et al. (2023), Testing for outliers with conformal p-values.
+    Vovk et al. (2005), Algorithmic learning in a random world; Vovk (2015), Cross-conformal
+    predictors; Bates et al. (2023), Testing for outliers with conformal p-values.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import CellScores, SupportCalibration
     >>> known = CellScores(*np.random.default_rng(0).normal(size=(3, 1, 500)))
-    >>> calibration = SupportCalibration(known)
     >>> cells = CellScores(np.array([0.0, -9.0]), np.array([0.0, 9.0]), np.zeros(2))
-    >>> (calibration.p_value(cells) < 0.05).tolist()
+    >>> (SupportCalibration(known).p_value(cells) < 0.05).tolist()
     [False, True]
     """
 
@@ -153,12 +133,12 @@ class SupportCalibration:
 
     @cached_property
     def _fold(self) -> np.ndarray:
-        """Return which part each known cell is in."""
+        """Return the fold of each known cell."""
         return np.random.default_rng(0).permutation(self.n_known) % min(N_FOLDS, self.n_known)
 
     @cached_property
     def _usual(self) -> list[tuple[_Usual, _Usual]]:
-        """Return what is usual of either score, learnt without each part in turn."""
+        """Return median and spread of either score, learnt without each fold in turn."""
         found = []
         for part in np.unique(self._fold):
             others = self._fold != part if self.n_known > 1 else self._fold == part
@@ -167,13 +147,8 @@ class SupportCalibration:
         return found
 
     def strangeness(self, scores: CellScores) -> np.ndarray:
-        """Return how unusual cells are at their depth, above 0, of the shape of scores.
-
-        The root of the summed squares of how unusual either score is, in standard deviations, each
-        rounded off to 0 where it is better than usual.
-        """
-        total: np.ndarray = np.mean([_strangeness(usual, scores) for usual in self._usual], axis=0)
-        return total
+        """Return outlier scores: the root of the summed squares of both deviations, if positive."""
+        return np.mean([_strangeness(usual, scores) for usual in self._usual], axis=0)
 
     @cached_property
     def _known_strangeness(self) -> np.ndarray:
@@ -184,10 +159,9 @@ class SupportCalibration:
         return found
 
     def p_value(self, scores: CellScores) -> np.ndarray:
-        """Return the share of known cells that are as strange or stranger, ``(n_cells,)``.
+        """Return the share of known cells that are as outlying or more, ``(n_cells,)``.
 
-        Of copies with as many molecules kept as make them as deep as the cell, in the median; of a cell
-        whose depth is between two of these, both shares are interpolated.
+        Known cells are thinned to the cell's depth; between two depths, p-values are interpolated.
         """
         strange, known = self.strangeness(scores), np.sort(self._known_strangeness, axis=1)
         ranks = np.stack([1 + _as_large(copy, strange) for copy in known]) / (1 + self.n_known)
@@ -200,12 +174,9 @@ class SupportCalibration:
         return p_value + share * ranks[rising[above], cells]
 
     def is_beyond(self, scores: CellScores) -> np.ndarray:
-        """Return which cells are twice as deep as any known one, or half as deep, ``(n_cells,)``."""
+        """Return True for cells twice as deep as any known one, or half as deep, ``(n_cells,)``."""
         known, far = self.held_out.log_depth, np.log(2)
-        found: np.ndarray = (scores.log_depth < known.min() - far) | (
-            scores.log_depth > known.max() + far
-        )
-        return found
+        return (scores.log_depth < known.min() - far) | (scores.log_depth > known.max() + far)
 
 
 def _strangeness(usual: tuple[_Usual, _Usual], scores: CellScores) -> np.ndarray:
@@ -214,12 +185,10 @@ def _strangeness(usual: tuple[_Usual, _Usual], scores: CellScores) -> np.ndarray
         -thin.deviation(scores.log_density, scores.log_depth),
         badly.deviation(scores.excess, scores.log_depth),
     )
-    # softly, so that cells of which neither is unusual can be told apart too
-    total: np.ndarray = np.sqrt(sum(np.square(np.logaddexp(0.0, part)) for part in off))
-    return total
+    # softly, to rank cells with two usual scores too
+    return np.sqrt(sum(np.square(np.logaddexp(0.0, part)) for part in off))
 
 
 def _as_large(known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return how many known values, sorted, are as large or larger."""
-    found: np.ndarray = len(known) - np.searchsorted(known, values, side="left")
-    return found
+    """Return the number of known values, sorted, that are as large or larger."""
+    return len(known) - np.searchsorted(known, values, side="left")

@@ -1,47 +1,36 @@
-"""What genes do along a path."""
+"""Changes of genes along a path."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-PSEUDO = 0.1
-"""Of the mean expression of all genes, added before logarithms are taken."""
-
-WOBBLE = 0.05
-"""Share of the change along a path that may go the other way in a monotone gene."""
-
-SURE = 2.0
-"""Standard deviations that a switch must exceed."""
+PSEUDO = 0.1  # pseudocount, as a share of the mean expression of all genes
+WOBBLE = 0.05  # share of the change that may go the other way in a monotone gene
+SURE = 2.0  # standard deviations that a switch must exceed
 
 
 def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> pd.DataFrame:
-    """Return how each gene changes along a path.
+    """Return the change of each gene along a path.
 
     Parameters
     ----------
-    expression
-        Expected expression at each step, ``(n_steps, n_genes)``.
-    std
-        Its standard deviation, of as much as a position is uncertain, ``(n_steps, n_genes)``.
-    names
-        Of the genes.
+    expression, std, names
+        Expected expression at each step, and its standard deviation from the uncertainty of the
+        position, ``(n_steps, n_genes)``, and names of the genes.
 
     Returns
     -------
     By gene: ``log2_fold_change`` of the last step against the first; ``direction``, ``"up"`` or
-    ``"down"`` if it is monotone but for a twentieth of its change, else ``"neither"``; ``switch_at``,
-    the share of the path at which half of the change in log expression is done, and ``switch_width``,
-    over which it goes from a quarter to three quarters of it: half of the path if it changes evenly,
-    little if it does at once; ``peak_at``, where it is highest; ``is_switch``, whether it is monotone,
-    doubles or halves at least, and changes by more than twice the larger standard deviation of its log
+    ``"down"`` if it is monotone except for a twentieth of its change, else ``"neither"``;
+    ``switch_at``, the share of the path at which half of the change in log expression is done, and
+    ``switch_width``, the share from a quarter to three quarters of it (half for an even change,
+    about 0 for a sudden one); ``peak_at``, the maximum; ``is_switch``, True if it is monotone, at
+    least doubles or halves, and changes by more than twice the standard deviation of its log
     expression.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from betavi.diagnostics import genes_on_path
     >>> steps = np.array([[1.0, 5.0], [1.0, 5.0], [8.0, 5.0]])
     >>> genes_on_path(steps, 0.01 * steps, pd.Index(["A", "B"]))["is_switch"].tolist()
     [True, False]
@@ -72,12 +61,11 @@ def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> p
 
 
 def _first_at(logs: np.ndarray, at: np.ndarray, share: float) -> np.ndarray:
-    """Return where a share of the change of each gene is done first, between steps too, ``(n_genes,)``."""
+    """Return where each gene first reaches a share of its change, interpolated, ``(n_genes,)``."""
     done = np.sign(logs[-1] - logs[0]) * (logs - logs[0])
     wanted = share * np.abs(logs[-1] - logs[0])
     after = np.maximum((done >= wanted).argmax(axis=0), 1)
     genes = np.arange(logs.shape[1])
     low, high = done[after - 1, genes], done[after, genes]
     part = np.clip((wanted - low) / np.maximum(high - low, np.finfo(float).tiny), 0.0, 1.0)
-    where: np.ndarray = at[after - 1] + part * (at[after] - at[after - 1])
-    return where
+    return at[after - 1] + part * (at[after] - at[after - 1])

@@ -1,4 +1,4 @@
-"""Molecules split at random: what a second, independent measurement would have been."""
+"""Random splits of molecules, which imitate a second, independent measurement."""
 
 from __future__ import annotations
 
@@ -14,19 +14,15 @@ if TYPE_CHECKING:
 
 
 class Thinned(NamedTuple):
-    """Counts of the molecules that were kept, and of those held out.
+    """Counts of the remaining and of the held-out molecules.
 
     Parameters
     ----------
-    kept, held_out
-        CSR matrices, ``(n_cells, n_genes)``, whose sum are the counts that were split.
-    fraction
-        Probability of a molecule to be held out.
+    kept, held_out, fraction
+        Two CSR matrices, ``(n_cells, n_genes)``, and the probability of being held out.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import thin
     >>> halves = thin(np.array([[10, 0], [200, 3]]), fraction=0.2)
     >>> halves.kept.shape, halves.odds
     ((2, 2), 0.25)
@@ -38,33 +34,31 @@ class Thinned(NamedTuple):
 
     @property
     def odds(self) -> float:
-        """What expected kept counts are multiplied by to expect those held out."""
+        """Ratio of expected held-out counts to expected remaining counts."""
         return self.fraction / (1 - self.fraction)
 
 
 def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
-    """Hold out each molecule with a probability, by itself.
+    """Hold out each molecule with the same probability, independently.
 
-    Given a cell's rates, the numbers of molecules kept and held out are then independent: what
-    predicts the latter from the former has found the rates, and not the noise.
+    Given a cell's rates, remaining and held-out molecules are independent. A prediction of the
+    latter from the former is therefore of the rates, and not of the noise.
 
     Parameters
     ----------
     counts
         Integer counts, ``(n_cells, n_genes)``, dense or sparse.
-    fraction
-        Probability of being held out, between 0 and 1.
-    seed
-        Of the draws.
+    fraction, seed
+        Probability of being held out, between 0 and 1, and seed of the draws.
 
     Returns
     -------
-    Molecules kept and held out, each ``(n_cells, n_genes)``.
+    Remaining and held-out molecules, each ``(n_cells, n_genes)``.
 
     Raises
     ------
     ValueError
-        If the fraction is no such probability, or counts are no whole numbers.
+        If the fraction is not between 0 and 1, or counts are not whole numbers.
 
     References
     ----------
@@ -72,8 +66,6 @@ def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import thin
     >>> halves = thin(np.array([[10, 0], [200, 3]]), fraction=0.5)
     >>> (halves.kept + halves.held_out).toarray().astype(int).tolist()
     [[10, 0], [200, 3]]
@@ -87,29 +79,26 @@ def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
 
 
 def molecules(counts: Any) -> sparse.csr_matrix:
-    """Return counts in a CSR matrix.
+    """Return counts, ``(n_cells, n_genes)``, as a CSR matrix.
 
     Parameters
     ----------
     counts
-        ``(n_cells, n_genes)``, dense or sparse.
+        Dense or sparse.
 
     Returns
     -------
-    The same numbers, ``(n_cells, n_genes)``.
+    A new matrix.
 
     Raises
     ------
     ValueError
-        If they are no whole numbers.
+        If they are not whole numbers.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import molecules
-    >>> found = molecules(np.array([[0, 2], [1, 0]]))
-    >>> found.format, found.nnz
-    ('csr', 2)
+    >>> molecules(np.array([[0, 2], [1, 0]])).nnz
+    2
     """
     whole = sparse.csr_matrix(counts)
     if whole.nnz and (whole.data != np.round(whole.data)).any():

@@ -1,4 +1,4 @@
-"""How good a translation is, feature by feature."""
+"""Scores of a translation, feature by feature."""
 
 from __future__ import annotations
 
@@ -16,34 +16,29 @@ ROUNDING = 1e-6
 def score_translation(
     predicted: ArrayLike, truth: ArrayLike, lower: ArrayLike, upper: ArrayLike
 ) -> pd.DataFrame:
-    """Return how good the prediction of each feature is, and whether its interval holds.
+    """Score the prediction of each feature, and the coverage of its interval.
 
     Parameters
     ----------
-    predicted, truth
-        Values on the same scale, ``(n_cells, n_features)``.
-    lower, upper
-        Ends of the interval of each.
+    predicted, truth, lower, upper
+        Values, and ends of intervals, on the same scale, ``(n_cells, n_features)``.
 
     Returns
     -------
-    By feature: ``pearson``, NaN where either is constant; ``rmse``; ``coverage``, the share of cells
-    whose value is in the interval; its mean ``width``; and ``r2``, the share of variance explained,
-    negative where the feature's mean predicts better.
+    By feature: ``pearson``, NaN where either is constant; ``rmse``; ``coverage``, the share of
+    cells whose value is in the interval; its mean ``width``; and ``r2``, the share of variance
+    explained, negative where the feature's mean predicts better.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import score_translation
     >>> truth = np.array([[0.0], [1.0], [2.0]])
-    >>> table = score_translation(truth, truth, truth - 1, truth + 1)
-    >>> table.round(3).to_dict("records")
+    >>> score_translation(truth, truth, truth - 1, truth + 1).round(3).to_dict("records")
     [{'pearson': 1.0, 'rmse': 0.0, 'coverage': 1.0, 'width': 2.0, 'r2': 1.0}]
     """
-    values = [np.asarray(part, dtype=float) for part in (predicted, truth, lower, upper)]
-    predicted, truth, lower, upper = values
+    predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
+    lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
     error, spread = np.square(predicted - truth).mean(axis=0), truth.var(axis=0)
-    # counts are often equal to an end, of which single precision makes a little more or less
+    # counts often equal an end, up to single precision
     slack = ROUNDING * (1 + np.abs(truth))
     centred = predicted - predicted.mean(axis=0), truth - truth.mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):

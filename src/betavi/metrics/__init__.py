@@ -1,4 +1,4 @@
-"""What judges a result."""
+"""Metrics of latent spaces, likelihoods and generated cells."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from betavi.metrics.realism import log_fold_changes, realism, two_sample_auc
 from betavi.metrics.samples import energy_distance, maximum_mean_discrepancy
 
 __all__ = [
-    "LinearModel",
-    "compare_likelihoods",
-    "energy_distance",
-    "foscttm",
-    "log_fold_changes",
-    "maximum_mean_discrepancy",
-    "mean_curves",
-    "pca_rate_distortion",
-    "realism",
-    "two_sample_auc",
-]
+    "LinearModel", "compare_likelihoods", "energy_distance", "foscttm", "log_fold_changes",
+    "maximum_mean_discrepancy", "mean_curves", "pca_rate_distortion", "realism", "two_sample_auc",
+]  # fmt: skip

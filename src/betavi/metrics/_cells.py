@@ -1,4 +1,4 @@
-"""Counts of cells that are compared, and what is refused."""
+"""Counts of cells to compare, with their checks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Cells:
         return int(self.counts.shape[0])
 
     def of(self, cells: np.ndarray) -> Cells:
-        """Return some of them."""
+        """Return some of the cells."""
         return Cells(self.counts[cells], None if self.groups is None else self.groups[cells])
 
     def some(self, n_cells: int, rng: np.random.Generator) -> Cells:
-        """Return so many of them, drawn at random."""
+        """Return random cells, at most this many."""
         return self.of(np.sort(rng.permutation(self.counts.shape[0])[:n_cells]))
 
     @property
@@ -45,17 +45,7 @@ class Cells:
 
 
 def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None = None) -> Cells:
-    """Return the counts of an object, also if X was denoised and they were moved.
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer or column.
-    TypeError
-        If it has several assays.
-    ValueError
-        If there are no counts, or values that are none of cells.
-    """
+    """Return the counts of an object, also if X was denoised and they were moved."""
     if isinstance(adata, MuData):
         assay = next(iter(adata.mod))
         raise TypeError(f"Cells of one assay are compared, and {name} have several: [{assay!r}].")
@@ -83,7 +73,7 @@ def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None
 
 
 def refuse_fractions(name: str, cells: Cells) -> None:
-    """Refuse normalised or denoised values, from which anything that counts is told at once."""
+    """Refuse normalised or denoised values, which any test distinguishes from counts."""
     if (cells.counts.data != np.floor(cells.counts.data)).any():
         raise ValueError(
             f"Values of {name} have fractions, and are no counts. Name the layer with the counts: "

@@ -1,4 +1,4 @@
-"""Whether two assays of a cell are in the same place."""
+"""Agreement of two assays on the positions of cells."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def foscttm(one: ArrayLike, other: ArrayLike) -> float:
 
     Returns
     -------
-    The mean over cells, and over both directions, of the share of other cells that are closer to a
-    cell's position in one than its own position in the other: 0 if assays agree, 0.5 by chance. Of
-    equally close ones half count.
+    The share of other cells that are closer to a cell's position in one assay than its own position
+    in the other, ties counting half: the mean over cells and both directions. 0 if assays agree,
+    0.5 by chance.
 
     Raises
     ------
@@ -38,8 +38,6 @@ def foscttm(one: ArrayLike, other: ArrayLike) -> float:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.metrics import foscttm
     >>> cells = np.arange(5.0)[:, None]
     >>> foscttm(cells, cells + 0.1), foscttm(cells, np.zeros((5, 1)))
     (0.0, 0.5)

@@ -1,4 +1,4 @@
-"""How the variance of genes, and their share of zeros, goes with their mean."""
+"""Variance of genes, and their share of zeros, as curves of the mean."""
 
 from __future__ import annotations
 
@@ -15,38 +15,33 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 MOST_BINS, GENES_PER_BIN, FEWEST_GENES = 20, 10, 5
-SMALLEST = 1e-6
-"""Added to variances before logarithms are taken."""
+SMALLEST = 1e-6  # added to variances before logarithms are taken
 
 
 def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None) -> pd.DataFrame:
-    """Say how genes' variances and shares of zeros go with their means, a curve for each set of cells.
+    """Return genes' variances and shares of zeros as curves of their means, by set of cells.
 
-    Counts that are only noise have a variance as large as the mean and :math:`e^{-mean}` zeros; what
-    is above is biology, noise of measurement, and dropouts. A likelihood that suits the data gives
-    generated cells the curves of the real ones.
+    Pure counting noise has a variance equal to the mean and :math:`e^{-mean}` zeros. Biology,
+    measurement noise and dropouts exceed that.
 
     Parameters
     ----------
-    cells
-        An object with counts; several by their names. The first decides on the bins.
-    layer
-        Where the counts are; ``X`` if None.
+    cells, layer
+        An object with counts, or several by their names; the first decides on the bins. Layer of
+        the counts; ``X`` if None.
 
     Returns
     -------
-    One row for each set and bin of genes with a like mean, in up to 20 bins of as many genes of the
-    first set, ten or more; those in which a set has less than five genes are left out. ``cells`` is the
-    name of the set, ``bin`` the number of the bin, ``mean`` and ``variance`` are geometric means over its
-    genes, ``zeros`` is their mean share of cells without a count, and ``n_genes`` their number. Means are
-    of counts per cell, not scaled.
+    One row for each set and bin of genes of similar means, in up to 20 bins of equally many genes
+    of the first set, ten or more; those in which a set has fewer than five genes are left out.
+    ``cells`` is the name of the set, ``bin`` the number of the bin, ``mean`` and ``variance`` are
+    geometric means over its genes, ``zeros`` is their mean share of cells without a count, and
+    ``n_genes`` their number. Means are of counts per cell, not scaled.
 
     Raises
     ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If there are no counts.
+    KeyError, ValueError
+        If there is no such layer, or there are no counts.
 
     Examples
     --------
@@ -91,7 +86,7 @@ def curves(moments: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def curve_distances(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, float]:
-    """Return how far the curves of two sets of genes are from one another, where both have genes."""
+    """Return the distances of the curves of two sets of genes, where both have genes."""
     table = curves({"one": one, "two": two}).set_index(["cells", "bin"])
     if not {"one", "two"} <= set(table.index.get_level_values(0)):
         return {"variance_curve": float("nan"), "zeros_curve": float("nan")}

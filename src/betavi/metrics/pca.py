@@ -19,37 +19,32 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics import CountScore
 
-SMALLEST_VARIANCE = 1e-4
-"""Of what PCA leaves of a gene."""
+SMALLEST_VARIANCE = 1e-4  # least residual variance of a gene
 
 
 class LinearModel:
-    r"""Principal components of log counts, and a normal residual per gene, as a model of counts.
+    r"""PCA of log counts, with a normal residual per gene, as a model of counts.
 
     log(1 + counts per 10,000) is :math:`\mu + W z + \epsilon`, with z standard normal, the columns
     of W the components times the standard deviations of their scores, and the variance of
-    :math:`\epsilon` fitted to what they leave of each gene.
+    :math:`\epsilon` fitted to the residuals of each gene.
 
     Parameters
     ----------
-    counts
-        Training cells, ``(n_cells, n_genes)``, dense or sparse.
-    n_components
-        Number of components.
+    counts, n_components
+        Training cells, ``(n_cells, n_genes)``, dense or sparse, and number of components.
 
     References
     ----------
-    Tipping & Bishop (1999), Probabilistic principal component analysis, with a residual variance of
-    each gene's own.
+    Tipping & Bishop (1999), Probabilistic principal component analysis.
 
     Examples
     --------
     >>> import betavi
     >>> counts = betavi.datasets.simulate_counts(n_cells=200, n_genes=20).X
     >>> model = betavi.metrics.LinearModel(counts[:150], n_components=2)
-    >>> mean, covariance = model.posterior(counts[150:])
-    >>> mean.shape, covariance.shape, model.score(counts[150:]).rate > 0
-    ((50, 2), (2, 2), True)
+    >>> model.posterior(counts[150:])[0].shape, model.score(counts[150:]).rate > 0
+    ((50, 2), True)
     """
 
     def __init__(self, counts: Any, n_components: int) -> None:
@@ -70,17 +65,7 @@ class LinearModel:
         return np.asarray(logs @ self._to_mean) - self.mean @ self._to_mean, self.covariance
 
     def score(self, counts: Any, n_samples: int = 10, seed: int = 0) -> CountScore:
-        """Score by the probability given to integer counts.
-
-        Parameters
-        ----------
-        counts
-            Cells to score, ``(n_cells, n_genes)``.
-        n_samples
-            Draws from each posterior.
-        seed
-            Of the draws.
-        """
+        """Score by the probability of integer counts, ``(n_cells, n_genes)``, at posterior draws."""
         rng = np.random.default_rng(seed)
         counts, sums = sparse.csr_array(counts), ScoreSums()
         for start in range(0, counts.shape[0], _blocks.SCORED_CELLS):
@@ -105,17 +90,9 @@ class LinearModel:
             torch.as_tensor(np.sqrt(self.variance)),
             TARGET_SUM / dense.sum(dim=1, keepdim=True),
         )
-        per_count = {
-            "log_mass": px.log_mass(dense),
-            "log_detection": px.log_detection(dense),
-            "zeros": px.log_mass(torch.zeros_like(dense)).exp(),
-            "mean": px.mean,
-            "variance": px.variance,
-        }
-        arrays = {name: value.numpy() for name, value in per_count.items()}
-        return CountTerms(
-            log_ratio=log_ratio, rate=rate, library_rate=np.zeros_like(rate), **arrays
-        )
+        zeros = px.log_mass(torch.zeros_like(dense)).exp()
+        others = (part.numpy() for part in (px.log_detection(dense), zeros, px.mean, px.variance))
+        return CountTerms(px.log_mass(dense).numpy(), log_ratio, rate, np.zeros_like(rate), *others)
 
 
 def _log_normalised(counts: Any) -> sparse.csr_array:
@@ -128,14 +105,15 @@ def _log_normalised(counts: Any) -> sparse.csr_array:
 def pca_rate_distortion(
     train: Any, held_out: Any, n_components: Sequence[int] = (1, 2, 5, 10, 20, 50)
 ) -> pd.DataFrame:
-    """Return rate and distortion of PCA, to stand beside a model's curve.
+    """Return rate and distortion of PCA, for comparison with a model's curve.
 
     Parameters
     ----------
     train, held_out
         Raw counts of the cells to fit and to score, ``(n_cells, n_genes)``.
     n_components
-        One point each; numbers that the training cells or their genes are too few for are left out.
+        Numbers of components, one point each; those that training cells or genes are too few for
+        are left out.
 
     Returns
     -------

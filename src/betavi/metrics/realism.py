@@ -1,4 +1,4 @@
-"""Whether generated cells look like measured ones."""
+"""Comparison of generated cells with measured ones."""
 
 from __future__ import annotations
 
@@ -22,17 +22,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 N_COMPONENTS, N_TREES, N_FOLDS = 50, 200, 3
-MOST_CELLS = 2000
-"""Cells of each set that are compared; fold changes are of as many as the first third has."""
-
-MOST_GENES = 500
-"""Genes whose correlations are compared, those with most counts."""
-
-PSEUDO = 0.1
-"""Added to means per ten thousand before logarithms are taken."""
-
-FEWEST = 36
-"""Real cells: a dozen in each third."""
+MOST_CELLS = 2000  # of each set; fold changes use as many cells as the first third has
+MOST_GENES = 500  # genes of the correlations, those with most counts
+PSEUDO = 0.1  # pseudocount of means per ten thousand
+FEWEST = 36  # real cells, a dozen in each third
 
 CEILING, FLOOR = "other real cells", "genes shuffled"
 
@@ -44,57 +37,54 @@ def realism(
     layer: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Set generated cells beside real ones, between other real cells and shuffled genes.
+    """Compare generated cells with real ones.
 
-    The real cells are split in three. Each set of generated cells is compared with the first third, and
-    so are the second one, which is as good as cells can be, and the second one with each gene's counts
-    shuffled over the cells, which has every gene's own distribution and nothing else. The last third is
-    compared with nothing: the components, in which the others are, are fitted to it, as cells that had
-    a part in them lie in them otherwise than others do. Of each set as many cells are compared, 2,000 at
-    most.
+    Real cells are split in three. The first third is compared with each set of generated cells,
+    with the second third (the ceiling), and with the second third after each gene's counts are
+    shuffled over cells (the floor). The principal components are fitted to the last third, because
+    cells that a fit has seen lie differently in it. All sets are compared at the same size, at most
+    2,000 cells.
 
     Parameters
     ----------
     real
-        Counts of measured cells, best of those that the model has not seen: what is drawn around a cell
-        lies beside it, and is taken for a real one all too easily.
+        Counts of measured cells, preferably unseen by the model: cells generated near a training
+        cell resemble it too easily.
     generated
         Counts of others, with the same genes; several by their names.
-    groupby
-        A column of ``obs`` of all of them: between each group and the others log fold changes are
-        compared.
-    layer
-        Where the counts are, of all of them; if None, ``X``, or the layer to which
-        ``denoise(layer_added=None)`` has moved them.
+    groupby, layer
+        Column of ``obs`` in all of them, for log fold changes between each group and the others,
+        and layer of the counts; if None, ``X``, or where ``denoise(layer_added=None)`` moved them.
     seed
-        Of the parts, shuffling and trees.
+        Seed of the parts, shuffling and trees.
 
     Returns
     -------
-    One row for each, with
+    One row for each set, with
 
-    - ``auc``, at which a random forest tells them from real cells, by 50 principal components of their
-      log counts, the total and the number of genes: 0.5 if it cannot;
-    - ``mmd2`` and ``energy``, squared maximum mean discrepancy and energy distance in these components;
-    - ``correlation``, root mean square difference of the correlations of the 500 genes with most counts;
-    - ``variance``, median absolute difference of genes' log10 variances, and ``zeros``, of their shares
-      of zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences at the same mean, as
-      :func:`mean_curves` returns them: whether there is as much noise, whichever genes have it;
+    - ``auc`` of a random forest that separates them from real cells, by 50 principal components of log
+      counts, the total and the number of genes: 0.5 if it cannot;
+    - ``mmd2`` and ``energy``, squared maximum mean discrepancy and energy distance in the components;
+    - ``correlation``, root mean square difference of the correlations of the 500 genes with most
+      counts;
+    - ``variance`` and ``zeros``, median absolute differences of genes' log10 variances and shares of
+      zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences of
+      :func:`mean_curves`;
     - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those of
       the first third, means over groups, if there are groups.
 
     Raises
     ------
     ValueError
-        If genes differ, there are less than 36 real cells or 12 others, values of the real cells are no counts, or
-        others are negative or not finite.
+        If genes differ, there are fewer than 36 real cells or 12 others, values of the real cells
+        are not counts, or others are negative or not finite.
     KeyError
         If there is no such column or layer.
 
     References
     ----------
-    Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests. Gretton et al. (2012), A kernel
-    two-sample test.
+    Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests. Gretton et al. (2012), A
+    kernel two-sample test.
 
     Examples
     --------
@@ -127,7 +117,7 @@ def realism(
 
 
 def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
-    """Return counts of which each gene's are those of other cells."""
+    """Return counts with each gene's shuffled over cells."""
     columns = counts.tocsc(copy=True)
     for gene in range(columns.shape[1]):
         some = slice(columns.indptr[gene], columns.indptr[gene + 1])
@@ -138,12 +128,12 @@ def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr
 
 
 class _Ruler:
-    """Measures how far cells are from real ones, as many of either, in the same units."""
+    """Distances of cells from real ones, at equal numbers and in the same units."""
 
     def __init__(self, first: Cells, aside: Cells, n_cells: int, rng: np.random.Generator) -> None:
         self.whole, self.real, self.rng = first, first.some(n_cells, rng), rng
         self.logs = self.real.logs
-        # of others than those that are compared, which noise would tell from what had no part in them
+        # other cells than those compared, as a fit would distinguish the cells that it has seen
         others = aside.some(MOST_CELLS, rng).logs
         self.pca = PCA(min(N_COMPONENTS, *others.shape), random_state=0).fit(others)
         self.places = self.pca.transform(self.logs)
@@ -161,7 +151,7 @@ class _Ruler:
             **_of_genes(self.real, other, (self.logs, logs)),
         }
         if self.whole.groups is not None and whole.groups is not None:
-            # of as many as there are real ones, and not of 2,000 at most: a group may be rare
+            # not of 2,000 at most, because a group may be rare
             as_many = whole.some(len(self.whole), self.rng)
             slope, correlation = _fold_change_recovery(self.whole, as_many)
             found |= {"lfc_slope": slope, "lfc_r": correlation}
@@ -176,28 +166,22 @@ def _described(cells: Cells, components: np.ndarray) -> np.ndarray:
 
 
 def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
-    """Return the area under the ROC curve at which a random forest tells two samples apart.
+    """Return the area under the ROC curve of a random forest that separates two samples.
 
     Parameters
     ----------
     one, two
-        ``(n, n_features)`` and ``(m, n_features)``. Each point is judged by trees that have not seen
-        it.
+        ``(n, n_features)`` and ``(m, n_features)``. Points are classified by cross-validation,
+        after Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
     seed
-        Of the trees.
+        Seed of the trees.
 
     Returns
     -------
-    The area: 0.5 if they cannot be told apart, 1 if every point can.
-
-    References
-    ----------
-    Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
+    The area: 0.5 if they cannot be separated, 1 if every point can.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.metrics import two_sample_auc
     >>> two_sample_auc(np.zeros((30, 1)), np.ones((30, 1)))
     1.0
     """
@@ -231,10 +215,8 @@ def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    counts
-        ``(n_cells, n_genes)``. What is compared are sums of counts per ten thousand.
-    is_in
-        Which are the cells, boolean, ``(n_cells,)``.
+    counts, is_in
+        ``(n_cells, n_genes)``, and True for the cells of interest, ``(n_cells,)``.
 
     Returns
     -------
@@ -242,16 +224,13 @@ def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.metrics import log_fold_changes
     >>> log_fold_changes(np.array([[1, 3], [3, 1]]), np.array([True, False])).round(1)
     array([-1.6,  1.6])
     """
     matrix = sparse.csr_matrix(counts)
     sums = [np.asarray(matrix[part].sum(axis=0)).ravel() for part in (is_in, ~is_in)]
     logs = [np.log2(PER_CELL * part / max(part.sum(), 1) + PSEUDO) for part in sums]
-    difference: np.ndarray = logs[0] - logs[1]
-    return difference
+    return logs[0] - logs[1]
 
 
 def _fold_change_recovery(first: Cells, other: Cells) -> tuple[float, float]:

@@ -9,10 +9,10 @@ from scipy.spatial.distance import cdist, pdist
 def maximum_mean_discrepancy(
     one: np.ndarray, two: np.ndarray, bandwidth: float | None = None
 ) -> float:
-    r"""Return the squared maximum mean discrepancy of two samples, without bias.
+    r"""Return the unbiased squared maximum mean discrepancy of two samples.
 
-    With the kernel :math:`\exp(-\|x - y\|^2 / (2 h^2))`. Of samples of the same distribution it is 0 on
-    average, and can be below.
+    The kernel is :math:`\exp(-\|x - y\|^2 / (2 h^2))`. For samples of the same distribution the
+    mean is 0, and values can be negative.
 
     Parameters
     ----------
@@ -36,10 +36,7 @@ def maximum_mean_discrepancy(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.metrics import maximum_mean_discrepancy
-    >>> rng = np.random.default_rng(0)
-    >>> one, two = rng.normal(size=(2, 200, 3))
+    >>> one, two = np.random.default_rng(0).normal(size=(2, 200, 3))
     >>> maximum_mean_discrepancy(one, two) < 0.01 < maximum_mean_discrepancy(one, two + 1)
     True
     """
@@ -47,30 +44,25 @@ def maximum_mean_discrepancy(
     if bandwidth is None:
         bandwidth = float(np.median(pdist(np.vstack([one, two])))) or 1.0
     within_one, within_two, between = (
-        np.exp(-distances / (2 * bandwidth**2))
-        for distances in (
-            cdist(one, one, "sqeuclidean"),
-            cdist(two, two, "sqeuclidean"),
-            cdist(one, two, "sqeuclidean"),
-        )
+        np.exp(-cdist(left, right, "sqeuclidean") / (2 * bandwidth**2))
+        for left, right in ((one, one), (two, two), (one, two))
     )
-    # of a point with itself the kernel is 1
+    # without the kernel of a point with itself, 1
     inside = (within_one.sum() - n) / (n * (n - 1)) + (within_two.sum() - m) / (m * (m - 1))
     return float(inside - 2 * between.mean())
 
 
 def energy_distance(one: np.ndarray, two: np.ndarray) -> float:
-    r"""Return the energy distance :math:`2 E|X - Y| - E|X - X'| - E|Y - Y'|` of two samples.
+    """Return the energy distance :math:`2 E|X - Y| - E|X - X'| - E|Y - Y'|` of two samples.
 
     Parameters
     ----------
     one, two
-        ``(n, n_features)`` and ``(m, n_features)``. Without bias: of samples of the same distribution
-        it is 0 on average.
+        ``(n, n_features)`` and ``(m, n_features)``.
 
     Returns
     -------
-    The distance, in the unit of the features.
+    The distance, in the unit of the features; unbiased, so 0 on average for equal distributions.
 
     Raises
     ------
@@ -83,8 +75,6 @@ def energy_distance(one: np.ndarray, two: np.ndarray) -> float:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.metrics import energy_distance
     >>> energy_distance(np.zeros((5, 1)), np.ones((5, 1)))
     2.0
     """

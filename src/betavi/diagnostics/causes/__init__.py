@@ -28,7 +28,7 @@ CAUSES: dict[str, CauseRule | Judge] = {
 
 
 def causes_of(found: Evidence) -> list[Cause]:
-    """Return every cause that the evidence speaks for and that no other cause explains.
+    """Return the causes that the evidence supports and that no other cause explains.
 
     Parameters
     ----------
@@ -37,16 +37,14 @@ def causes_of(found: Evidence) -> list[Cause]:
 
     Returns
     -------
-    Causes in the order of their priority; none if the evidence speaks for none.
+    Causes in the order of their priority; empty if the evidence supports none.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from betavi.diagnostics import Evidence, SignalSpectrum, causes_of
+    >>> from betavi.diagnostics import SignalSpectrum
     >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), 1000.0)
-    >>> found = Evidence(n_latent=2, n_used=0, beta=20.0, asked_beta=20.0, held_rate=np.nan,
-    ...     spectrum=spectrum, spectrum_without_covariates=spectrum, explained=0.0, gap=0.0,
-    ...     gap_error=1.0, covariates=0.0, excess_noise=1.0)
+    >>> found = Evidence(2, 0, 20.0, 20.0, np.nan, spectrum, spectrum, 0.0, 0.0, 1.0, 0.0, 1.0)
     >>> [cause.name for cause in causes_of(found)]
     ['beta_too_high']
     """

@@ -15,16 +15,12 @@ class Calls(NamedTuple):
 
     Parameters
     ----------
-    repair
-        Call that trains this model, or one like it, anew.
-    model
-        Call that makes another model of the data, with arguments in the place of ``{}``.
-    plain_counts
-        Call that makes a model whose likelihood has counting noise only.
+    repair, model, plain_counts
+        Trains this model anew; makes another model, with arguments in the place of ``{}``; and
+        makes one whose likelihood has counting noise only.
 
     Examples
     --------
-    >>> from betavi.diagnostics import Calls
     >>> Calls().model.format("beta=2")
     'BetaVI(adata, beta=2)'
     """
@@ -36,41 +32,31 @@ class Calls(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence that the causes are judged by, gathered by ``diagnose``.
+    """Evidence that the causes are judged by, gathered by ``diagnose``. Nats are per cell.
 
     Parameters
     ----------
     n_latent, n_used
         Number of dimensions, and of those that carry signal or may do so.
-    beta, asked_beta
-        Weight of the rate at the end of training, NaN if training held the rate at a value instead,
-        and the weight the user chose.
-    held_rate
-        Value at which training held the rate, nats per cell, or NaN.
+    beta, asked_beta, held_rate
+        Weight of the rate at the end of training, and the weight that the user chose; if training
+        held the rate at a value instead, that value, and a β of NaN, else NaN.
     spectrum, spectrum_without_covariates
         Directions in which cells differ, beyond the effect of the decoder's covariates, and at all.
-    explained, gap
-        Nats per cell that z saves against a z of the prior, and that a better encoder would save,
-        of the loss at β, with its standard error, ``gap_error``.
+    explained, gap, gap_error
+        Nats that z saves against a z of the prior, and that a better encoder would save, of the
+        loss at β, with its standard error.
     covariates
-        Nats per cell that the decoder's covariates save against those of another cell.
+        Nats that the decoder's covariates save against those of another cell.
     excess_noise
         Median over genes of the model's variance over the variance that the directions leave.
-    calls
-        Calls that repair the model.
-    n_unclear
-        Number of the used dimensions that may carry no signal.
+    calls, n_unclear
+        Calls that repair the model, and number of used dimensions that may carry no signal.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import Evidence, SignalSpectrum
-    >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), 1000.0)
-    >>> found = Evidence(n_latent=2, n_used=0, beta=5.0, asked_beta=5.0, held_rate=np.nan,
-    ...     spectrum=spectrum, spectrum_without_covariates=spectrum, explained=0.0, gap=0.0,
-    ...     gap_error=1.0, covariates=0.0, excess_noise=1.0)
-    >>> found.spectrum.alive_at(found.beta)
-    1
+    >>> Evidence(2, 0, 5.0, 5.0, float("nan"), None, None, 0.0, 0.0, 1.0, 0.0, 1.0).used
+    '0 of 2 dimensions are used'
     """
 
     n_latent: int
@@ -101,16 +87,11 @@ class Cause:
 
     Parameters
     ----------
-    name
-        A key of ``CAUSES``.
-    evidence
-        The numbers that speak for it, in a sentence.
-    remedy
-        The call that repairs the model.
+    name, evidence, remedy
+        A key of ``CAUSES``, a sentence with numbers, and the call that repairs the model.
 
     Examples
     --------
-    >>> from betavi.diagnostics import Cause
     >>> print(Cause("lagging_encoder", "the encoder lags.", "model.rescue()."))
     lagging_encoder: the encoder lags. Remedy: model.rescue().
     """
@@ -132,40 +113,30 @@ Judge = Callable[[Evidence], Judgement]
 LAST_RESORTS = frozenset({"decoder_ignores_z", "too_many_dimensions"})
 """Causes that are reported where nothing else explains the unused dimensions."""
 
-LAST = 100
-"""Priority of a cause that states none: after those of the package."""
-
-
-def never(_found: Evidence) -> bool:
-    """Return False."""
-    return False
+LAST = 100  # default priority: after the causes of the package
 
 
 @dataclass(frozen=True)
 class CauseRule:
     """Rule that recognises a cause, and its relation to other causes.
 
-    A function in the table of causes is a rule with the other fields at their defaults.
-
     Parameters
     ----------
     judge
         Function from :class:`Evidence` to evidence and remedy, two strings, or to None.
     priority
-        Place in the report: causes with a lower number are reported first.
-    explains
-        Names of other causes that are not reported if this one holds.
-    independent_if
-        Condition under which this cause is reported even if another one explains it.
+        Place in the report, lowest first.
+    explains, independent_if
+        Names of causes that this one hides, and condition under which no other hides this one.
 
     Examples
     --------
-    >>> from betavi.diagnostics import CAUSES
-    >>> CAUSES["lagging_encoder"].priority, sorted(CAUSES["lagging_encoder"].explains)
-    (60, ['decoder_ignores_z', 'too_many_dimensions'])
+    >>> rule = CauseRule(lambda found: ("it is off.", "turn it on.") if found.beta == 0 else None)
+    >>> rule.priority
+    100
     """
 
     judge: Judge
     priority: float = LAST
     explains: Collection[str] = ()
-    independent_if: Callable[[Evidence], bool] = never
+    independent_if: Callable[[Evidence], bool] = lambda _found: False

@@ -1,7 +1,5 @@
 """A β above the strength of the signal."""
 
-from __future__ import annotations
-
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
 
 

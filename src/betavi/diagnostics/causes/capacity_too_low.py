@@ -1,7 +1,5 @@
 """A rate held too low for the directions of the data."""
 
-from __future__ import annotations
-
 import math
 
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement

@@ -1,16 +1,13 @@
 """Covariates that explain the signal in the place of z."""
 
-from __future__ import annotations
-
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
 
-LEFT_BY_COVARIATES = 0.1
-"""Share of the signal that covariates leave, below which it is little, if it is not even used."""
+LEFT_BY_COVARIATES = 0.1  # share of the signal left by covariates, below which it is little
 
 
 def _judge(found: Evidence) -> Judgement:
     with_them, without = found.spectrum, found.spectrum_without_covariates
-    # batches are directions too, and it is no fault that they go, as long as others are left
+    # batches are directions too: removing them is harmless if others are left
     share = with_them.signals.sum() / without.signals.sum() if without.n_factors else 1.0
     is_little = share < LEFT_BY_COVARIATES and 2 * found.n_used <= with_them.n_factors
     if 4 * with_them.n_factors >= without.n_factors and not is_little:

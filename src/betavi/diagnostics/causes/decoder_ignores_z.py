@@ -1,7 +1,5 @@
 """A decoder that does without z, for no other reason."""
 
-from __future__ import annotations
-
 from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 

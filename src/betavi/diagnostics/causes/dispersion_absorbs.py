@@ -1,16 +1,12 @@
 """A dispersion that takes signal for noise."""
 
-from __future__ import annotations
-
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
 
-OVERDISPERSED = 1.5
-"""Model variance over the variance that the data's directions leave unexplained, from which on the
-likelihood explains signal as noise."""
+OVERDISPERSED = 1.5  # model variance over the variance left by the data's directions
 
 
 def _judge(found: Evidence) -> Judgement:
-    # a network uses fewer dimensions than there are directions, because it bends, but not a quarter
+    # a nonlinear network uses fewer dimensions than there are directions, but not below a quarter
     is_short = 4 * found.n_used < found.spectrum.alive_at(found.beta)
     if not (found.excess_noise >= OVERDISPERSED and is_short):
         return None

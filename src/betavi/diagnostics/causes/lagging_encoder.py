@@ -1,21 +1,16 @@
 """An encoder that lags behind its decoder."""
 
-from __future__ import annotations
-
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
 
+# amortisation gap over what z could explain, the last column of python -m benchmarks.collapse
 LARGE_GAP = 0.15
-"""Amortisation gap from which on the encoder is to blame, as a share of the nats that z could
-explain: the last column that ``python -m benchmarks.collapse`` prints for each model."""
-
-SMALLEST_GAP = 1.0
-"""Lower confidence limit of the gap from which on the encoder is to blame, nats per cell."""
+SMALLEST_GAP = 1.0  # lower confidence limit of the gap, nats per cell
 
 
 def _judge(found: Evidence) -> Judgement:
     possible = found.explained + found.gap
     surely = found.gap - 3 * found.gap_error
-    # of a gap that was not measured nothing is sure
+    # also false for a gap of NaN, which was not measured
     if not (surely >= SMALLEST_GAP and found.gap >= LARGE_GAP * possible):
         return None
     share = f"{found.gap / possible:.0%}" if found.explained > 0 else "all"

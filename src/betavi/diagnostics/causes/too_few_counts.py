@@ -1,7 +1,5 @@
 """Data without a signal above their noise."""
 
-from __future__ import annotations
-
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
 
 

@@ -1,7 +1,5 @@
 """More dimensions than directions in the data."""
 
-from __future__ import annotations
-
 import math
 
 from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement

@@ -1,7 +1,5 @@
 """Training that ended before β reached its final value."""
 
-from __future__ import annotations
-
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
 
 
