@@ -21,6 +21,9 @@ except ImportError:
 compiled: ModuleType | None = _compiled
 """The compiled loops, if Numba is installed."""
 
+SMALLEST_LIBRARY = 1e-8
+"""Library size of a cell without counts, whose gradients then vanish."""
+
 with warnings.catch_warnings():
     # torch says once in a process that its CSR tensors are in beta
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
@@ -36,10 +39,8 @@ def compressed(
     ----------
     pointers
         Start of each row among the entries, and end of the last, ``(n_rows + 1,)``.
-    columns, values
-        Of all entries, ``(n_entries,)``.
-    shape
-        Number of rows and columns.
+    columns, values, shape
+        Of all entries, ``(n_entries,)``; number of rows and columns.
 
     Returns
     -------
@@ -65,10 +66,8 @@ def rows_of(
     ----------
     starts, lengths
         Start of each row among the entries, and its number of entries, ``(n_rows,)``.
-    columns, values
-        Of all entries.
-    n_columns
-        Width of the matrix.
+    columns, values, n_columns
+        Of all entries; width of the matrix.
 
     Returns
     -------
@@ -90,7 +89,7 @@ def rows_of(
 
 
 def is_compressed(x: Tensor) -> bool:
-    """Return whether a minibatch holds its nonzeros only.
+    """Return True if a minibatch holds its nonzeros only.
 
     Parameters
     ----------
@@ -99,7 +98,7 @@ def is_compressed(x: Tensor) -> bool:
 
     Returns
     -------
-    True for a CSR tensor.
+    False for a dense tensor.
 
     Examples
     --------
@@ -158,6 +157,28 @@ def totals(x: Tensor) -> Tensor:
     if not is_compressed(x):
         return x.sum(dim=-1, keepdim=True)
     return torch.segment_reduce(x.values(), "sum", offsets=x.crow_indices().long())[:, None]
+
+
+def observed_log_library(x: Tensor) -> Tensor:
+    """Return the log of each cell's total; that of 1e-8 for a cell without counts.
+
+    Parameters
+    ----------
+    x
+        Counts, dense or CSR, ``(n_cells, n_features)``.
+
+    Returns
+    -------
+    ``(n_cells, 1)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from betavi.nn import observed_log_library
+    >>> observed_log_library(torch.tensor([[1.0, 2.0], [0.0, 4.0]])).exp().round().tolist()
+    [[3.0], [4.0]]
+    """
+    return totals(x).clamp_min(SMALLEST_LIBRARY).log()
 
 
 @torch.compiler.disable

@@ -1,4 +1,4 @@
-"""Library sizes: observed, inferred, or drawn given z."""
+"""Library sizes: inferred, or drawn given z."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from betavi.kernels import totals
 from betavi.nn.networks import Encoder
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
     from betavi.nn.networks import Architecture
 
-SMALLEST_LIBRARY = 1e-8
-"""Library size of a cell without counts, whose gradients then vanish."""
-
 SMALLEST_SPREAD = 0.01
 """Smallest standard deviation of log sizes in a batch, which may be of a single cell."""
 
@@ -28,28 +24,6 @@ LOG_SCALE_RANGE = (-4.0, 1.0)
 """Range of the log spread given z, relative to the spread in the batch."""
 
 N_HIDDEN = 32
-
-
-def observed_log_library(x: Tensor) -> Tensor:
-    """Return the log of each cell's total, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``.
-
-    Parameters
-    ----------
-    x
-        Counts, dense or CSR.
-
-    Returns
-    -------
-    Logs; that of 1e-8 for a cell without counts.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from betavi.nn import observed_log_library
-    >>> observed_log_library(torch.tensor([[1.0, 2.0], [0.0, 4.0]])).exp().round().tolist()
-    [[3.0], [4.0]]
-    """
-    return totals(x).clamp_min(SMALLEST_LIBRARY).log()
 
 
 class TypicalLibrary(nn.Module):
