@@ -24,11 +24,9 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
 
     Parameters
     ----------
-    manager, key
-        Manager of the object, and the registry key of the matrix.
-    cells
-        Rows to read, of which those without the modality are left out. A cell's size is its size
-        factor where there is one, its total otherwise.
+    manager, key, cells
+        Manager of the object, key of the matrix, and rows to read; cells without the modality are
+        left out. A cell's size is its size factor where there is one, its total otherwise.
 
     Returns
     -------
@@ -41,7 +39,6 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
 
     Examples
     --------
-    >>> import numpy as np
     >>> import betavi
     >>> from betavi.data import moments
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
@@ -76,15 +73,9 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     profile = (total + PSEUDOCOUNT) / size_total
     mean_square = size_squares * np.square(profile) / len(cells)
     variance = (squares - 2 * profile * cross) / len(cells) + mean_square
-    log_mean = logs / len(cells)
-    values = (
-        profile,
-        profile * size_total / len(cells),
-        mean_square,
-        variance,
-        log_mean,
-        log_squares / len(cells) - np.square(log_mean),
-    )
+    mean, log_mean = profile * size_total / len(cells), logs / len(cells)
+    log_variance = log_squares / len(cells) - np.square(log_mean)
+    values = (profile, mean, mean_square, variance, log_mean, log_variance)
     return Start(*(torch.as_tensor(value, dtype=torch.float32) for value in values))
 
 

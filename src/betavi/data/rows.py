@@ -101,7 +101,6 @@ class Rows:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scipy import sparse
     >>> from betavi.data import Rows
     >>> rows = Rows(sparse.csc_array([[0, 2], [1, 0], [0, 3]]))
@@ -131,7 +130,7 @@ class Rows:
 
     @property
     def is_sparse(self) -> bool:
-        """Whether it is a sparse matrix in memory."""
+        """True for a sparse matrix in memory."""
         return sparse.issparse(self._data)
 
     @property
@@ -221,7 +220,6 @@ class AlignedRows:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from betavi.data import AlignedRows, Rows
     >>> aligned = AlignedRows(Rows(np.array([[5, 1]])), position=np.array([-1, 0]))
     >>> aligned[np.array([0, 1])].toarray().tolist(), aligned.totals().tolist()

@@ -67,7 +67,7 @@ def _uses_onednn(a: Tensor) -> bool:
 
 
 def _autocast_type() -> torch.dtype | None:
-    """Return the type that PyTorch was told to multiply in, if it is not that of the tensors."""
+    """Return the type of products under autocast, None without it."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
 
@@ -178,7 +178,6 @@ class CountsLinear(TransposedLinear):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import CountsLinear
     >>> layer, x = CountsLinear(4, 3), torch.tensor([[0.0, 2.0, 0.0, 1.0]])
     >>> torch.allclose(layer(x.to_sparse_csr()), layer(x), atol=1e-5)
@@ -203,16 +202,13 @@ class Heads(NamedTuple):
 
     Parameters
     ----------
-    rows
-        The likelihood's loop in ``betavi.kernels.compiled``.
-    layers
-        The output layers, that of the softmax first.
+    rows, layers
+        The likelihood's loop in ``betavi.kernels.compiled``; the softmax's layer first.
     log_theta
         Log inverse dispersion, ``(n_genes,)`` or ``(n_cells, n_genes)``, if the likelihood has one.
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import Heads, compiled
     >>> heads = Heads(compiled.nb_rows, (torch.nn.Linear(4, 3),), log_theta=torch.zeros(3))
     >>> len(heads.layers), heads.log_theta.exp().tolist()
@@ -289,14 +285,11 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
 
     Parameters
     ----------
-    heads
-        The likelihood and its output layers.
-    counts
-        CSR or dense, ``(n_cells, n_genes)``. Not differentiated.
-    h
-        The decoder's last hidden layer, ``(..., n_cells, n_hidden)``.
-    log_size
-        Log library sizes, ``(..., n_cells, 1)``.
+    heads, counts
+        Output layers, and counts, CSR or dense, ``(n_cells, n_genes)``. Not differentiated.
+    h, log_size
+        The decoder's last hidden layer, ``(..., n_cells, n_hidden)``, and log library sizes,
+        ``(..., n_cells, 1)``.
 
     Returns
     -------
@@ -304,7 +297,6 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import Heads, compiled, head_nats
     >>> layer = torch.nn.Linear(4, 3)
     >>> _ = torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)

@@ -177,12 +177,9 @@ def nb_log_prob(x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x
-        Counts, broadcastable to ``mu``. Not differentiated.
-    mu
-        Means, ``(..., n_cells, n_genes)``, from 0 on.
-    theta
-        Inverse dispersions, broadcastable to ``mu``; the variance is ``mu + mu**2 / theta``.
+    x, mu, theta
+        Counts, not differentiated; means, ``(..., n_cells, n_genes)``, from 0 on; inverse
+        dispersions. The variance is ``mu + mu**2 / theta``.
 
     Returns
     -------
@@ -190,7 +187,6 @@ def nb_log_prob(x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels.plain import nb_log_prob
     >>> nb_log_prob(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1.0]))
     tensor([-0.6931, -2.0794])
@@ -203,14 +199,10 @@ def zinb_log_prob(x: Tensor, mu: Tensor, theta: Tensor, logits: Tensor) -> Tenso
 
     Parameters
     ----------
-    x
-        Counts, broadcastable to ``mu``. Not differentiated.
-    mu
-        Means of the negative binomial, ``(..., n_cells, n_genes)``, before inflation.
-    theta
-        Inverse dispersions, broadcastable to ``mu``.
+    x, mu, theta
+        See :func:`nb_log_prob`; means are those before inflation.
     logits
-        Log-odds that a count was replaced by zero, broadcastable to ``mu``.
+        Log-odds that a count was replaced by zero.
 
     Returns
     -------
@@ -218,7 +210,6 @@ def zinb_log_prob(x: Tensor, mu: Tensor, theta: Tensor, logits: Tensor) -> Tenso
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels.plain import zinb_log_prob
     >>> one = torch.ones(1)
     >>> zinb_log_prob(0 * one, one, one, 0 * one)
@@ -243,7 +234,6 @@ def poisson_log_prob(x: Tensor, rate: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels.plain import poisson_log_prob
     >>> poisson_log_prob(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]))
     tensor([-1.0000, -1.6931])

@@ -48,7 +48,6 @@ def compressed(
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import compressed
     >>> pointers, columns = torch.tensor([0, 1, 2]), torch.tensor([2, 0])
     >>> compressed(pointers, columns, torch.tensor([5.0, 1.0]), (2, 3)).to_dense().tolist()
@@ -75,7 +74,6 @@ def rows_of(
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import rows_of
     >>> starts, lengths = torch.tensor([1, 0]), torch.tensor([1, 1])
     >>> columns, values = torch.tensor([0, 2]).int(), torch.tensor([5.0, 7.0])
@@ -102,7 +100,6 @@ def is_compressed(x: Tensor) -> bool:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import is_compressed
     >>> x = torch.eye(2)
     >>> is_compressed(x), is_compressed(x.to_sparse_csr())
@@ -126,7 +123,6 @@ def dense(x: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import dense
     >>> dense(torch.eye(2).to_sparse_csr()).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -149,7 +145,6 @@ def totals(x: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import totals
     >>> totals(torch.tensor([[1.0, 2.0], [0.0, 4.0]]).to_sparse_csr()).tolist()
     [[3.0], [4.0]]
@@ -173,7 +168,6 @@ def observed_log_library(x: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import observed_log_library
     >>> observed_log_library(torch.tensor([[1.0, 2.0], [0.0, 4.0]])).exp().round().tolist()
     [[3.0], [4.0]]
@@ -196,7 +190,6 @@ def log1p(x: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import is_compressed, log1p
     >>> x = torch.eye(2).expm1()
     >>> log1p(x).round().tolist(), is_compressed(log1p(x.to_sparse_csr()))

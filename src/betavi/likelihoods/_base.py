@@ -50,7 +50,6 @@ class Deferred:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
     >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
     >>> codes, x = torch.zeros(3, 1, dtype=torch.long), torch.ones(3, 20)
@@ -86,19 +85,15 @@ class Likelihood(nn.Module, ABC):
 
     Parameters
     ----------
-    n_hidden
-        Width of the decoder's last hidden layer.
-    n_features
-        Number of genes, peaks or proteins.
+    n_hidden, n_features
+        Width of the decoder's last hidden layer, and number of genes, peaks or proteins.
     scale_activation
         ``"softmax"`` where the library size sets the cell's total, ``"softplus"`` where a size
         factor only scales it.
-    dispersion
-        A key of :data:`~betavi.likelihoods.DISPERSIONS`.
-    sizes
-        Number of batches and labels.
+    dispersion, sizes
+        A key of :data:`~betavi.likelihoods.DISPERSIONS`; number of batches and labels.
     dial
-        Tells the dispersion β, in a model of many: a higher β leaves more variance unexplained.
+        β of the dispersion, in a model of many: a higher β leaves more variance unexplained.
 
     Raises
     ------
@@ -107,7 +102,6 @@ class Likelihood(nn.Module, ABC):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
     >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
     >>> h, log_size = torch.ones(3, 8), torch.full((3, 1), 100.0).log()
@@ -250,13 +244,8 @@ class Likelihood(nn.Module, ABC):
     ) -> Distribution:
         """Return the distribution of the features of each cell.
 
-        Parameters
-        ----------
-        h, log_size
-            The decoder's last hidden layer, ``(..., n_cells, n_hidden)``, and the log library size
-            or log size factor, ``(..., n_cells, 1)``.
-        batch, label
-            Codes, ``(n_cells, 1)``.
+        ``h`` is the decoder's last hidden layer, ``(..., n_cells, n_hidden)``; ``log_size`` the log
+        library size or size factor, ``(..., n_cells, 1)``; batch and label are codes, ``(n_cells, 1)``.
         """
 
     def log_mass(self, px: Any, counts: Tensor) -> Tensor:
@@ -282,18 +271,10 @@ class Likelihood(nn.Module, ABC):
         If a count is a Poisson draw of a rate that varies around the decoder's mean, the posterior
         mean lies between the decoder's mean and the count. Otherwise the count adds nothing: the
         mean is the decoder's, and the variance is zero.
-
-        Parameters
-        ----------
-        px, counts
-            The distribution, ``(..., n_cells, n_features)``, and the counts, ``(n_cells, n_features)``.
         """
         mean = self.expected(px)
         return mean, torch.zeros_like(mean)
 
     @abstractmethod
     def parameters_of(self, px: Any) -> dict[str, Tensor]:
-        """Return the parameters of a distribution, by scvi-tools' names.
-
-        Each has the distribution's shape, ``(..., n_cells, n_features)``.
-        """
+        """Return the parameters, ``(..., n_cells, n_features)``, by scvi-tools' names."""

@@ -47,7 +47,6 @@ class Dispersion(nn.Module, ABC):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
     >>> dispersion = DISPERSIONS["gene"](8, 3, DispersionSizes(1, 1))
     >>> with torch.no_grad():
@@ -153,7 +152,6 @@ class GeneCellDispersion(Dispersion):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
     >>> dispersion = DISPERSIONS["gene-cell"](8, 20, DispersionSizes(1, 1))
     >>> dispersion(torch.ones(5, 8), torch.zeros(5, 1, dtype=torch.long), None).shape

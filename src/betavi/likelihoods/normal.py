@@ -32,13 +32,9 @@ class NormalLikelihood(Likelihood):
 
     Examples
     --------
-    >>> import torch
-    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
-    >>> likelihood = LIKELIHOODS["normal"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
-    >>> log_size = torch.tensor([[100.0], [1000.0]]).log()
-    >>> px = likelihood(torch.ones(2, 8), log_size, torch.zeros(2, 1, dtype=torch.long), None)
-    >>> px.mean.sum(dim=1).round().tolist()
-    [100.0, 1000.0]
+    >>> from betavi.likelihoods import LIKELIHOODS
+    >>> LIKELIHOODS["normal"].of_whole_numbers
+    False
     """
 
     of_whole_numbers = False

@@ -140,7 +140,6 @@ class Gate(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Dial, Gate
     >>> dial = Dial((0.1, 10.0))
     >>> gate = Gate(1, dial)
@@ -171,7 +170,6 @@ class Shift(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Dial, Shift
     >>> dial = Dial((0.1, 10.0))
     >>> shift = Shift(1, dial)
@@ -206,7 +204,6 @@ class Turn(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Dial, Turn
     >>> dial = Dial((0.1, 10.0))
     >>> turn = Turn(1, 1, dial)
@@ -241,7 +238,6 @@ class Drift(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Dial, Drift
     >>> dial = Dial((0.1, 10.0))
     >>> drift = Drift(2, dial)

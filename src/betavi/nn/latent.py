@@ -19,7 +19,6 @@ class Latent(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from torch.distributions import Normal
     >>> from betavi.nn import LATENTS
     >>> latent = LATENTS["ln"]()
@@ -97,7 +96,6 @@ class Point(Distribution):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Point
     >>> q = Point(torch.tensor([[1.0, -2.0]]))
     >>> q.rsample().tolist(), q.variance.tolist()

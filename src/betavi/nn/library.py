@@ -44,7 +44,6 @@ class TypicalLibrary(nn.Module):
     Examples
     --------
     >>> import numpy as np
-    >>> import torch
     >>> from betavi.nn import TypicalLibrary
     >>> log_sizes, spreads = np.array([np.log(100.0), np.nan]), np.array([0.3, np.nan])
     >>> library = TypicalLibrary(log_sizes, spreads, home=0, n_latent=2)
@@ -104,7 +103,6 @@ class LatentLibrary(nn.Module):
     Examples
     --------
     >>> import numpy as np
-    >>> import torch
     >>> from betavi.nn import Architecture, LatentLibrary
     >>> library = LatentLibrary(20, [], Architecture(), np.full((1, 1), 7.0), np.ones((1, 1)))
     >>> codes = torch.zeros(3, 1, dtype=torch.long)

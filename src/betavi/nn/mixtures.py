@@ -32,7 +32,6 @@ class NormalMixture(Distribution):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import NormalMixture
     >>> loc = torch.tensor([-1.0, 1.0]).view(2, 1, 1)
     >>> q = NormalMixture(loc, torch.ones(2, 1, 1), torch.full((2, 1), 0.5))

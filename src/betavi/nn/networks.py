@@ -42,10 +42,8 @@ class Architecture:
 
     Parameters
     ----------
-    n_hidden
-        Width of each hidden layer.
-    n_layers
-        Number of hidden layers of encoder and decoder.
+    n_hidden, n_layers
+        Width and number of the hidden layers of encoder and decoder.
     dropout_rate
         Share of hidden units dropped in the encoder while training.
     use_batch_norm, use_layer_norm
@@ -131,10 +129,8 @@ class Encoder(nn.Module):
         Number of features with continuous covariates, and of dimensions of the distribution.
     n_categories
         Number of categories of each covariate given as a code.
-    architecture
-        Architecture of the network.
-    n_layers
-        Number of hidden layers; the architecture's if None.
+    architecture, n_layers
+        Architecture of the network, and number of hidden layers; the architecture's if None.
     dial
         The dial that the network reads, in a model of many β.
 
@@ -145,7 +141,6 @@ class Encoder(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Architecture, Encoder
     >>> encoder = Encoder(n_input=30, n_output=5, n_categories=[2], architecture=Architecture())
     >>> q = encoder(torch.ones(8, 30), torch.zeros(8, 1, dtype=torch.long))
@@ -196,7 +191,7 @@ def evaluating(part: nn.Module) -> Iterator[None]:
     Parameters
     ----------
     part
-        A module. It is in its former mode afterwards.
+        A module.
 
     Returns
     -------
@@ -204,7 +199,6 @@ def evaluating(part: nn.Module) -> Iterator[None]:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import evaluating
     >>> part = torch.nn.Dropout(0.5)
     >>> with evaluating(part):
@@ -228,9 +222,7 @@ class Decoder(nn.Module):
     ----------
     n_latent, n_values
         Number of latent dimensions, and of continuous covariates appended to them.
-    n_categories
-        Number of categories of each covariate given as a code.
-    architecture, dial
+    n_categories, architecture, dial
         See :class:`Encoder`.
 
     References
@@ -239,7 +231,6 @@ class Decoder(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Architecture, Decoder
     >>> decoder = Decoder(n_latent=5, n_values=0, n_categories=[2], architecture=Architecture())
     >>> decoder(torch.zeros(8, 5), torch.zeros(8, 1, dtype=torch.long)).shape

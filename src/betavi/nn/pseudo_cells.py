@@ -16,10 +16,8 @@ class PseudoCells(nn.Module):
 
     Parameters
     ----------
-    n_cells
-        Number of learned cells.
-    widths
-        Number of features by modality.
+    n_cells, widths
+        Number of learned cells, and of features by modality.
     n_continuous, n_categorical
         Number of continuous and of categorical covariates beside the batch.
 

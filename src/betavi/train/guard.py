@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from betavi.train.plan import TrainingPlan
 
 ACTIONS: dict[str, bool] = {"warn": False, "rescue": True}
-"""Whether the guard acts, by the user's word."""
+"""True if the guard acts, by the user's word."""
 
 # none of these was tuned on data
 FALLEN = 0.1

@@ -32,8 +32,7 @@ ANNEALED_AGAIN = 0.1
 class TrainingPlan(train.TrainingPlan):
     """scvi-tools' plan, with an exact β and a start at the moments of the training cells.
 
-    A schedule says which share of the module's β is in force at which share of the planned steps,
-    so that a warm-up ends at the same point of every run.
+    A warm-up is a share of the planned steps, so that it ends at the same point of every run.
 
     Parameters
     ----------
@@ -62,8 +61,7 @@ class TrainingPlan(train.TrainingPlan):
 
     References
     ----------
-    Smith & Topin (2019), Super-convergence: very fast training of neural networks using large
-    learning rates.
+    Smith & Topin (2019), Super-convergence: very fast training using large learning rates.
 
     Examples
     --------
@@ -152,7 +150,7 @@ class TrainingPlan(train.TrainingPlan):
 
     @property
     def is_warm(self) -> bool:
-        """Whether the warm-up is over."""
+        """True once the warm-up is over."""
         if not self.follows_scvi:
             return self.share >= self.warmup
         epochs, steps = self.n_epochs_kl_warmup, self.n_steps_kl_warmup
@@ -162,7 +160,7 @@ class TrainingPlan(train.TrainingPlan):
 
     @property
     def may_be_judged(self) -> bool:
-        """Whether β is in force and a target rate is reached, or the run is over."""
+        """True once β is in force and a target rate is reached, or the run is over."""
         if self.current_epoch + 1 == self.trainer.max_epochs:
             return True
         return self.is_warm and (self.target_rate is None or self._is_on_target)
@@ -173,13 +171,7 @@ class TrainingPlan(train.TrainingPlan):
         return abs(self.module.controller.smooth_rate.item() / self.target_rate - 1) < ON_TARGET
 
     def anneal_again(self, free_bits: float) -> None:
-        """Let β climb from 0 again, over a tenth of the planned steps or the rest of them.
-
-        Parameters
-        ----------
-        free_bits
-            Nats that each dimension keeps meanwhile, at least.
-        """
+        """Let β climb from 0 again, over a tenth of the planned steps or the rest of them."""
         begin, before = self.share, self._free_bits_after
         before = self.loss_kwargs.get("free_bits", 0.0) if before is None else before
         self.warmup = min(begin + ANNEALED_AGAIN, 1.0)
@@ -216,7 +208,7 @@ class TrainingPlan(train.TrainingPlan):
 
     @property
     def _logs_steps(self) -> bool:
-        """Whether every step is to be logged, which scvi-tools does."""
+        """True if scvi-tools has to log every step."""
         return self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune
 
     def _add(self, losses: LossOutput) -> None:
@@ -229,7 +221,7 @@ class TrainingPlan(train.TrainingPlan):
         self._n_cells += n_cells
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the module makes of a minibatch, and remember its posterior."""
+        """Return the module's outputs for a minibatch, and remember its posterior."""
         outputs = super().forward(*args, **kwargs)
         if self.module.training and not self.module.latent.is_deterministic:
             q = outputs[0]["qz"]

@@ -26,7 +26,6 @@ class Fusion(nn.Module, ABC):
 
     Examples
     --------
-    >>> import torch
     >>> from torch.distributions import Normal
     >>> from betavi.nn import FUSIONS
     >>> experts = {name: Normal(torch.ones(1, 1), 1.0) for name in ("rna", "adt")}
@@ -42,13 +41,8 @@ class Fusion(nn.Module, ABC):
     def forward(self, experts: Experts, present: Masks) -> Normal | NormalMixture:
         """Return q(z given x), of shape ``(n_cells, n_latent)``.
 
-        Parameters
-        ----------
-        experts
-            Experts by modality. Rows of cells that lack the modality are arbitrary, even NaN, and
-            must not be used.
-        present
-            Masks by modality. A modality without a mask is present in every cell.
+        Rows of experts for cells that lack the modality are arbitrary, even NaN, and must not be
+        used. A modality without a mask in ``present`` is present in every cell.
         """
 
     def full_posterior(self, q: Distribution) -> Normal | None:
@@ -59,12 +53,7 @@ class Fusion(nn.Module, ABC):
     def penalty(self, rate: Tensor, q: Distribution, experts: Experts, present: Masks) -> Tensor:
         """Return the term of the loss that β weighs, ``(n_cells,)``, in nats: the rate by default.
 
-        Parameters
-        ----------
-        rate
-            KL divergence of each cell's posterior from the prior, ``(n_cells,)``, in nats.
-        q, experts, present
-            Result and arguments of :meth:`forward`.
+        ``q`` is the result of :meth:`forward` for these experts and masks.
         """
         return rate
 

@@ -35,7 +35,6 @@ class MixtureOfProducts(Fusion):
 
     Examples
     --------
-    >>> import torch
     >>> from torch.distributions import Normal
     >>> from betavi.nn import FUSIONS
     >>> experts = {name: Normal(torch.zeros(1, 2), 1.0) for name in ("rna", "adt", "atac")}

@@ -42,7 +42,6 @@ class TotalCorrelation(Fusion):
 
     Examples
     --------
-    >>> import torch
     >>> from torch.distributions import Normal
     >>> from betavi.nn import FUSIONS
     >>> experts = {name: Normal(torch.ones(1, 1), 0.5) for name in ("rna", "adt")}
