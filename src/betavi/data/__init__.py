@@ -11,10 +11,9 @@ from betavi.data.minibatches import (
     expert_keys,
     present_key,
 )
-from betavi.data.moments import moments
+from betavi.data.moments import TARGET_SUM, UNEXPLAINED, Start, moments
 from betavi.data.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
 from betavi.data.split import DataSplitter
-from betavi.data.start import TARGET_SUM, UNEXPLAINED, Start
 
 __all__ = [
     "COUNTS",

@@ -1,8 +1,8 @@
-"""Moments of each feature over the training cells."""
+"""Moments of each feature over the training cells, from which a decoder starts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -10,13 +10,58 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 
 from betavi import _blocks
-from betavi.data.start import TARGET_SUM, Start
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from betavi.data.minibatches import CellManager
 
 PSEUDOCOUNT = 0.5
 """Added to the total of each feature, so that none is impossible. Not tuned on data."""
+
+UNEXPLAINED = 0.4
+"""Share of a feature's variance around its mean profile that a latent variable will not explain.
+
+Where training starts, tuned on real data: ``python -m benchmarks.start`` compares it with others.
+"""
+
+TARGET_SUM = 1e4
+"""Total per cell of counts before their logarithm is taken, as is usual with scanpy."""
+
+
+class Start(NamedTuple):
+    """Moments of each feature over cells, ``(n_features,)``, around a mean profile.
+
+    Parameters
+    ----------
+    profile
+        Mean per unit of a cell's size; times the size, the expectation of a cell.
+    mean, mean_square, variance
+        Averages of that expectation, of its square, and of the squared deviation from it.
+    log_mean, log_variance
+        Mean and variance of log(1 + counts per 10,000) or, with size factors, of log(1 + counts per
+        unit of size).
+
+    Examples
+    --------
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes, Start
+    >>> likelihood = LIKELIHOODS["poisson"](8, 2, "softmax", "gene", DispersionSizes(1, 1))
+    >>> likelihood.start_at(Start(torch.tensor([0.25, 0.75]), *torch.ones(5, 2)))
+    >>> likelihood.unscaled.bias.exp().round(decimals=3).tolist()
+    [0.25, 0.75]
+    """
+
+    profile: Tensor
+    mean: Tensor
+    mean_square: Tensor
+    variance: Tensor
+    log_mean: Tensor
+    log_variance: Tensor
+
+    @staticmethod
+    def unexplained(variance: Tensor) -> Tensor:
+        """Return the part of a variance that a latent variable will not explain."""
+        return UNEXPLAINED * variance
 
 
 def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:

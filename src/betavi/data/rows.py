@@ -122,16 +122,15 @@ class Rows:
             )
         self._data = data
         self.in_file = isinstance(data, h5py.Dataset | CSRDataset)
+        self.is_sparse = sparse.issparse(data)
+        self.dtype = np.dtype(data.dtype)
+        n_rows, *n_columns = data.shape
+        self.shape = n_rows, int(np.prod(n_columns))
 
     @property
     def stored(self) -> Rows:
         """The stored rows: these."""
         return self
-
-    @property
-    def is_sparse(self) -> bool:
-        """True for a sparse matrix in memory."""
-        return sparse.issparse(self._data)
 
     @property
     def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
@@ -143,17 +142,6 @@ class Rows:
             matrix = matrix.copy()
             matrix.sum_duplicates()
         return matrix if matrix.dtype in INDEXABLE else matrix.astype(np.float32)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of cells and columns."""
-        n_rows, *n_columns = self._data.shape
-        return n_rows, int(np.prod(n_columns))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the entries."""
-        return np.dtype(self._data.dtype)
 
     @property
     def position(self) -> np.ndarray:
@@ -195,7 +183,7 @@ class Rows:
     def blocks(self) -> Iterator[tuple[int, Any]]:
         """Yield the first row and the content of consecutive blocks of stored rows."""
         n_rows, n_columns = self.shape
-        per_row = self._data.nnz // max(1, n_rows) if sparse.issparse(self._data) else n_columns
+        per_row = self._data.nnz // max(1, n_rows) if self.is_sparse else n_columns
         size = max(1, _blocks.SCANNED_ENTRIES // max(1, per_row))
         for start in range(0, n_rows, size):
             yield start, self._data[start : start + size]
@@ -229,14 +217,10 @@ class AlignedRows:
     def __init__(self, stored: Rows, position: np.ndarray) -> None:
         # `rows` is how model/ calls it so far
         self.stored = self.rows = stored
-        self.position = position
-        self.in_file, self.dtype = stored.in_file, stored.dtype
+        self.position, self.present = position, position >= 0
+        self.in_file, self.is_sparse, self.dtype = stored.in_file, stored.is_sparse, stored.dtype
         self.shape = len(position), stored.shape[1]
-
-    @property
-    def is_sparse(self) -> bool:
-        """See :attr:`Rows.is_sparse`."""
-        return self.stored.is_sparse
+        self.blocks = stored.blocks
 
     @property
     def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
@@ -248,11 +232,6 @@ class AlignedRows:
         """See :attr:`Rows.cells`."""
         here = np.flatnonzero(self.present)
         return here[np.argsort(self.position[here])]
-
-    @property
-    def present(self) -> np.ndarray:
-        """See :attr:`Rows.present`."""
-        return self.position >= 0
 
     def n_bytes(self, dtype: type) -> int:
         """See :meth:`Rows.n_bytes`; a dense modality is padded with zeros there."""
@@ -282,10 +261,6 @@ class AlignedRows:
         if here.any():
             filled[here] = self.stored.dense(self.position[cells[here]], dtype)
         return filled
-
-    def blocks(self) -> Iterator[tuple[int, Any]]:
-        """See :meth:`Rows.blocks`."""
-        return self.stored.blocks()
 
     def totals(self) -> np.ndarray:
         """See :meth:`Rows.totals`; 0 for a cell that lacks the modality."""

@@ -223,10 +223,8 @@ def poisson_log_prob(x: Tensor, rate: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x
-        Counts, broadcastable to ``rate``. Not differentiated.
-    rate
-        Means, ``(..., n_cells, n_genes)``, from 0 on.
+    x, rate
+        Counts, not differentiated, and means, ``(..., n_cells, n_genes)``, from 0 on.
 
     Returns
     -------

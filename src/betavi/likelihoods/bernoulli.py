@@ -13,7 +13,7 @@ from betavi.likelihoods._base import Likelihood, get_normalized
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
     from betavi.likelihoods.dispersion import DispersionSizes
 
 
@@ -58,9 +58,7 @@ class BernoulliLikelihood(Likelihood):
     slope and offset: the size of a binary cell is its number of detected features, fewer than its
     counts, and counts come in clumps.
 
-    References
-    ----------
-    Ashuach et al. (2023), MultiVI, whose chromatin is Bernoulli, too, by another link.
+    Reference: Ashuach et al. (2023), MultiVI, whose chromatin is Bernoulli, too, by another link.
 
     Examples
     --------

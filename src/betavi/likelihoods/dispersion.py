@@ -41,9 +41,8 @@ class Dispersion(nn.Module, ABC):
     sizes
         Number of batches and labels.
 
-    References
-    ----------
-    Gayoso et al. (2022), A Python library for probabilistic analysis of single-cell omics data.
+    Reference: Gayoso et al. (2022), A Python library for probabilistic analysis of single-cell
+    omics data.
 
     Examples
     --------

@@ -9,16 +9,20 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions import Normal as TorchNormal
 
-from betavi.data.start import TARGET_SUM
+from betavi.data.moments import TARGET_SUM
 from betavi.likelihoods._base import Likelihood, get_normalized
-from betavi.likelihoods._mass import count_cell, log_detection_at, log_mass_between
 from betavi.likelihoods._scale import Shares
-from betavi.likelihoods.normal import log_deviation_at
+from betavi.likelihoods.normal import (
+    count_cell,
+    log_detection_at,
+    log_deviation_at,
+    log_mass_between,
+)
 
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
 
 SMALLEST_LOG_SIZE = -30.0
 """Keeps the unit of a cell without counts within single precision."""

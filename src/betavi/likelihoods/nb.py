@@ -13,7 +13,7 @@ from betavi.kernels import nb_log_prob
 from betavi.likelihoods._base import Likelihood
 
 if TYPE_CHECKING:
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
 
 LOG_THETA_RANGE = (-2.0, 4.0)
 """Range of the log inverse dispersion at the start: moments of rare genes are noisy."""
@@ -60,9 +60,7 @@ def overdispersion_at(start: Start) -> Tensor:
 class NegativeBinomialLikelihood(Likelihood):
     """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``.
 
-    References
-    ----------
-    Svensson (2020), Droplet scRNA-seq is not zero-inflated.
+    Reference: Svensson (2020), Droplet scRNA-seq is not zero-inflated.
 
     Examples
     --------

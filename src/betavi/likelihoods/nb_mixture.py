@@ -17,7 +17,7 @@ from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_g
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
     from betavi.likelihoods.dispersion import DispersionSizes
 
 START_OF_FOREGROUND = 4.0
@@ -64,10 +64,9 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
     foreground is the background times a factor above one. The library size is not read: the total
     of all proteins of a cell is biology.
 
-    References
-    ----------
-    Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data with totalVI.
-    Their background is a latent variable of each cell and protein; here it is a parameter.
+    Reference: Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data
+    with totalVI. Their background is a latent variable of each cell and protein; here it is a
+    parameter.
 
     Examples
     --------

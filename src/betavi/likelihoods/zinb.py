@@ -13,7 +13,7 @@ from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
     from betavi.likelihoods.dispersion import DispersionSizes
 
 
@@ -32,9 +32,7 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
 
     Its expected count is ``(1 - zi_probs) * mu``; ``get_normalized("mu")`` is ``mu``, as in SCVI.
 
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+    Reference: Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 
     Examples
     --------

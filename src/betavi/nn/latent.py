@@ -49,9 +49,7 @@ class Latent(nn.Module):
 class NormalLatent(Latent):
     """z is normal.
 
-    References
-    ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes.
+    Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
 
     Examples
     --------
@@ -64,9 +62,8 @@ class NormalLatent(Latent):
 class LogisticNormalLatent(Latent):
     """z is on the simplex, the softmax of a normal variable.
 
-    References
-    ----------
-    Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data with totalVI.
+    Reference: Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data
+    with totalVI.
 
     Examples
     --------

@@ -58,9 +58,7 @@ class StandardNormal(Prior):
     n_latent, n_components
         See :class:`Prior`.
 
-    References
-    ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes.
+    Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
 
     Examples
     --------
@@ -82,9 +80,7 @@ class StandardNormal(Prior):
 class VampPrior(Prior):
     """The mean of the posteriors of learned cells; the rate is estimated at each cell's draw.
 
-    References
-    ----------
-    Tomczak & Welling (2018), VAE with a VampPrior.
+    Reference: Tomczak & Welling (2018), VAE with a VampPrior.
 
     Examples
     --------
@@ -109,9 +105,7 @@ class VampPrior(Prior):
 class GaussianMixture(Prior):
     """A mixture of normal components, all learned; the rate is estimated at each cell's draw.
 
-    References
-    ----------
-    Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
+    Reference: Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
 
     Examples
     --------

@@ -135,9 +135,7 @@ def constant(_warmup: float = 0.0) -> Schedule:
 def linear(warmup: float) -> Schedule:
     """Climb a straight line from 0 to the end of the warm-up.
 
-    References
-    ----------
-    Bowman et al. (2016), Generating sentences from a continuous space.
+    Reference: Bowman et al. (2016), Generating sentences from a continuous space.
 
     Examples
     --------
@@ -163,9 +161,7 @@ def cosine(warmup: float) -> Schedule:
 def cyclical(warmup: float) -> Schedule:
     """Climb from 0 four times within the warm-up, each time held as long.
 
-    References
-    ----------
-    Fu et al. (2019), Cyclical annealing schedule.
+    Reference: Fu et al. (2019), Cyclical annealing schedule.
 
     Examples
     --------
