@@ -54,8 +54,8 @@ class ExpertKeys(NamedTuple):
 
     Examples
     --------
-    >>> from betavi.data import expert_keys
-    >>> expert_keys("rna").total
+    >>> from betavi.data import ExpertKeys
+    >>> ExpertKeys("rna_mean", "rna_variance", "rna_total").total
     'rna_total'
     """
 
@@ -105,10 +105,8 @@ class CellDataset(AnnTorchDataset):
     >>> import betavi
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
-    >>> manager = betavi.BetaVI(adata).adata_manager
-    >>> from betavi.data import CellDataset
-    >>> minibatch = CellDataset(manager, indices=[30, 2, 7])[:]
-    >>> minibatch["X"].shape, minibatch["batch"].shape
+    >>> cells = betavi.BetaVI(adata).adata_manager.create_torch_dataset(indices=[30, 2, 7])
+    >>> cells[:]["X"].shape, cells[:]["batch"].shape
     (torch.Size([3, 20]), torch.Size([3, 1]))
     """
 
@@ -183,9 +181,8 @@ class CellManager(AnnDataManager):
     >>> import betavi
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
-    >>> manager = betavi.BetaVI(adata).adata_manager
-    >>> manager.rows("X").shape, len(manager.create_torch_dataset(indices=[4, 1]))
-    ((50, 20), 2)
+    >>> betavi.BetaVI(adata).adata_manager.rows("X").shape
+    (50, 20)
     """
 
     def register_fields(self, adata: Any, *args: Any, **kwargs: Any) -> None:

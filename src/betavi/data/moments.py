@@ -85,11 +85,10 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     Examples
     --------
     >>> import betavi
-    >>> from betavi.data import moments
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
-    >>> manager = betavi.BetaVI(adata).adata_manager
-    >>> moments(manager, "X", np.arange(40)).profile.shape
+    >>> from betavi.data import moments
+    >>> moments(betavi.BetaVI(adata).adata_manager, "X", np.arange(40)).profile.shape
     torch.Size([20])
     """
     rows = manager.rows(key)
@@ -105,7 +104,9 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
         total += block.sum(axis=0)
         squares += block.power(2).sum(axis=0)
         cross += size @ block
-        log_block = _log_normalised(block, size, 1.0 if sizes is not None else TARGET_SUM)
+        # a cell without counts is not divided
+        units = (TARGET_SUM if sizes is None else 1.0) / np.where(size > 0, size, 1.0)
+        log_block = (sparse.diags_array(units) @ block).log1p()
         logs += log_block.sum(axis=0)
         log_squares += log_block.power(2).sum(axis=0)
         size_total += size.sum()
@@ -122,14 +123,6 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     log_variance = log_squares / len(cells) - np.square(log_mean)
     values = (profile, mean, mean_square, variance, log_mean, log_variance)
     return Start(*(torch.as_tensor(value, dtype=torch.float32) for value in values))
-
-
-def _log_normalised(
-    block: sparse.csr_array, size: np.ndarray, target_sum: float
-) -> sparse.csr_array:
-    # a cell without counts is not divided
-    units = target_sum / np.where(size > 0, size, 1.0)
-    return (sparse.diags_array(units) @ block).log1p()
 
 
 def _sizes(manager: CellManager) -> np.ndarray | None:

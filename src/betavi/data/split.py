@@ -36,10 +36,8 @@ class DataSplitter(dataloaders.DataSplitter):
 
     Parameters
     ----------
-    adata_manager
-        The manager of the object to split.
-    **kwargs
-        ``train_size``, ``validation_size``, ``batch_size`` and scvi-tools' other options.
+    adata_manager, **kwargs
+        The manager of the object to split, and scvi-tools' options, such as ``train_size``.
 
     Raises
     ------
@@ -51,9 +49,8 @@ class DataSplitter(dataloaders.DataSplitter):
     >>> import betavi
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
-    >>> manager = betavi.BetaVI(adata).adata_manager
     >>> from betavi.data import DataSplitter
-    >>> splitter = DataSplitter(manager, train_size=0.9, batch_size=20)
+    >>> splitter = DataSplitter(betavi.BetaVI(adata).adata_manager, train_size=0.9, batch_size=20)
     >>> splitter.n_train, splitter.n_val, splitter.smallest_minibatch
     (45, 5, 5)
     """
@@ -106,6 +103,5 @@ class DataSplitter(dataloaders.DataSplitter):
     @property
     def smallest_minibatch(self) -> int:
         """Number of cells in the last training minibatch."""
-        return (
-            self.batch_size if self.drop_last else self.n_train % self.batch_size or self.batch_size
-        )
+        rest = 0 if self.drop_last else self.n_train % self.batch_size
+        return rest or self.batch_size

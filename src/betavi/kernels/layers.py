@@ -47,7 +47,6 @@ def _onednn_product() -> Any:
     """Return oneDNN's product of a matrix and a transposed one, where it is the faster library.
 
     PyTorch multiplies with MKL, which takes half of the lanes of processors that are not Intel's.
-    oneDNN comes with PyTorch, which calls it from compiled graphs, and is as precise.
     """
     try:
         from llvmlite.binding import get_host_cpu_name
@@ -210,9 +209,8 @@ class Heads(NamedTuple):
     Examples
     --------
     >>> from betavi.kernels import Heads, compiled
-    >>> heads = Heads(compiled.nb_rows, (torch.nn.Linear(4, 3),), log_theta=torch.zeros(3))
-    >>> len(heads.layers), heads.log_theta.exp().tolist()
-    (1, [1.0, 1.0, 1.0])
+    >>> Heads(compiled.nb_rows, (torch.nn.Linear(4, 3),), torch.zeros(3)).log_theta.tolist()
+    [0.0, 0.0, 0.0]
     """
 
     rows: Callable[..., None]
@@ -298,11 +296,9 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
     Examples
     --------
     >>> from betavi.kernels import Heads, compiled, head_nats
-    >>> layer = torch.nn.Linear(4, 3)
-    >>> _ = torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
-    >>> heads = Heads(compiled.poisson_rows, (layer,))
-    >>> head_nats(heads, torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1, 1)).round()
-    tensor([1.], grad_fn=<RoundBackward0>)
+    >>> heads = Heads(compiled.poisson_rows, (torch.nn.Linear(4, 3),))
+    >>> head_nats(heads, torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1, 1)).round().tolist()
+    [1.0]
     """
     shape, h = h.shape[:-1], h.float()
     log_theta = None if heads.log_theta is None else heads.log_theta.float()

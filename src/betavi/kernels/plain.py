@@ -1,17 +1,13 @@
 r"""Log-probabilities of counts, with special functions evaluated on the nonzero counts only.
 
-Five to ten per cent of a count matrix is nonzero. For a zero the negative binomial needs no gamma
-function at all, :math:`\log p(0) = -\theta \log(1 + \mu / \theta)`, so that ``lgamma`` and
-``digamma`` are computed for the nonzero counts alone. There, terms of the size of
-:math:`x \log \mu` and :math:`\log \Gamma(\theta)` cancel down to a few nats: they are summed in
-double precision, whatever the precision of the tensors.
+For a zero the negative binomial needs no gamma function: :math:`\log p(0) = -\theta \log(1 + \mu /
+\theta)`. For the others large terms cancel down to a few nats: they are summed in double precision.
 
 Values and gradients are those of :func:`scvi.distributions.NegativeBinomial.log_prob` and its kin,
 including the ``1e-8`` that keeps their logarithms finite. They are made for means from 1e-8 to 1e6,
 ``theta`` from 1e-4 to 1e8, logits within 50 of zero and counts up to 1e6, of at least one dimension.
 
-Every gradient with respect to a parameter is computed in the forward pass, where its ingredients
-are at hand, and multiplied by the incoming gradient in the backward pass.
+Derivatives by parameters are computed in the forward pass, where their ingredients are at hand.
 """
 
 from __future__ import annotations
@@ -51,13 +47,8 @@ def _nb_at_nonzeros(x: Tensor, mu: Tensor, theta: Tensor) -> tuple[Tensor, Tenso
         - torch.lgamma(x + 1)
     )
     d_mu = x / (mu + EPS) - (x + theta) / (a + mu)
-    d_theta = (
-        torch.digamma(x + theta)
-        - torch.digamma(theta)
-        - log_ratio
-        + theta / a
-        - (x + theta) / (a + mu)
-    )
+    slope = torch.digamma(x + theta) - torch.digamma(theta)
+    d_theta = slope - log_ratio + theta / a - (x + theta) / (a + mu)
     return value, d_mu, d_theta
 
 

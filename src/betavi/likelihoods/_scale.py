@@ -15,7 +15,6 @@ class Shares(nn.Softmax):
 
     Examples
     --------
-    >>> from betavi.likelihoods._scale import SCALE_ACTIVATIONS
     >>> SCALE_ACTIVATIONS["softmax"].needs_all
     True
     """
@@ -36,7 +35,6 @@ class Free(nn.Softplus):
 
     Examples
     --------
-    >>> from betavi.likelihoods._scale import SCALE_ACTIVATIONS
     >>> SCALE_ACTIVATIONS["softplus"].needs_all
     False
     """

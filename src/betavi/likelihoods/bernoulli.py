@@ -55,8 +55,7 @@ class BernoulliLikelihood(Likelihood):
 
     The probability is that of a Poisson count above zero, ``1 - exp(-rate)``, the complementary
     log-log link. Rates are shares of a total that is log-linear in the cell's size, with learned
-    slope and offset: the size of a binary cell is its number of detected features, fewer than its
-    counts, and counts come in clumps.
+    slope and offset.
 
     Reference: Ashuach et al. (2023), MultiVI, whose chromatin is Bernoulli, too, by another link.
 

@@ -1,7 +1,7 @@
 """Encoders and decoders: fully connected networks with covariates injected.
 
-Layers are scvi-tools' :class:`~scvi.nn.FCLayers`. Its query mapping (scArches) finds the layers to
-freeze by the names ``encoder``, ``px_decoder`` and ``l_encoder``.
+scvi-tools' query mapping (scArches) finds the layers to freeze by the names ``encoder``,
+``px_decoder`` and ``l_encoder``.
 """
 
 from __future__ import annotations
@@ -136,16 +136,14 @@ class Encoder(nn.Module):
 
     References
     ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes. Lopez et al. (2018), Deep generative
-    modeling for single-cell transcriptomics.
+    Kingma & Welling (2014), Auto-encoding variational Bayes.
 
     Examples
     --------
     >>> from betavi.nn import Architecture, Encoder
     >>> encoder = Encoder(n_input=30, n_output=5, n_categories=[2], architecture=Architecture())
-    >>> q = encoder(torch.ones(8, 30), torch.zeros(8, 1, dtype=torch.long))
-    >>> q.mean.shape, bool((q.variance > 0).all())
-    (torch.Size([8, 5]), True)
+    >>> encoder(torch.ones(8, 30), torch.zeros(8, 1, dtype=torch.long)).mean.shape
+    torch.Size([8, 5])
     """
 
     def __init__(

@@ -45,7 +45,7 @@ class PseudoCells(nn.Module):
             {name: nn.Parameter(torch.rand(n_cells, width)) for name, width in widths.items()}
         )
         for name in widths:
-            self.register_buffer(_present_key(name), torch.ones(n_cells, 1, dtype=torch.bool))
+            self.register_buffer(f"has_{name}", torch.ones(n_cells, 1, dtype=torch.bool))
         self.register_buffer("batch", torch.zeros(n_cells, 1, dtype=torch.long))
         self.register_buffer("continuous", torch.zeros(n_cells, n_continuous))
         self.register_buffer("categorical", torch.zeros(n_cells, n_categorical, dtype=torch.long))
@@ -53,7 +53,7 @@ class PseudoCells(nn.Module):
     @property
     def present(self) -> dict[str, Tensor]:
         """Masks of the learned cells that have each modality, ``(n_cells, 1)``."""
-        return {name: getattr(self, _present_key(name)) for name in self.h}
+        return {name: getattr(self, f"has_{name}") for name in self.h}
 
     @torch.no_grad()
     def start_at(
@@ -64,17 +64,13 @@ class PseudoCells(nn.Module):
         categorical: Tensor | None,
         present: Mapping[str, Tensor],
     ) -> None:
-        """Start from measured cells: what the encoders read of each modality, and the covariates."""
+        """Start from measured cells: inputs of the encoders by modality, and covariates."""
         for name, value in h.items():
             self.h[name].copy_(value)
         for name, mask in present.items():
-            getattr(self, _present_key(name)).copy_(mask)
+            getattr(self, f"has_{name}").copy_(mask)
         self.batch.copy_(batch)
         if continuous is not None:
             self.continuous.copy_(continuous)
         if categorical is not None:
             self.categorical.copy_(categorical)
-
-
-def _present_key(modality: str) -> str:
-    return f"has_{modality}"

@@ -47,8 +47,7 @@ class CollapseGuard(Callback):
 
     For each epoch, ``history["active_dimensions"]`` holds the number of dimensions with more than
     0.1 nats per cell, and ``history["mutual_information"]`` the nats per cell of all dimensions, for
-    the last 128 cells; both with dropout, as in training. In a model of many β they are those of
-    the cells with the lower half of the drawn β.
+    the last 128 cells. In a model of many β they are those of the cells with the lower β.
 
     Parameters
     ----------
