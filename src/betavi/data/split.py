@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,21 +11,9 @@ from betavi.data.loader import ResidentCells, fits, shuffled, stays_compressed
 from betavi.kernels import dense, is_compressed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from betavi.data.minibatches import CellManager
-
-
-@contextmanager
-def nonzeros_only(splitter: Any) -> Iterator[None]:
-    """Let scvi-tools' loaders hand over sparse fields as they are, for a while."""
-    before, splitter.load_sparse_tensor = splitter.load_sparse_tensor, True
-    try:
-        yield
-    finally:
-        splitter.load_sparse_tensor = before
 
 
 # The name is scvi-tools' own: its run checks early stopping against the validation cells only of
@@ -77,8 +64,11 @@ class DataSplitter(dataloaders.DataSplitter):
             self._resident = ResidentCells(dataset, device)
             return shuffled(self._resident, self.batch_size, self.drop_last)
         # from a file, too, only nonzeros are handed over
-        with nonzeros_only(self):
+        before, self.load_sparse_tensor = self.load_sparse_tensor, True
+        try:
             return super().train_dataloader()
+        finally:
+            self.load_sparse_tensor = before
 
     def teardown(self, stage: str) -> None:
         """Free the device's memory, which the trainer of a trained model would keep."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS, settings, train
+from scvi import REGISTRY_KEYS, train
 from torch.optim.lr_scheduler import OneCycleLR
 
 from betavi.objective import constant, join, linear
@@ -195,7 +194,8 @@ class TrainingPlan(train.TrainingPlan):
             drawn = dial.drawn
             self._betas_of_epoch.append(dial.beta if drawn is None else drawn.log().mean().exp())
             self._last_factor = self.loss_kwargs["kl_weight"] = self.share_of_beta
-            if self._logs_steps:
+            # where every step is logged, scvi-tools does it
+            if self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune:
                 loss: Tensor = super().training_step(batch, batch_idx)
             else:
                 losses: LossOutput = self.forward(batch, loss_kwargs=self.loss_kwargs)[-1]
@@ -205,11 +205,6 @@ class TrainingPlan(train.TrainingPlan):
             rate = self.module.mean_rate(batch)
             dial.beta = self.module.controller.next_beta(rate, self.target_rate, dial.beta, n_cells)
         return loss
-
-    @property
-    def _logs_steps(self) -> bool:
-        """True if scvi-tools has to log every step."""
-        return self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune
 
     def _add(self, losses: LossOutput) -> None:
         """Sum losses over cells; scvi-tools' own metrics take milliseconds of every step."""
@@ -263,18 +258,14 @@ class TrainingPlan(train.TrainingPlan):
         """Warn if scvi-tools' schedule did not come to its end, or a target was not reached."""
         super().on_train_end()
         if self.target_rate is not None and not self._is_on_target:
-            _warn(
+            start.warn(
                 f"The rate came to {self.module.controller.smooth_rate.item():.3g} nats per cell, "
                 f"and not to the {self.target_rate:g} asked for, at β = {self.module.dial.beta:.3g}. "
                 "Train longer, or ask for a rate that this model can have."
             )
         if self.follows_scvi and self.factor < self.max_kl_weight:
-            _warn(
+            start.warn(
                 f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight asked "
                 "for: scvi-tools' warm-up counts epochs or steps, and there were fewer. Leave "
                 f"{', '.join(SCVI_SCHEDULE[:2])} out to reach β in every run."
             )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)
