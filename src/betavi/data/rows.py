@@ -195,7 +195,7 @@ class Rows:
 
 
 class AlignedRows:
-    """:class:`Rows` of one modality, by the cells of a whole object, some of which may lack it.
+    """:class:`Rows` of one modality, by the cells of a whole object; some cells may lack it.
 
     Nothing is padded: a cell that lacks the modality is a row of zeros only in what is returned.
 

@@ -253,7 +253,7 @@ class _HeadNats(torch.autograd.Function):
         """Weigh the derivatives of each cell, from the forward pass, by the gradient of its nats."""
         h, size_slope, *saved = ctx.saved_tensors
         weigh = -grad
-        # nats are minus the log-probability, of which the derivatives are
+        # saved derivatives are those of the log-probability, minus the nats
         theta_grad = None
         if ctx.theta_shape is not None:
             theta_slope = saved.pop()

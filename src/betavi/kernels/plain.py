@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EPS = 1e-8
-"""What scvi-tools adds inside its logarithms."""
+"""Constant that scvi-tools adds inside its logarithms."""
 
 _NEARLY_MINUS_ONE = -0.99
 """Argument below which log1p loses digits here. Not tuned on data."""

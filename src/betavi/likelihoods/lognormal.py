@@ -29,7 +29,7 @@ SMALLEST_LOG_SIZE = -30.0
 
 
 class LogNormal(Distribution):
-    """Counts x of which log(1 + unit * x) is normal.
+    """Counts x with a normal log(1 + unit * x).
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ class Architecture:
 
 
 class CountsLayers(FCLayers):
-    """scvi-tools' layers, the first of which reads compressed counts as they are."""
+    """scvi-tools' layers, with a first layer that also reads compressed counts."""
 
     def __init__(self, n_in: int, **kwargs: Any) -> None:
         super().__init__(n_in=n_in, **kwargs)
