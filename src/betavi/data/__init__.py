@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from betavi.data.changes import weights_digest
-from betavi.data.counts import MOVED_COUNTS, counts_layer, counts_of
-from betavi.data.keys import COUNTS, ExpertKeys, expert_keys, present_key
-from betavi.data.minibatches import CellDataset, CellManager
-from betavi.data.moments import moments
-from betavi.data.rows import AlignedRows, Rows
+from betavi.data.minibatches import (
+    COUNTS,
+    CellDataset,
+    CellManager,
+    ExpertKeys,
+    expert_keys,
+    present_key,
+)
+from betavi.data.moments import TARGET_SUM, UNEXPLAINED, Start, moments
+from betavi.data.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
 from betavi.data.split import DataSplitter
-from betavi.data.start import TARGET_SUM, UNEXPLAINED, Start
 
 __all__ = [
     "COUNTS",

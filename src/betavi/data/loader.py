@@ -27,13 +27,13 @@ SPARSE_ENOUGH = 0.5
 
 
 def stays_compressed(device: torch.device, n_counts: int, shape: tuple[int, ...]) -> bool:
-    """Return whether a model on a device reads these counts as CSR tensors."""
+    """Return True if a model on a device reads these counts as CSR tensors."""
     may_be = device.type == "cpu" and compiled is not None
     return may_be and n_counts < SPARSE_ENOUGH * shape[0] * shape[1]
 
 
 class Slices:
-    """A field that is cut on the CPU as the object holds it, into minibatches of some type."""
+    """A field that is cut on the CPU as the object holds it."""
 
     def __init__(self, rows: Rows | AlignedRows, dtype: type) -> None:
         self.rows, self.dtype = rows, dtype
@@ -56,16 +56,9 @@ class Table:
 
 
 class Counts:
-    """Counts on a device, of which only the nonzeros are kept.
+    """Nonzero counts on a device, of a CSR matrix that is not copied on a CPU.
 
-    Parameters
-    ----------
-    matrix
-        CSR, as the object holds it; on a CPU it is not copied.
-    position
-        The row of each cell, -1 where it has none.
-    device
-        Where they are kept.
+    ``position`` is the row of each cell, -1 for a cell without a row.
     """
 
     def __init__(self, matrix: Any, position: np.ndarray, device: torch.device) -> None:
@@ -115,10 +108,7 @@ def resident(
 
 
 def fits(dataset: CellDataset, device: torch.device) -> bool:
-    """Return whether the fields of an object may stay on a device.
-
-    They must be in memory and, on a GPU, take at most half of what is free there.
-    """
+    """Return True if fields are in memory and, on a GPU, take at most half of what is free there."""
     fields = dataset.fields.values()
     if any(rows.in_file for rows in fields):
         return False
@@ -130,15 +120,7 @@ def fits(dataset: CellDataset, device: torch.device) -> bool:
 
 
 class ResidentCells(Dataset[dict[str, "Tensor"]]):
-    """Minibatches of a set of cells, cut on the device of the model.
-
-    Parameters
-    ----------
-    dataset
-        The cells, of an object that :func:`fits`.
-    device
-        Where the fields are kept.
-    """
+    """Minibatches of the cells of a data set that :func:`fits`, cut on the device of the model."""
 
     def __init__(self, dataset: CellDataset, device: torch.device) -> None:
         self.cells = torch.from_numpy(np.ascontiguousarray(dataset.indices)).long()

@@ -1,18 +1,17 @@
-"""Minibatches of registered cells."""
+"""Minibatches of registered cells, and their keys."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy import sparse
+from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnTorchDataset
 
 from betavi.data.changes import RegisteredState, check_unchanged
-from betavi.data.counts import counts_layer, counts_of
-from betavi.data.keys import present_key
-from betavi.data.rows import AlignedRows, Rows
+from betavi.data.rows import AlignedRows, Rows, counts_layer, counts_of
 from betavi.kernels import compressed
 
 if TYPE_CHECKING:
@@ -20,18 +19,84 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+COUNTS: str = REGISTRY_KEYS.X_KEY
+"""Name of the only modality of an AnnData: the key of its counts in a minibatch."""
+
+
+def present_key(modality: str) -> str:
+    """Return the minibatch key of the mask of cells that have a modality.
+
+    Parameters
+    ----------
+    modality
+        Key of its counts.
+
+    Returns
+    -------
+    Key of a mask, ``(n_cells, 1)``.
+
+    Examples
+    --------
+    >>> from betavi.data import present_key
+    >>> present_key("adt")
+    'adt_present'
+    """
+    return f"{modality}_present"
+
+
+class ExpertKeys(NamedTuple):
+    """Minibatch keys of a modality in a minified object, which keeps no counts.
+
+    Parameters
+    ----------
+    mean, variance, total
+        Keys of the expert's moments, ``(n_cells, n_latent)``, and of the totals, ``(n_cells, 1)``.
+
+    Examples
+    --------
+    >>> from betavi.data import ExpertKeys
+    >>> ExpertKeys("rna_mean", "rna_variance", "rna_total").total
+    'rna_total'
+    """
+
+    mean: str
+    variance: str
+    total: str
+
+
+def expert_keys(modality: str) -> ExpertKeys:
+    """Return the minibatch keys of a modality's expert, and of its cells' totals.
+
+    Parameters
+    ----------
+    modality
+        Key of its counts.
+
+    Returns
+    -------
+    Three keys.
+
+    Examples
+    --------
+    >>> from betavi.data import expert_keys
+    >>> expert_keys("rna")
+    ExpertKeys(mean='rna_mean', variance='rna_variance', total='rna_total')
+    """
+    if modality == COUNTS:
+        keys = REGISTRY_KEYS
+        return ExpertKeys(keys.LATENT_QZM_KEY, keys.LATENT_QZV_KEY, keys.OBSERVED_LIB_SIZE)
+    return ExpertKeys(*(f"{modality}_{field}" for field in ("mean", "variance", "total")))
+
 
 class CellDataset(AnnTorchDataset):
     """Every registered field of a set of cells, in the order requested, also from a file.
 
     Parameters
     ----------
-    adata_manager
-        The manager whose fields are read.
+    adata_manager, getitem_tensors
+        The manager, and keys of the fields to read, with their types; all if None.
     indices
         Rows of the object, integers or a mask; all if None.
-    getitem_tensors
-        Keys of the fields to read, with their types; all if None.
     load_sparse_tensor
         Yield sparse fields as CSR tensors.
 
@@ -40,10 +105,8 @@ class CellDataset(AnnTorchDataset):
     >>> import betavi
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
-    >>> manager = betavi.BetaVI(adata).adata_manager
-    >>> from betavi.data import CellDataset
-    >>> minibatch = CellDataset(manager, indices=[30, 2, 7])[:]
-    >>> minibatch["X"].shape, minibatch["batch"].shape
+    >>> cells = betavi.BetaVI(adata).adata_manager.create_torch_dataset(indices=[30, 2, 7])
+    >>> cells[:]["X"].shape, cells[:]["batch"].shape
     (torch.Size([3, 20]), torch.Size([3, 1]))
     """
 
@@ -118,9 +181,8 @@ class CellManager(AnnDataManager):
     >>> import betavi
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
-    >>> manager = betavi.BetaVI(adata).adata_manager
-    >>> manager.rows("X").shape, len(manager.create_torch_dataset(indices=[4, 1]))
-    ((50, 20), 2)
+    >>> betavi.BetaVI(adata).adata_manager.rows("X").shape
+    (50, 20)
     """
 
     def register_fields(self, adata: Any, *args: Any, **kwargs: Any) -> None:
@@ -129,13 +191,7 @@ class CellManager(AnnDataManager):
         self._registered = RegisteredState.of(self)
 
     def check_unchanged(self) -> None:
-        """Check that the object has the cells, genes and counts that it was set up with.
-
-        Raises
-        ------
-        ValueError
-            If it has not, see :func:`betavi.data.changes.check_unchanged`.
-        """
+        """See :func:`betavi.data.changes.check_unchanged`."""
         check_unchanged(self, self._registered)
 
     def get_from_registry(self, registry_key: str) -> Any:

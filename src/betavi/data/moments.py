@@ -1,8 +1,8 @@
-"""Moments of each feature over the training cells."""
+"""Moments of each feature over the training cells, from which a decoder starts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -10,13 +10,58 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 
 from betavi import _blocks
-from betavi.data.start import TARGET_SUM, Start
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from betavi.data.minibatches import CellManager
 
 PSEUDOCOUNT = 0.5
 """Added to the total of each feature, so that none is impossible. No benchmark tunes it."""
+
+UNEXPLAINED = 0.4
+"""Share of a feature's variance around its mean profile that a latent variable will not explain.
+
+Where training starts, tuned on real data: ``python -m benchmarks.start`` compares it with others.
+"""
+
+TARGET_SUM = 1e4
+"""Total per cell of counts before their logarithm is taken, as is usual with scanpy."""
+
+
+class Start(NamedTuple):
+    """Moments of each feature over cells, ``(n_features,)``, around a mean profile.
+
+    Parameters
+    ----------
+    profile
+        Mean per unit of a cell's size; times the size, the expectation of a cell.
+    mean, mean_square, variance
+        Averages of that expectation, of its square, and of the squared deviation from it.
+    log_mean, log_variance
+        Mean and variance of log(1 + counts per 10,000) or, with size factors, of log(1 + counts per
+        unit of size).
+
+    Examples
+    --------
+    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes, Start
+    >>> likelihood = LIKELIHOODS["poisson"](8, 2, "softmax", "gene", DispersionSizes(1, 1))
+    >>> likelihood.start_at(Start(torch.tensor([0.25, 0.75]), *torch.ones(5, 2)))
+    >>> likelihood.unscaled.bias.exp().round(decimals=3).tolist()
+    [0.25, 0.75]
+    """
+
+    profile: Tensor
+    mean: Tensor
+    mean_square: Tensor
+    variance: Tensor
+    log_mean: Tensor
+    log_variance: Tensor
+
+    @staticmethod
+    def unexplained(variance: Tensor) -> Tensor:
+        """Return the part of a variance that a latent variable will not explain."""
+        return UNEXPLAINED * variance
 
 
 def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
@@ -24,11 +69,9 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
 
     Parameters
     ----------
-    manager, key
-        Manager of the object, and the registry key of the matrix.
-    cells
-        Rows to read, of which those without the modality are left out. A cell's size is its size
-        factor where there is one, its total otherwise.
+    manager, key, cells
+        Manager of the object, key of the matrix, and rows to read; cells without the modality are
+        left out. A cell's size is its size factor where there is one, its total otherwise.
 
     Returns
     -------
@@ -41,13 +84,11 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
 
     Examples
     --------
-    >>> import numpy as np
     >>> import betavi
-    >>> from betavi.data import moments
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
-    >>> manager = betavi.BetaVI(adata).adata_manager
-    >>> moments(manager, "X", np.arange(40)).profile.shape
+    >>> from betavi.data import moments
+    >>> moments(betavi.BetaVI(adata).adata_manager, "X", np.arange(40)).profile.shape
     torch.Size([20])
     """
     rows = manager.rows(key)
@@ -63,7 +104,9 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
         total += block.sum(axis=0)
         squares += block.power(2).sum(axis=0)
         cross += size @ block
-        log_block = _log_normalised(block, size, 1.0 if sizes is not None else TARGET_SUM)
+        # a cell without counts is not divided
+        units = (TARGET_SUM if sizes is None else 1.0) / np.where(size > 0, size, 1.0)
+        log_block = (sparse.diags_array(units) @ block).log1p()
         logs += log_block.sum(axis=0)
         log_squares += log_block.power(2).sum(axis=0)
         size_total += size.sum()
@@ -76,24 +119,10 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     profile = (total + PSEUDOCOUNT) / size_total
     mean_square = size_squares * np.square(profile) / len(cells)
     variance = (squares - 2 * profile * cross) / len(cells) + mean_square
-    log_mean = logs / len(cells)
-    values = (
-        profile,
-        profile * size_total / len(cells),
-        mean_square,
-        variance,
-        log_mean,
-        log_squares / len(cells) - np.square(log_mean),
-    )
+    mean, log_mean = profile * size_total / len(cells), logs / len(cells)
+    log_variance = log_squares / len(cells) - np.square(log_mean)
+    values = (profile, mean, mean_square, variance, log_mean, log_variance)
     return Start(*(torch.as_tensor(value, dtype=torch.float32) for value in values))
-
-
-def _log_normalised(
-    block: sparse.csr_array, size: np.ndarray, target_sum: float
-) -> sparse.csr_array:
-    # a cell without counts is not divided
-    units = target_sum / np.where(size > 0, size, 1.0)
-    return (sparse.diags_array(units) @ block).log1p()
 
 
 def _sizes(manager: CellManager) -> np.ndarray | None:

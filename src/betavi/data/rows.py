@@ -1,4 +1,4 @@
-"""Rows of a matrix: CSR, CSC or dense, in memory or in a file."""
+"""Counts in an object, and rows of a matrix: CSR, CSC or dense, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,71 @@ from betavi import _blocks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from anndata import AnnData
+
 INDEXABLE = [np.dtype(kind) for kind in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")]
 """Types of entries that PyTorch can index."""
+
+MOVED_COUNTS = "counts_moved_to"
+"""Key of ``uns["betavi"]`` for the layer that holds the counts that were in ``X``."""
+
+
+def counts_layer(adata: AnnData, layer: str | None) -> str | None:
+    """Return the layer with the counts, or that to which they were moved if they were in ``X``.
+
+    Parameters
+    ----------
+    adata, layer
+        The object, and the layer that the user named, None for ``X``.
+
+    Returns
+    -------
+    The name of a layer, None for ``X``.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> from betavi.data import MOVED_COUNTS, counts_layer
+    >>> adata = betavi.datasets.simulate_counts(n_cells=10, n_genes=5)
+    >>> adata.uns["betavi"] = {MOVED_COUNTS: "counts"}
+    >>> counts_layer(adata, None), counts_layer(adata, "raw")
+    ('counts', 'raw')
+    """
+    return adata.uns.get("betavi", {}).get(MOVED_COUNTS) if layer is None else layer
+
+
+def counts_of(adata: AnnData, layer: str | None) -> Any:
+    """Return the counts as the object holds them, in ``X`` or elsewhere.
+
+    Parameters
+    ----------
+    adata, layer
+        See :func:`counts_layer`.
+
+    Returns
+    -------
+    A matrix, ``(n_cells, n_genes)``.
+
+    Raises
+    ------
+    KeyError
+        If the layer to which they were moved is missing.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> from betavi.data import counts_of
+    >>> adata = betavi.datasets.simulate_counts(n_cells=10, n_genes=5)
+    >>> counts_of(adata, None) is adata.X
+    True
+    """
+    layer = counts_layer(adata, layer)
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(
+            f"The counts were moved to layers[{layer!r}] when X was denoised, and are not there. If X "
+            f"holds counts again, say so: del adata.uns['betavi'][{MOVED_COUNTS!r}]."
+        )
+    return adata.X if layer is None else adata.layers[layer]
 
 
 class Rows:
@@ -38,7 +101,6 @@ class Rows:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scipy import sparse
     >>> from betavi.data import Rows
     >>> rows = Rows(sparse.csc_array([[0, 2], [1, 0], [0, 3]]))
@@ -60,16 +122,15 @@ class Rows:
             )
         self._data = data
         self.in_file = isinstance(data, h5py.Dataset | CSRDataset)
+        self.is_sparse = sparse.issparse(data)
+        self.dtype = np.dtype(data.dtype)
+        n_rows, *n_columns = data.shape
+        self.shape = n_rows, int(np.prod(n_columns))
 
     @property
     def stored(self) -> Rows:
         """The stored rows: these."""
         return self
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether it is a sparse matrix in memory."""
-        return sparse.issparse(self._data)
 
     @property
     def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
@@ -81,17 +142,6 @@ class Rows:
             matrix = matrix.copy()
             matrix.sum_duplicates()
         return matrix if matrix.dtype in INDEXABLE else matrix.astype(np.float32)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of cells and columns."""
-        n_rows, *n_columns = self._data.shape
-        return n_rows, int(np.prod(n_columns))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the entries."""
-        return np.dtype(self._data.dtype)
 
     @property
     def position(self) -> np.ndarray:
@@ -133,7 +183,7 @@ class Rows:
     def blocks(self) -> Iterator[tuple[int, Any]]:
         """Yield the first row and the content of consecutive blocks of stored rows."""
         n_rows, n_columns = self.shape
-        per_row = self._data.nnz // max(1, n_rows) if sparse.issparse(self._data) else n_columns
+        per_row = self._data.nnz // max(1, n_rows) if self.is_sparse else n_columns
         size = max(1, _blocks.SCANNED_ENTRIES // max(1, per_row))
         for start in range(0, n_rows, size):
             yield start, self._data[start : start + size]
@@ -145,7 +195,7 @@ class Rows:
 
 
 class AlignedRows:
-    """:class:`Rows` of one modality, by the cells of a whole object, some of which may lack it.
+    """:class:`Rows` of one modality, by the cells of a whole object; some cells may lack it.
 
     Nothing is padded: a cell that lacks the modality is a row of zeros only in what is returned.
 
@@ -158,7 +208,6 @@ class AlignedRows:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from betavi.data import AlignedRows, Rows
     >>> aligned = AlignedRows(Rows(np.array([[5, 1]])), position=np.array([-1, 0]))
     >>> aligned[np.array([0, 1])].toarray().tolist(), aligned.totals().tolist()
@@ -168,14 +217,10 @@ class AlignedRows:
     def __init__(self, stored: Rows, position: np.ndarray) -> None:
         # `rows` is how model/ calls it so far
         self.stored = self.rows = stored
-        self.position = position
-        self.in_file, self.dtype = stored.in_file, stored.dtype
+        self.position, self.present = position, position >= 0
+        self.in_file, self.is_sparse, self.dtype = stored.in_file, stored.is_sparse, stored.dtype
         self.shape = len(position), stored.shape[1]
-
-    @property
-    def is_sparse(self) -> bool:
-        """See :attr:`Rows.is_sparse`."""
-        return self.stored.is_sparse
+        self.blocks = stored.blocks
 
     @property
     def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
@@ -187,11 +232,6 @@ class AlignedRows:
         """See :attr:`Rows.cells`."""
         here = np.flatnonzero(self.present)
         return here[np.argsort(self.position[here])]
-
-    @property
-    def present(self) -> np.ndarray:
-        """See :attr:`Rows.present`."""
-        return self.position >= 0
 
     def n_bytes(self, dtype: type) -> int:
         """See :meth:`Rows.n_bytes`; a dense modality is padded with zeros there."""
@@ -221,10 +261,6 @@ class AlignedRows:
         if here.any():
             filled[here] = self.stored.dense(self.position[cells[here]], dtype)
         return filled
-
-    def blocks(self) -> Iterator[tuple[int, Any]]:
-        """See :meth:`Rows.blocks`."""
-        return self.stored.blocks()
 
     def totals(self) -> np.ndarray:
         """See :meth:`Rows.totals`; 0 for a cell that lacks the modality."""

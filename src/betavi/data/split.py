@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,21 +11,9 @@ from betavi.data.loader import ResidentCells, fits, shuffled, stays_compressed
 from betavi.kernels import dense, is_compressed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from betavi.data.minibatches import CellManager
-
-
-@contextmanager
-def nonzeros_only(splitter: Any) -> Iterator[None]:
-    """Let scvi-tools' loaders hand over sparse fields as they are, for a while."""
-    before, splitter.load_sparse_tensor = splitter.load_sparse_tensor, True
-    try:
-        yield
-    finally:
-        splitter.load_sparse_tensor = before
 
 
 # The name is scvi-tools' own: its run checks early stopping against the validation cells only of
@@ -36,10 +23,8 @@ class DataSplitter(dataloaders.DataSplitter):
 
     Parameters
     ----------
-    adata_manager
-        The manager of the object to split.
-    **kwargs
-        ``train_size``, ``validation_size``, ``batch_size`` and scvi-tools' other options.
+    adata_manager, **kwargs
+        The manager of the object to split, and scvi-tools' options, such as ``train_size``.
 
     Raises
     ------
@@ -51,12 +36,13 @@ class DataSplitter(dataloaders.DataSplitter):
     >>> import betavi
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata)
-    >>> manager = betavi.BetaVI(adata).adata_manager
     >>> from betavi.data import DataSplitter
-    >>> splitter = DataSplitter(manager, train_size=0.9, batch_size=20)
+    >>> splitter = DataSplitter(betavi.BetaVI(adata).adata_manager, train_size=0.9, batch_size=20)
     >>> splitter.n_train, splitter.n_val, splitter.smallest_minibatch
     (45, 5, 5)
     """
+
+    load_sparse_tensor: bool
 
     def __init__(self, adata_manager: CellManager, **kwargs: Any) -> None:
         super().__init__(adata_manager, **kwargs)
@@ -80,8 +66,11 @@ class DataSplitter(dataloaders.DataSplitter):
             self._resident = ResidentCells(dataset, device)
             return shuffled(self._resident, self.batch_size, self.drop_last)
         # from a file, too, only nonzeros are handed over
-        with nonzeros_only(self):
+        before, self.load_sparse_tensor = self.load_sparse_tensor, True
+        try:
             return super().train_dataloader()
+        finally:
+            self.load_sparse_tensor = before
 
     def teardown(self, stage: str) -> None:
         """Free the device's memory, which the trainer of a trained model would keep."""
@@ -106,6 +95,5 @@ class DataSplitter(dataloaders.DataSplitter):
     @property
     def smallest_minibatch(self) -> int:
         """Number of cells in the last training minibatch."""
-        return (
-            self.batch_size if self.drop_last else self.n_train % self.batch_size or self.batch_size
-        )
+        rest = 0 if self.drop_last else self.n_train % self.batch_size
+        return rest or self.batch_size

@@ -14,6 +14,7 @@ from betavi.kernels.sparse import (
     dense,
     is_compressed,
     log1p,
+    observed_log_library,
     rows_of,
     totals,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "is_compressed",
     "log1p",
     "nb_log_prob",
+    "observed_log_library",
     "poisson_log_prob",
     "rows_of",
     "totals",

@@ -1,17 +1,13 @@
 r"""Log-probabilities of counts, with special functions evaluated on the nonzero counts only.
 
-Five to ten per cent of a count matrix is nonzero. For a zero the negative binomial needs no gamma
-function at all, :math:`\log p(0) = -\theta \log(1 + \mu / \theta)`, so that ``lgamma`` and
-``digamma`` are computed for the nonzero counts alone. There, terms of the size of
-:math:`x \log \mu` and :math:`\log \Gamma(\theta)` cancel down to a few nats: they are summed in
-double precision, whatever the precision of the tensors.
+For a zero the negative binomial needs no gamma function: :math:`\log p(0) = -\theta \log(1 + \mu /
+\theta)`. For the others large terms cancel down to a few nats: they are summed in double precision.
 
 Values and gradients are those of :func:`scvi.distributions.NegativeBinomial.log_prob` and its kin,
 including the ``1e-8`` that keeps their logarithms finite. They are made for means from 1e-8 to 1e6,
 ``theta`` from 1e-4 to 1e8, logits within 50 of zero and counts up to 1e6, of at least one dimension.
 
-Every gradient with respect to a parameter is computed in the forward pass, where its ingredients
-are at hand, and multiplied by the incoming gradient in the backward pass.
+Derivatives by parameters are computed in the forward pass, where their ingredients are at hand.
 """
 
 from __future__ import annotations
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EPS = 1e-8
-"""What scvi-tools adds inside its logarithms."""
+"""Constant that scvi-tools adds inside its logarithms."""
 
 _NEARLY_MINUS_ONE = -0.99
 """Argument below which log1p loses digits here. A limit of the arithmetic."""
@@ -51,13 +47,8 @@ def _nb_at_nonzeros(x: Tensor, mu: Tensor, theta: Tensor) -> tuple[Tensor, Tenso
         - torch.lgamma(x + 1)
     )
     d_mu = x / (mu + EPS) - (x + theta) / (a + mu)
-    d_theta = (
-        torch.digamma(x + theta)
-        - torch.digamma(theta)
-        - log_ratio
-        + theta / a
-        - (x + theta) / (a + mu)
-    )
+    slope = torch.digamma(x + theta) - torch.digamma(theta)
+    d_theta = slope - log_ratio + theta / a - (x + theta) / (a + mu)
     return value, d_mu, d_theta
 
 
@@ -177,12 +168,9 @@ def nb_log_prob(x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x
-        Counts, broadcastable to ``mu``. Not differentiated.
-    mu
-        Means, ``(..., n_cells, n_genes)``, from 0 on.
-    theta
-        Inverse dispersions, broadcastable to ``mu``; the variance is ``mu + mu**2 / theta``.
+    x, mu, theta
+        Counts, not differentiated; means, ``(..., n_cells, n_genes)``, from 0 on; inverse
+        dispersions. The variance is ``mu + mu**2 / theta``.
 
     Returns
     -------
@@ -190,7 +178,6 @@ def nb_log_prob(x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels.plain import nb_log_prob
     >>> nb_log_prob(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1.0]))
     tensor([-0.6931, -2.0794])
@@ -203,14 +190,10 @@ def zinb_log_prob(x: Tensor, mu: Tensor, theta: Tensor, logits: Tensor) -> Tenso
 
     Parameters
     ----------
-    x
-        Counts, broadcastable to ``mu``. Not differentiated.
-    mu
-        Means of the negative binomial, ``(..., n_cells, n_genes)``, before inflation.
-    theta
-        Inverse dispersions, broadcastable to ``mu``.
+    x, mu, theta
+        See :func:`nb_log_prob`; means are those before inflation.
     logits
-        Log-odds that a count was replaced by zero, broadcastable to ``mu``.
+        Log-odds that a count was replaced by zero.
 
     Returns
     -------
@@ -218,7 +201,6 @@ def zinb_log_prob(x: Tensor, mu: Tensor, theta: Tensor, logits: Tensor) -> Tenso
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels.plain import zinb_log_prob
     >>> one = torch.ones(1)
     >>> zinb_log_prob(0 * one, one, one, 0 * one)
@@ -232,10 +214,8 @@ def poisson_log_prob(x: Tensor, rate: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x
-        Counts, broadcastable to ``rate``. Not differentiated.
-    rate
-        Means, ``(..., n_cells, n_genes)``, from 0 on.
+    x, rate
+        Counts, not differentiated, and means, ``(..., n_cells, n_genes)``, from 0 on.
 
     Returns
     -------
@@ -243,7 +223,6 @@ def poisson_log_prob(x: Tensor, rate: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels.plain import poisson_log_prob
     >>> poisson_log_prob(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]))
     tensor([-1.0000, -1.6931])

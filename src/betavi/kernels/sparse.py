@@ -21,6 +21,9 @@ except ImportError:
 compiled: ModuleType | None = _compiled
 """The compiled loops, if Numba is installed."""
 
+SMALLEST_LIBRARY = 1e-8
+"""Library size of a cell without counts, whose gradients then vanish."""
+
 with warnings.catch_warnings():
     # torch says once in a process that its CSR tensors are in beta
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
@@ -36,10 +39,8 @@ def compressed(
     ----------
     pointers
         Start of each row among the entries, and end of the last, ``(n_rows + 1,)``.
-    columns, values
-        Of all entries, ``(n_entries,)``.
-    shape
-        Number of rows and columns.
+    columns, values, shape
+        Of all entries, ``(n_entries,)``; number of rows and columns.
 
     Returns
     -------
@@ -47,7 +48,6 @@ def compressed(
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import compressed
     >>> pointers, columns = torch.tensor([0, 1, 2]), torch.tensor([2, 0])
     >>> compressed(pointers, columns, torch.tensor([5.0, 1.0]), (2, 3)).to_dense().tolist()
@@ -65,10 +65,8 @@ def rows_of(
     ----------
     starts, lengths
         Start of each row among the entries, and its number of entries, ``(n_rows,)``.
-    columns, values
-        Of all entries.
-    n_columns
-        Width of the matrix.
+    columns, values, n_columns
+        Of all entries; width of the matrix.
 
     Returns
     -------
@@ -76,7 +74,6 @@ def rows_of(
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import rows_of
     >>> starts, lengths = torch.tensor([1, 0]), torch.tensor([1, 1])
     >>> columns, values = torch.tensor([0, 2]).int(), torch.tensor([5.0, 7.0])
@@ -90,7 +87,7 @@ def rows_of(
 
 
 def is_compressed(x: Tensor) -> bool:
-    """Return whether a minibatch holds its nonzeros only.
+    """Return True if a minibatch holds its nonzeros only.
 
     Parameters
     ----------
@@ -99,15 +96,13 @@ def is_compressed(x: Tensor) -> bool:
 
     Returns
     -------
-    True for a CSR tensor.
+    False for a dense tensor.
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import is_compressed
-    >>> x = torch.eye(2)
-    >>> is_compressed(x), is_compressed(x.to_sparse_csr())
-    (False, True)
+    >>> is_compressed(torch.eye(2).to_sparse_csr())
+    True
     """
     return x.layout == torch.sparse_csr
 
@@ -127,7 +122,6 @@ def dense(x: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import dense
     >>> dense(torch.eye(2).to_sparse_csr()).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -150,7 +144,6 @@ def totals(x: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import totals
     >>> totals(torch.tensor([[1.0, 2.0], [0.0, 4.0]]).to_sparse_csr()).tolist()
     [[3.0], [4.0]]
@@ -158,6 +151,27 @@ def totals(x: Tensor) -> Tensor:
     if not is_compressed(x):
         return x.sum(dim=-1, keepdim=True)
     return torch.segment_reduce(x.values(), "sum", offsets=x.crow_indices().long())[:, None]
+
+
+def observed_log_library(x: Tensor) -> Tensor:
+    """Return the log of each cell's total; that of 1e-8 for a cell without counts.
+
+    Parameters
+    ----------
+    x
+        Counts, dense or CSR, ``(n_cells, n_features)``.
+
+    Returns
+    -------
+    ``(n_cells, 1)``.
+
+    Examples
+    --------
+    >>> from betavi.nn import observed_log_library
+    >>> observed_log_library(torch.tensor([[1.0, 2.0], [0.0, 4.0]])).exp().round().tolist()
+    [[3.0], [4.0]]
+    """
+    return totals(x).clamp_min(SMALLEST_LIBRARY).log()
 
 
 @torch.compiler.disable
@@ -175,7 +189,6 @@ def log1p(x: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.kernels import is_compressed, log1p
     >>> x = torch.eye(2).expm1()
     >>> log1p(x).round().tolist(), is_compressed(log1p(x.to_sparse_csr()))

@@ -40,16 +40,8 @@ def in_parts(loop: Callable[..., None], length: int, n_parts: int, *arguments: A
     """Call ``loop(start, stop, *arguments)`` on consecutive parts of a range, at the same time.
 
     Idle threads of OpenMP keep their cores busy for milliseconds, waiting for PyTorch's next
-    operation. Other threads would share the cores with them, so these do the work.
-
-    Parameters
-    ----------
-    loop
-        A function that releases the interpreter.
-    length, n_parts
-        End of the range, which starts at 0, and the number of its parts, at least 2.
-    *arguments
-        Passed on.
+    operation. Other threads would share the cores with them, so these do the work. The loop must
+    release the interpreter. The range starts at 0 and has at least 2 parts.
     """
     bounds = [length * part // n_parts for part in range(n_parts + 1)]
     parts = list(pairwise(bounds))
@@ -65,17 +57,14 @@ def in_parts(loop: Callable[..., None], length: int, n_parts: int, *arguments: A
 
 
 def _by_team(
-    team: ctypes.CDLL,
-    loop: Callable[..., None],
-    parts: list[tuple[int, int]],
-    arguments: tuple[Any, ...],
+    team: ctypes.CDLL, loop: Callable[..., None], parts: list[tuple[int, int]], arguments: Any
 ) -> None:
     failures: list[BaseException] = []
     done: list[tuple[int, int]] = []
 
     def task(_: Any) -> None:
         try:
-            # there may be fewer threads than asked for
+            # there may be fewer threads than parts
             for part in parts[team.omp_get_thread_num() :: team.omp_get_num_threads()]:
                 loop(*part, *arguments)
                 done.append(part)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch.distributions import Distribution
 
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
     from betavi.likelihoods.dispersion import DispersionSizes
     from betavi.nn.gates import Dial
 
@@ -43,20 +43,17 @@ class Deferred:
 
     Parameters
     ----------
-    make
-        Returns the distribution. It is called when any other attribute is read.
-    heads, h, log_size
-        See :func:`betavi.kernels.head_nats`.
+    make, heads, h, log_size
+        Function that returns the distribution, called when any other attribute is read; arguments
+        of :func:`betavi.kernels.head_nats`.
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
     >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
-    >>> codes, x = torch.zeros(3, 1, dtype=torch.long), torch.ones(3, 20)
-    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), codes, None)
-    >>> torch.allclose(px.nats(x), -px.log_prob(x).sum(dim=1), rtol=1e-3)
-    True
+    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), torch.zeros(3, 1).long(), None)
+    >>> px.nats(torch.ones(3, 20)).shape, px.mean.shape
+    (torch.Size([3]), torch.Size([3, 20]))
     """
 
     def __init__(
@@ -86,19 +83,15 @@ class Likelihood(nn.Module, ABC):
 
     Parameters
     ----------
-    n_hidden
-        Width of the decoder's last hidden layer.
-    n_features
-        Number of genes, peaks or proteins.
+    n_hidden, n_features
+        Width of the decoder's last hidden layer, and number of genes, peaks or proteins.
     scale_activation
         ``"softmax"`` where the library size sets the cell's total, ``"softplus"`` where a size
         factor only scales it.
-    dispersion
-        A key of :data:`~betavi.likelihoods.DISPERSIONS`.
-    sizes
-        Number of batches and labels.
+    dispersion, sizes
+        A key of :data:`~betavi.likelihoods.DISPERSIONS`; number of batches and labels.
     dial
-        Tells the dispersion β, in a model of many: a higher β leaves more variance unexplained.
+        β of the dispersion, in a model of many: a higher β leaves more variance unexplained.
 
     Raises
     ------
@@ -107,13 +100,11 @@ class Likelihood(nn.Module, ABC):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
     >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
-    >>> h, log_size = torch.ones(3, 8), torch.full((3, 1), 100.0).log()
-    >>> px = likelihood(h, log_size, torch.zeros(3, 1, dtype=torch.long), None)
+    >>> px = likelihood(torch.ones(3, 8), torch.zeros(3, 1), torch.zeros(3, 1).long(), None)
     >>> px.mean.sum(dim=1).round().tolist()
-    [100.0, 100.0, 100.0]
+    [1.0, 1.0, 1.0]
     """
 
     has_dispersion: ClassVar[bool] = True
@@ -250,13 +241,8 @@ class Likelihood(nn.Module, ABC):
     ) -> Distribution:
         """Return the distribution of the features of each cell.
 
-        Parameters
-        ----------
-        h, log_size
-            The decoder's last hidden layer, ``(..., n_cells, n_hidden)``, and the log library size
-            or log size factor, ``(..., n_cells, 1)``.
-        batch, label
-            Codes, ``(n_cells, 1)``.
+        ``h`` is the decoder's last hidden layer, ``(..., n_cells, n_hidden)``; ``log_size`` the log
+        library size or size factor, ``(..., n_cells, 1)``; batch and label are codes, ``(n_cells, 1)``.
         """
 
     def log_mass(self, px: Any, counts: Tensor) -> Tensor:
@@ -282,18 +268,10 @@ class Likelihood(nn.Module, ABC):
         If a count is a Poisson draw of a rate that varies around the decoder's mean, the posterior
         mean lies between the decoder's mean and the count. Otherwise the count adds nothing: the
         mean is the decoder's, and the variance is zero.
-
-        Parameters
-        ----------
-        px, counts
-            The distribution, ``(..., n_cells, n_features)``, and the counts, ``(n_cells, n_features)``.
         """
         mean = self.expected(px)
         return mean, torch.zeros_like(mean)
 
     @abstractmethod
     def parameters_of(self, px: Any) -> dict[str, Tensor]:
-        """Return the parameters of a distribution, by scvi-tools' names.
-
-        Each has the distribution's shape, ``(..., n_cells, n_features)``.
-        """
+        """Return the parameters, ``(..., n_cells, n_features)``, by scvi-tools' names."""

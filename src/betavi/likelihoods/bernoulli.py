@@ -13,7 +13,7 @@ from betavi.likelihoods._base import Likelihood, get_normalized
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
     from betavi.likelihoods.dispersion import DispersionSizes
 
 
@@ -55,22 +55,15 @@ class BernoulliLikelihood(Likelihood):
 
     The probability is that of a Poisson count above zero, ``1 - exp(-rate)``, the complementary
     log-log link. Rates are shares of a total that is log-linear in the cell's size, with learned
-    slope and offset: the size of a binary cell is its number of detected features, fewer than its
-    counts, and counts come in clumps.
+    slope and offset.
 
-    References
-    ----------
-    Ashuach et al. (2023), MultiVI, whose chromatin is Bernoulli, too, by another link.
+    Reference: Ashuach et al. (2023), MultiVI, whose chromatin is Bernoulli, too, by another link.
 
     Examples
     --------
-    >>> import torch
-    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
-    >>> likelihood = LIKELIHOODS["bernoulli"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
-    >>> log_size = torch.tensor([[1.0], [10.0]]).log()
-    >>> px = likelihood(torch.ones(2, 8), log_size, torch.zeros(2, 1, dtype=torch.long), None)
-    >>> bool((px.mean[1] > px.mean[0]).all())
-    True
+    >>> from betavi.likelihoods.bernoulli import Detection
+    >>> Detection(rate=torch.tensor([0.1, 10.0]), scale=torch.ones(2)).mean.round().tolist()
+    [0.0, 1.0]
     """
 
     has_dispersion = False

@@ -13,7 +13,7 @@ from betavi.kernels import nb_log_prob
 from betavi.likelihoods._base import Likelihood
 
 if TYPE_CHECKING:
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
 
 LOG_THETA_RANGE = (-2.0, 4.0)
 """Range of the log inverse dispersion at the start: moments of rare genes are noisy."""
@@ -39,12 +39,8 @@ def positive_gamma(theta: Tensor, mu: Tensor) -> torch.distributions.Gamma:
 def gamma_posterior(mu: Tensor, theta: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance of the rate of a negative binomial, given its count.
 
-    The rate has a gamma distribution of shape theta and mean mu; given a Poisson count x it has
-    shape theta + x and mean ``mu * (theta + x) / (theta + mu)``.
-
-    References
-    ----------
-    Huang et al. (2018), SAVER: gene expression recovery for single-cell RNA sequencing.
+    The rate is gamma of shape theta and mean mu, and of shape theta + x given a Poisson count x
+    (Huang et al., 2018, SAVER).
     """
     share = mu / (theta + mu)
     mean = share * (theta + counts)
@@ -64,19 +60,13 @@ def overdispersion_at(start: Start) -> Tensor:
 class NegativeBinomialLikelihood(Likelihood):
     """Counts with mean ``mu`` and variance ``mu + mu**2 / theta``.
 
-    References
-    ----------
-    Svensson (2020), Droplet scRNA-seq is not zero-inflated.
+    Reference: Svensson (2020), Droplet scRNA-seq is not zero-inflated.
 
     Examples
     --------
-    >>> import torch
-    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
-    >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
-    >>> codes = torch.zeros(3, 1, dtype=torch.long)
-    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), codes, None)
-    >>> torch.allclose(px.variance, px.mu + px.mu.square() / px.theta)
-    True
+    >>> from betavi.likelihoods.nb import NegativeBinomial
+    >>> NegativeBinomial(mu=torch.tensor([3.0]), theta=torch.tensor([1.0])).variance.item()
+    12.0
     """
 
     rows = "nb_rows"

@@ -17,7 +17,7 @@ from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_g
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
     from betavi.likelihoods.dispersion import DispersionSizes
 
 START_OF_FOREGROUND = 4.0
@@ -64,20 +64,15 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
     foreground is the background times a factor above one. The library size is not read: the total
     of all proteins of a cell is biology.
 
-    References
-    ----------
-    Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data with totalVI.
-    Their background is a latent variable of each cell and protein; here it is a parameter.
+    Reference: Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data
+    with totalVI. Their background is a latent variable of each cell and protein; here it is a
+    parameter.
 
     Examples
     --------
-    >>> import torch
-    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
-    >>> likelihood = LIKELIHOODS["nb_mixture"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
-    >>> codes = torch.zeros(3, 1, dtype=torch.long)
-    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), codes, None)
-    >>> bool((px.mu2 > px.mu1).all()), px.mean.shape
-    (True, torch.Size([3, 20]))
+    >>> from betavi.likelihoods import LIKELIHOODS
+    >>> LIKELIHOODS["nb_mixture"].has_background, LIKELIHOODS["nb_mixture"].reads_size
+    (True, False)
     """
 
     reads_size = False

@@ -8,12 +8,11 @@ import torch
 from scvi.distributions import Normal
 
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods._mass import count_cell, log_detection_at, log_mass_between
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from betavi.data.start import Start
+    from betavi.data.moments import Start
 
 SMALLEST_VARIANCE = 1e-4
 """Variance at which training starts for a feature that hardly varies."""
@@ -24,6 +23,31 @@ def log_deviation_at(unexplained: Tensor) -> Tensor:
     return unexplained.clamp_min(SMALLEST_VARIANCE).sqrt().log()
 
 
+def count_cell(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ends of the interval that rounds to each count; that of zero is open below."""
+    return (counts - 0.5).where(counts > 0, -torch.inf), counts + 0.5
+
+
+def log_detection_at(loc: Tensor, deviation: Tensor, edge: Tensor, counts: Tensor) -> Tensor:
+    """Return log P(y > edge) where there is a count, and log P(y < edge) elsewhere.
+
+    Each is computed by itself: either can be too small to change its complement.
+    """
+    distance = (edge.double() - loc.double()) / deviation.double()
+    return torch.special.log_ndtr(distance.where(counts == 0, -distance))
+
+
+def log_mass_between(loc: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return log P(low < y < high) of normal y, in double precision; ends may be infinite."""
+    a, b = ((end.double() - loc.double()) / deviation.double() for end in (low, high))
+    # in the upper tail both probabilities are 1 in floating point: mirror them
+    mirrored = a > 0
+    a, b = a.where(~mirrored, -b), b.where(~mirrored, -a)
+    log_below = torch.special.log_ndtr(b)
+    share = (torch.special.log_ndtr(a) - log_below).exp()
+    return log_below + torch.log1p(-share)
+
+
 class NormalLikelihood(Likelihood):
     """Values with a standard deviation, ``theta``, free of their mean.
 
@@ -32,13 +56,9 @@ class NormalLikelihood(Likelihood):
 
     Examples
     --------
-    >>> import torch
-    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
-    >>> likelihood = LIKELIHOODS["normal"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
-    >>> log_size = torch.tensor([[100.0], [1000.0]]).log()
-    >>> px = likelihood(torch.ones(2, 8), log_size, torch.zeros(2, 1, dtype=torch.long), None)
-    >>> px.mean.sum(dim=1).round().tolist()
-    [100.0, 1000.0]
+    >>> from betavi.likelihoods import LIKELIHOODS
+    >>> LIKELIHOODS["normal"].of_whole_numbers
+    False
     """
 
     of_whole_numbers = False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from betavi.kernels import observed_log_library
 from betavi.nn.fusion import FUSIONS, Fusion
 from betavi.nn.gates import ROUNDING, Dial, Drift, Gate, Shift, Turn
 from betavi.nn.latent import LATENTS, Latent, Point
-from betavi.nn.library import LatentLibrary, TypicalLibrary, observed_log_library
+from betavi.nn.library import LatentLibrary, TypicalLibrary
 from betavi.nn.mixtures import NormalMixture
 from betavi.nn.networks import Architecture, Decoder, Encoder, evaluating
 from betavi.nn.prior import PRIORS, Prior, PseudoCells, StandardNormal

@@ -42,10 +42,8 @@ class Dial:
     >>> from betavi.nn import Dial
     >>> dial = Dial((0.1, 10.0))
     >>> with dial.at(3.0):
-    ...     dial.beta
-    3.0
-    >>> dial.beta
-    1.0
+    ...     dial.beta, dial.default
+    (3.0, 1.0)
     """
 
     drawn: Tensor | None
@@ -140,14 +138,9 @@ class Gate(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Dial, Gate
-    >>> dial = Dial((0.1, 10.0))
-    >>> gate = Gate(1, dial)
-    >>> _ = torch.nn.init.ones_(gate.slope)
-    >>> with dial.at(10.0):
-    ...     round(gate(torch.ones(1, 1)).item(), 2)
-    1.46
+    >>> Gate(2, Dial((0.1, 10.0)))(torch.ones(1, 2)).tolist()
+    [[1.0, 1.0]]
     """
 
     def __init__(self, n_units: int, dial: Dial) -> None:
@@ -171,14 +164,9 @@ class Shift(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Dial, Shift
-    >>> dial = Dial((0.1, 10.0))
-    >>> shift = Shift(1, dial)
-    >>> _ = torch.nn.init.ones_(shift.move)
-    >>> with dial.at(10.0):
-    ...     round(shift(torch.ones(1, 1)).item(), 2)
-    2.0
+    >>> Shift(2, Dial((0.1, 10.0)))(torch.ones(1, 2)).tolist()
+    [[1.0, 1.0]]
     """
 
     def __init__(self, n_units: int, dial: Dial) -> None:
@@ -196,8 +184,7 @@ class Shift(nn.Module):
 class Turn(nn.Module):
     r"""A linear map that is a quadratic function of the level of log β: zero before training.
 
-    A higher β keeps fewer directions of the latent space. The map lets these directions turn with β
-    instead of being the same axes at every β.
+    A higher β leaves fewer active directions in the latent space. The map lets them turn with β.
 
     Parameters
     ----------
@@ -206,14 +193,9 @@ class Turn(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Dial, Turn
-    >>> dial = Dial((0.1, 10.0))
-    >>> turn = Turn(1, 1, dial)
-    >>> _ = torch.nn.init.ones_(turn.linear.weight)
-    >>> with dial.at(0.1):
-    ...     round(turn(torch.ones(1, 1)).item(), 2)
-    -1.0
+    >>> Turn(2, 3, Dial((0.1, 10.0)))(torch.ones(1, 2)).tolist()
+    [[0.0, 0.0, 0.0]]
     """
 
     def __init__(self, n_input: int, n_output: int, dial: Dial) -> None:
@@ -241,14 +223,9 @@ class Drift(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Dial, Drift
-    >>> dial = Dial((0.1, 10.0))
-    >>> drift = Drift(2, dial)
-    >>> _ = torch.nn.init.ones_(drift.square)
-    >>> with dial.at(0.1):
-    ...     drift().round().tolist()
-    [1.0, 1.0]
+    >>> Drift(2, Dial((0.1, 10.0)))().tolist()
+    [0.0, 0.0]
     """
 
     def __init__(self, n_features: int, dial: Dial) -> None:

@@ -1,4 +1,4 @@
-"""Library sizes: observed, inferred, or drawn given z."""
+"""Library sizes: inferred, or drawn given z."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from betavi.kernels import totals
 from betavi.nn.networks import Encoder
 
 if TYPE_CHECKING:
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from betavi.nn.networks import Architecture
-
-SMALLEST_LIBRARY = 1e-8
-"""Library size of a cell without counts, whose gradients then vanish."""
 
 SMALLEST_SPREAD = 0.01
 """Smallest standard deviation of log sizes in a batch, which may be of a single cell."""
@@ -30,53 +26,26 @@ LOG_SCALE_RANGE = (-4.0, 1.0)
 N_HIDDEN = 32
 
 
-def observed_log_library(x: Tensor) -> Tensor:
-    """Return the log of each cell's total, ``(n_cells, 1)``, of counts ``(n_cells, n_features)``.
-
-    Parameters
-    ----------
-    x
-        Counts, dense or CSR.
-
-    Returns
-    -------
-    Logs; that of 1e-8 for a cell without counts.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from betavi.nn import observed_log_library
-    >>> observed_log_library(torch.tensor([[1.0, 2.0], [0.0, 4.0]])).exp().round().tolist()
-    [[3.0], [4.0]]
-    """
-    return totals(x).clamp_min(SMALLEST_LIBRARY).log()
-
-
 class TypicalLibrary(nn.Module):
     """Distribution of log library sizes given z and batch, for cells that lack an assay.
 
-    Cell types differ in size, so z is informative about it: the dependence is learned, and a size
-    that was not measured is drawn given z.
+    Cell types differ in size. The dependence on z is learned, and a size that was not measured is
+    drawn given z.
 
     Parameters
     ----------
     log_sizes, spreads
         Median and standard deviation by batch, ``(n_batch,)``; NaN for a batch without the assay.
-    home
-        Code of the batch that replaces a batch without the assay.
-    n_latent
-        Number of latent dimensions.
+    home, n_latent
+        Code of the batch that replaces those without the assay; number of latent dimensions.
 
     Examples
     --------
     >>> import numpy as np
-    >>> import torch
     >>> from betavi.nn import TypicalLibrary
-    >>> log_sizes, spreads = np.array([np.log(100.0), np.nan]), np.array([0.3, np.nan])
-    >>> library = TypicalLibrary(log_sizes, spreads, home=0, n_latent=2)
-    >>> batch = library.measured(torch.tensor([[0], [1]]))
-    >>> library.given(torch.zeros(2, 2), batch).mean.exp().round().tolist()
-    [[100.0], [100.0]]
+    >>> library = TypicalLibrary(np.array([4.6, np.nan]), np.ones(2), home=0, n_latent=2)
+    >>> library.measured(torch.tensor([[0], [1]])).tolist()
+    [[0], [0]]
     """
 
     log_sizes: Tensor
@@ -130,12 +99,10 @@ class LatentLibrary(nn.Module):
     Examples
     --------
     >>> import numpy as np
-    >>> import torch
     >>> from betavi.nn import Architecture, LatentLibrary
     >>> library = LatentLibrary(20, [], Architecture(), np.full((1, 1), 7.0), np.ones((1, 1)))
-    >>> codes = torch.zeros(3, 1, dtype=torch.long)
-    >>> library(torch.ones(3, 20)).mean.shape, library.prior(codes).mean.tolist()
-    (torch.Size([3, 1]), [[7.0], [7.0], [7.0]])
+    >>> library.prior(torch.zeros(3, 1, dtype=torch.long)).mean.tolist()
+    [[7.0], [7.0], [7.0]]
     """
 
     log_means: Tensor

@@ -19,20 +19,16 @@ class NormalMixture(Distribution):
 
     Parameters
     ----------
-    loc, scale
-        Mean and standard deviation of each component, ``(n_components, n_cells, n_latent)``.
-    weights
-        Weights of the components, ``(n_components, n_cells)``, with a sum of 1. A component of
-        weight zero has no influence.
+    loc, scale, weights
+        Mean and standard deviation of each component, ``(n_components, n_cells, n_latent)``, and
+        weights, ``(n_components, n_cells)``, with a sum of 1.
 
     References
     ----------
-    Shi et al. (2019), Variational mixture-of-experts autoencoders for multi-modal deep generative
-    models, for draws of each component.
+    Shi et al. (2019), Variational mixture-of-experts autoencoders, for draws of each component.
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import NormalMixture
     >>> loc = torch.tensor([-1.0, 1.0]).view(2, 1, 1)
     >>> q = NormalMixture(loc, torch.ones(2, 1, 1), torch.full((2, 1), 0.5))
@@ -74,9 +70,15 @@ class NormalMixture(Distribution):
     def last(self) -> Normal:
         """Last component of each cell with a weight above zero."""
         numbers = torch.arange(len(self.weights), device=self.weights.device)[:, None]
-        chosen = torch.where(self.weights > 0, numbers, -1).argmax(dim=0)
-        cells = torch.arange(self.weights.shape[1], device=chosen.device)
-        loc, scale = (part[chosen, cells] for part in (self.components.loc, self.components.scale))
+        return self._chosen(torch.where(self.weights > 0, numbers, -1).argmax(dim=0))
+
+    def _chosen(self, components: Tensor) -> Normal:
+        """Return components by their number, ``(..., n_cells)``."""
+        cells = torch.arange(self.weights.shape[1], device=components.device)
+        loc, scale = (
+            self.components.loc[components, cells],
+            self.components.scale[components, cells],
+        )
         return Normal(loc, scale, validate_args=False)
 
     def average(self, values: Tensor) -> Tensor:
@@ -97,11 +99,9 @@ class NormalMixture(Distribution):
         shape = torch.Size(sample_shape)
         if not shape.numel():
             return self.mean.new_empty(*shape, *self.mean.shape)
-        chosen = torch.multinomial(self.weights.t(), shape.numel(), replacement=True)
-        cells = torch.arange(self.weights.shape[1], device=chosen.device)
-        picked = chosen.t()
-        loc, scale = (part[picked, cells] for part in (self.components.loc, self.components.scale))
-        draws = loc + scale * torch.randn_like(loc)
+        numbers = torch.multinomial(self.weights.t(), shape.numel(), replacement=True).t()
+        chosen = self._chosen(numbers)
+        draws = chosen.loc + chosen.scale * torch.randn_like(chosen.loc)
         return draws.view(*shape, *draws.shape[1:])
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Encoders and decoders: fully connected networks with covariates injected.
 
-Layers are scvi-tools' :class:`~scvi.nn.FCLayers`. Its query mapping (scArches) finds the layers to
-freeze by the names ``encoder``, ``px_decoder`` and ``l_encoder``.
+scvi-tools' query mapping (scArches) finds the layers to freeze by the names ``encoder``,
+``px_decoder`` and ``l_encoder``.
 """
 
 from __future__ import annotations
@@ -42,10 +42,8 @@ class Architecture:
 
     Parameters
     ----------
-    n_hidden
-        Width of each hidden layer.
-    n_layers
-        Number of hidden layers of encoder and decoder.
+    n_hidden, n_layers
+        Width and number of the hidden layers of encoder and decoder.
     dropout_rate
         Share of hidden units dropped in the encoder while training.
     use_batch_norm, use_layer_norm
@@ -103,7 +101,7 @@ class Architecture:
 
 
 class CountsLayers(FCLayers):
-    """scvi-tools' layers, the first of which reads compressed counts as they are."""
+    """scvi-tools' layers, with a first layer that also reads compressed counts."""
 
     def __init__(self, n_in: int, **kwargs: Any) -> None:
         super().__init__(n_in=n_in, **kwargs)
@@ -131,26 +129,21 @@ class Encoder(nn.Module):
         Number of features with continuous covariates, and of dimensions of the distribution.
     n_categories
         Number of categories of each covariate given as a code.
-    architecture
-        Architecture of the network.
-    n_layers
-        Number of hidden layers; the architecture's if None.
+    architecture, n_layers
+        Architecture of the network, and number of hidden layers; the architecture's if None.
     dial
         The dial that the network reads, in a model of many β.
 
     References
     ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes. Lopez et al. (2018), Deep generative
-    modeling for single-cell transcriptomics.
+    Kingma & Welling (2014), Auto-encoding variational Bayes.
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Architecture, Encoder
     >>> encoder = Encoder(n_input=30, n_output=5, n_categories=[2], architecture=Architecture())
-    >>> q = encoder(torch.ones(8, 30), torch.zeros(8, 1, dtype=torch.long))
-    >>> q.mean.shape, bool((q.variance > 0).all())
-    (torch.Size([8, 5]), True)
+    >>> encoder(torch.ones(8, 30), torch.zeros(8, 1, dtype=torch.long)).mean.shape
+    torch.Size([8, 5])
     """
 
     def __init__(
@@ -196,7 +189,7 @@ def evaluating(part: nn.Module) -> Iterator[None]:
     Parameters
     ----------
     part
-        A module. It is in its former mode afterwards.
+        A module.
 
     Returns
     -------
@@ -204,7 +197,6 @@ def evaluating(part: nn.Module) -> Iterator[None]:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import evaluating
     >>> part = torch.nn.Dropout(0.5)
     >>> with evaluating(part):
@@ -228,9 +220,7 @@ class Decoder(nn.Module):
     ----------
     n_latent, n_values
         Number of latent dimensions, and of continuous covariates appended to them.
-    n_categories
-        Number of categories of each covariate given as a code.
-    architecture, dial
+    n_categories, architecture, dial
         See :class:`Encoder`.
 
     References
@@ -239,7 +229,6 @@ class Decoder(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.nn import Architecture, Decoder
     >>> decoder = Decoder(n_latent=5, n_values=0, n_categories=[2], architecture=Architecture())
     >>> decoder(torch.zeros(8, 5), torch.zeros(8, 1, dtype=torch.long)).shape

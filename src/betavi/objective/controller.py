@@ -40,10 +40,8 @@ def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS
 
     Parameters
     ----------
-    log_beta
-        Log β of this step.
-    error, last_error
-        Log of rate / target, at this step and at the one before.
+    log_beta, error, last_error
+        Log β, and log of rate / target, of this step and of the one before.
     gains
         Gains :math:`K_p` and :math:`K_i`.
 
@@ -98,16 +96,9 @@ class RateController(nn.Module):
         return otherwise if self.log_beta.isnan() else self.log_beta.exp().item()
 
     def next_beta(self, rate: float, target: float, beta: float, n_cells: int = 128) -> float:
-        """Return the β of the next step.
+        """Return the β of the next step, given the mean rate of a minibatch in nats per cell.
 
-        Parameters
-        ----------
-        rate, n_cells
-            Mean rate of a minibatch, nats per cell, and its number of cells.
-        target
-            Target of the rate, nats per cell.
-        beta
-            The β of the first step.
+        ``beta`` is that of the first step.
         """
         if self.log_beta.isnan():
             self.log_beta.fill_(math.log(max(beta, math.exp(LOG_BETA_RANGE[0]))))

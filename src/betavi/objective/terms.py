@@ -31,10 +31,8 @@ def log_density(p: Distribution, u: Tensor) -> Tensor:
 
     Parameters
     ----------
-    p
-        A distribution over the last axis of ``u``.
-    u
-        Latent positions, ``(..., n_cells, n_latent)``.
+    p, u
+        A distribution, and positions on its last axis, ``(..., n_cells, n_latent)``.
 
     Returns
     -------
@@ -42,7 +40,6 @@ def log_density(p: Distribution, u: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from torch.distributions import Uniform
     >>> from betavi.objective import log_density
     >>> log_density(Uniform(torch.zeros(1, 2), torch.ones(1, 2)), torch.full((1, 2), 0.5))
@@ -71,12 +68,10 @@ def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
 
     References
     ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes. Tomczak & Welling (2018), VAE with a
-    VampPrior.
+    Kingma & Welling (2014), Auto-encoding variational Bayes.
 
     Examples
     --------
-    >>> import torch
     >>> from torch.distributions import Normal
     >>> from betavi.objective import rates
     >>> q = Normal(torch.ones(1, 2), 1.0)
@@ -103,7 +98,6 @@ def rate(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from torch.distributions import Normal
     >>> from betavi.objective import rate
     >>> q = Normal(torch.ones(1, 2), 1.0)
@@ -118,10 +112,9 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
 
     Parameters
     ----------
-    px
-        The likelihood, of shape ``(..., n_cells, n_features)``.
-    x
-        Data, ``(n_cells, n_features)``, dense or CSR.
+    px, x
+        The likelihood, ``(..., n_cells, n_features)``, and data, ``(n_cells, n_features)``, dense
+        or CSR.
     present
         Mask of the cells that were measured, ``(n_cells, 1)``; all if None. The distortion of the
         others is zero, and so is its gradient.
@@ -136,7 +129,6 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
 
     Examples
     --------
-    >>> import torch
     >>> from torch.distributions import Poisson
     >>> from betavi.objective import distortion
     >>> distortion(Poisson(torch.ones(1, 3)), torch.zeros(1, 3))
@@ -155,8 +147,7 @@ def free_bits(rates: Tensor, nats: float) -> Tensor:
     Parameters
     ----------
     rates
-        Rate of each cell and dimension, ``(n_cells, n_latent)``; where the rate is not a sum over
-        dimensions, the total, ``(n_cells, 1)``.
+        As of :func:`rates`, ``(n_cells, n_latent)`` or ``(n_cells, 1)``.
     nats
         Threshold of each column, for its average over the minibatch.
 
@@ -166,12 +157,10 @@ def free_bits(rates: Tensor, nats: float) -> Tensor:
 
     References
     ----------
-    Kingma et al. (2016), Improved variational inference with inverse autoregressive flow, equation
-    15.
+    Kingma et al. (2016), Improved variational inference with inverse autoregressive flow, eq. 15.
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.objective import free_bits
     >>> free_bits(torch.tensor([[0.0, 3.0], [0.2, 1.0]]), 0.5)
     tensor([3.5000, 1.5000])
@@ -202,7 +191,6 @@ def off_capacity(rate: Tensor, capacity: float) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.objective import off_capacity
     >>> off_capacity(torch.tensor([3.0, 4.0]), 5.0)
     tensor([2., 1.])
@@ -211,21 +199,16 @@ def off_capacity(rate: Tensor, capacity: float) -> Tensor:
 
 
 def constrained(
-    rates: Tensor,
-    nats: float = 0.0,
-    capacity: float | None = None,
-    order: Tensor | None = None,
+    rates: Tensor, nats: float = 0.0, capacity: float | None = None, order: Tensor | None = None
 ) -> Tensor:
     """Return the term that β weighs: the rate, or a constraint on it.
 
     Parameters
     ----------
-    rates
-        See :func:`free_bits`.
-    nats
-        Threshold of :func:`free_bits`; no free bits at 0.
+    rates, nats
+        See :func:`free_bits`; none at 0.
     capacity
-        See :func:`off_capacity`; no capacity if None.
+        See :func:`off_capacity`; none if None.
     order
         Indices that sort the cells by β, where they differ in it. Free bits are then averaged over
         cells of similar β: cells with a low β have a high rate, which would lift the average of all.
@@ -236,7 +219,6 @@ def constrained(
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.objective import constrained
     >>> constrained(torch.tensor([[0.0, 3.0], [0.2, 1.0]]))
     tensor([3.0000, 1.2000])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from scvi import settings
 
 from betavi._tables import lookup
 from betavi.diagnostics import ACTIVE, mutual_information
+from betavi.train.start import warn
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from betavi.train.plan import TrainingPlan
 
 ACTIONS: dict[str, bool] = {"warn": False, "rescue": True}
-"""Whether the guard acts, by the user's word."""
+"""True if the guard acts, by the user's word."""
 
 # no benchmark tunes these
 FALLEN = 0.1
@@ -47,8 +46,7 @@ class CollapseGuard(Callback):
 
     For each epoch, ``history["active_dimensions"]`` holds the number of dimensions with more than
     0.1 nats per cell, and ``history["mutual_information"]`` the nats per cell of all dimensions, for
-    the last 128 cells; both with dropout, as in training. In a model of many β they are those of
-    the cells with the lower half of the drawn β.
+    the last 128 cells. In a model of many β they are those of the cells with the lower β.
 
     Parameters
     ----------
@@ -81,8 +79,6 @@ class CollapseGuard(Callback):
         self.has_warned = False
         self._encoder_steps: torch.optim.Optimizer | None = None
         self._forget()
-
-    # -- what it records ----------------------------------------------------------------------
 
     def _forget(self) -> None:
         self._n_cells = 0
@@ -117,8 +113,6 @@ class CollapseGuard(Callback):
         # on the CPU, as not every device knows double precision
         mean, square, noise, log_scale = self._sums.cpu().double() / self._n_cells
         return (square - mean.square() + noise).log() / 2 - log_scale
-
-    # -- judgement ----------------------------------------------------------------------------
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
         """Record the epoch, and judge it."""
@@ -159,7 +153,7 @@ class CollapseGuard(Callback):
             self._rescue(plan, what)
         elif not self.has_warned:
             self.has_warned = True
-            _say(f"{what} model.diagnose() says more, and model.rescue() tries to repair it.")
+            warn(f"{what} model.diagnose() says more, and model.rescue() tries to repair it.")
 
     def _likely_cause(self, plan: TrainingPlan) -> str:
         beta = plan.module.dial.beta * plan.share_of_beta
@@ -171,8 +165,6 @@ class CollapseGuard(Callback):
             return "Little was ever carried: few counts, or covariates that explain the cells."
         return "The decoder has likely learned to do without the latent space."
 
-    # -- rescue -------------------------------------------------------------------------------
-
     def _rescue(self, plan: TrainingPlan, what: str) -> None:
         self.n_rescues += 1
         dial = plan.module.dial
@@ -183,7 +175,7 @@ class CollapseGuard(Callback):
         encoders = [p for p in plan.module.z_encoders.parameters() if p.requires_grad]
         self._encoder_steps = torch.optim.Adam(encoders, lr=plan.lr)
         self.most = 0.0
-        _say(
+        warn(
             f"{what} Rescue {self.n_rescues} of {MOST_RESCUES}: β goes back to {dial.beta:.3g} and "
             "climbs to that again from 0, with free bits, and with two steps of the encoder for one "
             "of the decoder."
@@ -204,7 +196,3 @@ class CollapseGuard(Callback):
             parameter.grad = gradient
         self._encoder_steps.step()
         self._encoder_steps.zero_grad()
-
-
-def _say(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS, settings, train
+from scvi import REGISTRY_KEYS, train
 from torch.optim.lr_scheduler import OneCycleLR
 
 from betavi.objective import constant, join, linear
@@ -32,8 +31,7 @@ ANNEALED_AGAIN = 0.1
 class TrainingPlan(train.TrainingPlan):
     """scvi-tools' plan, with an exact β and a start at the moments of the training cells.
 
-    A schedule says which share of the module's β is in force at which share of the planned steps,
-    so that a warm-up ends at the same point of every run.
+    A warm-up is a share of the planned steps, so that it ends at the same point of every run.
 
     Parameters
     ----------
@@ -62,8 +60,7 @@ class TrainingPlan(train.TrainingPlan):
 
     References
     ----------
-    Smith & Topin (2019), Super-convergence: very fast training of neural networks using large
-    learning rates.
+    Smith & Topin (2019), Super-convergence: very fast training using large learning rates.
 
     Examples
     --------
@@ -152,7 +149,7 @@ class TrainingPlan(train.TrainingPlan):
 
     @property
     def is_warm(self) -> bool:
-        """Whether the warm-up is over."""
+        """True once the warm-up is over."""
         if not self.follows_scvi:
             return self.share >= self.warmup
         epochs, steps = self.n_epochs_kl_warmup, self.n_steps_kl_warmup
@@ -162,7 +159,7 @@ class TrainingPlan(train.TrainingPlan):
 
     @property
     def may_be_judged(self) -> bool:
-        """Whether β is in force and a target rate is reached, or the run is over."""
+        """True once β is in force and a target rate is reached, or the run is over."""
         if self.current_epoch + 1 == self.trainer.max_epochs:
             return True
         return self.is_warm and (self.target_rate is None or self._is_on_target)
@@ -173,13 +170,7 @@ class TrainingPlan(train.TrainingPlan):
         return abs(self.module.controller.smooth_rate.item() / self.target_rate - 1) < ON_TARGET
 
     def anneal_again(self, free_bits: float) -> None:
-        """Let β climb from 0 again, over a tenth of the planned steps or the rest of them.
-
-        Parameters
-        ----------
-        free_bits
-            Nats that each dimension keeps meanwhile, at least.
-        """
+        """Let β climb from 0 again, over a tenth of the planned steps or the rest of them."""
         begin, before = self.share, self._free_bits_after
         before = self.loss_kwargs.get("free_bits", 0.0) if before is None else before
         self.warmup = min(begin + ANNEALED_AGAIN, 1.0)
@@ -203,7 +194,8 @@ class TrainingPlan(train.TrainingPlan):
             drawn = dial.drawn
             self._betas_of_epoch.append(dial.beta if drawn is None else drawn.log().mean().exp())
             self._last_factor = self.loss_kwargs["kl_weight"] = self.share_of_beta
-            if self._logs_steps:
+            # where every step is logged, scvi-tools does it
+            if self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune:
                 loss: Tensor = super().training_step(batch, batch_idx)
             else:
                 losses: LossOutput = self.forward(batch, loss_kwargs=self.loss_kwargs)[-1]
@@ -213,11 +205,6 @@ class TrainingPlan(train.TrainingPlan):
             rate = self.module.mean_rate(batch)
             dial.beta = self.module.controller.next_beta(rate, self.target_rate, dial.beta, n_cells)
         return loss
-
-    @property
-    def _logs_steps(self) -> bool:
-        """Whether every step is to be logged, which scvi-tools does."""
-        return self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune
 
     def _add(self, losses: LossOutput) -> None:
         """Sum losses over cells; scvi-tools' own metrics take milliseconds of every step."""
@@ -229,7 +216,7 @@ class TrainingPlan(train.TrainingPlan):
         self._n_cells += n_cells
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the module makes of a minibatch, and remember its posterior."""
+        """Return the module's outputs for a minibatch, and remember its posterior."""
         outputs = super().forward(*args, **kwargs)
         if self.module.training and not self.module.latent.is_deterministic:
             q = outputs[0]["qz"]
@@ -271,18 +258,14 @@ class TrainingPlan(train.TrainingPlan):
         """Warn if scvi-tools' schedule did not come to its end, or a target was not reached."""
         super().on_train_end()
         if self.target_rate is not None and not self._is_on_target:
-            _warn(
+            start.warn(
                 f"The rate came to {self.module.controller.smooth_rate.item():.3g} nats per cell, "
                 f"and not to the {self.target_rate:g} asked for, at β = {self.module.dial.beta:.3g}. "
                 "Train longer, or ask for a rate that this model can have."
             )
         if self.follows_scvi and self.factor < self.max_kl_weight:
-            _warn(
+            start.warn(
                 f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight asked "
                 "for: scvi-tools' warm-up counts epochs or steps, and there were fewer. Leave "
                 f"{', '.join(SCVI_SCHEDULE[:2])} out to reach β in every run."
             )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)

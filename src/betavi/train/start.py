@@ -100,9 +100,6 @@ def check_constraints(
         )
 
 
-# -- learning rate ----------------------------------------------------------------------------
-
-
 def choose_peak(
     module: MultimodalVAE, one_cycle: float | None, is_held: bool, kwargs: dict[str, Any]
 ) -> float | None:
@@ -139,9 +136,6 @@ def optimizer_of(plan: TrainingPlan, optimizer_cls: type[torch.optim.Adam]) -> A
     return partial(ORDERED[optimizer_cls], fused=not scales, **options)
 
 
-# -- start values -----------------------------------------------------------------------------
-
-
 def begin(plan: TrainingPlan) -> None:
     """Set β and, in a module without weights to keep, the start values."""
     module, splitter = plan.module, plan.trainer.datamodule
@@ -170,3 +164,8 @@ def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: tor
         chosen = torch.randint(len(cells), (module.options.n_components,))
         some = manager.create_torch_dataset(np.asarray(cells)[chosen.numpy()])[:]
         module.start_prior_at({key: value.to(device) for key, value in some.items()})
+
+
+def warn(message: str) -> None:
+    """Warn with scvi-tools' stack level."""
+    warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)
