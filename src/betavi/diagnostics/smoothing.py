@@ -80,7 +80,7 @@ def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.nda
 
     Examples
     --------
-    >>> next(neighbour_means(sparse.csr_matrix(np.full((9, 2), 3)))).shape
+    >>> next(neighbour_means(sparse.csr_matrix(np.arange(18).reshape(9, 2)))).shape
     (9, 2)
     """
     totals, shares = totals_of(counts), _shares(counts)
