@@ -88,7 +88,7 @@ def test_reparameterised_gradients_agree_with_finite_differences(latent, prior, 
         """Return what the module loses where standard normal noise puts z."""
         inferred = module.inference(**module._get_inference_input(tensors))
         u = inferred["qz"].loc + inferred["qz"].scale * noise[:, None]
-        library = inferred["library"].expand(len(noise), 1, 1)
+        library = {"X": inferred["library"]["X"].expand(len(noise), 1, 1)}
         inferred |= {"u": u, "z": module.latent.transform(u), "library": library}
         generated = module.generative(**module._get_generative_input(tensors, inferred))
         return module.loss(tensors, inferred, generated)

@@ -152,10 +152,10 @@ def test_samples_come_along_a_new_axis(n_samples):
     )
     lead = () if n_samples == 1 else (n_samples,)
     assert inferred["z"].shape == (*lead, N_CELLS, 3)
-    assert inferred["library"].shape == (*lead, N_CELLS, 1)
-    assert generated["px"].mean.shape == (*lead, N_CELLS, N_GENES)
+    assert inferred["library"]["X"].shape == (*lead, N_CELLS, 1)
+    assert generated["px"]["X"].mean.shape == (*lead, N_CELLS, N_GENES)
     tail = () if n_samples == 1 else (n_samples,)
-    assert module.sample(minibatch(), n_samples=n_samples).shape == (N_CELLS, N_GENES, *tail)
+    assert module.sample(minibatch(), n_samples=n_samples)["X"].shape == (N_CELLS, N_GENES, *tail)
 
 
 def test_transform_batch_decodes_as_another_batch():
@@ -163,10 +163,10 @@ def test_transform_batch_decodes_as_another_batch():
     tensors = minibatch()
     inferred = module.inference(**module._get_inference_input(tensors))
     given = module._get_generative_input(tensors, inferred)
-    moved = module.generative(**given, transform_batch=2)["px"]
+    moved = module.generative(**given, transform_batch=2)["px"]["X"]
     there = given | {"batch_index": torch.full((N_CELLS, 1), 2)}
-    torch.testing.assert_close(moved.mean, module.generative(**there)["px"].mean)
-    torch.testing.assert_close(moved.theta, module.generative(**there)["px"].theta)
+    torch.testing.assert_close(moved.mean, module.generative(**there)["px"]["X"].mean)
+    torch.testing.assert_close(moved.theta, module.generative(**there)["px"]["X"].theta)
 
 
 @pytest.mark.parametrize("latent_distribution", ["normal", "ln"])
@@ -184,7 +184,9 @@ def test_marginal_likelihood_agrees_with_numerical_integration(latent_distributi
     u = grid[:, None, None].expand(-1, N_CELLS, 1)
     library = tensors["X"].sum(dim=1, keepdim=True).log().expand(len(grid), -1, -1)
     with torch.no_grad():
-        px = module.generative(module.latent.transform(u), library, tensors["batch"])["px"]
+        px = module.generative(module.latent.transform(u), {"X": library}, tensors["batch"])["px"][
+            "X"
+        ]
         log_joint = px.log_prob(tensors["X"]).sum(-1) + Normal(0.0, 1.0).log_prob(grid)[:, None]
     exact = log_joint.double().logsumexp(dim=0) + (grid[1] - grid[0]).log()
     # 5 does not divide 1001: the last pass is shorter

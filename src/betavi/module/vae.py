@@ -114,6 +114,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         word = options.batch_representation
         self.embeds_batch = lookup(BATCH_IS_EMBEDDED, word, "batch_representation")
         self.weights = {name: modality.weight for name, modality in modalities.items()}
+        self.likelihood_names = {name: part.likelihood for name, part in modalities.items()}
         add_parts(self, modalities, architecture)
 
     @property

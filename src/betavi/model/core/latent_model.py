@@ -227,7 +227,7 @@ class LatentModel(
     def seeded(self, seed: int | None) -> Iterator[None]:
         """Draw in evaluation mode, from a seed if there is one; torch's generators stay as they are."""
         self.module.eval()
-        devices = range(torch.cuda.device_count())
+        devices = [] if self.device.type == "cpu" else [self.device]
         with torch.random.fork_rng(devices, enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)

@@ -111,9 +111,8 @@ def suitable_modality(
         (name,) = model.named_modalities(modality)
         if name not in suitable:
             raise ValueError(
-                f"This is not defined for {name!r} with its likelihood "
-                f"{type(model.likelihood(name)).__name__}. Modalities that it is defined for: "
-                f"{choices or 'none in this model'}."
+                f"{name!r} has the likelihood {model.module.likelihood_names[name]!r}, for which this "
+                f"is not defined. Modalities that it is defined for: {choices or 'none here'}."
             )
         return name
     if len(suitable) != 1:

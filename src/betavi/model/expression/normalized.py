@@ -143,7 +143,7 @@ def _scale(model: LatentModel, name: str, library_size: float | str) -> tuple[st
         return "scale", library_size
     if library_size != "latent" or model.module.typical(name) is not None:
         raise ValueError(
-            f"library_size is a number, not {library_size!r}: this model infers no library size."
+            f"library_size is a number, not {library_size!r}: none is inferred."
             if library_size == "latent"
             else f"library_size is a number or 'latent', not {library_size!r}."
         )

@@ -175,8 +175,8 @@ def get_feature_correlation_matrix(
     if not model.likelihood(name).is_gamma_poisson:
         possible = [word for word, kind in LIKELIHOODS.items() if kind.is_gamma_poisson]
         raise NotImplementedError(
-            f"Correlations need one of the likelihoods {', '.join(possible)}, and {name!r} has "
-            f"{type(model.likelihood(name)).__name__}. Correlate get_normalized_expression() instead."
+            f"Correlations are of draws of the likelihoods {', '.join(possible)} of counts, and not of "
+            f"{model.module.likelihood_names[name]!r}. Correlate get_normalized_expression() instead."
         )
     adata = model._validate_anndata(adata)
     progress = None if silent else "Sampling"

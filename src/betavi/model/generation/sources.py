@@ -42,7 +42,7 @@ class Placed(NamedTuple):
     tensors: Tensors
 
 
-def from_prior(model: LatentModel, request: GenerationRequest) -> Place:
+def _from_prior(model: LatentModel, request: GenerationRequest) -> Place:
     """Draw from the prior; refuse an autoencoder, which has none."""
     if model.module.latent.is_deterministic:
         raise ValueError(
@@ -54,14 +54,14 @@ def from_prior(model: LatentModel, request: GenerationRequest) -> Place:
     return lambda block: beside(_numpy(prior().sample((block.stop - block.start,))))
 
 
-def from_aggregate(model: LatentModel, request: GenerationRequest) -> Place:
+def _from_aggregate(model: LatentModel, request: GenerationRequest) -> Place:
     """Draw from the density fitted to the positions of cells."""
     beside = beside_near_cells(model, request)
     density = latent_density(model, request.show_progress)
     return lambda block: beside(density.sample(block.stop - block.start, request.rng))
 
 
-def around_cells(model: LatentModel, request: GenerationRequest) -> Place:
+def _around_cells(model: LatentModel, request: GenerationRequest) -> Place:
     """Draw from the posteriors of measured cells; of named ones, each as often as the others."""
     if request.cells_are_named:
         cells = np.resize(request.cells, request.n_cells)
@@ -84,9 +84,9 @@ def at_positions(model: LatentModel, request: GenerationRequest) -> Place:
 
 
 SOURCES: dict[str, Source] = {
-    "prior": from_prior,
-    "aggregate": from_aggregate,
-    "cells": around_cells,
+    "prior": _from_prior,
+    "aggregate": _from_aggregate,
+    "cells": _around_cells,
 }
 """Sources of positions, by name.
 

@@ -62,11 +62,15 @@ def _beta_of(adata: AnnOrMuData) -> float:
 
 
 @contextmanager
-def untouched_on_failure(adata: AnnOrMuData) -> Iterator[None]:
+def untouched_on_failure(adata: AnnOrMuData | None) -> Iterator[None]:
     """Restore the obs, obsm and uns of ``adata`` if the body fails.
 
     scvi-tools registers fields one after the other, each writing its codes into the object.
     """
+    if adata is None:
+        # refused by the body
+        yield
+        return
     obs = adata.obs.copy(deep=False)
     obsm, uns = dict(adata.obsm), dict(adata.uns)
     try:
