@@ -124,7 +124,7 @@ def test_a_minified_object_answers_at_its_beta(multi, beta, tmp_path):
             found = minified.get_normalized_expression(beta=said, return_numpy=True)
             np.testing.assert_allclose(found, before[beta], rtol=1e-4)
         assert not np.allclose(found, before[0.3], rtol=1e-4)
-        with pytest.raises(ValueError, match=f"its posteriors are those at beta={beta or 1:g}"):
+        with pytest.raises(ValueError, match=f"it holds posteriors at beta={beta or 1:g} only"):
             minified.get_normalized_expression(beta=2.0)
         for ask in (minified.rate_distortion, minified.score_counts, minified.raw_counts):
             with pytest.raises(ValueError, match="minified"):
