@@ -53,15 +53,14 @@ def diagnose(
     show_progress
         Show a progress bar for each report.
     modalities
-        Modalities to report on alone, in addition to the whole; all if None. One that fewer than 20
-        of the cells have is left out.
+        Modalities to report on alone, beside the whole; all if None. One that fewer than 20 of the
+        cells have is left out.
 
     Returns
     -------
-    Verdict, causes, remedies and the numbers behind them. ``print`` it, or let a notebook show it;
-    :func:`betavi.pl.collapse` draws it. With several modalities, ``modalities`` has a report on
-    each. If posteriors are mixtures, ``scale`` is that of the whole mixture, and ``kl`` is NaN: it
-    is no sum over dimensions.
+    Verdict, causes, remedies and the numbers behind them, to ``print`` or draw with
+    :func:`betavi.pl.collapse`; with several modalities also a report on each. If the posterior or
+    the prior is a mixture, ``kl`` is NaN: it is no sum over dimensions.
 
     Raises
     ------
@@ -91,11 +90,10 @@ def diagnose(
     check_can_collapse(model)
     chosen = model.named_modalities(modalities)
     adata = model._validate_anndata(adata)
-    cells = (
-        model.held_out(adata)
-        if indices is None
-        else cells_named(adata.obs_names, indices, "indices")
-    )
+    if indices is None:
+        cells = model.held_out(adata)
+    else:
+        cells = cells_named(adata.obs_names, indices, "indices")
     if len(cells) < FEWEST_CELLS:
         raise ValueError(f"A diagnosis takes at least {FEWEST_CELLS} cells, not {len(cells)}.")
     # directions are those of all cells of the model, whichever of them are judged
@@ -116,15 +114,7 @@ def diagnose(
 
 
 def check_can_collapse(model: LatentModel) -> None:
-    """Refuse a model without posteriors.
-
-    Raises
-    ------
-    RuntimeError
-        If it is not trained.
-    ValueError
-        If it is deterministic.
-    """
+    """Refuse a model that is not trained, or has no posteriors."""
     model._check_if_trained(warn=False)
     if model.module.latent.is_deterministic:
         raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,8 +48,8 @@ def rate_distortion(
     Parameters
     ----------
     betas
-        Values of β. If None, 13 over the range trained on, with 1 if it is inside. A model of one β
-        has one point, at the β its training ended with.
+        Values of β. If None, 13 over the range trained on, with 1 if it is inside; for a model of one
+        β, the one that training ended with.
     indices, adata, batch_size
         Cells, by names, positions or a mask, and how many at once. If None, those held out from
         training, or all if fewer than 100 were or ``adata`` is another object. Few rare cells are
@@ -58,7 +57,7 @@ def rate_distortion(
     labels_key
         Column of ``obs`` with cell types, to see which of them a β blurs.
     n_samples
-        Number of posterior draws that the distortion is averaged over.
+        Number of posterior draws per cell.
     show_progress
         Show a progress bar.
 
@@ -67,12 +66,11 @@ def rate_distortion(
     One row per β, ascending. ``rate``, ``distortion`` (with the rate of a latent library size, if
     there is one) and ``elbo``, always at β = 1, are nats per cell; the rate of a deterministic
     model is infinite. ``active_dimensions`` and ``mutual_information`` are those of
-    :func:`~betavi.diagnostics.active_dimensions` and
-    :func:`~betavi.diagnostics.mutual_information`; the latter is at most the log of the number of
-    cells. With labels, ``agreement_common`` and ``agreement_rare`` are means over types of
-    :func:`~betavi.diagnostics.label_agreement`, among the labelled cells that are measured.
-    ``attrs["rare"]`` names the rare types: less than 5 % of the labelled cells of the object, and at
-    least two of the cells measured.
+    :mod:`betavi.diagnostics`; the latter is at most the log of the number of cells. With labels,
+    ``agreement_common`` and ``agreement_rare`` are means over types of
+    :func:`~betavi.diagnostics.label_agreement`, among the labelled cells that are measured, and
+    ``attrs["rare"]`` names the types with less than 5 % of the labelled cells of the object, and two
+    or more of the measured ones.
 
     Raises
     ------
@@ -105,17 +103,25 @@ def rate_distortion(
         cells = model.held_out(adata)
     else:
         cells = cells_named(adata.obs_names, indices, "indices")
-    types = None if labels_key is None else _types(adata, labels_key, cells)
+    types = None if labels_key is None else _types(adata, labels_key)
     progress = "Measuring" if show_progress else None
     for tensors in model.minibatches(adata, cells, batch_size, progress=progress):
         for beta, parts in points.items():
             with model.at_beta(None if model.module.dial.is_fixed else beta):
                 parts.append(_terms(model, tensors, n_samples))
+    whole = {
+        beta: {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+        for beta, parts in points.items()
+    }
+    rows = [{"beta": beta} | _summary(**arrays) for beta, arrays in whole.items()]
+    if types is None:
+        return pd.DataFrame(rows)
+    labels, rare = types[0].iloc[cells], types[1]
     curve = pd.DataFrame(
-        [{"beta": beta} | _summary(parts, types) for beta, parts in points.items()]
+        [row | _agreement(whole[row["beta"]]["loc"], labels, rare) for row in rows]
     )
-    if types is not None:
-        curve.attrs["rare"] = sorted(types.rare & types.measured())
+    numbers = labels.value_counts()
+    curve.attrs["rare"] = sorted(rare & set(numbers.index[numbers > 1]))
     return curve
 
 
@@ -134,12 +140,9 @@ def suggest_beta(
     criterion, rate
         ``"held_out"``, ``"knee"``, or ``"rate"`` with its nats per cell: see
         :func:`betavi.diagnostics.suggest`.
-    betas
-        Values of β to choose from, see :meth:`rate_distortion`.
-    indices
-        Cells to judge by; those held out from training if None.
-    show_progress
-        Show a progress bar.
+    betas, indices, show_progress
+        Values of β to choose from, and cells to judge by: those held out from training if None. See
+        :meth:`rate_distortion`.
 
     Returns
     -------
@@ -210,53 +213,38 @@ def _spread(low: float, high: float) -> np.ndarray:
     return betas
 
 
-@dataclass(frozen=True)
-class _Types:
-    """Types of the measured cells, and which types are rare."""
-
-    names: np.ndarray
-    is_known: np.ndarray
-    rare: frozenset[str]
-
-    def measured(self) -> set[str]:
-        """Return the types with cells that could be each other's neighbours."""
-        names, numbers = np.unique(self.names[self.is_known], return_counts=True)
-        return {str(name) for name in names[numbers > 1]}
-
-    def agreement(self, latent: np.ndarray) -> dict[str, float]:
-        """Return the mean agreement of common and of rare types."""
-        known = self.is_known
-        found = label_agreement(latent[known], self.names[known])
-        kinds = {"common": found.keys() - self.rare, "rare": found.keys() & self.rare}
-        return {
-            f"agreement_{kind}": float(np.mean([found[name] for name in names] or [np.nan]))
-            for kind, names in kinds.items()
-        }
-
-
-def _types(adata: AnnOrMuData, key: str, cells: np.ndarray) -> _Types:
+def _types(adata: AnnOrMuData, key: str) -> tuple[pd.Series, set[str]]:
+    """Return the type of each cell as a string, NaN without one, and the rare types."""
     if not isinstance(key, str):
         raise TypeError(f"labels_key is the name of one column of obs, not {key!r}.")
     if key not in adata.obs:
         raise KeyError(f"There is no adata.obs[{key!r}]. {close_matches(key, adata.obs.columns)}")
-    # rare in the whole object, of which the measured cells may be few
-    shares = adata.obs[key].value_counts(normalize=True)
-    rare = frozenset(str(name) for name in shares.index[(shares > 0) & (shares < RARE)])
-    column = adata.obs[key].iloc[cells]
-    return _Types(column.astype(str).to_numpy(), column.notna().to_numpy(), rare)
+    column = adata.obs[key]
+    labels = column.astype(str).where(column.notna())
+    shares = labels.value_counts(normalize=True)
+    return labels, set(shares.index[shares < RARE])
 
 
-def _summary(parts: list[dict[str, torch.Tensor]], types: _Types | None) -> dict[str, Any]:
-    """Return a row of the curve."""
-    whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
-    rate, distortion = whole["rate"].mean(), whole["distortion"].mean()
-    posteriors = whole["loc"], whole["scale"]
-    is_point = not posteriors[1].all()
-    row = {
-        "rate": rate,
-        "distortion": distortion,
-        "elbo": -(rate + distortion),
-        "active_dimensions": posteriors[0].shape[1] if is_point else active_dimensions(*posteriors),
-        "mutual_information": np.inf if is_point else mutual_information(*posteriors),
+def _agreement(latent: np.ndarray, labels: pd.Series, rare: set[str]) -> dict[str, float]:
+    """Return the mean agreement of neighbours about common and about rare types."""
+    known = labels.notna().to_numpy()
+    found = label_agreement(latent[known], labels[known].to_numpy())
+    kinds = {"common": found.keys() - rare, "rare": found.keys() & rare}
+    return {
+        f"agreement_{kind}": float(np.mean([found[name] for name in names] or [np.nan]))
+        for kind, names in kinds.items()
     }
-    return row if types is None else row | types.agreement(posteriors[0])
+
+
+def _summary(
+    rate: np.ndarray, distortion: np.ndarray, loc: np.ndarray, scale: np.ndarray
+) -> dict[str, Any]:
+    """Return a row of the curve."""
+    is_point = not scale.all()
+    return {
+        "rate": rate.mean(),
+        "distortion": distortion.mean(),
+        "elbo": -(rate.mean() + distortion.mean()),
+        "active_dimensions": loc.shape[1] if is_point else active_dimensions(loc, scale),
+        "mutual_information": np.inf if is_point else mutual_information(loc, scale),
+    }

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 FREE_BITS = 0.2
-"""Nats per dimension that a remedy leaves free; not tuned."""
+"""Nats per dimension that a remedy leaves free."""
 
 ENCODER_SHARE = 1 / 3
-"""Share of the epochs for which the encoder is trained alone; not tuned."""
+"""Share of the epochs for which the encoder is trained alone."""
 
 FINISHING_PEAK = USUAL_PEAK
 """Peak of the learning rate at which the best of the trials is finished. A rate that rises to it and
@@ -118,7 +118,6 @@ def requested_beta(model: LatentModel) -> float:
     is_steered = not module.controller.log_beta.isnan()
     history = (getattr(model, "history_", None) or {}).get("beta")
     # a schedule may settle at another share of β than all of it
-    has_settled = (
-        history is not None and len(history) > 1 and history.iloc[-2:].nunique().item() == 1
-    )
+    last: Any = [] if history is None else history.iloc[-2:]
+    has_settled = len(last) > 1 and last.nunique().item() == 1
     return module.settled_beta if is_steered or has_settled else module.dial.beta

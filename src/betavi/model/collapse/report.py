@@ -149,9 +149,7 @@ def _gaps(model: LatentModel, tensors: Tensors) -> np.ndarray:
 def _dimensions(probe: Probe, seen: dict[str, np.ndarray], show_progress: bool) -> pd.DataFrame:
     """Take the dimensions away one by one, and judge each."""
     centres = seen["loc"].mean(axis=0)
-    bar = track(
-        range(len(centres)), description="Taking dimensions away", disable=not show_progress
-    )
+    bar = track(range(len(centres)), "Taking dimensions away", disable=not show_progress)
     found = [probe.without(dimension, centres[dimension]) for dimension in bar]
     losses, halves = (np.stack([part[key] for part in found], -1) for key in ("loss", "halves"))
     n_latent, rates = len(centres), seen["rates"].mean(axis=0)

@@ -31,7 +31,7 @@ HARMLESS = {"too_many_dimensions", "too_few_counts", "covariates_explain"}
 
 IMPORTANCE_DRAWS = 100
 TRIAL_SHARE = 1 / 16
-"""Share of the epochs that the trial of one remedy takes; not tuned."""
+"""Share of the epochs that the trial of one remedy takes."""
 
 RESERVED = {"beta_schedule", "warmup", "free_bits", "target_rate", "capacity", "collapse_guard",
             "datasplitter_kwargs", *SCVI_SCHEDULE}  # fmt: skip
@@ -53,10 +53,9 @@ def rescue(
     """Try to make inactive dimensions active, and keep the best of what was tried, or nothing.
 
     Every remedy starts from the present weights, takes a sixteenth of the epochs, and is judged by
-    the importance-weighted likelihood of the cells held out from training. The number of active
-    dimensions is reported and decides nothing, as noise makes dimensions active too. The best remedy
-    is trained for the remaining epochs. The model changes only if that or a trial is surely better,
-    and not before the end: you can interrupt at any time.
+    the importance-weighted likelihood of held-out cells: noise makes dimensions active too. The best
+    remedy is trained for the remaining epochs. The model changes at the end, if a result is surely
+    better; you can interrupt at any time.
 
     Parameters
     ----------
@@ -67,9 +66,8 @@ def rescue(
         signal, the one that :meth:`diagnose` names.
     remedies
         ``"encoder"``, ``"anneal"``, ``"free_bits"``, ``"restart"``: keys of
-        :data:`betavi.model.REMEDIES`. If None, all of them, first those made for the cause that was
-        found, if the latent space has collapsed for a reason that training can repair, and none
-        otherwise.
+        :data:`betavi.model.REMEDIES`. If None, all, first those made for the cause that was found;
+        none if training cannot repair the cause.
     show_progress
         Show progress bars.
     **train_kwargs
@@ -162,11 +160,7 @@ def _judged(model: LatentModel, epochs: int) -> Trial:
 
 
 def _tried(
-    model: LatentModel,
-    names: Sequence[str],
-    beta: float,
-    max_epochs: int,
-    kwargs: dict[str, Any],
+    model: LatentModel, names: Sequence[str], beta: float, max_epochs: int, kwargs: dict[str, Any]
 ) -> dict[str, Trial]:
     """Try every remedy for a while, and the best to its end."""
     share, tried = max(1, int(TRIAL_SHARE * max_epochs)), {}
