@@ -59,6 +59,8 @@ def takes_beta(getter: Callable[..., R], *, answers_untrained: bool = False) -> 
         model._check_if_trained(warn=answers_untrained)
         call = signature.bind(model, *args, **kwargs)
         call.arguments.update(read_selection(model, call.arguments))
+        # in training mode an untrained model would drop units and learn statistics of what it reads
+        model.module.eval()
         with model.at_beta(beta):
             return getter(*call.args, **call.kwargs)
 

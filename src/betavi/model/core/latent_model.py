@@ -181,7 +181,7 @@ class LatentModel(
     def has_seen(self, adata: AnnOrMuData, cells: np.ndarray) -> bool:
         """Return whether training has seen any of some cells."""
         seen = getattr(self, "train_indices", None)
-        return adata is self.adata and seen is not None and bool(np.isin(cells, seen).any())
+        return seen is not None and self._was_split(adata) and bool(np.isin(cells, seen).any())
 
     def _was_split(self, adata: AnnOrMuData) -> bool:
         """Return whether these cells were split for training, judged by number in a loaded model."""
@@ -206,7 +206,7 @@ class LatentModel(
             beta = stored if beta is None else beta
             if not math.isclose(beta, stored, rel_tol=ROUNDING):
                 raise ValueError(
-                    f"The object is minified: it holds posteriors at beta={stored:g} only. For "
+                    f"The object is minified: its posteriors are those at beta={stored:g}. For "
                     "another β load the model with the original object: load(..., adata=...)."
                 )
         if beta is not None:

@@ -122,8 +122,8 @@ def train(
         callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
     if max_epochs is None and kwargs.get("datamodule") is None:
         max_epochs = model.default_epochs(model.adata.n_obs)
-    if model.is_trained_ and model.module is not None:
-        # a module stays as scvi-tools leaves it after training, without dropout
+    if model.module is not None:
+        # getters leave a module without dropout, as scvi-tools' training does
         model.module.train()
     UnsupervisedTrainingMixin.train(
         model,

@@ -81,6 +81,10 @@ def score_counts(
     """
     adata = model._validate_anndata(adata)
     sums = {name: ScoreSums() for name in model.named_modalities(modalities)}
+    for name in sums:
+        has = model.adapter.has(adata, name)
+        if not has[slice(None) if indices is None else np.asarray(indices)].any():
+            raise ValueError(f"None of the cells has {name!r}, so its counts cannot be scored.")
     for tensors in model.minibatches(adata, indices, batch_size):
         for name, total in sums.items():
             some = _with_modality(tensors, name)
@@ -127,7 +131,7 @@ def raw_counts(
     (2, 20)
     """
     name = suitable_modality(model, modality, lambda _: True)
-    rows = model.rows(model.adata, name)
+    rows = model.rows(model._validate_anndata(None), name)
     return rows[np.arange(rows.shape[0]) if indices is None else np.asarray(indices)]
 
 

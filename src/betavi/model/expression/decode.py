@@ -50,10 +50,10 @@ def decoded(
     Only the requested features are decoded, and draws are averaged one minibatch at a time.
     """
     columns, codes = None, batch_codes(model.adata_manager, None)
+    if request.features is not None:
+        called = f"The modality {name!r}" if len(model.modalities) > 1 else "adata"
+        columns = features_named(model.features(name), request.features, called)
     if dataloader is None:
-        if request.features is not None:
-            called = f"The modality {name!r}" if len(model.modalities) > 1 else "adata"
-            columns = features_named(model.features(name), request.features, called)
         codes = batch_codes(model.adata_manager, request.transform_batch)
         loading = request.cells, request.batch_size, None, request.progress
         dataloader = model.minibatches(adata, *loading, **request.loader_kwargs)
@@ -132,3 +132,11 @@ def expression_modality(model: LatentModel, modality: str | None) -> str:
         return not part.is_of_detection and (named or not part.has_background)
 
     return suitable_modality(model, modality, suits)
+
+
+def named_modality(model: LatentModel, modality: str | None) -> str:
+    """Return the requested modality; any one by name."""
+    if modality is None:
+        return expression_modality(model, None)
+    (name,) = model.named_modalities(modality)
+    return name

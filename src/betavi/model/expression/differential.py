@@ -12,7 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base._de_core import _de_core
 
 from betavi.model.core.beta import takes_beta
-from betavi.model.expression.decode import DecodeRequest, decoded, expression_modality
+from betavi.model.expression.decode import DecodeRequest, decoded, named_modality
 from betavi.model.expression.groups import Groups
 from betavi.model.expression.normalized import get_normalized_expression
 from betavi.model.setup.check_mudata import lacks_counts
@@ -131,7 +131,7 @@ def differential_expression(
     (20, True)
     """
     adata = model._validate_anndata(adata)
-    name = _modality(model, modality)
+    name = named_modality(model, modality)
     mode = mode or ("vanilla" if model.module.typical(name) is None else "change")
     groups = Groups(groupby, group1, group2, idx1, idx2).numbered(adata.obs_names)
     groups = groups.checked(adata.obs, mode)
@@ -173,14 +173,6 @@ def differential_expression(
             silent=silent,
             **kwargs,
         )
-
-
-def _modality(model: LatentModel, modality: str | None) -> str:
-    """Return the requested modality; any one by name."""
-    if modality is None:
-        return expression_modality(model, None)
-    (name,) = model.named_modalities(modality)
-    return name
 
 
 def _pseudocounts(model: LatentModel, name: str) -> float | None:
@@ -236,4 +228,6 @@ def _raw_statistics(
         found[f"non_zeros_proportion{number}"] = (counts != 0).mean(axis=0)
         normalized = sparse.diags_array(PER_CELL / totals) @ counts
         found[f"raw_normalized_mean{number}"] = normalized.mean(axis=0)
-    return found
+    # in scvi-tools' order
+    kinds = ("raw_mean", "non_zeros_proportion", "raw_normalized_mean")
+    return {f"{kind}{number}": found[f"{kind}{number}"] for kind in kinds for number in (1, 2)}

@@ -200,7 +200,7 @@ def get_likelihood_parameters(
     ['dispersions', 'dropout', 'mean']
     """
     _validate_adata_dataloader_input(model, adata, dataloader)
-    n_samples = n_samples or 1
+    n_samples = 1 if n_samples is None else n_samples
     check_whole("n_samples", n_samples)
     if dataloader is None:
         adata = model._validate_anndata(adata)

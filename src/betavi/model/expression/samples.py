@@ -20,6 +20,7 @@ from betavi.model.expression.decode import (
     DecodeRequest,
     decoded_log_size,
     expression_modality,
+    named_modality,
 )
 from betavi.model.setup.selection import features_named
 
@@ -91,7 +92,7 @@ def posterior_predictive_sample(
     """
     _validate_adata_dataloader_input(model, adata, dataloader)
     check_whole("n_samples", n_samples)
-    name = expression_modality(model, modality)
+    name = named_modality(model, modality)
     columns, codes = None, batch_codes(model.adata_manager, None)
     if dataloader is None:
         adata = model._validate_anndata(adata)
@@ -100,8 +101,8 @@ def posterior_predictive_sample(
             adata, indices, batch_size, progress=progress, **data_loader_kwargs
         )
         codes = batch_codes(model.adata_manager, transform_batch)
-        if gene_list is not None:
-            columns = features_named(model.features(name), gene_list, "adata")
+    if gene_list is not None:
+        columns = features_named(model.features(name), gene_list, "adata")
     parts = []
     for tensors in dataloader:
         inferred = model.infer(tensors, n_samples)
