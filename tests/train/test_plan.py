@@ -239,7 +239,7 @@ def test_the_learning_rate_rises_and_falls_unless_somebody_says_otherwise(counts
 @pytest.mark.parametrize(("n_cells", "epochs"), [(500, 30), (10_000, 30), (20_000, 15), (10**6, 8)])
 def test_usual_number_of_epochs(counts, n_cells, epochs):
     BetaVI.setup_anndata(counts)
-    assert BetaVI(counts)._usual_epochs(n_cells) == epochs
+    assert BetaVI(counts).default_epochs(n_cells) == epochs
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def latent_map(
         and :meth:`betavi.BetaVI.archetype`.
     palette
         Colours of categories, in their order, such as scanpy's ``adata.uns["celltype_colors"]``, or
-        by name; or the name of a colour map. :data:`betavi.pl.PALETTE` if None.
+        by name; or the name of a colour map. ``betavi.pl.PALETTE`` if None.
     ax, show, save
         Axes (a new figure if None), show the figure, and a file to save it to.
 

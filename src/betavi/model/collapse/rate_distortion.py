@@ -66,7 +66,7 @@ def rate_distortion(
     One row per β, ascending. ``rate``, ``distortion`` (with the rate of a latent library size, if
     there is one) and ``elbo``, always at β = 1, are nats per cell; the rate of a deterministic
     model is infinite. ``active_dimensions`` and ``mutual_information`` are those of
-    :mod:`betavi.diagnostics`; the latter is at most the log of the number of cells. With labels,
+    ``betavi.diagnostics``; the latter is at most the log of the number of cells. With labels,
     ``agreement_common`` and ``agreement_rare`` are means over types of
     :func:`~betavi.diagnostics.label_agreement`, among the labelled cells that are measured, and
     ``attrs["rare"]`` names the types with less than 5 % of the labelled cells of the object, and two

@@ -32,7 +32,7 @@ class Prior(nn.Module, ABC):
     """
 
     reads_pseudo_cells: ClassVar[bool] = False
-    """True if the components are posteriors of learned cells, see :class:`~betavi.nn.PseudoCells`."""
+    """True if the components are posteriors of learned cells, see ``PseudoCells``."""
 
     @abstractmethod
     def __init__(self, n_latent: int, n_components: int) -> None:
