@@ -206,7 +206,7 @@ class LatentModel(
             beta = stored if beta is None else beta
             if not math.isclose(beta, stored, rel_tol=ROUNDING):
                 raise ValueError(
-                    f"The object is minified: its posteriors are those at beta={stored:g}. For "
+                    f"The object is minified: it holds posteriors at beta={stored:g} only. For "
                     "another β load the model with the original object: load(..., adata=...)."
                 )
         if beta is not None:
