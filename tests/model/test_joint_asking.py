@@ -236,7 +236,7 @@ def test_queries_have_the_layers_of_the_reference(everyone):
     reference = JointVI(mdata, n_latent=3, n_hidden=16)
     reference.train(1, enable_progress_bar=False)
     assert reference.modalities == ["rna", "adt"]
-    assert reference._likelihood("rna") == "zinb"
+    assert reference.module.likelihood_names["rna"] == "zinb"
     query = assembled({"rna": everyone["rna"][200:].copy()})
     fitted = JointVI.prepare_query_mudata(query, reference)
     assert list(fitted.mod) == ["rna", "adt"]

@@ -162,7 +162,7 @@ def test_a_model_of_many_beta_keeps_the_experts_of_one(mosaic):
     np.testing.assert_allclose(
         model.get_latent_representation(modalities="adt"), before, rtol=1e-3, atol=1e-5
     )
-    with pytest.raises(ValueError, match=r"those at beta=4"):
+    with pytest.raises(ValueError, match=r"posteriors at beta=4 only"):
         model.get_latent_representation(beta=1.0)
     generated = model.generate(20, seed=0, **QUIET)["rna"].X.toarray()
     np.testing.assert_array_equal(

@@ -11,6 +11,7 @@ from scipy import stats
 from torch.distributions import Normal
 
 from betavi.module import BetaVAE
+from betavi.module.infer import _pseudo_posteriors
 from betavi.nn import PRIORS
 
 N_CELLS, N_GENES = 12, 8
@@ -138,7 +139,7 @@ def test_learned_cells_start_as_real_ones(encode_covariates, batch_representatio
     }
     module.start_prior_at(tensors)
     inferred, _, _ = module(tensors)
-    pseudo = module._pseudo_posteriors()
+    pseudo = _pseudo_posteriors(module)
     torch.testing.assert_close(pseudo.loc, inferred["qz"].loc)
     torch.testing.assert_close(pseudo.scale, inferred["qz"].scale)
 
