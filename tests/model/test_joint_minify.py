@@ -117,7 +117,7 @@ def test_what_compares_with_counts_is_refused(mosaic):
         "loss": lambda: model.train(1, enable_progress_bar=False),
     }
     for name, ask in asks.items():
-        with pytest.raises(ValueError, match=f"{name} function .* minified"):
+        with pytest.raises(ValueError, match="minified"):
             ask()
     table = model.differential_expression(groupby="cell_type", silent=True)
     assert "raw_mean1" not in table
