@@ -78,9 +78,7 @@ def test_zeros_in_the_place_of_what_is_missing_change_nothing(fusion):
     own = model.get_latent_representation()
     full = padded(mdata)
     # as padded objects say it: the zeros are there, and masks say that they are none
-    loader = model.minibatches(
-        full if full is not None else model.adata, None, None, model.modalities
-    )
+    loader = model.minibatches(model._validate_anndata(full), None, None, model.modalities)
     found = []
     for start, tensors in zip(range(0, 300, 128), loader, strict=True):
         cells = slice(start, start + 128)
