@@ -30,7 +30,7 @@ DRAWS = 20
 
 def objective(model: BetaVI, beta: float) -> tuple[float, float]:
     """Return rate and distortion on the cells held out."""
-    betas = None if model.module.dial.is_fixed else [beta]
+    betas = None if model.module.beta_condition.is_fixed else [beta]
     curve = model.rate_distortion(betas, indices=model.validation_indices, n_samples=DRAWS)
     return curve["rate"].item(), curve["distortion"].item()
 

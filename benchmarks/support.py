@@ -124,7 +124,7 @@ def unseen_types(name: str) -> pd.DataFrame:
         model = trained(rest, 0)
         usual = model.support(indices=model.test_indices, **QUIET)
         strange = model.support(out, **QUIET)
-        columns = {"strangeness": 1, "log_density": -1, "excess": 1}
+        columns = {"outlier_score": 1, "log_density": -1, "reconstruction_excess": 1}
         row = {c: area(sign * usual[c], sign * strange[c]) for c, sign in columns.items()}
         row |= peers(model, out) | {"called": (strange["p_value"] < LEVEL).mean()}
         rows[f"{kind} ({out.n_obs})"] = row
@@ -133,13 +133,13 @@ def unseen_types(name: str) -> pd.DataFrame:
 
 
 def decoded_worse(name: str) -> pd.Series:
-    """Return how well molecules held out are foretold, by fifths of strangeness of the others."""
+    """Return how well molecules held out are foretold, by fifths of outlier_score of the others."""
     data = read(name)
     model = trained(data, 0)
     halves = thin(model.adata.X[model.test_indices], 0.5, seed=0)
     obs = model.adata.obs.iloc[model.test_indices]
     shown = anndata.AnnData(halves.kept, obs=obs, var=model.adata.var[[]])
-    strange = model.support(shown, **QUIET)["strangeness"]
+    strange = model.support(shown, **QUIET)["outlier_score"]
     model.denoise(shown, estimate="mean", **QUIET)
     expected = np.maximum(shown.layers["denoised"], 1e-8)
     hidden = halves.held_out.toarray()
@@ -159,7 +159,7 @@ def main(*names: str) -> None:
     print(f"Share of possible cells called at {LEVEL}, mean of {len(SEEDS)} splits:")
     print(calibration(sets).round(3).to_string(), "\n", flush=True)
     print(
-        "Deviance per held-out molecule above that of cells of like depth, by fifths of strangeness:"
+        "Deviance per held-out molecule above that of cells of like depth, by fifths of outlier_score:"
     )
     print(pd.DataFrame({name: decoded_worse(name) for name in sets}).T.round(3).to_string(), "\n")
     print("AUROC of a type left out, pbmc10k:")

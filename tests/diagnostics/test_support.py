@@ -13,8 +13,8 @@ def cells(n_cells, rng, worse=0.0, depths=(1.0, 0.5, 0.25, 0.125)):
     """Cells whose scores depend on depth: a shallow one is where it is dense, and explained well."""
     log_depth = np.log(rng.lognormal(8, 0.5, n_cells) * rng.choice(depths, n_cells))
     log_density = -(log_depth**2) / 4 + rng.gumbel(size=n_cells) * 0.3 * log_depth
-    excess = 0.4 * log_depth + rng.normal(size=n_cells) * log_depth / 4 + worse
-    return CellScores(log_density, excess, log_depth)
+    reconstruction_excess = 0.4 * log_depth + rng.normal(size=n_cells) * log_depth / 4 + worse
+    return CellScores(log_density, reconstruction_excess, log_depth)
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_where_shallow_cells_are_damaged_one_in_twenty_is_called_of_whole_and_th
 
     def some(n_cells, share):
         natural = rng.normal(0, 0.5, n_cells)
-        log_density, excess = rng.normal(size=(2, n_cells))
+        log_density, reconstruction_excess = rng.normal(size=(2, n_cells))
         damage = 2 * np.maximum(-natural - 0.3, 0)
-        return CellScores(log_density, excess + damage, 7 + natural + np.log(share))
+        return CellScores(log_density, reconstruction_excess + damage, 7 + natural + np.log(share))
 
     copies = [some(2000, share) for share in (1.0, 0.5, 0.25, 0.125)]
     calibration = SupportCalibration(CellScores(*map(np.stack, zip(*copies, strict=True))))
@@ -53,11 +53,11 @@ def test_where_shallow_cells_are_damaged_one_in_twenty_is_called_of_whole_and_th
 def test_between_two_copies_both_ranks_are_interpolated(calibration):
     depth = np.median(calibration.held_out.log_depth, axis=1)
     some = cells(200, np.random.default_rng(9))
-    strange = calibration._known_strangeness
+    strange = calibration._known_outlier_scores
     at = (depth[0], (depth[0] + depth[1]) / 2, depth[1])
     whole, between, half = (some._replace(log_depth=np.full(200, x)) for x in at)
     for same, copies in ((whole, [0]), (between, [0, 1]), (half, [1])):
-        value = calibration.strangeness(same)
+        value = calibration.outlier_score(same)
         ranks = [(1 + (strange[copy] >= value[:, None]).sum(axis=1)) / 1001 for copy in copies]
         np.testing.assert_allclose(calibration.p_value(same), np.mean(ranks, axis=0))
 
@@ -65,12 +65,12 @@ def test_between_two_copies_both_ranks_are_interpolated(calibration):
 def test_worse_is_stranger_and_better_is_not(calibration):
     rng = np.random.default_rng(2)
     usual, worse, far = (cells(500, rng, worse) for worse in (0.0, 3.0, 30.0))
-    medians = [np.median(calibration.strangeness(some)) for some in (usual, worse, far)]
+    medians = [np.median(calibration.outlier_score(some)) for some in (usual, worse, far)]
     assert medians == sorted(medians)
     assert medians[2] > 3 * medians[1]
     assert (calibration.p_value(far) < 0.01).all()
     # denser and explained better than known cells is nothing to worry about
-    easy = CellScores(usual.log_density + 50, usual.excess - 50, usual.log_depth)
+    easy = CellScores(usual.log_density + 50, usual.reconstruction_excess - 50, usual.log_depth)
     assert (calibration.p_value(easy) > 0.99).all()
 
 
@@ -84,8 +84,8 @@ def test_cells_that_are_not_strange_are_told_apart(calibration):
 def test_either_score_is_enough(calibration):
     rng = np.random.default_rng(3)
     some = cells(500, rng)
-    thin = CellScores(some.log_density - 60, some.excess, some.log_depth)
-    badly = CellScores(some.log_density, some.excess + 30, some.log_depth)
+    thin = CellScores(some.log_density - 60, some.reconstruction_excess, some.log_depth)
+    badly = CellScores(some.log_density, some.reconstruction_excess + 30, some.log_depth)
     for strange in (thin, badly):
         assert (calibration.p_value(strange) < 0.02).mean() > 0.95
 

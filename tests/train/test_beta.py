@@ -292,4 +292,4 @@ def test_a_model_of_many_records_the_geometric_mean(build):
     model = build(beta=(0.1, 10))
     model.train(**BRIEF | {"max_epochs": 3}, warmup=0.5)
     np.testing.assert_allclose(betas(model), 2**0.5 * np.array([4 / 9, 1, 1]), rtol=0.1)
-    assert model.module.dial.drawn is None
+    assert model.module.beta_condition.drawn is None

@@ -97,8 +97,15 @@ def test_a_rescue_in_training_brings_the_latent_space_back():
     assert beta.iloc[-1] < 500
     assert beta.min() < 0.2 * beta.iloc[-1]
     # which is what the model has from then on, also in copies and when saved
-    assert model.module.dial.beta == model._module_kwargs["beta"] == pytest.approx(beta.iloc[-1])
-    assert BetaVI(model.adata, **model._module_kwargs).module.dial.beta == model.module.dial.beta
+    assert (
+        model.module.beta_condition.beta
+        == model._module_kwargs["beta"]
+        == pytest.approx(beta.iloc[-1])
+    )
+    assert (
+        BetaVI(model.adata, **model._module_kwargs).module.beta_condition.beta
+        == model.module.beta_condition.beta
+    )
     information = [m.history["mutual_information"].iloc[-1].item() for m in (model, lost)]
     assert information[0] > information[1]
 

@@ -21,18 +21,18 @@ class CellScores(NamedTuple):
     ----------
     log_density, log_depth
         Logs of the density of the aggregate posterior at the cell's position and of its total.
-    excess
+    reconstruction_excess
         Reconstruction loss beyond that of counts drawn from the decoded position, nats.
 
     Examples
     --------
     >>> scores = CellScores(np.array([-5.0, -9.0]), np.array([0.1, 4.0]), np.array([7.0, 7.0]))
-    >>> scores.of(np.array([1])).excess
+    >>> scores.of(np.array([1])).reconstruction_excess
     array([4.])
     """
 
     log_density: np.ndarray
-    excess: np.ndarray
+    reconstruction_excess: np.ndarray
     log_depth: np.ndarray
 
     def of(self, cells: np.ndarray) -> CellScores:
@@ -142,20 +142,22 @@ class SupportCalibration:
         found = []
         for part in np.unique(self._fold):
             others = self._fold != part if self.n_known > 1 else self._fold == part
-            log_density, excess, depth = (x.ravel() for x in self.held_out.of(others))
-            found.append((_Usual(log_density, depth), _Usual(excess, depth)))
+            log_density, reconstruction_excess, depth = (
+                x.ravel() for x in self.held_out.of(others)
+            )
+            found.append((_Usual(log_density, depth), _Usual(reconstruction_excess, depth)))
         return found
 
-    def strangeness(self, scores: CellScores) -> np.ndarray:
+    def outlier_score(self, scores: CellScores) -> np.ndarray:
         """Return outlier scores: the root of the summed squares of both deviations, if positive."""
-        return np.mean([_strangeness(usual, scores) for usual in self._usual], axis=0)
+        return np.mean([_outlier_score(usual, scores) for usual in self._usual], axis=0)
 
     @cached_property
-    def _known_strangeness(self) -> np.ndarray:
+    def _known_outlier_scores(self) -> np.ndarray:
         found = np.empty_like(self.held_out.log_depth)
         for part, usual in enumerate(self._usual):
             mine = self._fold == part
-            found[:, mine] = _strangeness(usual, self.held_out.of(mine))
+            found[:, mine] = _outlier_score(usual, self.held_out.of(mine))
         return found
 
     def p_value(self, scores: CellScores) -> np.ndarray:
@@ -163,7 +165,7 @@ class SupportCalibration:
 
         Known cells are thinned to the cell's depth; between two depths, p-values are interpolated.
         """
-        strange, known = self.strangeness(scores), np.sort(self._known_strangeness, axis=1)
+        strange, known = self.outlier_score(scores), np.sort(self._known_outlier_scores, axis=1)
         ranks = np.stack([1 + _as_large(copy, strange) for copy in known]) / (1 + self.n_known)
         depth = np.median(self.held_out.log_depth, axis=1)
         rising = np.argsort(depth)
@@ -179,11 +181,11 @@ class SupportCalibration:
         return (scores.log_depth < known.min() - far) | (scores.log_depth > known.max() + far)
 
 
-def _strangeness(usual: tuple[_Usual, _Usual], scores: CellScores) -> np.ndarray:
+def _outlier_score(usual: tuple[_Usual, _Usual], scores: CellScores) -> np.ndarray:
     thin, badly = usual
     off = (
         -thin.deviation(scores.log_density, scores.log_depth),
-        badly.deviation(scores.excess, scores.log_depth),
+        badly.deviation(scores.reconstruction_excess, scores.log_depth),
     )
     # softly, to rank cells with two usual scores too
     return np.sqrt(sum(np.square(np.logaddexp(0.0, part)) for part in off))

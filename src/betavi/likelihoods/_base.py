@@ -15,7 +15,7 @@ from betavi._tables import lookup
 from betavi.kernels import Heads, TransposedLinear, compiled, head_nats
 from betavi.likelihoods._scale import SCALE_ACTIVATIONS
 from betavi.likelihoods.dispersion import DISPERSIONS
-from betavi.nn.gates import Drift
+from betavi.nn.beta_condition import BetaBias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from betavi.data.moments import Start
     from betavi.likelihoods.dispersion import DispersionSizes
-    from betavi.nn.gates import Dial
+    from betavi.nn.beta_condition import BetaCondition
 
 
 SINGLE = (torch.float32, torch.bfloat16)
@@ -90,7 +90,7 @@ class Likelihood(nn.Module, ABC):
         factor only scales it.
     dispersion, sizes
         A key of :data:`~betavi.likelihoods.DISPERSIONS`; number of batches and labels.
-    dial
+    beta_condition
         β of the dispersion, in a model of many: a higher β leaves more variance unexplained.
 
     Raises
@@ -150,7 +150,7 @@ class Likelihood(nn.Module, ABC):
         scale_activation: str,
         dispersion: str,
         sizes: DispersionSizes,
-        dial: Dial | None = None,
+        beta_condition: BetaCondition | None = None,
     ) -> None:
         super().__init__()
         self.unscaled = TransposedLinear(n_hidden, n_features)
@@ -158,7 +158,11 @@ class Likelihood(nn.Module, ABC):
         extent = lookup(DISPERSIONS, dispersion, "dispersion")
         if self.has_dispersion:
             self.dispersion = extent(n_hidden, n_features, sizes)
-        self.drift = Drift(n_features, dial) if dial is not None and self.has_dispersion else None
+        self.drift = (
+            BetaBias(n_features, beta_condition)
+            if beta_condition is not None and self.has_dispersion
+            else None
+        )
         self._chosen: Tensor | None = None
         self.add_heads(n_hidden, n_features, sizes)
 

@@ -148,7 +148,7 @@ def _trained_siblings(
         return model.sibling(likelihoods={modality: word}, **changes)
 
     # of many β one is compared, as an autoencoder has none: all have the same networks then
-    one = {} if model.module.dial.is_fixed else {"beta": 1.0}
+    one = {} if model.module.beta_condition.is_fixed else {"beta": 1.0}
     siblings = {word: with_likelihood(word, **one) for word in likelihoods}
     autoencoder = f"autoencoder ({likelihoods[0]})"
     siblings[autoencoder] = with_likelihood(

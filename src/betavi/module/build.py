@@ -47,7 +47,7 @@ def add_parts(
         _add_modality(module, name, modality, architecture)
     module.fusion = lookup(FUSIONS, options.fusion, "fusion")()
     module.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
-    if module.latent.is_deterministic and not module.dial.is_fixed:
+    if module.latent.is_deterministic and not module.beta_condition.is_fixed:
         raise ValueError(
             "A deterministic autoencoder has no rate for β to weigh, and none of a range: leave "
             "beta out, or choose latent_distribution='normal'."
@@ -74,20 +74,24 @@ def _add_modality(
     n_values, n_categories = _covariate_widths(module)
     encoded, codes = (n_values, n_categories) if options.encode_covariates else (0, [])
     width = modality.n_features + encoded
-    dial = None if module.dial.is_fixed else module.dial
-    module.z_encoders[name] = Encoder(width, options.n_latent, codes, architecture, dial=dial)
+    beta_condition = None if module.beta_condition.is_fixed else module.beta_condition
+    module.z_encoders[name] = Encoder(
+        width, options.n_latent, codes, architecture, beta_condition=beta_condition
+    )
     if (prior := modality.library_prior) is not None:
         module.l_encoder[name] = LatentLibrary(width, codes, architecture, *prior)
     if modality.typical is not None:
         module.typical_libraries[name] = TypicalLibrary(*modality.typical, options.n_latent)
-    module.decoders[name] = Decoder(options.n_latent, n_values, n_categories, architecture, dial)
+    module.decoders[name] = Decoder(
+        options.n_latent, n_values, n_categories, architecture, beta_condition
+    )
     module.likelihoods[name] = likelihood(
         architecture.n_hidden,
         modality.n_features,
         "softplus" if options.given_size else "softmax",
         options.dispersion,
         DispersionSizes(sizes.n_batch, sizes.n_labels),
-        dial,
+        beta_condition,
     )
 
 

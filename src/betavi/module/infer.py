@@ -105,7 +105,7 @@ def _pseudo_posteriors(module: MultimodalVAE) -> Normal | None:
     experts = {}
     covariates = cells.batch, cells.continuous, cells.categorical
     # with the statistics of real cells, and at one β, so that every cell has the same prior
-    with evaluating(module.z_encoders), module.dial.resting():
+    with evaluating(module.z_encoders), module.beta_condition.resting():
         for name, h in cells.h.items():
             inputs, categories = _encoded(module, h, *covariates)
             experts[name] = module.z_encoders[name](inputs, *categories)

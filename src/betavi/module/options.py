@@ -84,7 +84,7 @@ class Options:
         ``"one-hot"`` or ``"embedding"``, and arguments of :class:`scvi.nn.Embedding`.
     beta
         The weight of the rate, or the lowest and the highest of a range: see
-        :class:`betavi.nn.Dial`.
+        :class:`betavi.nn.BetaCondition`.
     n_components
         Number of components of a prior that is a mixture.
     extra_payload_autotune

@@ -8,7 +8,7 @@ from betavi._tables import close_matches
 from betavi.data import COUNTS
 from betavi.module.options import CovariateSizes, Modality, Options
 from betavi.module.vae import MultimodalVAE
-from betavi.nn import Architecture, Dial
+from betavi.nn import Architecture, BetaCondition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ class BetaVAE(MultimodalVAE):
                 raise ValueError(message)
             prior = (library_log_means, library_log_vars)
         architecture_kwargs, option_kwargs = split_options(kwargs)
-        if not Dial(option_kwargs.get("beta", 1.0)).is_fixed:
+        if not BetaCondition(option_kwargs.get("beta", 1.0)).is_fixed:
             # batch normalisation would mix the statistics of every β
             architecture_kwargs = LAYER_NORM | architecture_kwargs
         super().__init__(

@@ -29,7 +29,7 @@ from betavi.kernels import totals
 from betavi.module import estimates, infer
 from betavi.module.build import BATCH_IS_EMBEDDED, add_parts
 from betavi.module.infer import present_masks
-from betavi.nn import ROUNDING, Dial, NormalMixture
+from betavi.nn import ROUNDING, BetaCondition, NormalMixture
 from betavi.objective import constrained, distortion, rate, rates
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         options: Options,
     ) -> None:
         super().__init__()
-        self.options, self.sizes, self.dial = options, sizes, Dial(options.beta)
+        self.options, self.sizes, self.beta_condition = options, sizes, BetaCondition(options.beta)
         word = options.batch_representation
         self.embeds_batch = lookup(BATCH_IS_EMBEDDED, word, "batch_representation")
         self.weights = {name: modality.weight for name, modality in modalities.items()}
@@ -125,15 +125,15 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         changed. With a range, it is 1 or the end of the range closest to it.
         """
         trained = self.trained_beta.item()
-        if not self.dial.is_fixed or math.isnan(trained):
-            return self.dial.beta
+        if not self.beta_condition.is_fixed or math.isnan(trained):
+            return self.beta_condition.beta
         # single precision has six reliable digits
         return float(f"{trained:.6g}")
 
     def check_beta(self, beta: float) -> None:
         """Raise a ValueError for a β that the module was not trained at."""
-        if not self.dial.is_fixed:
-            self.dial.check(beta)
+        if not self.beta_condition.is_fixed:
+            self.beta_condition.check(beta)
         elif not math.isclose(beta, self.settled_beta, rel_tol=ROUNDING):
             raise ValueError(
                 f"This model is of one β, {self.settled_beta:g}, and answers at no other. Train "
@@ -298,10 +298,14 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         for name, ql in inference_outputs["ql"].items():
             library = inference_outputs["library"][name]
             l_rate = l_rate + rate(ql, generative_outputs["pl"][name], library)
-        weight = kl_weight * self.dial.weight
+        weight = kl_weight * self.beta_condition.weight
         # free bits of each dimension, or of all at once
         nats = free_bits * self.options.n_latent / z_rates.shape[-1]
-        with_same_beta = None if self.dial.drawn is None else self.dial.drawn.squeeze(1).argsort()
+        with_same_beta = (
+            None
+            if self.beta_condition.drawn is None
+            else self.beta_condition.drawn.squeeze(1).argsort()
+        )
         penalty = constrained(z_rates, nats, capacity, with_same_beta)
         penalty = self.fusion.penalty(penalty, qz, inference_outputs["experts"], present)
         weighted = sum(self.weights[name] * nats for name, nats in distortions.items())

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from betavi.kernels import observed_log_library
+from betavi.nn.beta_condition import (
+    ROUNDING,
+    BetaBias,
+    BetaCondition,
+    BetaFiLM,
+    BetaGate,
+    BetaLinear,
+)
 from betavi.nn.fusion import FUSIONS, Fusion
-from betavi.nn.gates import ROUNDING, Dial, Drift, Gate, Shift, Turn
 from betavi.nn.latent import LATENTS, Latent, Point
 from betavi.nn.library import LatentLibrary, TypicalLibrary
 from betavi.nn.mixtures import NormalMixture
@@ -17,21 +24,21 @@ __all__ = [
     "PRIORS",
     "ROUNDING",
     "Architecture",
+    "BetaBias",
+    "BetaCondition",
+    "BetaFiLM",
+    "BetaGate",
+    "BetaLinear",
     "Decoder",
-    "Dial",
-    "Drift",
     "Encoder",
     "Fusion",
-    "Gate",
     "Latent",
     "LatentLibrary",
     "NormalMixture",
     "Point",
     "Prior",
     "PseudoCells",
-    "Shift",
     "StandardNormal",
-    "Turn",
     "TypicalLibrary",
     "evaluating",
     "observed_log_library",

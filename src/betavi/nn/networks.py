@@ -18,12 +18,12 @@ from torch.distributions import Normal
 
 from betavi._tables import check_whole, lookup
 from betavi.kernels import CountsLinear, dense
-from betavi.nn.gates import Turn, add_gates
+from betavi.nn.beta_condition import BetaLinear, condition_on_beta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from betavi.nn.gates import Dial
+    from betavi.nn.beta_condition import BetaCondition
 
 VARIANCE_FLOOR = 1e-4
 """Smallest variance of a posterior, as in SCVI."""
@@ -131,8 +131,8 @@ class Encoder(nn.Module):
         Number of categories of each covariate given as a code.
     architecture, n_layers
         Architecture of the network, and number of hidden layers; the architecture's if None.
-    dial
-        The dial that the network reads, in a model of many β.
+    beta_condition
+        β condition of the network, in a model of many β.
 
     References
     ----------
@@ -153,7 +153,7 @@ class Encoder(nn.Module):
         n_categories: Sequence[int],
         architecture: Architecture,
         n_layers: int | None = None,
-        dial: Dial | None = None,
+        beta_condition: BetaCondition | None = None,
     ) -> None:
         super().__init__()
         n_hidden = architecture.n_hidden
@@ -168,9 +168,11 @@ class Encoder(nn.Module):
         self.variance = nn.Linear(n_hidden, n_output)
         self.var_activation = architecture.var_activation or torch.exp
         self.turns = None
-        if dial is not None:
-            add_gates(self.encoder, dial)
-            self.turns = nn.ModuleList(Turn(n_hidden, n_output, dial) for _ in range(2))
+        if beta_condition is not None:
+            condition_on_beta(self.encoder, beta_condition)
+            self.turns = nn.ModuleList(
+                BetaLinear(n_hidden, n_output, beta_condition) for _ in range(2)
+            )
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
         """Return q, ``(n_cells, n_output)``, for values ``(n_cells, n_input)`` and codes ``(n_cells, 1)``."""
@@ -220,7 +222,7 @@ class Decoder(nn.Module):
     ----------
     n_latent, n_values
         Number of latent dimensions, and of continuous covariates appended to them.
-    n_categories, architecture, dial
+    n_categories, architecture, beta_condition
         See :class:`Encoder`.
 
     References
@@ -241,7 +243,7 @@ class Decoder(nn.Module):
         n_values: int,
         n_categories: Sequence[int],
         architecture: Architecture,
-        dial: Dial | None = None,
+        beta_condition: BetaCondition | None = None,
     ) -> None:
         super().__init__()
         self.n_latent = n_latent
@@ -253,9 +255,9 @@ class Decoder(nn.Module):
             **architecture.decoder_options(),
         )
         self.turn = None
-        if dial is not None:
-            add_gates(self.px_decoder, dial)
-            self.turn = Turn(n_latent, n_latent, dial)
+        if beta_condition is not None:
+            condition_on_beta(self.px_decoder, beta_condition)
+            self.turn = BetaLinear(n_latent, n_latent, beta_condition)
 
     def forward(self, z: Tensor, *categories: Tensor) -> Tensor:
         """Return the hidden layer, ``(..., n_cells, n_hidden)``, for ``z`` with its covariates."""

@@ -139,7 +139,7 @@ class CollapseGuard(Callback):
             self.most, self.most_epoch = carried, trainer.current_epoch
         is_collapsed = carried < FALLEN * self.most or bool((information <= ACTIVE).all())
         has_learned = plan.share >= EARLIEST and plan.global_step >= FEWEST_STEPS
-        is_judged = plan.is_warm and has_learned and plan.module.dial.is_fixed
+        is_judged = plan.is_warm and has_learned and plan.module.beta_condition.is_fixed
         if not (is_collapsed and is_judged):
             self._encoder_steps = None if plan.is_warm else self._encoder_steps
             return
@@ -156,7 +156,7 @@ class CollapseGuard(Callback):
             warn(f"{what} model.diagnose() says more, and model.rescue() tries to repair it.")
 
     def _likely_cause(self, plan: TrainingPlan) -> str:
-        beta = plan.module.dial.beta * plan.share_of_beta
+        beta = plan.module.beta_condition.beta * plan.share_of_beta
         if plan.capacity is not None:
             return f"Its rate is held at a capacity of {plan.capacity:.3g} nats."
         if beta > 1:
@@ -167,16 +167,16 @@ class CollapseGuard(Callback):
 
     def _rescue(self, plan: TrainingPlan, what: str) -> None:
         self.n_rescues += 1
-        dial = plan.module.dial
-        dial.beta = BACK_OFF * dial.beta
+        beta_condition = plan.module.beta_condition
+        beta_condition.beta = BACK_OFF * beta_condition.beta
         # what a later run goes back to
-        dial.range = (dial.beta, dial.beta)
+        beta_condition.range = (beta_condition.beta, beta_condition.beta)
         plan.anneal_again(free_bits=RESCUED_BITS)
         encoders = [p for p in plan.module.z_encoders.parameters() if p.requires_grad]
         self._encoder_steps = torch.optim.Adam(encoders, lr=plan.lr)
         self.most = 0.0
         warn(
-            f"{what} Rescue {self.n_rescues} of {MOST_RESCUES}: β goes back to {dial.beta:.3g} and "
+            f"{what} Rescue {self.n_rescues} of {MOST_RESCUES}: β goes back to {beta_condition.beta:.3g} and "
             "climbs to that again from 0, with free bits, and with two steps of the encoder for one "
             "of the decoder."
         )

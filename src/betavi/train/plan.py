@@ -183,16 +183,18 @@ class TrainingPlan(train.TrainingPlan):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Take a step at the β in force, or at one drawn for each cell."""
-        dial = self.module.dial
+        beta_condition = self.module.beta_condition
         if self._free_bits_after is not None and self.is_warm:
             self.loss_kwargs["free_bits"], self._free_bits_after = self._free_bits_after, None
         if self.capacity is not None:
             self.loss_kwargs["capacity"] = self.capacity * self.factor
         n_cells = len(batch[REGISTRY_KEYS.BATCH_KEY])
-        with dial.drawing(n_cells, self.device):
+        with beta_condition.drawing(n_cells, self.device):
             # the mean of those drawn stays on the device, so that no step waits for it
-            drawn = dial.drawn
-            self._betas_of_epoch.append(dial.beta if drawn is None else drawn.log().mean().exp())
+            drawn = beta_condition.drawn
+            self._betas_of_epoch.append(
+                beta_condition.beta if drawn is None else drawn.log().mean().exp()
+            )
             self._last_factor = self.loss_kwargs["kl_weight"] = self.share_of_beta
             # where every step is logged, scvi-tools does it
             if self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune:
@@ -203,7 +205,9 @@ class TrainingPlan(train.TrainingPlan):
                 loss = losses.loss
         if self.target_rate is not None and self.is_warm:
             rate = self.module.mean_rate(batch)
-            dial.beta = self.module.controller.next_beta(rate, self.target_rate, dial.beta, n_cells)
+            beta_condition.beta = self.module.controller.next_beta(
+                rate, self.target_rate, beta_condition.beta, n_cells
+            )
         return loss
 
     def _add(self, losses: LossOutput) -> None:
@@ -220,7 +224,7 @@ class TrainingPlan(train.TrainingPlan):
         outputs = super().forward(*args, **kwargs)
         if self.module.training and not self.module.latent.is_deterministic:
             q = outputs[0]["qz"]
-            self.posterior = q.loc.detach(), q.scale.detach(), self.module.dial.drawn
+            self.posterior = q.loc.detach(), q.scale.detach(), self.module.beta_condition.drawn
         return outputs
 
     # -- each epoch ---------------------------------------------------------------------------
@@ -233,7 +237,7 @@ class TrainingPlan(train.TrainingPlan):
         betas, self._betas_of_epoch = self._betas_of_epoch, []
         if not betas:
             return
-        is_fixed = self.module.dial.is_fixed
+        is_fixed = self.module.beta_condition.is_fixed
         beta = betas[-1] if is_fixed else float(np.exp(np.mean(np.log([*map(float, betas)]))))
         beta *= self._last_factor
         self.module.trained_beta.fill_(beta)
@@ -260,7 +264,7 @@ class TrainingPlan(train.TrainingPlan):
         if self.target_rate is not None and not self._is_on_target:
             start.warn(
                 f"The rate came to {self.module.controller.smooth_rate.item():.3g} nats per cell, "
-                f"and not to the {self.target_rate:g} asked for, at β = {self.module.dial.beta:.3g}. "
+                f"and not to the {self.target_rate:g} asked for, at β = {self.module.beta_condition.beta:.3g}. "
                 "Train longer, or ask for a rate that this model can have."
             )
         if self.follows_scvi and self.factor < self.max_kl_weight:

@@ -92,9 +92,9 @@ def check_constraints(
         )
     if target_rate is not None and capacity is not None:
         raise ValueError("target_rate moves β and capacity keeps it: choose one of them.")
-    if not module.dial.is_fixed and not {"target_rate", "capacity"}.isdisjoint(words):
+    if not module.beta_condition.is_fixed and not {"target_rate", "capacity"}.isdisjoint(words):
         raise ValueError(
-            f"A model of every β from {module.dial.range[0]:g} to {module.dial.range[1]:g} has "
+            f"A model of every β from {module.beta_condition.range[0]:g} to {module.beta_condition.range[1]:g} has "
             f"every rate between, not one: train with one beta, or choose a β afterwards with "
             "suggest_beta(criterion='rate')."
         )
@@ -106,7 +106,7 @@ def choose_peak(
     """Return the peak of the learning rate, None if it is constant."""
     if one_cycle is None:
         usual = HELD_PEAK if is_held else USUAL_PEAK
-        usual = usual if module.dial.is_fixed else MANY_BETAS_PEAK
+        usual = usual if module.beta_condition.is_fixed else MANY_BETAS_PEAK
         return usual if SETS_RATE.isdisjoint(kwargs) else None
     if not 0 < one_cycle < math.inf:
         raise ValueError(f"one_cycle is a learning rate above 0, not {one_cycle!r}.")
@@ -146,9 +146,9 @@ def begin(plan: TrainingPlan) -> None:
             UserWarning,
             stacklevel=settings.warnings_stacklevel,
         )
-    module.dial.reset()
+    module.beta_condition.reset()
     if plan.target_rate is not None:
-        module.dial.beta = module.controller.beta(module.dial.beta)
+        module.beta_condition.beta = module.controller.beta(module.beta_condition.beta)
     if not plan.from_moments:
         # nor when it is trained again
         module.is_fresh.fill_(False)

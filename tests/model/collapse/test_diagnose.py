@@ -93,7 +93,7 @@ def test_a_model_of_many_is_asked_at_a_beta():
     model = trained(n_latent=4, beta=(0.1, 300.0), train={"max_epochs": 100})
     used = [model.diagnose(beta=beta, **QUIET).active_dimensions for beta in (1.0, 300.0)]
     assert used[0] >= 3 > used[1]
-    assert model.module.dial.beta == 1.0
+    assert model.module.beta_condition.beta == 1.0
 
 
 def test_what_covariates_explain_is_not_a_matter_of_beta():

@@ -167,4 +167,4 @@ def test_every_beta_of_a_joint_model_has_its_point():
             if answer is not None:
                 answers.append(plain(answer))
         assert not answers or not np.array_equal(*answers), name
-    assert model.module.dial.beta == 1.0
+    assert model.module.beta_condition.beta == 1.0

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from betavi import BetaVI, JointVI
-from betavi.nn import Drift, Gate, Shift, Turn
+from betavi.nn import BetaBias, BetaFiLM, BetaGate, BetaLinear
 from tests.conftest import BRIEF, GETTERS
 from tests.model.collapse.answers import plain
 
@@ -38,7 +38,7 @@ def multi(counts):
     model = BetaVI(counts, n_latent=4, beta=(0.1, 10))
     model.train(**BRIEF)
     for part in model.module.modules():
-        if isinstance(part, Gate | Shift | Turn):
+        if isinstance(part, BetaGate | BetaFiLM | BetaLinear):
             for parameter in part.parameters():
                 nn.init.normal_(parameter, std=0.2)
     return model
@@ -71,7 +71,7 @@ def test_every_getter_takes_beta(multi, name):
         if name == "denoise":
             answer = multi.adata.layers["denoised"].copy()
         answers[beta] = multi.adata.obsm if answer is None else plain(answer)
-    assert multi.module.dial.beta == 1.0
+    assert multi.module.beta_condition.beta == 1.0
     if name not in INDIFFERENT | {"differential_abundance"}:
         assert not np.array_equal(answers[0.2], answers[5.0])
 
@@ -86,7 +86,7 @@ def test_answers_are_those_of_the_beta_asked_for(multi, name):
         answers[beta] = plain(getattr(multi, name)(beta=beta))
     np.testing.assert_array_equal(answers[None], answers[1.0])
     assert not np.allclose(answers[0.2], answers[5.0])
-    assert multi.module.dial.beta == 1.0
+    assert multi.module.beta_condition.beta == 1.0
 
 
 def test_getters_refuse_a_beta_that_was_not_trained(multi, model):
@@ -149,9 +149,9 @@ def test_a_query_keeps_what_the_reference_says_of_beta(multi, counts):
     parts = {
         name: part
         for name, part in mapped.module.named_modules()
-        if isinstance(part, Gate | Shift | Turn | Drift)
+        if isinstance(part, BetaGate | BetaFiLM | BetaLinear | BetaBias)
     }
-    assert {type(part) for part in parts.values()} == {Gate, Shift, Turn, Drift}
+    assert {type(part) for part in parts.values()} == {BetaGate, BetaFiLM, BetaLinear, BetaBias}
     for name, part in parts.items():
         for key, value in part.state_dict().items():
             np.testing.assert_array_equal(value, theirs[name].state_dict()[key])

@@ -48,10 +48,10 @@ def test_a_collapsed_model_is_brought_back(tmp_path):
     assert likelihood(model) > before + 1
     np.testing.assert_array_equal(model.validation_indices, held_out)
     # the β it was rescued at is its own from now on
-    assert model.module.dial.beta == tried["beta"][report.chosen] < 2
+    assert model.module.beta_condition.beta == tried["beta"][report.chosen] < 2
     model.save(tmp_path / "model", save_anndata=True)
     loaded = BetaVI.load(tmp_path / "model")
-    assert loaded.module.dial.beta == model.module.dial.beta
+    assert loaded.module.beta_condition.beta == model.module.beta_condition.beta
     np.testing.assert_array_equal(
         loaded.get_latent_representation(), model.get_latent_representation()
     )

@@ -46,7 +46,7 @@ def test_a_type_that_was_not_seen_is_strange(trained, whole):
     seen = trained.support(indices=trained.test_indices, **QUIET)
     unseen = trained.support(whole[whole.obs["cell_type"] == "type_3"].copy(), **QUIET)
     truth = np.repeat([0, 1], [len(seen), len(unseen)])
-    scores = np.concatenate([seen["strangeness"], unseen["strangeness"]])
+    scores = np.concatenate([seen["outlier_score"], unseen["outlier_score"]])
     assert roc_auc_score(truth, scores) > 0.9
     assert (unseen["p_value"] < 0.05).mean() > 3 * (seen["p_value"] < 0.05).mean()
 
@@ -67,9 +67,9 @@ def test_what_is_explained_worse_is_stranger(trained):
     ]
     depth = np.log(np.asarray(trained.adata.X[trained.test_indices].sum(axis=1)).ravel())
     slope = np.polyfit(depth, np.asarray(losses), 1)
-    excess = np.asarray(losses) - np.polyval(slope, depth)
-    strange = found["strangeness"].rank().to_numpy()
-    assert np.corrcoef(strange, excess)[0, 1] > 0.15
+    reconstruction_excess = np.asarray(losses) - np.polyval(slope, depth)
+    strange = found["outlier_score"].rank().to_numpy()
+    assert np.corrcoef(strange, reconstruction_excess)[0, 1] > 0.15
 
 
 def test_positions(trained):
@@ -273,7 +273,7 @@ def test_cells_beyond_what_was_calibrated_are_told(trained):
         pytest.warns(UserWarning, match=f"without counts have no p-value: {empty!r}"),
     ):
         found = trained.support(some, **QUIET)
-    judged = ["excess", "strangeness", "p_value"]
+    judged = ["reconstruction_excess", "outlier_score", "p_value"]
     assert found.loc[empty, judged].isna().all()
     others = found.index.drop([deep, empty])
     np.testing.assert_allclose(found.loc[others, judged], usual.loc[others, judged], rtol=1e-3)

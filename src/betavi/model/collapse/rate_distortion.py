@@ -107,7 +107,7 @@ def rate_distortion(
     progress = "Measuring" if show_progress else None
     for tensors in model.minibatches(adata, cells, batch_size, progress=progress):
         for beta, parts in points.items():
-            with model.at_beta(None if model.module.dial.is_fixed else beta):
+            with model.at_beta(None if model.module.beta_condition.is_fixed else beta):
                 parts.append(_terms(model, tensors, n_samples))
     whole = {
         beta: {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
@@ -180,12 +180,14 @@ def suggest_beta(
 
 def _betas(model: LatentModel, betas: Sequence[float] | None) -> list[float]:
     """Return the values of β to measure at, ascending."""
-    dial = model.module.dial
-    if dial.is_fixed:
+    beta_condition = model.module.beta_condition
+    if beta_condition.is_fixed:
         for beta in [] if betas is None else betas:
             model.module.check_beta(beta)
         return [model.module.settled_beta]
-    return sorted({float(beta) for beta in (_spread(*dial.range) if betas is None else betas)})
+    return sorted(
+        {float(beta) for beta in (_spread(*beta_condition.range) if betas is None else betas)}
+    )
 
 
 def _terms(model: LatentModel, tensors: Tensors, n_samples: int) -> dict[str, torch.Tensor]:

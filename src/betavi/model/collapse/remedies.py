@@ -95,7 +95,7 @@ def obstacle_to_rescue(model: LatentModel) -> str | None:
             "train them. Rescue the reference, or let them be trained: "
             "model.module.requires_grad_(True)."
         )
-    if not model.module.dial.is_fixed:
+    if not model.module.beta_condition.is_fixed:
         return (
             "A model of many β collapses at the high ones, as it should: choose another with "
             "suggest_beta() and ask for it, beta=..."
@@ -107,7 +107,7 @@ def obstacle_to_rescue(model: LatentModel) -> str | None:
 
 def repair_call(model: LatentModel) -> str:
     """Return the call that repairs a collapsed model."""
-    if not model.module.dial.is_fixed:
+    if not model.module.beta_condition.is_fixed:
         return "model.suggest_beta(), and ask for the β that it names"
     return "train a new model" if obstacle_to_rescue(model) else "model.rescue()"
 
@@ -120,4 +120,4 @@ def requested_beta(model: LatentModel) -> float:
     # a schedule may settle at another share of β than all of it
     last: Any = [] if history is None else history.iloc[-2:]
     has_settled = len(last) > 1 and last.nunique().item() == 1
-    return module.settled_beta if is_steered or has_settled else module.dial.beta
+    return module.settled_beta if is_steered or has_settled else module.beta_condition.beta

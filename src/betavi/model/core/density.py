@@ -106,7 +106,9 @@ def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDens
     adata = model._validate_anndata(None)
     density: LatentDensity = model.cached(
         "density",
-        weights_digest(model.module, model.module.dial.beta, adata.n_obs, id(model.adata)),
+        weights_digest(
+            model.module, model.module.beta_condition.beta, adata.n_obs, id(model.adata)
+        ),
         lambda: _fitted(model, adata, show_progress),
     )
     return density

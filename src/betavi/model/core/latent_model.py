@@ -211,10 +211,10 @@ class LatentModel(
                 )
         if beta is not None:
             self.module.check_beta(beta)
-        if beta is None or self.module.dial.is_fixed:
+        if beta is None or self.module.beta_condition.is_fixed:
             yield
             return
-        with self.module.dial.at(float(beta)):
+        with self.module.beta_condition.at(float(beta)):
             yield
 
     @property

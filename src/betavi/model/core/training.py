@@ -133,8 +133,8 @@ def train(
         callbacks=callbacks,
         **kwargs,
     )
-    if model.module.dial.is_fixed:
-        remember_beta(model, model.module.dial.range[0])
+    if model.module.beta_condition.is_fixed:
+        remember_beta(model, model.module.beta_condition.range[0])
 
 
 def sibling(

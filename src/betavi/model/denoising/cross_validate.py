@@ -141,7 +141,9 @@ def _grid(
     grid = []
     for point in ParameterGrid(dict(choices)):
         label = ", ".join(f"{argument}={value}" for argument, value in point.items())
-        one_of_many = not model.module.dial.is_fixed and isinstance(point.get("beta"), Real)
+        one_of_many = not model.module.beta_condition.is_fixed and isinstance(
+            point.get("beta"), Real
+        )
         beta = point.pop("beta") if one_of_many else None
         if beta is not None:
             model.module.check_beta(beta)

@@ -72,7 +72,7 @@ def checked(
         check_whole("batch_size", options.batch_size)
     for name in names:
         _check_size(model, name, options.library_size)
-    options = options._replace(beta=model.module.dial.beta)
+    options = options._replace(beta=model.module.beta_condition.beta)
     if options.transform_batch is None:
         codes = model.manager(adata).get_from_registry(REGISTRY_KEYS.BATCH_KEY)
         if (n_batches := len(np.unique(codes))) > 1:

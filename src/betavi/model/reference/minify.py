@@ -75,7 +75,7 @@ def minify_adata(
     """
     beta = model.module.settled_beta if beta is None else float(beta)
     model.module.check_beta(beta)
-    if not model.module.dial.is_fixed:
+    if not model.module.beta_condition.is_fixed:
         _check_posteriors(model, use_latent_qzm_key, beta)
     BaseMinifiedModeModelClass.minify_adata(
         model, minified_data_type, use_latent_qzm_key, use_latent_qzv_key

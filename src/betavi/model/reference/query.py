@@ -19,7 +19,7 @@ from betavi._mudata import assembled, copied
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.check_mudata import check_is_mudata
 from betavi.model.setup.messages import name_some, warn
-from betavi.nn import Drift, Gate, Shift, Turn
+from betavi.nn import BetaBias, BetaFiLM, BetaGate, BetaLinear
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
     from betavi.module import MultimodalVAE
 
-READS_BETA = (Drift, Gate, Shift, Turn)
+READS_BETA = (BetaBias, BetaGate, BetaFiLM, BetaLinear)
 """Parts that read β: they stay the reference's."""
 
 

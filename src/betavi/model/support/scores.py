@@ -86,15 +86,15 @@ def _scores(model: LatentModel, tensors: Tensors, density: LatentDensity) -> Cel
         name: model.decode(z, tensors, name, model.module.log_sizes(tensors, inferred, name))
         for name in model.modalities
     }
-    excess = torch.zeros(len(mean), device=model.device)
+    reconstruction_excess = torch.zeros(len(mean), device=model.device)
     n_features = sum(tensors[name].shape[1] for name in px)
     for name, expected in _nats_of_draws(model, px, len(mean), n_features).items():
         off = _worst_nats(px[name], dense(tensors[name]).to(model.device)) - expected
         if (key := present_key(name)) in tensors:
             off = off.where(tensors[key].to(model.device).squeeze(-1).bool(), 0.0)
-        excess = excess + off
+        reconstruction_excess = reconstruction_excess + off
     log_depth = _depth(model, tensors).clamp_min(1.0).log()
-    others = (part.double().cpu().numpy() for part in (excess, log_depth))
+    others = (part.double().cpu().numpy() for part in (reconstruction_excess, log_depth))
     return CellScores(density.log_prob(mean.cpu().numpy()), *others)
 
 

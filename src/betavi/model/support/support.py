@@ -71,7 +71,7 @@ def support(
     Returns
     -------
     Data frame with ``log_density`` at the posterior mean, in nats, and ``p_value``. For cells also
-    ``excess``, by how many nats counts are explained worse than drawn ones, and ``strangeness``, an
+    ``reconstruction_excess``, by how many nats counts are explained worse than drawn ones, and ``outlier_score``, an
     outlier score above 0. Indexed by cell names. Cells without counts have NaN. A warning names
     cells that are more than twice as deep as any held-out cell, or less than half as deep.
 
@@ -115,15 +115,15 @@ def support(
     scored, pattern, is_empty = score_cells(model, adata, cells, density, progress=progress)
     scores = CellScores(*(part[0] for part in scored))
     table = pd.DataFrame(scores._asdict(), index=adata.obs_names[cells])
-    table = table.drop(columns="log_depth").assign(strangeness=0.0, p_value=1.0)
+    table = table.drop(columns="log_depth").assign(outlier_score=0.0, p_value=1.0)
     is_beyond = np.zeros(len(table), dtype=bool)
     for code in np.unique(pattern):
         mine = pattern == code
         known = calibrations.get(int(code), calibrations[ALL])
-        table.loc[mine, "strangeness"] = known.strangeness(scores.of(mine))
+        table.loc[mine, "outlier_score"] = known.outlier_score(scores.of(mine))
         table.loc[mine, "p_value"] = known.p_value(scores.of(mine))
         is_beyond[mine] = known.is_beyond(scores.of(mine))
-    table.loc[is_empty, ["excess", "strangeness", "p_value"]] = np.nan
+    table.loc[is_empty, ["reconstruction_excess", "outlier_score", "p_value"]] = np.nan
     _warn_of_depths(table.index, is_empty, is_beyond & ~is_empty)
     return table
 

@@ -1,4 +1,4 @@
-"""β-conditioning: a dial that holds β, and layers that read it."""
+"""The β of a module, and the layers that are conditioned on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDING = 1e-6
 """Relative difference up to which two β are equal: errors of single precision and logarithms."""
 
 
-class Dial:
+class BetaCondition:
     """The β of a module, shared by every part that reads it.
 
     Parameters
@@ -39,10 +39,10 @@ class Dial:
 
     Examples
     --------
-    >>> from betavi.nn import Dial
-    >>> dial = Dial((0.1, 10.0))
-    >>> with dial.at(3.0):
-    ...     dial.beta, dial.default
+    >>> from betavi.nn import BetaCondition
+    >>> beta_condition = BetaCondition((0.1, 10.0))
+    >>> with beta_condition.at(3.0):
+    ...     beta_condition.beta, beta_condition.default
     (3.0, 1.0)
     """
 
@@ -58,7 +58,7 @@ class Dial:
         self.beta, self.drawn = self.default, None
 
     def reset(self) -> None:
-        """Set the dial to its default."""
+        """Reset β to its default."""
         self.beta = self.default
 
     @property
@@ -75,7 +75,7 @@ class Dial:
 
     @contextmanager
     def at(self, beta: float) -> Iterator[None]:
-        """Set the dial to one β for all cells inside a ``with`` block."""
+        """Use one β for all cells inside a ``with`` block."""
         before = self.beta, self.drawn
         self.beta, self.drawn = beta, None
         try:
@@ -84,7 +84,7 @@ class Dial:
             self.beta, self.drawn = before
 
     def resting(self) -> AbstractContextManager[None]:
-        """Set the dial to its default for all cells inside a ``with`` block."""
+        """Use the default β for all cells inside a ``with`` block."""
         return self.at(self.default)
 
     @contextmanager
@@ -124,13 +124,13 @@ def _checked_range(beta: float | tuple[float, float]) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-class Gate(nn.Module):
+class BetaGate(nn.Module):
     r"""Rescales units by :math:`2\sigma(w t + b)`, with t the level of log β; 1 before training.
 
     Parameters
     ----------
-    n_units, dial
-        Number of units, and the dial to read.
+    n_units, beta_condition
+        Number of units, and the β condition.
 
     References
     ----------
@@ -138,116 +138,116 @@ class Gate(nn.Module):
 
     Examples
     --------
-    >>> from betavi.nn import Dial, Gate
-    >>> Gate(2, Dial((0.1, 10.0)))(torch.ones(1, 2)).tolist()
+    >>> from betavi.nn import BetaCondition, BetaGate
+    >>> BetaGate(2, BetaCondition((0.1, 10.0)))(torch.ones(1, 2)).tolist()
     [[1.0, 1.0]]
     """
 
-    def __init__(self, n_units: int, dial: Dial) -> None:
+    def __init__(self, n_units: int, beta_condition: BetaCondition) -> None:
         super().__init__()
         self.slope = nn.Parameter(torch.zeros(n_units))
         self.offset = nn.Parameter(torch.zeros(n_units))
-        self.dial = dial
+        self.beta_condition = beta_condition
 
     def forward(self, h: Tensor) -> Tensor:
         """Return ``(..., n_units)``, rescaled."""
-        return 2 * torch.sigmoid(self.slope * self.dial.level + self.offset) * h
+        return 2 * torch.sigmoid(self.slope * self.beta_condition.level + self.offset) * h
 
 
-class Shift(nn.Module):
+class BetaFiLM(nn.Module):
     """Moves and stretches units in proportion to the level of log β, before their activation.
 
     Parameters
     ----------
-    n_units, dial
-        Number of units, and the dial to read.
+    n_units, beta_condition
+        Number of units, and the β condition.
 
     Examples
     --------
-    >>> from betavi.nn import Dial, Shift
-    >>> Shift(2, Dial((0.1, 10.0)))(torch.ones(1, 2)).tolist()
+    >>> from betavi.nn import BetaCondition, BetaFiLM
+    >>> BetaFiLM(2, BetaCondition((0.1, 10.0)))(torch.ones(1, 2)).tolist()
     [[1.0, 1.0]]
     """
 
-    def __init__(self, n_units: int, dial: Dial) -> None:
+    def __init__(self, n_units: int, beta_condition: BetaCondition) -> None:
         super().__init__()
         self.stretch = nn.Parameter(torch.zeros(n_units))
         self.move = nn.Parameter(torch.zeros(n_units))
-        self.dial = dial
+        self.beta_condition = beta_condition
 
     def forward(self, h: Tensor) -> Tensor:
         """Return ``(..., n_units)``."""
-        level = self.dial.level
+        level = self.beta_condition.level
         return h * (1 + self.stretch * level) + self.move * level
 
 
-class Turn(nn.Module):
+class BetaLinear(nn.Module):
     r"""A linear map that is a quadratic function of the level of log β: zero before training.
 
     A higher β leaves fewer active directions in the latent space. The map lets them turn with β.
 
     Parameters
     ----------
-    n_input, n_output, dial
-        Number of units on both sides, and the dial to read.
+    n_input, n_output, beta_condition
+        Number of units on both sides, and the β condition.
 
     Examples
     --------
-    >>> from betavi.nn import Dial, Turn
-    >>> Turn(2, 3, Dial((0.1, 10.0)))(torch.ones(1, 2)).tolist()
+    >>> from betavi.nn import BetaCondition, BetaLinear
+    >>> BetaLinear(2, 3, BetaCondition((0.1, 10.0)))(torch.ones(1, 2)).tolist()
     [[0.0, 0.0, 0.0]]
     """
 
-    def __init__(self, n_input: int, n_output: int, dial: Dial) -> None:
+    def __init__(self, n_input: int, n_output: int, beta_condition: BetaCondition) -> None:
         super().__init__()
         self.linear, self.square = (nn.Linear(n_input, n_output) for _ in range(2))
         for part in (self.linear, self.square):
             nn.init.zeros_(part.weight)
             nn.init.zeros_(part.bias)
-        self.dial = dial
+        self.beta_condition = beta_condition
 
     def forward(self, h: Tensor) -> Tensor:
         """Return the change of the output, ``(..., n_output)``."""
-        level = self.dial.level
+        level = self.beta_condition.level
         out: Tensor = level * self.linear(h) + level**2 * self.square(h)
         return out
 
 
-class Drift(nn.Module):
+class BetaBias(nn.Module):
     """A value per feature that is a quadratic function of the level of log β, zero at first.
 
     Parameters
     ----------
-    n_features, dial
-        Number of features, and the dial to read.
+    n_features, beta_condition
+        Number of features, and the β condition.
 
     Examples
     --------
-    >>> from betavi.nn import Dial, Drift
-    >>> Drift(2, Dial((0.1, 10.0)))().tolist()
+    >>> from betavi.nn import BetaCondition, BetaBias
+    >>> BetaBias(2, BetaCondition((0.1, 10.0)))().tolist()
     [0.0, 0.0]
     """
 
-    def __init__(self, n_features: int, dial: Dial) -> None:
+    def __init__(self, n_features: int, beta_condition: BetaCondition) -> None:
         super().__init__()
         self.linear = nn.Parameter(torch.zeros(n_features))
         self.square = nn.Parameter(torch.zeros(n_features))
-        self.dial = dial
+        self.beta_condition = beta_condition
 
     def forward(self) -> Tensor:
         """Return the values, ``(n_features,)``, or ``(n_cells, n_features)`` if β is drawn."""
-        level = self.dial.level
+        level = self.beta_condition.level
         return level * self.linear + level**2 * self.square
 
 
-def add_gates(layers: FCLayers, dial: Dial) -> None:
+def condition_on_beta(layers: FCLayers, beta_condition: BetaCondition) -> None:
     """Condition every hidden layer on β: a shift before its activation, a gate after it."""
     for block in layers.fc_layers:
         n_units = block[0].out_features
         activations = (i for i, part in enumerate(block) if i and _is_activation(part))
         before_activation = next(activations, len(block))
-        block.insert(before_activation, Shift(n_units, dial))
-        block.append(Gate(n_units, dial))
+        block.insert(before_activation, BetaFiLM(n_units, beta_condition))
+        block.append(BetaGate(n_units, beta_condition))
 
 
 def _is_activation(part: nn.Module | None) -> bool:
