@@ -104,18 +104,21 @@ def faults_of_text(path: Path, passages: list[Passage], longest: int | None) -> 
 
 
 def passages_of_python(source: str) -> list[Passage]:
-    """Return docstrings, comments, and the texts of errors, warnings and information."""
-    found = []
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    """Return docstrings without examples, comments, and every other text of several words."""
+    found, seen = [], set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):
-                found.append(Passage(node.lineno, _without_examples(node.value.value)))
+            seen.add(node.value)
+            text = node.value.value
+            found.append(
+                Passage(node.lineno, _without_examples(text) if isinstance(text, str) else "")
+            )
         elif isinstance(node, ast.JoinedStr):
+            seen.update(part for value in node.values for part in ast.walk(value))
             parts = [str(v.value) if isinstance(v, ast.Constant) else "`x`" for v in node.values]
             found.append(Passage(node.lineno, "".join(parts)))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
-            found.append(Passage(node.lineno, node.value))
+        elif isinstance(node, ast.Constant) and node not in seen and " " in str(node.value):
+            found.append(Passage(node.lineno, str(node.value)))
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             found.append(Passage(token.start[0], token.string.lstrip("# ")))
@@ -124,7 +127,7 @@ def passages_of_python(source: str) -> list[Passage]:
 
 def faults_of_python(path: Path, source: str) -> list[Fault]:
     """Return faults of summary lines, and of all text of a module."""
-    found = faults_of_text(path, list(dict.fromkeys(passages_of_python(source))), None)
+    found = faults_of_text(path, passages_of_python(source), None)
     kinds = ast.Module, ast.ClassDef, ast.FunctionDef
     for node in ast.walk(ast.parse(source)):
         summary = (ast.get_docstring(node) or "") if isinstance(node, kinds) else ""
@@ -134,7 +137,7 @@ def faults_of_python(path: Path, source: str) -> list[Fault]:
 
 
 def _without_examples(docstring: str) -> str:
-    text = docstring.split("\nExamples\n")[0].split("\n    Examples\n")[0].split("Examples\n")[0]
+    text = re.split(r"^ *Examples\n *-{8}\n", docstring, flags=re.MULTILINE)[0]
     return re.sub(r"^\s*(?:>>>|\.\. math).*$", "", text, flags=re.MULTILINE)
 
 
