@@ -27,7 +27,7 @@ def test_sentences_follow_the_rules(path):
         ("code.py", 'def f():\n    """Whether cells agree."""\n', "summary: Whether cells agree."),
         ("code.py", 'class A:\n    """Of each gene the mean."""\n', "summary: Of each gene the mean."),
         ("code.py", "x = 1  # as ever\n", "the word 'ever'"),
-        ("code.py", 'raise ValueError(f"There is no gene {x}, as asked.")\n', "the word 'asked'"),
+        ("code.py", 'raise ValueError(f"Gene {x} was not found, as asked.")\n', "the word 'asked'"),
         ("code.py", 'warn("Coverage is .84 only.")\n', "the number '.84 on'"),
         ("book.ipynb", '{"cells": [{"cell_type": "markdown", "source": ["It is told."]}]}', "'told'"),
     ],
