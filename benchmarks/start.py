@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.peers import AS_SCVI, REAL, fit
 from betavi import BetaVI
-from betavi.likelihoods import _start
+from betavi.data import start_values
 
 STARTS = ("as drawn", 1.0, 0.6, 0.4, 0.2, 0.1)
 
@@ -24,7 +24,7 @@ def main(max_epochs: int = 20) -> None:
         for start in STARTS:
             is_drawn = start == "as drawn"
             if not is_drawn:
-                _start.UNEXPLAINED = start
+                start_values.UNEXPLAINED = start
             result = fit(
                 BetaVI,
                 adata,

@@ -14,7 +14,7 @@ from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from betavi import BetaVI, JointVI
-from betavi.data.moments import moments
+from betavi.data.start_values import moments
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.likelihoods import LIKELIHOODS
 from tests.conftest import BRIEF

@@ -6,7 +6,7 @@ and error messages read that table.
 
 from __future__ import annotations
 
-from betavi.data.moments import TARGET_SUM, Start
+from betavi.data.start_values import TARGET_SUM, Start
 from betavi.likelihoods._base import Deferred, Likelihood
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
 from betavi.likelihoods.dispersion import DISPERSIONS, Dispersion, DispersionSizes

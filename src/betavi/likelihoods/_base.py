@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch.distributions import Distribution
 
-    from betavi.data.moments import Start
+    from betavi.data.start_values import Start
     from betavi.likelihoods.dispersion import DispersionSizes
     from betavi.nn.beta_condition import BetaCondition
 

@@ -13,7 +13,7 @@ from betavi.likelihoods._base import Likelihood, get_normalized
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.moments import Start
+    from betavi.data.start_values import Start
     from betavi.likelihoods.dispersion import DispersionSizes
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions import Normal as TorchNormal
 
-from betavi.data.moments import TARGET_SUM
+from betavi.data.start_values import TARGET_SUM
 from betavi.likelihoods._base import Likelihood, get_normalized
 from betavi.likelihoods._scale import Shares
 from betavi.likelihoods.normal import (
@@ -22,7 +22,7 @@ from betavi.likelihoods.normal import (
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.moments import Start
+    from betavi.data.start_values import Start
 
 SMALLEST_LOG_SIZE = -30.0
 """Keeps the unit of a cell without counts within single precision."""

@@ -13,7 +13,7 @@ from betavi.kernels import nb_log_prob
 from betavi.likelihoods._base import Likelihood
 
 if TYPE_CHECKING:
-    from betavi.data.moments import Start
+    from betavi.data.start_values import Start
 
 LOG_THETA_RANGE = (-2.0, 4.0)
 """Range of the log inverse dispersion at the start: moments of rare genes are noisy."""

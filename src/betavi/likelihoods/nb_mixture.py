@@ -17,7 +17,7 @@ from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_g
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.moments import Start
+    from betavi.data.start_values import Start
     from betavi.likelihoods.dispersion import DispersionSizes
 
 START_OF_FOREGROUND = 4.0

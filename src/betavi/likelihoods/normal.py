@@ -12,7 +12,7 @@ from betavi.likelihoods._base import Likelihood
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from betavi.data.moments import Start
+    from betavi.data.start_values import Start
 
 SMALLEST_VARIANCE = 1e-4
 """Variance at which training starts for a feature that hardly varies."""

@@ -13,7 +13,7 @@ from betavi.kernels import poisson_log_prob
 from betavi.likelihoods._base import Likelihood
 
 if TYPE_CHECKING:
-    from betavi.data.moments import Start
+    from betavi.data.start_values import Start
 
 MAX_SAMPLED_RATE = 1e8
 """Largest rate that torch's sampler takes; scvi-tools clips there too."""

@@ -13,7 +13,7 @@ from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
 if TYPE_CHECKING:
-    from betavi.data.moments import Start
+    from betavi.data.start_values import Start
     from betavi.likelihoods.dispersion import DispersionSizes
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scvi import settings
 
-from betavi.data.moments import moments
+from betavi.data.start_values import moments
 from betavi.kernels import compiled
 from betavi.objective import end_of_warmup, schedule_of
 from betavi.train.optimizer import ORDERED
