@@ -204,10 +204,11 @@ def test_every_word_of_a_method_is_among_the_choices():
 
 
 def anchors_of(page):
-    """Return the anchors of headings, as MyST and GitHub make them."""
+    """Return the anchors of headings, as MyST and GitHub make them, and the labels of MyST."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+    return anchors | set(re.findall(r"^\(([\w-]+)\)=$", text, flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
