@@ -76,7 +76,7 @@ def passages_of_markdown(text: str) -> list[Passage]:
 def sentences(text: str) -> list[str]:
     """Return the sentences of a passage; a link is its text."""
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    text = re.sub(r"\[([^\]]*)\]\{[^}]*\}|\{\w+\}(`[^`]*`)", r"\1\2", text)
+    text = re.sub(r"\[([^\]]*)\]\{[^}]*\}|\{[\w:]+\}(`[^`]*`)", r"\1\2", text)
     return [part for part in _END.split(text.strip()) if re.search(r"\w", part)]
 
 
