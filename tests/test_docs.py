@@ -125,11 +125,13 @@ def test_the_ten_minute_start_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     for example in examples("start.md"):
-        brief = example.replace("train()", "train(max_epochs=3)")
+        brief = example.replace("max_epochs=100", "max_epochs=3")
         exec(brief.replace("denoising()", "denoising(max_epochs=2)"), names)
     plt.close("all")
     assert names["table"]["p_value"].between(0, 1).all()
     assert names["new"].n_obs == 500
+    assert names["proteins"].shape == (1200, 224)
+    assert names["paired"].n_obs == 500
     assert (tmp_path / "my_model" / "model.pt").exists()
 
 
