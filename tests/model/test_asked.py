@@ -94,7 +94,7 @@ def test_cells_that_are_not_there_are_named(trained, name):
 def test_genes_that_are_not_there_are_named(trained):
     found = trained.get_normalized_expression(gene_list=["gene_4", "gene_2"])
     assert sorted(found) == ["gene_2", "gene_4"]
-    with pytest.raises(KeyError, match="no gene 'gene_99'"):
+    with pytest.raises(KeyError, match="no feature 'gene_99'"):
         trained.get_normalized_expression(gene_list=["gene_4", "gene_99"])
     with pytest.raises(TypeError, match="list of names"):
         trained.get_normalized_expression(gene_list="gene_4")

@@ -254,7 +254,7 @@ def test_bad_calls_name_the_remedy_and_change_nothing(counts):
         ({"library_size": "big"}, ValueError, "'observed'"),
         ({"transform_batch": "nowhere"}, ValueError, "no batch 'nowhere'"),
         ({"transform_batch": []}, ValueError, "names no batch"),
-        ({"gene_list": ["gene_x"]}, KeyError, "no gene 'gene_x'"),
+        ({"gene_list": ["gene_x"]}, KeyError, "no feature 'gene_x'"),
         ({"gene_list": "gene_1"}, TypeError, "list of names"),
         ({"gene_list": ["gene_1"], "layer_added": None}, ValueError, "some of its genes"),
         ({"layer_added": None}, ValueError, "exists already"),

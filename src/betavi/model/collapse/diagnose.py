@@ -86,7 +86,7 @@ def diagnose(
     >>> len(report.dimensions), report.verdict in ("healthy", "partial", "unclear", "collapsed")
     (3, True)
     """
-    model.refuse_minified()
+    model.refuse_minified("diagnose")
     check_can_collapse(model)
     chosen = model.named_modalities(modalities)
     adata = model._validate_anndata(adata)

@@ -95,7 +95,7 @@ def rate_distortion(
     >>> model.rate_distortion([0.1, 1, 10], show_progress=False).columns[:4].tolist()
     ['beta', 'rate', 'distortion', 'elbo']
     """
-    model.refuse_minified()
+    model.refuse_minified("rate_distortion")
     model._check_if_trained(warn=False)
     adata = model._validate_anndata(adata)
     points: dict[float, list[dict[str, torch.Tensor]]] = {b: [] for b in _betas(model, betas)}
@@ -166,6 +166,7 @@ def suggest_beta(
     >>> model.suggest_beta("knee", show_progress=False).criterion
     'knee'
     """
+    model.refuse_minified("suggest_beta")
     model._check_if_trained(warn=False)
     if indices is None:
         indices = getattr(model, "validation_indices", None)

@@ -103,7 +103,7 @@ def rescue(
     {'nothing': 0, 'anneal': 1, 'anneal, finished': 3}
     """
     _check_request(max_epochs, remedies, train_kwargs)
-    model.refuse_minified()
+    model.refuse_minified("rescue")
     check_can_collapse(model)
     if obstacle := obstacle_to_rescue(model):
         raise ValueError(obstacle)

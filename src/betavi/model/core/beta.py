@@ -25,7 +25,7 @@ beta
 
 
 def takes_beta(getter: Callable[..., R], *, answers_untrained: bool = False) -> Callable[..., R]:
-    """Give a function of a model the argument ``beta=``, and check its selection of cells and genes.
+    """Give a function of a model the argument ``beta=``, and read its selection of cells.
 
     Parameters
     ----------

@@ -80,11 +80,11 @@ def get_latent_representation(
         inferred = model.infer(tensors)
         q, lost = inferred["qz"], ~_has_any(model, tensors)
         if return_dist:
-            second.append(q.variance.masked_fill(lost, torch.nan).cpu())
+            second.append(q.variance.cpu().masked_fill(lost, torch.nan))
             value = q.mean
         else:
             value = model.module.latent.mean(q, mc_samples) if give_mean else inferred["z"]
-        first.append(value.masked_fill(lost, torch.nan).cpu())
+        first.append(value.cpu().masked_fill(lost, torch.nan))
     found = torch.cat(first).numpy()
     if n_lost := int(np.isnan(found[:, 0]).sum()):
         warn(f"{n_lost} cell(s) have none of the modalities asked for: their position is NaN.")
@@ -95,5 +95,5 @@ def _has_any(model: LatentModel, tensors: Tensors) -> Tensor:
     """Return a mask of the cells with any unmasked modality, ``(n_cells, 1)``."""
     keys = [key for key in map(present_key, model.modalities) if key in tensors]
     if not keys:
-        return torch.ones(1, 1, dtype=torch.bool, device=model.device)
-    return torch.stack([tensors[key] for key in keys]).any(dim=0).to(model.device)
+        return torch.ones(1, 1, dtype=torch.bool)
+    return torch.stack([tensors[key] for key in keys]).any(dim=0).cpu()

@@ -19,6 +19,7 @@ from scvi.model.base import (
     VAEMixin,
 )
 from scvi.utils import track
+from torch.distributions import Normal
 
 from betavi._tables import close_matches
 from betavi.data import DataSplitter, present_key
@@ -150,7 +151,11 @@ class LatentModel(
         sizes by modality, and ``ql``, the posteriors of inferred sizes.
         """
         inputs = self.module._get_inference_input(tensors)
-        return self.module.inference(**inputs, n_samples=n_samples)
+        inferred = self.module.inference(**inputs, n_samples=n_samples)
+        if "qz" not in inferred:
+            # modules for older scvi-tools return mean and variance
+            inferred["qz"] = Normal(inferred["qzm"], inferred["qzv"].sqrt())
+        return inferred
 
     def decode(
         self, z: Tensor, tensors: Tensors, name: str, log_size: Tensor, batch: int | None = None
@@ -189,11 +194,12 @@ class LatentModel(
         split = np.concatenate([part for part in parts if part is not None])
         return adata is self.adata and (hasattr(self, "trainer") or len(split) == adata.n_obs)
 
-    def refuse_minified(self) -> None:
-        """Raise a ValueError if the model's object is minified, and its counts are gone."""
+    def refuse_minified(self, ability: str | None = None) -> None:
+        """Raise a ValueError if the model's object is minified; ``ability`` is the function called."""
         if getattr(self, "minified_data_type", None) is not None:
+            called = "This call" if ability is None else f"`{ability}`"
             raise ValueError(
-                "The object is minified: its counts are gone, and this call needs them. Make the "
+                f"{called} needs counts, but the object is minified: its counts are gone. Make the "
                 "call before minifying, or load the model with the original object: "
                 "load(..., adata=...)."
             )

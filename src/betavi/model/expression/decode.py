@@ -72,6 +72,16 @@ def decoded(
     return found if columns is None or only is not None else found[..., columns]
 
 
+def refuse_with_dataloader(dataloader: Iterable[Tensors] | None, **given: Any) -> None:
+    """Raise a ValueError for arguments that need an object, if minibatches take its place."""
+    needing = [word for word, value in given.items() if value is not None]
+    if dataloader is not None and needing:
+        raise ValueError(
+            f"`{needing[0]}` was passed with `dataloader`, and needs an object. Pass `adata` in "
+            f"place of `dataloader`, or leave `{needing[0]}` out."
+        )
+
+
 def decoded_log_size(
     model: LatentModel, tensors: Tensors, inferred: dict[str, Any], name: str
 ) -> Tensor:
@@ -97,7 +107,7 @@ def table(
     if return_numpy or values.ndim == 3:
         return values
     names = adata.obs_names if request.cells is None else adata.obs_names[request.cells]
-    columns = model.features(name) if request.features is None else pd.Index(request.features)
+    columns = model.features(name) if request.features is None else pd.Index(list(request.features))
     return pd.DataFrame(values, index=names, columns=columns)
 
 

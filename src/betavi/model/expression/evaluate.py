@@ -35,6 +35,7 @@ def get_marginal_ll(
     batch_size: int | None = None,
     return_mean: bool = True,
     dataloader: Iterator[Tensors] | None = None,
+    data_loader_kwargs: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> Tensor | np.float64:
     """Estimate the log marginal likelihood by importance sampling, in nats per cell.
@@ -44,14 +45,14 @@ def get_marginal_ll(
 
     Parameters
     ----------
-    adata, indices, batch_size, dataloader
+    adata, indices, batch_size, dataloader, data_loader_kwargs
         Cells, and how many at once; or minibatches in place of an object.
     n_mc_samples
         Number of posterior draws per cell.
     return_mean
         Return the mean over the cells.
     **kwargs
-        ``n_mc_samples_per_pass``, and ``data_loader_kwargs``.
+        ``n_mc_samples_per_pass``, the number of draws decoded at once.
 
     Returns
     -------
@@ -77,7 +78,15 @@ def get_marginal_ll(
     torch.Size([100])
     """
     per_cell: Tensor = VAEMixin.get_marginal_ll(
-        model, adata, indices, n_mc_samples, batch_size, False, dataloader, **kwargs
+        model,
+        adata,
+        indices,
+        n_mc_samples,
+        batch_size,
+        return_mean=False,
+        dataloader=dataloader,
+        data_loader_kwargs=data_loader_kwargs,
+        **kwargs,
     )
     return np.float64(per_cell.double().mean().item()) if return_mean else per_cell
 
@@ -91,16 +100,19 @@ def get_reconstruction_error(
     batch_size: int | None = None,
     dataloader: Iterable[Tensors] | None = None,
     return_mean: bool = True,
+    data_loader_kwargs: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> dict[str, Tensor]:
     """Return the distortion of each modality, in nats per cell.
 
     Parameters
     ----------
-    adata, indices, batch_size, dataloader, **kwargs
-        See :meth:`scvi.model.SCVI.get_reconstruction_error`.
+    adata, indices, batch_size, dataloader, data_loader_kwargs
+        Cells, and how many at once; or minibatches in place of an object.
     return_mean
         Average over the cells that have the modality.
+    **kwargs
+        Passed to the module's ``forward``.
 
     Returns
     -------
@@ -126,10 +138,11 @@ def get_reconstruction_error(
     >>> sorted(model.get_reconstruction_error())
     ['reconstruction_loss_adt', 'reconstruction_loss_rna']
     """
+    _validate_adata_dataloader_input(model, adata, dataloader)
     if dataloader is None:
         adata = model._validate_anndata(adata)
-        loader_kwargs = kwargs.pop("data_loader_kwargs", None) or {}
-        dataloader = model._make_data_loader(adata, indices, batch_size, **loader_kwargs)
+        options = data_loader_kwargs or {}
+        dataloader = model._make_data_loader(adata, indices, batch_size, **options)
     masks: dict[str, list[Tensor]] = {}
 
     def watched() -> Iterator[Tensors]:

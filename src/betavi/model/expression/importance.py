@@ -18,20 +18,48 @@ from betavi.model.setup.selection import features_named
 from betavi.nn import StandardNormal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
+    from torch import Tensor
+    from torch.distributions import Distribution
 
     from betavi.model.core.latent_model import LatentModel
     from betavi.model.expression.decode import DecodeRequest
 
 
 @scvi_getter
-def get_importance_weights(model: LatentModel, *args: Any, **kwargs: Any) -> np.ndarray:
+def get_importance_weights(
+    model: LatentModel,
+    adata: AnnData | None,
+    indices: Sequence[int] | np.ndarray | None,
+    qz: Distribution,
+    px: Distribution,
+    zs: Tensor,
+    max_cells: int = 1024,
+    truncation: bool = False,
+    n_mc_samples: int = 500,
+    n_mc_samples_per_pass: int = 250,
+    **data_loader_kwargs: Any,
+) -> np.ndarray:
     """Return weights of posterior draws, as scvi-tools computes them.
 
     Parameters
     ----------
-    *args, **kwargs
-        See :meth:`scvi.model.SCVI.get_importance_weights`.
+    adata, indices
+        Cells that the draws were made for.
+    qz, px
+        Posteriors and decoded likelihoods of these cells.
+    zs
+        Draws of z, ``([n_samples,] n_cells, n_latent)``.
+    max_cells
+        Largest number of cells that the weights are estimated from.
+    truncation
+        Raise weights below the mean weight to it, after Ionides (2008).
+    n_mc_samples, n_mc_samples_per_pass
+        See :meth:`get_marginal_ll`.
+    **data_loader_kwargs
+        Passed to scvi-tools' data loader.
 
     Returns
     -------
@@ -70,7 +98,19 @@ def get_importance_weights(model: LatentModel, *args: Any, **kwargs: Any) -> np.
             "scvi-tools' importance weights are those of a model of one AnnData. Use "
             "weights='uniform'."
         )
-    return RNASeqMixin.get_importance_weights(model, *args, **kwargs)
+    return RNASeqMixin.get_importance_weights(
+        model,
+        adata,
+        indices,
+        qz,
+        px,
+        zs,
+        max_cells,
+        truncation,
+        n_mc_samples,
+        n_mc_samples_per_pass,
+        **data_loader_kwargs,
+    )
 
 
 def importance_sampled(

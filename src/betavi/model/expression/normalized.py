@@ -15,6 +15,7 @@ from betavi.model.expression.decode import (
     Batches,
     DecodeRequest,
     expression_modality,
+    refuse_with_dataloader,
     suitable_modality,
     table,
 )
@@ -90,7 +91,8 @@ def get_normalized_expression(
     Raises
     ------
     KeyError, ValueError
-        If a feature or a batch is unknown, the modality is unclear, or options contradict.
+        If a feature or a batch is unknown, the modality is unclear, or options contradict;
+        ``transform_batch`` and ``n_samples_overall`` need an object, not a ``dataloader``.
 
     References
     ----------
@@ -107,6 +109,9 @@ def get_normalized_expression(
     (100, 200)
     """
     _validate_adata_dataloader_input(model, adata, dataloader)
+    refuse_with_dataloader(
+        dataloader, transform_batch=transform_batch, n_samples_overall=n_samples_overall
+    )
     name = expression_modality(model, modality)
     is_weighed = lookup(WEIGHTS, weights or "uniform", "weights")
     key, factor = _scale(model, name, library_size)

@@ -21,6 +21,7 @@ from betavi.model.expression.decode import (
     decoded_log_size,
     expression_modality,
     named_modality,
+    refuse_with_dataloader,
 )
 from betavi.model.setup.selection import features_named
 
@@ -74,7 +75,8 @@ def posterior_predictive_sample(
     Raises
     ------
     KeyError, ValueError
-        If a feature or a batch is unknown, or the modality is unclear.
+        If a feature or a batch is unknown, the modality is unclear, or ``transform_batch`` is
+        passed with a ``dataloader``.
 
     References
     ----------
@@ -91,6 +93,7 @@ def posterior_predictive_sample(
     (100, 20, 2)
     """
     _validate_adata_dataloader_input(model, adata, dataloader)
+    refuse_with_dataloader(dataloader, transform_batch=transform_batch)
     check_whole("n_samples", n_samples)
     name = named_modality(model, modality)
     columns, codes = None, batch_codes(model.adata_manager, None)

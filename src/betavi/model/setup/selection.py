@@ -70,24 +70,9 @@ def features_named(names: pd.Index, wanted: Sequence[str] | None, called: str) -
 
 
 def read_selection(model: BaseModelClass, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a getter's arguments that select cells or genes, checked, cells as positions.
-
-    Genes are checked because scvi-tools silently ignores unknown ones.
-    """
-    found: dict[str, Any] = {}
+    """Return the argument of a getter that selects cells, as positions."""
     data = model.adata if given.get("adata") is None else given["adata"]
-    # the getter itself refuses an object of another kind, and checks an assay's genes
-    if isinstance(data, AnnData) and given.get("gene_list") is not None:
-        found["gene_list"] = _genes(given["gene_list"], data.var_names)
+    # the getter itself refuses an object of another kind
     if isinstance(data, AnnData | MuData) and given.get("indices") is not None:
-        found["indices"] = cells_named(data.obs_names, given["indices"], "indices")
-    return found
-
-
-def _genes(genes: Any, names: pd.Index) -> list[Any]:
-    if isinstance(genes, str):
-        raise TypeError(f"gene_list is a list of names: [{genes!r}].")
-    wanted, known = list(genes), set(names)
-    if unknown := [gene for gene in wanted if gene not in known]:
-        raise KeyError(f"There is no gene {unknown[0]!r}. {close_matches(unknown[0], names)}")
-    return wanted
+        return {"indices": cells_named(data.obs_names, given["indices"], "indices")}
+    return {}

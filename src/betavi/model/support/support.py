@@ -106,7 +106,7 @@ def support(
         log_density = latent_density(model, show_progress).log_prob(positions)
         p_value = density_calibration(model, show_progress).p_value(log_density)
         return pd.DataFrame({"log_density": log_density, "p_value": p_value})
-    model.refuse_minified()
+    model.refuse_minified("support")
     adata = model._validate_anndata(adata)
     cells = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
     density = latent_density(model, show_progress)
