@@ -115,6 +115,10 @@ def test_what_compares_with_counts_is_refused(mosaic):
         "rate_distortion": model.rate_distortion,
         "suggest_beta": model.suggest_beta,
         "support": model.support,
+        "denoise": model.denoise,
+        "archetype": model.archetype,
+        "check_false_signals": model.check_false_signals,
+        "cross_validate_denoising": model.cross_validate_denoising,
         "predictability": lambda: model.predictability("rna", "adt"),
         "loss": lambda: model.train(1, enable_progress_bar=False),
     }

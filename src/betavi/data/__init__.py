@@ -11,9 +11,9 @@ from betavi.data.minibatches import (
     expert_keys,
     present_key,
 )
-from betavi.data.start_values import TARGET_SUM, UNEXPLAINED, Start, moments
 from betavi.data.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
 from betavi.data.split import DataSplitter
+from betavi.data.start_values import TARGET_SUM, UNEXPLAINED, Start, moments
 
 __all__ = [
     "COUNTS",

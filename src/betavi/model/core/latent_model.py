@@ -194,14 +194,13 @@ class LatentModel(
         split = np.concatenate([part for part in parts if part is not None])
         return adata is self.adata and (hasattr(self, "trainer") or len(split) == adata.n_obs)
 
-    def refuse_minified(self, ability: str | None = None) -> None:
+    def refuse_minified(self, ability: str) -> None:
         """Raise a ValueError if the model's object is minified; ``ability`` is the function called."""
         if getattr(self, "minified_data_type", None) is not None:
-            called = "This call" if ability is None else f"`{ability}`"
             raise ValueError(
-                f"{called} needs counts, but the object is minified: its counts are gone. Make the "
-                "call before minifying, or load the model with the original object: "
-                "load(..., adata=...)."
+                f"`{ability}` needs counts, but the object is minified: the model reads the stored "
+                f"posteriors. Call `{ability}` before minifying, or load the model with the original "
+                "object: load(..., adata=...)."
             )
 
     @contextmanager

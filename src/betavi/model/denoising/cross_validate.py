@@ -82,7 +82,7 @@ def cross_validate_denoising(
     >>> report.chosen in ("posterior", "mean"), report.genes["trusted"].dtype
     (True, dtype('bool'))
     """
-    model.refuse_minified()
+    model.refuse_minified("cross_validate_denoising")
     counts = molecule_counts(model)
     check_whole("n_samples", n_samples)
     grid = _grid(model, candidates, list(counts))

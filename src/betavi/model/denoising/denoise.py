@@ -127,7 +127,7 @@ def denoise(
     >>> adata.layers["denoised"].shape, bool((adata.layers["denoised_std"] > 0).all())
     ((100, 20), True)
     """
-    model.refuse_minified()
+    model.refuse_minified("denoise")
     genes, names = _distinct(gene_list), model.named_modalities(modalities)
     if genes is not None and len(names) > 1:
         raise ValueError("gene_list is of one modality: name it, modalities=.")

@@ -98,7 +98,7 @@ def check_false_signals(
     >>> list(table.columns)
     ['false_correlations', 'correlations', 'false_markers', 'markers']
     """
-    model.refuse_minified()
+    model.refuse_minified("check_false_signals")
     if not 0 < share < 1:
         raise ValueError(f"share is between 0 and 1, and not {share!r}: some genes stay.")
     name, counts = _counts_of_one(model, modality)

@@ -151,4 +151,6 @@ def importance_sampled(
         **kwargs,
     )
     whole = torch.cat(values, dim=axis).flatten(0, -2).numpy()
-    return whole[numpy_generator().choice(len(whole), n_draws, p=weights)]
+    # in single precision their sum may be too far from 1 for NumPy
+    shares = np.asarray(weights, dtype=float)
+    return whole[numpy_generator().choice(len(whole), n_draws, p=shares / shares.sum())]

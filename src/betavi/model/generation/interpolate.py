@@ -193,7 +193,7 @@ def archetype(
     >>> model.archetype(show_progress=False).obs_names.tolist()
     ['archetype', 'mean', 'medoid']
     """
-    model.refuse_minified()
+    model.refuse_minified("archetype")
     if model.module.latent.is_deterministic:
         raise ValueError(
             "A deterministic autoencoder was not trained towards any prior, so that the centre of "
