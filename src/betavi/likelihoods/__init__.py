@@ -1,7 +1,7 @@
 """Likelihoods p(x given z) of one modality, one file each.
 
-To add one, write its file and add its line to :data:`LIKELIHOODS`. Contract tests, documentation
-and error messages read that table.
+To add a likelihood, write its file and add a line to :data:`LIKELIHOODS`. Contract tests,
+documentation and error messages read that table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": BernoulliLikelihood,
     "nb_mixture": NegativeBinomialMixtureLikelihood,
 }
-"""Likelihoods by the name a user gives, ``gene_likelihood=``."""
+"""Likelihoods by name, ``gene_likelihood=``."""
 
 __all__ = [
     "DISPERSIONS",

@@ -1,4 +1,4 @@
-"""Parts with weights: encoders, decoders, posteriors, latent variables, library sizes."""
+"""Network parts: encoders, decoders, fusion rules, latent variables, priors and library sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from betavi.nn.fusion import FUSIONS, Fusion
 from betavi.nn.latent import LATENTS, Latent, Point
 from betavi.nn.library import LatentLibrary, TypicalLibrary
 from betavi.nn.mixtures import NormalMixture
-from betavi.nn.networks import Architecture, Decoder, Encoder, evaluating
+from betavi.nn.networks import Architecture, Decoder, Encoder
 from betavi.nn.prior import PRIORS, Prior, PseudoCells, StandardNormal
 
 __all__ = [
@@ -40,6 +40,5 @@ __all__ = [
     "PseudoCells",
     "StandardNormal",
     "TypicalLibrary",
-    "evaluating",
     "observed_log_library",
 ]

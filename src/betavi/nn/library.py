@@ -1,4 +1,4 @@
-"""Library sizes: inferred, or drawn given z."""
+"""Library sizes: inferred by an encoder, or predicted from z."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from betavi.nn.networks import Architecture
 
 SMALLEST_SPREAD = 0.01
-"""Smallest standard deviation of log sizes in a batch, which may be of a single cell."""
+"""Smallest standard deviation of log sizes in a batch, which may have a single cell."""
 
 LOG_SCALE_RANGE = (-4.0, 1.0)
-"""Range of the log spread given z, relative to the spread in the batch."""
+"""Range of the log spread given z, relative to the spread of the batch."""
 
 N_HIDDEN = 32
 
 
 class TypicalLibrary(nn.Module):
-    """Distribution of log library sizes given z and batch, for cells that lack an assay.
+    """Distribution of log library sizes given z and batch, for cells that lack a modality.
 
-    Cell types differ in size. The dependence on z is learned, and a size that was not measured is
-    drawn given z.
+    Library sizes differ between cell types, so their dependence on z is learned. The size of a modality
+    that was not measured is drawn given z.
 
     Parameters
     ----------
     log_sizes, spreads
-        Median and standard deviation by batch, ``(n_batch,)``; NaN for a batch without the assay.
+        Median and standard deviation by batch, ``(n_batch,)``. NaN for a batch without the modality.
     home, n_latent
-        Code of the batch that replaces those without the assay; number of latent dimensions.
+        Code of the batch that replaces batches without the modality, and number of latent dimensions.
 
     Examples
     --------
@@ -60,17 +60,17 @@ class TypicalLibrary(nn.Module):
         self.register_buffer("spreads", torch.as_tensor(spreads, dtype=torch.float32))
         self.register_buffer("home", torch.tensor(home))
         last = nn.Linear(N_HIDDEN, 2)
-        # untrained, a size is one of its batch
+        # before training, sizes depend on the batch only
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.of_z = nn.Sequential(nn.Linear(n_latent, N_HIDDEN), nn.ReLU(), last)
 
     def measured(self, batch: Tensor) -> Tensor:
-        """Return codes, ``(n_cells, 1)``, with batches without the assay replaced."""
+        """Return batch codes, ``(n_cells, 1)``, with batches without the modality replaced."""
         return torch.where(self.log_sizes[batch].isnan(), self.home, batch)
 
     def given(self, z: Tensor, batch: Tensor) -> Normal:
-        """Return log sizes at z, ``(..., n_cells, n_latent)``, for batches with the assay."""
+        """Return log sizes at z, ``(..., n_cells, n_latent)``, for batches with the modality."""
         shift, log_scale = self.of_z(z).chunk(2, dim=-1)
         spread = self.spreads[batch].clamp_min(SMALLEST_SPREAD)
         scale = spread * log_scale.clamp(*LOG_SCALE_RANGE).exp()
@@ -83,7 +83,7 @@ class TypicalLibrary(nn.Module):
 
 
 class LatentLibrary(nn.Module):
-    """Log library size inferred per cell, with a normal prior per batch.
+    """Log library size inferred for each cell, with a normal prior for each batch.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class LatentLibrary(nn.Module):
         self.encoder = Encoder(n_input, 1, n_categories, architecture, n_layers=1)
         self.register_buffer("log_means", torch.as_tensor(log_means, dtype=torch.float32))
         self.register_buffer("log_vars", torch.as_tensor(log_vars, dtype=torch.float32))
-        # at a learning rate of 0.001 it would take thousands of steps to climb there
+        # training from 0 would take thousands of steps at a learning rate of 0.001
         nn.init.constant_(self.encoder.mean.bias, float(self.log_means.mean()))
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:

@@ -28,5 +28,5 @@ class GeneCellDispersion(Dispersion):
         return out
 
     def start_at(self, log_theta: Tensor) -> None:
-        """Set the bias; the weights stay as drawn."""
+        """Set the bias. The weights keep their random start."""
         self.log_theta.bias.copy_(log_theta)

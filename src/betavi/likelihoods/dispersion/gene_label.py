@@ -28,8 +28,8 @@ class GeneLabelDispersion(Dispersion):
         self.log_theta = nn.Parameter(torch.zeros(n_features, sizes.n_labels))
         if sizes.n_labels < 2:
             warnings.warn(
-                "dispersion='gene-label' with one label is dispersion='gene'. Name the labels with "
-                "setup_anndata(..., labels_key=...).",
+                "dispersion='gene-label' with one label is the same as dispersion='gene'. Register "
+                "labels with setup_anndata(..., labels_key=...).",
                 UserWarning,
                 stacklevel=2,
             )
@@ -37,7 +37,8 @@ class GeneLabelDispersion(Dispersion):
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         if label is None:
             raise ValueError(
-                "dispersion='gene-label' needs each cell's label, and this minibatch has none."
+                "dispersion='gene-label' needs each cell's label, but the minibatch has no labels. "
+                "Register labels with setup_anndata(..., labels_key=...)."
             )
         return self.log_theta.t()[label.squeeze(-1)]
 

@@ -1,4 +1,4 @@
-"""Deterministic latent variable: the encoder's mean."""
+"""Deterministic latent variable: the mean of the encoder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Point(Distribution):
-    """All mass at ``loc``: the limit of a normal posterior whose variance vanishes.
+    """Distribution with all mass at ``loc``, the limit of a normal posterior without variance.
 
-    Its divergence from a prior would be infinite for every encoder alike, and counts as zero.
+    Its divergence from any prior would be infinite for every encoder, so it is set to zero.
 
     Parameters
     ----------
@@ -59,12 +59,11 @@ class Point(Distribution):
 
 @register_kl(Point, Distribution)
 def _kl_point(p: Point, _q: Distribution) -> Tensor:
-    # infinite for every encoder alike: an autoencoder is trained without the term
     return torch.zeros_like(p.loc)
 
 
 class DeterministicLatent(Latent):
-    """z is the posterior's mean: an autoencoder without a rate.
+    """z equal to the posterior's mean, as in an autoencoder without a rate.
 
     Examples
     --------

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class LogisticNormalLatent(Latent):
-    """z is on the simplex, the softmax of a normal variable.
+    """z on the simplex: the softmax of a normal variable.
 
     References
     ----------

@@ -6,7 +6,7 @@ from betavi.nn.latent._base import Latent
 
 
 class NormalLatent(Latent):
-    """z is normal.
+    """z with a normal posterior.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Priors, one file each: the distribution of latent positions before any data are seen."""
+"""Priors of latent positions, one file each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ PRIORS: dict[str, type[Prior]] = {
     "vamp": VampPrior,
     "mixture": GaussianMixture,
 }
-"""Priors by the name a user gives, ``prior=``."""
+"""Priors by name, ``prior=``."""
 
 __all__ = ["PRIORS", "Prior", "PseudoCells", "StandardNormal"]

@@ -21,7 +21,7 @@ class PseudoCells(nn.Module):
     widths
         Number of features by modality.
     n_continuous, n_categorical
-        Number of continuous and of categorical covariates beside the batch.
+        Numbers of continuous covariates, and of categorical covariates other than the batch.
 
     References
     ----------
@@ -66,7 +66,7 @@ class PseudoCells(nn.Module):
         categorical: Tensor | None,
         present: Mapping[str, Tensor],
     ) -> None:
-        """Start from measured cells: what the encoders read of each modality, and the covariates."""
+        """Start from measured cells: the encoders' inputs by modality, and the covariates."""
         for name, value in h.items():
             self.h[name].copy_(value)
         for name, mask in present.items():

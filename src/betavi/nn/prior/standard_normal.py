@@ -10,7 +10,7 @@ from betavi.nn.prior._base import Prior
 
 
 class StandardNormal(Prior):
-    """Independent standard normal dimensions; the rate is exact.
+    """Independent standard normal dimensions. The rate is exact.
 
     References
     ----------

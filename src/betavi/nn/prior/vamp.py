@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class VampPrior(Prior):
-    """The mean of the posteriors of learned cells; the rate is estimated at each cell's draw.
+    """Equal mixture of the posteriors of learned cells. The rate is estimated at each cell's draw.
 
     References
     ----------
