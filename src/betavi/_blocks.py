@@ -1,7 +1,7 @@
 """Block sizes, which bound the memory in use.
 
-The values are not tuned. They are read at call time, so that a test can change them. A change alters
-results by rounding only, except where noted: some seeded draws depend on the block size.
+The values are not tuned. They are read at call time, so that a test can change them. A change
+alters results by rounding only, except where noted: some seeded draws depend on the block size.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ ENCODED_CELLS = 512
 """Cells encoded at once where the user cannot set the batch size. Seeded draws depend on it."""
 
 DIAGNOSED_CELLS = 250
-"""Cells encoded at once in a diagnosis, with copies that lack a dimension. Seeded draws depend on it."""
+"""Cells encoded at once in a diagnosis, with and without a dimension. Seeded draws depend on it."""
 
 SCORED_CELLS = 64
 """Cells scored at once, with all draws in double precision. Seeded draws depend on it."""
 
 SIMULATED_CELLS = 4096
-"""Cells simulated at once: means, counts and probabilities of all genes. Seeded draws depend on it."""
+"""Cells simulated at once, with arrays for all genes. Seeded draws depend on it."""
 
 DENSE_CELLS = 1024
 """Cells whose counts, or distances to all other cells, are dense in double precision at once."""

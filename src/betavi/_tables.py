@@ -17,7 +17,7 @@ N_SUGGESTED, N_LISTED, MOST_COMPARED = 3, 20, 10_000
 
 
 def close_matches(word: object, choices: Iterable[object]) -> str:
-    """Return a sentence with the names in ``choices`` most similar to ``word``, or with the first names."""
+    """Return a sentence with the ``choices`` most similar to ``word``, or with the first ones."""
     # a user does not mean the columns that scvi-tools adds
     names = [str(choice) for choice in choices if not str(choice).startswith("_scvi")]
     # names that continue the word, in any case, as CD79A_ENSG00000105369 continues cd79a

@@ -108,7 +108,7 @@ def test_trained_models_are_taken_as_they_are(model, counts):
     other.train(**BRIEF)
     table = compare_likelihoods({"theirs": model, "mine": other}, n_components=None)
     assert table.index.tolist() == ["theirs", "mine", "observed"]
-    with pytest.raises(ValueError, match="not trained again. Remove max_epochs"):
+    with pytest.raises(ValueError, match=r"not trained again\. Remove max_epochs"):
         compare_likelihoods({"theirs": model}, max_epochs=3)
 
 

@@ -82,7 +82,7 @@ def test_a_guard_of_ones_own_is_not_doubled():
     model = build()
     told(model, callbacks=[guard])
     assert sum(isinstance(c, CollapseGuard) for c in model.trainer.callbacks) == 1
-    assert guard.max_information > 1
+    assert guard.peak > 1
 
 
 def test_a_rescue_in_training_brings_the_latent_space_back():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
 MOST_VALUES, MOST_ROWS = 1000, 64
-"""Most values and most rows sampled. In normalised counts, nearly all values above 0 are fractions."""
+"""Most values and rows sampled. In normalised counts, nearly all values above 0 are fractions."""
 
 
 def weights_digest(module: torch.nn.Module, *context: Any) -> str:
@@ -88,7 +88,7 @@ class RegisteredState(NamedTuple):
 
 
 def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
-    """Raise a ValueError if cells or genes have changed since setup, or counts have become fractions."""
+    """Raise a ValueError if cells or genes changed since setup, or counts became fractions."""
     if manager.adata.n_obs != before.n_cells:
         raise ValueError(
             f"The object has {manager.adata.n_obs} cells, but had {before.n_cells} at setup. The model "

@@ -109,7 +109,7 @@ def resident(
 
 
 def fits(dataset: CellDataset, device: torch.device) -> bool:
-    """Return True if all fields are in memory and, on a GPU, take at most half of its free memory."""
+    """Return True if all fields are in memory and, on a GPU, fit in half of its free memory."""
     fields = dataset.fields.values()
     if any(rows.in_file for rows in fields):
         return False

@@ -50,8 +50,7 @@ class ExpertKeys(NamedTuple):
     Parameters
     ----------
     mean, variance, total
-        Keys of the expert's mean and variance, ``(n_cells, n_latent)``, and of the total counts,
-        ``(n_cells, 1)``.
+        Keys of the expert's moments, ``(n_cells, n_latent)``, and of totals, ``(n_cells, 1)``.
 
     Examples
     --------
@@ -92,23 +91,8 @@ def expert_keys(modality: str) -> ExpertKeys:
 class CellDataset(AnnTorchDataset):
     """Registered fields of chosen cells, in the order given, also from a file.
 
-    Parameters
-    ----------
-    adata_manager, getitem_tensors
-        Manager, and keys of the fields to read with their types. None reads all fields.
-    indices
-        Rows of the object, as integers or a mask. None selects all.
-    load_sparse_tensor
-        Yield sparse fields as CSR tensors.
-
-    Examples
-    --------
-    >>> import betavi
-    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> cells = betavi.BetaVI(adata).adata_manager.create_torch_dataset(indices=[30, 2, 7])
-    >>> cells[:]["X"].shape, cells[:]["batch"].shape
-    (torch.Size([3, 20]), torch.Size([3, 1]))
+    ``getitem_tensors`` are the keys of the fields to read, with their types. ``indices`` are rows
+    of the object, integers or a mask. None means all. ``load_sparse_tensor`` yields CSR tensors.
     """
 
     def __init__(
@@ -159,13 +143,10 @@ class CellDataset(AnnTorchDataset):
             if sparse.issparse(cut):
                 # compiled loops read every entry as a separate count
                 cut.sum_duplicates()
-                return _sparse_tensor(cut.astype(dtype))
+                cut = cut.astype(dtype)
+                starts, columns, values = map(torch.from_numpy, (cut.indptr, cut.indices, cut.data))
+                return compressed(starts, columns, values, cut.shape)
         return torch.from_numpy(np.ascontiguousarray(rows.dense(cells, dtype)))
-
-
-def _sparse_tensor(matrix: Any) -> Tensor:
-    indptr, columns, values = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
-    return compressed(indptr, columns, values, matrix.shape)
 
 
 class CellManager(AnnDataManager):
@@ -196,15 +177,15 @@ class CellManager(AnnDataManager):
 
     def get_from_registry(self, registry_key: str) -> Any:
         """Return a registered field. If denoised values replaced ``X``, return the moved counts."""
-        place = self.data_registry[registry_key]
-        modality = place.get("mod_key")
+        entry = self.data_registry[registry_key]
+        modality = entry.get("mod_key")
         holder = self.adata if modality is None else self.adata[modality]
-        if place["attr_name"] == "X" and counts_layer(holder, None) is not None:
+        if entry["attr_name"] == "X" and counts_layer(holder, None) is not None:
             return counts_of(holder, None)
         return super().get_from_registry(registry_key)
 
     def rows(self, key: str) -> Rows | AlignedRows | None:
-        """Return the rows of a field. None for a minified object's field that is a string in ``uns``."""
+        """Return the rows of a field. None for a string in ``uns`` of a minified object."""
         data = self.get_from_registry(key)
         if type(data) is str:
             return None

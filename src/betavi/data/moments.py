@@ -20,7 +20,7 @@ PSEUDOCOUNT = 0.5
 """Pseudocount of each feature, so that no feature is impossible. Not tuned."""
 
 UNEXPLAINED = 0.4
-"""Assumed share of a feature's variance that z leaves unexplained. Tuned by ``benchmarks.start``."""
+"""Assumed share of a feature's variance that z leaves unexplained, tuned by ``benchmarks.start``."""
 
 TARGET_SUM = 1e4
 """Total counts per cell before the logarithm, as is usual with scanpy."""
@@ -36,8 +36,7 @@ class Start(NamedTuple):
     mean, mean_square, variance
         Averages of the expected count, of its square, and of the squared deviation from it.
     log_mean, log_variance
-        Mean and variance of log(1 + counts per 10,000) or, with size factors, of log(1 + counts per
-        unit of size).
+        Mean and variance of log(1 + counts per 10,000), or per unit of size with size factors.
 
     Examples
     --------
@@ -62,31 +61,10 @@ class Start(NamedTuple):
 
 
 def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
-    """Return the moments of each feature of a registered matrix over chosen cells.
+    """Return the moments of each feature of a registered matrix over chosen cells, on the CPU.
 
-    Parameters
-    ----------
-    manager, key, cells
-        Manager of the object, key of the matrix, and rows to read. Cells without the modality are
-        skipped. A cell's size is its size factor if one is registered, otherwise its total.
-
-    Returns
-    -------
-    Moments in single precision, on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If none of the cells has counts.
-
-    Examples
-    --------
-    >>> import betavi
-    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> from betavi.data import moments
-    >>> moments(betavi.BetaVI(adata).adata_manager, "X", np.arange(40)).profile.shape
-    torch.Size([20])
+    Cells without the modality are skipped. A cell's size is its size factor if one is registered,
+    otherwise its total. Raise a ValueError if none of the cells has counts.
     """
     rows = manager.rows(key)
     assert rows is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 
 SPREAD_OF_LIBRARIES = 0.3
 SHARE_OF_LOADINGS = 0.3
-
-
-class _Genes(NamedTuple):
-    loadings: np.ndarray
-    batch_effects: np.ndarray
-    log_base: np.ndarray
-    theta: np.ndarray
 
 
 def simulate_counts(
@@ -41,8 +34,8 @@ def simulate_counts(
     """Simulate zero-inflated negative binomial counts of cells with known latent factors.
 
     Each cell has a type, a position :math:`z` around the centre of its type, a batch and a library
-    size. Its mean counts are the library size times a softmax over genes. The softmax's argument is a
-    base level plus the loadings of :math:`z` plus the batch's effect.
+    size. Its mean counts are the library size times a softmax over genes. The softmax's argument is
+    a base level plus the loadings of :math:`z` plus the batch's effect.
 
     Parameters
     ----------
@@ -68,8 +61,7 @@ def simulate_counts(
     Counts in ``X`` (CSR, int32). The truth is in ``obsm["z"]`` ``(n_cells, n_factors)``,
     ``varm["loadings"]`` ``(n_genes, n_factors)``, ``varm["batch_effects"]``,
     ``var["log_base"]``, ``var["theta"]``, ``obs["library_size"]`` and ``uns["zero_inflation"]``.
-    ``obs["log_likelihood"]`` is log p(x given z) in nats under the true model, the highest that any
-    model can reach given z.
+    ``obs["log_likelihood"]`` is log p(x given z) in nats under the true model, the highest possible.
 
     Raises
     ------
@@ -90,7 +82,9 @@ def simulate_counts(
     if not min(spread_within_type, spread_of_batches) >= 0:
         raise ValueError("`spread_within_type` and `spread_of_batches` must be at least 0.")
     rng = np.random.default_rng(seed)
-    genes = _draw_genes(rng, (n_genes, n_factors, n_batches), spread_of_batches)
+    loadings, batch_effects, log_base, theta = _draw_genes(
+        rng, (n_genes, n_factors, n_batches), spread_of_batches
+    )
     shares = np.ones(n_types)
     if n_types > 1:
         shares[:] = (1 - rare_share) / (n_types - 1)
@@ -112,26 +106,26 @@ def simulate_counts(
             index=[f"cell_{i}" for i in range(n_cells)],
         ),
         var=pd.DataFrame(
-            {"log_base": genes.log_base, "theta": genes.theta},
+            {"log_base": log_base, "theta": theta},
             index=[f"gene_{i}" for i in range(n_genes)],
         ),
         obsm={"z": z},
-        varm={"loadings": genes.loadings, "batch_effects": genes.batch_effects},
+        varm={"loadings": loadings, "batch_effects": batch_effects},
         uns={"zero_inflation": zero_inflation},
     )
     adata.X, adata.obs["log_likelihood"] = _draw_counts(rng, adata)
     return adata
 
 
-def _draw_genes(rng: Generator, sizes: tuple[int, int, int], spread_of_batches: float) -> _Genes:
+def _draw_genes(
+    rng: Generator, sizes: tuple[int, int, int], spread_of_batches: float
+) -> tuple[np.ndarray, ...]:
+    """Return loadings, batch effects, log base levels and inverse dispersions."""
     n_genes, n_factors, n_batches = sizes
     chosen = rng.random((n_genes, n_factors)) < SHARE_OF_LOADINGS
-    return _Genes(
-        loadings=chosen * rng.normal(size=(n_genes, n_factors)),
-        batch_effects=spread_of_batches * rng.normal(size=(n_genes, n_batches)),
-        log_base=rng.normal(size=n_genes),
-        theta=np.exp(rng.normal(1.0, 0.5, size=n_genes)),
-    )
+    loadings = chosen * rng.normal(size=(n_genes, n_factors))
+    batch_effects = spread_of_batches * rng.normal(size=(n_genes, n_batches))
+    return loadings, batch_effects, rng.normal(size=n_genes), np.exp(rng.normal(1.0, 0.5, n_genes))
 
 
 def _means(adata: AnnData, rows: slice) -> np.ndarray:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PEAK_DEPTH = 300.0
 LOADINGS_OF_PEAKS = 0.7
 BACKGROUND, FOREGROUND = 5.0, 20.0
-"""Mean background count of an antibody, and factor of the foreground where the protein is present."""
+"""Mean background count of an antibody, and factor of the foreground."""
 
 SLOPE = 3.0
 THETA_OF_PROTEINS = 5.0

@@ -6,14 +6,11 @@ uses the loops of :mod:`~betavi.kernels.compiled`, with the same values and grad
 
 from __future__ import annotations
 
-from betavi.kernels.layers import CountsLinear, Heads, TransposedLinear, head_nats
+from betavi.kernels.layers import head_nats
 from betavi.kernels.plain import nb_log_prob, poisson_log_prob, zinb_log_prob
 from betavi.kernels.sparse import compiled, dense, observed_log_library, totals
 
 __all__ = [
-    "CountsLinear",
-    "Heads",
-    "TransposedLinear",
     "compiled",
     "dense",
     "head_nats",

@@ -1,13 +1,11 @@
 """All functions that Numba compiles: log-probabilities with derivatives, and products of counts.
 
-Numba caches compiled functions on disk until *their own* file changes, even if functions that they
-call change. So all of them, their options and constants are in this file, which imports nothing of
-this package.
+Numba caches compiled functions on disk until *their own* file changes, whatever they call. So all
+functions, options and constants are here, and nothing of this package is imported.
 
 Log-probabilities are computed one cell at a time, so that a cell's values stay in the processor's
-cache. Zeros are computed in vectorised single precision. Counts above zero avoid cancellation. Values
-are those of :mod:`betavi.kernels.plain`. Functions with ``start`` and ``stop`` compute those rows,
-the part of one thread.
+cache. Zeros use vectorised single precision, and counts above zero avoid cancellation. Values are
+those of :mod:`betavi.kernels.plain`. A thread computes the rows from ``start`` to ``stop``.
 """
 
 from __future__ import annotations
@@ -75,8 +73,8 @@ COUNT, MEAN, THETA, PRODUCT, VALUE, BY_MEAN, BY_THETA, LOGIT = range(8)
 N_BUFFER = 8
 
 # -- special functions -----------------------------------------------------------------------
-# Polynomials of Cephes (Moshier, 1989), within two units in the last place of single precision: without
-# Intel's runtime, Numba has no vectorised exponential or logarithm.
+# polynomials of Cephes (Moshier, 1989) in single precision, accurate to two units in the last place:
+# Numba has vectorised functions only with Intel's runtime
 
 
 @inlined
@@ -199,7 +197,7 @@ def _sortable(bits):
 
 @inlined
 def _shifted(unscaled, bias, out):
-    """Fill ``out`` with unscaled + bias. Return the largest value, or NaN if there is no softmax."""
+    """Fill ``out`` with unscaled + bias. Return the largest, NaN if the softmax is undefined."""
     # compilers vectorise a maximum of integers, but not of floats
     largest, widest = LEAST, I(0)
     for j in range(out.size):
@@ -224,7 +222,7 @@ def _exponentials(unscaled, bias, out):
 
 @inlined
 def _softmax_backward(mean, size, slope):
-    """Turn derivatives by log means into derivatives by the softmax's argument. Return their sum."""
+    """Turn derivatives by log means into those by the softmax's argument. Return their sum."""
     total = _sum(slope)
     share = F(total / size)
     for j in range(mean.size):
@@ -234,7 +232,7 @@ def _softmax_backward(mean, size, slope):
 
 @inlined
 def _set_nan(i, total, nats, size_slope, slope):
-    """Set a cell to NaN if it has no softmax: arithmetic on bits would hide NaN. Return True if so."""
+    """Set a cell to NaN and return True if its softmax is undefined, which bit operations hide."""
     if np.isnan(total):
         nats[i] = size_slope[i] = math.nan
         slope[:] = math.nan
@@ -370,7 +368,7 @@ def _zinb_zeros(mean, factor, theta, inverse, logits, bias, value, slope, theta_
 
 @inlined
 def _not_replaced(logit, value):
-    """Add the log-probability that a count was not replaced by zero. Turn logits into its derivative."""
+    """Add the log-probability that a count was not replaced. Turn logits into its derivative."""
     for k in range(logit.size):
         odds = exp(-abs(logit[k]))
         value[k] -= max(logit[k], F(0)) + log(F(1) + odds, odds)

@@ -1,8 +1,7 @@
 """Linear layers, and the distortion of a minibatch, with hand-written gradients.
 
-``head_nats`` computes a decoder's output layers, the softmax, the library size and the likelihood in
-one operation. The layers' outputs are overwritten by their own derivatives, which the backward pass
-multiplies by the weights.
+``head_nats`` combines a decoder's output layers, softmax, library size and likelihood in one
+operation. Derivatives overwrite the layers' outputs, for the backward pass.
 """
 
 from __future__ import annotations
@@ -39,12 +38,9 @@ def _run(loop: Callable[..., None], length: int, work: float, *arguments: Any) -
         loop(0, length, *arguments)
 
 
-# -- dense products ---------------------------------------------------------------------------
-
-
 @cache
 def _onednn_product() -> Any:
-    """Return oneDNN's product of a matrix and a transposed matrix, where it is faster than PyTorch's.
+    """Return oneDNN's product of a matrix and a transposed matrix, if it is faster than PyTorch's.
 
     PyTorch multiplies with MKL, which uses half of the vector lanes of non-Intel processors.
     """
@@ -78,11 +74,7 @@ def product(a: Tensor, b: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         return (a.to(dtype) @ b.to(dtype)).to(a.dtype)
     if not _uses_onednn(a):
         return a @ b
-    out: Tensor = _onednn_product()(a.contiguous(), b.t(), None, "none", [], "")
-    return out
-
-
-# -- linear layers ----------------------------------------------------------------------------
+    return _onednn_product()(a.contiguous(), b.t(), None, "none", [], "")
 
 
 class _Linear(torch.autograd.Function):
@@ -109,18 +101,6 @@ class TransposedLinear(nn.Linear):
     """Linear layer with weights stored as ``(in_features, out_features)``.
 
     In this layout, gradients are cheapest to compute, and an optimiser reads both in one pass.
-
-    Parameters
-    ----------
-    in_features, out_features
-        Numbers of input and output units.
-
-    Examples
-    --------
-    >>> from betavi.kernels import TransposedLinear
-    >>> weight = TransposedLinear(4, 3).weight
-    >>> weight.shape, weight.is_contiguous(), weight.t().is_contiguous()
-    (torch.Size([3, 4]), False, True)
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -131,8 +111,7 @@ class TransposedLinear(nn.Linear):
         """Return ``(..., out_features)``."""
         # outside training, forward-mode derivatives and vmap do not support our function
         if self.training and _uses_onednn(x) and _autocast_type() is None:
-            out: Tensor = _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
-            return out
+            return _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
         if torch.is_grad_enabled() or not _uses_onednn(x):
             return linear(x, self.weight, self.bias)
         return product(x, self.weight.t()).add_(self.bias)
@@ -166,49 +145,21 @@ class _CompressedLinear(torch.autograd.Function):
 
 
 class CountsLinear(TransposedLinear):
-    """Linear layer that also reads CSR tensors, and skips their zeros.
-
-    Parameters
-    ----------
-    in_features, out_features
-        Number of genes, and number of units.
-
-    Examples
-    --------
-    >>> from betavi.kernels import CountsLinear
-    >>> layer, x = CountsLinear(4, 3), torch.tensor([[0.0, 2.0, 0.0, 1.0]])
-    >>> torch.allclose(layer(x.to_sparse_csr()), layer(x), atol=1e-5)
-    True
-    """
+    """Linear layer that also reads CSR tensors, and skips their zeros."""
 
     @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(n_cells, out_features)``."""
         is_plain = x.device.type == "cpu" and self.weight.dtype == torch.float32
         if is_compressed(x) and compiled is not None and is_plain:
-            out: Tensor = _CompressedLinear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
-            return out
+            return _CompressedLinear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
         return super().forward(dense(x))
 
 
-# -- distortion -------------------------------------------------------------------------------
-
-
 class Heads(NamedTuple):
-    """Output layers of a decoder, and the compiled likelihood of their outputs.
+    """Output layers of a decoder, the softmax's first, and the compiled loop of their likelihood.
 
-    Parameters
-    ----------
-    rows, layers
-        Likelihood's loop in ``betavi.kernels.compiled``, and output layers, with the softmax's first.
-    log_theta
-        Log inverse dispersion, ``(n_genes,)`` or ``(n_cells, n_genes)``, if the likelihood has one.
-
-    Examples
-    --------
-    >>> from betavi.kernels import Heads, compiled
-    >>> Heads(compiled.nb_rows, (torch.nn.Linear(4, 3),), torch.zeros(3)).log_theta.tolist()
-    [0.0, 0.0, 0.0]
+    ``log_theta``, the log inverse dispersion, is ``(n_genes,)`` or ``(n_cells, n_genes)``, or None.
     """
 
     rows: Callable[..., None]
@@ -284,8 +235,7 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
     heads, counts
         Output layers, and counts, CSR or dense, ``(n_cells, n_genes)``. Counts have no gradient.
     h, log_size
-        The decoder's last hidden layer, ``(..., n_cells, n_hidden)``, and log library sizes,
-        ``(..., n_cells, 1)``.
+        Decoder's hidden layer, ``(..., n_cells, n_hidden)``, and log sizes, ``(..., n_cells, 1)``.
 
     Returns
     -------
@@ -293,7 +243,7 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
 
     Examples
     --------
-    >>> from betavi.kernels import Heads, compiled, head_nats
+    >>> from betavi.kernels.layers import Heads, compiled, head_nats
     >>> heads = Heads(compiled.poisson_rows, (torch.nn.Linear(4, 3),))
     >>> head_nats(heads, torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1, 1)).round().tolist()
     [1.0]

@@ -1,14 +1,12 @@
 r"""Log-probabilities of counts, with special functions evaluated only for nonzero counts.
 
-The log-probability of a zero needs no gamma function: :math:`\log p(0) = -\theta \log(1 + \mu /
-\theta)` for the negative binomial. For other counts, large terms cancel to a few nats, and are summed
-in double precision.
+For zeros, the negative binomial needs no gamma function: :math:`\log p(0) = -\theta \log(1 + \mu /
+\theta)`. For other counts, large terms cancel to a few nats, and are summed in double precision.
 
-Values and gradients agree with :func:`scvi.distributions.NegativeBinomial.log_prob` and its relatives,
-including the ``1e-8`` that keeps their logarithms finite. Inputs have at least one dimension, with
-means from 1e-8 to 1e6, ``theta`` from 1e-4 to 1e8, logits within 50 of zero and counts up to 1e6.
-
-The forward pass also computes the derivatives, because they share intermediate values with it.
+Values and gradients agree with :func:`scvi.distributions.NegativeBinomial.log_prob` and its
+relatives, including the ``1e-8`` that keeps their logarithms finite. Inputs have at least one
+dimension, means from 1e-8 to 1e6, ``theta`` from 1e-4 to 1e8, logits within 50 of zero, and counts
+up to 1e6. The forward pass also computes the derivatives, which share its intermediate values.
 """
 
 from __future__ import annotations
@@ -66,8 +64,7 @@ def _exchange(
 ) -> tuple[Tensor, ...]:
     """Replace the values of tensors at the selected places by the function's results.
 
-    On a CPU, only these places are computed. A GPU computes all places, which is faster than waiting for
-    their number.
+    On a CPU, only these places are computed. On a GPU, computing all is faster than counting them.
     """
     if _waits_for_sizes(where):
         at = where.nonzero(as_tuple=True)
@@ -106,8 +103,8 @@ class _NegativeBinomial(_Precomputed):
 def _inflate(log_zero: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""Return :math:`\log(\pi + (1 - \pi) p_0)` and its derivatives by :math:`\log p_0` and logits.
 
-    The form :math:`\log(1 + (1 - \pi)(p_0 - 1))` is exact where the counts alone explain the zero. It is
-    inexact near an argument of minus one, where scvi-tools' difference of two softplus is exact.
+    The form :math:`\log(1 + (1 - \pi)(p_0 - 1))` is exact where the counts alone explain the zero.
+    Near an argument of minus one, scvi-tools' difference of two softplus is exact.
     """
     not_inflated = torch.sigmoid(-logits)
     change = not_inflated * torch.expm1(log_zero)
@@ -158,8 +155,7 @@ class _Poisson(_Precomputed):
 
 def _apply(function: type[_Precomputed], x: Tensor, *parameters: Tensor) -> Tensor:
     counts, *expanded = torch.broadcast_tensors(x, *parameters)
-    value: Tensor = function.apply(counts, *expanded)  # type: ignore[no-untyped-call]  # torch publishes no type of it
-    return value
+    return function.apply(counts, *expanded)  # type: ignore[no-untyped-call]  # torch publishes no type of it
 
 
 def nb_log_prob(x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:

@@ -39,9 +39,8 @@ def _pool(n_threads: int, _process: int) -> ThreadPoolExecutor:
 def in_parts(loop: Callable[..., None], length: int, n_parts: int, *arguments: Any) -> None:
     """Call ``loop(start, stop, *arguments)`` on consecutive parts of a range, in parallel.
 
-    The range starts at 0 and has at least 2 parts. The loop must release the interpreter. PyTorch's OpenMP
-    threads do the work: while idle, they keep their cores busy for milliseconds, and other threads would
-    share the cores with them.
+    The range starts at 0 and has at least 2 parts. The loop must release the interpreter. PyTorch's
+    OpenMP threads do the work, because they keep their cores busy for milliseconds while idle.
     """
     bounds = [length * part // n_parts for part in range(n_parts + 1)]
     parts = list(pairwise(bounds))

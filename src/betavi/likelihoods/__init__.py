@@ -6,11 +6,11 @@ documentation and error messages read that table.
 
 from __future__ import annotations
 
-from betavi.data.moments import TARGET_SUM, Start
-from betavi.likelihoods._base import Deferred, Likelihood
+from betavi.data.moments import Start
+from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
 from betavi.likelihoods.dispersion import DISPERSIONS, Dispersion, DispersionSizes
-from betavi.likelihoods.lognormal import LogNormal, LogNormalLikelihood
+from betavi.likelihoods.lognormal import LogNormalLikelihood
 from betavi.likelihoods.nb import NegativeBinomialLikelihood
 from betavi.likelihoods.nb_mixture import NegativeBinomialMixtureLikelihood
 from betavi.likelihoods.normal import NormalLikelihood
@@ -31,11 +31,8 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 __all__ = [
     "DISPERSIONS",
     "LIKELIHOODS",
-    "TARGET_SUM",
-    "Deferred",
     "Dispersion",
     "DispersionSizes",
     "Likelihood",
-    "LogNormal",
     "Start",
 ]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from betavi._tables import lookup
-from betavi.kernels import Heads, TransposedLinear, compiled, head_nats
+from betavi.kernels import compiled, head_nats
+from betavi.kernels.layers import Heads, TransposedLinear
 from betavi.likelihoods._scale import SCALE_ACTIVATIONS
 from betavi.likelihoods.dispersion import DISPERSIONS
 from betavi.nn.beta_condition import BetaBias
@@ -34,26 +35,13 @@ SINGLE = (torch.float32, torch.bfloat16)
 
 def get_normalized(px: Any, key: str) -> Tensor:
     """Return a distribution's mean, ``"mu"``, or scale, ``"scale"``, like scvi-tools' method."""
-    values: Tensor = getattr(px, lookup({"mu": "mean", "scale": "scale"}, key, "key"))
-    return values
+    return getattr(px, lookup({"mu": "mean", "scale": "scale"}, key, "key"))
 
 
 class Deferred:
-    """Distribution made on demand, with a faster computation of the distortion for training.
+    """Distribution that ``make`` returns when it is needed, with a faster way to the distortion.
 
-    Parameters
-    ----------
-    make, heads, h, log_size
-        Function that returns the distribution, called when another attribute is read. Arguments of
-        :func:`betavi.kernels.head_nats`.
-
-    Examples
-    --------
-    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
-    >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
-    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), torch.zeros(3, 1).long(), None)
-    >>> px.nats(torch.ones(3, 20)).shape, px.mean.shape
-    (torch.Size([3]), torch.Size([3, 20]))
+    Training needs nothing else. The other arguments are those of :func:`betavi.kernels.head_nats`.
     """
 
     def __init__(
@@ -85,13 +73,11 @@ class Likelihood(nn.Module, ABC):
     n_hidden, n_features
         Width of the decoder's last hidden layer, and number of genes, peaks or proteins.
     scale_activation
-        ``"softmax"`` if the library size sets the cell's total, ``"softplus"`` if a size factor only
-        scales it.
+        ``"softmax"`` if the library size sets the cell's total, ``"softplus"`` for a size factor.
     dispersion, sizes
         Key of :data:`~betavi.likelihoods.DISPERSIONS`, and numbers of batches and labels.
     beta_condition
-        β that the dispersion depends on, in a model of many β. A higher β leaves more variance
-        unexplained.
+        β of the dispersion, in a model of many β. A higher β leaves more variance unexplained.
 
     Raises
     ------
@@ -156,13 +142,11 @@ class Likelihood(nn.Module, ABC):
         self.unscaled = TransposedLinear(n_hidden, n_features)
         self.positive = lookup(SCALE_ACTIVATIONS, scale_activation, "scale_activation")()
         dispersion_class = lookup(DISPERSIONS, dispersion, "dispersion")
+        self.drift: BetaBias | None = None
         if self.has_dispersion:
             self.dispersion = dispersion_class(n_hidden, n_features, sizes)
-        self.drift = (
-            BetaBias(n_features, beta_condition)
-            if beta_condition is not None and self.has_dispersion
-            else None
-        )
+            if beta_condition is not None:
+                self.drift = BetaBias(n_features, beta_condition)
         self._chosen: Tensor | None = None
         self.add_heads(n_hidden, n_features, sizes)
 
@@ -199,8 +183,7 @@ class Likelihood(nn.Module, ABC):
     def head(self, layer: nn.Linear, h: Tensor) -> Tensor:
         """Return a layer's output for the chosen features."""
         if self._chosen is None:
-            out: Tensor = layer(h)
-            return out
+            return layer(h)
         return linear(h, layer.weight[self._chosen], layer.bias[self._chosen])
 
     def rate(self, h: Tensor, log_size: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,15 +228,15 @@ class Likelihood(nn.Module, ABC):
     ) -> Distribution:
         """Return the distribution of each cell's features.
 
-        ``h`` is the decoder's last hidden layer, ``(..., n_cells, n_hidden)``. ``log_size`` is the log
-        library size or size factor, ``(..., n_cells, 1)``. Batch and label are codes, ``(n_cells, 1)``.
+        ``h`` is the decoder's last hidden layer, ``(..., n_cells, n_hidden)``. ``log_size`` is the
+        log library size or size factor, ``(..., n_cells, 1)``. Batch and label are codes,
+        ``(n_cells, 1)``.
         """
 
     def log_mass(self, px: Any, counts: Tensor) -> Tensor:
         """Return the log-probability of integer counts, ``(..., n_cells, n_features)``, in nats.
 
-        A density is integrated from half a count below to half a count above. For zero, the integral
-        starts at minus infinity.
+        A density is integrated over half a count on both sides, for zero from minus infinity.
         """
         return px.log_prob(counts)
 
@@ -264,8 +247,7 @@ class Likelihood(nn.Module, ABC):
 
     def expected(self, px: Any) -> Tensor:
         """Return the expected counts, at least 0, ``(..., n_cells, n_features)``."""
-        mean: Tensor = px.mean
-        return mean.clamp_min(0)
+        return px.mean.clamp_min(0)
 
     def posterior(self, px: Any, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the rate behind each count, given z and the count.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Detection(Distribution):
-    """Indicator of a positive Poisson count with mean ``rate``. ``scale`` is its share of the size."""
+    """Indicator of a positive Poisson count with mean ``rate``, a share ``scale`` of the size."""
 
     arg_constraints: ClassVar = {
         "rate": constraints.nonnegative,
@@ -54,10 +54,9 @@ class BernoulliLikelihood(Likelihood):
     """Detection of features, more frequent in deeper cells. Numbers of counts are not predicted.
 
     The probability is that of a Poisson count above zero, ``1 - exp(-rate)``, the complementary
-    log-log link. Rates are shares of a total, which is log-linear in the cell's size with learned
-    slope and offset.
+    log-log link. Rates are shares of a total, which is log-linear in the cell's size (learned).
 
-    Reference: Ashuach et al. (2023), MultiVI. Its chromatin likelihood is Bernoulli with another link.
+    Reference: Ashuach et al. (2023), MultiVI, with Bernoulli chromatin and another link.
 
     Examples
     --------

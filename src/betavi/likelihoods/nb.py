@@ -30,7 +30,7 @@ class NegativeBinomial(distributions.NegativeBinomial):
 
 
 def positive_gamma(theta: Tensor, mu: Tensor) -> torch.distributions.Gamma:
-    """Return the gamma distribution of a count's rate. A mean of zero becomes the smallest float."""
+    """Return the gamma distribution of a count's rate. A mean of 0 becomes the smallest float."""
     tiny = torch.finfo(mu.dtype).tiny
     rate = (theta / mu.clamp_min(tiny)).clamp(tiny, torch.finfo(mu.dtype).max)
     return torch.distributions.Gamma(theta.clamp_min(tiny), rate)
@@ -39,8 +39,8 @@ def positive_gamma(theta: Tensor, mu: Tensor) -> torch.distributions.Gamma:
 def gamma_posterior(mu: Tensor, theta: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance of a negative binomial's rate, given its count.
 
-    The rate is gamma-distributed with shape theta and mean mu. Given a Poisson count x, the shape is
-    theta + x (Huang et al., 2018, SAVER).
+    The rate is gamma-distributed, with mean mu and shape theta. Given a Poisson count x, its shape
+    is theta + x (Huang et al., 2018, SAVER).
     """
     share = mu / (theta + mu)
     mean = share * (theta + counts)

@@ -61,12 +61,11 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
     """Counts of a background found in every cell, or of a foreground above it.
 
     The background's mean is a parameter of feature and batch, times a size decoded from z. The
-    foreground's mean is the background's mean times a factor above one. The library size is not read,
-    because a cell's total protein count is biological.
+    foreground's mean is the background's mean times a factor above one. The library size is not
+    read, because a cell's total protein count is biological.
 
     Reference: Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data
-    with totalVI. In totalVI, the background is a latent variable of each cell and protein. Here it is
-    a parameter.
+    with totalVI. There, the background is latent for each cell and protein. Here it is a parameter.
 
     Examples
     --------

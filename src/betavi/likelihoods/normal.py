@@ -51,8 +51,7 @@ def log_mass_between(loc: Tensor, deviation: Tensor, low: Tensor, high: Tensor) 
 class NormalLikelihood(Likelihood):
     """Normal values whose standard deviation, ``theta``, does not depend on their mean.
 
-    As in SCVI, the mean is a positive share of the cell's total. Use it for log-normalised expression,
-    not for centred data.
+    As in SCVI, the mean is a positive share of the cell's total. Do not use it for centred data.
 
     Examples
     --------

@@ -8,7 +8,8 @@ import torch
 from scvi import distributions
 from torch import Tensor
 
-from betavi.kernels import TransposedLinear, nb_log_prob, zinb_log_prob
+from betavi.kernels import nb_log_prob, zinb_log_prob
+from betavi.kernels.layers import TransposedLinear
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 

@@ -27,16 +27,13 @@ def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None
     Parameters
     ----------
     cells, layer
-        Object with counts, or several by name. The first sets the bins. Layer of the counts; None means
-        ``X``.
+        Object with counts, or several by name: the first sets the bins. Layer; None means ``X``.
 
-    Returns
-    -------
-    One row for each set and bin of genes with similar means. There are up to 20 bins, with equal numbers
-    of the first set's genes, at least ten. Bins in which a set has fewer than five genes are left out.
-    ``cells`` is the name of the set, and ``bin`` the number of the bin. ``mean`` and ``variance`` are
-    geometric means over the bin's genes, ``zeros`` is their mean share of cells without a count, and
-    ``n_genes`` is their number. Means are counts per cell, not scaled.
+    Returns ------- One row for each set and bin of genes with similar means. There are up to 20
+    bins, with equal numbers of the first set's genes, at least ten. Bins with fewer than five genes
+    of a set are left out. ``cells`` is the name of the set, and ``bin`` the number of the bin.
+    ``mean`` and ``variance`` are geometric means over the bin's genes, ``zeros`` is their mean
+    share of cells without a count, and ``n_genes`` is their number. Means are counts per cell.
 
     Raises
     ------

@@ -34,24 +34,25 @@ def compare_likelihoods(
 ) -> pd.DataFrame:
     """Compare likelihoods with each other, with PCA and with an autoencoder.
 
-    The height of a density depends on the units of the data. So every model is scored by the probability
-    of the same integer counts. Densities are integrated over half a count on both sides.
+    The height of a density depends on the units of the data. So every model is scored by the
+    probability of the same integer counts. Densities are integrated over half a count on each side.
 
     Parameters
     ----------
     models
-        Trained models by name, with the same held-out cells. Or one model, trained or not: its siblings
-        are then trained with each of the ``likelihoods``, and as a deterministic autoencoder.
+        Trained models by name, with the same held-out cells. Or one model, trained or not: its
+        siblings are then trained with each of ``likelihoods``, and as a deterministic autoencoder.
     likelihoods
-        Keys of :data:`betavi.likelihoods.LIKELIHOODS`, for siblings. None means all likelihoods that
+        Keys of :data:`betavi.likelihoods.LIKELIHOODS` for siblings. None means all likelihoods that
         give integer counts a probability.
     indices
         Positions of the cells to score. None means the cells that the first model held out.
     n_samples, n_components
         Number of posterior draws per cell, and number of PCA components. None means no PCA.
     modality
-        Modality whose likelihoods are compared, needed if there are several. Siblings keep the other
-        modalities' likelihoods. Cells with the modality are scored, with the posterior given it alone.
+        Modality whose likelihoods are compared, needed if there are several. Siblings keep the
+        other modalities' likelihoods. Cells with the modality are scored, with the posterior given
+        it alone.
     **train_kwargs
         Passed to ``train`` of siblings.
 
@@ -60,20 +61,20 @@ def compare_likelihoods(
     One row per model and ``"observed"``. Columns are in nats per cell unless stated otherwise:
 
     ``elbo``, ``evidence``
-        Lower bounds of the log-probability of the counts. ``evidence`` is importance-weighted. Both are
-        minus infinity for an autoencoder, which represents a cell by a point.
+        Lower bounds of the log-probability of the counts. ``evidence`` is importance-weighted. Both
+        are minus infinity for an autoencoder, which represents a cell by a point.
     ``rate``, ``distortion``
         The two terms of the ELBO. An autoencoder can be compared by the distortion only.
     ``nats_per_count``, ``detection``
         Negative ELBO per count, and negative log-probability of the pattern of zeros.
     ``zero_fraction``, ``zero_error``, ``variance_ratio``
-        Mean predicted share of zeros, mean absolute error of each gene's share, and median over genes
-        of the predicted variance over the observed variance.
+        Mean predicted share of zeros, mean absolute error of each gene's share, and median over
+        genes of the predicted variance over the observed variance.
 
     Raises
     ------
     ValueError
-        If no cells were held out, a model was trained on cells to score, a given model is not trained,
+        If no cells were held out, a given model is not trained or was trained on cells to score,
         or the modality is unclear.
 
     Examples

@@ -11,8 +11,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from betavi import _blocks
+from betavi.data.moments import TARGET_SUM
 from betavi.diagnostics import CountTerms, ScoreSums
-from betavi.likelihoods import TARGET_SUM, LogNormal
+from betavi.likelihoods.lognormal import LogNormal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +26,8 @@ SMALLEST_VARIANCE = 1e-4  # smallest residual variance of a gene
 class LinearModel:
     r"""PCA of log counts as a model of counts, with a normal residual per gene.
 
-    log(1 + counts per 10,000) is :math:`\mu + W z + \epsilon`, where z is standard normal. The columns
-    of W are the components times the standard deviations of their scores. The variance of
+    log(1 + counts per 10,000) is :math:`\mu + W z + \epsilon`, where z is standard normal. The
+    columns of W are the components times the standard deviations of their scores. The variance of
     :math:`\epsilon` is fitted to each gene's residuals.
 
     Parameters
@@ -60,7 +61,7 @@ class LinearModel:
         self._to_mean = weighted @ self.covariance
 
     def posterior(self, counts: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return the means, ``(n_cells, n_components)``, and the covariance, the same for all cells."""
+        """Return the means, ``(n_cells, n_components)``, and the covariance of every cell."""
         logs = _log_normalised(counts)
         return np.asarray(logs @ self._to_mean) - self.mean @ self._to_mean, self.covariance
 
@@ -112,8 +113,7 @@ def pca_rate_distortion(
     train, held_out
         Raw counts of the cells to fit and of the cells to score, ``(n_cells, n_genes)``.
     n_components
-        Numbers of components, one row each. Numbers too large for the training cells or genes are left
-        out.
+        Numbers of components, one row each. Numbers too large for the training data are left out.
 
     Returns
     -------

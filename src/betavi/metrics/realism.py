@@ -39,21 +39,21 @@ def realism(
 ) -> pd.DataFrame:
     """Compare generated cells with real cells.
 
-    Real cells are split in three. The first third is compared with each set of generated cells, with the
-    second third (the ceiling), and with the second third after shuffling each gene's counts over cells
-    (the floor). The last third is used to fit the principal components, because components separate the
-    cells that they were fitted to from others. All sets have the same size, at most 2,000 cells.
+    Real cells are split in three. The first third is compared with each set of generated cells,
+    with the second third (the ceiling), and with the second third after shuffling each gene's
+    counts over cells (the floor). Principal components are fitted to the last third, because they
+    distinguish the cells that they were fitted to. All sets have the same size, at most 2,000.
 
     Parameters
     ----------
     real
-        Counts of measured cells, preferably not used for training. Cells generated near a training cell
-        resemble it too easily.
+        Counts of measured cells, preferably not training cells, which generated cells resemble.
     generated
         Counts of generated cells with the same genes, or several sets by name.
     groupby, layer
-        Column of ``obs`` in all objects, for log fold changes between each group and the other cells.
-        Layer of the counts; None means ``X``, or where ``denoise(layer_added=None)`` moved the counts.
+        Column of ``obs`` in all objects, for log fold changes between each group and the other
+        cells. Layer of the counts; None means ``X``, or where ``denoise(layer_added=None)`` moved
+        the counts.
     seed
         Seed of the split, the shuffling and the trees.
 
@@ -61,22 +61,23 @@ def realism(
     -------
     One row per set, with
 
-    - ``auc``, the area under the ROC curve of a random forest that separates the set from real cells by
-      50 principal components of log counts, the total and the number of genes: 0.5 if it cannot;
-    - ``mmd2`` and ``energy``, squared maximum mean discrepancy and energy distance in the components;
-    - ``correlation``, root mean square difference of the correlations between the 500 genes with most
-      counts;
-    - ``variance`` and ``zeros``, median absolute differences of genes' log10 variances and shares of
-      zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences of
+    - ``auc``, the area under the ROC curve of a random forest that separates the set from real
+      cells by 50 principal components of log counts, the total and the number of genes: 0.5 if it
+      cannot;
+    - ``mmd2`` and ``energy``, squared maximum mean discrepancy and energy distance in components;
+    - ``correlation``, root mean square difference of the correlations between the 500 genes with
+      most counts;
+    - ``variance`` and ``zeros``, median absolute differences of genes' log10 variances and shares
+      of zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences of
       :func:`mean_curves`;
-    - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those of
-      the first third, means over groups, with ``groupby``.
+    - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those
+      of the first third, means over groups, with ``groupby``.
 
     Raises
     ------
     ValueError
-        If genes differ, there are fewer than 36 real or 12 generated cells, values of the real cells
-        are not counts, or values are negative or not finite.
+        If genes differ, there are fewer than 36 real or 12 generated cells, values of the real
+        cells are not counts, or values are negative or not finite.
     KeyError
         If the column or layer is missing.
 
@@ -119,7 +120,6 @@ def realism(
 
 
 def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
-    """Return the counts with each gene's values shuffled over cells."""
     columns = counts.tocsc(copy=True)
     for gene in range(columns.shape[1]):
         some = slice(columns.indptr[gene], columns.indptr[gene + 1])
@@ -135,7 +135,7 @@ class _Distances:
     def __init__(self, first: Cells, aside: Cells, n_cells: int, rng: np.random.Generator) -> None:
         self.whole, self.real, self.rng = first, first.some(n_cells, rng), rng
         self.logs = self.real.logs
-        # fitted to other cells, because components would distinguish the cells that they were fitted to
+        # components would distinguish the cells that they were fitted to
         others = aside.some(MOST_CELLS, rng).logs
         self.pca = PCA(min(N_COMPONENTS, *others.shape), random_state=0).fit(others)
         self.positions = self.pca.transform(self.logs)
@@ -176,8 +176,8 @@ def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
     Parameters
     ----------
     one, two
-        Samples, ``(n, n_features)`` and ``(m, n_features)``. Points are classified by cross-validation,
-        after Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
+        Samples, ``(n, n_features)`` and ``(m, n_features)``. Points are classified by
+        cross-validation, after Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
     seed
         Seed of the trees.
 

@@ -11,8 +11,8 @@ def maximum_mean_discrepancy(
 ) -> float:
     r"""Return the unbiased squared maximum mean discrepancy of two samples.
 
-    The kernel is :math:`\exp(-\|x - y\|^2 / (2 h^2))`. For samples of the same distribution, the mean is
-    0, and single values can be negative.
+    The kernel is :math:`\exp(-\|x - y\|^2 / (2 h^2))`. For equal distributions, the mean is 0, and
+    single values can be negative.
 
     Parameters
     ----------

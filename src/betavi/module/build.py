@@ -14,12 +14,10 @@ from betavi.nn import (
     FUSIONS,
     LATENTS,
     PRIORS,
-    Decoder,
-    Encoder,
-    LatentLibrary,
-    PseudoCells,
-    TypicalLibrary,
 )
+from betavi.nn.library import LatentLibrary, TypicalLibrary
+from betavi.nn.networks import Decoder, Encoder
+from betavi.nn.prior.pseudo_cells import PseudoCells
 from betavi.objective import RateController
 
 if TYPE_CHECKING:

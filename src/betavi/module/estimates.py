@@ -63,8 +63,8 @@ def marginal_ll(
 ) -> Tensor | float:
     """Estimate the log marginal likelihood by importance sampling, in nats, ``(n_cells,)``.
 
-    The estimate is a lower bound in expectation (Burda et al., 2016). ``n_mc_samples_per_pass`` draws
-    are decoded at once. More draws at once need more memory and less time.
+    The estimate is a lower bound in expectation (Burda et al., 2016). ``n_mc_samples_per_pass``
+    draws are decoded at once. More draws at once need more memory and less time.
     """
     log_weights = []
     for start in range(0, n_mc_samples, n_mc_samples_per_pass):

@@ -108,7 +108,8 @@ def _pseudo_posteriors(module: MultimodalVAE) -> Normal | None:
     experts = {}
     covariates = cells.batch, cells.continuous, cells.categorical
     # with running statistics of real cells and at one β, so that every cell has the same prior
-    with evaluating(module.z_encoders), module.beta_condition.at_default():
+    condition = module.beta_condition
+    with evaluating(module.z_encoders), condition.at(condition.default):
         for name, h in cells.h.items():
             inputs, categories = _with_covariates(module, h, *covariates)
             experts[name] = module.z_encoders[name](inputs, *categories)
@@ -169,5 +170,4 @@ def start_prior_at(module: MultimodalVAE, cells: Tensors) -> None:
 
 
 def _draw(distribution: Distribution, n_samples: int) -> Tensor:
-    """Draw once, or ``n_samples`` times along a new first axis."""
     return distribution.rsample((n_samples,) if n_samples > 1 else ())

@@ -40,19 +40,18 @@ class Modality(NamedTuple):
     n_features, likelihood
         Number of features, and key of :data:`betavi.likelihoods.LIKELIHOODS`.
     library_prior
-        Mean and variance of the log library size of each batch, each ``(1, n_batch)``. None means that
-        the library size is observed.
+        Mean and variance of each batch's log library size, ``(1, n_batch)``. None: observed sizes.
     weight
         Weight of its distortion in the loss.
     typical
-        First arguments of :class:`betavi.nn.TypicalLibrary`, if cells may lack the modality.
+        First arguments of :class:`betavi.nn.library.TypicalLibrary`, if cells may lack the assay.
 
     Examples
     --------
     >>> from betavi.module import Modality
     >>> adt = Modality(20, "nb_mixture", weight=2.0)
-    >>> adt.n_features, adt.library_prior is None
-    (20, True)
+    >>> adt.n_features, adt.weight
+    (20, 2.0)
     """
 
     n_features: int
@@ -68,12 +67,11 @@ class Options:
 
     Parameters
     ----------
-    n_latent
-        Number of latent dimensions.
-    latent_distribution, fusion, prior
-        Keys of :data:`betavi.nn.LATENTS`, :data:`betavi.nn.FUSIONS` and :data:`betavi.nn.PRIORS`.
-    dispersion
-        Key of :data:`betavi.likelihoods.DISPERSIONS`.
+    n_latent, n_components
+        Numbers of latent dimensions, and of components of a mixture prior.
+    latent_distribution, fusion, prior, dispersion
+        Keys of :data:`betavi.nn.LATENTS`, :data:`betavi.nn.FUSIONS`, :data:`betavi.nn.PRIORS` and
+        :data:`betavi.likelihoods.DISPERSIONS`.
     given_size
         Read each cell's size factor from the data.
     encode_covariates
@@ -83,10 +81,7 @@ class Options:
     batch_representation, batch_embedding_kwargs
         ``"one-hot"`` or ``"embedding"``, and arguments of :class:`scvi.nn.Embedding`.
     beta
-        Weight of the rate, or the lowest and the highest weight of a range. See
-        :class:`betavi.nn.BetaCondition`.
-    n_components
-        Number of components of a mixture prior.
+        Weight of the rate, or the range of weights, as in :class:`betavi.nn.BetaCondition`.
     extra_payload_autotune
         Add the cells' z, batch and label to each loss, for :mod:`scvi.autotune`.
 

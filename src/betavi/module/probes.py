@@ -60,7 +60,8 @@ class Probe:
     def posteriors(self) -> dict[str, np.ndarray]:
         """Return ``loc``, ``scale``, and ``rates``, the KL of each dimension.
 
-        Each is ``(n_cells, n_latent)``. ``rates`` has one column if the KL is not a sum over dimensions.
+        Each is ``(n_cells, n_latent)``. ``rates`` has one column if the KL is not a sum over
+        dimensions.
         """
         parts: dict[str, list[Tensor]] = {"loc": [], "scale": [], "rates": []}
         for tensors in self.batches:
@@ -75,10 +76,10 @@ class Probe:
     def without(self, dimension: int, centre: float) -> dict[str, np.ndarray]:
         """Return the effects of removing a dimension, from the decoder and from the data.
 
-        ``loss``, ``(n_cells,)``, is the increase in distortion with a draw of the prior in its place.
-        ``halves``, ``(n_splits, 2, n_cells)``, is the shift of the dimension's posterior mean. Data are
-        drawn from the model with the dimension held at ``centre``. Then one half of the features gets
-        its measured values back, or the other half does.
+        ``loss``, ``(n_cells,)``, is the increase in distortion with a draw of the prior in its
+        place. ``halves``, ``(n_splits, 2, n_cells)``, is the shift of the dimension's posterior
+        mean. Data are drawn from the model with the dimension held at ``centre``. Then one half of
+        the features gets its measured values back, or the other half does.
         """
         losses, halves = [], []
         for tensors in self.batches:
@@ -94,7 +95,7 @@ class Probe:
         return {"loss": _numpy(torch.cat(losses)), "halves": _numpy(torch.cat(halves, dim=2))}
 
     def _put_back(self, tensors: Tensors, null: dict[str, Distribution], dimension: int) -> Tensor:
-        """Return the shift of a posterior mean for each half, ``(2, n_cells)``, each from its own null draw."""
+        """Return the shift of a posterior mean, ``(2, n_cells)``, for each half with a new draw."""
         shifts = []
         halves = {name: torch.rand(px.mean.shape[-1]) < 0.5 for name, px in null.items()}
         for side in (True, False):
@@ -148,7 +149,7 @@ class Probe:
         return _numpy(torch.stack(variances).sum(dim=0) / torch.stack(means).sum(dim=0))
 
     def amortisation_gap(self, n_steps: int, n_draws: int) -> np.ndarray:
-        """Return the nats, ``(n_cells,)``, that cells gain if their posteriors are refined one by one.
+        """Return the nats, ``(n_cells,)``, gained by refining each cell's posterior.
 
         Adam refines mean and log standard deviation while the decoder is fixed (Cremer et al.,
         2018). The same ``n_draws`` draws estimate the losses before and after. In a mixture, the

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from betavi.nn import LatentLibrary
+    from betavi.nn.library import LatentLibrary
 
 LAYER_NORM = {"use_batch_norm": "none", "use_layer_norm": "both"}
 """Default normalisation in a model of many β."""
@@ -27,23 +27,17 @@ class BetaVAE(MultimodalVAE):
 
     Parameters
     ----------
-    n_input
-        Number of genes.
+    n_input, gene_likelihood
+        Number of genes, and key of :data:`~betavi.likelihoods.LIKELIHOODS`.
     n_batch, n_labels, n_continuous_cov, n_cats_per_cov
         Numbers of batches, labels and continuous covariates, and of categories of other covariates.
-    n_hidden, n_layers, dropout_rate
-        See :class:`~betavi.nn.Architecture`.
-    n_latent, latent_distribution, dispersion
-        See :class:`~betavi.module.Options`.
-    gene_likelihood
-        Key of :data:`~betavi.likelihoods.LIKELIHOODS`.
     use_observed_lib_size, use_size_factor_key
-        Use each cell's total count as its library size, or its size factor from the data, instead of
-        inferring the library size.
+        Read each cell's library size from its total, or its size factor from the data. If both are
+        False, the library size is inferred.
     library_log_means, library_log_vars
         Mean and variance of the log library size of each batch, ``(1, n_batch)``, if it is inferred.
-    **kwargs
-        Other fields of :class:`~betavi.nn.Architecture` and :class:`~betavi.module.Options`.
+    n_hidden, n_layers, dropout_rate, n_latent, latent_distribution, dispersion, **kwargs
+        Fields of :class:`~betavi.nn.Architecture` and :class:`~betavi.module.Options`.
 
     Raises
     ------

@@ -39,15 +39,9 @@ if TYPE_CHECKING:
 
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
-    from betavi.nn import (
-        Architecture,
-        Fusion,
-        Latent,
-        LatentLibrary,
-        Prior,
-        PseudoCells,
-        TypicalLibrary,
-    )
+    from betavi.nn import Architecture, Fusion, Latent, Prior
+    from betavi.nn.library import LatentLibrary, TypicalLibrary
+    from betavi.nn.prior.pseudo_cells import PseudoCells
     from betavi.objective import RateController
 
 Tensors = dict[str, Any]
@@ -175,10 +169,10 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ) -> dict[str, Any]:
         """Return p(x given z) of each modality, and the priors of z and of the library sizes.
 
-        ``z`` is ``(..., n_cells, n_latent)``. Log sizes by modality are ``(..., n_cells, 1)``, codes and
-        log size factors ``(n_cells, 1)``, and covariates ``(n_cells, n_covariates)``. Size factors are
-        read only by a model registered with them. ``transform_batch`` is the code of a batch to decode
-        in.
+        ``z`` is ``(..., n_cells, n_latent)``. Log sizes by modality are ``(..., n_cells, 1)``,
+        codes and log size factors ``(n_cells, 1)``, and covariates ``(n_cells, n_covariates)``.
+        Size factors are read only if registered at setup. ``transform_batch`` is the code of a
+        batch to decode in.
         """
         if transform_batch is not None:
             batch_index = torch.ones_like(batch_index) * transform_batch
@@ -209,7 +203,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     def decode(
         self, z: Tensor, tensors: Tensors, name: str, log_size: Tensor, batch: int | None = None
     ) -> Distribution:
-        """Return p(x given z) of one modality at ``log_size``, in each cell's own batch or in ``batch``.
+        """Return p(x given z) of one modality, in each cell's own batch or in ``batch``.
 
         ``z`` is ``(..., n_cells, n_latent)``, ``log_size`` broadcasts to ``(..., n_cells, 1)``, and
         covariates are read from ``tensors``. A batch without the modality is replaced by another
@@ -255,7 +249,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     def with_covariates(
         self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Append continuous covariates to ``h``. Return it with the codes of the categorical ones."""
+        """Append continuous covariates to ``h``, and return it with categorical codes."""
         values = [] if continuous is None else [continuous]
         codes = () if categorical is None else categorical.split(1, dim=1)
         if self.embeds_batch:
@@ -264,8 +258,6 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
             codes = (batch, *codes)
         expanded = [value.expand(*h.shape[:-1], value.shape[-1]) for value in values]
         return torch.cat([h, *expanded], dim=-1), codes
-
-    # -- objective ----------------------------------------------------------------------------
 
     @unsupported_if_adata_minified
     def loss(
@@ -279,10 +271,10 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ) -> LossOutput:
         """Return the mean over cells of distortion + ``kl_weight`` * β * rate + library size terms.
 
-        An inferred library size adds its rate. An observed one adds the error of its prediction from
-        z, if the model predicts sizes, without a gradient for z. Recorded terms are per cell, in nats
-        and unweighted, so that every logged ELBO is at weight 1. ``free_bits`` and ``capacity``
-        constrain the rate: see :func:`betavi.objective.constrained`.
+        An inferred library size adds its rate. An observed one adds the error of its prediction
+        from z, if the model predicts sizes, without a gradient for z. Recorded terms are per cell,
+        in nats and unweighted, so that every logged ELBO is at weight 1. ``free_bits`` and
+        ``capacity`` constrain the rate: see :func:`betavi.objective.constrained`.
         """
         present = present_masks(self, tensors)
         qz, u = inference_outputs["qz"], inference_outputs["u"]

@@ -12,17 +12,15 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from scvi.nn import FCLayers
 
 BEYOND = 2.0
-"""Training draws β up to this many times the highest β of the range. Networks are least accurate at the
-ends of the range that they are trained on, most of all at a high β, where dimensions collapse.
-"""
+"""Training draws β up to this many times the highest β of the range. Networks are least accurate at
+the ends of their training range, most of all at a high β, where dimensions collapse."""
 
 ROUNDING = 1e-6
-"""Relative difference up to which two β are equal: rounding in single precision and in logarithms."""
+"""Relative difference up to which two β are equal: rounding of single precision and logarithms."""
 
 
 class BetaCondition:
@@ -57,10 +55,6 @@ class BetaCondition:
         self.default = min(max(1.0, low), high)
         self.beta, self.drawn = self.default, None
 
-    def reset(self) -> None:
-        """Reset β to its default."""
-        self.beta = self.default
-
     @property
     def level(self) -> float | Tensor:
         """Log β scaled to -1 at the lowest β and 1 at the highest. ``(n_cells, 1)`` if β is drawn."""
@@ -82,10 +76,6 @@ class BetaCondition:
             yield
         finally:
             self.beta, self.drawn = before
-
-    def at_default(self) -> AbstractContextManager[None]:
-        """Use the default β for all cells inside a ``with`` block."""
-        return self.at(self.default)
 
     @contextmanager
     def drawing(self, n_cells: int, device: torch.device) -> Iterator[None]:
@@ -210,8 +200,7 @@ class BetaLinear(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Return the change of the output, ``(..., n_output)``."""
         level = self.beta_condition.level
-        out: Tensor = level * self.linear(h) + level**2 * self.square(h)
-        return out
+        return level * self.linear(h) + level**2 * self.square(h)
 
 
 class BetaBias(nn.Module):

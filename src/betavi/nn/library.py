@@ -29,23 +29,9 @@ N_HIDDEN = 32
 class TypicalLibrary(nn.Module):
     """Distribution of log library sizes given z and batch, for cells that lack a modality.
 
-    Library sizes differ between cell types, so their dependence on z is learned. The size of a modality
-    that was not measured is drawn given z.
-
-    Parameters
-    ----------
-    log_sizes, spreads
-        Median and standard deviation by batch, ``(n_batch,)``. NaN for a batch without the modality.
-    home, n_latent
-        Code of the batch that replaces batches without the modality, and number of latent dimensions.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from betavi.nn import TypicalLibrary
-    >>> library = TypicalLibrary(np.array([4.6, np.nan]), np.ones(2), home=0, n_latent=2)
-    >>> library.measured(torch.tensor([[0], [1]])).tolist()
-    [[0], [0]]
+    Library sizes differ between cell types, so the dependence on z is learned. ``log_sizes`` and
+    ``spreads`` are median and standard deviation by batch, ``(n_batch,)``, NaN for a batch without
+    the modality. ``home`` is the code of the batch that replaces such batches.
     """
 
     log_sizes: Tensor
@@ -85,24 +71,10 @@ class TypicalLibrary(nn.Module):
 class LatentLibrary(nn.Module):
     """Log library size inferred for each cell, with a normal prior for each batch.
 
-    Parameters
-    ----------
-    n_input, n_categories, architecture
-        See :class:`~betavi.nn.networks.Encoder`.
-    log_means, log_vars
-        Mean and variance of the log library size of each batch, ``(1, n_batch)``.
+    ``log_means`` and ``log_vars`` are mean and variance of the log library size of each batch,
+    ``(1, n_batch)``. See :class:`~betavi.nn.networks.Encoder` for the other arguments.
 
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from betavi.nn import Architecture, LatentLibrary
-    >>> library = LatentLibrary(20, [], Architecture(), np.full((1, 1), 7.0), np.ones((1, 1)))
-    >>> library.prior(torch.zeros(3, 1, dtype=torch.long)).mean.tolist()
-    [[7.0], [7.0], [7.0]]
+    Reference: Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
     """
 
     log_means: Tensor
@@ -125,8 +97,7 @@ class LatentLibrary(nn.Module):
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
         """Return the posterior of the log library size, ``(n_cells, 1)``."""
-        posterior: Normal = self.encoder(x, *categories)
-        return posterior
+        return self.encoder(x, *categories)
 
     def prior(self, batch: Tensor) -> Normal:
         """Return the prior of the log library size for codes of shape ``(n_cells, 1)``."""

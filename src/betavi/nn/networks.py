@@ -1,7 +1,6 @@
 """Encoders and decoders: fully connected networks that also read covariates.
 
-scvi-tools' query mapping (scArches) finds the layers to freeze by the names ``encoder``,
-``px_decoder`` and ``l_encoder``.
+scvi-tools' query mapping freezes layers by the names ``encoder``, ``px_decoder``, ``l_encoder``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from betavi._tables import check_whole, lookup
-from betavi.kernels import CountsLinear, dense
+from betavi.kernels import dense
+from betavi.kernels.layers import CountsLinear
 from betavi.nn.beta_condition import BetaLinear, condition_on_beta
 
 if TYPE_CHECKING:
@@ -111,8 +111,7 @@ class CountsLayers(FCLayers):
     def forward(self, x: Tensor, *categories: Tensor) -> Tensor:
         """Return the last hidden layer, ``(n_cells, n_hidden)``."""
         if x.ndim > 2 or self.n_cov:
-            out: Tensor = super().forward(dense(x), *categories)
-            return out
+            return super().forward(dense(x), *categories)
         # scvi-tools' own method copies every count to append covariates, even without covariates
         for layer in chain.from_iterable(self.fc_layers):
             x = x if layer is None else layer(x)
@@ -133,16 +132,7 @@ class Encoder(nn.Module):
     beta_condition
         β of the module, if the model is trained on a range of β.
 
-    References
-    ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes.
-
-    Examples
-    --------
-    >>> from betavi.nn import Architecture, Encoder
-    >>> encoder = Encoder(n_input=30, n_output=5, n_categories=[2], architecture=Architecture())
-    >>> encoder(torch.ones(8, 30), torch.zeros(8, 1, dtype=torch.long)).mean.shape
-    torch.Size([8, 5])
+    Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
     """
 
     def __init__(
@@ -174,7 +164,7 @@ class Encoder(nn.Module):
             )
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
-        """Return q, ``(n_cells, n_output)``, for values ``(n_cells, n_input)`` and codes ``(n_cells, 1)``."""
+        """Return q, ``(n_cells, n_output)``, for values ``(n_cells, n_input)`` and codes."""
         h = self.encoder(x, *categories)
         mean, raw_variance = self.mean(h), self.variance(h)
         if self.turns is not None:
@@ -197,23 +187,9 @@ def evaluating(part: nn.Module) -> Iterator[None]:
 class Decoder(nn.Module):
     """Network from a cell's latent position to the last hidden layer of one modality.
 
-    Parameters
-    ----------
-    n_latent, n_values
-        Numbers of latent dimensions, and of continuous covariates appended to them.
-    n_categories, architecture, beta_condition
-        See :class:`Encoder`.
+    ``n_values`` is the number of continuous covariates appended to z. See also :class:`Encoder`.
 
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
-
-    Examples
-    --------
-    >>> from betavi.nn import Architecture, Decoder
-    >>> decoder = Decoder(n_latent=5, n_values=0, n_categories=[2], architecture=Architecture())
-    >>> decoder(torch.zeros(8, 5), torch.zeros(8, 1, dtype=torch.long)).shape
-    torch.Size([8, 128])
+    Reference: Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
     """
 
     def __init__(
@@ -243,5 +219,4 @@ class Decoder(nn.Module):
         if self.turn is not None:
             latent, values = z[..., : self.n_latent], z[..., self.n_latent :]
             z = torch.cat([latent + self.turn(latent), values], dim=-1)
-        h: Tensor = self.px_decoder(z, *categories)
-        return h
+        return self.px_decoder(z, *categories)

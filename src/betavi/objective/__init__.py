@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from betavi.objective.controller import RateController, steer
-from betavi.objective.schedule import SCHEDULES, end_of_warmup, schedule_of
+from betavi.objective.schedule import SCHEDULES, schedule_of
 from betavi.objective.schedule._base import Schedule, join, repeat, scale
 from betavi.objective.schedule.constant import constant
 from betavi.objective.schedule.cosine import cosine
@@ -28,7 +28,6 @@ __all__ = [
     "cosine",
     "cyclical",
     "distortion",
-    "end_of_warmup",
     "free_bits",
     "join",
     "linear",

@@ -34,9 +34,9 @@ SMALLEST_RATE = 1e-6
 def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS) -> float:
     r"""Return the log β of the next step, which brings the rate closer to its target.
 
-    This is a proportional-integral controller in incremental form,
-    :math:`\Delta\log\beta = K_p (e_t - e_{t-1}) + K_i e_t`. Errors and β are on the log scale, so that
-    the gains do not depend on the number of genes.
+    This is a proportional-integral controller in incremental form, :math:`\Delta\log\beta = K_p
+    (e_t - e_{t-1}) + K_i e_t`. Errors and β are on the log scale, so that the gains do not depend
+    on the number of genes.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from betavi.kernels import dense
-from betavi.likelihoods import Deferred
+from betavi.likelihoods._base import Deferred
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +52,7 @@ def log_density(p: Distribution, u: Tensor) -> Tensor:
 def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
     """Return KL(q, p) of each dimension, or the total if it is not a sum over dimensions.
 
-    It is exact if there is a closed form. Otherwise it is log q(u) - log p(u) at a draw u of q. This
-    estimate and its gradient are unbiased.
+    Without a closed form, it is the unbiased estimate log q(u) - log p(u). So is its gradient.
 
     Parameters
     ----------
@@ -113,9 +112,9 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
     Parameters
     ----------
     px, x
-        Likelihood, ``(..., n_cells, n_features)``, and data, ``(n_cells, n_features)``, dense or CSR.
+        Likelihood, ``(..., n_cells, n_features)``, and dense or CSR data, ``(n_cells, n_features)``.
     present
-        Mask of the measured cells, ``(n_cells, 1)``. None means all. Other cells have zero distortion
+        Mask of measured cells, ``(n_cells, 1)``. None means all. Other cells have zero distortion
         and zero gradient.
 
     Returns
@@ -140,15 +139,13 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
 def free_bits(rates: Tensor, nats: float) -> Tensor:
     r"""Return each cell's rate, with dimensions below a threshold counted as the threshold.
 
-    Averaged over the minibatch, it is :math:`\sum_j \max(\lambda, \frac1n \sum_i R_{ij})`. The rate of
-    a dimension below the threshold is not reduced further, so that no dimension has to collapse.
+    Averaged over the minibatch, it is :math:`\sum_j \max(\lambda, \frac1n \sum_i R_{ij})`. The rate
+    of a dimension below the threshold is not reduced further, so no dimension has to collapse.
 
     Parameters
     ----------
-    rates
-        Result of :func:`rates`, ``(n_cells, n_latent)`` or ``(n_cells, 1)``.
-    nats
-        Threshold of each column, for its average over the minibatch.
+    rates, nats
+        Result of :func:`rates`, and threshold of each column's average over the minibatch.
 
     Returns
     -------
@@ -175,10 +172,8 @@ def off_capacity(rate: Tensor, capacity: float) -> Tensor:
 
     Parameters
     ----------
-    rate
-        Rate of each cell, ``(n_cells,)``.
-    capacity
-        Target of the mean rate in nats per cell. A schedule may raise it during training.
+    rate, capacity
+        Rate of each cell, ``(n_cells,)``, and target of the mean, which a schedule may raise.
 
     Returns
     -------
@@ -209,8 +204,8 @@ def constrained(
     capacity
         See :func:`off_capacity`. None means no capacity.
     order
-        Indices that sort the cells by β, if β differs between cells. Free bits are then averaged over
-        cells of similar β, because cells with a low β have high rates, which raise a common average.
+        Indices that sort the cells by β, if β differs. Free bits are then averaged over cells of
+        similar β, because cells with a low β have high rates, which raise a common average.
 
     Returns
     -------

@@ -45,16 +45,15 @@ class CollapseGuard(Callback):
     """Monitors the information in the latent dimensions, and warns when it is lost.
 
     For each epoch, ``history["active_dimensions"]`` holds the number of dimensions with more than
-    0.1 nats per cell. ``history["mutual_information"]`` holds the nats per cell of all dimensions, for
-    the last 128 cells. In a model of many β, both use the cells with the lower β.
+    0.1 nats per cell. ``history["mutual_information"]`` holds the nats per cell of all dimensions,
+    for the last 128 cells. In a model of many β, both use the cells with the lower β.
 
     Parameters
     ----------
     action
-        ``"warn"`` warns once, with the epoch and the likely cause. ``"rescue"`` reduces β to a quarter,
-        and lets it rise from 0 again over a tenth of the planned steps. Meanwhile, dimensions have free
-        bits, and the encoder takes a second step on every minibatch. At most three rescues, each with a
-        warning.
+        ``"warn"`` warns once, with the epoch and the likely cause. ``"rescue"`` reduces β to a
+        quarter and lets it rise from 0 again over a tenth of the planned steps. Meanwhile,
+        dimensions have free bits, and the encoder takes two steps per minibatch. At most 3 rescues.
 
     Raises
     ------
@@ -74,7 +73,7 @@ class CollapseGuard(Callback):
 
     def __init__(self, action: str = "warn") -> None:
         self.rescues = lookup(ACTIONS, action, "collapse_guard")
-        self.max_information, self.max_information_epoch = 0.0, 0
+        self.peak, self.peak_epoch = 0.0, 0
         self.n_rescues = 0
         self.has_warned = False
         self._encoder_steps: torch.optim.Optimizer | None = None
@@ -135,21 +134,15 @@ class CollapseGuard(Callback):
     def _check_collapse(self, information: Tensor, trainer: Trainer, plan: TrainingPlan) -> None:
         carried = information.sum().item()
         # during the warm-up, dimensions carry more information than later
-        if plan.is_warm and carried > self.max_information:
-            self.max_information, self.max_information_epoch = carried, trainer.current_epoch
-        is_collapsed = carried < FALLEN * self.max_information or bool(
-            (information <= ACTIVE).all()
-        )
+        if plan.is_warm and carried > self.peak:
+            self.peak, self.peak_epoch = carried, trainer.current_epoch
+        is_collapsed = carried < FALLEN * self.peak or bool((information <= ACTIVE).all())
         has_learned = plan.share >= EARLIEST and plan.global_step >= FEWEST_STEPS
         is_judged = plan.is_warm and has_learned and plan.module.beta_condition.is_fixed
         if not (is_collapsed and is_judged):
             self._encoder_steps = None if plan.is_warm else self._encoder_steps
             return
-        before = (
-            f", down from {self.max_information:.2g} in epoch {self.max_information_epoch}"
-            if self.max_information
-            else ""
-        )
+        before = f", down from {self.peak:.2g} in epoch {self.peak_epoch}" if self.peak else ""
         message = (
             f"The latent space collapsed by epoch {trainer.current_epoch}: its dimensions carry "
             f"{carried:.2g} nats per cell{before}. {self._likely_cause(plan)}"
@@ -166,9 +159,9 @@ class CollapseGuard(Callback):
             return f"The rate is held at a capacity of {plan.capacity:.3g} nats."
         if beta > 1:
             return f"β = {beta:.3g} is probably too high for the signal."
-        if self.max_information < 1:
+        if self.peak < 1:
             return (
-                "They never carried 1 nat. Counts may be few, or covariates may explain the cells."
+                "They never carried 1 nat. Either counts are few, or covariates explain the cells."
             )
         return "The decoder has probably learned to ignore the latent space."
 
@@ -181,7 +174,7 @@ class CollapseGuard(Callback):
         plan.anneal_again(free_bits=RESCUED_BITS)
         encoders = [p for p in plan.module.z_encoders.parameters() if p.requires_grad]
         self._encoder_steps = torch.optim.Adam(encoders, lr=plan.lr)
-        self.max_information = 0.0
+        self.peak = 0.0
         warn(
             f"{message} Rescue {self.n_rescues} of {MOST_RESCUES}: β is reduced to "
             f"{beta_condition.beta:.3g}, and rises to it again from 0. Meanwhile, dimensions have "

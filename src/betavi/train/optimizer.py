@@ -18,7 +18,7 @@ class _InMemoryOrder(torch.optim.Optimizer):
     """Optimiser that reads parameters in the order of memory.
 
     A fused optimiser on a CPU copies parameters in another order, such as the transposed weights of
-    :class:`betavi.kernels.CountsLinear`.
+    :class:`betavi.kernels.layers.CountsLinear`.
     """
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -41,17 +41,14 @@ class TrainingPlan(train.TrainingPlan):
         See :meth:`betavi.BetaVI.train`.
     one_cycle
         Peak of a learning rate that rises and falls within the planned steps, as in
-        :class:`torch.optim.lr_scheduler.OneCycleLR` (Smith & Topin, 2019). The default is 0.01, or 0.02
-        for a model of many β, or 0.005 with ``target_rate`` or ``capacity``. The learning rate is
-        constant, as in SCVI, if scvi-tools' ``lr``, ``optimizer`` or ``reduce_lr_on_plateau`` is set, or
-        if early stopping may end the run.
+        :class:`torch.optim.lr_scheduler.OneCycleLR`. The default is 0.01, or 0.02 for a model of
+        many β, or 0.005 with ``target_rate`` or ``capacity``. As in SCVI, the rate is constant if
+        ``lr``, ``optimizer`` or ``reduce_lr_on_plateau`` is set, or early stopping may end the run.
     from_moments
-        Start a new module at the moments of the training cells. False starts at random weights, as in
-        SCVI.
+        Start a new module at the training cells' moments. False starts at random weights, as SCVI.
     **kwargs
         scvi-tools' options. ``n_epochs_kl_warmup``, ``n_steps_kl_warmup``, ``max_kl_weight`` and
-        ``min_kl_weight`` replace ``beta_schedule`` and ``warmup``: the rate's weight is then their
-        weight times β.
+        ``min_kl_weight`` replace our schedule: the rate's weight is then their weight times β.
 
     Raises
     ------
@@ -105,8 +102,6 @@ class TrainingPlan(train.TrainingPlan):
         self._n_cells = 0
         super().__init__(module, free_bits=free_bits, **kwargs)
 
-    # -- before the first step ----------------------------------------------------------------
-
     def on_fit_start(self) -> None:
         """Set β and the start values, unless the module has weights to keep."""
         super().on_fit_start()
@@ -124,8 +119,6 @@ class TrainingPlan(train.TrainingPlan):
         return configured
 
     _optimizer_creator_fn = start.optimizer_of
-
-    # -- the β in force -----------------------------------------------------------------------
 
     @property
     def share(self) -> float:
@@ -179,8 +172,6 @@ class TrainingPlan(train.TrainingPlan):
         self._free_bits_after = before
         self.loss_kwargs["free_bits"] = max(before, free_bits)
 
-    # -- each step ----------------------------------------------------------------------------
-
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Take a step at the present β, or at a β drawn for each cell."""
         beta_condition = self.module.beta_condition
@@ -192,9 +183,8 @@ class TrainingPlan(train.TrainingPlan):
         with beta_condition.drawing(n_cells, self.device):
             # the mean of drawn β stays on the device, so that no step waits for it
             drawn = beta_condition.drawn
-            self._betas_of_epoch.append(
-                beta_condition.beta if drawn is None else drawn.log().mean().exp()
-            )
+            beta = beta_condition.beta if drawn is None else drawn.log().mean().exp()
+            self._betas_of_epoch.append(beta)
             self._last_factor = self.loss_kwargs["kl_weight"] = self.share_of_beta
             # scvi-tools does the logging if every step is logged
             if self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune:
@@ -226,8 +216,6 @@ class TrainingPlan(train.TrainingPlan):
             q = outputs[0]["qz"]
             self.posterior = q.loc.detach(), q.scale.detach(), self.module.beta_condition.drawn
         return outputs
-
-    # -- each epoch ---------------------------------------------------------------------------
 
     def on_train_epoch_end(self) -> None:
         """Record the losses and β: the last step's β, or the geometric mean of drawn β."""

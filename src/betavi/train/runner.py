@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-import warnings
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from scvi import settings, train
+from scvi import train
 from torch import nn
 
 from betavi.data.split import DataSplitter
+from betavi.train.start import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -66,6 +66,7 @@ class TrainRunner(train.TrainRunner):
         _wait_for_warmup(self.trainer.callbacks, has_user_start)
 
     def __call__(self) -> None:
+        """Train, and keep a usable model if interrupted."""
         in_main_thread = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
         try:
@@ -88,11 +89,9 @@ class TrainRunner(train.TrainRunner):
         model.is_trained_ = True
         model.trainer = self.trainer
         model.to_device(self.device)
-        warnings.warn(
+        warn(
             f"Training was interrupted in epoch {self.trainer.current_epoch + 1} of "
-            f"{self.trainer.max_epochs}. The model keeps the weights reached so far.",
-            UserWarning,
-            stacklevel=settings.warnings_stacklevel,
+            f"{self.trainer.max_epochs}. The model keeps the weights reached so far."
         )
 
 
@@ -111,8 +110,8 @@ def _check_last_minibatch(module: nn.Module, splitter: LightningDataModule) -> N
 def _wait_for_warmup(callbacks: Iterable[Callback], has_user_start: bool = False) -> None:
     """Let early stopping and checkpoints of a best model ignore epochs during the warm-up.
 
-    While β rises, the ELBO changes because of β. Checkpoints that monitor nothing are saved as usual. If
-    the user chose the first epoch of early stopping, early stopping starts there, as in SCVI.
+    While β rises, the ELBO changes because of β. Checkpoints that monitor nothing are saved as
+    usual. Early stopping with a first epoch chosen by the user starts there, as in SCVI.
     """
     for callback in callbacks:
         if not isinstance(callback, EarlyStopping | ModelCheckpoint) or callback.monitor is None:

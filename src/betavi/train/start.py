@@ -13,7 +13,8 @@ from scvi import settings
 
 from betavi.data.moments import moments
 from betavi.kernels import compiled
-from betavi.objective import end_of_warmup, schedule_of
+from betavi.objective import schedule_of
+from betavi.objective.schedule import end_of_warmup
 from betavi.train.optimizer import ORDERED
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ MANY_BETAS_PEAK = 2e-2
 """Peak of the learning rate for many β. ``benchmarks.multi_rate`` compares it on real data."""
 
 HELD_PEAK = 5e-3
-"""Peak of the learning rate if the KL is held at a value. With a constant learning rate, the KL of small
-data sets fluctuates by a tenth at any β. Tried on data, not tuned by a benchmark.
-"""
+"""Peak of the learning rate if the KL is held at a value. With a constant learning rate, the KL of
+small data sets fluctuates by a tenth at any β. Tried on data, not tuned by a benchmark."""
 
 
 def choose_schedule(
@@ -142,15 +142,14 @@ def begin(plan: TrainingPlan) -> None:
     """Set β and, in a new module, the initial values."""
     module, splitter = plan.module, plan.trainer.datamodule
     if compiled is None and plan.device.type == "cpu":
-        warnings.warn(
+        warn(
             "Numba cannot be imported, so training on the CPU takes several times as long, with the "
-            "same result. Install Numba with: pip install numba.",
-            UserWarning,
-            stacklevel=settings.warnings_stacklevel,
+            "same result. Install Numba with: pip install numba."
         )
-    module.beta_condition.reset()
+    beta_condition = module.beta_condition
+    beta_condition.beta = beta_condition.default
     if plan.target_rate is not None:
-        module.beta_condition.beta = module.controller.beta(module.beta_condition.beta)
+        beta_condition.beta = module.controller.beta(beta_condition.beta)
     if not plan.from_moments:
         # neither now nor in a later run
         module.is_fresh.fill_(False)
@@ -159,7 +158,7 @@ def begin(plan: TrainingPlan) -> None:
 
 
 def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: torch.device) -> None:
-    """Initialise output biases, dispersions and the prior's learned cells from the training cells."""
+    """Set output biases, dispersions and the prior's learned cells from the training cells."""
     manager, cells = splitter.adata_manager, splitter.train_idx
     module.start_at({name: moments(manager, name, cells) for name in list(module.likelihoods)})
     if module.prior.reads_pseudo_cells:

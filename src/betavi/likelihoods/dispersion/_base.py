@@ -36,7 +36,7 @@ class Dispersion(nn.Module, ABC):
     Parameters
     ----------
     n_hidden, n_features, sizes
-        Width of the decoder's last hidden layer, number of genes, and numbers of batches and labels.
+        Width of the last hidden layer, number of genes, and numbers of batches and labels.
 
     References
     ----------

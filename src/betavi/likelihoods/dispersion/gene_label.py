@@ -15,12 +15,9 @@ class GeneLabelDispersion(Dispersion):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
-    >>> dispersion = DISPERSIONS["gene-label"](8, 20, DispersionSizes(1, 3))
-    >>> codes = torch.zeros(5, 1, dtype=torch.long)
-    >>> dispersion(torch.ones(5, 8), codes, label=codes).shape
-    torch.Size([5, 20])
+    >>> DISPERSIONS["gene-label"](8, 20, DispersionSizes(n_batch=1, n_labels=3)).log_theta.shape
+    torch.Size([20, 3])
     """
 
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:

@@ -45,8 +45,7 @@ class Fusion(nn.Module, ABC):
         Parameters
         ----------
         experts
-            Experts by modality. Rows of cells without the modality are arbitrary, even NaN, and must not
-            be used.
+            Experts by modality. Rows of cells without the modality may be NaN. Do not use them.
         present
             Masks by modality. A modality without a mask is present in every cell.
         """
@@ -81,7 +80,7 @@ def n_present(here: Masks) -> Tensor:
 
 
 def natural_parameters(experts: Experts, here: Masks) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return precision, and precision times mean, of each expert. Both are zero where it is missing."""
+    """Return precision, and precision times mean, of each expert. Zero where it is missing."""
     found = {}
     for name, expert in experts.items():
         tau = expert.scale.square().reciprocal()
@@ -91,7 +90,7 @@ def natural_parameters(experts: Experts, here: Masks) -> dict[str, tuple[Tensor,
 
 
 def product(naturals: Collection[tuple[Tensor, Tensor]], prior: float = 1.0) -> Normal:
-    """Return the product of the experts and a power of the prior. Without experts, return the prior."""
+    """Return the product of the experts and a power of the prior, or the prior without experts."""
     total = torch.stack([tau for tau, _ in naturals]).sum(dim=0)
     precision = torch.where(total > 0, prior + total, 1.0)
     weighted = torch.stack([loc for _, loc in naturals]).sum(dim=0)
@@ -105,7 +104,7 @@ def prior_where_missing(expert: Normal, here: Tensor) -> Normal:
 
 
 def mixture(parts: list[Normal], exists: list[Tensor]) -> NormalMixture:
-    """Return the equal mixture of each cell's existing components, or of all if there are none."""
+    """Return the equal mixture of each cell's existing components, or of all if none exists."""
     shares = torch.stack(exists).to(parts[0].loc)
     nowhere = shares.sum(dim=0) == 0
     shares = torch.where(nowhere, 1.0, shares)

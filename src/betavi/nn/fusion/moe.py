@@ -16,10 +16,8 @@ class MixtureOfExperts(Fusion):
 
     Each expert learns to explain the whole cell alone. Experts do not sharpen each other.
 
-    References
-    ----------
-    Shi et al. (2019), Variational mixture-of-experts autoencoders for multi-modal deep generative
-    models.
+    Reference: Shi et al. (2019), Variational mixture-of-experts autoencoders for multi-modal deep
+    generative models.
 
     Examples
     --------

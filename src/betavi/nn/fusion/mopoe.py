@@ -26,12 +26,10 @@ if TYPE_CHECKING:
 class MixtureOfProducts(Fusion):
     """Mixture of the products of experts over subsets of the present modalities.
 
-    Subsets are single modalities, pairs, and all present modalities. With up to three modalities, these
-    are all subsets. Masking a modality then gives the same posterior as a model without it.
+    Subsets are single modalities, pairs, and all present modalities. With up to three modalities,
+    these are all subsets. Masking a modality then gives the same posterior as a model without it.
 
-    References
-    ----------
-    Sutter et al. (2021), Generalized multimodal ELBO.
+    Reference: Sutter et al. (2021), Generalized multimodal ELBO.
 
     Examples
     --------

@@ -26,19 +26,18 @@ if TYPE_CHECKING:
 class TotalCorrelation(Fusion):
     r"""Product of the present experts, trained so that every expert agrees with the product.
 
-    The prior is not a factor of the product, so a single expert is the posterior. During training, the
-    rate :math:`KL(q \| p)` of a cell with M modalities is replaced by
+    The prior is not a factor of the product, so a single expert is the posterior. During training,
+    the rate :math:`KL(q \| p)` of a cell with M modalities is replaced by
 
     .. math::
 
         \frac{M}{M - \alpha} \Big((1 - \alpha) \, KL(q \| p) + \frac{\alpha}{M} \sum_m KL(q \| q_m)\Big)
 
-    This is the paper's objective divided by its weight of the distortion. A cell with one modality thus
-    has the ELBO. Reported rates are divergences from the prior p.
+    This is the paper's objective divided by its weight of the distortion. A cell with one modality
+    thus has the ELBO. Reported rates are divergences from the prior p.
 
-    References
-    ----------
-    Hwang et al. (2021), Multi-view representation learning via total correlation objective.
+    Reference: Hwang et al. (2021), Multi-view representation learning via total correlation
+    objective.
 
     Examples
     --------

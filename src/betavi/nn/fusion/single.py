@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 class SingleExpert(Fusion):
     """The expert of the only modality as the posterior, as in SCVI.
 
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+    Reference: Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 
     Examples
     --------

@@ -42,5 +42,5 @@ class Latent(nn.Module):
         return u
 
     def mean(self, posterior: Distribution, n_samples: int) -> Tensor:
-        """Return the mean of z, ``(n_cells, n_latent)``, estimated from draws if it has no closed form."""
+        """Return the mean of z, ``(n_cells, n_latent)``, from draws without a closed form."""
         return posterior.mean

@@ -42,12 +42,10 @@ class Point(Distribution):
         super().__init__(loc.shape, validate_args=False)
 
     @property
-    def scale(self) -> Tensor:
-        return torch.zeros_like(self.loc)
-
-    @property
     def variance(self) -> Tensor:
         return torch.zeros_like(self.loc)
+
+    scale = variance
 
     @property
     def mean(self) -> Tensor:

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 class LogisticNormalLatent(Latent):
     """z on the simplex: the softmax of a normal variable.
 
-    References
-    ----------
-    Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data with totalVI.
+    Reference: Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data
+    with totalVI.
 
     Examples
     --------

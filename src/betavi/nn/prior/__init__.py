@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from betavi.nn.prior._base import Prior
 from betavi.nn.prior.mixture import GaussianMixture
-from betavi.nn.prior.pseudo_cells import PseudoCells
 from betavi.nn.prior.standard_normal import StandardNormal
 from betavi.nn.prior.vamp import VampPrior
 
@@ -15,4 +14,4 @@ PRIORS: dict[str, type[Prior]] = {
 }
 """Priors by name, ``prior=``."""
 
-__all__ = ["PRIORS", "Prior", "PseudoCells", "StandardNormal"]
+__all__ = ["PRIORS", "Prior", "StandardNormal"]

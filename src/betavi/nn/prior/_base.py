@@ -32,7 +32,7 @@ class Prior(nn.Module, ABC):
     """
 
     reads_pseudo_cells: ClassVar[bool] = False
-    """True if the components are the posteriors of learned cells, see ``PseudoCells``."""
+    """True if the components are the posteriors of learned cells, ``PseudoCells``."""
 
     @abstractmethod
     def __init__(self, n_latent: int, n_components: int) -> None:
@@ -42,8 +42,8 @@ class Prior(nn.Module, ABC):
     def forward(self, pseudo_posteriors: Normal | None) -> Distribution:
         """Return a distribution over the last axis, of length ``n_latent``.
 
-        ``pseudo_posteriors`` are the posteriors of the learned cells, ``(n_components, n_latent)``, if the
-        prior reads them.
+        ``pseudo_posteriors`` are the posteriors of learned cells, ``(n_components, n_latent)``, for
+        a prior that reads them, else None.
         """
 
 

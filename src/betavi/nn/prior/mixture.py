@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 class GaussianMixture(Prior):
     """Mixture of learned normal components. The rate is estimated at each cell's draw.
 
-    References
-    ----------
-    Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
+    Reference: Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
 
     Examples
     --------

@@ -14,25 +14,9 @@ if TYPE_CHECKING:
 class PseudoCells(nn.Module):
     """Learned inputs of the encoders, with fixed covariates.
 
-    Parameters
-    ----------
-    n_cells
-        Number of learned cells.
-    widths
-        Number of features by modality.
-    n_continuous, n_categorical
-        Numbers of continuous covariates, and of categorical covariates other than the batch.
+    ``widths`` has the number of features by modality. ``n_categorical`` does not count the batch.
 
-    References
-    ----------
-    Tomczak & Welling (2018), VAE with a VampPrior.
-
-    Examples
-    --------
-    >>> from betavi.nn import PseudoCells
-    >>> cells = PseudoCells(5, {"rna": 20, "adt": 3}, n_continuous=0, n_categorical=1)
-    >>> cells.h["rna"].shape, cells.present["adt"].all().item()
-    (torch.Size([5, 20]), True)
+    Reference: Tomczak & Welling (2018), VAE with a VampPrior.
     """
 
     batch: Tensor

@@ -12,9 +12,7 @@ from betavi.nn.prior._base import Prior
 class StandardNormal(Prior):
     """Independent standard normal dimensions. The rate is exact.
 
-    References
-    ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes.
+    Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
 
     Examples
     --------

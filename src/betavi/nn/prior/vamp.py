@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 class VampPrior(Prior):
     """Equal mixture of the posteriors of learned cells. The rate is estimated at each cell's draw.
 
-    References
-    ----------
-    Tomczak & Welling (2018), VAE with a VampPrior.
+    Reference: Tomczak & Welling (2018), VAE with a VampPrior.
 
     Examples
     --------

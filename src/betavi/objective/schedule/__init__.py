@@ -1,7 +1,7 @@
 """Schedules, one file each: factor of β at a share of the planned steps.
 
-A schedule is a function from [0, 1] to a factor of β. A member of :data:`SCHEDULES` makes a schedule
-from the length of the warm-up. After the warm-up, the factor is 1.
+A schedule is a function from [0, 1] to a factor of β. A member of :data:`SCHEDULES` makes a
+schedule from the length of the warm-up. After the warm-up, the factor is 1.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from numbers import Real
 from typing import TYPE_CHECKING
 
 from betavi._tables import lookup
-from betavi.objective.schedule._base import Schedule
 from betavi.objective.schedule.constant import constant
 from betavi.objective.schedule.cosine import cosine
 from betavi.objective.schedule.cyclical import cyclical
@@ -19,6 +18,8 @@ from betavi.objective.schedule.linear import linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from betavi.objective.schedule._base import Schedule
 
 SCHEDULES: dict[str, Callable[[float], Schedule]] = {
     "constant": constant,
@@ -33,22 +34,9 @@ PROBES = [percent / 100 for percent in range(101)]
 
 
 def end_of_warmup(word: str | Schedule, warmup: float) -> float:
-    """Return the share of the planned steps after which a schedule is constant.
+    """Return the share of the planned steps after which a schedule is constant, 0 if it always is.
 
-    Parameters
-    ----------
-    word, warmup
-        See :func:`schedule_of`. A function is evaluated at 101 shares to find its end.
-
-    Returns
-    -------
-    Share, within [0, 1]. 0 if the schedule is constant.
-
-    Examples
-    --------
-    >>> from betavi.objective import end_of_warmup
-    >>> end_of_warmup("linear", 0.25), end_of_warmup(lambda share: min(1, 2 * share), 0.25)
-    (0.25, 0.5)
+    A function is evaluated at 101 shares to find its end.
     """
     schedule = schedule_of(word, warmup)
     factors = [schedule(share) for share in PROBES]
@@ -64,8 +52,7 @@ def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
     Parameters
     ----------
     word
-        Key of :data:`SCHEDULES`, or a function from the share of the planned steps, within [0, 1], to
-        the factor of β at that share.
+        Key of :data:`SCHEDULES`, or a function from the share of the planned steps to a factor of β.
     warmup
         Share of the planned steps until β is reached. Not used by a function.
 
@@ -99,4 +86,4 @@ def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
     return word
 
 
-__all__ = ["SCHEDULES", "end_of_warmup", "schedule_of"]
+__all__ = ["SCHEDULES", "schedule_of"]

@@ -11,9 +11,7 @@ N_CYCLES = 4
 def cyclical(warmup: float) -> Schedule:
     """Four rises from 0 to 1 within the warm-up, each followed by an equal time at 1.
 
-    References
-    ----------
-    Fu et al. (2019), Cyclical annealing schedule.
+    Reference: Fu et al. (2019), Cyclical annealing schedule.
 
     Examples
     --------
