@@ -1,10 +1,10 @@
-"""β-VAEs for single-cell counts whose latent space can be trusted."""
+"""β-VAEs for single-cell data, built on scvi-tools."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 
-# rich 15 no longer exposes this submodule by itself, and scvi-tools uses it
+# scvi-tools uses this submodule, which rich 15 no longer imports by itself
 import rich.pretty  # noqa: F401
 
 from betavi import datasets, metrics, pl

@@ -1,35 +1,28 @@
-"""Block sizes: how much is held in memory at once.
+"""Block sizes, which bound the memory in use.
 
-Every one is a bound on memory, and no benchmark tunes it. They are read when they are used, so that a
-test can change them. A change moves results by rounding only, except where seeded draws follow the
-blocks, as noted.
+The values are not tuned. They are read at call time, so that a test can change them. A change
+alters results by rounding only, except where noted: some seeded draws depend on the block size.
 """
 
 from __future__ import annotations
 
 ENCODED_CELLS = 512
-"""Cells encoded at once by abilities that choose the minibatch. Seeded draws follow it."""
+"""Cells encoded at once where the user cannot set the batch size. Seeded draws depend on it."""
 
 DIAGNOSED_CELLS = 250
-"""Cells encoded at once by a diagnosis, with copies that lack a dimension. Seeded draws follow it."""
+"""Cells encoded at once in a diagnosis, with and without a dimension. Seeded draws depend on it."""
 
 SCORED_CELLS = 64
-"""Cells scored at once, each with all of its draws, in double precision. Seeded draws follow it."""
+"""Cells scored at once, with all draws in double precision. Seeded draws depend on it."""
 
 SIMULATED_CELLS = 4096
-"""Cells simulated at once: means, counts and probabilities of all genes. Seeded draws follow it."""
-
-DECODED_POINTS = 64
-"""Latent positions decoded at once, each with draws around it, for all features."""
+"""Cells simulated at once, with arrays for all genes. Seeded draws depend on it."""
 
 DENSE_CELLS = 1024
-"""Cells whose counts, or distances to all others, are dense at once, in double precision."""
+"""Cells whose counts, or distances to all other cells, are dense in double precision at once."""
 
 TRANSLATED_CELLS = 1000
-"""Cells of which a translation reads the target's counts at once, dense in double precision."""
-
-PROFILED_CELLS = 512
-"""Cells of which a mean profile, or a medoid, is computed at once, dense in double precision."""
+"""Cells whose target counts a translation reads at once, dense in double precision."""
 
 HELD_OUT_CELLS = 512
 """Cells whose held-out counts and predictions are dense at once."""
@@ -38,13 +31,10 @@ DENSE_GENES = 1000
 """Genes whose residuals are dense at once, for all cells."""
 
 MIXED_POSTERIORS = 64
-"""Draws compared with all posteriors at once, by dimension."""
+"""Draws compared with all posteriors at once, in each dimension."""
 
 DENSITY_POSITIONS = 4096
-"""Positions at which a mixture density is evaluated at once, by component."""
+"""Positions at which all components of a mixture density are evaluated at once."""
 
 SCANNED_ENTRIES = 2**24
-"""Stored entries of a matrix that are scanned at once: 64 MiB in single precision."""
-
-CHUNK_ENTRIES = 2**17
-"""Entries of a sparse matrix in one chunk of a file."""
+"""Stored entries of a matrix scanned at once, 64 MiB in single precision."""

@@ -1,4 +1,4 @@
-"""MuData as both versions of it make them."""
+"""Compatibility with mudata 0.3 and 0.4."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 def assembled(parts: Mapping[str, AnnData]) -> MuData:
-    """Put assays together, without columns of theirs in the object's own ``obs``.
+    """Return a MuData of several modalities, without copying their columns to its ``obs``.
 
-    mudata 0.3 copies them there and says that it soon will not; 0.4 does not, nor has it the option.
+    mudata 0.3 copies the columns and warns that this will change. Version 0.4 does not copy them.
     """
     with _as_of_version_0_4():
         return mudata.MuData(dict(parts))
 
 
 def copied(mdata: MuData) -> MuData:
-    """Copy an object or a view, its cells in the same order.
+    """Copy an object or a view, and keep the order of the cells.
 
-    mudata 0.3 sorts the cells of a copied view by its modalities, if some cells lack one.
+    If some cells lack a modality, mudata 0.3 sorts the cells of a copied view by modality.
     """
     with _as_of_version_0_4():
         return mdata.copy()
 
 
 def make_actual(mdata: MuData) -> None:
-    """Let a view become an object of its own, in place."""
+    """Turn a view into an independent object, in place."""
     if mdata.is_view:
         mdata._init_as_actual(copied(mdata))
 

@@ -11,9 +11,10 @@ from scvi.dataloaders import AnnDataLoader
 
 from betavi import BetaVI, JointVI
 from betavi.data import loader
-from betavi.data.loader import Counts, ResidentCells, fits, shuffled
+from betavi.data.loader import DeviceCounts, ResidentCells, fits, shuffled
 from betavi.datasets import simulate_counts, simulate_multiome
-from betavi.kernels import dense, is_compressed
+from betavi.kernels import dense
+from betavi.kernels.sparse import is_compressed
 from tests.conftest import BRIEF
 
 CPU = torch.device("cpu")
@@ -93,7 +94,7 @@ def test_counts_are_cut_with_their_zeros_where_nothing_reads_nonzeros(monkeypatc
 
 def test_a_cell_without_the_modality_has_no_counts():
     matrix = sparse.csr_matrix(np.diag([1.0, 2.0, 3.0]).astype(np.float32))
-    counts = Counts(matrix, np.array([2, -1, 0]), CPU)
+    counts = DeviceCounts(matrix, np.array([2, -1, 0]), CPU)
     expected = [[0, 0, 3], [0, 0, 0], [1, 0, 0], [0, 0, 0]]
     np.testing.assert_array_equal(dense(counts.cut(torch.tensor([0, 1, 2, 1]))).numpy(), expected)
 

@@ -7,17 +7,11 @@ import itertools
 import pytest
 import torch
 
-from betavi.kernels import (
-    CountsLinear,
-    Heads,
-    compiled,
-    compressed,
-    head_nats,
-    layers,
-    plain,
-    threads,
-)
-from betavi.likelihoods import DISPERSIONS, LIKELIHOODS, Deferred, DispersionSizes
+from betavi.kernels import compiled, head_nats, layers, plain, threads
+from betavi.kernels.layers import CountsLinear, Heads
+from betavi.kernels.sparse import compressed
+from betavi.likelihoods import DISPERSIONS, LIKELIHOODS, DispersionSizes
+from betavi.likelihoods._base import Deferred
 from betavi.objective import distortion
 
 COMPILED = [name for name, cls in LIKELIHOODS.items() if cls.rows is not None]

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from betavi.kernels import TransposedLinear, layers
-from betavi.kernels.layers import product
+from betavi.kernels import layers
+from betavi.kernels.layers import TransposedLinear, product
 
 has_onednn = torch.backends.mkldnn.is_available()
 LIBRARIES = {

@@ -20,5 +20,5 @@ def test_foscttm_is_a_half_by_chance():
 
 
 def test_foscttm_of_other_shapes_is_refused():
-    with pytest.raises(ValueError, match="same two cells"):
+    with pytest.raises(ValueError, match="must hold the same cells, at least two"):
         foscttm(np.zeros((3, 2)), np.zeros((4, 2)))

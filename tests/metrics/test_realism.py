@@ -47,7 +47,7 @@ def test_distances_of_the_same_distribution_are_around_zero(distance):
     found = [distance(*rng.normal(size=(2, 60, 3))) for _ in range(60)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
     assert min(found) < 0 < max(found)
-    with pytest.raises(ValueError, match="no distances within"):
+    with pytest.raises(ValueError, match="at least 2 points, not"):
         distance(np.zeros((1, 2)), np.zeros((5, 2)))
 
 
@@ -115,16 +115,16 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="11 cells of 'mine' are too few"):
         realism(real, {"mine": real[:11]})
     silent = AnnData(0 * real.X, obs=real.obs, var=real.var)
-    with pytest.raises(ValueError, match="no counts in 'mine'"):
+    with pytest.raises(ValueError, match="All counts are zero in 'mine'"):
         realism(real, {"mine": silent})
-    with pytest.raises(ValueError, match="no counts in cells"):
+    with pytest.raises(ValueError, match="All counts are zero in cells"):
         mean_curves(silent)
     unnamed = AnnData(real.X, obs=real.obs.drop(columns="cell_type"), var=real.var)
     with pytest.raises(
-        KeyError, match=r"'cell_type' in obs of 'generated'.*labels_key='cell_type'"
+        KeyError, match=r"'cell_type' is missing in obs of 'generated'.*labels_key='cell_type'"
     ):
         realism(real, unnamed, groupby="cell_type")
-    with pytest.raises(KeyError, match="no layer 'raw' of the real cells"):
+    with pytest.raises(KeyError, match="Layer 'raw' is missing in the real cells"):
         realism(real, real, layer="raw")
     normalised = real.copy()
     normalised.X = normalised.X * 0.7
@@ -133,7 +133,7 @@ def test_bad_input_is_named():
     # a normal distribution generates fractions, but nothing below zero
     assert len(realism(real, normalised)) == 3
     normalised.X = -normalised.X
-    with pytest.raises(ValueError, match="'generated' have values that are negative"):
+    with pytest.raises(ValueError, match="'generated' must be finite and at least 0"):
         realism(real, normalised)
     without = AnnData(real.X, obs=pd.DataFrame(index=real.obs_names), var=real.var)
     assert "lfc_slope" not in realism(real, without)
@@ -141,7 +141,7 @@ def test_bad_input_is_named():
 
 def test_one_assay_is_compared_at_a_time():
     mdata = simulate_multiome(n_cells=40)
-    with pytest.raises(TypeError, match=r"the real cells have several: \['rna'\]"):
+    with pytest.raises(TypeError, match=r"the real cells have several\. .*\['rna'\]"):
         realism(mdata, mdata)
 
 

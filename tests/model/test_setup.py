@@ -133,7 +133,7 @@ def test_a_batch_of_one_cell_is_named_and_trains(counts):
         ({"labels_key": "celltype"}, "Did you mean 'cell_type'"),
         ({"size_factor_key": "sizes"}, "Did you mean 'size'"),
         ({"categorical_covariate_keys": ["donors"]}, "Did you mean 'donor'"),
-        ({"continuous_covariate_keys": ["weight_in_kg"]}, "There is: 'cell_type', 'batch'"),
+        ({"continuous_covariate_keys": ["weight_in_kg"]}, "Available: 'cell_type', 'batch'"),
     ],
 )
 def test_a_missing_name_suggests_others(counts, kwargs, match):

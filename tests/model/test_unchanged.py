@@ -11,7 +11,7 @@ import scanpy as sc
 from mudata import MuData
 
 from betavi import BetaVI, JointVI
-from betavi.data.changes import look_whole
+from betavi.data.changes import sample_is_whole
 from betavi.datasets import pbmc_mosaic, simulate_counts, simulate_multiome
 from tests.conftest import BRIEF
 
@@ -70,7 +70,7 @@ def test_fractions_from_the_start_stay_the_users_choice(counts):
 def test_cells_and_genes_that_were_filtered_in_place(model, counts):
     kept = counts.copy()
     sc.pp.subsample(counts, n_obs=250)
-    with pytest.raises(ValueError, match=r"has 250 cells, and had 300 .*adata\.copy\(\)"):
+    with pytest.raises(ValueError, match=r"has 250 cells, but had 300 .*adata\.copy\(\)"):
         model.diagnose(**QUIET)
     # the remedy
     assert len(model.diagnose(counts.copy(), **QUIET).dimensions) == 4
@@ -79,7 +79,7 @@ def test_cells_and_genes_that_were_filtered_in_place(model, counts):
     BetaVI.setup_anndata(kept)
     other = BetaVI(kept, n_latent=3)
     kept._inplace_subset_var(np.arange(30))
-    with pytest.raises(ValueError, match=r"adata\.X has 30 genes, and had 40"):
+    with pytest.raises(ValueError, match=r"adata\.X has 30 genes, but had 40"):
         other.train(**BRIEF)
 
 
@@ -95,13 +95,13 @@ def test_a_modality_is_named():
 
 def test_whole_numbers_are_told_from_fractions(counts, tmp_path):
     x = counts.X
-    assert all(map(look_whole, (x, x.tocsc(), x.toarray(), x.astype(int))))
-    assert not any(map(look_whole, (x * 0.5, (x * 0.5).tocsc(), x.toarray() * 0.5)))
+    assert all(map(sample_is_whole, (x, x.tocsc(), x.toarray(), x.astype(int))))
+    assert not any(map(sample_is_whole, (x * 0.5, (x * 0.5).tocsc(), x.toarray() * 0.5)))
     counts.write_h5ad(tmp_path / "x.h5ad")
-    assert look_whole(sc.read_h5ad(tmp_path / "x.h5ad", backed="r").X)
+    assert sample_is_whole(sc.read_h5ad(tmp_path / "x.h5ad", backed="r").X)
     empty = counts[:0].X
-    assert look_whole(empty)
-    assert look_whole(empty.toarray())
+    assert sample_is_whole(empty)
+    assert sample_is_whole(empty.toarray())
 
 
 def test_counts_in_a_layer_are_not_written_over(model, counts):
@@ -113,7 +113,7 @@ def test_counts_in_a_layer_are_not_written_over(model, counts):
     model.denoise(**QUIET)
     counts.layers["denoised"] = counts.layers["denoised"].round()
     model.denoise(**QUIET)
-    assert not look_whole(counts.layers["denoised"])
+    assert not sample_is_whole(counts.layers["denoised"])
 
 
 @pytest.mark.parametrize("argument", ["batch_key", "categorical_covariate_keys"])

@@ -33,7 +33,7 @@ def test_the_dial_rests_at_the_beta_of_the_elbo():
     "beta", [-1, math.inf, math.nan, "1", None, (0, 1), (1, 1), (3, 1), (1, 2, 3), (1,), (0.1, "a")]
 )
 def test_what_is_no_beta_is_refused(beta):
-    with pytest.raises(ValueError, match="beta is a finite number of at least 0, or a pair"):
+    with pytest.raises(ValueError, match="`beta` must be a finite number of at least 0, or a pair"):
         BetaCondition(beta)
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from betavi.nn import Architecture, Decoder, Encoder, LatentLibrary, observed_log_library
+from betavi.nn import Architecture, observed_log_library
+from betavi.nn.library import LatentLibrary
+from betavi.nn.networks import Decoder, Encoder
 
 
 def parts(module, kind):

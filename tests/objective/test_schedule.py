@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from betavi.objective import SCHEDULES, end_of_warmup, join, linear, repeat, scale, schedule_of
+from betavi.objective import SCHEDULES, join, linear, repeat, scale, schedule_of
+from betavi.objective.schedule import end_of_warmup
 from tests.contracts import check_schedule
 
 

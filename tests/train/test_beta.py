@@ -92,18 +92,22 @@ def test_a_warmup_that_does_not_end_is_told(build):
         (1.0, {"beta_schedule": "log"}, "'constant', 'linear'"),
         (1.0, {"beta_schedule": lambda share: math.nan}, "returned nan at 0%"),
         (1.0, {"warmup": 0.1, "plan_kwargs": {"max_kl_weight": 2}}, "cannot be combined"),
-        (1.0, {"free_bits": -1}, "free_bits is a finite number"),
+        (1.0, {"free_bits": -1}, "`free_bits` must be a finite number"),
         (1.0, {"target_rate": 0}, "without information"),
-        (1.0, {"target_rate": math.inf}, "target_rate is a finite number"),
-        (1.0, {"target_rate": 5.0, "capacity": 5.0}, "choose one"),
-        ((0.1, 10), {"target_rate": 5.0}, "every rate between"),
-        ((0.1, 10), {"capacity": 5.0}, "every rate between"),
+        (1.0, {"target_rate": math.inf}, "`target_rate` must be a finite number"),
+        (1.0, {"target_rate": 5.0, "capacity": 5.0}, "Choose one"),
+        ((0.1, 10), {"target_rate": 5.0}, "`target_rate` sets one rate"),
+        ((0.1, 10), {"capacity": 5.0}, "`capacity` sets one rate"),
         (1.0, {"plan_kwargs": {"one_cycle": 0.01, "reduce_lr_on_plateau": True}}, "both set"),
-        (1.0, {"plan_kwargs": {"one_cycle": -1}}, "one_cycle is a learning rate above 0"),
+        (
+            1.0,
+            {"plan_kwargs": {"one_cycle": -1}},
+            "`one_cycle` must be a learning rate above 0, not -1",
+        ),
         (1.0, {"target_rate": 5.0, "warmup": 1.0}, "the warm-up takes 100% of the steps"),
         (1.0, {"target_rate": 5.0, "beta_schedule": lambda share: share}, "takes 100%"),
-        (1.0, {"warmup": 0.3, "beta_schedule": lambda share: share}, "leave warmup out"),
-        ((0.1, 10), {"capacity": 0.0}, "every rate between"),
+        (1.0, {"warmup": 0.3, "beta_schedule": lambda share: share}, "Leave `warmup` out"),
+        ((0.1, 10), {"capacity": 0.0}, "`capacity` sets one rate"),
     ],
 )
 def test_contradictions_are_refused_before_training(build, beta, options, message):
@@ -117,7 +121,10 @@ def test_contradictions_are_refused_before_training(build, beta, options, messag
 
 @pytest.mark.parametrize("option", ["free_bits", "target_rate", "capacity"])
 def test_an_autoencoder_is_deterministic_to_constrain(build, option):
-    with pytest.raises(ValueError, match="deterministic autoencoder has none"):
+    with pytest.raises(
+        ValueError,
+        match=f"`{option}` constrains the rate, but a deterministic autoencoder has no rate",
+    ):
         build(latent_distribution="deterministic").train(**BRIEF, **{option: 1.0})
 
 
@@ -193,7 +200,7 @@ def test_answers_are_of_the_beta_that_training_ended_with(build, tmp_path):
     model.train(**BRIEF, plan_kwargs={"max_kl_weight": 0.3, "n_epochs_kl_warmup": None})
     assert model.rate_distortion([0.3])["beta"].item() == 0.3
     for ask in (model.rate_distortion, lambda betas: model.get_elbo(beta=betas[0])):
-        with pytest.raises(ValueError, match=r"one β, 0\.3, and answers at no other"):
+        with pytest.raises(ValueError, match=r"trained with one β, 0\.3"):
             ask([1.0])
 
 
@@ -267,7 +274,7 @@ def test_a_schedule_of_ones_own_is_waited_for(build):
 
 def test_a_target_out_of_reach_is_told_and_early_stopping_waits_for_it(build):
     model = build()
-    with pytest.warns(UserWarning, match="not to the 300 asked for"):
+    with pytest.warns(UserWarning, match="target_rate=300 was not reached"):
         model.train(
             **BRIEF | {"max_epochs": 10},
             target_rate=300.0,

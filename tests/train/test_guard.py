@@ -82,13 +82,13 @@ def test_a_guard_of_ones_own_is_not_doubled():
     model = build()
     told(model, callbacks=[guard])
     assert sum(isinstance(c, CollapseGuard) for c in model.trainer.callbacks) == 1
-    assert guard.most > 1
+    assert guard.peak > 1
 
 
 def test_a_rescue_in_training_brings_the_latent_space_back():
     model = build(beta=500.0)
     options = {"max_epochs": 150, "warmup": 0.1}
-    with pytest.warns(UserWarning, match="Rescue 1 of 3: β goes back to 125"):
+    with pytest.warns(UserWarning, match="Rescue 1 of 3: β is reduced to 125"):
         model.train(**BRIEF | options, collapse_guard="rescue")
     lost = build(beta=500.0)
     lost.train(**BRIEF | options)

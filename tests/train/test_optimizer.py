@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from betavi.kernels import CountsLinear
+from betavi.kernels.layers import CountsLinear
 from betavi.train.optimizer import ORDERED
 
 

@@ -43,7 +43,7 @@ def test_minibatches_of_one_cell_are_refused(untrained):
 def test_an_object_of_one_cell_cannot_be_split(counts):
     one = counts[:1].copy()
     BetaVI.setup_anndata(one)
-    with pytest.raises(ValueError, match="None of 1 cells is left to train on"):
+    with pytest.raises(ValueError, match="leaves none of the 1 cells for training"):
         BetaVI(one).train(**BRIEF)
 
 

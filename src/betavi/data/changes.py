@@ -1,4 +1,4 @@
-"""Detection of change: of a registered object after setup, and of a module's weights."""
+"""Detection of changes in registered objects and in a module's weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
 MOST_VALUES, MOST_ROWS = 1000, 64
-"""Values and rows that are read; normalised counts have hardly a whole number above 0. No benchmark tunes them."""
+"""Most values and rows sampled. In normalised counts, nearly all values above 0 are fractions."""
 
 
 def weights_digest(module: torch.nn.Module, *context: Any) -> str:
@@ -25,11 +25,11 @@ def weights_digest(module: torch.nn.Module, *context: Any) -> str:
     Parameters
     ----------
     module, *context
-        The module, and anything else that a result depends on, by its ``repr``.
+        Module, and other values that the result depends on. Their ``repr`` is used.
 
     Returns
     -------
-    Hexadecimal digits, equal if everything is.
+    Hexadecimal digits, equal if all inputs are equal.
 
     Examples
     --------
@@ -42,16 +42,16 @@ def weights_digest(module: torch.nn.Module, *context: Any) -> str:
     digest = hashlib.sha256(repr(context).encode())
     for name, tensor in module.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        # as bytes, since NumPy lacks some of torch's types
+        # as bytes, because NumPy lacks some of torch's types
         flat = tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8)
         digest.update(flat.numpy().tobytes())
     return digest.hexdigest()
 
 
-def look_whole(data: Any) -> bool:
+def sample_is_whole(data: Any) -> bool:
     """Return True if a sample of what :class:`Rows` reads holds whole numbers only.
 
-    Values are sampled from all over it if it is in memory, and from its first rows in a file.
+    The sample comes from all of a matrix in memory, or from the first rows of a file.
     """
     if sparse.issparse(data):
         values = data.data[:: max(1, data.nnz // MOST_VALUES)]
@@ -65,7 +65,7 @@ def look_whole(data: Any) -> bool:
 
 def counts_keys(manager: AnnDataManager) -> list[str]:
     """Return the keys of the fields that hold counts."""
-    # those of a MuData wrap one each
+    # a field of a MuData wraps the field of one modality
     fields = {field.registry_key: getattr(field, "adata_field", field) for field in manager.fields}
     return [
         key for key, field in fields.items() if isinstance(field, LayerField) and not field.is_empty
@@ -73,47 +73,48 @@ def counts_keys(manager: AnnDataManager) -> list[str]:
 
 
 class RegisteredState(NamedTuple):
-    """Number of cells of an object at setup, and if counts were whole numbers, by key."""
+    """Number of cells of an object at setup, and whether each count matrix held whole numbers."""
 
     n_cells: int
     is_whole: dict[str, bool]
 
     @classmethod
     def of(cls, manager: AnnDataManager) -> Self:
-        """Return the state of a manager's object."""
-        whole = {key: look_whole(manager.get_from_registry(key)) for key in counts_keys(manager)}
+        """Return the present state of a manager's object."""
+        whole = {
+            key: sample_is_whole(manager.get_from_registry(key)) for key in counts_keys(manager)
+        }
         return cls(manager.adata.n_obs, whole)
 
 
 def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
-    """Raise a ValueError if an object's cells or genes changed, or counts have become fractions."""
+    """Raise a ValueError if cells or genes changed since setup, or counts became fractions."""
     if manager.adata.n_obs != before.n_cells:
         raise ValueError(
-            f"The object has {manager.adata.n_obs} cells, and had {before.n_cells} when it was set up: "
-            "which of them were held out from training is known by their rows. Filter cells before "
-            "setup and train again; what encodes or decodes can be asked about a copy meanwhile, "
-            "such as get_latent_representation(adata.copy())."
+            f"The object has {manager.adata.n_obs} cells, but had {before.n_cells} at setup. The model "
+            "knows its held-out cells by their rows, so rows must not change. Filter cells before "
+            "setup, and train a new model. Methods that encode or decode still accept a copy, for "
+            "example get_latent_representation(adata.copy())."
         )
     for key, was_whole in before.is_whole.items():
-        data, place = manager.get_from_registry(key), _place(manager, key)
+        data, name = manager.get_from_registry(key), _matrix_name(manager, key)
         n_genes = len(manager.get_state_registry(key)["column_names"])
         if data.shape[1] != n_genes:
             raise ValueError(
-                f"{place} has {data.shape[1]} genes, and had {n_genes} when it was set up. Filter genes "
-                "before setup, and train a new model."
+                f"{name} has {data.shape[1]} genes, but had {n_genes} at setup. Filter genes before "
+                "setup, and train a new model."
             )
-        if was_whole and not look_whole(data):
+        if was_whole and not sample_is_whole(data):
             raise ValueError(
-                f"{place} held whole numbers when it was set up, and holds fractions now: it was "
-                "normalised since, and would be taken for counts. Put the counts back; or keep them "
-                "from the start, adata.layers['counts'] = adata.X.copy(), set the object up with "
-                "layer='counts', and train a new model."
+                f"{name} held whole numbers at setup, but holds fractions now. It was probably "
+                "normalised, and the model would read its values as counts. Restore the counts. Or "
+                "save them before normalisation with adata.layers['counts'] = adata.X.copy(), set up "
+                "the object with layer='counts', and train a new model."
             )
 
 
-def _place(manager: AnnDataManager, key: str) -> str:
-    """Return the user's name of the matrix."""
-    at = manager.data_registry[key]
-    modality = at.get("mod_key")
+def _matrix_name(manager: AnnDataManager, key: str) -> str:
+    entry = manager.data_registry[key]
+    modality = entry.get("mod_key")
     holder = "adata" if modality is None else f"mdata[{modality!r}]"
-    return f"{holder}.X" if at["attr_name"] == "X" else f"{holder}.layers[{at['attr_key']!r}]"
+    return f"{holder}.X" if entry["attr_name"] == "X" else f"{holder}.layers[{entry['attr_key']!r}]"

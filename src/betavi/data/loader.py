@@ -1,4 +1,4 @@
-"""Minibatches cut from counts that stay where the model is."""
+"""Minibatches cut from counts that stay on the model's device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from betavi.kernels import compiled, rows_of
+from betavi.kernels import compiled
+from betavi.kernels.sparse import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,60 +21,60 @@ if TYPE_CHECKING:
     from betavi.data.rows import AlignedRows, Rows
 
 SHARE_OF_MEMORY = 0.5
-"""Share of a device's free memory that counts may take; a bound on memory."""
+"""Largest share of a device's free memory that counts may take."""
 
 SPARSE_ENOUGH = 0.5
-"""Share of nonzeros up to which skipping zeros is faster than a dense product. About; no benchmark tunes it."""
+"""Approximate share of nonzeros up to which CSR is faster than a dense product. Not tuned."""
 
 
 def stays_compressed(device: torch.device, n_counts: int, shape: tuple[int, ...]) -> bool:
-    """Return True if a model on a device reads these counts as CSR tensors."""
+    """Return True if the model reads these counts as CSR tensors on this device."""
     may_be = device.type == "cpu" and compiled is not None
     return may_be and n_counts < SPARSE_ENOUGH * shape[0] * shape[1]
 
 
-class Slices:
-    """A field that is cut on the CPU as the object holds it."""
+class HostField:
+    """Field cut on the CPU from the object's own matrix."""
 
     def __init__(self, rows: Rows | AlignedRows, dtype: type) -> None:
         self.rows, self.dtype = rows, dtype
 
     def cut(self, cells: Tensor) -> Tensor:
-        """Return the rows of some cells."""
+        """Return the rows of the given cells."""
         return torch.from_numpy(np.ascontiguousarray(self.rows.dense(cells.numpy(), self.dtype)))
 
 
-class Table:
-    """A dense field on a device."""
+class DeviceField:
+    """Dense field on a device."""
 
     def __init__(self, rows: Rows | AlignedRows, dtype: type, device: torch.device) -> None:
         everyone = np.arange(rows.shape[0])
         self.values = torch.from_numpy(rows.dense(everyone, dtype)).to(device)
 
     def cut(self, cells: Tensor) -> Tensor:
-        """Return the rows of some cells."""
+        """Return the rows of the given cells."""
         return self.values[cells.to(self.values.device, non_blocking=True)]
 
 
-class Counts:
-    """Nonzero counts on a device, of a CSR matrix that is not copied on a CPU.
+class DeviceCounts:
+    """Nonzero counts on a device. On a CPU, the CSR matrix is not copied.
 
     ``position`` is the row of each cell, -1 for a cell without a row.
     """
 
     def __init__(self, matrix: Any, position: np.ndarray, device: torch.device) -> None:
         self.n_columns = matrix.shape[1]
-        # on the host, so that the size of a minibatch is known without waiting for the device; a
-        # cell without a row, at -1, has the empty one after the last
+        # on the host, so that the size of a minibatch is known without waiting for the device
         pointers = matrix.indptr.astype(np.int64)
         self.starts = torch.from_numpy(pointers[position])
+        # position -1, a cell without a row, has the appended length 0
         self.lengths = torch.from_numpy(np.append(np.diff(pointers), 0)[position])
         self.columns = _tensor(matrix.indices).to(device)
         self.values = _tensor(matrix.data).to(device)
         self.stays_compressed = stays_compressed(device, matrix.nnz, matrix.shape)
 
     def cut(self, cells: Tensor) -> Tensor:
-        """Return the rows of some cells in single precision: compressed, or with their zeros."""
+        """Return the rows of the given cells in single precision, as a CSR or a dense tensor."""
         starts, lengths = self.starts[cells], self.lengths[cells]
         if self.stays_compressed:
             return rows_of(starts, lengths, self.columns, self.values, self.n_columns)
@@ -92,23 +93,23 @@ class Counts:
 
 def _tensor(values: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
-        # of a file mapped to memory, which is only read
+        # a memory-mapped file is only read
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(values)
 
 
 def resident(
     rows: Rows | AlignedRows, dtype: type, device: torch.device
-) -> Slices | Table | Counts:
-    """Return a field in the form that suits a device."""
-    # read once: an unsorted matrix is copied for it
+) -> HostField | DeviceField | DeviceCounts:
+    """Return a field in the fastest form for a device."""
+    # read once, because it copies an unsorted matrix
     if (matrix := rows.compressed) is not None:
-        return Counts(matrix, rows.position, device)
-    return Slices(rows, dtype) if device.type == "cpu" else Table(rows, dtype, device)
+        return DeviceCounts(matrix, rows.position, device)
+    return HostField(rows, dtype) if device.type == "cpu" else DeviceField(rows, dtype, device)
 
 
 def fits(dataset: CellDataset, device: torch.device) -> bool:
-    """Return True if fields are in memory and, on a GPU, take at most half of what is free there."""
+    """Return True if all fields are in memory and, on a GPU, fit in half of its free memory."""
     fields = dataset.fields.values()
     if any(rows.in_file for rows in fields):
         return False
@@ -120,7 +121,7 @@ def fits(dataset: CellDataset, device: torch.device) -> bool:
 
 
 class ResidentCells(Dataset[dict[str, "Tensor"]]):
-    """Minibatches of the cells of a data set that :func:`fits`, cut on the device of the model."""
+    """Minibatches of the cells of a data set, cut on the model's device."""
 
     def __init__(self, dataset: CellDataset, device: torch.device) -> None:
         self.cells = torch.from_numpy(np.ascontiguousarray(dataset.indices)).long()
@@ -130,7 +131,6 @@ class ResidentCells(Dataset[dict[str, "Tensor"]]):
         }
 
     def __len__(self) -> int:
-        """Return the number of cells."""
         return len(self.cells)
 
     def __getitem__(self, indexes: Tensor | list[int]) -> dict[str, Tensor]:
@@ -140,26 +140,24 @@ class ResidentCells(Dataset[dict[str, "Tensor"]]):
 
 
 class Shuffled(Sampler["Tensor"]):
-    """Positions of the cells of each minibatch, drawn as scvi-tools' own loader draws them."""
+    """Positions of the cells of each minibatch, in the random order of scvi-tools' own loader."""
 
     def __init__(self, n_cells: int, batch_size: int, drop_last: bool) -> None:
         self.n_cells, self.batch_size, self.drop_last = n_cells, batch_size, drop_last
 
     def __len__(self) -> int:
-        """Return the number of minibatches."""
         whole, rest = divmod(self.n_cells, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield positions in a new order, minibatch by minibatch."""
-        # a generator of its own, seeded by the global one, as PyTorch's sampler has it
+        # a new generator, seeded from the global one, as in PyTorch's sampler
         generator = torch.Generator().manual_seed(int(torch.empty((), dtype=torch.int64).random_()))
         order = torch.randperm(self.n_cells, generator=generator)
         yield from order.split(self.batch_size)[: len(self)]
 
 
 def shuffled(cells: ResidentCells, batch_size: int, drop_last: bool) -> DataLoader[Any]:
-    """Return minibatches in the order of scvi-tools' own loader."""
-    # not as Python's numbers, one by one
+    """Return a loader of minibatches in the order of scvi-tools' own loader."""
+    # indices are tensors, which is faster than Python integers one by one
     sampler = Shuffled(len(cells), batch_size, drop_last)
     return DataLoader(cells, sampler=sampler, batch_size=None)

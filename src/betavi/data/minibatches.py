@@ -12,7 +12,7 @@ from scvi.data import AnnDataManager, AnnTorchDataset
 
 from betavi.data.changes import RegisteredState, check_unchanged
 from betavi.data.rows import AlignedRows, Rows, counts_layer, counts_of
-from betavi.kernels import compressed
+from betavi.kernels.sparse import compressed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COUNTS: str = REGISTRY_KEYS.X_KEY
-"""Name of the only modality of an AnnData: the key of its counts in a minibatch."""
+"""Key of the counts in a minibatch, and name of an AnnData's only modality."""
 
 
 def present_key(modality: str) -> str:
@@ -29,7 +29,7 @@ def present_key(modality: str) -> str:
     Parameters
     ----------
     modality
-        Key of its counts.
+        Key of the modality's counts.
 
     Returns
     -------
@@ -45,12 +45,12 @@ def present_key(modality: str) -> str:
 
 
 class ExpertKeys(NamedTuple):
-    """Minibatch keys of a modality in a minified object, which keeps no counts.
+    """Minibatch keys of one modality in a minified object, which stores no counts.
 
     Parameters
     ----------
     mean, variance, total
-        Keys of the expert's moments, ``(n_cells, n_latent)``, and of the totals, ``(n_cells, 1)``.
+        Keys of the expert's moments, ``(n_cells, n_latent)``, and of totals, ``(n_cells, 1)``.
 
     Examples
     --------
@@ -65,16 +65,16 @@ class ExpertKeys(NamedTuple):
 
 
 def expert_keys(modality: str) -> ExpertKeys:
-    """Return the minibatch keys of a modality's expert, and of its cells' totals.
+    """Return the minibatch keys of one modality in a minified object.
 
     Parameters
     ----------
     modality
-        Key of its counts.
+        Key of the modality's counts.
 
     Returns
     -------
-    Three keys.
+    The three keys.
 
     Examples
     --------
@@ -89,25 +89,10 @@ def expert_keys(modality: str) -> ExpertKeys:
 
 
 class CellDataset(AnnTorchDataset):
-    """Every registered field of a set of cells, in the order requested, also from a file.
+    """Registered fields of chosen cells, in the order given, also from a file.
 
-    Parameters
-    ----------
-    adata_manager, getitem_tensors
-        The manager, and keys of the fields to read, with their types; all if None.
-    indices
-        Rows of the object, integers or a mask; all if None.
-    load_sparse_tensor
-        Yield sparse fields as CSR tensors.
-
-    Examples
-    --------
-    >>> import betavi
-    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> cells = betavi.BetaVI(adata).adata_manager.create_torch_dataset(indices=[30, 2, 7])
-    >>> cells[:]["X"].shape, cells[:]["batch"].shape
-    (torch.Size([3, 20]), torch.Size([3, 1]))
+    ``getitem_tensors`` are the keys of the fields to read, with their types. ``indices`` are rows
+    of the object, integers or a mask. None means all. ``load_sparse_tensor`` yields CSR tensors.
     """
 
     def __init__(
@@ -120,7 +105,7 @@ class CellDataset(AnnTorchDataset):
         super().__init__(adata_manager, getitem_tensors, load_sparse_tensor)
         everyone = np.arange(super().__len__())
         chosen = everyone if indices is None else np.asarray(indices)
-        # an empty list becomes an array of floats, which NumPy takes for no index
+        # an empty list becomes an array of floats, which NumPy rejects as an index
         self.indices = everyone[chosen if chosen.size else chosen.astype(np.int64)]
         rows = {key: adata_manager.rows(key) for key in self.keys_and_dtypes}
         self._rows = {key: part for key, part in rows.items() if part is not None}
@@ -133,7 +118,7 @@ class CellDataset(AnnTorchDataset):
 
     @property
     def fields(self) -> dict[str, Rows | AlignedRows]:
-        """The rows of every field, and the masks of every modality's cells, by their keys."""
+        """Rows of every field, and masks of the cells that have each modality, by key."""
         return self._rows | {key: Rows(mask) for key, mask in self._present.items()}
 
     def type_of(self, key: str) -> type:
@@ -141,7 +126,6 @@ class CellDataset(AnnTorchDataset):
         return self.keys_and_dtypes.get(key, bool)
 
     def __len__(self) -> int:
-        """Return the number of cells."""
         return len(self.indices)
 
     def __getitem__(self, indexes: int | Sequence[int] | slice) -> dict[str, Tensor]:
@@ -157,19 +141,16 @@ class CellDataset(AnnTorchDataset):
         if self.load_sparse_tensor:
             cut = rows[cells]
             if sparse.issparse(cut):
-                # compiled loops take every entry for a count of its own
+                # compiled loops read every entry as a separate count
                 cut.sum_duplicates()
-                return _sparse_tensor(cut.astype(dtype))
+                cut = cut.astype(dtype)
+                starts, columns, values = map(torch.from_numpy, (cut.indptr, cut.indices, cut.data))
+                return compressed(starts, columns, values, cut.shape)
         return torch.from_numpy(np.ascontiguousarray(rows.dense(cells, dtype)))
 
 
-def _sparse_tensor(matrix: Any) -> Tensor:
-    indptr, columns, values = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
-    return compressed(indptr, columns, values, matrix.shape)
-
-
 class CellManager(AnnDataManager):
-    """scvi-tools' manager of an object's fields, reading its minibatches with :class:`Rows`.
+    """scvi-tools' manager of registered fields, with minibatches read by :class:`Rows`.
 
     Parameters
     ----------
@@ -186,7 +167,7 @@ class CellManager(AnnDataManager):
     """
 
     def register_fields(self, adata: Any, *args: Any, **kwargs: Any) -> None:
-        """Register the fields, and remember the object for :meth:`check_unchanged`."""
+        """Register the fields, and record the object's state for :meth:`check_unchanged`."""
         super().register_fields(adata, *args, **kwargs)
         self._registered = RegisteredState.of(self)
 
@@ -195,23 +176,23 @@ class CellManager(AnnDataManager):
         check_unchanged(self, self._registered)
 
     def get_from_registry(self, registry_key: str) -> Any:
-        """Return a registered field; counts also if denoised values have replaced them in X."""
-        place = self.data_registry[registry_key]
-        modality = place.get("mod_key")
+        """Return a registered field. If denoised values replaced ``X``, return the moved counts."""
+        entry = self.data_registry[registry_key]
+        modality = entry.get("mod_key")
         holder = self.adata if modality is None else self.adata[modality]
-        if place["attr_name"] == "X" and counts_layer(holder, None) is not None:
+        if entry["attr_name"] == "X" and counts_layer(holder, None) is not None:
             return counts_of(holder, None)
         return super().get_from_registry(registry_key)
 
     def rows(self, key: str) -> Rows | AlignedRows | None:
-        """Return the rows of a field, or None of a minified object's field that is a string in uns."""
+        """Return the rows of a field. None for a string in ``uns`` of a minified object."""
         data = self.get_from_registry(key)
         if type(data) is str:
             return None
         modality = self.data_registry[key].get("mod_key")
         if modality is None:
             return Rows(data)
-        # MuData counts the rows of a modality from 1
+        # MuData numbers the rows of a modality from 1
         return AlignedRows(Rows(data), self.adata.obsmap[modality].astype(np.int64) - 1)
 
     def create_torch_dataset(
@@ -220,5 +201,5 @@ class CellManager(AnnDataManager):
         data_and_attributes: list[str] | dict[str, type] | None = None,
         load_sparse_tensor: bool = False,
     ) -> CellDataset:
-        """Return a data set, from which scvi-tools' loaders and splitters draw minibatches."""
+        """Return the data set that scvi-tools' loaders and splitters read."""
         return CellDataset(self, indices, data_and_attributes, load_sparse_tensor)

@@ -1,4 +1,4 @@
-"""Counts in an object, and rows of a matrix: CSR, CSC or dense, in memory or in a file."""
+"""Counts of an object, and rows of a matrix: CSR, CSC or dense, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 INDEXABLE = [np.dtype(kind) for kind in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")]
-"""Types of entries that PyTorch can index."""
+"""Entry types that PyTorch can index."""
 
 MOVED_COUNTS = "counts_moved_to"
-"""Key of ``uns["betavi"]`` for the layer that holds the counts that were in ``X``."""
+"""Key of ``uns["betavi"]`` for the layer that holds counts moved from ``X``."""
 
 
 def counts_layer(adata: AnnData, layer: str | None) -> str | None:
-    """Return the layer with the counts, or that to which they were moved if they were in ``X``.
+    """Return the layer that holds the counts, also if they were moved from ``X``.
 
     Parameters
     ----------
     adata, layer
-        The object, and the layer that the user named, None for ``X``.
+        Object, and the layer that the user named. None means ``X``.
 
     Returns
     -------
-    The name of a layer, None for ``X``.
+    Name of a layer, or None for ``X``.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def counts_layer(adata: AnnData, layer: str | None) -> str | None:
 
 
 def counts_of(adata: AnnData, layer: str | None) -> Any:
-    """Return the counts as the object holds them, in ``X`` or elsewhere.
+    """Return the matrix of counts, also if they were moved from ``X``.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ def counts_of(adata: AnnData, layer: str | None) -> Any:
 
     Returns
     -------
-    A matrix, ``(n_cells, n_genes)``.
+    Matrix, ``(n_cells, n_genes)``, as stored.
 
     Raises
     ------
     KeyError
-        If the layer to which they were moved is missing.
+        If the layer is missing.
 
     Examples
     --------
@@ -76,28 +76,27 @@ def counts_of(adata: AnnData, layer: str | None) -> Any:
     layer = counts_layer(adata, layer)
     if layer is not None and layer not in adata.layers:
         raise KeyError(
-            f"The counts were moved to layers[{layer!r}] when X was denoised, and are not there. If X "
-            f"holds counts again, say so: del adata.uns['betavi'][{MOVED_COUNTS!r}]."
+            f"layers[{layer!r}] is missing. The counts were moved there when X was denoised. Restore "
+            f"it. If X holds counts again, run: del adata.uns['betavi'][{MOVED_COUNTS!r}]."
         )
     return adata.X if layer is None else adata.layers[layer]
 
 
 class Rows:
-    """Rows of a matrix, which may be sparse or dense, in memory or in a file.
+    """Rows of a sparse or dense matrix, in memory or in a file.
 
-    :class:`AlignedRows` has the same attributes and methods, so that a caller need not know which
-    of the two it reads.
+    :class:`AlignedRows` has the same attributes and methods.
 
     Parameters
     ----------
     data
-        A SciPy sparse matrix or array, a NumPy array, a data frame, or a sparse or dense data set
-        of a backed :class:`~anndata.AnnData`. CSC is converted to CSR, also from a file.
+        SciPy sparse matrix or array, NumPy array, data frame, or matrix of a backed
+        :class:`~anndata.AnnData`. CSC is converted to CSR, which loads a file into memory.
 
     Raises
     ------
     TypeError
-        If ``data`` is something else.
+        If ``data`` has another type.
 
     Examples
     --------
@@ -118,7 +117,7 @@ class Rows:
         elif not isinstance(data, np.ndarray | h5py.Dataset | CSRDataset):
             raise TypeError(
                 f"Cannot read rows of a {type(data).__name__}. Use a SciPy sparse matrix, a NumPy "
-                "array or a backed AnnData."
+                "array, a data frame or a backed AnnData."
             )
         self._data = data
         self.in_file = isinstance(data, h5py.Dataset | CSRDataset)
@@ -129,12 +128,12 @@ class Rows:
 
     @property
     def stored(self) -> Rows:
-        """The stored rows: these."""
+        """The rows themselves."""
         return self
 
     @property
     def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:
-        """The stored matrix if it is sparse and in memory, without duplicate entries."""
+        """The matrix without duplicate entries, if it is sparse and in memory."""
         if not self.is_sparse:
             return None
         matrix = self._data
@@ -145,12 +144,12 @@ class Rows:
 
     @property
     def position(self) -> np.ndarray:
-        """The stored row of each cell, ``(n_cells,)``."""
+        """Stored row of each cell, ``(n_cells,)``."""
         return np.arange(self.shape[0])
 
     @property
     def cells(self) -> np.ndarray:
-        """The cell of each stored row, ``(n_rows,)``."""
+        """Cell of each stored row, ``(n_rows,)``."""
         return self.position
 
     @property
@@ -159,29 +158,29 @@ class Rows:
         return np.ones(self.shape[0], dtype=bool)
 
     def n_bytes(self, dtype: type) -> int:
-        """Return the memory that the entries take on a device, of this type if they are dense."""
+        """Return the bytes that the entries take on a device. Dense entries have the given type."""
         if not self.is_sparse:
             return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
         width = self.dtype.itemsize if self.dtype in INDEXABLE else np.float32().itemsize
         return self._data.nnz * (width + self._data.indices.itemsize)
 
     def __getitem__(self, cells: np.ndarray) -> Any:
-        """Return the rows of some cells, as a CSR matrix or a dense array."""
+        """Return the rows of the given cells, as a CSR matrix or a dense array."""
         if not self.in_file:
             return self._data[cells]
-        # files are read forwards, each row once
+        # a file is read in order, each row once
         unique, position = np.unique(cells, return_inverse=True)
         return self._data[unique][position]
 
     def dense(self, cells: np.ndarray, dtype: type) -> np.ndarray:
-        """Return the rows of some cells as a dense array of this type."""
+        """Return the rows of the given cells as a dense array of this type."""
         cut = self[cells]
         if sparse.issparse(cut):
             return cut.astype(dtype, copy=False).toarray()
         return np.asarray(cut).astype(dtype, copy=False)
 
     def blocks(self) -> Iterator[tuple[int, Any]]:
-        """Yield the first row and the content of consecutive blocks of stored rows."""
+        """Yield blocks of consecutive stored rows, each with the number of its first row."""
         n_rows, n_columns = self.shape
         per_row = self._data.nnz // max(1, n_rows) if self.is_sparse else n_columns
         size = max(1, _blocks.SCANNED_ENTRIES // max(1, per_row))
@@ -195,16 +194,16 @@ class Rows:
 
 
 class AlignedRows:
-    """:class:`Rows` of one modality, by the cells of a whole object; some cells may lack it.
+    """:class:`Rows` of one modality, indexed by the cells of a whole object.
 
-    Nothing is padded: a cell that lacks the modality is a row of zeros only in what is returned.
+    Cells without the modality are not stored. Their rows are zero in the returned arrays.
 
     Parameters
     ----------
     stored
         Rows of the cells that have the modality.
     position
-        The row of each cell of the object, ``(n_cells,)``, -1 where it has none.
+        Stored row of each cell of the object, ``(n_cells,)``; -1 for a cell without the modality.
 
     Examples
     --------
@@ -215,7 +214,7 @@ class AlignedRows:
     """
 
     def __init__(self, stored: Rows, position: np.ndarray) -> None:
-        # `rows` is how model/ calls it so far
+        # `rows` is the name that model/ reads
         self.stored = self.rows = stored
         self.position, self.present = position, position >= 0
         self.in_file, self.is_sparse, self.dtype = stored.in_file, stored.is_sparse, stored.dtype
@@ -234,17 +233,17 @@ class AlignedRows:
         return here[np.argsort(self.position[here])]
 
     def n_bytes(self, dtype: type) -> int:
-        """See :meth:`Rows.n_bytes`; a dense modality is padded with zeros there."""
+        """See :meth:`Rows.n_bytes`. A dense modality is padded with zeros on the device."""
         if self.is_sparse:
             return self.stored.n_bytes(dtype)
         return int(np.prod(self.shape)) * np.dtype(dtype).itemsize
 
     def __getitem__(self, cells: np.ndarray) -> sparse.csr_array:
-        """Return the rows of some cells as a CSR matrix."""
+        """Return the rows of the given cells as a CSR matrix."""
         cells = np.asarray(cells)
         here = np.flatnonzero(self.present[cells])
         cut = self.stored[self.position[cells[here]]]
-        # scipy has no sparse matrix of half precision
+        # SciPy has no sparse matrices in half precision
         if cut.dtype == np.float16:
             cut = cut.astype(np.float32)
         cut = sparse.csr_array(cut)
@@ -263,7 +262,7 @@ class AlignedRows:
         return filled
 
     def totals(self) -> np.ndarray:
-        """See :meth:`Rows.totals`; 0 for a cell that lacks the modality."""
+        """See :meth:`Rows.totals`. 0 for a cell without the modality."""
         totals = np.zeros(self.shape[0])
         totals[self.present] = self.stored.totals()[self.position[self.present]]
         return totals

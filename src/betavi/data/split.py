@@ -1,4 +1,4 @@
-"""The split into training, validation and test cells."""
+"""Split of the cells into training, validation and test cells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from scvi import dataloaders, settings
 
 from betavi.data.loader import ResidentCells, fits, shuffled, stays_compressed
-from betavi.kernels import dense, is_compressed
+from betavi.kernels import dense
+from betavi.kernels.sparse import is_compressed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,20 +17,19 @@ if TYPE_CHECKING:
     from betavi.data.minibatches import CellManager
 
 
-# The name is scvi-tools' own: its run checks early stopping against the validation cells only of
-# a splitter that is called so.
+# scvi-tools checks early stopping against the validation cells only if the class has this name
 class DataSplitter(dataloaders.DataSplitter):
-    """scvi-tools' split, with minibatches cut whole from the counts by :class:`CellManager`.
+    """scvi-tools' splitter, with minibatches from :class:`CellManager`.
 
     Parameters
     ----------
     adata_manager, **kwargs
-        The manager of the object to split, and scvi-tools' options, such as ``train_size``.
+        Manager of the object to split, and scvi-tools' options, such as ``train_size``.
 
     Raises
     ------
     ValueError
-        If no cell is left to train on.
+        If no cell is left for training.
 
     Examples
     --------
@@ -49,23 +49,23 @@ class DataSplitter(dataloaders.DataSplitter):
         self._resident: ResidentCells | None = None
         if self.n_train < 1:
             raise ValueError(
-                f"None of {adata_manager.adata.n_obs} cells is left to train on. Hold out fewer "
-                "cells, with train_size and validation_size."
+                f"The split leaves none of the {adata_manager.adata.n_obs} cells for training. Hold "
+                "out fewer cells with `train_size` or `validation_size`."
             )
 
     def train_dataloader(self) -> Any:
-        """Return minibatches of the training cells, in a new order in every epoch.
+        """Return minibatches of the training cells, shuffled in every epoch.
 
-        Their fields stay where the model is, if they fit and no option of the loader is set.
+        The fields stay on the model's device if they fit there and no loader option is set.
         """
-        wishes = {key for key, value in self.data_loader_kwargs.items() if value}
-        has_wishes = wishes - {"batch_size"} or self.load_sparse_tensor or self.pin_memory
+        options = {key for key, value in self.data_loader_kwargs.items() if value}
+        has_options = options - {"batch_size"} or self.load_sparse_tensor or self.pin_memory
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         dataset = self.adata_manager.create_torch_dataset(self.train_idx)
-        if not (has_wishes or settings.dl_num_workers) and fits(dataset, device):
+        if not (has_options or settings.dl_num_workers) and fits(dataset, device):
             self._resident = ResidentCells(dataset, device)
             return shuffled(self._resident, self.batch_size, self.drop_last)
-        # from a file, too, only nonzeros are handed over
+        # only nonzeros are passed on, also from a file
         before, self.load_sparse_tensor = self.load_sparse_tensor, True
         try:
             return super().train_dataloader()
@@ -73,13 +73,13 @@ class DataSplitter(dataloaders.DataSplitter):
             self.load_sparse_tensor = before
 
     def teardown(self, stage: str) -> None:
-        """Free the device's memory, which the trainer of a trained model would keep."""
+        """Free the device memory, which the trainer of a trained model would keep."""
         super().teardown(stage)
         if self._resident is not None:
             self._resident.parts.clear()
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Any:
-        """Make CSR tensors dense, unless the model is faster without their zeros."""
+        """Make CSR tensors dense, unless the model is faster with CSR tensors."""
         for key, value in batch.items():
             if is_compressed(value) and not stays_compressed(
                 value.device, value.values().numel(), value.shape

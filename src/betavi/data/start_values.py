@@ -1,4 +1,4 @@
-"""Moments of each feature over the training cells, from which a decoder starts."""
+"""Moments of each feature over the training cells, used to initialise decoders."""
 
 from __future__ import annotations
 
@@ -17,30 +17,26 @@ if TYPE_CHECKING:
     from betavi.data.minibatches import CellManager
 
 PSEUDOCOUNT = 0.5
-"""Added to the total of each feature, so that none is impossible. No benchmark tunes it."""
+"""Pseudocount of each feature, so that no feature is impossible. Not tuned."""
 
 UNEXPLAINED = 0.4
-"""Share of a feature's variance around its mean profile that a latent variable will not explain.
-
-Where training starts, tuned on real data: ``python -m benchmarks.start`` compares it with others.
-"""
+"""Assumed share of a feature's variance that z leaves unexplained, tuned by ``benchmarks.start``."""
 
 TARGET_SUM = 1e4
-"""Total per cell of counts before their logarithm is taken, as is usual with scanpy."""
+"""Total counts per cell before the logarithm, as is usual with scanpy."""
 
 
 class Start(NamedTuple):
-    """Moments of each feature over cells, ``(n_features,)``, around a mean profile.
+    """Moments of each feature over cells, ``(n_features,)``.
 
     Parameters
     ----------
     profile
-        Mean per unit of a cell's size; times the size, the expectation of a cell.
+        Mean per unit of a cell's size. A cell's expected counts are its size times the profile.
     mean, mean_square, variance
-        Averages of that expectation, of its square, and of the squared deviation from it.
+        Averages of the expected count, of its square, and of the squared deviation from it.
     log_mean, log_variance
-        Mean and variance of log(1 + counts per 10,000) or, with size factors, of log(1 + counts per
-        unit of size).
+        Mean and variance of log(1 + counts per 10,000), or per unit of size with size factors.
 
     Examples
     --------
@@ -60,41 +56,20 @@ class Start(NamedTuple):
 
     @staticmethod
     def unexplained(variance: Tensor) -> Tensor:
-        """Return the part of a variance that a latent variable will not explain."""
+        """Return the part of a variance that z is assumed to leave unexplained."""
         return UNEXPLAINED * variance
 
 
 def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
-    """Return the moments of each feature of a registered matrix, over some cells.
+    """Return the moments of each feature of a registered matrix over chosen cells, on the CPU.
 
-    Parameters
-    ----------
-    manager, key, cells
-        Manager of the object, key of the matrix, and rows to read; cells without the modality are
-        left out. A cell's size is its size factor where there is one, its total otherwise.
-
-    Returns
-    -------
-    Moments in single precision, on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If none of the cells has a count.
-
-    Examples
-    --------
-    >>> import betavi
-    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> from betavi.data import moments
-    >>> moments(betavi.BetaVI(adata).adata_manager, "X", np.arange(40)).profile.shape
-    torch.Size([20])
+    Cells without the modality are skipped. A cell's size is its size factor if one is registered,
+    otherwise its total. Raise a ValueError if none of the cells has counts.
     """
     rows = manager.rows(key)
     assert rows is not None
     cells = cells[rows.present[cells]]
-    sizes = _sizes(manager)
+    sizes = _size_factors(manager)
     total, squares, cross, logs, log_squares = (np.zeros(rows.shape[1]) for _ in range(5))
     size_total = size_squares = 0.0
     for start in range(0, len(cells), _blocks.DENSE_CELLS):
@@ -104,7 +79,7 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
         total += block.sum(axis=0)
         squares += block.power(2).sum(axis=0)
         cross += size @ block
-        # a cell without counts is not divided
+        # a cell without counts would be divided by zero
         units = (TARGET_SUM if sizes is None else 1.0) / np.where(size > 0, size, 1.0)
         log_block = (sparse.diags_array(units) @ block).log1p()
         logs += log_block.sum(axis=0)
@@ -113,8 +88,8 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
         size_squares += np.square(size).sum()
     if not total.any():
         raise ValueError(
-            f"None of the {len(cells)} training cells has any count in {key!r}: there is nothing "
-            "to learn. Hold out fewer cells, or drop those without counts."
+            f"None of the {len(cells)} training cells has any counts in {key!r}. Hold out fewer "
+            "cells, or drop the cells without counts."
         )
     profile = (total + PSEUDOCOUNT) / size_total
     mean_square = size_squares * np.square(profile) / len(cells)
@@ -125,7 +100,7 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     return Start(*(torch.as_tensor(value, dtype=torch.float32) for value in values))
 
 
-def _sizes(manager: CellManager) -> np.ndarray | None:
+def _size_factors(manager: CellManager) -> np.ndarray | None:
     if REGISTRY_KEYS.SIZE_FACTOR_KEY not in manager.data_registry:
         return None
     sizes = manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY)

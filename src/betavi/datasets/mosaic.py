@@ -1,4 +1,4 @@
-"""Real cells, for anyone with a package index."""
+"""Real cells from a package index."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ SHA256 = "ba7e65819b77dca7cae0473043893a471920e25a07ee08bc91b3eb9fcc2e1cdd"
 def pbmc_mosaic() -> MuData:
     """Return 1,600 blood cells with RNA, surface protein, or both.
 
-    The file comes with the MIT-licensed package ``scmidas`` 0.3.0. On first use pip downloads its
-    wheel, without installing it; the file is checked by its SHA-256 and cached.
+    The file is part of the MIT-licensed package ``scmidas`` 0.3.0. On first use, pip downloads the
+    package's wheel without installing it. The file is checked by its SHA-256 and cached.
 
-    Returns
-    -------
-    Modalities ``rna`` (1,200 cells, 500 genes) and ``adt`` (1,200 cells, 224 proteins), raw counts;
-    ``obs["batch"]`` (4 batches) and ``obs["celltype"]`` for every cell.
+    Returns ------- Modalities ``rna`` (1,200 cells, 500 genes) and ``adt`` (1,200 cells, 224
+    proteins) with raw counts. ``obs["batch"]`` (4 batches) and ``obs["celltype"]`` for every cell.
 
     Raises
     ------
@@ -57,13 +55,13 @@ def pbmc_mosaic() -> MuData:
         downloader=_from_wheel,
     )
     with warnings.catch_warnings():
-        # mudata announces a new default for something that this file does not depend on
+        # mudata warns of a new default that does not affect this file
         warnings.simplefilter("ignore", FutureWarning)
         return mudata.read_h5mu(path)
 
 
 def _from_wheel(url: str, output_file: str, _pooch: object) -> None:
-    """Let the user's own pip, with its index and proxy, fetch the wheel, and take the file out."""
+    """Fetch the wheel with the user's own pip, index and proxy, and extract the file."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         done = subprocess.run(
@@ -77,8 +75,8 @@ def _from_wheel(url: str, output_file: str, _pooch: object) -> None:
             reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
             raise ConnectionError(
                 f"pbmc_mosaic() needs the file {Path(MEMBER).name} from the package {REQUIREMENT}, "
-                f"and pip could not download it ({reason}). Call it once with network access, or "
-                f"copy the file, named pbmc_mosaic.h5mu, into {pooch.os_cache('betavi')}."
+                f"but pip could not download it ({reason}). Call it once with network access, or copy "
+                f"the file to {pooch.os_cache('betavi')} as pbmc_mosaic.h5mu."
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
             Path(output_file).write_bytes(wheel.read(MEMBER))

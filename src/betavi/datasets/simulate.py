@@ -1,8 +1,8 @@
-"""Counts with known truth."""
+"""Simulated counts with known truth."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,15 +18,6 @@ SPREAD_OF_LIBRARIES = 0.3
 SHARE_OF_LOADINGS = 0.3
 
 
-class _Genes(NamedTuple):
-    """Parameters of the genes."""
-
-    loadings: np.ndarray
-    batch_effects: np.ndarray
-    log_base: np.ndarray
-    theta: np.ndarray
-
-
 def simulate_counts(
     n_cells: int = 1000,
     n_genes: int = 200,
@@ -40,24 +31,24 @@ def simulate_counts(
     zero_inflation: float = 0.05,
     seed: int = 0,
 ) -> AnnData:
-    r"""Simulate zero-inflated negative binomial counts of cells with known latent factors.
+    """Simulate zero-inflated negative binomial counts of cells with known latent factors.
 
     Each cell has a type, a position :math:`z` around the centre of its type, a batch and a library
-    size. Its mean counts are the library size times the softmax of a base level, the loadings of
-    :math:`z` and the batch's effect.
+    size. Its mean counts are the library size times a softmax over genes. The softmax's argument is
+    a base level plus the loadings of :math:`z` plus the batch's effect.
 
     Parameters
     ----------
     n_cells, n_genes, n_factors
         Numbers of cells, genes and latent factors.
     n_types, n_batches
-        Numbers of cell types, and of batches, which cut across the types.
+        Numbers of cell types and batches. Every batch has cells of every type.
     rare_share
-        Share of the cells that are of the last type.
+        Share of the cells that belong to the last type.
     spread_within_type
-        Standard deviation of the factors around the centre of a type; that of the centres is 1.
+        Standard deviation of the factors around the centre of a type. The centres' is 1.
     spread_of_batches
-        Standard deviation of the log effect of a batch on a gene.
+        Standard deviation of a batch's log effect on a gene.
     library_size
         Median number of counts per cell, before zero inflation.
     zero_inflation
@@ -69,9 +60,8 @@ def simulate_counts(
     -------
     Counts in ``X`` (CSR, int32). The truth is in ``obsm["z"]`` ``(n_cells, n_factors)``,
     ``varm["loadings"]`` ``(n_genes, n_factors)``, ``varm["batch_effects"]``,
-    ``var["log_base"]``, ``var["theta"]``, ``obs["library_size"]``, ``uns["zero_inflation"]``, and
-    in ``obs["log_likelihood"]``, log p(x given z) in nats under the true model, the best that any
-    model can reach given z.
+    ``var["log_base"]``, ``var["theta"]``, ``obs["library_size"]`` and ``uns["zero_inflation"]``.
+    ``obs["log_likelihood"]`` is log p(x given z) in nats under the true model, the highest possible.
 
     Raises
     ------
@@ -86,13 +76,15 @@ def simulate_counts(
     ((100, 5), ['batch_0', 'batch_1'])
     """
     if min(n_cells, n_genes, n_factors, n_types, n_batches) < 1:
-        raise ValueError("n_cells, n_genes, n_factors, n_types and n_batches are at least 1.")
+        raise ValueError("All numbers of cells, genes, factors, types, batches must be at least 1.")
     if not (0 <= rare_share <= 1 and 0 <= zero_inflation < 1 and library_size > 0):
-        raise ValueError("Shares are between 0 and 1, and library_size is positive.")
+        raise ValueError("Shares must be between 0 and 1, and `library_size` above 0.")
     if not min(spread_within_type, spread_of_batches) >= 0:
-        raise ValueError("spread_within_type and spread_of_batches are at least 0.")
+        raise ValueError("`spread_within_type` and `spread_of_batches` must be at least 0.")
     rng = np.random.default_rng(seed)
-    genes = _draw_genes(rng, (n_genes, n_factors, n_batches), spread_of_batches)
+    loadings, batch_effects, log_base, theta = _draw_genes(
+        rng, (n_genes, n_factors, n_batches), spread_of_batches
+    )
     shares = np.ones(n_types)
     if n_types > 1:
         shares[:] = (1 - rare_share) / (n_types - 1)
@@ -114,30 +106,30 @@ def simulate_counts(
             index=[f"cell_{i}" for i in range(n_cells)],
         ),
         var=pd.DataFrame(
-            {"log_base": genes.log_base, "theta": genes.theta},
+            {"log_base": log_base, "theta": theta},
             index=[f"gene_{i}" for i in range(n_genes)],
         ),
         obsm={"z": z},
-        varm={"loadings": genes.loadings, "batch_effects": genes.batch_effects},
+        varm={"loadings": loadings, "batch_effects": batch_effects},
         uns={"zero_inflation": zero_inflation},
     )
     adata.X, adata.obs["log_likelihood"] = _draw_counts(rng, adata)
     return adata
 
 
-def _draw_genes(rng: Generator, sizes: tuple[int, int, int], spread_of_batches: float) -> _Genes:
+def _draw_genes(
+    rng: Generator, sizes: tuple[int, int, int], spread_of_batches: float
+) -> tuple[np.ndarray, ...]:
+    """Return loadings, batch effects, log base levels and inverse dispersions."""
     n_genes, n_factors, n_batches = sizes
     chosen = rng.random((n_genes, n_factors)) < SHARE_OF_LOADINGS
-    return _Genes(
-        loadings=chosen * rng.normal(size=(n_genes, n_factors)),
-        batch_effects=spread_of_batches * rng.normal(size=(n_genes, n_batches)),
-        log_base=rng.normal(size=n_genes),
-        theta=np.exp(rng.normal(1.0, 0.5, size=n_genes)),
-    )
+    loadings = chosen * rng.normal(size=(n_genes, n_factors))
+    batch_effects = spread_of_batches * rng.normal(size=(n_genes, n_batches))
+    return loadings, batch_effects, rng.normal(size=n_genes), np.exp(rng.normal(1.0, 0.5, n_genes))
 
 
 def _means(adata: AnnData, rows: slice) -> np.ndarray:
-    """Return the mean counts before inflation of some cells, ``(n_rows, n_genes)``."""
+    """Return the mean counts before inflation, ``(n_rows, n_genes)``."""
     codes = adata.obs["batch"].iloc[rows].str.removeprefix("batch_").astype(int).to_numpy()
     logits = adata.obsm["z"][rows] @ adata.varm["loadings"].T
     logits += adata.var["log_base"].to_numpy() + adata.varm["batch_effects"].T[codes]
@@ -147,7 +139,7 @@ def _means(adata: AnnData, rows: slice) -> np.ndarray:
 
 
 def _draw_counts(rng: Generator, adata: AnnData) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Draw counts block by block, so that no dense matrix of all cells is made."""
+    """Draw counts in blocks, so that no dense matrix of all cells is made."""
     inflation, theta = adata.uns["zero_inflation"], adata.var["theta"].to_numpy()
     blocks, log_likelihoods = [], []
     for start in range(0, adata.n_obs, _blocks.SIMULATED_CELLS):

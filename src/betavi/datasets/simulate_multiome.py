@@ -1,4 +1,4 @@
-"""Several assays of the same cells with known truth."""
+"""Simulated modalities of the same cells, with known truth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PEAK_DEPTH = 300.0
 LOADINGS_OF_PEAKS = 0.7
 BACKGROUND, FOREGROUND = 5.0, 20.0
-"""Mean count of antibodies that stick to any cell, and the factor for those on a protein."""
+"""Mean background count of an antibody, and factor of the foreground."""
 
 SLOPE = 3.0
 THETA_OF_PROTEINS = 5.0
@@ -43,17 +43,17 @@ def simulate_multiome(
     Parameters
     ----------
     n_cells, n_genes, n_proteins, n_peaks
-        Numbers of cells, and of features of ``rna``, ``adt`` and ``atac``; 0 leaves one out.
+        Numbers of cells, and of features of ``rna``, ``adt`` and ``atac``. 0 leaves a modality out.
     n_factors, n_types, n_batches, seed
         See :func:`simulate_counts`.
     missing
-        Share of the cells that lack a modality, by name; every cell has at least one.
+        Share of the cells that lack a modality, by name. Every cell has at least one modality.
 
     Returns
     -------
     Counts of ``rna``, zero-inflated negative binomial; of ``adt``, negative binomial around a
     background, or a foreground where ``layers["is_foreground"]``; and of ``atac``, Poisson. ``obs``
-    has ``cell_type`` and ``batch``, ``obsm["z"]`` the factors.
+    has ``cell_type`` and ``batch``. ``obsm["z"]`` has the factors.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def simulate_multiome(
     """
     shares = dict(missing or {})
     if not all(0 <= share <= 1 for share in shares.values()):
-        raise ValueError(f"missing holds shares between 0 and 1, not {missing}.")
+        raise ValueError(f"`missing` must hold shares between 0 and 1, not {missing}.")
     rng = np.random.default_rng(seed)
     rna = simulate_counts(n_cells, max(n_genes, 1), n_factors, n_types, n_batches, seed=seed)
     makers: dict[str, tuple[int, Callable[[], AnnData]]] = {
@@ -79,8 +79,8 @@ def simulate_multiome(
     }
     parts = {name: make() for name, (number, make) in makers.items() if number}
     if unknown := sorted(set(shares) - set(parts)):
-        raise ValueError(f"missing names {unknown[0]!r}; there is {', '.join(parts)}.")
-    has = _who_has(rng, {name: shares.get(name, 0.0) for name in parts}, n_cells)
+        raise ValueError(f"`missing` has {unknown[0]!r}. Choose from {', '.join(parts)}.")
+    has = _draw_present(rng, {name: shares.get(name, 0.0) for name in parts}, n_cells)
     for name, part in parts.items():
         part.obs_names = rna.obs_names
         parts[name] = part[has[name]].copy()
@@ -92,8 +92,10 @@ def simulate_multiome(
     return mdata
 
 
-def _who_has(rng: Generator, shares: Mapping[str, float], n_cells: int) -> dict[str, np.ndarray]:
-    """Return which cells have each modality; a cell without any gets one at random."""
+def _draw_present(
+    rng: Generator, shares: Mapping[str, float], n_cells: int
+) -> dict[str, np.ndarray]:
+    """Return a mask of the cells with each modality. A cell without any gets one at random."""
     names = list(shares)
     has = rng.random((n_cells, len(names))) >= np.array([shares[name] for name in names])
     nothing = np.flatnonzero(~has.any(axis=1))

@@ -1,11 +1,11 @@
-"""Everything that Numba compiles: log-probabilities with derivatives, and products of counts.
+"""All functions that Numba compiles: log-probabilities with derivatives, and products of counts.
 
-Numba caches compiled functions on disk until *their own* file changes, whatever they call. So they are
-all in this file, with their options and constants, and it imports nothing of this package.
+Numba caches compiled functions on disk until *their own* file changes, whatever they call. So all
+functions, options and constants are here, and nothing of this package is imported.
 
-Log-probabilities go one cell at a time, so that a cell's values stay in the processor's cache. Zeros
-go through vectorised single precision; counts above zero avoid cancellation. Values are those of
-:mod:`betavi.kernels.plain`. Functions with ``start`` and ``stop`` do those rows, one thread's part.
+Log-probabilities are computed one cell at a time, so that a cell's values stay in the processor's
+cache. Zeros use vectorised single precision, and counts above zero avoid cancellation. Values are
+those of :mod:`betavi.kernels.plain`. A thread computes the rows from ``start`` to ``stop``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from numba import njit
 
 EPS = 1e-8
-"""``EPS`` of :mod:`betavi.kernels.plain`, which must not be imported; a test compares them."""
+"""``EPS`` of :mod:`betavi.kernels.plain`, which cannot be imported here. A test compares them."""
 
 D, F, I = np.float64, np.float32, np.int32
 CAREFUL = {"contract", "nsz", "arcp"}
-"""Fast-math flags that change rounding only, and leave differences of like numbers alone."""
+"""Fast-math flags that change rounding only, and do not rearrange differences of similar numbers."""
 
 
 def _compiler(liberties, **options):
@@ -30,24 +30,23 @@ def _compiler(liberties, **options):
         try:
             return njit(cache=True, **options)(function)
         except RuntimeError:
-            # no folder is writable for the cache
+            # no writable folder for the cache
             return njit(**options)(function)
 
     return compiled
 
 
 loop = _compiler(CAREFUL)
-"""Compile a function that is called from Python."""
+"""Compile a function called from Python."""
 
-# Of functions that are not inlined, a process that compiles and one that reads the cache link copies
-# which differ in the last digit.
+# without inlining, a process that compiles and one that reads the cache differ in the last digit
 inlined = _compiler(CAREFUL, forceinline=True)
-"""Compile a function that others of this file call."""
+"""Compile a function called by others in this file."""
 
 reduction = _compiler(CAREFUL | {"reassoc", "nnan"}, forceinline=True)
-"""Compile a function that others call, and that may sum in any order."""
+"""Compile a function called by others in this file, which may sum in any order."""
 
-# limits of the arithmetic, set by its precision and not tuned on data
+# limits set by floating-point precision, not tuned on data
 SMALL = 24
 """Largest count for which a ratio of gamma functions is computed as a product."""
 
@@ -57,30 +56,30 @@ SHIFT = 12
 LOG_FACTORIALS = np.array([math.lgamma(count + 1.0) for count in range(1024)])
 
 BLOCK = 512
-"""Number of entries summed in single precision before they are added in double."""
+"""Number of entries summed in single precision before they are added in double precision."""
 
 SIGNLESS, LEAST = I(0x7FFFFFFF), I(-0x80000000)
-"""All bits of an integer but its sign, and the smallest integer."""
+"""All bits of an integer except its sign, and the smallest integer."""
 
 INFINITY = I(0x7F800000)
-"""Bits of infinity; those of NaN are larger."""
+"""Bits of infinity. The bits of NaN are a larger integer."""
 
 MOST_ODDS = F(60.0)
 """Logit beyond which single precision sees no difference."""
 
 COUNT, MEAN, THETA, PRODUCT, VALUE, BY_MEAN, BY_THETA, LOGIT = range(8)
-"""Rows of ``kept``, the working memory for the counts above zero of a cell."""
+"""Rows of ``buffer``, which holds intermediate values for the counts above zero of a cell."""
 
-N_KEPT = 8
+N_BUFFER = 8
 
 # -- special functions -----------------------------------------------------------------------
-# Without Intel's runtime Numba has no vectorised exponential or logarithm. These are the polynomials of
-# Cephes (Moshier, 1989), within two units in the last place of single precision.
+# polynomials of Cephes (Moshier, 1989) in single precision, accurate to two units in the last place:
+# Numba has vectorised functions only with Intel's runtime
 
 
 @inlined
 def exp_parts(x):
-    """Return s and q with exp(x) = s * (1 + q), s a power of two and q exact near zero."""
+    """Return s and q with exp(x) = s * (1 + q). s is a power of two, and q is exact near zero."""
     x = min(max(x, F(-87.0)), F(88.0))
     n = np.floor(x * F(1.44269504) + F(0.5))
     r = x - n * F(0.693359375) - n * F(-2.12194440e-4)
@@ -101,7 +100,7 @@ def exp(x):
 
 @inlined
 def log(w, change):
-    """Return log w of w = 1 + change, where the change is known better than w."""
+    """Return log w for w = 1 + change, where the change is known more exactly than w."""
     bits = F(w).view(I)
     e = I(I(bits - I(0x3F3504F3)) >> I(23))
     m = I(bits - I(e << I(23))).view(F) - F(1.0)
@@ -178,7 +177,7 @@ def log_factorial(count):
 def _sum(values):
     total = 0.0
     whole = values.size - values.size % BLOCK
-    # a length that is known is what lets a compiler add many at once
+    # a constant length lets the compiler vectorise the sum
     for start in range(0, whole, BLOCK):
         part = F(0)
         for j in range(start, start + BLOCK):
@@ -191,28 +190,28 @@ def _sum(values):
 
 
 @inlined
-def _in_order(bits):
-    """Reorder the bits of a float as the numbers are ordered, or undo it."""
+def _sortable(bits):
+    """Map the bits of a float to an integer of the same order, or back."""
     return I(bits ^ (I(bits >> I(31)) & SIGNLESS))
 
 
 @inlined
 def _shifted(unscaled, bias, out):
-    """Fill ``out`` with unscaled + bias, and return the largest; NaN if it has no softmax."""
-    # compilers split a maximum of whole numbers by themselves, and none of fractions
+    """Fill ``out`` with unscaled + bias. Return the largest, NaN if the softmax is undefined."""
+    # compilers vectorise a maximum of integers, but not of floats
     largest, widest = LEAST, I(0)
     for j in range(out.size):
         value = unscaled[j] + bias[j]
         out[j] = value
         bits = F(value).view(I)
-        largest, widest = max(largest, _in_order(bits)), max(widest, I(bits & SIGNLESS))
-    highest = I(_in_order(largest)).view(F)
+        largest, widest = max(largest, _sortable(bits)), max(widest, I(bits & SIGNLESS))
+    highest = I(_sortable(largest)).view(F)
     return F(np.nan) if widest > INFINITY or np.isinf(highest) else highest
 
 
 @inlined
 def _exponentials(unscaled, bias, out):
-    """Fill ``out`` with exp(unscaled + bias), up to a factor, and return their sum."""
+    """Fill ``out`` with exp(unscaled + bias), up to a factor, and return the sum."""
     largest = _shifted(unscaled, bias, out)
     if np.isnan(largest):
         return math.nan
@@ -222,8 +221,8 @@ def _exponentials(unscaled, bias, out):
 
 
 @inlined
-def _through_softmax(mean, size, slope):
-    """Turn derivatives by log means into those by the softmax's argument; return their sum."""
+def _softmax_backward(mean, size, slope):
+    """Turn derivatives by log means into those by the softmax's argument. Return their sum."""
     total = _sum(slope)
     share = F(total / size)
     for j in range(mean.size):
@@ -232,8 +231,8 @@ def _through_softmax(mean, size, slope):
 
 
 @inlined
-def _lost(i, total, nats, size_slope, slope):
-    """Return whether a cell has no softmax, and set it to NaN: arithmetic on bits would hide that."""
+def _set_nan(i, total, nats, size_slope, slope):
+    """Set a cell to NaN and return True if its softmax is undefined, which bit operations hide."""
     if np.isnan(total):
         nats[i] = size_slope[i] = math.nan
         slope[:] = math.nan
@@ -242,8 +241,8 @@ def _lost(i, total, nats, size_slope, slope):
 
 
 @inlined
-def _counts_of(i, indptr, columns, values):
-    """Return columns and values of the cell of a row; several draws of the cells share them."""
+def _row_counts(i, indptr, columns, values):
+    """Return columns and values of the cell of a row. Several draws of the cells share them."""
     cell = i % (indptr.size - 1)
     return columns[indptr[cell] : indptr[cell + 1]], values[indptr[cell] : indptr[cell + 1]]
 
@@ -264,12 +263,12 @@ def _nb_zeros(mean, factor, theta, inverse, value, slope, theta_slope):
 
 
 @inlined
-def _gather_counts(columns, values, mean, factor, theta, kept):
-    """Fill ``kept`` with the ingredients of the log-probability of each count above zero."""
+def _gather_counts(columns, values, mean, factor, theta, buffer):
+    """Fill ``buffer`` with the terms of the log-probability of each count above zero."""
     for k in range(columns.size):
         j, count = columns[k], values[k]
-        kept[COUNT, k], kept[MEAN, k], kept[THETA, k] = count, mean[j] * factor, theta[j]
-        # a ratio of gamma functions is a product, whose logarithm is taken of many at once
+        buffer[COUNT, k], buffer[MEAN, k], buffer[THETA, k] = count, mean[j] * factor, theta[j]
+        # for small counts, a ratio of gamma functions is a product, with its logarithm taken later
         product, by_theta, value = F(1), F(0), 0.0
         if count == 1 or count == 2 or count == 3:
             for step in range(int(count)):
@@ -279,19 +278,19 @@ def _gather_counts(columns, values, mean, factor, theta, kept):
         else:
             ratio, slope = rising(D(theta[j]), D(count))
             by_theta, value = F(slope), ratio - log_factorial(D(count))
-        kept[PRODUCT, k], kept[VALUE, k], kept[BY_THETA, k] = product, value, by_theta
+        buffer[PRODUCT, k], buffer[VALUE, k], buffer[BY_THETA, k] = product, value, by_theta
 
 
 @inlined
 def _nb_counts(count, mean, theta, product, value, by_mean, by_theta):
-    """Turn the ingredients into log NB and its derivatives by log mean and log theta."""
+    """Turn the terms into log NB and its derivatives by log mean and log theta."""
     eps = F(EPS)
     for k in range(count.size):
         a = theta[k] + eps
         ratio = mean[k] / a
         log_ratio = log(F(1) + ratio, ratio)
         inverse = F(1) / (a + mean[k])
-        # of log((mean + EPS) / (a + mean)) the argument less one is known exactly
+        # the argument of log((mean + EPS) / (a + mean)), minus one, is known exactly
         log_share = log((mean[k] + eps) * inverse, -theta[k] * inverse)
         excess = (count[k] * a - theta[k] * mean[k]) * inverse
         log_product = log(product[k], product[k] - F(1))
@@ -301,45 +300,45 @@ def _nb_counts(count, mean, theta, product, value, by_mean, by_theta):
 
 
 @inlined
-def _log_nb(columns, values, mean, factor, theta, kept):
-    _gather_counts(columns, values, mean, factor, theta, kept)
+def _log_nb(columns, values, mean, factor, theta, buffer):
+    _gather_counts(columns, values, mean, factor, theta, buffer)
     n = columns.size
     _nb_counts(
-        kept[COUNT, :n], kept[MEAN, :n], kept[THETA, :n], kept[PRODUCT, :n], kept[VALUE, :n],
-        kept[BY_MEAN, :n], kept[BY_THETA, :n],
+        buffer[COUNT, :n], buffer[MEAN, :n], buffer[THETA, :n], buffer[PRODUCT, :n], buffer[VALUE, :n],
+        buffer[BY_MEAN, :n], buffer[BY_THETA, :n],
     )  # fmt: skip
 
 
 @inlined
-def _scatter(columns, kept, value, slope, theta_slope):
+def _scatter(columns, buffer, value, slope, theta_slope):
     for k in range(columns.size):
-        if kept[COUNT, k] > 0:
+        if buffer[COUNT, k] > 0:
             j = columns[k]
-            value[j], slope[j] = kept[VALUE, k], kept[BY_MEAN, k]
-            theta_slope[j] = kept[BY_THETA, k]
+            value[j], slope[j] = buffer[VALUE, k], buffer[BY_MEAN, k]
+            theta_slope[j] = buffer[BY_THETA, k]
 
 
 @loop
 def nb_rows(
     start, stop, indptr, columns, values, unscaled, bias, theta, inverse, log_size, nats, size_slope, theta_slope
 ):  # fmt: skip
-    """Negative binomial: ``unscaled`` is overwritten by its own derivatives."""
+    """Negative binomial. ``unscaled`` is overwritten by its own derivatives."""
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
-    kept = np.empty((N_KEPT, unscaled.shape[1]), F)
+    buffer = np.empty((N_BUFFER, unscaled.shape[1]), F)
     for i in range(start, stop):
         row = i % theta.shape[0]
         size = math.exp(log_size[i])
         total = _exponentials(unscaled[i], bias, mean)
-        if _lost(i, total, nats, size_slope, unscaled[i]):
+        if _set_nan(i, total, nats, size_slope, unscaled[i]):
             theta_slope[i][:] = math.nan
             continue
         factor = F(size / total)
-        here, some = _counts_of(i, indptr, columns, values)
-        _log_nb(here, some, mean, factor, theta[row], kept)
+        here, some = _row_counts(i, indptr, columns, values)
+        _log_nb(here, some, mean, factor, theta[row], buffer)
         _nb_zeros(mean, factor, theta[row], inverse[row], value, unscaled[i], theta_slope[i])
-        _scatter(here, kept, value, unscaled[i], theta_slope[i])
+        _scatter(here, buffer, value, unscaled[i], theta_slope[i])
         nats[i] = -_sum(value)
-        size_slope[i] = _through_softmax(mean, size, unscaled[i])
+        size_slope[i] = _softmax_backward(mean, size, unscaled[i])
 
 
 # -- zero-inflated negative binomial ----------------------------------------------------------
@@ -353,13 +352,13 @@ def _zinb_zeros(mean, factor, theta, inverse, logits, bias, value, slope, theta_
         log_ratio = log(F(1) + ratio, ratio)
         s, q = exp_parts(-theta[j] * log_ratio)
         odds = exp(min(logits[j] + bias[j], MOST_ODDS))
-        # a division is dear: one for both denominators
+        # one division for both denominators, because divisions are slow
         both = F(1) / ((F(1) + ratio) * (F(1) + odds))
-        share, kept = ratio * (F(1) + odds) * both, (F(1) + ratio) * both
-        # of a zero: odds by inflation, by_chance by counting, up to a common factor
+        share, not_inflated = ratio * (F(1) + odds) * both, (F(1) + ratio) * both
+        # a zero comes from inflation (odds) or from counting (by_chance), up to a common factor
         by_chance = s * q + s
-        change = kept * (s * q + (s - F(1)))
-        value[j] = log((odds + by_chance) * kept, change)
+        change = not_inflated * (s * q + (s - F(1)))
+        value[j] = log((odds + by_chance) * not_inflated, change)
         either = F(1) / (odds + by_chance)
         explained = by_chance * either
         logits[j] = -odds * either * change
@@ -369,7 +368,7 @@ def _zinb_zeros(mean, factor, theta, inverse, logits, bias, value, slope, theta_
 
 @inlined
 def _not_replaced(logit, value):
-    """Add the log-probability that a count was not replaced, and turn logits into its derivative."""
+    """Add the log-probability that a count was not replaced. Turn logits into its derivative."""
     for k in range(logit.size):
         odds = exp(-abs(logit[k]))
         value[k] -= max(logit[k], F(0)) + log(F(1) + odds, odds)
@@ -380,31 +379,31 @@ def _not_replaced(logit, value):
 def zinb_rows(
     start, stop, indptr, columns, values, unscaled, bias, logits, logits_bias, theta, inverse, log_size, nats, size_slope, theta_slope
 ):  # fmt: skip
-    """Zero-inflated: ``unscaled`` and ``logits`` are overwritten by their own derivatives."""
+    """Zero-inflated. ``unscaled`` and ``logits`` are overwritten by their own derivatives."""
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
-    kept = np.empty((N_KEPT, unscaled.shape[1]), F)
+    buffer = np.empty((N_BUFFER, unscaled.shape[1]), F)
     for i in range(start, stop):
         row = i % theta.shape[0]
         size = math.exp(log_size[i])
         total = _exponentials(unscaled[i], bias, mean)
-        if _lost(i, total, nats, size_slope, unscaled[i]):
+        if _set_nan(i, total, nats, size_slope, unscaled[i]):
             theta_slope[i][:] = math.nan
             continue
         factor = F(size / total)
-        here, some = _counts_of(i, indptr, columns, values)
-        _log_nb(here, some, mean, factor, theta[row], kept)
+        here, some = _row_counts(i, indptr, columns, values)
+        _log_nb(here, some, mean, factor, theta[row], buffer)
         for k in range(here.size):
-            kept[LOGIT, k] = logits[i, here[k]] + logits_bias[here[k]]
-        _not_replaced(kept[LOGIT, : here.size], kept[VALUE, : here.size])
+            buffer[LOGIT, k] = logits[i, here[k]] + logits_bias[here[k]]
+        _not_replaced(buffer[LOGIT, : here.size], buffer[VALUE, : here.size])
         _zinb_zeros(
             mean, factor, theta[row], inverse[row], logits[i], logits_bias, value, unscaled[i], theta_slope[i]
         )  # fmt: skip
-        _scatter(here, kept, value, unscaled[i], theta_slope[i])
+        _scatter(here, buffer, value, unscaled[i], theta_slope[i])
         for k in range(here.size):
-            if kept[COUNT, k] > 0:
-                logits[i, here[k]] = kept[LOGIT, k]
+            if buffer[COUNT, k] > 0:
+                logits[i, here[k]] = buffer[LOGIT, k]
         nats[i] = -_sum(value)
-        size_slope[i] = _through_softmax(mean, size, unscaled[i])
+        size_slope[i] = _softmax_backward(mean, size, unscaled[i])
 
 
 # -- Poisson ----------------------------------------------------------------------------------
@@ -420,24 +419,24 @@ def _poisson_zeros(mean, factor, value, slope):
 
 @loop
 def poisson_rows(start, stop, indptr, columns, values, unscaled, bias, log_size, nats, size_slope):
-    """Poisson: ``unscaled`` is overwritten by its own derivatives."""
+    """Poisson. ``unscaled`` is overwritten by its own derivatives."""
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
     tiny = np.finfo(F).tiny
     for i in range(start, stop):
         size = math.exp(log_size[i])
         total = _exponentials(unscaled[i], bias, mean)
-        if _lost(i, total, nats, size_slope, unscaled[i]):
+        if _set_nan(i, total, nats, size_slope, unscaled[i]):
             continue
         factor = F(size / total)
         _poisson_zeros(mean, factor, value, unscaled[i])
-        here, some = _counts_of(i, indptr, columns, values)
+        here, some = _row_counts(i, indptr, columns, values)
         for k in range(here.size):
             j, count = here[k], D(some[k])
             at = max(D(mean[j]), tiny)
             value[j] = count * math.log(at) - at - log_factorial(count)
             unscaled[i, j] = count - at
         nats[i] = -_sum(value)
-        size_slope[i] = _through_softmax(mean, size, unscaled[i])
+        size_slope[i] = _softmax_backward(mean, size, unscaled[i])
 
 
 # -- products of counts -----------------------------------------------------------------------
@@ -445,7 +444,7 @@ def poisson_rows(start, stop, indptr, columns, values, unscaled, bias, log_size,
 
 @loop
 def rows_of(starts, lengths, columns, values):
-    """Return the rows with these starts and lengths, compressed and in single precision."""
+    """Return the rows with the given starts and lengths as CSR, in single precision."""
     indptr = np.zeros(starts.size + 1, np.int32)
     for i in range(starts.size):
         indptr[i + 1] = indptr[i] + lengths[i]
@@ -459,7 +458,7 @@ def rows_of(starts, lengths, columns, values):
 
 @loop
 def by_gene(indptr, columns, values, n_genes):
-    """Return the counts as compressed columns: starts of each gene, cells and values."""
+    """Return the counts by columns: start of each gene, cells and values."""
     starts = np.zeros(n_genes + 1, np.int64)
     for j in columns:
         starts[j + 1] += 1
@@ -476,10 +475,10 @@ def by_gene(indptr, columns, values, n_genes):
 
 @loop
 def counts_times(start, stop, indptr, columns, values, weight, out):
-    """Add compressed counts times a dense matrix to ``out``."""
+    """Add the product of CSR counts and a dense matrix to ``out``."""
     for i in range(start, stop):
         sums, k, end = out[i], indptr[i], indptr[i + 1]
-        # four at a time, for which sums are read and written once
+        # four entries at a time, so that sums are read and written once for them
         while k + 4 <= end:
             a, b, c, d = values[k], values[k + 1], values[k + 2], values[k + 3]
             of_a, of_b = weight[columns[k]], weight[columns[k + 1]]

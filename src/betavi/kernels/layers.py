@@ -1,8 +1,7 @@
-"""Linear layers, and the distortion of a minibatch, with gradients written by hand.
+"""Linear layers, and the distortion of a minibatch, with hand-written gradients.
 
-``head_nats`` makes one operation of a decoder's output layers, the softmax, the library size and the
-likelihood: the layers' outputs are overwritten by their own derivatives, which the backward pass
-multiplies by the weights.
+``head_nats`` combines a decoder's output layers, softmax, library size and likelihood in one
+operation. Derivatives overwrite the layers' outputs, for the backward pass.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from betavi.kernels.threads import in_parts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# rough timings of one processor; they decide about threads, not about results
+# rough timings of one processor, which set the number of threads and change no result
 SMALLEST_PART = 300
-"""Microseconds of work below which a thread costs more than it saves."""
+"""Microseconds of work below which a thread costs more time than it saves."""
 
 ENTRY, MULTIPLICATION = 0.008, 0.0001
 """Microseconds per entry of a likelihood, and per multiplication of sparse counts."""
 
 
 def _run(loop: Callable[..., None], length: int, work: float, *arguments: Any) -> None:
-    """Call a loop over some rows; on several threads if it takes enough microseconds of work."""
+    """Call a loop over rows, on several threads if it takes enough microseconds of work."""
     n_parts = min(torch.get_num_threads(), length, int(work / SMALLEST_PART))
     if n_parts > 1:
         in_parts(loop, length, n_parts, *arguments)
@@ -39,14 +38,11 @@ def _run(loop: Callable[..., None], length: int, work: float, *arguments: Any) -
         loop(0, length, *arguments)
 
 
-# -- dense products ---------------------------------------------------------------------------
-
-
 @cache
 def _onednn_product() -> Any:
-    """Return oneDNN's product of a matrix and a transposed one, where it is the faster library.
+    """Return oneDNN's product of a matrix and a transposed matrix, if it is faster than PyTorch's.
 
-    PyTorch multiplies with MKL, which takes half of the lanes of processors that are not Intel's.
+    PyTorch multiplies with MKL, which uses half of the vector lanes of non-Intel processors.
     """
     try:
         from llvmlite.binding import get_host_cpu_name
@@ -66,24 +62,19 @@ def _uses_onednn(a: Tensor) -> bool:
 
 
 def _autocast_type() -> torch.dtype | None:
-    """Return the type of products under autocast, None without it."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
 
 def product(a: Tensor, b: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Return ``a @ b`` without gradients, of factors rounded to ``dtype`` if there is one.
+    """Return ``a @ b`` without gradients, with factors rounded to ``dtype`` if given.
 
-    Fastest if the rows of ``a`` are contiguous, whichever way ``b`` lies in memory.
+    It is fastest if the rows of ``a`` are contiguous. The memory layout of ``b`` does not matter.
     """
     if dtype is not None:
         return (a.to(dtype) @ b.to(dtype)).to(a.dtype)
     if not _uses_onednn(a):
         return a @ b
-    out: Tensor = _onednn_product()(a.contiguous(), b.t(), None, "none", [], "")
-    return out
-
-
-# -- linear layers ----------------------------------------------------------------------------
+    return _onednn_product()(a.contiguous(), b.t(), None, "none", [], "")
 
 
 class _Linear(torch.autograd.Function):
@@ -94,9 +85,9 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return gradients, that of the weights with the memory layout of the weights."""
+        """Return the gradients. The weights' gradient has the weights' memory layout."""
         x, weight = ctx.saved_tensors
-        # gradients are on here only if these gradients are themselves to be differentiated
+        # gradients are enabled here only for second derivatives
         multiply = torch.matmul if torch.is_grad_enabled() else product
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
@@ -107,21 +98,9 @@ class _Linear(torch.autograd.Function):
 
 
 class TransposedLinear(nn.Linear):
-    """A linear layer with weights stored as ``(in_features, out_features)``.
+    """Linear layer with weights stored as ``(in_features, out_features)``.
 
-    Their gradients are cheapest to compute in that layout, and an optimiser reads both in one pass.
-
-    Parameters
-    ----------
-    in_features, out_features
-        Number of units on both sides.
-
-    Examples
-    --------
-    >>> from betavi.kernels import TransposedLinear
-    >>> weight = TransposedLinear(4, 3).weight
-    >>> weight.shape, weight.is_contiguous(), weight.t().is_contiguous()
-    (torch.Size([3, 4]), False, True)
+    In this layout, gradients are cheapest to compute, and an optimiser reads both in one pass.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -130,10 +109,9 @@ class TransposedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(..., out_features)``."""
-        # forward differentiation and vmap, of what is not trained, know no function of ours
+        # outside training, forward-mode derivatives and vmap do not support our function
         if self.training and _uses_onednn(x) and _autocast_type() is None:
-            out: Tensor = _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
-            return out
+            return _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
         if torch.is_grad_enabled() or not _uses_onednn(x):
             return linear(x, self.weight, self.bias)
         return product(x, self.weight.t()).add_(self.bias)
@@ -153,13 +131,12 @@ class _CompressedLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
-        """Return the gradients of the parameters; the counts have none."""
         assert compiled is not None
         _, of_weight, of_bias = ctx.needs_input_grad
         bias_grad = grad.sum(dim=0) if of_bias else None
         if not of_weight:
             return None, None, bias_grad
-        # transposed counts are read by rows, too, and so is the gradient
+        # transposed counts and the gradient are also read by rows
         parts = compiled.by_gene(*ctx.parts, ctx.shape[0])
         out = grad.new_zeros(ctx.shape)
         arguments = *parts, grad.contiguous().numpy(), out.numpy()
@@ -168,49 +145,21 @@ class _CompressedLinear(torch.autograd.Function):
 
 
 class CountsLinear(TransposedLinear):
-    """A linear layer that also reads CSR tensors, and skips their zeros.
-
-    Parameters
-    ----------
-    in_features, out_features
-        Number of genes, and of units.
-
-    Examples
-    --------
-    >>> from betavi.kernels import CountsLinear
-    >>> layer, x = CountsLinear(4, 3), torch.tensor([[0.0, 2.0, 0.0, 1.0]])
-    >>> torch.allclose(layer(x.to_sparse_csr()), layer(x), atol=1e-5)
-    True
-    """
+    """Linear layer that also reads CSR tensors, and skips their zeros."""
 
     @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(n_cells, out_features)``."""
         is_plain = x.device.type == "cpu" and self.weight.dtype == torch.float32
         if is_compressed(x) and compiled is not None and is_plain:
-            out: Tensor = _CompressedLinear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
-            return out
+            return _CompressedLinear.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch publishes no type of it
         return super().forward(dense(x))
 
 
-# -- distortion -------------------------------------------------------------------------------
-
-
 class Heads(NamedTuple):
-    """Output layers of a decoder, and the compiled likelihood of their outputs.
+    """Output layers of a decoder, the softmax's first, and the compiled loop of their likelihood.
 
-    Parameters
-    ----------
-    rows, layers
-        The likelihood's loop in ``betavi.kernels.compiled``; the softmax's layer first.
-    log_theta
-        Log inverse dispersion, ``(n_genes,)`` or ``(n_cells, n_genes)``, if the likelihood has one.
-
-    Examples
-    --------
-    >>> from betavi.kernels import Heads, compiled
-    >>> Heads(compiled.nb_rows, (torch.nn.Linear(4, 3),), torch.zeros(3)).log_theta.tolist()
-    [0.0, 0.0, 0.0]
+    ``log_theta``, the log inverse dispersion, is ``(n_genes,)`` or ``(n_cells, n_genes)``, or None.
     """
 
     rows: Callable[..., None]
@@ -250,27 +199,27 @@ class _HeadNats(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Weigh the derivatives of each cell, from the forward pass, by the gradient of its nats."""
+        """Weight each cell's derivatives from the forward pass by the gradient of its nats."""
         h, size_slope, *saved = ctx.saved_tensors
         weigh = -grad
-        # saved derivatives are those of the log-probability, minus the nats
+        # the saved derivatives are derivatives of the log-probability, which is minus the nats
         theta_grad = None
         if ctx.theta_shape is not None:
             theta_slope = saved.pop()
             if len(ctx.theta_shape) == 1:
                 theta_grad = weigh @ theta_slope
             else:
-                # several draws of the same cells may share a row
+                # several draws of a cell may share a row of theta
                 theta_grad = (weigh[:, None] * theta_slope).view(-1, *ctx.theta_shape).sum(dim=0)
         weights, slopes = saved[: len(saved) // 2], saved[len(saved) // 2 :]
         weighted_h = weigh[:, None] * h
         h_grad = torch.zeros_like(h)
         layer_grads: list[Tensor | None] = []
-        # after the other arguments of the forward pass, and each followed by its bias
+        # weights follow the five other arguments of the forward pass, each with its bias
         of_weights = ctx.needs_input_grad[5::2]
         for weight, slope, of_weight in zip(weights, slopes, of_weights, strict=True):
             h_grad += product(slope, weight, ctx.dtype)
-            # transposed, as the weights lie
+            # transposed, like the weights in memory
             by_h = product(weighted_h.t(), slope, ctx.dtype).t() if of_weight else None
             layer_grads += [by_h, weigh @ slope]
         h_grad *= weigh[:, None]
@@ -284,10 +233,9 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
     Parameters
     ----------
     heads, counts
-        Output layers, and counts, CSR or dense, ``(n_cells, n_genes)``. Not differentiated.
+        Output layers, and counts, CSR or dense, ``(n_cells, n_genes)``. Counts have no gradient.
     h, log_size
-        The decoder's last hidden layer, ``(..., n_cells, n_hidden)``, and log library sizes,
-        ``(..., n_cells, 1)``.
+        Decoder's hidden layer, ``(..., n_cells, n_hidden)``, and log sizes, ``(..., n_cells, 1)``.
 
     Returns
     -------
@@ -295,7 +243,7 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
 
     Examples
     --------
-    >>> from betavi.kernels import Heads, compiled, head_nats
+    >>> from betavi.kernels.layers import Heads, compiled, head_nats
     >>> heads = Heads(compiled.poisson_rows, (torch.nn.Linear(4, 3),))
     >>> head_nats(heads, torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1, 1)).round().tolist()
     [1.0]

@@ -1,13 +1,12 @@
-r"""Log-probabilities of counts, with special functions evaluated on the nonzero counts only.
+r"""Log-probabilities of counts, with special functions evaluated only for nonzero counts.
 
-For a zero the negative binomial needs no gamma function: :math:`\log p(0) = -\theta \log(1 + \mu /
-\theta)`. For the others large terms cancel down to a few nats: they are summed in double precision.
+For zeros, the negative binomial needs no gamma function: :math:`\log p(0) = -\theta \log(1 + \mu /
+\theta)`. For other counts, large terms cancel to a few nats, and are summed in double precision.
 
-Values and gradients are those of :func:`scvi.distributions.NegativeBinomial.log_prob` and its kin,
-including the ``1e-8`` that keeps their logarithms finite. They are made for means from 1e-8 to 1e6,
-``theta`` from 1e-4 to 1e8, logits within 50 of zero and counts up to 1e6, of at least one dimension.
-
-Derivatives by parameters are computed in the forward pass, where their ingredients are at hand.
+Values and gradients agree with :func:`scvi.distributions.NegativeBinomial.log_prob` and its
+relatives, including the ``1e-8`` that keeps their logarithms finite. Inputs have at least one
+dimension, means from 1e-8 to 1e6, ``theta`` from 1e-4 to 1e8, logits within 50 of zero, and counts
+up to 1e6. The forward pass also computes the derivatives, which share its intermediate values.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ EPS = 1e-8
 """Constant that scvi-tools adds inside its logarithms."""
 
 _NEARLY_MINUS_ONE = -0.99
-"""Argument below which log1p loses digits here. A limit of the arithmetic."""
+"""Argument below which log1p loses digits here. Set by floating-point precision."""
 
 
 def _wide(x: Tensor) -> Tensor:
-    # Metal has no double precision; single is the best there is.
+    # Metal has no double precision
     return x if x.device.type == "mps" else x.double()
 
 
@@ -63,10 +62,9 @@ def _nb_at_zeros(mu: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _exchange(
     where: Tensor, wholes: tuple[Tensor, ...], function: Callable[..., Any], *parameters: Tensor
 ) -> tuple[Tensor, ...]:
-    """Replace the values of tensors in some places by those that a function returns.
+    """Replace the values of tensors at the selected places by the function's results.
 
-    On a CPU the function sees these places only. A GPU computes all places, which is faster than
-    waiting until it says how many there are.
+    On a CPU, only these places are computed. On a GPU, computing all is faster than counting them.
     """
     if _waits_for_sizes(where):
         at = where.nonzero(as_tuple=True)
@@ -84,12 +82,12 @@ def _waits_for_sizes(x: Tensor) -> bool:
 
 
 class _Precomputed(torch.autograd.Function):
-    """Base of functions whose forward pass saves one derivative per differentiable parameter."""
+    """Function whose forward pass saves one derivative per differentiable parameter."""
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Multiply the incoming gradient by the derivatives; the counts have none."""
+        """Multiply the incoming gradient by the derivatives. Counts have no gradient."""
         return (None, *(grad * derivative for derivative in ctx.saved_tensors))
 
 
@@ -105,16 +103,14 @@ class _NegativeBinomial(_Precomputed):
 def _inflate(log_zero: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""Return :math:`\log(\pi + (1 - \pi) p_0)` and its derivatives by :math:`\log p_0` and logits.
 
-    It is computed as :math:`\log(1 + (1 - \pi)(p_0 - 1))`, exact where the count model itself
-    explains the zero, except near the pole at minus one, where the difference of two softplus,
-    which is scvi-tools' form, is exact.
+    The form :math:`\log(1 + (1 - \pi)(p_0 - 1))` is exact where the counts alone explain the zero.
+    Near an argument of minus one, scvi-tools' difference of two softplus is exact.
     """
-    kept = torch.sigmoid(-logits)
-    change = kept * torch.expm1(log_zero)
+    not_inflated = torch.sigmoid(-logits)
+    change = not_inflated * torch.expm1(log_zero)
     is_pole = change < _NEARLY_MINUS_ONE
     (value,) = _exchange(is_pole, (torch.log1p(change),), _inflate_at_pole, log_zero, logits)
-    # the share of the zeros that the counts explain, (1 - pi) p0 / (pi + (1 - pi) p0); its
-    # complement times the change is (1 - pi) less that share, without their cancellation
+    # share of the zeros explained by the counts: (1 - pi) p0 / (pi + (1 - pi) p0)
     explained = torch.sigmoid(log_zero - logits)
     return value, explained, -torch.sigmoid(logits - log_zero) * change
 
@@ -142,7 +138,7 @@ class _ZeroInflatedNegativeBinomial(_Precomputed):
 
 
 def _poisson_at_nonzeros(x: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    # a softmax can underflow to a rate of zero, which no nonzero count survives
+    # a softmax can underflow to a rate of zero, with an infinite loss for nonzero counts
     rate = _wide(rate.clamp_min(torch.finfo(rate.dtype).tiny))
     x = _wide(x)
     return x * rate.log() - rate - torch.lgamma(x + 1), x / rate - 1
@@ -159,8 +155,7 @@ class _Poisson(_Precomputed):
 
 def _apply(function: type[_Precomputed], x: Tensor, *parameters: Tensor) -> Tensor:
     counts, *expanded = torch.broadcast_tensors(x, *parameters)
-    value: Tensor = function.apply(counts, *expanded)  # type: ignore[no-untyped-call]  # torch publishes no type of it
-    return value
+    return function.apply(counts, *expanded)  # type: ignore[no-untyped-call]  # torch publishes no type of it
 
 
 def nb_log_prob(x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
@@ -169,8 +164,8 @@ def nb_log_prob(x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
     Parameters
     ----------
     x, mu, theta
-        Counts, not differentiated; means, ``(..., n_cells, n_genes)``, from 0 on; inverse
-        dispersions. The variance is ``mu + mu**2 / theta``.
+        Counts, without gradient. Means of at least 0, ``(..., n_cells, n_genes)``. Inverse
+        dispersions: the variance is ``mu + mu**2 / theta``.
 
     Returns
     -------
@@ -191,7 +186,7 @@ def zinb_log_prob(x: Tensor, mu: Tensor, theta: Tensor, logits: Tensor) -> Tenso
     Parameters
     ----------
     x, mu, theta
-        See :func:`nb_log_prob`; means are those before inflation.
+        See :func:`nb_log_prob`. The means are means before inflation.
     logits
         Log-odds that a count was replaced by zero.
 
@@ -215,7 +210,7 @@ def poisson_log_prob(x: Tensor, rate: Tensor) -> Tensor:
     Parameters
     ----------
     x, rate
-        Counts, not differentiated, and means, ``(..., n_cells, n_genes)``, from 0 on.
+        Counts, without gradient, and means of at least 0, ``(..., n_cells, n_genes)``.
 
     Returns
     -------

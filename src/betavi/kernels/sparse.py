@@ -1,4 +1,4 @@
-"""Minibatches of counts in compressed rows, and what networks read from them."""
+"""Minibatches of counts as CSR tensors, and the operations that networks need on them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 try:
     from betavi.kernels import compiled as _compiled
 except ImportError:
-    _compiled = None  # type: ignore[assignment]  # the plain path is taken
+    _compiled = None  # type: ignore[assignment]  # without Numba
 
 compiled: ModuleType | None = _compiled
-"""The compiled loops, if Numba is installed."""
+"""The module of compiled loops, or None without Numba."""
 
 SMALLEST_LIBRARY = 1e-8
-"""Library size of a cell without counts, whose gradients then vanish."""
+"""Library size of a cell without counts, for which gradients vanish."""
 
 with warnings.catch_warnings():
-    # torch says once in a process that its CSR tensors are in beta
+    # torch warns once per process that its CSR tensors are in beta
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
     torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
@@ -33,25 +33,9 @@ with warnings.catch_warnings():
 def compressed(
     pointers: Tensor, columns: Tensor, values: Tensor, shape: torch.Size | tuple[int, ...]
 ) -> Tensor:
-    """Return a matrix in compressed rows, without checking that its parts fit together.
+    """Return a CSR tensor, without checking that its parts fit together.
 
-    Parameters
-    ----------
-    pointers
-        Start of each row among the entries, and end of the last, ``(n_rows + 1,)``.
-    columns, values, shape
-        Of all entries, ``(n_entries,)``; number of rows and columns.
-
-    Returns
-    -------
-    A CSR tensor.
-
-    Examples
-    --------
-    >>> from betavi.kernels import compressed
-    >>> pointers, columns = torch.tensor([0, 1, 2]), torch.tensor([2, 0])
-    >>> compressed(pointers, columns, torch.tensor([5.0, 1.0]), (2, 3)).to_dense().tolist()
-    [[0.0, 0.0, 5.0], [1.0, 0.0, 0.0]]
+    ``pointers``, ``(n_rows + 1,)``, are the starts of the rows, and the end of the last row.
     """
     return torch.sparse_csr_tensor(pointers, columns, values, shape, check_invariants=False)
 
@@ -59,26 +43,9 @@ def compressed(
 def rows_of(
     starts: Tensor, lengths: Tensor, columns: Tensor, values: Tensor, n_columns: int
 ) -> Tensor:
-    """Return some rows of a matrix on a CPU, in single precision.
+    """Return some rows of a matrix on a CPU as CSR, ``(n_rows, n_columns)``, in single precision.
 
-    Parameters
-    ----------
-    starts, lengths
-        Start of each row among the entries, and its number of entries, ``(n_rows,)``.
-    columns, values, n_columns
-        Of all entries; width of the matrix.
-
-    Returns
-    -------
-    A CSR tensor, ``(n_rows, n_columns)``.
-
-    Examples
-    --------
-    >>> from betavi.kernels import rows_of
-    >>> starts, lengths = torch.tensor([1, 0]), torch.tensor([1, 1])
-    >>> columns, values = torch.tensor([0, 2]).int(), torch.tensor([5.0, 7.0])
-    >>> rows_of(starts, lengths, columns, values, n_columns=3).to_dense().tolist()
-    [[0.0, 0.0, 7.0], [5.0, 0.0, 0.0]]
+    ``starts`` and ``lengths``, ``(n_rows,)``, locate the entries of each row.
     """
     assert compiled is not None
     given = (part.numpy() for part in (starts, lengths, columns, values))
@@ -87,29 +54,13 @@ def rows_of(
 
 
 def is_compressed(x: Tensor) -> bool:
-    """Return True if a minibatch holds its nonzeros only.
-
-    Parameters
-    ----------
-    x
-        Dense or CSR, ``(n_cells, n_features)``.
-
-    Returns
-    -------
-    False for a dense tensor.
-
-    Examples
-    --------
-    >>> from betavi.kernels import is_compressed
-    >>> is_compressed(torch.eye(2).to_sparse_csr())
-    True
-    """
+    """Return True if a minibatch is a CSR tensor."""
     return x.layout == torch.sparse_csr
 
 
 @torch.compiler.disable
 def dense(x: Tensor) -> Tensor:
-    """Return a minibatch with its zeros.
+    """Return a minibatch as a dense tensor.
 
     Parameters
     ----------
@@ -118,7 +69,7 @@ def dense(x: Tensor) -> Tensor:
 
     Returns
     -------
-    ``(n_cells, n_features)``; ``x`` itself if it is dense.
+    Dense, ``(n_cells, n_features)``. ``x`` itself if it is dense.
 
     Examples
     --------
@@ -140,7 +91,7 @@ def totals(x: Tensor) -> Tensor:
 
     Returns
     -------
-    ``(n_cells, 1)``.
+    Sums, ``(n_cells, 1)``.
 
     Examples
     --------
@@ -154,7 +105,7 @@ def totals(x: Tensor) -> Tensor:
 
 
 def observed_log_library(x: Tensor) -> Tensor:
-    """Return the log of each cell's total; that of 1e-8 for a cell without counts.
+    """Return the log of each cell's total count, or log 1e-8 for a cell without counts.
 
     Parameters
     ----------
@@ -163,7 +114,7 @@ def observed_log_library(x: Tensor) -> Tensor:
 
     Returns
     -------
-    ``(n_cells, 1)``.
+    Log totals, ``(n_cells, 1)``.
 
     Examples
     --------
@@ -176,31 +127,14 @@ def observed_log_library(x: Tensor) -> Tensor:
 
 @torch.compiler.disable
 def log1p(x: Tensor) -> Tensor:
-    """Return log(1 + x), with as many entries as x has.
-
-    Parameters
-    ----------
-    x
-        Dense or CSR, ``(n_cells, n_features)``.
-
-    Returns
-    -------
-    ``(n_cells, n_features)``, CSR if x is.
-
-    Examples
-    --------
-    >>> from betavi.kernels import is_compressed, log1p
-    >>> x = torch.eye(2).expm1()
-    >>> log1p(x).round().tolist(), is_compressed(log1p(x.to_sparse_csr()))
-    ([[1.0, 0.0], [0.0, 1.0]], True)
-    """
+    """Return log(1 + x), CSR if ``x`` is."""
     if not is_compressed(x):
         return torch.log1p(x)
     return compressed(x.crow_indices(), x.col_indices(), x.values().log1p(), x.shape)
 
 
 def parts_of(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return row pointers, columns and values of a minibatch, as compiled loops read them."""
+    """Return row pointers, columns and values of a minibatch, as the compiled loops read them."""
     if not is_compressed(x):
         x = x.to_sparse_csr()
     return x.crow_indices().numpy(), x.col_indices().numpy(), x.values().numpy()

@@ -1,4 +1,4 @@
-"""Compiled loops on the threads that PyTorch computes with."""
+"""Compiled loops on PyTorch's own threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 @cache
 def _team() -> ctypes.CDLL | None:
-    """Return the OpenMP runtime that PyTorch has loaded, if it can be called by others."""
+    """Return the OpenMP runtime that PyTorch loaded, if other code can call it."""
     shipped = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
     try:
         runtime = ctypes.CDLL(str(shipped[0]) if shipped else None)
@@ -37,18 +37,17 @@ def _pool(n_threads: int, _process: int) -> ThreadPoolExecutor:
 
 
 def in_parts(loop: Callable[..., None], length: int, n_parts: int, *arguments: Any) -> None:
-    """Call ``loop(start, stop, *arguments)`` on consecutive parts of a range, at the same time.
+    """Call ``loop(start, stop, *arguments)`` on consecutive parts of a range, in parallel.
 
-    Idle threads of OpenMP keep their cores busy for milliseconds, waiting for PyTorch's next
-    operation. Other threads would share the cores with them, so these do the work. The loop must
-    release the interpreter. The range starts at 0 and has at least 2 parts.
+    The range starts at 0 and has at least 2 parts. The loop must release the interpreter. PyTorch's
+    OpenMP threads do the work, because they keep their cores busy for milliseconds while idle.
     """
     bounds = [length * part // n_parts for part in range(n_parts + 1)]
     parts = list(pairwise(bounds))
     if (team := _team()) is not None:
         _by_team(team, loop, parts, arguments)
         return
-    # a forked process has none of its parent's threads
+    # a forked process does not inherit its parent's threads
     pool = _pool(n_parts - 1, os.getpid())
     others = [pool.submit(loop, *part, *arguments) for part in parts[1:]]
     loop(*parts[0], *arguments)
@@ -68,12 +67,12 @@ def _by_team(
             for part in parts[team.omp_get_thread_num() :: team.omp_get_num_threads()]:
                 loop(*part, *arguments)
                 done.append(part)
-        except BaseException as failure:  # no exception passes through C
+        except BaseException as failure:  # exceptions cannot pass through C
             failures.append(failure)
 
     team.GOMP_parallel(Task(task), None, len(parts), 0)
     if failures:
         raise failures[0]
-    # Ctrl-C between two lines of a callback is printed by ctypes, and goes no further
+    # ctypes prints Ctrl-C in a callback but does not raise it
     if len(done) < len(parts):
         raise KeyboardInterrupt

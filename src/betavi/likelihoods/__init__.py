@@ -1,16 +1,16 @@
 """Likelihoods p(x given z) of one modality, one file each.
 
-To add one, write its file and add its line to :data:`LIKELIHOODS`. Contract tests, documentation
-and error messages read that table.
+To add a likelihood, write its file and add a line to :data:`LIKELIHOODS`. Contract tests,
+documentation and error messages read that table.
 """
 
 from __future__ import annotations
 
-from betavi.data.start_values import TARGET_SUM, Start
-from betavi.likelihoods._base import Deferred, Likelihood
+from betavi.data.start_values import Start
+from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
 from betavi.likelihoods.dispersion import DISPERSIONS, Dispersion, DispersionSizes
-from betavi.likelihoods.lognormal import LogNormal, LogNormalLikelihood
+from betavi.likelihoods.lognormal import LogNormalLikelihood
 from betavi.likelihoods.nb import NegativeBinomialLikelihood
 from betavi.likelihoods.nb_mixture import NegativeBinomialMixtureLikelihood
 from betavi.likelihoods.normal import NormalLikelihood
@@ -26,16 +26,13 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": BernoulliLikelihood,
     "nb_mixture": NegativeBinomialMixtureLikelihood,
 }
-"""Likelihoods by the name a user gives, ``gene_likelihood=``."""
+"""Likelihoods by name, ``gene_likelihood=``."""
 
 __all__ = [
     "DISPERSIONS",
     "LIKELIHOODS",
-    "TARGET_SUM",
-    "Deferred",
     "Dispersion",
     "DispersionSizes",
     "Likelihood",
-    "LogNormal",
     "Start",
 ]

@@ -1,4 +1,4 @@
-"""The interface of a likelihood: output layers that return a distribution."""
+"""Interface of likelihoods: output layers that return a distribution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from betavi._tables import lookup
-from betavi.kernels import Heads, TransposedLinear, compiled, head_nats
+from betavi.kernels import compiled, head_nats
+from betavi.kernels.layers import Heads, TransposedLinear
 from betavi.likelihoods._scale import SCALE_ACTIVATIONS
 from betavi.likelihoods.dispersion import DISPERSIONS
 from betavi.nn.beta_condition import BetaBias
@@ -29,31 +30,18 @@ if TYPE_CHECKING:
 
 
 SINGLE = (torch.float32, torch.bfloat16)
-"""Types of a decoder's output that the compiled loops take."""
+"""Types of a decoder's output that the compiled loops accept."""
 
 
 def get_normalized(px: Any, key: str) -> Tensor:
-    """Return the mean of a distribution, ``"mu"``, or its scale, ``"scale"``, as scvi-tools' do."""
-    values: Tensor = getattr(px, lookup({"mu": "mean", "scale": "scale"}, key, "key"))
-    return values
+    """Return a distribution's mean, ``"mu"``, or scale, ``"scale"``, like scvi-tools' method."""
+    return getattr(px, lookup({"mu": "mean", "scale": "scale"}, key, "key"))
 
 
 class Deferred:
-    """A distribution that knows a faster way to the distortion, the only value training needs.
+    """Distribution that ``make`` returns when it is needed, with a faster way to the distortion.
 
-    Parameters
-    ----------
-    make, heads, h, log_size
-        Function that returns the distribution, called when any other attribute is read; arguments
-        of :func:`betavi.kernels.head_nats`.
-
-    Examples
-    --------
-    >>> from betavi.likelihoods import LIKELIHOODS, DispersionSizes
-    >>> likelihood = LIKELIHOODS["nb"](8, 20, "softmax", "gene", DispersionSizes(1, 1))
-    >>> px = likelihood(torch.ones(3, 8), torch.ones(3, 1), torch.zeros(3, 1).long(), None)
-    >>> px.nats(torch.ones(3, 20)).shape, px.mean.shape
-    (torch.Size([3]), torch.Size([3, 20]))
+    Training needs nothing else. The other arguments are those of :func:`betavi.kernels.head_nats`.
     """
 
     def __init__(
@@ -72,7 +60,6 @@ class Deferred:
         return self._make()
 
     def __getattr__(self, name: str) -> Any:
-        """Return the attribute of the distribution."""
         if name.startswith("__") or "_make" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self._made, name)
@@ -86,17 +73,16 @@ class Likelihood(nn.Module, ABC):
     n_hidden, n_features
         Width of the decoder's last hidden layer, and number of genes, peaks or proteins.
     scale_activation
-        ``"softmax"`` where the library size sets the cell's total, ``"softplus"`` where a size
-        factor only scales it.
+        ``"softmax"`` if the library size sets the cell's total, ``"softplus"`` for a size factor.
     dispersion, sizes
-        A key of :data:`~betavi.likelihoods.DISPERSIONS`; number of batches and labels.
+        Key of :data:`~betavi.likelihoods.DISPERSIONS`, and numbers of batches and labels.
     beta_condition
-        β of the dispersion, in a model of many: a higher β leaves more variance unexplained.
+        β of the dispersion, in a model of many β. A higher β leaves more variance unexplained.
 
     Raises
     ------
     ValueError
-        If a word is not in its table.
+        If ``scale_activation`` or ``dispersion`` is not in its table.
 
     Examples
     --------
@@ -108,31 +94,31 @@ class Likelihood(nn.Module, ABC):
     """
 
     has_dispersion: ClassVar[bool] = True
-    """True if the distribution has a second parameter, ``theta``, beside its mean."""
+    """True if the distribution has a second parameter, ``theta``, besides its mean."""
 
     reads_size: ClassVar[bool] = True
     """True if the mean depends on the library size."""
 
     is_of_counts: ClassVar[bool] = True
-    """True if it predicts how many counts there are, not only if there are any."""
+    """True if it predicts the number of counts, not only their presence."""
 
     of_whole_numbers: ClassVar[bool] = True
-    """True if values are whole numbers, False if any number from 0 on."""
+    """True if values are whole numbers, False if they are any numbers of at least 0."""
 
     is_gamma_poisson: ClassVar[bool] = False
-    """True if counts are Poisson draws of gamma rates, also in the limit."""
+    """True if counts are Poisson draws of gamma-distributed rates. Includes the Poisson limit."""
 
     is_of_detection: ClassVar[bool] = False
-    """True if it predicts if there are counts, not how many."""
+    """True if it predicts the presence of counts, not their number."""
 
     per_batch: ClassVar[tuple[str, ...]] = ()
-    """Names of parameters that have a column for each batch."""
+    """Names of parameters with a column for each batch."""
 
     learns_from_counts: ClassVar[bool] = False
-    """True if a count is informative about its rate beyond z, see :meth:`posterior`."""
+    """True if a count is informative about its rate beyond z. See :meth:`posterior`."""
 
     rows: ClassVar[str | None] = None
-    """Name of its training loop in ``betavi.kernels.compiled``, if there is one."""
+    """Name of its training loop in ``betavi.kernels.compiled``, or None."""
 
     compiled_layers: ClassVar[tuple[str, ...]] = ("unscaled",)
     """Names of the output layers, in the order in which that loop reads them."""
@@ -141,7 +127,7 @@ class Likelihood(nn.Module, ABC):
     """True if it separates a foreground from a background, as for surface proteins."""
 
     scale_is_local: ClassVar[bool] = True
-    """True if the normalised scale of a feature does not depend on the other features."""
+    """True if a feature's normalised scale does not depend on other features."""
 
     def __init__(
         self,
@@ -155,23 +141,21 @@ class Likelihood(nn.Module, ABC):
         super().__init__()
         self.unscaled = TransposedLinear(n_hidden, n_features)
         self.positive = lookup(SCALE_ACTIVATIONS, scale_activation, "scale_activation")()
-        extent = lookup(DISPERSIONS, dispersion, "dispersion")
+        dispersion_class = lookup(DISPERSIONS, dispersion, "dispersion")
+        self.drift: BetaBias | None = None
         if self.has_dispersion:
-            self.dispersion = extent(n_hidden, n_features, sizes)
-        self.drift = (
-            BetaBias(n_features, beta_condition)
-            if beta_condition is not None and self.has_dispersion
-            else None
-        )
+            self.dispersion = dispersion_class(n_hidden, n_features, sizes)
+            if beta_condition is not None:
+                self.drift = BetaBias(n_features, beta_condition)
         self._chosen: Tensor | None = None
         self.add_heads(n_hidden, n_features, sizes)
 
     def add_heads(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
-        """Make the parameters beside mean and dispersion; none by default."""
+        """Add parameters besides mean and dispersion. By default, add nothing."""
 
     @torch.no_grad()
     def start_at(self, start: Start) -> None:
-        """Start training at the mean profile for every cell, and a dispersion to match."""
+        """Start training at the mean profile for every cell, with a matching dispersion."""
         self.unscaled.bias.copy_(self.positive.inverse(start.profile))
         log_theta = self.log_theta_at(start)
         if log_theta is not None:
@@ -179,11 +163,11 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def log_theta_at(self, start: Start) -> Tensor | None:
-        """Return the start of the log second parameter, ``(n_features,)``, or None without one."""
+        """Return the initial log of the second parameter, ``(n_features,)``, or None without one."""
 
     @contextmanager
     def only(self, features: np.ndarray | None) -> Iterator[None]:
-        """Restrict distributions to features, ``(n_chosen,)``, inside a ``with`` block; all if None."""
+        """Restrict distributions to features, ``(n_chosen,)``, in a ``with`` block. None means all."""
         before = self._chosen
         device = self.unscaled.weight.device
         self._chosen = None if features is None else torch.as_tensor(features, device=device)
@@ -193,18 +177,17 @@ class Likelihood(nn.Module, ABC):
             self._chosen = before
 
     def of_chosen(self, values: Tensor) -> Tensor:
-        """Return the columns of the chosen features, see :meth:`only`."""
+        """Return the columns of the features chosen by :meth:`only`."""
         return values if self._chosen is None else values[..., self._chosen]
 
     def head(self, layer: nn.Linear, h: Tensor) -> Tensor:
-        """Return the output of a layer for the chosen features only."""
+        """Return a layer's output for the chosen features."""
         if self._chosen is None:
-            out: Tensor = layer(h)
-            return out
+            return layer(h)
         return linear(h, layer.weight[self._chosen], layer.bias[self._chosen])
 
     def rate(self, h: Tensor, log_size: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scale, and the mean at the cell's size, both ``(..., n_cells, n_features)``."""
+        """Return the scale, and the mean at the cell's size, each ``(..., n_cells, n_features)``."""
         if self.positive.needs_all:
             scale = self.of_chosen(self.positive(self.unscaled(h)))
         else:
@@ -223,7 +206,7 @@ class Likelihood(nn.Module, ABC):
     def forward(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> Distribution | Deferred:
-        """Return :meth:`distribution`, or its faster form while training on a CPU."""
+        """Return :meth:`distribution`, or a faster form of it for training on a CPU."""
         make = partial(self.distribution, h, log_size, batch, label)
         heads = self._compiled_heads(h, batch, label) if self.training else None
         return make() if heads is None else Deferred(make, heads, h, log_size)
@@ -243,35 +226,35 @@ class Likelihood(nn.Module, ABC):
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> Distribution:
-        """Return the distribution of the features of each cell.
+        """Return the distribution of each cell's features.
 
-        ``h`` is the decoder's last hidden layer, ``(..., n_cells, n_hidden)``; ``log_size`` the log
-        library size or size factor, ``(..., n_cells, 1)``; batch and label are codes, ``(n_cells, 1)``.
+        ``h`` is the decoder's last hidden layer, ``(..., n_cells, n_hidden)``. ``log_size`` is the
+        log library size or size factor, ``(..., n_cells, 1)``. Batch and label are codes,
+        ``(n_cells, 1)``.
         """
 
     def log_mass(self, px: Any, counts: Tensor) -> Tensor:
         """Return the log-probability of integer counts, ``(..., n_cells, n_features)``, in nats.
 
-        A density is integrated over half a count on both sides, and from minus infinity for zero.
+        A density is integrated over half a count on both sides, for zero from minus infinity.
         """
         return px.log_prob(counts)
 
     def log_detection(self, px: Any, counts: Tensor) -> Tensor:
-        """Return log P(x = 0) where the count is zero, and log P(x > 0) elsewhere, in nats."""
+        """Return log P(x = 0) where the count is zero and log P(x > 0) elsewhere, in nats."""
         zero = self.log_mass(px, torch.zeros_like(counts)).double()
         return zero.where(counts == 0, (-zero.expm1()).log())
 
     def expected(self, px: Any) -> Tensor:
-        """Return the expected counts, never negative, ``(..., n_cells, n_features)``."""
-        mean: Tensor = px.mean
-        return mean.clamp_min(0)
+        """Return the expected counts, at least 0, ``(..., n_cells, n_features)``."""
+        return px.mean.clamp_min(0)
 
     def posterior(self, px: Any, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the rate behind each count, given z and the count.
 
         If a count is a Poisson draw of a rate that varies around the decoder's mean, the posterior
-        mean lies between the decoder's mean and the count. Otherwise the count adds nothing: the
-        mean is the decoder's, and the variance is zero.
+        mean lies between the decoder's mean and the count. Otherwise the count adds no information:
+        the mean is the decoder's mean, and the variance is zero.
         """
         mean = self.expected(px)
         return mean, torch.zeros_like(mean)

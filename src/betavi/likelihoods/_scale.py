@@ -1,4 +1,4 @@
-"""Activations that make a decoder's output a positive scale."""
+"""Activations that turn a decoder's output into a positive scale."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Shares(nn.Softmax):
-    """Scales are shares of a cell's total.
+    """Scales that are shares of a cell's total.
 
     Examples
     --------
@@ -20,18 +20,18 @@ class Shares(nn.Softmax):
     """
 
     needs_all: ClassVar[bool] = True
-    """True if the scale of a feature depends on the decoder's output for the others."""
+    """True if the scale of a feature depends on the decoder's output for other features."""
 
     def __init__(self) -> None:
         super().__init__(dim=-1)
 
     def inverse(self, scale: Tensor) -> Tensor:
-        """Return the decoder's output for a scale, up to the scale's sum."""
+        """Return the decoder's output with these shares."""
         return scale.log()
 
 
 class Free(nn.Softplus):
-    """Scales are positive, with any sum.
+    """Positive scales with any sum.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Detection of a feature: any counts, or none."""
+"""Detection of a feature: presence of any counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Detection(Distribution):
-    """Indicator of a positive Poisson count, of mean ``rate`` and share ``scale`` of a cell's size."""
+    """Indicator of a positive Poisson count with mean ``rate``, a share ``scale`` of the size."""
 
     arg_constraints: ClassVar = {
         "rate": constraints.nonnegative,
@@ -51,13 +51,12 @@ class Detection(Distribution):
 
 
 class BernoulliLikelihood(Likelihood):
-    """Detection of features, more often in deeper cells. The number of counts is not predicted.
+    """Detection of features, more frequent in deeper cells. Numbers of counts are not predicted.
 
     The probability is that of a Poisson count above zero, ``1 - exp(-rate)``, the complementary
-    log-log link. Rates are shares of a total that is log-linear in the cell's size, with learned
-    slope and offset.
+    log-log link. Rates are shares of a total, which is log-linear in the cell's size (learned).
 
-    Reference: Ashuach et al. (2023), MultiVI, whose chromatin is Bernoulli, too, by another link.
+    Reference: Ashuach et al. (2023), MultiVI, with Bernoulli chromatin and another link.
 
     Examples
     --------
@@ -75,7 +74,7 @@ class BernoulliLikelihood(Likelihood):
         self.power = nn.Parameter(torch.ones(1))
 
     def log_theta_at(self, start: Start) -> None:
-        """Return nothing: the variance follows from the mean."""
+        """Return None: the variance follows from the mean."""
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
@@ -84,5 +83,4 @@ class BernoulliLikelihood(Likelihood):
         return Detection(rate, scale)
 
     def parameters_of(self, px: Detection) -> dict[str, Tensor]:
-        """Return the probability of detection."""
         return {"mean": px.mean}

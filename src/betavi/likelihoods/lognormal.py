@@ -1,4 +1,4 @@
-"""Normal log counts: the fast approximation."""
+"""Normal log counts, a fast approximation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from betavi.data.start_values import TARGET_SUM
 from betavi.likelihoods._base import Likelihood, get_normalized
 from betavi.likelihoods._scale import Shares
 from betavi.likelihoods.normal import (
-    count_cell,
+    count_interval,
     log_detection_at,
     log_deviation_at,
     log_mass_between,
@@ -25,25 +25,14 @@ if TYPE_CHECKING:
     from betavi.data.start_values import Start
 
 SMALLEST_LOG_SIZE = -30.0
-"""Keeps the unit of a cell without counts within single precision."""
+"""Smallest log size, which keeps the unit of a cell without counts within single precision."""
 
 
 class LogNormal(Distribution):
-    """Counts x with a normal log(1 + unit * x).
+    """Distribution of counts x with a normal log(1 + unit * x).
 
-    Parameters
-    ----------
-    loc, deviation
-        Mean and standard deviation of the logs, broadcastable to ``(..., n_cells, n_features)``.
-    unit
-        Factor of counts before the logarithm, ``(..., n_cells, 1)``.
-
-    Examples
-    --------
-    >>> from betavi.likelihoods import LogNormal
-    >>> px = LogNormal(loc=torch.zeros(1, 1), deviation=torch.ones(1, 1), unit=torch.ones(1, 1))
-    >>> px.logs.mean.item(), round(px.mean.item(), 3)
-    (0.0, 0.649)
+    ``loc`` and ``deviation`` are mean and standard deviation of the logs. They broadcast to
+    ``(..., n_cells, n_features)``. ``unit`` is ``(..., n_cells, 1)``.
     """
 
     arg_constraints: ClassVar = {
@@ -79,7 +68,7 @@ class LogNormal(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Draw counts, which are no integers and can be a little below zero."""
+        """Draw counts, which are fractions and can be slightly below zero."""
         return self.logs.sample(torch.Size(sample_shape)).expm1() / self.unit
 
     @property
@@ -89,20 +78,18 @@ class LogNormal(Distribution):
         return positive / positive.sum(dim=-1, keepdim=True)
 
     def log_mass(self, counts: Tensor) -> Tensor:
-        """Return the log-probability of whole counts: the density integrated from -1/2 to +1/2."""
-        low, high = count_cell(counts)
+        low, high = count_interval(counts)
         log_low = (self.unit * low.clamp_min(0)).log1p().where(counts > 0, low)
         return log_mass_between(self.loc, self.deviation, log_low, (self.unit * high).log1p())
 
     def log_detection(self, counts: Tensor) -> Tensor:
-        """Return the log-probability that a count is zero where it is, and is not elsewhere."""
         return log_detection_at(self.loc, self.deviation, (self.unit / 2).log1p(), counts)
 
 
 class LogNormalLikelihood(Likelihood):
-    """Counts whose log(1 + counts per 10,000) is normal: what PCA of log counts assumes.
+    """Counts with a normal log(1 + counts per 10,000), as PCA of log counts assumes.
 
-    With size factors it is log(1 + counts per unit of size).
+    With size factors, log(1 + counts per unit of size) is normal.
 
     Examples
     --------
@@ -116,7 +103,7 @@ class LogNormalLikelihood(Likelihood):
 
     @property
     def target_sum(self) -> float:
-        """Total of a cell after scaling; with size factors, one unit of size."""
+        """Total of a cell after scaling. With size factors, one unit of size."""
         return TARGET_SUM if isinstance(self.positive, Shares) else 1.0
 
     @torch.no_grad()
@@ -140,5 +127,4 @@ class LogNormalLikelihood(Likelihood):
         return px.log_detection(counts)
 
     def parameters_of(self, px: LogNormal) -> dict[str, Tensor]:
-        """Return mean and standard deviation of the logs."""
         return {"mean": px.loc, "dispersions": px.deviation}

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from betavi.data.start_values import Start
 
 LOG_THETA_RANGE = (-2.0, 4.0)
-"""Range of the log inverse dispersion at the start: moments of rare genes are noisy."""
+"""Range of the initial log inverse dispersion, because moments of rare genes are noisy."""
 
 
 class NegativeBinomial(distributions.NegativeBinomial):
-    """scvi-tools' negative binomial, its log-probability computed on the nonzeros."""
+    """scvi-tools' negative binomial, with the log-probability of :mod:`betavi.kernels`."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         return nb_log_prob(value, self.mu, self.theta)
@@ -30,17 +30,17 @@ class NegativeBinomial(distributions.NegativeBinomial):
 
 
 def positive_gamma(theta: Tensor, mu: Tensor) -> torch.distributions.Gamma:
-    """Return the gamma distribution of a count's rate; a mean of zero becomes the smallest float."""
+    """Return the gamma distribution of a count's rate. A mean of 0 becomes the smallest float."""
     tiny = torch.finfo(mu.dtype).tiny
     rate = (theta / mu.clamp_min(tiny)).clamp(tiny, torch.finfo(mu.dtype).max)
     return torch.distributions.Gamma(theta.clamp_min(tiny), rate)
 
 
 def gamma_posterior(mu: Tensor, theta: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of the rate of a negative binomial, given its count.
+    """Return mean and variance of a negative binomial's rate, given its count.
 
-    The rate is gamma of shape theta and mean mu, and of shape theta + x given a Poisson count x
-    (Huang et al., 2018, SAVER).
+    The rate is gamma-distributed, with mean mu and shape theta. Given a Poisson count x, its shape
+    is theta + x (Huang et al., 2018, SAVER).
     """
     share = mu / (theta + mu)
     mean = share * (theta + counts)
@@ -48,9 +48,9 @@ def gamma_posterior(mu: Tensor, theta: Tensor, counts: Tensor) -> tuple[Tensor, 
 
 
 def overdispersion_at(start: Start) -> Tensor:
-    """Return the log inverse dispersion that leaves the unexplained share of the excess variance.
+    """Return the log inverse dispersion that produces the unexplained part of the excess variance.
 
-    Under a negative binomial the variance exceeds the mean by the mean's square over theta.
+    The variance of a negative binomial exceeds its mean by the squared mean over theta.
     """
     excess = start.unexplained(start.variance - start.mean) / start.mean_square
     low, high = LOG_THETA_RANGE
@@ -86,5 +86,4 @@ class NegativeBinomialLikelihood(Likelihood):
         return NegativeBinomial(mu=mu, theta=self.theta(h, batch, label), scale=scale)
 
     def parameters_of(self, px: NegativeBinomial) -> dict[str, Tensor]:
-        """Return mean and dispersion of the counts."""
         return {"mean": px.mu, "dispersions": px.theta}

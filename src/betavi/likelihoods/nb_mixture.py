@@ -1,4 +1,4 @@
-"""Counts of antibodies: a background in any cell, and a foreground bound to the protein."""
+"""Antibody counts: a background in every cell, and a foreground bound to the protein."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from betavi.likelihoods.dispersion import DispersionSizes
 
 START_OF_FOREGROUND = 4.0
-"""Mean of the foreground over that of the background when training starts."""
+"""Initial ratio of the foreground's mean to the background's mean."""
 
 
 class NegativeBinomialMixture(distributions.NegativeBinomialMixture):
@@ -58,15 +58,14 @@ class NegativeBinomialMixture(distributions.NegativeBinomialMixture):
 
 
 class NegativeBinomialMixtureLikelihood(Likelihood):
-    """Counts of a background that any cell has, or of a foreground above it.
+    """Counts of a background found in every cell, or of a foreground above it.
 
-    The mean of the background is one of the feature and batch, times a size decoded from z. The
-    foreground is the background times a factor above one. The library size is not read: the total
-    of all proteins of a cell is biology.
+    The background's mean is a parameter of feature and batch, times a size decoded from z. The
+    foreground's mean is the background's mean times a factor above one. The library size is not
+    read, because a cell's total protein count is biological.
 
     Reference: Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data
-    with totalVI. Their background is a latent variable of each cell and protein; here it is a
-    parameter.
+    with totalVI. There, the background is latent for each cell and protein. Here it is a parameter.
 
     Examples
     --------
@@ -87,7 +86,7 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
 
     @torch.no_grad()
     def start_at(self, start: Start) -> None:
-        """Start at a background below the mean and a foreground above it."""
+        """Start with a background below the mean and a foreground above it."""
         super().start_at(start)
         half = (1 + START_OF_FOREGROUND) / 2
         self.background.copy_((start.mean.clamp_min(1e-4) / half).log()[:, None])
@@ -101,15 +100,15 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> NegativeBinomialMixture:
-        sticking = self.of_chosen(self.background.t()[batch.squeeze(-1)])
-        background = (sticking + self.size(h)).exp()
+        log_background = self.of_chosen(self.background.t()[batch.squeeze(-1)])
+        background = (log_background + self.size(h)).exp()
         foreground = background * (1 + softplus(self.head(self.unscaled, h)))
         return NegativeBinomialMixture(
             background, foreground, self.theta(h, batch, label), self.head(self.is_background, h)
         )
 
     def posterior(self, px: NegativeBinomialMixture, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance; the count is also informative about its component."""
+        """Return mean and variance. The count is also informative about its component."""
         log_odds = nb_log_prob(counts, px.mu1, px.theta1) - nb_log_prob(counts, px.mu2, px.theta1)
         share = torch.sigmoid(log_odds + px.mixture_logits)
         low, low_variance = gamma_posterior(px.mu1, px.theta1, counts)
@@ -119,7 +118,6 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
         return share * low + (1 - share) * high, within + between
 
     def parameters_of(self, px: NegativeBinomialMixture) -> dict[str, Tensor]:
-        """Return mean, dispersion, background, foreground and the probability of the latter."""
         return {
             "mean": px.mean,
             "dispersions": px.theta1,

@@ -1,4 +1,4 @@
-"""Normal values, for data that are not counts."""
+"""Normal values, for data other than counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from betavi.data.start_values import Start
 
 SMALLEST_VARIANCE = 1e-4
-"""Variance at which training starts for a feature that hardly varies."""
+"""Smallest variance of a feature at the start of training."""
 
 
 def log_deviation_at(unexplained: Tensor) -> Tensor:
@@ -23,22 +23,22 @@ def log_deviation_at(unexplained: Tensor) -> Tensor:
     return unexplained.clamp_min(SMALLEST_VARIANCE).sqrt().log()
 
 
-def count_cell(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ends of the interval that rounds to each count; that of zero is open below."""
+def count_interval(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ends of the interval that rounds to each count. Zero's interval is open below."""
     return (counts - 0.5).where(counts > 0, -torch.inf), counts + 0.5
 
 
 def log_detection_at(loc: Tensor, deviation: Tensor, edge: Tensor, counts: Tensor) -> Tensor:
     """Return log P(y > edge) where there is a count, and log P(y < edge) elsewhere.
 
-    Each is computed by itself: either can be too small to change its complement.
+    Both are computed directly, because either can be too small to change the other.
     """
     distance = (edge.double() - loc.double()) / deviation.double()
     return torch.special.log_ndtr(distance.where(counts == 0, -distance))
 
 
 def log_mass_between(loc: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return log P(low < y < high) of normal y, in double precision; ends may be infinite."""
+    """Return log P(low < y < high) of normal y, in double precision. Ends may be infinite."""
     a, b = ((end.double() - loc.double()) / deviation.double() for end in (low, high))
     # in the upper tail both probabilities are 1 in floating point: mirror them
     mirrored = a > 0
@@ -49,10 +49,9 @@ def log_mass_between(loc: Tensor, deviation: Tensor, low: Tensor, high: Tensor) 
 
 
 class NormalLikelihood(Likelihood):
-    """Values with a standard deviation, ``theta``, free of their mean.
+    """Normal values whose standard deviation, ``theta``, does not depend on their mean.
 
-    As in SCVI the mean is a share of the cell's total, so that it is positive: meant for
-    log-normalised expression, not for centred data.
+    As in SCVI, the mean is a positive share of the cell's total. Do not use it for centred data.
 
     Examples
     --------
@@ -74,11 +73,10 @@ class NormalLikelihood(Likelihood):
         return Normal(mu, deviation, validate_args=False, normal_mu=scale)
 
     def log_mass(self, px: Normal, counts: Tensor) -> Tensor:
-        return log_mass_between(px.loc, px.scale, *count_cell(counts))
+        return log_mass_between(px.loc, px.scale, *count_interval(counts))
 
     def log_detection(self, px: Normal, counts: Tensor) -> Tensor:
         return log_detection_at(px.loc, px.scale, torch.tensor(0.5), counts)
 
     def parameters_of(self, px: Normal) -> dict[str, Tensor]:
-        """Return mean and standard deviation."""
         return {"mean": px.loc, "dispersions": px.scale}

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from betavi.data.start_values import Start
 
 MAX_SAMPLED_RATE = 1e8
-"""Largest rate that torch's sampler takes; scvi-tools clips there too."""
+"""Largest rate that torch's sampler accepts. scvi-tools clips at the same rate."""
 
 NEARLY_NO_DISPERSION = 1e8
 """Inverse dispersion at which a negative binomial is a Poisson distribution in single precision."""
 
 
 class Poisson(distributions.Poisson):
-    """scvi-tools' Poisson, its log-probability computed on the nonzeros.
+    """scvi-tools' Poisson, with the log-probability of :mod:`betavi.kernels`.
 
-    scvi-tools reads ``mu`` and ``theta`` for differential expression and correlations. They are
-    those of the negative binomial whose limit this is.
+    scvi-tools reads ``mu`` and ``theta`` for differential expression and correlations. Here they
+    describe the negative binomial that has this distribution as its limit.
     """
 
     arg_constraints: ClassVar = {
         "rate": constraints.nonnegative,
-        # scvi-tools passes it on when it concatenates minibatches
+        # scvi-tools passes the scale on when it concatenates minibatches
         "scale": constraints.nonnegative,
     }
 
@@ -50,7 +50,6 @@ class Poisson(distributions.Poisson):
 
     @property
     def theta(self) -> Tensor:
-        """Inverse dispersion, too large to matter."""
         return torch.full_like(self.rate, NEARLY_NO_DISPERSION)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ class Poisson(distributions.Poisson):
 
 
 class PoissonLikelihood(Likelihood):
-    """Counts with variance equal to their mean.
+    """Counts with a variance equal to their mean.
 
     Examples
     --------
@@ -77,7 +76,7 @@ class PoissonLikelihood(Likelihood):
     is_gamma_poisson = True
 
     def log_theta_at(self, start: Start) -> None:
-        """Return nothing: the variance is the mean."""
+        """Return None: the variance is the mean."""
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
@@ -86,5 +85,4 @@ class PoissonLikelihood(Likelihood):
         return Poisson(rate, scale=scale)
 
     def parameters_of(self, px: Poisson) -> dict[str, Tensor]:
-        """Return the mean of the counts."""
         return {"mean": px.rate}

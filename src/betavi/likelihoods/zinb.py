@@ -8,7 +8,8 @@ import torch
 from scvi import distributions
 from torch import Tensor
 
-from betavi.kernels import TransposedLinear, nb_log_prob, zinb_log_prob
+from betavi.kernels import nb_log_prob, zinb_log_prob
+from betavi.kernels.layers import TransposedLinear
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods.nb import gamma_posterior, overdispersion_at, positive_gamma
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ZeroInflatedNegativeBinomial(distributions.ZeroInflatedNegativeBinomial):
-    """scvi-tools' distribution, its log-probability computed on the nonzeros."""
+    """scvi-tools' distribution, with the log-probability of :mod:`betavi.kernels`."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         return zinb_log_prob(value, self.mu, self.theta, self.zi_logits)
@@ -28,9 +29,9 @@ class ZeroInflatedNegativeBinomial(distributions.ZeroInflatedNegativeBinomial):
 
 
 class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
-    """A negative binomial whose counts are replaced by zero with a decoded probability.
+    """Negative binomial counts, replaced by zero with a decoded probability.
 
-    Its expected count is ``(1 - zi_probs) * mu``; ``get_normalized("mu")`` is ``mu``, as in SCVI.
+    The expected count is ``(1 - zi_probs) * mu``. As in SCVI, ``get_normalized("mu")`` is ``mu``.
 
     Reference: Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 
@@ -64,7 +65,7 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
         )
 
     def posterior(self, px: ZeroInflatedNegativeBinomial, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance, with the probability that a zero is inflated by Bayes' rule.
+        """Return mean and variance. By Bayes' rule, a zero count may be an inflated zero.
 
         An inflated zero would be zero again in a second measurement.
         """
@@ -74,5 +75,4 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
         return caught * mean, caught * (variance + (1 - caught) * mean.square())
 
     def parameters_of(self, px: ZeroInflatedNegativeBinomial) -> dict[str, Tensor]:
-        """Return mean and dispersion before inflation, and its probability."""
         return {"mean": px.mu, "dispersions": px.theta, "dropout": px.zi_probs}

@@ -1,4 +1,4 @@
-"""Counts of cells to compare, with their checks."""
+"""Counts of cells for comparison, with their checks."""
 
 from __future__ import annotations
 
@@ -29,53 +29,56 @@ class Cells:
         return int(self.counts.shape[0])
 
     def of(self, cells: np.ndarray) -> Cells:
-        """Return some of the cells."""
+        """Return the given cells."""
         return Cells(self.counts[cells], None if self.groups is None else self.groups[cells])
 
     def some(self, n_cells: int, rng: np.random.Generator) -> Cells:
-        """Return random cells, at most this many."""
+        """Return at most ``n_cells`` random cells."""
         return self.of(np.sort(rng.permutation(self.counts.shape[0])[:n_cells]))
 
     @property
     def logs(self) -> np.ndarray:
-        """Log of one plus the counts per ten thousand, dense."""
+        """log(1 + counts per 10,000), dense."""
         totals = np.asarray(self.counts.sum(axis=1)).ravel()
         scaled = sparse.diags(PER_CELL / np.maximum(totals, 1)) @ self.counts
         return np.log1p(scaled.toarray())
 
 
 def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None = None) -> Cells:
-    """Return the counts of an object, also if X was denoised and they were moved."""
+    """Return the counts of an object, also if ``X`` was denoised and they were moved."""
     if isinstance(adata, MuData):
-        assay = next(iter(adata.mod))
-        raise TypeError(f"Cells of one assay are compared, and {name} have several: [{assay!r}].")
+        modality = next(iter(adata.mod))
+        raise TypeError(
+            f"Cells are compared in one modality, but {name} have several. Select one, for example "
+            f"[{modality!r}]."
+        )
     if layer is not None and layer not in adata.layers:
         layers = [word for word in adata.layers if word is not None]
-        raise KeyError(f"There is no layer {layer!r} of {name}. {close_matches(layer, layers)}")
+        raise KeyError(f"Layer {layer!r} is missing in {name}. {close_matches(layer, layers)}")
     if groupby is not None and groupby not in adata.obs:
         raise KeyError(
-            f"There is no column {groupby!r} in obs of {name}. {close_matches(groupby, adata.obs)} "
-            "Generated cells have the columns that the model was set up with: "
-            f"setup_anndata(..., labels_key={groupby!r}) gives each that of a measured cell that is near."
+            f"Column {groupby!r} is missing in obs of {name}. {close_matches(groupby, adata.obs)} "
+            "Generated cells have the columns registered at setup, with the values of nearby measured "
+            f"cells. Register the column: setup_anndata(..., labels_key={groupby!r})."
         )
     values = counts_of(adata, layer)
     if values is None:
-        raise ValueError(f"X of {name} is empty. Name the layer with the counts: layer=...")
-    # a copy, as stored zeros are dropped from it
+        raise ValueError(f"X of {name} is empty. Pass the layer with the counts: layer=...")
+    # a copy, because stored zeros are removed
     counts = sparse.csr_matrix(values, copy=True)
     if not np.isfinite(counts.data).all() or (counts.data < 0).any():
-        raise ValueError(f"Counts of {name} have values that are negative or not finite.")
+        raise ValueError(f"Counts of {name} must be finite and at least 0, but some are not.")
     counts.eliminate_zeros()
     if not counts.nnz:
-        raise ValueError(f"There are no counts in {name}.")
+        raise ValueError(f"All counts are zero in {name}.")
     groups = None if groupby is None else adata.obs[groupby].astype(str).to_numpy()
     return Cells(counts, groups)
 
 
 def refuse_fractions(name: str, cells: Cells) -> None:
-    """Refuse normalised or denoised values, which any test distinguishes from counts."""
+    """Raise a ValueError for normalised or denoised values, which any test tells from counts."""
     if (cells.counts.data != np.floor(cells.counts.data)).any():
         raise ValueError(
-            f"Values of {name} have fractions, and are no counts. Name the layer with the counts: "
-            "layer=..."
+            f"Values of {name} have fractions, so they are not counts. Pass the layer with the "
+            "counts: layer=..."
         )

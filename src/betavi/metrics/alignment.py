@@ -1,4 +1,4 @@
-"""Agreement of two assays on the positions of cells."""
+"""Agreement of two modalities on the positions of cells."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ def foscttm(one: ArrayLike, other: ArrayLike) -> float:
     Parameters
     ----------
     one, other
-        Positions of the same cells by two assays, ``(n_cells, n_latent)``.
+        Positions of the same cells by two modalities, ``(n_cells, n_latent)``.
 
-    Returns
-    -------
-    The share of other cells that are closer to a cell's position in one assay than its own position
-    in the other, ties counting half: the mean over cells and both directions. 0 if assays agree,
-    0.5 by chance.
+    Returns ------- Mean share of other cells that are closer to a cell's position in one modality
+    than the cell's own position in the other, over both directions. Ties count half. 0 for
+    agreement, 0.5 by chance.
 
     Raises
     ------
@@ -45,8 +43,8 @@ def foscttm(one: ArrayLike, other: ArrayLike) -> float:
     one, other = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
     if one.shape != other.shape or len(one) < 2:
         raise ValueError(
-            f"foscttm takes two arrays of the same two cells or more, not {one.shape} and "
-            f"{other.shape}."
+            f"`one` and `other` must hold the same cells, at least two, but their shapes are "
+            f"{one.shape} and {other.shape}."
         )
     return (_closer(one, other) + _closer(other, one)) / 2
 
@@ -57,7 +55,7 @@ def _closer(one: np.ndarray, other: np.ndarray) -> float:
         distances = cdist(one[start : start + _blocks.DENSE_CELLS], other)
         own = distances[np.arange(len(distances)), np.arange(start, start + len(distances))]
         ranks = (distances < own[:, None]).sum(axis=1)
-        # a cell is as close to its own match as itself
+        # without the cell's tie with its own match
         ties = (distances == own[:, None]).sum(axis=1) - 1
         total += float((ranks + ties / 2).sum())
     return total / (len(one) * (len(one) - 1))

@@ -1,4 +1,4 @@
-"""Variance of genes, and their share of zeros, as curves of the mean."""
+"""Variance and share of zeros of genes as curves of the mean."""
 
 from __future__ import annotations
 
@@ -15,33 +15,30 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 MOST_BINS, GENES_PER_BIN, FEWEST_GENES = 20, 10, 5
-SMALLEST = 1e-6  # added to variances before logarithms are taken
+VARIANCE_OFFSET = 1e-6  # added to variances before the logarithm
 
 
 def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None) -> pd.DataFrame:
-    """Return genes' variances and shares of zeros as curves of their means, by set of cells.
+    """Return genes' variance and share of zeros as curves of their mean, for each set of cells.
 
-    Pure counting noise has a variance equal to the mean and :math:`e^{-mean}` zeros. Biology,
-    measurement noise and dropouts exceed that.
+    Pure counting noise has a variance equal to the mean, and :math:`e^{-mean}` zeros. Biology,
+    measurement noise and dropouts increase both.
 
     Parameters
     ----------
     cells, layer
-        An object with counts, or several by their names; the first decides on the bins. Layer of
-        the counts; ``X`` if None.
+        Object with counts, or several by name: the first sets the bins. Layer; None means ``X``.
 
-    Returns
-    -------
-    One row for each set and bin of genes of similar means, in up to 20 bins of equally many genes
-    of the first set, ten or more; those in which a set has fewer than five genes are left out.
-    ``cells`` is the name of the set, ``bin`` the number of the bin, ``mean`` and ``variance`` are
-    geometric means over its genes, ``zeros`` is their mean share of cells without a count, and
-    ``n_genes`` their number. Means are of counts per cell, not scaled.
+    Returns ------- One row for each set and bin of genes with similar means. There are up to 20
+    bins, with equal numbers of the first set's genes, at least ten. Bins with fewer than five genes
+    of a set are left out. ``cells`` is the name of the set, and ``bin`` the number of the bin.
+    ``mean`` and ``variance`` are geometric means over the bin's genes, ``zeros`` is their mean
+    share of cells without a count, and ``n_genes`` is their number. Means are counts per cell.
 
     Raises
     ------
     KeyError, ValueError
-        If there is no such layer, or there are no counts.
+        If the layer is missing, or all counts are zero.
 
     Examples
     --------
@@ -68,14 +65,17 @@ def gene_moments(counts: sparse.csr_matrix) -> pd.DataFrame:
 
 
 def curves(moments: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the curves of sets of genes, see :func:`mean_curves`."""
+    """Return the curves of sets of genes. See :func:`mean_curves`."""
     first = next(iter(moments.values()))["mean"]
     n_bins = int(np.clip((first > 0).sum() // GENES_PER_BIN, 1, MOST_BINS))
     edges = np.unique(np.quantile(first[first > 0], np.linspace(0, 1, n_bins + 1)[1:-1]))
     parts = []
     for name, genes in moments.items():
         some = genes[genes["mean"] > 0]
-        logs = {"mean": np.log(some["mean"]), "variance": np.log(some["variance"] + SMALLEST)}
+        logs = {
+            "mean": np.log(some["mean"]),
+            "variance": np.log(some["variance"] + VARIANCE_OFFSET),
+        }
         binned = some.assign(**logs).groupby(np.digitize(some["mean"], edges))
         table = binned.mean().assign(n_genes=binned.size())
         table[["mean", "variance"]] = np.exp(table[["mean", "variance"]])
@@ -86,7 +86,7 @@ def curves(moments: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def curve_distances(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, float]:
-    """Return the distances of the curves of two sets of genes, where both have genes."""
+    """Return the mean distances between two sets' curves, where both sets have genes."""
     table = curves({"one": one, "two": two}).set_index(["cells", "bin"])
     if not {"one", "two"} <= set(table.index.get_level_values(0)):
         return {"variance_curve": float("nan"), "zeros_curve": float("nan")}

@@ -1,4 +1,4 @@
-"""Comparison of likelihoods by probabilities of the same integer counts."""
+"""Comparison of likelihoods by the probabilities of the same integer counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     CountModel: TypeAlias = BetaVI | JointVI
 
-# arguments of training that constrain the rate, which an autoencoder does not have
+# training arguments that constrain the rate, which an autoencoder does not have
 CONSTRAINTS = {"free_bits", "target_rate", "capacity"}
 
 
@@ -34,48 +34,48 @@ def compare_likelihoods(
 ) -> pd.DataFrame:
     """Compare likelihoods with each other, with PCA and with an autoencoder.
 
-    The height of a density depends on the units of its argument. Here every model is scored by the
-    probability of the same integer counts. Densities are integrated over half a count on both
-    sides.
+    The height of a density depends on the units of the data. So every model is scored by the
+    probability of the same integer counts. Densities are integrated over half a count on each side.
 
     Parameters
     ----------
     models
-        Trained models by name, which held out the same cells. Or one model, trained or not, whose
-        siblings are trained with each of the ``likelihoods`` and as a deterministic autoencoder.
+        Trained models by name, with the same held-out cells. Or one model, trained or not: its
+        siblings are then trained with each of ``likelihoods``, and as a deterministic autoencoder.
     likelihoods
-        Keys of :data:`betavi.likelihoods.LIKELIHOODS`, for siblings. If None, all that give integer
-        counts a probability.
+        Keys of :data:`betavi.likelihoods.LIKELIHOODS` for siblings. None means all likelihoods that
+        give integer counts a probability.
     indices
-        Positions of the cells to score; those that the first model held out if None.
+        Positions of the cells to score. None means the cells that the first model held out.
     n_samples, n_components
-        Numbers of posterior draws per cell and of components of the PCA; no PCA if None.
+        Number of posterior draws per cell, and number of PCA components. None means no PCA.
     modality
-        Modality whose likelihoods are compared; may be left out if there is one. Other modalities
-        of siblings keep theirs. Cells that have it are scored, from the posterior given it alone.
+        Modality whose likelihoods are compared, needed if there are several. Siblings keep the
+        other modalities' likelihoods. Cells with the modality are scored, with the posterior given
+        it alone.
     **train_kwargs
         Passed to ``train`` of siblings.
 
     Returns
     -------
-    A row per model and ``"observed"``, the columns in nats per cell unless stated otherwise:
+    One row per model and ``"observed"``. Columns are in nats per cell unless stated otherwise:
 
     ``elbo``, ``evidence``
-        Lower bounds of the log-probability of the counts, the latter importance-weighted. Minus
-        infinity for an autoencoder, which codes a cell by a point.
+        Lower bounds of the log-probability of the counts. ``evidence`` is importance-weighted. Both
+        are minus infinity for an autoencoder, which represents a cell by a point.
     ``rate``, ``distortion``
         The two terms of the ELBO. An autoencoder can be compared by the distortion only.
     ``nats_per_count``, ``detection``
-        The negative ELBO per count, and negative log-probability of the pattern of zeros.
+        Negative ELBO per count, and negative log-probability of the pattern of zeros.
     ``zero_fraction``, ``zero_error``, ``variance_ratio``
-        Mean predicted share of zeros, the mean absolute error of each gene's, and the median over
-        genes of the predicted variance over the observed one.
+        Mean predicted share of zeros, mean absolute error of each gene's share, and median over
+        genes of the predicted variance over the observed variance.
 
     Raises
     ------
     ValueError
-        If no cells were held out, the first model's were not held out by all, one of several is not
-        trained, or it is unclear which modality is meant.
+        If no cells were held out, a given model is not trained or was trained on cells to score,
+        or the modality is unclear.
 
     Examples
     --------
@@ -93,15 +93,15 @@ def compare_likelihoods(
         name = _modality([models], modality)
         models = _trained_siblings(models, name, likelihoods, train_kwargs)
     elif train_kwargs:
-        raise ValueError(f"Trained models are not trained again: {', '.join(train_kwargs)}.")
+        raise ValueError(f"Trained models are not trained again. Remove {', '.join(train_kwargs)}.")
     name = _modality(models.values(), modality)
     untrained = [word for word, model in models.items() if not model.is_trained]
     if untrained:
-        raise ValueError(f"Models that are not trained cannot be compared: {', '.join(untrained)}.")
+        raise ValueError(f"Train these models before the comparison: {', '.join(untrained)}.")
     first = next(iter(models.values()))
     cells = _measured(first, name, first.validation_indices if indices is None else indices)
     if not len(cells):
-        raise ValueError("No cells were held out. Train with some, or name cells: indices=...")
+        raise ValueError("No cells were held out. Hold out cells, or pass `indices` to score.")
     if indices is None:
         _check_held_out(models, cells)
     scores = {}
@@ -123,17 +123,17 @@ def compare_likelihoods(
 
 
 def _modality(models: Iterable[CountModel], modality: str | None) -> str:
-    """Return the modality that all of some models have and that is meant."""
+    """Return the only modality that the models have, or the chosen one."""
     named = {name: None for model in models for name in model.named_modalities(modality)}
     if len(named) > 1:
         raise ValueError(
-            f"Say which modality is meant, modality=...: {', '.join(map(repr, named))}."
+            f"`modality` is needed if there are several. Choose from {', '.join(map(repr, named))}."
         )
     return next(iter(named))
 
 
 def _measured(model: CountModel, name: str, cells: Any) -> np.ndarray:
-    """Return the positions of the cells that have a modality, among some."""
+    """Return the positions of the given cells that have a modality."""
     has, chosen = model.adapter.has(model.adata, name), np.asarray(cells)
     positions = np.arange(len(has))[chosen if chosen.size else chosen.astype(np.int64)]
     return positions[has[positions]]
@@ -147,7 +147,7 @@ def _trained_siblings(
             return model.sibling(gene_likelihood=word, **changes)
         return model.sibling(likelihoods={modality: word}, **changes)
 
-    # of many β one is compared, as an autoencoder has none: all have the same networks then
+    # with one β, all siblings have the same networks: an autoencoder has no range of β
     one = {} if model.module.beta_condition.is_fixed else {"beta": 1.0}
     siblings = {word: with_likelihood(word, **one) for word in likelihoods}
     autoencoder = f"autoencoder ({likelihoods[0]})"
@@ -156,13 +156,13 @@ def _trained_siblings(
     )
     split = [model.train_indices, model.validation_indices] if model.is_trained else None
     for name, sibling in siblings.items():
-        # without a seed scvi-tools splits the cells of each run anew
+        # without a seed, scvi-tools splits the cells of each run differently
         options = dict(train_kwargs.get("datasplitter_kwargs") or {})
         if split is not None:
             options["external_indexing"] = split
-        unsaid = CONSTRAINTS if name == autoencoder else set()
-        request = {word: value for word, value in train_kwargs.items() if word not in unsaid}
-        sibling.train(**request | {"datasplitter_kwargs": options})
+        dropped = CONSTRAINTS if name == autoencoder else set()
+        accepted = {word: value for word, value in train_kwargs.items() if word not in dropped}
+        sibling.train(**accepted | {"datasplitter_kwargs": options})
         split = split or [sibling.train_indices, sibling.validation_indices]
     return siblings
 
@@ -172,7 +172,7 @@ def _check_held_out(models: Mapping[str, CountModel], cells: np.ndarray) -> None
         seen = np.intersect1d(cells, model.train_indices)
         if len(seen):
             raise ValueError(
-                f"{len(seen)} of the {len(cells)} cells to score were training cells of {name!r}: "
-                "models that are compared have to hold the same cells out. Give the runs the same "
+                f"{len(seen)} of the {len(cells)} cells to score were training cells of {name!r}. "
+                "Compared models must hold out the same cells. Train them with the same "
                 "datasplitter_kwargs={'external_indexing': [train, held_out]}."
             )

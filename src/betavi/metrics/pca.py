@@ -1,4 +1,4 @@
-"""PCA of log counts as a linear autoencoder: a reference that needs no training run."""
+"""PCA of log counts as a linear autoencoder, a baseline without a training run."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from betavi import _blocks
+from betavi.data.start_values import TARGET_SUM
 from betavi.diagnostics import CountTerms, ScoreSums
-from betavi.likelihoods import TARGET_SUM, LogNormal
+from betavi.likelihoods.lognormal import LogNormal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from betavi.diagnostics import CountScore
 
-SMALLEST_VARIANCE = 1e-4  # least residual variance of a gene
+SMALLEST_VARIANCE = 1e-4  # smallest residual variance of a gene
 
 
 class LinearModel:
-    r"""PCA of log counts, with a normal residual per gene, as a model of counts.
+    r"""PCA of log counts as a model of counts, with a normal residual per gene.
 
-    log(1 + counts per 10,000) is :math:`\mu + W z + \epsilon`, with z standard normal, the columns
-    of W the components times the standard deviations of their scores, and the variance of
-    :math:`\epsilon` fitted to the residuals of each gene.
+    log(1 + counts per 10,000) is :math:`\mu + W z + \epsilon`, where z is standard normal. The
+    columns of W are the components times the standard deviations of their scores. The variance of
+    :math:`\epsilon` is fitted to each gene's residuals.
 
     Parameters
     ----------
@@ -60,12 +61,12 @@ class LinearModel:
         self._to_mean = weighted @ self.covariance
 
     def posterior(self, counts: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean, ``(n_cells, n_components)``, and the covariance common to all cells."""
+        """Return the means, ``(n_cells, n_components)``, and the covariance of every cell."""
         logs = _log_normalised(counts)
         return np.asarray(logs @ self._to_mean) - self.mean @ self._to_mean, self.covariance
 
     def score(self, counts: Any, n_samples: int = 10, seed: int = 0) -> CountScore:
-        """Score by the probability of integer counts, ``(n_cells, n_genes)``, at posterior draws."""
+        """Score integer counts, ``(n_cells, n_genes)``, by their probability at posterior draws."""
         rng = np.random.default_rng(seed)
         counts, sums = sparse.csr_array(counts), ScoreSums()
         for start in range(0, counts.shape[0], _blocks.SCORED_CELLS):
@@ -80,7 +81,7 @@ class LinearModel:
         noise = rng.standard_normal((n_samples, *mean.shape))
         z = mean + noise @ np.linalg.cholesky(covariance).T
         log_det = np.linalg.slogdet(covariance)[1]
-        # of normal distributions, relative to the standard normal
+        # KL of normal distributions from the standard normal
         squares = np.square(mean).sum(axis=1)
         rate = (np.trace(covariance) + squares - mean.shape[1] - log_det) / 2
         log_ratio = (np.square(z).sum(axis=2) - np.square(noise).sum(axis=2) - log_det) / 2
@@ -105,20 +106,19 @@ def _log_normalised(counts: Any) -> sparse.csr_array:
 def pca_rate_distortion(
     train: Any, held_out: Any, n_components: Sequence[int] = (1, 2, 5, 10, 20, 50)
 ) -> pd.DataFrame:
-    """Return rate and distortion of PCA, for comparison with a model's curve.
+    """Return rate and distortion of PCA, to compare with a model's curve.
 
     Parameters
     ----------
     train, held_out
-        Raw counts of the cells to fit and to score, ``(n_cells, n_genes)``.
+        Raw counts of the cells to fit and of the cells to score, ``(n_cells, n_genes)``.
     n_components
-        Numbers of components, one point each; those that training cells or genes are too few for
-        are left out.
+        Numbers of components, one row each. Numbers too large for the training data are left out.
 
     Returns
     -------
     Columns ``n_components``, ``rate``, ``distortion`` and ``elbo``, nats per held-out cell. The
-    distortion is of probabilities of counts, as that of zinb, nb and poisson is.
+    distortion is computed from probabilities of counts, as for zinb, nb and poisson.
 
     Examples
     --------

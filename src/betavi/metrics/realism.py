@@ -1,4 +1,4 @@
-"""Comparison of generated cells with measured ones."""
+"""Comparison of generated cells with measured cells."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
 from betavi.metrics._cells import PER_CELL, Cells, read_cells, refuse_fractions
-from betavi.metrics.curves import SMALLEST, curve_distances, gene_moments
+from betavi.metrics.curves import VARIANCE_OFFSET, curve_distances, gene_moments
 from betavi.metrics.samples import energy_distance, maximum_mean_discrepancy
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 N_COMPONENTS, N_TREES, N_FOLDS = 50, 200, 3
-MOST_CELLS = 2000  # of each set; fold changes use as many cells as the first third has
-MOST_GENES = 500  # genes of the correlations, those with most counts
-PSEUDO = 0.1  # pseudocount of means per ten thousand
-FEWEST = 36  # real cells, a dozen in each third
+MOST_CELLS = 2000  # per set, except for fold changes
+MOST_GENES = 500  # genes with most counts, for the correlations
+PSEUDOCOUNT = 0.1  # added to means per ten thousand
+FEWEST_CELLS = 36  # real cells, 12 in each third
 
 CEILING, FLOOR = "other real cells", "genes shuffled"
 
@@ -37,49 +37,49 @@ def realism(
     layer: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare generated cells with real ones.
+    """Compare generated cells with real cells.
 
     Real cells are split in three. The first third is compared with each set of generated cells,
-    with the second third (the ceiling), and with the second third after each gene's counts are
-    shuffled over cells (the floor). The principal components are fitted to the last third, because
-    cells that a fit has seen lie differently in it. All sets are compared at the same size, at most
-    2,000 cells.
+    with the second third (the ceiling), and with the second third after shuffling each gene's
+    counts over cells (the floor). Principal components are fitted to the last third, because they
+    distinguish the cells that they were fitted to. All sets have the same size, at most 2,000.
 
     Parameters
     ----------
     real
-        Counts of measured cells, preferably unseen by the model: cells generated near a training
-        cell resemble it too easily.
+        Counts of measured cells, preferably not training cells, which generated cells resemble.
     generated
-        Counts of others, with the same genes; several by their names.
+        Counts of generated cells with the same genes, or several sets by name.
     groupby, layer
-        Column of ``obs`` in all of them, for log fold changes between each group and the others,
-        and layer of the counts; if None, ``X``, or where ``denoise(layer_added=None)`` moved them.
+        Column of ``obs`` in all objects, for log fold changes between each group and the other
+        cells. Layer of the counts; None means ``X``, or where ``denoise(layer_added=None)`` moved
+        the counts.
     seed
-        Seed of the parts, shuffling and trees.
+        Seed of the split, the shuffling and the trees.
 
     Returns
     -------
-    One row for each set, with
+    One row per set, with
 
-    - ``auc`` of a random forest that separates them from real cells, by 50 principal components of log
-      counts, the total and the number of genes: 0.5 if it cannot;
-    - ``mmd2`` and ``energy``, squared maximum mean discrepancy and energy distance in the components;
-    - ``correlation``, root mean square difference of the correlations of the 500 genes with most
-      counts;
-    - ``variance`` and ``zeros``, median absolute differences of genes' log10 variances and shares of
-      zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences of
+    - ``auc``, the area under the ROC curve of a random forest that separates the set from real
+      cells by 50 principal components of log counts, the total and the number of genes: 0.5 if it
+      cannot;
+    - ``mmd2`` and ``energy``, squared maximum mean discrepancy and energy distance in components;
+    - ``correlation``, root mean square difference of the correlations between the 500 genes with
+      most counts;
+    - ``variance`` and ``zeros``, median absolute differences of genes' log10 variances and shares
+      of zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences of
       :func:`mean_curves`;
-    - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those of
-      the first third, means over groups, if there are groups.
+    - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those
+      of the first third, means over groups, with ``groupby``.
 
     Raises
     ------
     ValueError
-        If genes differ, there are fewer than 36 real cells or 12 others, values of the real cells
-        are not counts, or others are negative or not finite.
+        If genes differ, there are fewer than 36 real or 12 generated cells, values of the real
+        cells are not counts, or values are negative or not finite.
     KeyError
-        If there is no such column or layer.
+        If the column or layer is missing.
 
     References
     ----------
@@ -98,26 +98,28 @@ def realism(
     rng = np.random.default_rng(seed)
     whole = read_cells("the real cells", real, layer, groupby)
     refuse_fractions("the real cells", whole)
-    if len(whole) < FEWEST:
-        raise ValueError(f"{len(whole)} real cells are too few to split and compare.")
+    if len(whole) < FEWEST_CELLS:
+        raise ValueError(
+            f"{len(whole)} real cells are too few to split. Pass {FEWEST_CELLS} or more."
+        )
     order = rng.permutation(len(whole))
     first, second, aside = (whole.of(part) for part in np.array_split(order, 3))
     others = {CEILING: second}
     for name, adata in several.items():
         if list(adata.var_names) != list(real.var_names):
-            raise ValueError(f"The genes of {name!r} are not those of the real cells, in order.")
+            raise ValueError(f"The genes of {name!r} are not real.var_names in the same order.")
         others[name] = read_cells(repr(name), adata, layer, groupby)
-        if len(others[name]) < FEWEST // 3:
-            raise ValueError(f"{len(others[name])} cells of {name!r} are too few to compare.")
+        if len(others[name]) < FEWEST_CELLS // 3:
+            n_cells, fewest = len(others[name]), FEWEST_CELLS // 3
+            raise ValueError(f"{n_cells} cells of {name!r} are too few. Pass {fewest} or more.")
     others[FLOOR] = Cells(_shuffled(second.counts, rng), second.groups)
     n_cells = min(MOST_CELLS, *(len(cells) for cells in (first, *others.values())))
-    ruler = _Ruler(first, aside, n_cells, rng)
-    rows = {name: ruler.measure(cells) for name, cells in others.items()}
+    distances = _Distances(first, aside, n_cells, rng)
+    rows = {name: distances.of(cells) for name, cells in others.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
-    """Return counts with each gene's shuffled over cells."""
     columns = counts.tocsc(copy=True)
     for gene in range(columns.shape[1]):
         some = slice(columns.indptr[gene], columns.indptr[gene + 1])
@@ -127,39 +129,42 @@ def _shuffled(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr
     return columns.tocsr()
 
 
-class _Ruler:
-    """Distances of cells from real ones, at equal numbers and in the same units."""
+class _Distances:
+    """Distances of sets of cells from real cells, with equal numbers of cells."""
 
     def __init__(self, first: Cells, aside: Cells, n_cells: int, rng: np.random.Generator) -> None:
         self.whole, self.real, self.rng = first, first.some(n_cells, rng), rng
         self.logs = self.real.logs
-        # other cells than those compared, as a fit would distinguish the cells that it has seen
+        # components would distinguish the cells that they were fitted to
         others = aside.some(MOST_CELLS, rng).logs
         self.pca = PCA(min(N_COMPONENTS, *others.shape), random_state=0).fit(others)
-        self.places = self.pca.transform(self.logs)
-        self.bandwidth = float(np.median(pdist(self.places))) or 1.0
+        self.positions = self.pca.transform(self.logs)
+        self.bandwidth = float(np.median(pdist(self.positions))) or 1.0
 
-    def measure(self, whole: Cells) -> dict[str, float]:
-        """Return every distance of some cells from the real ones."""
+    def of(self, whole: Cells) -> dict[str, float]:
+        """Return every distance of a set from the real cells."""
         other = whole.some(self.real.counts.shape[0], self.rng)
         logs = other.logs
-        places = self.pca.transform(logs)
+        positions = self.pca.transform(logs)
         found = {
-            "auc": two_sample_auc(_described(self.real, self.places), _described(other, places)),
-            "mmd2": maximum_mean_discrepancy(self.places, places, self.bandwidth),
-            "energy": energy_distance(self.places, places),
-            **_of_genes(self.real, other, (self.logs, logs)),
+            "auc": two_sample_auc(
+                _classifier_features(self.real, self.positions),
+                _classifier_features(other, positions),
+            ),
+            "mmd2": maximum_mean_discrepancy(self.positions, positions, self.bandwidth),
+            "energy": energy_distance(self.positions, positions),
+            **_gene_differences(self.real, other, (self.logs, logs)),
         }
         if self.whole.groups is not None and whole.groups is not None:
-            # not of 2,000 at most, because a group may be rare
+            # without the limit of 2,000 cells, because a group may be rare
             as_many = whole.some(len(self.whole), self.rng)
             slope, correlation = _fold_change_recovery(self.whole, as_many)
             found |= {"lfc_slope": slope, "lfc_r": correlation}
         return found
 
 
-def _described(cells: Cells, components: np.ndarray) -> np.ndarray:
-    """Return components with the total of each cell and its number of genes."""
+def _classifier_features(cells: Cells, components: np.ndarray) -> np.ndarray:
+    """Return components with each cell's total and number of genes."""
     totals = np.asarray(cells.counts.sum(axis=1)).ravel()
     n_genes = np.diff(cells.counts.indptr)
     return np.column_stack([components, np.log1p(totals), n_genes])
@@ -171,14 +176,14 @@ def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
     Parameters
     ----------
     one, two
-        ``(n, n_features)`` and ``(m, n_features)``. Points are classified by cross-validation,
-        after Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
+        Samples, ``(n, n_features)`` and ``(m, n_features)``. Points are classified by
+        cross-validation, after Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
     seed
         Seed of the trees.
 
     Returns
     -------
-    The area: 0.5 if they cannot be separated, 1 if every point can.
+    Area: 0.5 if the samples cannot be separated, 1 if every point can.
 
     Examples
     --------
@@ -189,19 +194,23 @@ def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
     forest = RandomForestClassifier(N_TREES, min_samples_leaf=3, random_state=seed, n_jobs=-1)
     order = np.random.default_rng(seed).permutation(len(labels))
     features = np.vstack([one, two])[order]
-    guessed = cross_val_predict(forest, features, labels[order], cv=N_FOLDS, method="predict_proba")
-    return float(roc_auc_score(labels[order], guessed[:, 1]))
+    predicted = cross_val_predict(
+        forest, features, labels[order], cv=N_FOLDS, method="predict_proba"
+    )
+    return float(roc_auc_score(labels[order], predicted[:, 1]))
 
 
-def _of_genes(one: Cells, two: Cells, logs: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
-    """Compare genes one by one, and the correlations between them."""
+def _gene_differences(
+    one: Cells, two: Cells, logs: tuple[np.ndarray, np.ndarray]
+) -> dict[str, float]:
+    """Return differences of genes' moments, and of the correlations between genes."""
     most = np.argsort(-np.asarray(one.counts.sum(axis=0)).ravel())[:MOST_GENES]
     varies = most[(logs[0][:, most].std(axis=0) > 0) & (logs[1][:, most].std(axis=0) > 0)]
     first, second = (np.corrcoef(values[:, varies], rowvar=False) for values in logs)
     off = ~np.eye(len(varies), dtype=bool)
     correlation = np.sqrt(np.square((first - second)[off]).mean()) if len(varies) > 1 else np.nan
     genes = [gene_moments(cells.counts) for cells in (one, two)]
-    variances = [np.log10(part["variance"] + SMALLEST) for part in genes]
+    variances = [np.log10(part["variance"] + VARIANCE_OFFSET) for part in genes]
     return {
         "correlation": float(correlation),
         "variance": float(np.median(np.abs(variances[0] - variances[1]))),
@@ -211,16 +220,16 @@ def _of_genes(one: Cells, two: Cells, logs: tuple[np.ndarray, np.ndarray]) -> di
 
 
 def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
-    """Return log2 fold changes of some cells against the others.
+    """Return log2 fold changes of the chosen cells against the other cells.
 
     Parameters
     ----------
     counts, is_in
-        ``(n_cells, n_genes)``, and True for the cells of interest, ``(n_cells,)``.
+        Counts, ``(n_cells, n_genes)``, and mask of the chosen cells, ``(n_cells,)``.
 
     Returns
     -------
-    Log2 ratios of counts per ten thousand, 0.1 added to each, ``(n_genes,)``.
+    Log2 ratios of counts per ten thousand, with a pseudocount of 0.1, ``(n_genes,)``.
 
     Examples
     --------
@@ -229,12 +238,12 @@ def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
     """
     matrix = sparse.csr_matrix(counts)
     sums = [np.asarray(matrix[part].sum(axis=0)).ravel() for part in (is_in, ~is_in)]
-    logs = [np.log2(PER_CELL * part / max(part.sum(), 1) + PSEUDO) for part in sums]
+    logs = [np.log2(PER_CELL * part / max(part.sum(), 1) + PSEUDOCOUNT) for part in sums]
     return logs[0] - logs[1]
 
 
 def _fold_change_recovery(first: Cells, other: Cells) -> tuple[float, float]:
-    """Return slope and correlation of fold changes of each group, means over groups."""
+    """Return slope and correlation of groups' fold changes, as means over groups."""
     assert first.groups is not None
     assert other.groups is not None
     names = sorted(set(first.groups) & set(other.groups))

@@ -11,19 +11,19 @@ def maximum_mean_discrepancy(
 ) -> float:
     r"""Return the unbiased squared maximum mean discrepancy of two samples.
 
-    The kernel is :math:`\exp(-\|x - y\|^2 / (2 h^2))`. For samples of the same distribution the
-    mean is 0, and values can be negative.
+    The kernel is :math:`\exp(-\|x - y\|^2 / (2 h^2))`. For equal distributions, the mean is 0, and
+    single values can be negative.
 
     Parameters
     ----------
     one, two
-        ``(n, n_features)`` and ``(m, n_features)``.
+        Samples, ``(n, n_features)`` and ``(m, n_features)``.
     bandwidth
-        ``h``; the median distance between all points if None.
+        ``h`` of the kernel. None means the median distance between all points.
 
     Returns
     -------
-    The squared discrepancy, without a unit; at most 2.
+    Squared discrepancy, without a unit, at most 2.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def maximum_mean_discrepancy(
         np.exp(-cdist(left, right, "sqeuclidean") / (2 * bandwidth**2))
         for left, right in ((one, one), (two, two), (one, two))
     )
-    # without the kernel of a point with itself, 1
+    # without each point's kernel with itself, which is 1
     inside = (within_one.sum() - n) / (n * (n - 1)) + (within_two.sum() - m) / (m * (m - 1))
     return float(inside - 2 * between.mean())
 
@@ -58,11 +58,11 @@ def energy_distance(one: np.ndarray, two: np.ndarray) -> float:
     Parameters
     ----------
     one, two
-        ``(n, n_features)`` and ``(m, n_features)``.
+        Samples, ``(n, n_features)`` and ``(m, n_features)``.
 
     Returns
     -------
-    The distance, in the unit of the features; unbiased, so 0 on average for equal distributions.
+    Distance in the unit of the features, unbiased: 0 on average for equal distributions.
 
     Raises
     ------
@@ -85,5 +85,5 @@ def energy_distance(one: np.ndarray, two: np.ndarray) -> float:
 def _sizes(one: np.ndarray, two: np.ndarray) -> tuple[int, int]:
     n, m = len(one), len(two)
     if min(n, m) < 2:
-        raise ValueError(f"Samples of {n} and {m} points have no distances within.")
+        raise ValueError(f"Each sample needs at least 2 points, not {n} and {m}.")
     return n, m

@@ -1,4 +1,4 @@
-"""The PyTorch module: encoders, posterior, decoders, likelihoods and objective."""
+"""PyTorch module: encoders, posterior, decoders, likelihoods and objective."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that a module is made of: encoders, decoders, likelihoods, prior, buffers."""
+"""Construction of a module's parts: encoders, decoders, likelihoods, prior and buffers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from betavi.nn import (
     FUSIONS,
     LATENTS,
     PRIORS,
-    Decoder,
-    Encoder,
-    LatentLibrary,
-    PseudoCells,
-    TypicalLibrary,
 )
+from betavi.nn.library import LatentLibrary, TypicalLibrary
+from betavi.nn.networks import Decoder, Encoder
+from betavi.nn.prior.pseudo_cells import PseudoCells
 from betavi.objective import RateController
 
 if TYPE_CHECKING:
@@ -30,13 +28,13 @@ if TYPE_CHECKING:
     from betavi.nn import Architecture
 
 BATCH_IS_EMBEDDED: dict[str, bool] = {"one-hot": False, "embedding": True}
-"""By the user's word: networks read a vector of the batch instead of its code."""
+"""True if networks read a learned vector of the batch instead of its code, by name."""
 
 
 def add_parts(
     module: MultimodalVAE, modalities: Mapping[str, Modality], architecture: Architecture
 ) -> None:
-    """Give a module its parts, in the order in which their weights are drawn."""
+    """Add the parts to a module, in the order in which their weights are drawn."""
     options, sizes = module.options, module.sizes
     if module.embeds_batch:
         embedding_kwargs = options.batch_embedding_kwargs or {}
@@ -49,8 +47,8 @@ def add_parts(
     module.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
     if module.latent.is_deterministic and not module.beta_condition.is_fixed:
         raise ValueError(
-            "A deterministic autoencoder has no rate for β to weigh, and none of a range: leave "
-            "beta out, or choose latent_distribution='normal'."
+            "A deterministic autoencoder has no rate for β to weight, so `beta` cannot be a range. "
+            "Leave `beta` out, or use latent_distribution='normal'."
         )
     module.prior = lookup(PRIORS, options.prior, "prior")(options.n_latent, options.n_components)
     if module.prior.reads_pseudo_cells:
@@ -58,9 +56,9 @@ def add_parts(
         module.pseudo_cells = PseudoCells(
             options.n_components, widths, sizes.n_continuous, len(sizes.n_categories)
         )
-    # true until the first step; a buffer, to be saved with the weights
+    # True until the first step. Buffers are saved with the weights
     module.register_buffer("is_fresh", torch.tensor(True))
-    # the β of the last training step, and the nats at which a controller held the rate, if it did
+    # β of the last training step, and the capacity in nats at which the rate was held, if any
     module.register_buffer("trained_beta", torch.tensor(float("nan")))
     module.register_buffer("held_rate", torch.tensor(float("nan")))
     module.controller = RateController()
@@ -96,7 +94,7 @@ def _add_modality(
 
 
 def _covariate_widths(module: MultimodalVAE) -> tuple[int, list[int]]:
-    """Return the number of values that networks read, and of categories of each code."""
+    """Return the number of values that networks read, and the number of categories of each code."""
     if module.embeds_batch:
         batch = module.get_embedding(REGISTRY_KEYS.BATCH_KEY)
         return module.sizes.n_continuous + batch.embedding_dim, list(module.sizes.n_categories)

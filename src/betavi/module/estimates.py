@@ -1,4 +1,4 @@
-"""Monte Carlo estimates beyond the loss."""
+"""Monte Carlo estimates other than the loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from scvi.module.base import auto_move_data
 
 from betavi.module.infer import present_masks
-from betavi.nn import Point, evaluating
+from betavi.nn import Point
+from betavi.nn.networks import evaluating
 from betavi.objective import distortion, log_density, rate
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def sample(
 def mean_rate(module: MultimodalVAE, tensors: dict[str, Any]) -> float:
     """Return the mean rate of a minibatch in nats per cell, in evaluation mode.
 
-    Dropout in the encoder raises the rate while training, by a tenth or more.
+    In training mode, dropout in the encoder raises the rate by a tenth or more.
     """
     with evaluating(module):
         inferred = module.inference(**module._get_inference_input(tensors))
@@ -62,8 +63,8 @@ def marginal_ll(
 ) -> Tensor | float:
     """Estimate the log marginal likelihood by importance sampling, in nats, ``(n_cells,)``.
 
-    It is a lower bound in expectation (Burda et al., 2016). ``n_mc_samples_per_pass`` draws are
-    decoded at once: more take more memory and less time.
+    The estimate is a lower bound in expectation (Burda et al., 2016). ``n_mc_samples_per_pass``
+    draws are decoded at once. More draws at once need more memory and less time.
     """
     log_weights = []
     for start in range(0, n_mc_samples, n_mc_samples_per_pass):
@@ -75,7 +76,7 @@ def marginal_ll(
 
 
 def _log_weight(module: MultimodalVAE, tensors: dict[str, Any], n_samples: int) -> Tensor:
-    """Return log p(x, z) - log q(z given x) of fresh draws, ``(..., n_cells)``."""
+    """Return log p(x, z) - log q(z given x) of new draws, ``(..., n_cells)``."""
     inferred, generated = module.forward(
         tensors,
         get_inference_input_kwargs={"full_forward_pass": True},
@@ -84,8 +85,8 @@ def _log_weight(module: MultimodalVAE, tensors: dict[str, Any], n_samples: int) 
     )
     if isinstance(inferred["qz"], Point):
         raise ValueError(
-            "A deterministic autoencoder has no density over z, and so no marginal "
-            "likelihood. Train with latent_distribution='normal' to estimate one."
+            "A deterministic autoencoder has no density over z, and therefore no marginal "
+            "likelihood. To estimate a marginal likelihood, use latent_distribution='normal'."
         )
     log_weight = -latent_log_ratio(inferred, generated)
     present = present_masks(module, tensors)

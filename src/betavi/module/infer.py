@@ -1,4 +1,4 @@
-"""The posterior of the cells of a minibatch, from encoders or from stored experts."""
+"""Posterior of the cells of a minibatch, from encoders or from stored experts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from scvi.module.base import auto_move_data
 from torch.distributions import Normal
 
 from betavi.data import expert_keys, present_key
-from betavi.kernels import dense, log1p
-from betavi.nn import NormalMixture, evaluating, observed_log_library
+from betavi.kernels import dense
+from betavi.kernels.sparse import log1p
+from betavi.nn import NormalMixture, observed_log_library
+from betavi.nn.networks import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +36,7 @@ def get_inference_input(
             "cat_covs": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
         }
     keys = {name: expert_keys(name) for name in module.z_encoders}
-    # under these names scvi-tools infers without encoders
+    # with these names, scvi-tools infers without encoders
     return {
         "qzm": {name: tensors[key.mean] for name, key in keys.items()},
         "qzv": {name: tensors[key.variance] for name, key in keys.items()},
@@ -44,7 +46,7 @@ def get_inference_input(
 
 
 def present_masks(module: MultimodalVAE, tensors: Tensors) -> dict[str, Tensor]:
-    """Return masks of the cells that have a modality, ``(n_cells, 1)``, except where all have it."""
+    """Return masks of the cells with a modality, ``(n_cells, 1)``, unless every cell has it."""
     keys = {name: present_key(name) for name in module.z_encoders}
     return {name: tensors[key].bool() for name, key in keys.items() if key in tensors}
 
@@ -59,27 +61,28 @@ def infer(
     cat_covs: Tensor | None = None,
     n_samples: int = 1,
 ) -> dict[str, Any]:
-    """Infer the posterior from counts, and draw z and the library sizes from it."""
+    """Infer the posterior from counts, and draw z and the library sizes."""
     experts: dict[str, Normal] = {}
     libraries: dict[str, Tensor | Normal] = {}
     for name, counts in x.items():
-        h, categories = _encoded(module, _read(module, counts), batch_index, cont_covs, cat_covs)
+        h, categories = _with_covariates(
+            module, _encoder_input(module, counts), batch_index, cont_covs, cat_covs
+        )
         experts[name] = module.z_encoders[name](h, *categories)
         if name in module.l_encoder:
             libraries[name] = module.l_encoder[name](h, *categories)
         else:
             libraries[name] = observed_log_library(counts)
     fused = module.fusion(experts, present)
-    drawn = _drawn(module, module.latent.posterior(fused), libraries, n_samples)
+    drawn = _draw_all(module, module.latent.posterior(fused), libraries, n_samples)
     return drawn | {"experts": experts}
 
 
-def _read(module: MultimodalVAE, counts: Tensor) -> Tensor:
-    """Return the input of an encoder for some counts."""
+def _encoder_input(module: MultimodalVAE, counts: Tensor) -> Tensor:
     return log1p(counts) if module.options.log_variational else counts
 
 
-def _encoded(
+def _with_covariates(
     module: MultimodalVAE,
     h: Tensor,
     batch: Tensor,
@@ -98,16 +101,17 @@ def current_prior(module: MultimodalVAE) -> Distribution:
 
 
 def _pseudo_posteriors(module: MultimodalVAE) -> Normal | None:
-    """Return the posteriors of learned cells, if the prior has any."""
+    """Return the posteriors of learned cells, or None if the prior does not read them."""
     if not module.prior.reads_pseudo_cells:
         return None
     cells = module.pseudo_cells
     experts = {}
     covariates = cells.batch, cells.continuous, cells.categorical
-    # with the statistics of real cells, and at one β, so that every cell has the same prior
-    with evaluating(module.z_encoders), module.beta_condition.resting():
+    # with running statistics of real cells and at one β, so that every cell has the same prior
+    condition = module.beta_condition
+    with evaluating(module.z_encoders), condition.at(condition.default):
         for name, h in cells.h.items():
-            inputs, categories = _encoded(module, h, *covariates)
+            inputs, categories = _with_covariates(module, h, *covariates)
             experts[name] = module.z_encoders[name](inputs, *categories)
     fused = module.fusion(experts, cells.present)
     return Normal(fused.loc, fused.scale, validate_args=False)
@@ -122,7 +126,7 @@ def infer_from_experts(
     present: dict[str, Tensor],
     n_samples: int = 1,
 ) -> dict[str, Any]:
-    """Draw z from the experts in a minified object."""
+    """Draw z from the experts of a minified object."""
     experts = {
         name: Normal(mean, qzv[name].sqrt(), validate_args=False) for name, mean in qzm.items()
     }
@@ -130,14 +134,14 @@ def infer_from_experts(
         name: observed_log_library(total) for name, total in observed_lib_size.items()
     }
     posterior = module.latent.posterior(module.fusion(experts, present))
-    return _drawn(module, posterior, libraries, n_samples) | {"experts": experts}
+    return _draw_all(module, posterior, libraries, n_samples) | {"experts": experts}
 
 
-def _drawn(
+def _draw_all(
     module: MultimodalVAE, qz: Distribution, libraries: dict[str, Tensor | Normal], n_samples: int
 ) -> dict[str, Any]:
-    """Draw from the posterior of z, and from those of inferred library sizes."""
-    # u is the variable that has the density, z what the decoder reads
+    """Draw from the posteriors of z and of inferred library sizes."""
+    # u has the density, and z is the decoder's input
     if module.training and n_samples == 1 and isinstance(qz, NormalMixture):
         u = qz.strata()
         n_samples = len(u)
@@ -155,9 +159,9 @@ def _drawn(
 
 
 def start_prior_at(module: MultimodalVAE, cells: Tensors) -> None:
-    """Let the learned cells of the prior start as a minibatch of ``options.n_components``."""
+    """Start the prior's learned cells at a minibatch of ``options.n_components`` cells."""
     module.pseudo_cells.start_at(
-        {name: _read(module, cells[name]) for name in module.z_encoders},
+        {name: _encoder_input(module, cells[name]) for name in module.z_encoders},
         cells[REGISTRY_KEYS.BATCH_KEY],
         cells.get(REGISTRY_KEYS.CONT_COVS_KEY),
         cells.get(REGISTRY_KEYS.CAT_COVS_KEY),
@@ -166,5 +170,4 @@ def start_prior_at(module: MultimodalVAE, cells: Tensors) -> None:
 
 
 def _draw(distribution: Distribution, n_samples: int) -> Tensor:
-    """Draw once, or ``n_samples`` times along a new first axis."""
     return distribution.rsample((n_samples,) if n_samples > 1 else ())

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class CovariateSizes(NamedTuple):
-    """Numbers of batches, labels and continuous covariates, and of categories of other covariates.
+    """Numbers of batches, labels, continuous covariates, and categories of other covariates.
 
     Parameters
     ----------
     n_batch, n_labels, n_continuous, n_categories
-        Numbers, and ``(n_categorical,)`` numbers of categories.
+        Three numbers, and the number of categories of each categorical covariate.
 
     Examples
     --------
@@ -33,26 +33,25 @@ class CovariateSizes(NamedTuple):
 
 
 class Modality(NamedTuple):
-    """One assay: its width, its likelihood, and the prior of its library size.
+    """One modality: its width, its likelihood, and the prior of its library size.
 
     Parameters
     ----------
     n_features, likelihood
-        Number of features, and a key of :data:`betavi.likelihoods.LIKELIHOODS`.
+        Number of features, and key of :data:`betavi.likelihoods.LIKELIHOODS`.
     library_prior
-        Mean and variance of the log library size of each batch, each ``(1, n_batch)``; without it
-        the library size is observed.
+        Mean and variance of each batch's log library size, ``(1, n_batch)``. None: observed sizes.
     weight
         Weight of its distortion in the loss.
     typical
-        For cells that lack the assay: the first arguments of :class:`betavi.nn.TypicalLibrary`.
+        First arguments of :class:`betavi.nn.library.TypicalLibrary`, if cells may lack the assay.
 
     Examples
     --------
     >>> from betavi.module import Modality
     >>> adt = Modality(20, "nb_mixture", weight=2.0)
-    >>> adt.n_features, adt.library_prior is None
-    (20, True)
+    >>> adt.n_features, adt.weight
+    (20, 2.0)
     """
 
     n_features: int
@@ -64,36 +63,32 @@ class Modality(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the model, as opposed to those of its networks.
+    """Options of the model, as opposed to options of its networks.
 
     Parameters
     ----------
-    n_latent
-        Number of latent dimensions.
-    latent_distribution, fusion, prior
-        Keys of :data:`betavi.nn.LATENTS`, :data:`betavi.nn.FUSIONS` and :data:`betavi.nn.PRIORS`.
-    dispersion
-        A key of :data:`betavi.likelihoods.DISPERSIONS`.
+    n_latent, n_components
+        Numbers of latent dimensions, and of components of a mixture prior.
+    latent_distribution, fusion, prior, dispersion
+        Keys of :data:`betavi.nn.LATENTS`, :data:`betavi.nn.FUSIONS`, :data:`betavi.nn.PRIORS` and
+        :data:`betavi.likelihoods.DISPERSIONS`.
     given_size
         Read each cell's size factor from the data.
     encode_covariates
-        Let encoders read the covariates too; decoders always do.
+        Let encoders read the covariates. Decoders always read them.
     log_variational
         Let encoders read ``log(1 + x)`` instead of ``x``.
     batch_representation, batch_embedding_kwargs
         ``"one-hot"`` or ``"embedding"``, and arguments of :class:`scvi.nn.Embedding`.
     beta
-        The weight of the rate, or the lowest and the highest of a range: see
-        :class:`betavi.nn.BetaCondition`.
-    n_components
-        Number of components of a prior that is a mixture.
+        Weight of the rate, or the range of weights, as in :class:`betavi.nn.BetaCondition`.
     extra_payload_autotune
-        Add z, batch and label of the cells to each loss, for :mod:`scvi.autotune`.
+        Add the cells' z, batch and label to each loss, for :mod:`scvi.autotune`.
 
     Raises
     ------
     ValueError
-        If a size is no whole number of at least 1.
+        If a size is not a whole number of at least 1.
 
     Examples
     --------
@@ -117,6 +112,5 @@ class Options:
     extra_payload_autotune: bool = False
 
     def __post_init__(self) -> None:
-        """Check the sizes."""
         check_whole("n_latent", self.n_latent)
         check_whole("n_components", self.n_components)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 Tensors = dict[str, Any]
 
 REFINING_RATE = 0.05
-"""Learning rate at which posteriors with standard deviations of about 1 are refined."""
+"""Learning rate for posteriors with standard deviations of about 1."""
 
 N_SPLITS = 4
-"""Ways to halve the features: more make the comparison of halves less noisy."""
+"""Number of random halvings of the features. More make the comparison of halves less noisy."""
 
 COVARIATES = (
     REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY,
@@ -35,12 +35,12 @@ COVARIATES = (
 
 
 class Probe:
-    """Measures of a module on minibatches, at its current β, in nats per cell.
+    """Measurements of a module on minibatches, at its current β, in nats per cell.
 
     Parameters
     ----------
     module, batches
-        A module in evaluation mode, and minibatches, which stay in memory.
+        Module in evaluation mode, and minibatches, which stay in memory.
 
     Examples
     --------
@@ -58,9 +58,10 @@ class Probe:
 
     @torch.inference_mode()
     def posteriors(self) -> dict[str, np.ndarray]:
-        """Return ``loc``, ``scale``, and the KL of each dimension as ``rates``.
+        """Return ``loc``, ``scale``, and ``rates``, the KL of each dimension.
 
-        Each is ``(n_cells, n_latent)``; rates have one column if they are no sum over dimensions.
+        Each is ``(n_cells, n_latent)``. ``rates`` has one column if the KL is not a sum over
+        dimensions.
         """
         parts: dict[str, list[Tensor]] = {"loc": [], "scale": [], "rates": []}
         for tensors in self.batches:
@@ -75,10 +76,10 @@ class Probe:
     def without(self, dimension: int, centre: float) -> dict[str, np.ndarray]:
         """Return the effects of removing a dimension, from the decoder and from the data.
 
-        ``loss``, ``(n_cells,)``, is the rise of distortion with a draw of the prior in its place.
-        ``halves``, ``(n_splits, 2, n_cells)``, is the shift of its posterior mean: data drawn from
-        the model with the dimension held at ``centre`` get the measured values of one half of the
-        features back, or of the other.
+        ``loss``, ``(n_cells,)``, is the increase in distortion with a draw of the prior in its
+        place. ``halves``, ``(n_splits, 2, n_cells)``, is the shift of the dimension's posterior
+        mean. Data are drawn from the model with the dimension held at ``centre``. Then one half of
+        the features gets its measured values back, or the other half does.
         """
         losses, halves = [], []
         for tensors in self.batches:
@@ -94,11 +95,11 @@ class Probe:
         return {"loss": _numpy(torch.cat(losses)), "halves": _numpy(torch.cat(halves, dim=2))}
 
     def _put_back(self, tensors: Tensors, null: dict[str, Distribution], dimension: int) -> Tensor:
-        """Return two shifts of a posterior mean, ``(2, n_cells)``, each from a null of its own."""
+        """Return the shift of a posterior mean, ``(2, n_cells)``, for each half with a new draw."""
         shifts = []
         halves = {name: torch.rand(px.mean.shape[-1]) < 0.5 for name, px in null.items()}
         for side in (True, False):
-            # a normal likelihood draws values below 0, whose logarithm no encoder could read
+            # a normal likelihood can draw values below 0, which have no logarithm
             low = 0.0 if self.module.options.log_variational else -torch.inf
             counts = {name: px.sample().clamp(min=low) for name, px in null.items()}
             mixed = {
@@ -113,7 +114,7 @@ class Probe:
 
     @torch.inference_mode()
     def distortions(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the mean distortion by modality, at each cell's own z and at a z of the prior."""
+        """Return the mean distortion by modality, at each cell's own z and at a z from the prior."""
         own: dict[str, list[Tensor]] = {}
         prior: dict[str, list[Tensor]] = {}
         for tensors in self.batches:
@@ -126,7 +127,7 @@ class Probe:
 
     @torch.inference_mode()
     def covariates(self) -> float:
-        """Return the nats lost if a decoder gets the covariates of a random other cell."""
+        """Return the nats lost if the decoder reads the covariates of a random other cell."""
         losses = []
         for tensors in self.batches:
             inferred = self._inferred(tensors)
@@ -148,11 +149,11 @@ class Probe:
         return _numpy(torch.stack(variances).sum(dim=0) / torch.stack(means).sum(dim=0))
 
     def amortisation_gap(self, n_steps: int, n_draws: int) -> np.ndarray:
-        """Return the nats, ``(n_cells,)``, that cells gain if their posteriors are refined one by one.
+        """Return the nats, ``(n_cells,)``, gained by refining each cell's posterior.
 
         Adam refines mean and log standard deviation while the decoder is fixed (Cremer et al.,
-        2018). The same ``n_draws`` draws estimate the losses before and after. A mixture is refined
-        in the component that has seen all of a cell; NaN without one.
+        2018). The same ``n_draws`` draws estimate the losses before and after. In a mixture, the
+        component that uses all of a cell's modalities is refined. Without one, the gain is NaN.
         """
         gains = [self._refine(tensors, n_steps, n_draws) for tensors in self.batches]
         return _numpy(torch.cat(gains))

@@ -1,4 +1,4 @@
-"""The module of one modality, constructed by SCVI's argument names."""
+"""Module of one modality, with SCVI's argument names."""
 
 from __future__ import annotations
 
@@ -16,39 +16,33 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from betavi.nn import LatentLibrary
+    from betavi.nn.library import LatentLibrary
 
 LAYER_NORM = {"use_batch_norm": "none", "use_layer_norm": "both"}
-"""The normalisation of a model of many β, unless the user names another."""
+"""Default normalisation in a model of many β."""
 
 
 class BetaVAE(MultimodalVAE):
-    """:class:`MultimodalVAE` of one modality, ``"X"``, constructed by SCVI's argument names.
+    """:class:`MultimodalVAE` of one modality, ``"X"``, with SCVI's argument names.
 
     Parameters
     ----------
-    n_input
-        Number of genes.
+    n_input, gene_likelihood
+        Number of genes, and key of :data:`~betavi.likelihoods.LIKELIHOODS`.
     n_batch, n_labels, n_continuous_cov, n_cats_per_cov
-        Numbers of categories and values of the covariates.
-    n_hidden, n_layers, dropout_rate
-        See :class:`~betavi.nn.Architecture`.
-    n_latent, latent_distribution, dispersion
-        See :class:`~betavi.module.Options`.
-    gene_likelihood
-        A key of :data:`~betavi.likelihoods.LIKELIHOODS`.
+        Numbers of batches, labels and continuous covariates, and of categories of other covariates.
     use_observed_lib_size, use_size_factor_key
-        Take the library size from a cell's total, or its size factor from the data, without
-        inferring it.
+        Read each cell's library size from its total, or its size factor from the data. If both are
+        False, the library size is inferred.
     library_log_means, library_log_vars
-        Prior of a latent library size, ``(1, n_batch)``.
-    **kwargs
-        Other fields of :class:`~betavi.nn.Architecture` and :class:`~betavi.module.Options`.
+        Mean and variance of the log library size of each batch, ``(1, n_batch)``, if it is inferred.
+    n_hidden, n_layers, dropout_rate, n_latent, latent_distribution, dispersion, **kwargs
+        Fields of :class:`~betavi.nn.Architecture` and :class:`~betavi.module.Options`.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is unknown, a word is not in its table, or a latent library has no prior.
+        If an argument is unknown, a word is not in its table, or an inferred library has no prior.
 
     References
     ----------
@@ -91,12 +85,12 @@ class BetaVAE(MultimodalVAE):
         observed = use_size_factor_key or use_observed_lib_size
         if not observed:
             if library_log_means is None or library_log_vars is None:
-                message = "A latent library size needs library_log_means and library_log_vars."
+                message = "An inferred library needs `library_log_means` and `library_log_vars`."
                 raise ValueError(message)
             prior = (library_log_means, library_log_vars)
         architecture_kwargs, option_kwargs = split_options(kwargs)
         if not BetaCondition(option_kwargs.get("beta", 1.0)).is_fixed:
-            # batch normalisation would mix the statistics of every β
+            # batch normalisation would mix the statistics of different β
             architecture_kwargs = LAYER_NORM | architecture_kwargs
         super().__init__(
             {COUNTS: Modality(n_input, gene_likelihood, prior)},
@@ -126,10 +120,10 @@ class BetaVAE(MultimodalVAE):
 
 
 def split_options(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sort keyword arguments into those of the networks and those of the model."""
+    """Split keyword arguments into options of the networks and options of the model."""
     fields = (Architecture.__dataclass_fields__, Options.__dataclass_fields__)
     if unknown := sorted(set(kwargs).difference(*fields)):
-        # without those that the class sets itself
+        # without the fields that the class sets itself
         known = sorted({"gene_likelihood"}.union(*fields) - {"fusion", "given_size"})
         raise TypeError(f"Unknown argument {unknown[0]!r}. {close_matches(unknown[0], known)}")
     networks, model = ({k: v for k, v in kwargs.items() if k in names} for names in fields)

@@ -39,29 +39,23 @@ if TYPE_CHECKING:
 
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
-    from betavi.nn import (
-        Architecture,
-        Fusion,
-        Latent,
-        LatentLibrary,
-        Prior,
-        PseudoCells,
-        TypicalLibrary,
-    )
+    from betavi.nn import Architecture, Fusion, Latent, Prior
+    from betavi.nn.library import LatentLibrary, TypicalLibrary
+    from betavi.nn.prior.pseudo_cells import PseudoCells
     from betavi.objective import RateController
 
 Tensors = dict[str, Any]
 
 
 class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
-    """A variational autoencoder of one modality or many.
+    """Variational autoencoder of one or more modalities.
 
     Parameters
     ----------
     modalities
-        The assays by the key of their counts in a minibatch.
+        Modalities by the key of their counts in a minibatch.
     sizes, architecture, options
-        Sizes of the covariates, and options of the networks and of the model.
+        Sizes of the covariates, architecture of the networks, and options of the model.
 
     Raises
     ------
@@ -119,10 +113,10 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
 
     @property
     def settled_beta(self) -> float:
-        """The β used by default.
+        """β used by default.
 
-        With one β, it is that at the end of training, which a schedule or a controller may have
-        changed. With a range, it is 1 or the end of the range closest to it.
+        With one β, it is the β at the end of training, which a schedule or a controller may have
+        changed. With a range, it is the β of the range closest to 1.
         """
         trained = self.trained_beta.item()
         if not self.beta_condition.is_fixed or math.isnan(trained):
@@ -131,17 +125,18 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         return float(f"{trained:.6g}")
 
     def check_beta(self, beta: float) -> None:
-        """Raise a ValueError for a β that the module was not trained at."""
+        """Raise a ValueError for a β that the module was not trained with."""
         if not self.beta_condition.is_fixed:
             self.beta_condition.check(beta)
         elif not math.isclose(beta, self.settled_beta, rel_tol=ROUNDING):
             raise ValueError(
-                f"This model is of one β, {self.settled_beta:g}, and answers at no other. Train "
-                "every β in a range at once with BetaVI(adata, beta=(0.1, 10))."
+                f"beta={beta!r} is not available: this model was trained with one β, "
+                f"{self.settled_beta:g}. To choose β after training, train a range of β with "
+                "BetaVI(adata, beta=(0.1, 10))."
             )
 
     def start_at(self, starts: Mapping[str, Start]) -> None:
-        """Let the decoder of each modality start at the moments of its features."""
+        """Start each modality's decoder at the moments of its features."""
         for name, start in starts.items():
             cast("Likelihood", self.likelihoods[name]).start_at(start)
         self.is_fresh.fill_(False)
@@ -174,10 +169,10 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ) -> dict[str, Any]:
         """Return p(x given z) of each modality, and the priors of z and of the library sizes.
 
-        Positions ``z`` are ``(..., n_cells, n_latent)``, log sizes by modality
-        ``(..., n_cells, 1)``, codes and log size factors ``(n_cells, 1)``, covariates
-        ``(n_cells, n_covariates)``. Only a model registered with size factors reads them.
-        ``transform_batch`` is the code of a batch to decode in.
+        ``z`` is ``(..., n_cells, n_latent)``. Log sizes by modality are ``(..., n_cells, 1)``,
+        codes and log size factors ``(n_cells, 1)``, and covariates ``(n_cells, n_covariates)``.
+        Size factors are read only if registered at setup. ``transform_batch`` is the code of a
+        batch to decode in.
         """
         if transform_batch is not None:
             batch_index = torch.ones_like(batch_index) * transform_batch
@@ -196,7 +191,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         size_factor: Tensor | None = None,
         y: Tensor | None = None,
     ) -> dict[str, Distribution]:
-        """Return p(x given z) of each modality alone, see :meth:`generative`."""
+        """Return only p(x given z) of each modality. See :meth:`generative`."""
         h, categories = self.with_covariates(z, batch_index, cont_covs, cat_covs)
         px = {}
         for name, log_library in library.items():
@@ -208,11 +203,11 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     def decode(
         self, z: Tensor, tensors: Tensors, name: str, log_size: Tensor, batch: int | None = None
     ) -> Distribution:
-        """Return p(x given z) of one modality, at ``log_size``, in each cell's own batch or another.
+        """Return p(x given z) of one modality, in each cell's own batch or in ``batch``.
 
         ``z`` is ``(..., n_cells, n_latent)``, ``log_size`` broadcasts to ``(..., n_cells, 1)``, and
-        ``tensors`` are read for the covariates. A batch without measurements of the modality is
-        replaced by another one, as the decoder has learned nothing about it.
+        covariates are read from ``tensors``. A batch without the modality is replaced by another
+        batch, because the decoder has not learned its effect.
         """
         codes = self.measured_batch(tensors, name, batch)
         log_size = log_size.expand(*z.shape[:-1], 1)
@@ -223,7 +218,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         return self.decoded(**inputs)[name]
 
     def measured_batch(self, tensors: Tensors, name: str, batch: int | None = None) -> Tensor:
-        """Return batch codes, ``(n_cells, 1)``, of batches in which a modality was measured."""
+        """Return batch codes, ``(n_cells, 1)``, with batches without the modality replaced."""
         codes = tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)
         codes = codes if batch is None else torch.full_like(codes, batch)
         typical = self.typical(name)
@@ -236,13 +231,13 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         return inferred["library"][name]
 
     def library_priors(self, tensors: Tensors) -> dict[str, Normal]:
-        """Return the priors of the log library sizes that are inferred, by modality."""
+        """Return the priors of inferred log library sizes, by modality."""
         codes = tensors[REGISTRY_KEYS.BATCH_KEY].to(self.device)
         parts = self.l_encoder.items()
         return {name: cast("LatentLibrary", part).prior(codes) for name, part in parts}
 
     def typical(self, name: str) -> TypicalLibrary | None:
-        """Return the typical sizes of a modality that cells may lack; None if none may."""
+        """Return the distribution of library sizes of a modality that cells may lack, else None."""
         # a ModuleDict has no get
         part = self.typical_libraries[name] if name in self.typical_libraries else None  # noqa: SIM401
         return cast("TypicalLibrary | None", part)
@@ -254,7 +249,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     def with_covariates(
         self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Append continuous covariates to ``h`` and return the codes of the categorical ones."""
+        """Append continuous covariates to ``h``, and return it with categorical codes."""
         values = [] if continuous is None else [continuous]
         codes = () if categorical is None else categorical.split(1, dim=1)
         if self.embeds_batch:
@@ -263,8 +258,6 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
             codes = (batch, *codes)
         expanded = [value.expand(*h.shape[:-1], value.shape[-1]) for value in values]
         return torch.cat([h, *expanded], dim=-1), codes
-
-    # -- objective ----------------------------------------------------------------------------
 
     @unsupported_if_adata_minified
     def loss(
@@ -276,18 +269,15 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         free_bits: float = 0.0,
         capacity: float | None = None,
     ) -> LossOutput:
-        """Return distortion + ``kl_weight`` * β * rate + the cost of library sizes, their mean over cells.
+        """Return the mean over cells of distortion + ``kl_weight`` * β * rate + library size terms.
 
-        Latent library sizes cost their rate. Observed ones cost the error of their prediction from
-        z if the model predicts sizes; z learns nothing from it. Terms are recorded per cell and
-        unweighted, in nats, so that every logged ELBO is at weight 1. ``free_bits`` and
+        An inferred library size adds its rate. An observed one adds the error of its prediction
+        from z, if the model predicts sizes, without a gradient for z. Recorded terms are per cell,
+        in nats and unweighted, so that every logged ELBO is at weight 1. ``free_bits`` and
         ``capacity`` constrain the rate: see :func:`betavi.objective.constrained`.
         """
-        present, qz, u = (
-            present_masks(self, tensors),
-            inference_outputs["qz"],
-            inference_outputs["u"],
-        )
+        present = present_masks(self, tensors)
+        qz, u = inference_outputs["qz"], inference_outputs["u"]
         distortions = {
             name: _expected(qz, u, distortion(px, tensors[name], present.get(name)))
             for name, px in generative_outputs["px"].items()
@@ -299,14 +289,11 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
             library = inference_outputs["library"][name]
             l_rate = l_rate + rate(ql, generative_outputs["pl"][name], library)
         weight = kl_weight * self.beta_condition.weight
-        # free bits of each dimension, or of all at once
+        # free bits of each dimension, or of all dimensions together
         nats = free_bits * self.options.n_latent / z_rates.shape[-1]
-        with_same_beta = (
-            None
-            if self.beta_condition.drawn is None
-            else self.beta_condition.drawn.squeeze(1).argsort()
-        )
-        penalty = constrained(z_rates, nats, capacity, with_same_beta)
+        drawn = self.beta_condition.drawn
+        order = None if drawn is None else drawn.squeeze(1).argsort()
+        penalty = constrained(z_rates, nats, capacity, order)
         penalty = self.fusion.penalty(penalty, qz, inference_outputs["experts"], present)
         weighted = sum(self.weights[name] * nats for name, nats in distortions.items())
         size_nats = self._size_nats(tensors, inference_outputs)
@@ -318,7 +305,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         )
 
     def _size_nats(self, tensors: Tensors, inferred: dict[str, Any]) -> Tensor | float:
-        """Return the nats by which z mispredicts sizes; z itself gets no gradient."""
+        """Return the error in nats of predicting sizes from z, without a gradient for z."""
         total: Tensor | float = 0.0
         qz, u, z = inferred["qz"], inferred["u"], inferred["z"].detach()
         for name, typical in self.typical_libraries.items():
@@ -345,7 +332,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
 
 
 def _expected(qz: Distribution, u: Tensor, values: Tensor) -> Tensor:
-    """Average values over the strata of a mixture, if they have a stratum each."""
+    """Average values over the strata of a mixture, if there is one value per stratum."""
     if isinstance(qz, NormalMixture) and u.ndim > qz.loc.ndim:
         return qz.average(values)
     return values

@@ -1,4 +1,4 @@
-"""Parts with weights: encoders, decoders, posteriors, latent variables, library sizes."""
+"""Network parts: encoders, decoders, fusion rules, latent variables, priors and library sizes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from betavi.nn.beta_condition import (
 )
 from betavi.nn.fusion import FUSIONS, Fusion
 from betavi.nn.latent import LATENTS, Latent, Point
-from betavi.nn.library import LatentLibrary, TypicalLibrary
 from betavi.nn.mixtures import NormalMixture
-from betavi.nn.networks import Architecture, Decoder, Encoder, evaluating
-from betavi.nn.prior import PRIORS, Prior, PseudoCells, StandardNormal
+from betavi.nn.networks import Architecture
+from betavi.nn.prior import PRIORS, Prior, StandardNormal
 
 __all__ = [
     "FUSIONS",
@@ -29,17 +28,11 @@ __all__ = [
     "BetaFiLM",
     "BetaGate",
     "BetaLinear",
-    "Decoder",
-    "Encoder",
     "Fusion",
     "Latent",
-    "LatentLibrary",
     "NormalMixture",
     "Point",
     "Prior",
-    "PseudoCells",
     "StandardNormal",
-    "TypicalLibrary",
-    "evaluating",
     "observed_log_library",
 ]

@@ -1,4 +1,4 @@
-"""The β of a module, and the layers that are conditioned on it."""
+"""The β condition of a module, and the layers that depend on it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from scvi.nn import FCLayers
 
 BEYOND = 2.0
-"""Training draws β up to this many times the highest of the range: networks that change smoothly
-with β are worst at the ends of their training range, most at a high β, where dimensions vanish."""
+"""Training draws β up to this many times the highest β of the range. Networks are least accurate at
+the ends of their training range, most of all at a high β, where dimensions collapse."""
 
 ROUNDING = 1e-6
-"""Relative difference up to which two β are equal: errors of single precision and logarithms."""
+"""Relative difference up to which two β are equal: rounding of single precision and logarithms."""
 
 
 class BetaCondition:
-    """The β of a module, shared by every part that reads it.
+    """β of a module, shared by every part that reads it.
 
     Parameters
     ----------
     beta
-        One β, or the lowest and the highest of a range.
+        One β, or the lowest and the highest β of a range.
 
     Raises
     ------
@@ -51,26 +50,21 @@ class BetaCondition:
     def __init__(self, beta: float | tuple[float, float]) -> None:
         self.range = _checked_range(beta)
         low, high = self.range
-        # one β only
         self.is_fixed = low == high
-        # the β closest to 1, which is that of the ELBO
+        # the β of the range closest to 1, the β of the ELBO
         self.default = min(max(1.0, low), high)
         self.beta, self.drawn = self.default, None
 
-    def reset(self) -> None:
-        """Reset β to its default."""
-        self.beta = self.default
-
     @property
     def level(self) -> float | Tensor:
-        """Log β scaled to -1 at the lowest and 1 at the highest; ``(n_cells, 1)`` if drawn."""
+        """Log β scaled to -1 at the lowest β and 1 at the highest. ``(n_cells, 1)`` if β is drawn."""
         low, high = map(math.log, self.range)
         log_beta = math.log(self.beta) if self.drawn is None else self.drawn.log()
         return (log_beta - (low + high) / 2) / ((high - low) / 2)
 
     @property
     def weight(self) -> float | Tensor:
-        """The β that weighs each cell's rate, a number or ``(n_cells,)``."""
+        """β that weights each cell's rate, a number or ``(n_cells,)``."""
         return self.beta if self.drawn is None else self.drawn.squeeze(1)
 
     @contextmanager
@@ -83,15 +77,11 @@ class BetaCondition:
         finally:
             self.beta, self.drawn = before
 
-    def resting(self) -> AbstractContextManager[None]:
-        """Use the default β for all cells inside a ``with`` block."""
-        return self.at(self.default)
-
     @contextmanager
     def drawing(self, n_cells: int, device: torch.device) -> Iterator[None]:
-        """Draw a β for each cell of a minibatch inside a ``with`` block, if there is a range.
+        """Draw a β for each cell of a minibatch inside a ``with`` block, if the model has a range.
 
-        Draws, ``(n_cells, 1)``, are log-uniform, and evenly spread over the minibatch.
+        The draws, ``(n_cells, 1)``, are log-uniform and spread evenly over the minibatch.
         """
         if not self.is_fixed:
             low, high = math.log(self.range[0]), math.log(BEYOND * self.range[1])
@@ -108,7 +98,8 @@ class BetaCondition:
         margin = 1 + ROUNDING
         if not (isinstance(beta, Real) and low / margin <= beta <= high * margin):
             raise ValueError(
-                f"beta={beta!r} is outside the range of this model, {low:g} to {high:g}."
+                f"beta={beta!r} is outside the range of this model, {low:g} to {high:g}. Choose a β "
+                "in the range, or train a model with a wider range."
             )
 
 
@@ -118,19 +109,19 @@ def _checked_range(beta: float | tuple[float, float]) -> tuple[float, float]:
     numbers = all(isinstance(end, Real) and 0 <= end < math.inf for end in ends)
     if not numbers or len(ends) != 2 or (is_range and not 0 < ends[0] < ends[1]):
         raise ValueError(
-            "beta is a finite number of at least 0, or a pair (low, high) with 0 < low < high, not "
-            f"{beta!r}."
+            "`beta` must be a finite number of at least 0, or a pair (low, high) with 0 < low < high, "
+            f"not {beta!r}."
         )
     return float(ends[0]), float(ends[1])
 
 
 class BetaGate(nn.Module):
-    r"""Rescales units by :math:`2\sigma(w t + b)`, with t the level of log β; 1 before training.
+    r"""Rescale units by :math:`2\sigma(w t + b)`, where t is the level of log β. 1 before training.
 
     Parameters
     ----------
     n_units, beta_condition
-        Number of units, and the β condition.
+        Number of units, and β of the module.
 
     References
     ----------
@@ -150,17 +141,17 @@ class BetaGate(nn.Module):
         self.beta_condition = beta_condition
 
     def forward(self, h: Tensor) -> Tensor:
-        """Return ``(..., n_units)``, rescaled."""
+        """Return the rescaled units, ``(..., n_units)``."""
         return 2 * torch.sigmoid(self.slope * self.beta_condition.level + self.offset) * h
 
 
 class BetaFiLM(nn.Module):
-    """Moves and stretches units in proportion to the level of log β, before their activation.
+    """Shift and scale units before their activation, in proportion to the level of log β.
 
     Parameters
     ----------
     n_units, beta_condition
-        Number of units, and the β condition.
+        Number of units, and β of the module.
 
     Examples
     --------
@@ -176,20 +167,20 @@ class BetaFiLM(nn.Module):
         self.beta_condition = beta_condition
 
     def forward(self, h: Tensor) -> Tensor:
-        """Return ``(..., n_units)``."""
+        """Return the changed units, ``(..., n_units)``."""
         level = self.beta_condition.level
         return h * (1 + self.stretch * level) + self.move * level
 
 
 class BetaLinear(nn.Module):
-    r"""A linear map that is a quadratic function of the level of log β: zero before training.
+    """Linear map with weights quadratic in the level of log β. Zero before training.
 
-    A higher β leaves fewer active directions in the latent space. The map lets them turn with β.
+    A higher β leaves fewer active directions in the latent space. The map lets them rotate with β.
 
     Parameters
     ----------
     n_input, n_output, beta_condition
-        Number of units on both sides, and the β condition.
+        Numbers of input and output units, and β of the module.
 
     Examples
     --------
@@ -209,17 +200,16 @@ class BetaLinear(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Return the change of the output, ``(..., n_output)``."""
         level = self.beta_condition.level
-        out: Tensor = level * self.linear(h) + level**2 * self.square(h)
-        return out
+        return level * self.linear(h) + level**2 * self.square(h)
 
 
 class BetaBias(nn.Module):
-    """A value per feature that is a quadratic function of the level of log β, zero at first.
+    """Bias per feature, quadratic in the level of log β. Zero before training.
 
     Parameters
     ----------
     n_features, beta_condition
-        Number of features, and the β condition.
+        Number of features, and β of the module.
 
     Examples
     --------
@@ -235,13 +225,13 @@ class BetaBias(nn.Module):
         self.beta_condition = beta_condition
 
     def forward(self) -> Tensor:
-        """Return the values, ``(n_features,)``, or ``(n_cells, n_features)`` if β is drawn."""
+        """Return the biases, ``(n_features,)``, or ``(n_cells, n_features)`` if β is drawn."""
         level = self.beta_condition.level
         return level * self.linear + level**2 * self.square
 
 
 def condition_on_beta(layers: FCLayers, beta_condition: BetaCondition) -> None:
-    """Condition every hidden layer on β: a shift before its activation, a gate after it."""
+    """Condition every hidden layer on β: BetaFiLM before its activation, BetaGate after it."""
     for block in layers.fc_layers:
         n_units = block[0].out_features
         activations = (i for i, part in enumerate(block) if i and _is_activation(part))

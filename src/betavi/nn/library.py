@@ -1,4 +1,4 @@
-"""Library sizes: inferred, or drawn given z."""
+"""Library sizes: inferred by an encoder, or predicted from z."""
 
 from __future__ import annotations
 
@@ -18,34 +18,20 @@ if TYPE_CHECKING:
     from betavi.nn.networks import Architecture
 
 SMALLEST_SPREAD = 0.01
-"""Smallest standard deviation of log sizes in a batch, which may be of a single cell."""
+"""Smallest standard deviation of log sizes in a batch, which may have a single cell."""
 
 LOG_SCALE_RANGE = (-4.0, 1.0)
-"""Range of the log spread given z, relative to the spread in the batch."""
+"""Range of the log spread given z, relative to the spread of the batch."""
 
 N_HIDDEN = 32
 
 
 class TypicalLibrary(nn.Module):
-    """Distribution of log library sizes given z and batch, for cells that lack an assay.
+    """Distribution of log library sizes given z and batch, for cells that lack a modality.
 
-    Cell types differ in size. The dependence on z is learned, and a size that was not measured is
-    drawn given z.
-
-    Parameters
-    ----------
-    log_sizes, spreads
-        Median and standard deviation by batch, ``(n_batch,)``; NaN for a batch without the assay.
-    home, n_latent
-        Code of the batch that replaces those without the assay; number of latent dimensions.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from betavi.nn import TypicalLibrary
-    >>> library = TypicalLibrary(np.array([4.6, np.nan]), np.ones(2), home=0, n_latent=2)
-    >>> library.measured(torch.tensor([[0], [1]])).tolist()
-    [[0], [0]]
+    Library sizes differ between cell types, so the dependence on z is learned. ``log_sizes`` and
+    ``spreads`` are median and standard deviation by batch, ``(n_batch,)``, NaN for a batch without
+    the modality. ``home`` is the code of the batch that replaces such batches.
     """
 
     log_sizes: Tensor
@@ -60,17 +46,17 @@ class TypicalLibrary(nn.Module):
         self.register_buffer("spreads", torch.as_tensor(spreads, dtype=torch.float32))
         self.register_buffer("home", torch.tensor(home))
         last = nn.Linear(N_HIDDEN, 2)
-        # untrained, a size is one of its batch
+        # before training, sizes depend on the batch only
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.of_z = nn.Sequential(nn.Linear(n_latent, N_HIDDEN), nn.ReLU(), last)
 
     def measured(self, batch: Tensor) -> Tensor:
-        """Return codes, ``(n_cells, 1)``, with batches without the assay replaced."""
+        """Return batch codes, ``(n_cells, 1)``, with batches without the modality replaced."""
         return torch.where(self.log_sizes[batch].isnan(), self.home, batch)
 
     def given(self, z: Tensor, batch: Tensor) -> Normal:
-        """Return log sizes at z, ``(..., n_cells, n_latent)``, for batches with the assay."""
+        """Return log sizes at z, ``(..., n_cells, n_latent)``, for batches with the modality."""
         shift, log_scale = self.of_z(z).chunk(2, dim=-1)
         spread = self.spreads[batch].clamp_min(SMALLEST_SPREAD)
         scale = spread * log_scale.clamp(*LOG_SCALE_RANGE).exp()
@@ -83,26 +69,12 @@ class TypicalLibrary(nn.Module):
 
 
 class LatentLibrary(nn.Module):
-    """Log library size inferred per cell, with a normal prior per batch.
+    """Log library size inferred for each cell, with a normal prior for each batch.
 
-    Parameters
-    ----------
-    n_input, n_categories, architecture
-        See :class:`~betavi.nn.networks.Encoder`.
-    log_means, log_vars
-        Mean and variance of the log library size of each batch, ``(1, n_batch)``.
+    ``log_means`` and ``log_vars`` are mean and variance of the log library size of each batch,
+    ``(1, n_batch)``. See :class:`~betavi.nn.networks.Encoder` for the other arguments.
 
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from betavi.nn import Architecture, LatentLibrary
-    >>> library = LatentLibrary(20, [], Architecture(), np.full((1, 1), 7.0), np.ones((1, 1)))
-    >>> library.prior(torch.zeros(3, 1, dtype=torch.long)).mean.tolist()
-    [[7.0], [7.0], [7.0]]
+    Reference: Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
     """
 
     log_means: Tensor
@@ -120,13 +92,12 @@ class LatentLibrary(nn.Module):
         self.encoder = Encoder(n_input, 1, n_categories, architecture, n_layers=1)
         self.register_buffer("log_means", torch.as_tensor(log_means, dtype=torch.float32))
         self.register_buffer("log_vars", torch.as_tensor(log_vars, dtype=torch.float32))
-        # at a learning rate of 0.001 it would take thousands of steps to climb there
+        # training from 0 would take thousands of steps at a learning rate of 0.001
         nn.init.constant_(self.encoder.mean.bias, float(self.log_means.mean()))
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
         """Return the posterior of the log library size, ``(n_cells, 1)``."""
-        posterior: Normal = self.encoder(x, *categories)
-        return posterior
+        return self.encoder(x, *categories)
 
     def prior(self, batch: Tensor) -> Normal:
         """Return the prior of the log library size for codes of shape ``(n_cells, 1)``."""

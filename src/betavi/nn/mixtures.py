@@ -1,4 +1,4 @@
-"""Mixtures of normal distributions, as posteriors."""
+"""Mixture of normal distributions as a posterior."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class NormalMixture(Distribution):
-    r"""A mixture of normal distributions for each cell.
+    r"""Mixture of normal distributions for each cell.
 
     .. math:: q(u) = \sum_k w_k \, N(u; \mu_k, \sigma_k^2)
 
@@ -21,7 +21,7 @@ class NormalMixture(Distribution):
     ----------
     loc, scale, weights
         Mean and standard deviation of each component, ``(n_components, n_cells, n_latent)``, and
-        weights, ``(n_components, n_cells)``, with a sum of 1.
+        weights that sum to 1, ``(n_components, n_cells)``.
 
     References
     ----------
@@ -58,7 +58,7 @@ class NormalMixture(Distribution):
 
     @property
     def loc(self) -> Tensor:
-        """The mean, under the name that it has in a normal distribution."""
+        """The mean, under its name in a normal distribution."""
         return self.mean
 
     @property
@@ -73,7 +73,6 @@ class NormalMixture(Distribution):
         return self._chosen(torch.where(self.weights > 0, numbers, -1).argmax(dim=0))
 
     def _chosen(self, components: Tensor) -> Normal:
-        """Return components by their number, ``(..., n_cells)``."""
         cells = torch.arange(self.weights.shape[1], device=components.device)
         loc, scale = (
             self.components.loc[components, cells],
@@ -82,20 +81,20 @@ class NormalMixture(Distribution):
         return Normal(loc, scale, validate_args=False)
 
     def average(self, values: Tensor) -> Tensor:
-        """Return the weighted mean of values of each component, ``(n_components, n_cells, ...)``."""
+        """Return the weighted mean of one value per component, ``(n_components, n_cells, ...)``."""
         weights = self.weights.view(*self.weights.shape, *[1] * (values.ndim - 2))
         return (weights * values).sum(dim=0)
 
     def strata(self) -> Tensor:
         """Return one draw of each component, ``(n_components, n_cells, n_latent)``.
 
-        A function of them, averaged by :meth:`average`, is an unbiased estimate of its expectation,
-        with less variance than as many draws of the mixture.
+        The average of a function over the draws, by :meth:`average`, is an unbiased estimate of the
+        function's expectation. It has less variance than with as many draws of the mixture.
         """
         return self.components.rsample()
 
     def rsample(self, sample_shape: _size = ()) -> Tensor:
-        """Draw; gradients flow through the component drawn."""
+        """Draw, with gradients through the drawn component."""
         shape = torch.Size(sample_shape)
         if not shape.numel():
             return self.mean.new_empty(*shape, *self.mean.shape)

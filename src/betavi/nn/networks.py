@@ -1,7 +1,6 @@
-"""Encoders and decoders: fully connected networks with covariates injected.
+"""Encoders and decoders: fully connected networks that also read covariates.
 
-scvi-tools' query mapping (scArches) finds the layers to freeze by the names ``encoder``,
-``px_decoder`` and ``l_encoder``.
+scvi-tools' query mapping freezes layers by the names ``encoder``, ``px_decoder``, ``l_encoder``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from betavi._tables import check_whole, lookup
-from betavi.kernels import CountsLinear, dense
+from betavi.kernels import dense
+from betavi.kernels.layers import CountsLinear
 from betavi.nn.beta_condition import BetaLinear, condition_on_beta
 
 if TYPE_CHECKING:
@@ -45,20 +45,20 @@ class Architecture:
     n_hidden, n_layers
         Width and number of the hidden layers of encoder and decoder.
     dropout_rate
-        Share of hidden units dropped in the encoder while training.
+        Share of the encoder's hidden units dropped during training.
     use_batch_norm, use_layer_norm
         Networks to normalise: ``"encoder"``, ``"decoder"``, ``"both"`` or ``"none"``.
     deeply_inject_covariates
-        Give covariates to every layer instead of the first only.
+        Pass covariates to every layer, not only to the first.
     var_activation
-        Function that makes the posterior variance positive; :func:`torch.exp` if None.
+        Function that makes the posterior variance positive. None means :func:`torch.exp`.
     extra_encoder_kwargs, extra_decoder_kwargs
         Passed to :class:`~scvi.nn.FCLayers`.
 
     Raises
     ------
     ValueError
-        If a size is no whole number of at least 1.
+        If a size is not a whole number of at least 1.
 
     Examples
     --------
@@ -78,7 +78,6 @@ class Architecture:
     extra_decoder_kwargs: dict[str, Any] | None = field(default=None)
 
     def __post_init__(self) -> None:
-        """Check the sizes."""
         check_whole("n_hidden", self.n_hidden)
         check_whole("n_layers", self.n_layers)
 
@@ -87,7 +86,7 @@ class Architecture:
         return self._options(0, dropout_rate=self.dropout_rate) | (self.extra_encoder_kwargs or {})
 
     def decoder_options(self) -> dict[str, Any]:
-        """Return the arguments of a decoder's layers: as in SCVI, no dropout."""
+        """Return the arguments of a decoder's layers, without dropout as in SCVI."""
         return self._options(1, dropout_rate=0.0) | (self.extra_decoder_kwargs or {})
 
     def _options(self, side: int, dropout_rate: float) -> dict[str, Any]:
@@ -101,7 +100,7 @@ class Architecture:
 
 
 class CountsLayers(FCLayers):
-    """scvi-tools' layers, with a first layer that also reads compressed counts."""
+    """scvi-tools' layers, with a first layer that also reads CSR counts."""
 
     def __init__(self, n_in: int, **kwargs: Any) -> None:
         super().__init__(n_in=n_in, **kwargs)
@@ -112,38 +111,28 @@ class CountsLayers(FCLayers):
     def forward(self, x: Tensor, *categories: Tensor) -> Tensor:
         """Return the last hidden layer, ``(n_cells, n_hidden)``."""
         if x.ndim > 2 or self.n_cov:
-            out: Tensor = super().forward(dense(x), *categories)
-            return out
-        # scvi-tools appends the covariates, also where there are none, and copies every count
+            return super().forward(dense(x), *categories)
+        # scvi-tools' own method copies every count to append covariates, even without covariates
         for layer in chain.from_iterable(self.fc_layers):
             x = x if layer is None else layer(x)
         return x
 
 
 class Encoder(nn.Module):
-    """One expert: a normal distribution given one modality of a cell.
+    """Expert: a normal distribution of z given one modality of a cell.
 
     Parameters
     ----------
     n_input, n_output
-        Number of features with continuous covariates, and of dimensions of the distribution.
+        Number of features and continuous covariates, and number of dimensions of the distribution.
     n_categories
-        Number of categories of each covariate given as a code.
+        Number of categories of each covariate passed as a code.
     architecture, n_layers
-        Architecture of the network, and number of hidden layers; the architecture's if None.
+        Architecture of the network, and number of hidden layers. None means the architecture's.
     beta_condition
-        β condition of the network, in a model of many β.
+        β of the module, if the model is trained on a range of β.
 
-    References
-    ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes.
-
-    Examples
-    --------
-    >>> from betavi.nn import Architecture, Encoder
-    >>> encoder = Encoder(n_input=30, n_output=5, n_categories=[2], architecture=Architecture())
-    >>> encoder(torch.ones(8, 30), torch.zeros(8, 1, dtype=torch.long)).mean.shape
-    torch.Size([8, 5])
+    Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
     """
 
     def __init__(
@@ -175,7 +164,7 @@ class Encoder(nn.Module):
             )
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
-        """Return q, ``(n_cells, n_output)``, for values ``(n_cells, n_input)`` and codes ``(n_cells, 1)``."""
+        """Return q, ``(n_cells, n_output)``, for values ``(n_cells, n_input)`` and codes."""
         h = self.encoder(x, *categories)
         mean, raw_variance = self.mean(h), self.variance(h)
         if self.turns is not None:
@@ -186,27 +175,7 @@ class Encoder(nn.Module):
 
 @contextmanager
 def evaluating(part: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode inside a ``with`` block.
-
-    Parameters
-    ----------
-    part
-        A module.
-
-    Returns
-    -------
-    A context manager.
-
-    Examples
-    --------
-    >>> from betavi.nn import evaluating
-    >>> part = torch.nn.Dropout(0.5)
-    >>> with evaluating(part):
-    ...     part(torch.ones(3)).tolist()
-    [1.0, 1.0, 1.0]
-    >>> part.training
-    True
-    """
+    """Put a module in evaluation mode inside a ``with`` block."""
     was_training = part.training
     part.eval()
     try:
@@ -216,25 +185,11 @@ def evaluating(part: nn.Module) -> Iterator[None]:
 
 
 class Decoder(nn.Module):
-    """Network from the latent position of a cell to the last hidden layer of one modality.
+    """Network from a cell's latent position to the last hidden layer of one modality.
 
-    Parameters
-    ----------
-    n_latent, n_values
-        Number of latent dimensions, and of continuous covariates appended to them.
-    n_categories, architecture, beta_condition
-        See :class:`Encoder`.
+    ``n_values`` is the number of continuous covariates appended to z. See also :class:`Encoder`.
 
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
-
-    Examples
-    --------
-    >>> from betavi.nn import Architecture, Decoder
-    >>> decoder = Decoder(n_latent=5, n_values=0, n_categories=[2], architecture=Architecture())
-    >>> decoder(torch.zeros(8, 5), torch.zeros(8, 1, dtype=torch.long)).shape
-    torch.Size([8, 128])
+    Reference: Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
     """
 
     def __init__(
@@ -264,5 +219,4 @@ class Decoder(nn.Module):
         if self.turn is not None:
             latent, values = z[..., : self.n_latent], z[..., self.n_latent :]
             z = torch.cat([latent + self.turn(latent), values], dim=-1)
-        h: Tensor = self.px_decoder(z, *categories)
-        return h
+        return self.px_decoder(z, *categories)

@@ -1,21 +1,14 @@
-"""The objective: terms of the loss, schedules of β, and a controller of the rate."""
+"""Training objective: loss terms, schedules of β, and a controller of the rate."""
 
 from __future__ import annotations
 
 from betavi.objective.controller import RateController, steer
-from betavi.objective.schedule import (
-    SCHEDULES,
-    Schedule,
-    constant,
-    cosine,
-    cyclical,
-    end_of_warmup,
-    join,
-    linear,
-    repeat,
-    scale,
-    schedule_of,
-)
+from betavi.objective.schedule import SCHEDULES, schedule_of
+from betavi.objective.schedule._base import Schedule, join, repeat, scale
+from betavi.objective.schedule.constant import constant
+from betavi.objective.schedule.cosine import cosine
+from betavi.objective.schedule.cyclical import cyclical
+from betavi.objective.schedule.linear import linear
 from betavi.objective.terms import (
     constrained,
     distortion,
@@ -35,7 +28,6 @@ __all__ = [
     "cosine",
     "cyclical",
     "distortion",
-    "end_of_warmup",
     "free_bits",
     "join",
     "linear",

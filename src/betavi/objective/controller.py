@@ -1,4 +1,4 @@
-"""Controller that moves β until the rate reaches a target."""
+"""Controller that adjusts β until the rate reaches a target."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ class Gains(NamedTuple):
 GAINS = Gains(proportional=3.0, integral=0.1)
 
 LARGEST_ERROR = 1.0
-"""Errors are clipped here, at a rate that is off by a factor of e."""
+"""Largest error, that of a rate off by a factor of e. Larger errors are clipped."""
 
 LOG_BETA_RANGE = (math.log(1e-6), math.log(1e6))
-"""Range of log β: beyond it β does not change the rate any more."""
+"""Range of log β. Beyond it, β no longer changes the rate."""
 
 CELLS_AVERAGED = 1280
 """Number of cells over which the rate is averaged, with decaying weights."""
 
 SMALLEST_RATE = 1e-6
-"""Smallest rate, in nats, so that a collapsed posterior has a logarithm."""
+"""Smallest rate in nats, so that the rate of a collapsed posterior has a logarithm."""
 
 
 def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS) -> float:
     r"""Return the log β of the next step, which brings the rate closer to its target.
 
-    A proportional-integral controller in its incremental form,
-    :math:`\Delta\log\beta = K_p (e_t - e_{t-1}) + K_i e_t`. Errors and β are on the log scale, so
-    that the gains need not know the number of genes.
+    This is a proportional-integral controller in incremental form, :math:`\Delta\log\beta = K_p
+    (e_t - e_{t-1}) + K_i e_t`. Errors and β are on the log scale, so that the gains do not depend
+    on the number of genes.
 
     Parameters
     ----------
     log_beta, error, last_error
-        Log β, and log of rate / target, of this step and of the one before.
+        Log β, and log(rate / target) at this step and at the previous step.
     gains
         Gains :math:`K_p` and :math:`K_i`.
 
@@ -66,11 +66,7 @@ def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS
 
 
 class RateController(nn.Module):
-    """Controller whose state is in buffers, so that it is saved with the weights.
-
-    References
-    ----------
-    Shao et al. (2020), ControlVAE.
+    """Controller with its state in buffers, which are saved with the weights. See :func:`steer`.
 
     Examples
     --------
@@ -96,20 +92,20 @@ class RateController(nn.Module):
         return otherwise if self.log_beta.isnan() else self.log_beta.exp().item()
 
     def next_beta(self, rate: float, target: float, beta: float, n_cells: int = 128) -> float:
-        """Return the β of the next step, given the mean rate of a minibatch in nats per cell.
+        """Return the β of the next step, given a minibatch's mean rate in nats per cell.
 
-        ``beta`` is that of the first step.
+        ``beta`` is the β of the first step.
         """
         if self.log_beta.isnan():
             self.log_beta.fill_(math.log(max(beta, math.exp(LOG_BETA_RANGE[0]))))
             self.smooth_rate.fill_(rate)
             self.last_rate.fill_(rate)
-        # averaged before the logarithm, which would bias a noisy rate downwards
+        # averaged before the logarithm, which biases a noisy rate downwards
         self.smooth_rate.lerp_(
             self.smooth_rate.new_tensor(rate), -math.expm1(-n_cells / CELLS_AVERAGED)
         )
         error = _error(self.smooth_rate.item(), target)
-        # against the present target, which may have changed
+        # relative to the present target, which may have changed
         last_error = _error(self.last_rate.item(), target)
         log_beta = steer(self.log_beta.item(), error, last_error)
         self.log_beta.fill_(log_beta)

@@ -4,8 +4,8 @@ r"""Terms of the loss: distortion, rate, and constraints on the rate.
 
 .. math:: \mathrm{loss} = D + \beta \, c(R)
 
-with :math:`c(R) = R` for the β-VAE (Higgins et al., 2017). Constraints are about the mean rate of a
-minibatch, and are written per cell, so that β may differ by cell.
+with :math:`c(R) = R` for the β-VAE (Higgins et al., 2017). Constraints apply to the mean rate of a
+minibatch. They are written per cell, because β may differ between cells.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import torch
 from torch.distributions import kl_divergence
 
 from betavi.kernels import dense
-from betavi.likelihoods import Deferred
+from betavi.likelihoods._base import Deferred
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributions import Distribution
 
 CELLS_OF_ONE_BETA = 16
-"""Number of neighbours in the order of β that share free bits, where cells differ in β."""
+"""Number of cells of similar β that share free bits, if β differs between cells."""
 
 
 def log_density(p: Distribution, u: Tensor) -> Tensor:
-    """Return the log density of each cell's u, whether or not p factorises over its last axis.
+    """Return the log density of each cell's u, also if p does not factorise over dimensions.
 
     Parameters
     ----------
     p, u
-        A distribution, and positions on its last axis, ``(..., n_cells, n_latent)``.
+        Distribution, and positions, ``(..., n_cells, n_latent)``.
 
     Returns
     -------
-    Nats, ``(..., n_cells)``.
+    Log densities in nats, ``(..., n_cells)``.
 
     Examples
     --------
@@ -50,21 +50,20 @@ def log_density(p: Distribution, u: Tensor) -> Tensor:
 
 
 def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
-    """Return KL(q, p) of each dimension, or the total where it is not a sum over dimensions.
+    """Return KL(q, p) of each dimension, or the total if it is not a sum over dimensions.
 
-    Exact if there is a closed form. Otherwise log q(u) - log p(u) at a draw u of q, which is
-    unbiased, and so is its gradient.
+    Without a closed form, it is the unbiased estimate log q(u) - log p(u). So is its gradient.
 
     Parameters
     ----------
     q, p
-        Posterior and prior of shape ``(n_cells, n_latent)`` or broadcastable; q factorises.
+        Posterior and prior, ``(n_cells, n_latent)`` or broadcastable. q factorises over dimensions.
     u
-        A draw of q, ``(..., n_cells, n_latent)``, used only without a closed form.
+        Draw of q, ``(..., n_cells, n_latent)``, used only without a closed form.
 
     Returns
     -------
-    Nats, ``(n_cells, n_latent)``, or ``(..., n_cells, 1)`` without a closed form.
+    Rates in nats, ``(n_cells, n_latent)``, or ``(..., n_cells, 1)`` without a closed form.
 
     References
     ----------
@@ -94,7 +93,7 @@ def rate(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
 
     Returns
     -------
-    Nats, ``(n_cells,)``, or ``(..., n_cells)`` without a closed form.
+    Rates in nats, ``(n_cells,)``, or ``(..., n_cells)`` without a closed form.
 
     Examples
     --------
@@ -108,20 +107,19 @@ def rate(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
 
 
 def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = None) -> Tensor:
-    """Return the negative log-likelihood of each cell, summed over its features, in nats.
+    """Return the negative log-likelihood of each cell, summed over its features.
 
     Parameters
     ----------
     px, x
-        The likelihood, ``(..., n_cells, n_features)``, and data, ``(n_cells, n_features)``, dense
-        or CSR.
+        Likelihood, ``(..., n_cells, n_features)``, and dense or CSR data, ``(n_cells, n_features)``.
     present
-        Mask of the cells that were measured, ``(n_cells, 1)``; all if None. The distortion of the
-        others is zero, and so is its gradient.
+        Mask of measured cells, ``(n_cells, 1)``. None means all. Other cells have zero distortion
+        and zero gradient.
 
     Returns
     -------
-    Distortions, ``(..., n_cells)``.
+    Distortions in nats, ``(..., n_cells)``.
 
     References
     ----------
@@ -139,21 +137,19 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
 
 
 def free_bits(rates: Tensor, nats: float) -> Tensor:
-    r"""Return the rate of each cell, with dimensions below a threshold counted as the threshold.
+    r"""Return each cell's rate, with dimensions below a threshold counted as the threshold.
 
-    Averaged over the minibatch, :math:`\sum_j \max(\lambda, \frac1n \sum_i R_{ij})`: the rate of a
-    dimension below the threshold is not reduced further, so that no dimension has to collapse.
+    Averaged over the minibatch, it is :math:`\sum_j \max(\lambda, \frac1n \sum_i R_{ij})`. The rate
+    of a dimension below the threshold is not reduced further, so no dimension has to collapse.
 
     Parameters
     ----------
-    rates
-        As of :func:`rates`, ``(n_cells, n_latent)`` or ``(n_cells, 1)``.
-    nats
-        Threshold of each column, for its average over the minibatch.
+    rates, nats
+        Result of :func:`rates`, and threshold of each column's average over the minibatch.
 
     Returns
     -------
-    Nats, ``(n_cells,)``.
+    Rates in nats, ``(n_cells,)``.
 
     References
     ----------
@@ -170,20 +166,18 @@ def free_bits(rates: Tensor, nats: float) -> Tensor:
 
 
 def off_capacity(rate: Tensor, capacity: float) -> Tensor:
-    r"""Return the distance of the minibatch's rate from its capacity, shared out over its cells.
+    r"""Return the distance of the minibatch's mean rate from a capacity, as one term per cell.
 
-    Averaged over the minibatch, :math:`|\frac1n \sum_i R_i - C|`.
+    Averaged over the minibatch, it is :math:`|\frac1n \sum_i R_i - C|`.
 
     Parameters
     ----------
-    rate
-        Rate of each cell, ``(n_cells,)``.
-    capacity
-        Target of the mean rate, nats per cell; a schedule may raise it during training.
+    rate, capacity
+        Rate of each cell, ``(n_cells,)``, and target of the mean, which a schedule may raise.
 
     Returns
     -------
-    Nats, ``(n_cells,)``.
+    Terms in nats, ``(n_cells,)``.
 
     References
     ----------
@@ -201,21 +195,21 @@ def off_capacity(rate: Tensor, capacity: float) -> Tensor:
 def constrained(
     rates: Tensor, nats: float = 0.0, capacity: float | None = None, order: Tensor | None = None
 ) -> Tensor:
-    """Return the term that β weighs: the rate, or a constraint on it.
+    """Return the term that β weights: the rate, or a constraint on it.
 
     Parameters
     ----------
     rates, nats
-        See :func:`free_bits`; none at 0.
+        See :func:`free_bits`. 0 means no free bits.
     capacity
-        See :func:`off_capacity`; none if None.
+        See :func:`off_capacity`. None means no capacity.
     order
-        Indices that sort the cells by β, where they differ in it. Free bits are then averaged over
-        cells of similar β: cells with a low β have a high rate, which would lift the average of all.
+        Indices that sort the cells by β, if β differs. Free bits are then averaged over cells of
+        similar β, because cells with a low β have high rates, which raise a common average.
 
     Returns
     -------
-    Nats, ``(n_cells,)``.
+    Terms in nats, ``(n_cells,)``.
 
     Examples
     --------

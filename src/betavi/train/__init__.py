@@ -1,4 +1,4 @@
-"""The training plan, its callbacks, and the run."""
+"""Training plan, callback and training run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A callback that watches the latent dimensions during training."""
+"""Callback that monitors the latent dimensions during training."""
 
 from __future__ import annotations
 
@@ -18,43 +18,42 @@ if TYPE_CHECKING:
     from betavi.train.plan import TrainingPlan
 
 ACTIONS: dict[str, bool] = {"warn": False, "rescue": True}
-"""True if the guard acts, by the user's word."""
+"""True if the guard rescues the model, by name of the action."""
 
-# no benchmark tunes these
+# not tuned by a benchmark
 FALLEN = 0.1
-"""Share of the largest information in the run, below which a latent space has collapsed."""
+"""Share of the run's largest information below which the latent space counts as collapsed."""
 
 CELLS_COMPARED = 128
-"""Last cells of an epoch, for the mutual information: time grows with the square."""
+"""Last cells of an epoch, used for the mutual information. Time grows with the square."""
 
 MINIBATCHES_SEEN = 16
-"""Minibatches whose moments are summed at once, so that not every step has the small operations."""
+"""Minibatches whose moments are summed at once, because small operations slow every step."""
 
 EARLIEST, FEWEST_STEPS = 0.1, 100
 """Share and number of the planned steps before which a model may not have learned anything."""
 
 MOST_RESCUES, BACK_OFF = 3, 0.25
 LATEST_RESCUE = 0.85
-"""Share of the planned steps after which too few are left for a rescue."""
+"""Share of the planned steps after which too few steps are left for a rescue."""
 
 RESCUED_BITS = 0.2
-"""Nats that each dimension keeps while β climbs again."""
+"""Free bits of each dimension, in nats, while β rises again."""
 
 
 class CollapseGuard(Callback):
-    """Follows the information in the latent dimensions, and warns when it is lost.
+    """Monitors the information in the latent dimensions, and warns when it is lost.
 
     For each epoch, ``history["active_dimensions"]`` holds the number of dimensions with more than
-    0.1 nats per cell, and ``history["mutual_information"]`` the nats per cell of all dimensions, for
-    the last 128 cells. In a model of many β they are those of the cells with the lower β.
+    0.1 nats per cell. ``history["mutual_information"]`` holds the nats per cell of all dimensions,
+    for the last 128 cells. In a model of many β, both use the cells with the lower β.
 
     Parameters
     ----------
     action
-        ``"warn"`` once, with the epoch and the likely cause; or ``"rescue"``: β goes back to a
-        quarter and climbs again from 0 over a tenth of the planned steps, during which dimensions
-        have free bits and the encoder takes a second step on every minibatch. At most three times,
-        each with a warning.
+        ``"warn"`` warns once, with the epoch and the likely cause. ``"rescue"`` reduces β to a
+        quarter and lets it rise from 0 again over a tenth of the planned steps. Meanwhile,
+        dimensions have free bits, and the encoder takes two steps per minibatch. At most 3 rescues.
 
     Raises
     ------
@@ -73,21 +72,21 @@ class CollapseGuard(Callback):
     """
 
     def __init__(self, action: str = "warn") -> None:
-        self.acts = lookup(ACTIONS, action, "collapse_guard")
-        self.most, self.most_epoch = 0.0, 0
+        self.rescues = lookup(ACTIONS, action, "collapse_guard")
+        self.peak, self.peak_epoch = 0.0, 0
         self.n_rescues = 0
         self.has_warned = False
         self._encoder_steps: torch.optim.Optimizer | None = None
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._n_cells = 0
         self._sums: Tensor | float = 0.0
         self._recent: list[tuple[Tensor, Tensor]] = []
         self._last: tuple[Tensor, ...] = ()
 
     def _see(self, plan: TrainingPlan) -> None:
-        """Remember the posteriors of the last minibatch."""
+        """Store the posteriors of the last minibatch."""
         if plan.posterior is None:
             return
         loc, scale, betas = plan.posterior
@@ -110,12 +109,12 @@ class CollapseGuard(Callback):
     def information(self) -> Tensor:
         """Return the information in each dimension in this epoch, nats, ``(n_latent,)``."""
         assert isinstance(self._sums, torch.Tensor)
-        # on the CPU, as not every device knows double precision
+        # on the CPU, because not every device has double precision
         mean, square, noise, log_scale = self._sums.cpu().double() / self._n_cells
         return (square - mean.square() + noise).log() / 2 - log_scale
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
-        """Record the epoch, and judge it."""
+        """Record the epoch, and check it for a collapse."""
         if self._recent:
             self._add_recent()
         if not self._n_cells:
@@ -129,62 +128,63 @@ class CollapseGuard(Callback):
                 "epoch": trainer.current_epoch,
             }
             trainer.logger.log_metrics(seen, trainer.global_step)
-        self._forget()
-        self._judge(information, trainer, pl_module)
+        self._reset()
+        self._check_collapse(information, trainer, pl_module)
 
-    def _judge(self, information: Tensor, trainer: Trainer, plan: TrainingPlan) -> None:
+    def _check_collapse(self, information: Tensor, trainer: Trainer, plan: TrainingPlan) -> None:
         carried = information.sum().item()
-        # in the warm-up dimensions carry more than β will leave them
-        if plan.is_warm and carried > self.most:
-            self.most, self.most_epoch = carried, trainer.current_epoch
-        is_collapsed = carried < FALLEN * self.most or bool((information <= ACTIVE).all())
+        # during the warm-up, dimensions carry more information than later
+        if plan.is_warm and carried > self.peak:
+            self.peak, self.peak_epoch = carried, trainer.current_epoch
+        is_collapsed = carried < FALLEN * self.peak or bool((information <= ACTIVE).all())
         has_learned = plan.share >= EARLIEST and plan.global_step >= FEWEST_STEPS
         is_judged = plan.is_warm and has_learned and plan.module.beta_condition.is_fixed
         if not (is_collapsed and is_judged):
             self._encoder_steps = None if plan.is_warm else self._encoder_steps
             return
-        before = f", and carried {self.most:.2g} in epoch {self.most_epoch}" if self.most else ""
-        what = (
-            f"The latent space has collapsed by epoch {trainer.current_epoch}: its dimensions carry "
-            f"{carried:.2g} nats of a cell{before}. "
-            f"{self._likely_cause(plan)}"
+        before = f", down from {self.peak:.2g} in epoch {self.peak_epoch}" if self.peak else ""
+        message = (
+            f"The latent space collapsed by epoch {trainer.current_epoch}: its dimensions carry "
+            f"{carried:.2g} nats per cell{before}. {self._likely_cause(plan)}"
         )
-        if self.acts and self.n_rescues < MOST_RESCUES and plan.share < LATEST_RESCUE:
-            self._rescue(plan, what)
+        if self.rescues and self.n_rescues < MOST_RESCUES and plan.share < LATEST_RESCUE:
+            self._rescue(plan, message)
         elif not self.has_warned:
             self.has_warned = True
-            warn(f"{what} model.diagnose() says more, and model.rescue() tries to repair it.")
+            warn(f"{message} Run model.diagnose() for details, or model.rescue() for a repair.")
 
     def _likely_cause(self, plan: TrainingPlan) -> str:
         beta = plan.module.beta_condition.beta * plan.share_of_beta
         if plan.capacity is not None:
-            return f"Its rate is held at a capacity of {plan.capacity:.3g} nats."
+            return f"The rate is held at a capacity of {plan.capacity:.3g} nats."
         if beta > 1:
-            return f"β = {beta:.3g} is likely more than the signal is worth."
-        if self.most < 1:
-            return "Little was ever carried: few counts, or covariates that explain the cells."
-        return "The decoder has likely learned to do without the latent space."
+            return f"β = {beta:.3g} is probably too high for the signal."
+        if self.peak < 1:
+            return (
+                "They never carried 1 nat. Either counts are few, or covariates explain the cells."
+            )
+        return "The decoder has probably learned to ignore the latent space."
 
-    def _rescue(self, plan: TrainingPlan, what: str) -> None:
+    def _rescue(self, plan: TrainingPlan, message: str) -> None:
         self.n_rescues += 1
         beta_condition = plan.module.beta_condition
         beta_condition.beta = BACK_OFF * beta_condition.beta
-        # what a later run goes back to
+        # a later run starts from this β
         beta_condition.range = (beta_condition.beta, beta_condition.beta)
         plan.anneal_again(free_bits=RESCUED_BITS)
         encoders = [p for p in plan.module.z_encoders.parameters() if p.requires_grad]
         self._encoder_steps = torch.optim.Adam(encoders, lr=plan.lr)
-        self.most = 0.0
+        self.peak = 0.0
         warn(
-            f"{what} Rescue {self.n_rescues} of {MOST_RESCUES}: β goes back to {beta_condition.beta:.3g} and "
-            "climbs to that again from 0, with free bits, and with two steps of the encoder for one "
-            "of the decoder."
+            f"{message} Rescue {self.n_rescues} of {MOST_RESCUES}: β is reduced to "
+            f"{beta_condition.beta:.3g}, and rises to it again from 0. Meanwhile, dimensions have "
+            "free bits, and the encoder takes two steps for each step of the decoder."
         )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: TrainingPlan, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Follow the minibatch, and take a second step of the encoder while a rescue lasts."""
+        """Record the minibatch. During a rescue, take a second step of the encoder."""
         self._see(pl_module)
         if self._encoder_steps is None or pl_module.is_warm:
             return

@@ -1,4 +1,4 @@
-"""Adam in one pass over memory."""
+"""Adam and AdamW that update parameters in one pass over memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class _InMemoryOrder(torch.optim.Optimizer):
-    """Steps through parameters in their order in memory.
+    """Optimiser that reads parameters in the order of memory.
 
-    A fused optimiser on a CPU copies others, such as the transposed weights of
-    :class:`betavi.kernels.CountsLinear`.
+    A fused optimiser on a CPU copies parameters in another order, such as the transposed weights of
+    :class:`betavi.kernels.layers.CountsLinear`.
     """
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -44,7 +44,7 @@ ORDERED: dict[type[torch.optim.Adam], type[torch.optim.Adam]] = {
     torch.optim.Adam: Adam,
     torch.optim.AdamW: AdamW,
 }
-"""The same optimiser, in one pass over memory."""
+"""Optimisers with one pass over memory, by PyTorch's class."""
 
 
 def _lies_transposed(parameter: Tensor) -> bool:
@@ -53,7 +53,7 @@ def _lies_transposed(parameter: Tensor) -> bool:
 
 
 def _without_hooks(step: Any) -> Any:
-    """Return a step whose hooks are left to the step that calls it."""
+    """Return a step without its hooks, which the calling step runs itself."""
     if not getattr(step, "hooked", False):
         return step
     return partial(step.__wrapped__, step.__self__)
@@ -61,7 +61,7 @@ def _without_hooks(step: Any) -> Any:
 
 @contextmanager
 def _transposed(parameters: list[Tensor], state: dict[Tensor, Any]) -> Iterator[None]:
-    """Transpose parameters and their state for a while, in the same memory."""
+    """Transpose parameters and their state in a ``with`` block, in the same memory."""
     _transpose(parameters, state)
     for parameter in parameters:
         for key, value in state.get(parameter, {}).items():

@@ -1,4 +1,4 @@
-"""The training plan: the β in force at each step, and the record of each epoch."""
+"""Training plan: β at each step, and the record of each epoch."""
 
 from __future__ import annotations
 
@@ -22,36 +22,33 @@ if TYPE_CHECKING:
     from betavi.objective import Schedule
 
 ON_TARGET = 0.05
-"""Relative distance from a target rate within which it counts as reached. No benchmark tunes it."""
+"""Relative distance from a target rate at which the rate counts as reached. Not tuned."""
 
 ANNEALED_AGAIN = 0.1
-"""Share of the steps over which β climbs again after a collapse. No benchmark tunes it."""
+"""Share of the steps over which β rises again after a collapse. Not tuned."""
 
 
 class TrainingPlan(train.TrainingPlan):
     """scvi-tools' plan, with an exact β and a start at the moments of the training cells.
 
-    A warm-up is a share of the planned steps, so that it ends at the same point of every run.
+    The warm-up is a share of the planned steps, so that it ends at the same point of every run.
 
     Parameters
     ----------
     module
-        The module to train.
+        Module to train.
     beta_schedule, warmup, free_bits, target_rate, capacity
         See :meth:`betavi.BetaVI.train`.
     one_cycle
         Peak of a learning rate that rises and falls within the planned steps, as in
-        :class:`torch.optim.lr_scheduler.OneCycleLR` (Smith & Topin, 2019). Default: 0.01, or 0.02
-        for a model of many β, or 0.005 with ``target_rate`` or ``capacity``. The learning rate is
-        constant, as in SCVI, where scvi-tools' ``lr``, ``optimizer`` or ``reduce_lr_on_plateau``
-        set it, or where early stopping may end the run.
+        :class:`torch.optim.lr_scheduler.OneCycleLR`. The default is 0.01, or 0.02 for a model of
+        many β, or 0.005 with ``target_rate`` or ``capacity``. As in SCVI, the rate is constant if
+        ``lr``, ``optimizer`` or ``reduce_lr_on_plateau`` is set, or early stopping may end the run.
     from_moments
-        Start a new module at the moments of the training cells; if False at its random weights, as
-        SCVI does.
+        Start a new module at the training cells' moments. False starts at random weights, as SCVI.
     **kwargs
-        scvi-tools' options. Its ``n_epochs_kl_warmup``, ``n_steps_kl_warmup``, ``max_kl_weight``
-        and ``min_kl_weight`` replace ``beta_schedule`` and ``warmup``: their weight times β is in
-        force.
+        scvi-tools' options. ``n_epochs_kl_warmup``, ``n_steps_kl_warmup``, ``max_kl_weight`` and
+        ``min_kl_weight`` replace our schedule: the rate's weight is then their weight times β.
 
     Raises
     ------
@@ -95,7 +92,7 @@ class TrainingPlan(train.TrainingPlan):
         self.has_usual_rate = one_cycle is None
         self.one_cycle = start.choose_peak(module, one_cycle, is_held, kwargs)
         self.target_rate, self.capacity, self.from_moments = target_rate, capacity, from_moments
-        # mean, standard deviation and β, if drawn, of the cells of the last training minibatch
+        # mean, standard deviation and drawn β, if any, of the cells of the last training minibatch
         self.posterior: tuple[Tensor, Tensor, Tensor | None] | None = None
         self.planned_steps = math.inf
         self._betas_of_epoch: list[Any] = []
@@ -104,8 +101,6 @@ class TrainingPlan(train.TrainingPlan):
         self._sums: Tensor | float = 0.0
         self._n_cells = 0
         super().__init__(module, free_bits=free_bits, **kwargs)
-
-    # -- before the first step ----------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Set β and the start values, unless the module has weights to keep."""
@@ -125,8 +120,6 @@ class TrainingPlan(train.TrainingPlan):
 
     _optimizer_creator_fn = start.optimizer_of
 
-    # -- the β in force -----------------------------------------------------------------------
-
     @property
     def share(self) -> float:
         """Share of the planned steps that are done."""
@@ -134,17 +127,17 @@ class TrainingPlan(train.TrainingPlan):
 
     @property
     def factor(self) -> float:
-        """Value of the schedule at this share."""
+        """Schedule's factor at this share."""
         return float(super().kl_weight) if self.follows_scvi else self._schedule(self.share)
 
     @property
     def share_of_beta(self) -> float:
-        """Share of β that weighs the rate; all of it where a capacity is scheduled instead."""
+        """Share of β that weights the rate. 1 if a capacity is scheduled instead."""
         return 1.0 if self.capacity is not None else self.factor
 
     @property
     def kl_weight(self) -> Tensor:
-        """Share of β that weighs the rate, 0-d, under scvi-tools' name for it."""
+        """:attr:`share_of_beta` as a 0-d tensor, under scvi-tools' name."""
         return torch.tensor(self.share_of_beta, device=self.device)
 
     @property
@@ -158,8 +151,8 @@ class TrainingPlan(train.TrainingPlan):
         return not steps or self.global_step >= steps
 
     @property
-    def may_be_judged(self) -> bool:
-        """True once β is in force and a target rate is reached, or the run is over."""
+    def may_be_monitored(self) -> bool:
+        """True after the warm-up, once a target rate is reached, and in the last epoch."""
         if self.current_epoch + 1 == self.trainer.max_epochs:
             return True
         return self.is_warm and (self.target_rate is None or self._is_on_target)
@@ -170,7 +163,7 @@ class TrainingPlan(train.TrainingPlan):
         return abs(self.module.controller.smooth_rate.item() / self.target_rate - 1) < ON_TARGET
 
     def anneal_again(self, free_bits: float) -> None:
-        """Let β climb from 0 again, over a tenth of the planned steps or the rest of them."""
+        """Let β rise from 0 again, over a tenth of the planned steps or the rest of them."""
         begin, before = self.share, self._free_bits_after
         before = self.loss_kwargs.get("free_bits", 0.0) if before is None else before
         self.warmup = min(begin + ANNEALED_AGAIN, 1.0)
@@ -179,10 +172,8 @@ class TrainingPlan(train.TrainingPlan):
         self._free_bits_after = before
         self.loss_kwargs["free_bits"] = max(before, free_bits)
 
-    # -- each step ----------------------------------------------------------------------------
-
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Take a step at the β in force, or at one drawn for each cell."""
+        """Take a step at the present β, or at a β drawn for each cell."""
         beta_condition = self.module.beta_condition
         if self._free_bits_after is not None and self.is_warm:
             self.loss_kwargs["free_bits"], self._free_bits_after = self._free_bits_after, None
@@ -190,13 +181,12 @@ class TrainingPlan(train.TrainingPlan):
             self.loss_kwargs["capacity"] = self.capacity * self.factor
         n_cells = len(batch[REGISTRY_KEYS.BATCH_KEY])
         with beta_condition.drawing(n_cells, self.device):
-            # the mean of those drawn stays on the device, so that no step waits for it
+            # the mean of drawn β stays on the device, so that no step waits for it
             drawn = beta_condition.drawn
-            self._betas_of_epoch.append(
-                beta_condition.beta if drawn is None else drawn.log().mean().exp()
-            )
+            beta = beta_condition.beta if drawn is None else drawn.log().mean().exp()
+            self._betas_of_epoch.append(beta)
             self._last_factor = self.loss_kwargs["kl_weight"] = self.share_of_beta
-            # where every step is logged, scvi-tools does it
+            # scvi-tools does the logging if every step is logged
             if self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune:
                 loss: Tensor = super().training_step(batch, batch_idx)
             else:
@@ -211,7 +201,7 @@ class TrainingPlan(train.TrainingPlan):
         return loss
 
     def _add(self, losses: LossOutput) -> None:
-        """Sum losses over cells; scvi-tools' own metrics take milliseconds of every step."""
+        """Sum losses over cells, because scvi-tools' metrics take milliseconds of every step."""
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             self.log("kl_weight", self._last_factor, on_step=True, on_epoch=False)
         n_cells = losses.n_obs_minibatch
@@ -220,17 +210,15 @@ class TrainingPlan(train.TrainingPlan):
         self._n_cells += n_cells
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the module's outputs for a minibatch, and remember its posterior."""
+        """Return the module's outputs for a minibatch, and store its posterior."""
         outputs = super().forward(*args, **kwargs)
         if self.module.training and not self.module.latent.is_deterministic:
             q = outputs[0]["qz"]
             self.posterior = q.loc.detach(), q.scale.detach(), self.module.beta_condition.drawn
         return outputs
 
-    # -- each epoch ---------------------------------------------------------------------------
-
     def on_train_epoch_end(self) -> None:
-        """Record the losses, and β: of the last step or, if drawn, the geometric mean."""
+        """Record the losses and β: the last step's β, or the geometric mean of drawn β."""
         super().on_train_epoch_end()
         if self._n_cells:
             self._log_means()
@@ -244,32 +232,32 @@ class TrainingPlan(train.TrainingPlan):
         held = self.loss_kwargs.get("capacity") if self.capacity is not None else None
         self.module.held_rate.fill_(math.nan if held is None else held)
         if self.logger is not None:
-            # not self.log, which would round it to single precision
+            # self.log would round β to single precision
             self.logger.log_metrics({"beta": beta, "epoch": self.current_epoch}, self.global_step)
 
     def _log_means(self) -> None:
-        """Log the means of the epoch over cells, in nats, by scvi-tools' names."""
         assert isinstance(self._sums, torch.Tensor)
         loss, distortion, rate = self._sums / self._n_cells
         self._sums, self._n_cells = 0.0, 0
         self.log("train_loss", loss, prog_bar=True)
-        # no module of ours has parameters with a posterior, and a global KL
+        # a global KL would be of parameters with a posterior, which our modules do not have
         means = {"elbo": distortion + rate, "reconstruction_loss": distortion, "kl_local": rate}
         means["kl_global"] = torch.zeros_like(rate)
         self.log_dict({f"{name}_train": mean for name, mean in means.items()})
 
     def on_train_end(self) -> None:
-        """Warn if scvi-tools' schedule did not come to its end, or a target was not reached."""
+        """Warn if scvi-tools' schedule did not finish, or a target rate was not reached."""
         super().on_train_end()
         if self.target_rate is not None and not self._is_on_target:
             start.warn(
-                f"The rate came to {self.module.controller.smooth_rate.item():.3g} nats per cell, "
-                f"and not to the {self.target_rate:g} asked for, at β = {self.module.beta_condition.beta:.3g}. "
-                "Train longer, or ask for a rate that this model can have."
+                f"target_rate={self.target_rate:g} was not reached: the rate is "
+                f"{self.module.controller.smooth_rate.item():.3g} nats per cell at β = "
+                f"{self.module.beta_condition.beta:.3g}. Train longer, or choose a rate that this "
+                "model can reach."
             )
         if self.follows_scvi and self.factor < self.max_kl_weight:
             start.warn(
-                f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight asked "
-                "for: scvi-tools' warm-up counts epochs or steps, and there were fewer. Leave "
-                f"{', '.join(SCVI_SCHEDULE[:2])} out to reach β in every run."
+                f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight, because "
+                "it had fewer epochs or steps than scvi-tools' warm-up. Train longer. Or leave out "
+                f"{', '.join(SCVI_SCHEDULE[:2])}: the default warm-up fits every run."
             )

@@ -1,18 +1,18 @@
-"""The training run, which keeps the model if it is interrupted."""
+"""Training run that keeps the model if it is interrupted."""
 
 from __future__ import annotations
 
 import signal
 import threading
-import warnings
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from scvi import settings, train
+from scvi import train
 from torch import nn
 
 from betavi.data.split import DataSplitter
+from betavi.train.start import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from betavi.train.plan import TrainingPlan
 
 
-JUDGING = ("on_validation_end", "on_train_epoch_end")
-"""Hooks in which Lightning's callbacks look at what they monitor."""
+MONITORING = ("on_validation_end", "on_train_epoch_end")
+"""Hooks in which Lightning's callbacks check the value that they monitor."""
 
 
 class TrainRunner(train.TrainRunner):
-    """scvi-tools' run, which Ctrl-C stops without losing the model.
+    """scvi-tools' run. Ctrl-C stops it without losing the model.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class TrainRunner(train.TrainRunner):
     Raises
     ------
     ValueError
-        If the last minibatch would hold one cell and the networks use batch normalisation.
+        If the last minibatch would hold one cell, and the networks use batch normalisation.
 
     Examples
     --------
@@ -60,19 +60,19 @@ class TrainRunner(train.TrainRunner):
         max_epochs: int,
         **trainer_kwargs: Any,
     ) -> None:
-        _refuse_single_cell(model.module, data_splitter)
+        _check_last_minibatch(model.module, data_splitter)
         super().__init__(model, training_plan, data_splitter, max_epochs, **trainer_kwargs)
-        stops_as_told = "early_stopping_warmup_epochs" in trainer_kwargs
-        _wait_for_warmup(self.trainer.callbacks, stops_as_told)
+        has_user_start = "early_stopping_warmup_epochs" in trainer_kwargs
+        _wait_for_warmup(self.trainer.callbacks, has_user_start)
 
     def __call__(self) -> None:
-        """Train, and leave a usable model when interrupted, too."""
+        """Train, and keep a usable model if interrupted."""
         in_main_thread = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
         try:
             super().__call__()
         except SystemExit as exit_:
-            # Lightning makes an exit of Ctrl-C, and ignores every later one
+            # Lightning turns Ctrl-C into an exit, and ignores every later Ctrl-C
             if not isinstance(exit_.__context__, KeyboardInterrupt):
                 raise
             self._keep_interrupted()
@@ -89,47 +89,44 @@ class TrainRunner(train.TrainRunner):
         model.is_trained_ = True
         model.trainer = self.trainer
         model.to_device(self.device)
-        warnings.warn(
+        warn(
             f"Training was interrupted in epoch {self.trainer.current_epoch + 1} of "
-            f"{self.trainer.max_epochs}. The model has the weights it had reached.",
-            UserWarning,
-            stacklevel=settings.warnings_stacklevel,
+            f"{self.trainer.max_epochs}. The model keeps the weights reached so far."
         )
 
 
-def _refuse_single_cell(module: nn.Module, splitter: LightningDataModule) -> None:
-    """Batch normalisation has no variance to divide by in a minibatch of one cell."""
+def _check_last_minibatch(module: nn.Module, splitter: LightningDataModule) -> None:
+    """Raise a ValueError if batch normalisation would be undefined in a minibatch of one cell."""
     if not isinstance(splitter, DataSplitter) or splitter.smallest_minibatch > 1:
         return
     if any(isinstance(part, nn.BatchNorm1d) for part in module.modules()):
         raise ValueError(
             f"{splitter.n_train} training cells in minibatches of {splitter.batch_size} leave a "
-            "last minibatch of one cell, on which batch normalisation is undefined. Train with "
-            "another batch_size, with datasplitter_kwargs={'drop_last': True}, or without batch "
-            "normalisation, use_batch_norm='none'."
+            "last minibatch of one cell, for which batch normalisation is undefined. Use another "
+            "`batch_size`, datasplitter_kwargs={'drop_last': True}, or use_batch_norm='none'."
         )
 
 
-def _wait_for_warmup(callbacks: Iterable[Callback], stops_as_told: bool = False) -> None:
-    """Let early stopping and checkpoints of a best model ignore epochs before β is in force.
+def _wait_for_warmup(callbacks: Iterable[Callback], has_user_start: bool = False) -> None:
+    """Let early stopping and checkpoints of a best model ignore epochs during the warm-up.
 
-    While β grows, the ELBO changes because of β. Checkpoints that monitor nothing are saved as usual,
-    and early stopping for which the user chose the first epoch starts there, as in SCVI.
+    While β rises, the ELBO changes because of β. Checkpoints that monitor nothing are saved as
+    usual. Early stopping with a first epoch chosen by the user starts there, as in SCVI.
     """
     for callback in callbacks:
         if not isinstance(callback, EarlyStopping | ModelCheckpoint) or callback.monitor is None:
             continue
         if isinstance(callback, EarlyStopping) and (
-            stops_as_told or getattr(callback, "warmup_epochs", False)
+            has_user_start or getattr(callback, "warmup_epochs", False)
         ):
             continue
-        for hook in JUDGING:
-            setattr(callback, hook, _once_warm(getattr(callback, hook)))
+        for hook in MONITORING:
+            setattr(callback, hook, _after_warmup(getattr(callback, hook)))
 
 
-def _once_warm(hook: Callable[..., Any]) -> Callable[..., Any]:
+def _after_warmup(hook: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(hook)
     def waiting(trainer: Trainer, plan: TrainingPlan) -> Any:
-        return hook(trainer, plan) if plan.may_be_judged else None
+        return hook(trainer, plan) if plan.may_be_monitored else None
 
     return waiting

@@ -93,7 +93,7 @@ def test_getters_refuse_a_beta_that_was_not_trained(multi, model):
     with pytest.raises(ValueError, match="outside the range"):
         multi.get_elbo(beta=11)
     assert np.isfinite(model.get_elbo(beta=1.0))
-    with pytest.raises(ValueError, match="one β, 1, and answers at no other"):
+    with pytest.raises(ValueError, match="trained with one β, 1"):
         model.get_elbo(beta=2.0)
 
 
@@ -179,7 +179,7 @@ def test_a_model_of_one_beta_has_one_point(counts):
     curve = model.rate_distortion()
     assert curve["beta"].tolist() == [0.5]
     assert len(model.rate_distortion([0.5])) == len(model.rate_distortion([])) == 1
-    with pytest.raises(ValueError, match="answers at no other"):
+    with pytest.raises(ValueError, match="trained with one β"):
         model.rate_distortion([0.5, 1.0])
     with pytest.raises(ValueError, match="One point is nothing to choose from"):
         model.suggest_beta()
@@ -196,7 +196,7 @@ def test_an_autoencoder_has_an_infinite_rate(counts):
 
 def test_an_autoencoder_has_no_range(counts):
     BetaVI.setup_anndata(counts)
-    with pytest.raises(ValueError, match="no rate for β to weigh"):
+    with pytest.raises(ValueError, match="no rate for β to weight"):
         BetaVI(counts, latent_distribution="deterministic", beta=(0.1, 10))
 
 

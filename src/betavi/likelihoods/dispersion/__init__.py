@@ -1,4 +1,4 @@
-"""Dispersions, one file each: a value per gene, or per gene and batch, label or cell."""
+"""Dispersions, one file each: one value per gene, or per gene and batch, label or cell."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ DISPERSIONS: dict[str, type[Dispersion]] = {
     "gene-label": GeneLabelDispersion,
     "gene-cell": GeneCellDispersion,
 }
-"""Dispersions by the name a user gives, ``dispersion=``."""
+"""Dispersions by name, ``dispersion=``."""
 
 __all__ = ["DISPERSIONS", "Dispersion", "DispersionSizes"]

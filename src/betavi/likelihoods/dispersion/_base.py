@@ -1,4 +1,4 @@
-"""The interface of a dispersion."""
+"""Interface of dispersions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class DispersionSizes(NamedTuple):
-    """Sizes of the covariates that a dispersion may depend on.
+    """Numbers of categories that a dispersion may depend on.
 
     Parameters
     ----------
     n_batch, n_labels
-        Number of batches and of labels.
+        Numbers of batches and labels.
 
     Examples
     --------
@@ -31,16 +31,12 @@ class DispersionSizes(NamedTuple):
 
 
 class Dispersion(nn.Module, ABC):
-    """Log of the inverse dispersion of each gene.
+    """Log inverse dispersion of each gene.
 
     Parameters
     ----------
-    n_hidden
-        Width of the decoder's last hidden layer.
-    n_features
-        Number of genes.
-    sizes
-        Number of batches and labels.
+    n_hidden, n_features, sizes
+        Width of the last hidden layer, number of genes, and numbers of batches and labels.
 
     References
     ----------
@@ -58,7 +54,7 @@ class Dispersion(nn.Module, ABC):
     """
 
     per_batch: ClassVar[tuple[str, ...]] = ()
-    """Names of parameters that have a column for each batch."""
+    """Names of parameters with a column for each batch."""
 
     @abstractmethod
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
@@ -70,4 +66,4 @@ class Dispersion(nn.Module, ABC):
 
     @abstractmethod
     def start_at(self, log_theta: Tensor) -> None:
-        """Start from one value per feature, ``(n_features,)``, for every cell."""
+        """Start from one value per feature, ``(n_features,)``, the same for every cell."""

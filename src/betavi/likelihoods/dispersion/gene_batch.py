@@ -13,11 +13,9 @@ class GeneBatchDispersion(Dispersion):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
-    >>> dispersion = DISPERSIONS["gene-batch"](8, 20, DispersionSizes(2, 1))
-    >>> dispersion(torch.ones(5, 8), torch.tensor([[0], [1], [0], [1], [1]]), None).shape
-    torch.Size([5, 20])
+    >>> DISPERSIONS["gene-batch"](8, 20, DispersionSizes(n_batch=2, n_labels=1)).log_theta.shape
+    torch.Size([20, 2])
     """
 
     per_batch = ("log_theta",)

@@ -24,9 +24,8 @@ class GeneCellDispersion(Dispersion):
         self.log_theta = nn.Linear(n_hidden, n_features)
 
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
-        out: Tensor = self.log_theta(h)
-        return out
+        return self.log_theta(h)
 
     def start_at(self, log_theta: Tensor) -> None:
-        """Set the bias; the weights stay as drawn."""
+        """Set the bias. The weights keep their random start."""
         self.log_theta.bias.copy_(log_theta)

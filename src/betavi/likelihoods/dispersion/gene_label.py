@@ -15,12 +15,9 @@ class GeneLabelDispersion(Dispersion):
 
     Examples
     --------
-    >>> import torch
     >>> from betavi.likelihoods import DISPERSIONS, DispersionSizes
-    >>> dispersion = DISPERSIONS["gene-label"](8, 20, DispersionSizes(1, 3))
-    >>> codes = torch.zeros(5, 1, dtype=torch.long)
-    >>> dispersion(torch.ones(5, 8), codes, label=codes).shape
-    torch.Size([5, 20])
+    >>> DISPERSIONS["gene-label"](8, 20, DispersionSizes(n_batch=1, n_labels=3)).log_theta.shape
+    torch.Size([20, 3])
     """
 
     def __init__(self, n_hidden: int, n_features: int, sizes: DispersionSizes) -> None:
@@ -28,8 +25,8 @@ class GeneLabelDispersion(Dispersion):
         self.log_theta = nn.Parameter(torch.zeros(n_features, sizes.n_labels))
         if sizes.n_labels < 2:
             warnings.warn(
-                "dispersion='gene-label' with one label is dispersion='gene'. Name the labels with "
-                "setup_anndata(..., labels_key=...).",
+                "dispersion='gene-label' with one label is the same as dispersion='gene'. Register "
+                "labels with setup_anndata(..., labels_key=...).",
                 UserWarning,
                 stacklevel=2,
             )
@@ -37,7 +34,8 @@ class GeneLabelDispersion(Dispersion):
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         if label is None:
             raise ValueError(
-                "dispersion='gene-label' needs each cell's label, and this minibatch has none."
+                "dispersion='gene-label' needs each cell's label, but the minibatch has no labels. "
+                "Register labels with setup_anndata(..., labels_key=...)."
             )
         return self.log_theta.t()[label.squeeze(-1)]
 

@@ -1,4 +1,4 @@
-"""Fusion rules, one file each: one posterior from the experts of a cell."""
+"""Fusion rules, one file each: combine a cell's experts into one posterior."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ FUSIONS: dict[str, type[Fusion]] = {
     "mopoe": MixtureOfProducts,
     "mvtcae": TotalCorrelation,
 }
-"""Fusion rules by the name a user gives, ``fusion=``."""
+"""Fusion rules by name, ``fusion=``."""
 
 __all__ = ["FUSIONS", "Fusion"]

@@ -1,4 +1,4 @@
-"""The interface of a fusion rule, and the products and mixtures that rules are made of."""
+"""Interface of fusion rules, and the products and mixtures that they use."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Experts = Mapping[str, Normal]
 """Posteriors q(z given x_m) by modality, each ``(n_cells, n_latent)``."""
 
 Masks = Mapping[str, Tensor]
-"""Boolean masks by modality, ``(n_cells, 1)``, of the cells that have it."""
+"""Boolean masks by modality, ``(n_cells, 1)``, True for cells that have the modality."""
 
 
 class Fusion(nn.Module, ABC):
-    """Rule that combines the experts q(z given x_m) of a cell into one posterior q(z given x).
+    """Rule that combines a cell's experts q(z given x_m) into one posterior q(z given x).
 
     A cell without any modality has the standard normal prior as its posterior.
 
@@ -36,28 +36,27 @@ class Fusion(nn.Module, ABC):
     """
 
     is_of_one: ClassVar[bool] = False
-    """True for a rule that takes a single expert."""
+    """True for a rule that takes exactly one expert."""
 
     @abstractmethod
     def forward(self, experts: Experts, present: Masks) -> Normal | NormalMixture:
-        """Return q(z given x), of shape ``(n_cells, n_latent)``.
+        """Return q(z given x), ``(n_cells, n_latent)``.
 
         Parameters
         ----------
         experts
-            Experts by modality. Rows of cells that lack the modality are arbitrary, even NaN, and
-            must not be used.
+            Experts by modality. Rows of cells without the modality may be NaN. Do not use them.
         present
             Masks by modality. A modality without a mask is present in every cell.
         """
 
     def full_posterior(self, q: Distribution) -> Normal | None:
-        """Return the part of ``q`` that uses every modality of a cell, or None if there is none."""
+        """Return the part of ``q`` that uses all modalities of each cell. None if no part does."""
         assert isinstance(q, Normal)
         return q
 
     def penalty(self, rate: Tensor, q: Distribution, experts: Experts, present: Masks) -> Tensor:
-        """Return the term of the loss that β weighs, ``(n_cells,)``, in nats: the rate by default.
+        """Return the term of the loss that β weights, ``(n_cells,)``, in nats. By default the rate.
 
         Parameters
         ----------
@@ -81,7 +80,7 @@ def n_present(here: Masks) -> Tensor:
 
 
 def natural_parameters(experts: Experts, here: Masks) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return precision, and precision times mean, of each expert; zero where it is missing."""
+    """Return precision, and precision times mean, of each expert. Zero where it is missing."""
     found = {}
     for name, expert in experts.items():
         tau = expert.scale.square().reciprocal()
@@ -91,7 +90,7 @@ def natural_parameters(experts: Experts, here: Masks) -> dict[str, tuple[Tensor,
 
 
 def product(naturals: Collection[tuple[Tensor, Tensor]], prior: float = 1.0) -> Normal:
-    """Return the product of experts and of the prior to a power; the prior without experts."""
+    """Return the product of the experts and a power of the prior, or the prior without experts."""
     total = torch.stack([tau for tau, _ in naturals]).sum(dim=0)
     precision = torch.where(total > 0, prior + total, 1.0)
     weighted = torch.stack([loc for _, loc in naturals]).sum(dim=0)

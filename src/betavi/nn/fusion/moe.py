@@ -12,14 +12,12 @@ if TYPE_CHECKING:
 
 
 class MixtureOfExperts(Fusion):
-    """Mixture of the experts present, with equal weights.
+    """Mixture of the present experts, with equal weights.
 
-    Every expert learns to explain the whole cell by itself, and none sharpens another.
+    Each expert learns to explain the whole cell alone. Experts do not sharpen each other.
 
-    References
-    ----------
-    Shi et al. (2019), Variational mixture-of-experts autoencoders for multi-modal deep generative
-    models.
+    Reference: Shi et al. (2019), Variational mixture-of-experts autoencoders for multi-modal deep
+    generative models.
 
     Examples
     --------
@@ -38,7 +36,7 @@ class MixtureOfExperts(Fusion):
         return mixture(parts, [here[name].squeeze(1) for name in experts])
 
     def full_posterior(self, q: Distribution) -> Normal | None:
-        """Return the experts if every cell has one only: of several, none uses all modalities."""
+        """Return the experts if every cell has only one. No expert uses several modalities."""
         assert isinstance(q, NormalMixture)
         is_alone = bool(((q.weights > 0).sum(dim=0) == 1).all())
         return q.last if is_alone else None

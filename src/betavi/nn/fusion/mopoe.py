@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 
 
 class MixtureOfProducts(Fusion):
-    """Mixture of the products of experts over subsets of the modalities present.
+    """Mixture of the products of experts over subsets of the present modalities.
 
-    Subsets are single modalities, pairs, and all that are present. Up to three modalities thus have
-    every subset, and masking a modality gives the same posterior as a model without it.
+    Subsets are single modalities, pairs, and all present modalities. With up to three modalities,
+    these are all subsets. Masking a modality then gives the same posterior as a model without it.
 
-    References
-    ----------
-    Sutter et al. (2021), Generalized multimodal ELBO.
+    Reference: Sutter et al. (2021), Generalized multimodal ELBO.
 
     Examples
     --------
@@ -57,6 +55,6 @@ class MixtureOfProducts(Fusion):
         return mixture(parts, exists)
 
     def full_posterior(self, q: Distribution) -> Normal | None:
-        """Return the product of all experts of each cell, its last component."""
+        """Return the product of all experts of each cell, which is its last component."""
         assert isinstance(q, NormalMixture)
         return q.last

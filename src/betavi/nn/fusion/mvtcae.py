@@ -1,4 +1,4 @@
-"""Total correlation: a product of experts that agree with it."""
+"""Total correlation: a product of experts that agree with the product."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ if TYPE_CHECKING:
 
 
 class TotalCorrelation(Fusion):
-    r"""Product of the experts present, trained so that every expert agrees with the product.
+    r"""Product of the present experts, trained so that every expert agrees with the product.
 
-    The prior is not an expert here: a single expert is the posterior of a cell with nothing else.
-    While training, the rate :math:`KL(q \| p)` of a cell with M modalities is replaced by
+    The prior is not a factor of the product, so a single expert is the posterior. During training,
+    the rate :math:`KL(q \| p)` of a cell with M modalities is replaced by
 
     .. math::
 
         \frac{M}{M - \alpha} \Big((1 - \alpha) \, KL(q \| p) + \frac{\alpha}{M} \sum_m KL(q \| q_m)\Big)
 
-    This is the paper's objective divided by its weight of the distortion, so that a cell with one
-    modality has the ELBO. Reported rates are those to the prior p.
+    This is the paper's objective divided by its weight of the distortion. A cell with one modality
+    thus has the ELBO. Reported rates are divergences from the prior p.
 
-    References
-    ----------
-    Hwang et al. (2021), Multi-view representation learning via total correlation objective.
+    Reference: Hwang et al. (2021), Multi-view representation learning via total correlation
+    objective.
 
     Examples
     --------
@@ -51,7 +50,7 @@ class TotalCorrelation(Fusion):
     (1.0, 0.5)
     """
 
-    # α, as in the paper's experiments
+    # α of the paper's experiments
     alpha: ClassVar[float] = 0.9
 
     def forward(self, experts: Experts, present: Masks) -> Normal:
@@ -59,7 +58,7 @@ class TotalCorrelation(Fusion):
         return product(naturals.values(), prior=0.0)
 
     def penalty(self, rate: Tensor, q: Distribution, experts: Experts, present: Masks) -> Tensor:
-        """Return the weighted sum of the rate and the KL divergences from the experts present."""
+        """Return the weighted sum of the rate and the KL divergences from the present experts."""
         here = masks(experts, present)
         number = n_present(here).clamp_min(1)
         total = torch.zeros_like(rate)

@@ -11,15 +11,13 @@ if TYPE_CHECKING:
 
 
 class ProductOfExperts(Fusion):
-    r"""Precision-weighted product of the experts present and the prior.
+    r"""Precision-weighted product of the present experts and the prior.
 
-    With precisions :math:`\tau_m = 1 / \sigma_m^2`, zero where the modality is missing, the
-    posterior has precision :math:`1 + \sum_m \tau_m` and mean
-    :math:`\sum_m \tau_m \mu_m / (1 + \sum_m \tau_m)`.
+    With precisions :math:`\tau_m = 1 / \sigma_m^2`, zero where the modality is missing, the posterior
+    has precision :math:`1 + \sum_m \tau_m` and mean :math:`\sum_m \tau_m \mu_m / (1 + \sum_m \tau_m)`.
 
-    References
-    ----------
-    Wu & Goodman (2018), Multimodal generative models for scalable weakly-supervised learning.
+    Reference: Wu & Goodman (2018), Multimodal generative models for scalable weakly-supervised
+    learning.
 
     Examples
     --------

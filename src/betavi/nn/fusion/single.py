@@ -1,4 +1,4 @@
-"""The expert of the only modality."""
+"""Expert of the only modality."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ if TYPE_CHECKING:
 
 
 class SingleExpert(Fusion):
-    """The expert of the only modality is the posterior, as in SCVI.
+    """The expert of the only modality as the posterior, as in SCVI.
 
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+    Reference: Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 
     Examples
     --------

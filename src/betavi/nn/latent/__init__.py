@@ -12,6 +12,6 @@ LATENTS: dict[str, type[Latent]] = {
     "ln": LogisticNormalLatent,
     "deterministic": DeterministicLatent,
 }
-"""Latent variables by the name a user gives, ``latent_distribution=``."""
+"""Latent variables by name, ``latent_distribution=``."""
 
 __all__ = ["LATENTS", "Latent", "Point"]

@@ -1,4 +1,4 @@
-"""The interface of a latent variable."""
+"""Interface of latent variables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class Latent(nn.Module):
-    """Kind of latent variable z: a function of a draw u, whose posterior starts as a normal one.
+    """Latent variable z as a function of a draw u, whose posterior starts as a normal distribution.
 
-    The identity, unless a kind overrides a method.
+    Posterior and function are the identity, unless a subclass overrides them.
 
     Examples
     --------
@@ -28,7 +28,7 @@ class Latent(nn.Module):
     """
 
     is_deterministic: ClassVar[bool] = False
-    """True if the posterior is a point, whose rate under any prior would be infinite."""
+    """True if the posterior is a point, whose rate would be infinite under any prior."""
 
     is_on_simplex: ClassVar[bool] = False
     """True if the dimensions of z are positive and sum to 1."""
@@ -42,5 +42,5 @@ class Latent(nn.Module):
         return u
 
     def mean(self, posterior: Distribution, n_samples: int) -> Tensor:
-        """Return the mean of z, ``(n_cells, n_latent)``, from draws if it has no closed form."""
+        """Return the mean of z, ``(n_cells, n_latent)``, from draws without a closed form."""
         return posterior.mean

@@ -1,4 +1,4 @@
-"""Deterministic latent variable: the encoder's mean."""
+"""Deterministic latent variable: the mean of the encoder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Point(Distribution):
-    """All mass at ``loc``: the limit of a normal posterior whose variance vanishes.
+    """Distribution with all mass at ``loc``, the limit of a normal posterior without variance.
 
-    Its divergence from a prior would be infinite for every encoder alike, and counts as zero.
+    Its divergence from any prior would be infinite for every encoder, so it is set to zero.
 
     Parameters
     ----------
@@ -42,12 +42,10 @@ class Point(Distribution):
         super().__init__(loc.shape, validate_args=False)
 
     @property
-    def scale(self) -> Tensor:
-        return torch.zeros_like(self.loc)
-
-    @property
     def variance(self) -> Tensor:
         return torch.zeros_like(self.loc)
+
+    scale = variance
 
     @property
     def mean(self) -> Tensor:
@@ -59,12 +57,11 @@ class Point(Distribution):
 
 @register_kl(Point, Distribution)
 def _kl_point(p: Point, _q: Distribution) -> Tensor:
-    # infinite for every encoder alike: an autoencoder is trained without the term
     return torch.zeros_like(p.loc)
 
 
 class DeterministicLatent(Latent):
-    """z is the posterior's mean: an autoencoder without a rate.
+    """z equal to the posterior's mean, as in an autoencoder without a rate.
 
     Examples
     --------

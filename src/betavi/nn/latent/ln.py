@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 
 
 class LogisticNormalLatent(Latent):
-    """z is on the simplex, the softmax of a normal variable.
+    """z on the simplex: the softmax of a normal variable.
 
-    References
-    ----------
-    Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data with totalVI.
+    Reference: Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data
+    with totalVI.
 
     Examples
     --------

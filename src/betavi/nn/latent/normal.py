@@ -6,11 +6,9 @@ from betavi.nn.latent._base import Latent
 
 
 class NormalLatent(Latent):
-    """z is normal.
+    """z with a normal posterior.
 
-    References
-    ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes.
+    Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
 
     Examples
     --------

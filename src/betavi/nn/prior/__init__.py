@@ -1,10 +1,9 @@
-"""Priors, one file each: the distribution of latent positions before any data are seen."""
+"""Priors of latent positions, one file each."""
 
 from __future__ import annotations
 
 from betavi.nn.prior._base import Prior
 from betavi.nn.prior.mixture import GaussianMixture
-from betavi.nn.prior.pseudo_cells import PseudoCells
 from betavi.nn.prior.standard_normal import StandardNormal
 from betavi.nn.prior.vamp import VampPrior
 
@@ -13,6 +12,6 @@ PRIORS: dict[str, type[Prior]] = {
     "vamp": VampPrior,
     "mixture": GaussianMixture,
 }
-"""Priors by the name a user gives, ``prior=``."""
+"""Priors by name, ``prior=``."""
 
-__all__ = ["PRIORS", "Prior", "PseudoCells", "StandardNormal"]
+__all__ = ["PRIORS", "Prior", "StandardNormal"]

@@ -1,4 +1,4 @@
-"""The interface of a prior."""
+"""Interface of priors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Prior(nn.Module, ABC):
     n_latent
         Number of latent dimensions.
     n_components
-        Number of components of a mixture; not used by other priors.
+        Number of components of a mixture. Other priors ignore it.
 
     Examples
     --------
@@ -32,7 +32,7 @@ class Prior(nn.Module, ABC):
     """
 
     reads_pseudo_cells: ClassVar[bool] = False
-    """True if the components are posteriors of learned cells, see ``PseudoCells``."""
+    """True if the components are the posteriors of learned cells, ``PseudoCells``."""
 
     @abstractmethod
     def __init__(self, n_latent: int, n_components: int) -> None:
@@ -40,12 +40,10 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, pseudo_posteriors: Normal | None) -> Distribution:
-        """Return a distribution over the last axis, ``n_latent`` long.
+        """Return a distribution over the last axis, of length ``n_latent``.
 
-        Parameters
-        ----------
-        pseudo_posteriors
-            Posteriors of the learned cells, ``(n_components, n_latent)``, if the prior reads them.
+        ``pseudo_posteriors`` are the posteriors of learned cells, ``(n_components, n_latent)``, for
+        a prior that reads them, else None.
         """
 
 

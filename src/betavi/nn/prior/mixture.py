@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
 
 class GaussianMixture(Prior):
-    """A mixture of normal components, all learned; the rate is estimated at each cell's draw.
+    """Mixture of learned normal components. The rate is estimated at each cell's draw.
 
-    References
-    ----------
-    Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
+    Reference: Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
 
     Examples
     --------
@@ -33,7 +31,7 @@ class GaussianMixture(Prior):
     def __init__(self, n_latent: int, n_components: int) -> None:
         super().__init__(n_latent, n_components)
         self.logits = nn.Parameter(torch.zeros(n_components))
-        # apart from each other, so that they do not all learn the same
+        # components start apart, so that they do not all learn the same
         self.loc = nn.Parameter(torch.randn(n_components, n_latent))
         self.log_scale = nn.Parameter(torch.zeros(n_components, n_latent))
 

@@ -14,25 +14,9 @@ if TYPE_CHECKING:
 class PseudoCells(nn.Module):
     """Learned inputs of the encoders, with fixed covariates.
 
-    Parameters
-    ----------
-    n_cells
-        Number of learned cells.
-    widths
-        Number of features by modality.
-    n_continuous, n_categorical
-        Number of continuous and of categorical covariates beside the batch.
+    ``widths`` has the number of features by modality. ``n_categorical`` does not count the batch.
 
-    References
-    ----------
-    Tomczak & Welling (2018), VAE with a VampPrior.
-
-    Examples
-    --------
-    >>> from betavi.nn import PseudoCells
-    >>> cells = PseudoCells(5, {"rna": 20, "adt": 3}, n_continuous=0, n_categorical=1)
-    >>> cells.h["rna"].shape, cells.present["adt"].all().item()
-    (torch.Size([5, 20]), True)
+    Reference: Tomczak & Welling (2018), VAE with a VampPrior.
     """
 
     batch: Tensor
@@ -66,7 +50,7 @@ class PseudoCells(nn.Module):
         categorical: Tensor | None,
         present: Mapping[str, Tensor],
     ) -> None:
-        """Start from measured cells: what the encoders read of each modality, and the covariates."""
+        """Start from measured cells: the encoders' inputs by modality, and the covariates."""
         for name, value in h.items():
             self.h[name].copy_(value)
         for name, mask in present.items():

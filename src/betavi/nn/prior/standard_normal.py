@@ -10,11 +10,9 @@ from betavi.nn.prior._base import Prior
 
 
 class StandardNormal(Prior):
-    """Independent standard normal dimensions; the rate is exact.
+    """Independent standard normal dimensions. The rate is exact.
 
-    References
-    ----------
-    Kingma & Welling (2014), Auto-encoding variational Bayes.
+    Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
 
     Examples
     --------

@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 
 
 class VampPrior(Prior):
-    """The mean of the posteriors of learned cells; the rate is estimated at each cell's draw.
+    """Equal mixture of the posteriors of learned cells. The rate is estimated at each cell's draw.
 
-    References
-    ----------
-    Tomczak & Welling (2018), VAE with a VampPrior.
+    Reference: Tomczak & Welling (2018), VAE with a VampPrior.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Schedules, one file each: the factor of β in force at a share of the planned steps.
+"""Schedules, one file each: factor of β at a share of the planned steps.
 
-A schedule is a function from [0, 1] to a factor of β. A member of :data:`SCHEDULES` makes one for
-the length of a warm-up, after which the factor is 1.
+A schedule is a function from [0, 1] to a factor of β. A member of :data:`SCHEDULES` makes a
+schedule from the length of the warm-up. After the warm-up, the factor is 1.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from numbers import Real
 from typing import TYPE_CHECKING
 
 from betavi._tables import lookup
-from betavi.objective.schedule._base import Schedule, join, repeat, scale
 from betavi.objective.schedule.constant import constant
 from betavi.objective.schedule.cosine import cosine
 from betavi.objective.schedule.cyclical import cyclical
@@ -20,35 +19,24 @@ from betavi.objective.schedule.linear import linear
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from betavi.objective.schedule._base import Schedule
+
 SCHEDULES: dict[str, Callable[[float], Schedule]] = {
     "constant": constant,
     "linear": linear,
     "cosine": cosine,
     "cyclical": cyclical,
 }
-"""Schedules by the name a user gives, ``beta_schedule=``; each takes the length of the warm-up."""
+"""Schedules by name, ``beta_schedule=``. Each takes the length of the warm-up."""
 
 PROBES = [percent / 100 for percent in range(101)]
-"""Shares at which a schedule is tried before training."""
+"""Shares at which a schedule is checked before training."""
 
 
 def end_of_warmup(word: str | Schedule, warmup: float) -> float:
-    """Return the share of the planned steps from which on a schedule does not change.
+    """Return the share of the planned steps after which a schedule is constant, 0 if it always is.
 
-    Parameters
-    ----------
-    word, warmup
-        See :func:`schedule_of`. The end of a function is found by trying it at 101 shares.
-
-    Returns
-    -------
-    A share, within [0, 1]; 0 if the schedule never changes.
-
-    Examples
-    --------
-    >>> from betavi.objective import end_of_warmup
-    >>> end_of_warmup("linear", 0.25), end_of_warmup(lambda share: min(1, 2 * share), 0.25)
-    (0.25, 0.5)
+    A function is evaluated at 101 shares to find its end.
     """
     schedule = schedule_of(word, warmup)
     factors = [schedule(share) for share in PROBES]
@@ -64,20 +52,19 @@ def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
     Parameters
     ----------
     word
-        A key of :data:`SCHEDULES`, or a function from the share of the planned steps, within
-        [0, 1], to the factor of β in force there.
+        Key of :data:`SCHEDULES`, or a function from the share of the planned steps to a factor of β.
     warmup
-        Share of the planned steps until β is reached; not used by a function.
+        Share of the planned steps until β is reached. Not used by a function.
 
     Returns
     -------
-    As of :func:`join`; a function is returned as it is.
+    Schedule. A function is returned unchanged.
 
     Raises
     ------
     ValueError
-        If the word is not in the table, the warm-up is not within [0, 1], or the function returns
-        anything but finite numbers of at least 0.
+        If the word is not in the table, the warm-up is not within [0, 1], or the function returns a
+        value that is not a finite number of at least 0.
 
     Examples
     --------
@@ -86,29 +73,17 @@ def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
     0.5
     """
     if not 0 <= warmup <= 1:
-        raise ValueError(f"warmup is a share of the planned steps, from 0 to 1, not {warmup!r}.")
+        raise ValueError(f"`warmup` must be a share of the planned steps, 0 to 1, not {warmup!r}.")
     if not callable(word):
         return lookup(SCHEDULES, word, "beta_schedule")(warmup)
     for share in PROBES:
         factor = word(share)
         if not (isinstance(factor, Real) and 0 <= factor < math.inf):
             raise ValueError(
-                f"beta_schedule returned {factor!r} at {share:.0%} of the steps. It has to return "
-                "the factor of β in force there, a finite number of at least 0."
+                f"`beta_schedule` returned {factor!r} at {share:.0%} of the steps. It must return a "
+                "factor of β, which is a finite number of at least 0."
             )
     return word
 
 
-__all__ = [
-    "SCHEDULES",
-    "Schedule",
-    "constant",
-    "cosine",
-    "cyclical",
-    "end_of_warmup",
-    "join",
-    "linear",
-    "repeat",
-    "scale",
-    "schedule_of",
-]
+__all__ = ["SCHEDULES", "schedule_of"]

@@ -1,4 +1,4 @@
-"""Schedules as functions, and combinators that make one schedule of others."""
+"""Schedules as functions, and functions that combine schedules."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def full(_share: float) -> float:
 
 
 def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule:
-    """Return a schedule that follows several, one after the other.
+    """Return a schedule that runs several schedules one after the other.
 
     Parameters
     ----------
     schedules
         Schedules, each stretched over its own part of the run.
     boundaries
-        Ascending shares at which the next schedule takes over: one fewer than schedules.
+        Ascending shares at which the next schedule starts, one fewer than schedules.
 
     Returns
     -------
-    A function from the share of the planned steps, within [0, 1], to a factor of β.
+    Function from the share of the planned steps, within [0, 1], to a factor of β.
 
     Raises
     ------
     ValueError
-        If the boundaries do not fit the schedules, or do not ascend within [0, 1].
+        If the number of boundaries is wrong, or they do not ascend within [0, 1].
 
     Examples
     --------
@@ -47,10 +47,10 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule
     """
     ends = [0.0, *boundaries, 1.0]
     if len(ends) != len(schedules) + 1:
-        raise ValueError(f"{len(schedules)} schedules need {len(schedules) - 1} boundaries between "
-                         f"them, not {len(boundaries)}.")  # fmt: skip
+        n, n_given = len(schedules), len(boundaries)
+        raise ValueError(f"{n} schedules need {n - 1} `boundaries`, not {n_given}.")
     if any(not 0 <= end <= 1 for end in ends) or ends != sorted(ends):
-        raise ValueError(f"Boundaries must ascend from 0 to 1, and {list(boundaries)} do not.")
+        raise ValueError(f"`boundaries` must ascend from 0 to 1, not {list(boundaries)}.")
 
     def joined(share: float) -> float:
         part = sum(share >= end for end in boundaries)
@@ -61,23 +61,21 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule
 
 
 def repeat(schedule: Schedule, n_times: int) -> Schedule:
-    """Return a schedule that runs through another ``n_times``, each over an equal share of the run.
+    """Return a schedule that repeats another schedule, each time over an equal share of the run.
 
     Parameters
     ----------
-    schedule
-        Schedule to repeat.
-    n_times
-        Number of repetitions, at least 1.
+    schedule, n_times
+        Schedule, and number of repetitions, at least 1.
 
     Returns
     -------
-    As of :func:`join`.
+    Schedule, as from :func:`join`.
 
     Raises
     ------
     ValueError
-        If ``n_times`` is no whole number of at least 1.
+        If ``n_times`` is not a whole number of at least 1.
 
     Examples
     --------
@@ -90,18 +88,16 @@ def repeat(schedule: Schedule, n_times: int) -> Schedule:
 
 
 def scale(schedule: Schedule, factor: float) -> Schedule:
-    """Return a schedule ``factor`` times as high.
+    """Return a schedule times a factor.
 
     Parameters
     ----------
-    schedule
-        Schedule to scale.
-    factor
-        Factor of its values.
+    schedule, factor
+        Schedule, and factor of its values.
 
     Returns
     -------
-    As of :func:`join`.
+    Schedule, as from :func:`join`.
 
     Examples
     --------

@@ -6,7 +6,7 @@ from betavi.objective.schedule._base import Schedule, full
 
 
 def constant(_warmup: float = 0.0) -> Schedule:
-    """Be at β from the first step.
+    """Full β from the first step.
 
     Examples
     --------

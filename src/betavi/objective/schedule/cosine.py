@@ -8,7 +8,7 @@ from betavi.objective.schedule._base import Schedule, full, join
 
 
 def cosine(warmup: float) -> Schedule:
-    """Climb half a cosine from 0, flat at both ends of the warm-up.
+    """Half a cosine from 0 to 1, flat at both ends of the warm-up.
 
     Examples
     --------

@@ -5,15 +5,13 @@ from __future__ import annotations
 from betavi.objective.schedule._base import Schedule, full, join, repeat
 
 N_CYCLES = 4
-"""Number of climbs, each over half of its cycle, as in Fu et al. (2019)."""
+"""Number of rises. Each takes half of its cycle, as in Fu et al. (2019)."""
 
 
 def cyclical(warmup: float) -> Schedule:
-    """Climb from 0 four times within the warm-up, each time held as long. Fu et al. (2019).
+    """Four rises from 0 to 1 within the warm-up, each followed by an equal time at 1.
 
-    References
-    ----------
-    Fu et al. (2019), Cyclical annealing schedule.
+    Reference: Fu et al. (2019), Cyclical annealing schedule.
 
     Examples
     --------

@@ -6,11 +6,9 @@ from betavi.objective.schedule._base import Schedule, full, join
 
 
 def linear(warmup: float) -> Schedule:
-    """Climb a straight line from 0 to the end of the warm-up. Bowman et al. (2016).
+    """Straight line from 0 to 1 over the warm-up.
 
-    References
-    ----------
-    Bowman et al. (2016), Generating sentences from a continuous space.
+    Reference: Bowman et al. (2016), Generating sentences from a continuous space.
 
     Examples
     --------
