@@ -1,12 +1,12 @@
-"""RNA translated into chromatin, on 25,734 peaks of 10,309 cells. ``python -m benchmarks.chromatin [n_peaks]``.
+"""Translation of RNA into chromatin accessibility, on 25,734 peaks of 10,309 cells.
 
-All peaks, or those that are open in most cells; MULTIVI is there for the latter only, as an epoch of
-all peaks takes it most of a minute. It has its defaults, and stops by itself.
+``python -m benchmarks.chromatin [n_peaks]`` uses all peaks, or those that are open in most cells.
+MULTIVI runs with ``n_peaks`` only, because one epoch of all peaks takes it most of a minute. It has
+its default settings and its own early stopping.
 
-Each held-out cell's open peaks are ranked by what is predicted of them: the area under the ROC
-curve is over all peaks of a cell, averaged over cells. The peak's mean over the other cells is the
-baseline that knows nothing of the cell. The last lines are the peak memory of the whole process, and
-whether a loss was NaN.
+The score is the area under the ROC curve of open peaks over all peaks of a held-out cell, averaged
+over cells. The baseline predicts the mean of each peak over the training cells. The script also
+prints the peak memory of the process, and the number of epochs with a loss of NaN.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 HELD_OUT, EPOCHS = 0.1, 20
 PCS, NEIGHBOURS, LSI = 50, 50, 50
 LOSSES = "train_loss", "train_loss_epoch"
-"""Names of what was trained on, in one version of scvi-tools and another."""
+"""Names of the training loss in different versions of scvi-tools."""
 
 
 def area(scores: np.ndarray, is_open: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def components(rna: sc.AnnData) -> np.ndarray:
 def ridge(
     pcs: np.ndarray, peaks: sparse.csr_matrix, seen: np.ndarray, cells: np.ndarray
 ) -> np.ndarray:
-    """Predict components of the peaks, and the peaks from those."""
+    """Predict the peaks through their components, by ridge regression."""
     svd = TruncatedSVD(LSI, random_state=0)
     model = RidgeCV(np.logspace(-2, 4, 13)).fit(pcs[seen], svd.fit_transform(peaks[seen]))
     return np.asarray(svd.inverse_transform(model.predict(pcs[cells])))
@@ -74,7 +74,7 @@ def neighbours(
     search = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(pcs[seen])
     around = search.kneighbors(pcs[cells], return_distance=False)
     mean = np.asarray(peaks[seen].mean(axis=0))
-    # what no neighbour shows is ranked by its mean
+    # peaks that are closed in all neighbours are ranked by their mean
     sums = [np.asarray(peaks[seen[some]].sum(axis=0)).ravel() + mean.ravel() for some in around]
     return np.stack(sums) / (NEIGHBOURS + 1)
 
@@ -82,18 +82,18 @@ def neighbours(
 def jointvi(
     rna: sc.AnnData, atac: sc.AnnData, seen: np.ndarray, cells: np.ndarray
 ) -> tuple[np.ndarray, JointVI]:
-    """Hide the peaks of some cells, and ask for the probability that they are open."""
+    """Hide the peaks of some cells, and predict the probability that they are open."""
     mdata = mudata.MuData({"rna": rna.copy(), "atac": atac[seen].copy()})
     JointVI.setup_mudata(mdata, {"rna": "nb", "atac": "bernoulli"})
     model = JointVI(mdata)
     model.train(EPOCHS, train_size=1.0, enable_progress_bar=False)
-    asked = mdata.obs_names.get_indexer(rna.obs_names[cells])
-    found = model.get_normalized_accessibility(indices=asked, n_samples=10, batch_size=32)
+    indices = mdata.obs_names.get_indexer(rna.obs_names[cells])
+    found = model.get_normalized_accessibility(indices=indices, n_samples=10, batch_size=32)
     return found.to_numpy(), model
 
 
 def multivi(rna: sc.AnnData, atac: sc.AnnData, cells: np.ndarray) -> tuple[np.ndarray, MULTIVI]:
-    """Give it these cells as ones without peaks: zeros, and a batch of cells that have RNA only."""
+    """Pass cells without peaks as MULTIVI requires: zeros, in a batch of cells with RNA only."""
     hidden = atac.copy()
     shown = np.ones(atac.n_obs, np.float32)
     shown[cells] = 0
@@ -112,7 +112,7 @@ def multivi(rna: sc.AnnData, atac: sc.AnnData, cells: np.ndarray) -> tuple[np.nd
 
 
 def timed(predict: Callable[[], tuple[np.ndarray, Any]]) -> np.ndarray:
-    """Return the prediction, having printed what it cost and whether it went well."""
+    """Return the prediction, and print its time and the number of losses that are NaN."""
     start = time.perf_counter()
     predicted, model = predict()
     seconds = time.perf_counter() - start

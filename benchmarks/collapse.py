@@ -1,8 +1,7 @@
-"""Planted truth for diagnose(): which dimensions are dead, and why. ``python -m benchmarks.collapse``.
+"""Accuracy of diagnose() on simulated cells with known factors. ``python -m benchmarks.collapse``.
 
-Cells are simulated with known factors. A dimension is alive in truth if it says more than 0.1 nats
-of the factors in cells that neither training nor diagnose() has seen; diagnose()
-knows no factor.
+A dimension is active in truth if it carries more than 0.1 nats about the factors, in cells that
+neither training nor diagnose() has seen. diagnose() does not know the factors.
 """
 
 from __future__ import annotations
@@ -35,20 +34,20 @@ N_CELLS, N_FRESH = 2000, 2000
 
 SPLIT = {"train_size": 0.8, "enable_progress_bar": False}
 THETA = 0.01
-"""Inverse dispersion at which nearly every difference is noise."""
+"""Inverse dispersion at which nearly all differences are noise."""
 
 
 def as_it_is(model: BetaVI) -> None:
-    """Plant nothing in the model itself."""
+    """Leave the model unchanged."""
 
 
 def frozen_encoder(model: BetaVI) -> None:
-    """Keep the encoder as it was drawn."""
+    """Keep the encoder at its initial weights."""
     model.module.z_encoders.requires_grad_(False)
 
 
 def noisy_likelihood(model: BetaVI) -> None:
-    """Let the likelihood take any count for noise, and never learn better."""
+    """Fix the dispersion of the likelihood so that all counts are noise."""
     model.train(max_epochs=1, **SPLIT)
     log_theta = model.module.likelihoods["X"].dispersion.log_theta
     log_theta.requires_grad_(False).fill_(float(np.log(THETA)))
@@ -56,7 +55,7 @@ def noisy_likelihood(model: BetaVI) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """How cells are simulated and a model is trained, and what dimensions should die of, if any."""
+    """Simulation, model and training, and the cause of collapse that is expected, if any."""
 
     cause: str
     cells: dict[str, Any]
@@ -100,7 +99,7 @@ SCENARIOS = {
 
 
 def prepare(scenario: Scenario, seed: int) -> tuple[BetaVI, AnnData]:
-    """Return a trained model, and fresh cells of the same genes."""
+    """Return a trained model, and fresh cells with the same genes."""
     both = simulate_counts(n_cells=N_CELLS + N_FRESH, seed=seed, **CONTINUOUS | scenario.cells)
     cells, fresh = both[:N_CELLS].copy(), both[N_CELLS:].copy()
     scvi.settings.seed = seed
@@ -111,8 +110,8 @@ def prepare(scenario: Scenario, seed: int) -> tuple[BetaVI, AnnData]:
     return model, fresh
 
 
-def alive_in_truth(model: BetaVI, fresh: AnnData) -> np.ndarray:
-    """Say of each dimension whether it follows the factors, ``(n_latent,)``."""
+def active_in_truth(model: BetaVI, fresh: AnnData) -> np.ndarray:
+    """Return True for dimensions that follow the factors, ``(n_latent,)``."""
     loc, variance = model.get_latent_representation(fresh, return_dist=True)
     factors = PolynomialFeatures(2).fit_transform(fresh.obsm["z"])
     half = len(loc) // 2
@@ -126,13 +125,13 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     scenario = SCENARIOS[name]
     model, fresh = prepare(scenario, seed)
     report: CollapseReport = model.diagnose(show_progress=False)
-    truth = alive_in_truth(model, fresh)
-    dead = report.dimensions["status"].isin(["dead", "noise"]).to_numpy()
+    truth = active_in_truth(model, fresh)
+    unused = report.dimensions["status"].isin(["inactive", "noise"]).to_numpy()
     first = report.causes[0].name if report.causes else "none"
     expected = "none" if truth.all() else scenario.cause
     return {
-        "scenario": name, "seed": seed, "dead": int((~truth).sum()), "said": int(dead.sum()),
-        "right": int((dead & ~truth).sum()), "verdict": report.verdict, "first cause": first,
+        "scenario": name, "seed": seed, "inactive": int((~truth).sum()),
+        "called": int(unused.sum()), "right": int((unused & ~truth).sum()), "verdict": report.verdict, "first cause": first,
         "cause": first == expected, "factors": report.spectrum.n_factors,
         "gap": report.amortisation_gap / (report.amortisation_gap + sum(report.explained.values())),
     }  # fmt: skip
@@ -145,19 +144,17 @@ def main(*seeds: int) -> None:
         rows.append(row)
         print(*row.values(), sep="\t", flush=True)
     table = pd.DataFrame(rows)
-    sums = table.groupby("scenario", sort=False)[["dead", "said", "right", "cause"]].sum()
-    sums["precision"] = sums["right"] / sums["said"]
-    sums["recall"] = sums["right"] / sums["dead"]
-    sums["of"] = table.groupby("scenario", sort=False).size()
+    sums = table.groupby("scenario", sort=False)[["inactive", "called", "right", "cause"]].sum()
+    sums["precision"] = sums["right"] / sums["called"]
+    sums["recall"] = sums["right"] / sums["inactive"]
+    sums["models"] = table.groupby("scenario", sort=False).size()
     print(f"\n{sums.round(3).to_string()}")
     healthy = table["scenario"].str.startswith("healthy")
     alarms = (healthy & (table["verdict"] != "healthy")).sum()
     print(f"\nfalse alarms in {healthy.sum()} healthy models: {alarms}")
     print(f"right cause in {table['cause'].sum()} of {len(table)} models")
-    whole = sums[["dead", "said", "right"]].sum()
-    print(
-        f"\nprecision {whole['right'] / whole['said']:.3f}, recall {whole['right'] / whole['dead']:.3f}"
-    )
+    precision, recall = (sums["right"].sum() / sums[name].sum() for name in ("called", "inactive"))
+    print(f"\nprecision {precision:.3f}, recall {recall:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How many of 50 dimensions real counts fill, by three rules. ``python -m benchmarks.collapse_real``.
+"""Number of 50 dimensions that real counts use, by three rules.
 
-Each data set is measured as it is, and with each gene shuffled over the cells of a batch and depth,
-of which no dimension can carry a signal.
+``python -m benchmarks.collapse_real``: each data set is also measured with each gene shuffled among cells of the same batch and similar
+depth. Dimensions then cannot carry signal.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 N_LATENT, EPOCHS = 50, 100
 BURDA = 0.01
 N_DEPTHS = 20
-"""Groups of cells of like totals, within which genes are shuffled: depth is no signal."""
+"""Groups of cells with similar totals, within which genes are shuffled."""
 
 DATA = {name: (REAL | UNSEEN)[name] for name in ("kang", "pbmc donor A", "pancreas", "zeisel")}
 
 
 def shuffled(adata: AnnData, batch_key: str | None) -> AnnData:
-    """Return counts in which genes know nothing of each other."""
+    """Return counts with all genes shuffled independently."""
     null, rng = adata.copy(), np.random.default_rng(0)
     counts = null.X.toarray()
     depth = pd.Series(counts.sum(axis=1)).rank(method="first")
@@ -61,7 +61,7 @@ def measure(adata: AnnData, batch_key: str | None) -> dict[str, Any]:
 
 
 def measure_scvi(adata: AnnData, batch_key: str | None) -> dict[str, Any]:
-    """Apply the two rules that posteriors alone allow to scvi-tools' own model."""
+    """Apply the two rules that need posteriors only to scvi-tools' SCVI."""
     scvi.settings.seed = 0
     scvi.model.SCVI.setup_anndata(adata, batch_key=batch_key)
     model = scvi.model.SCVI(adata, n_latent=N_LATENT)
@@ -84,7 +84,7 @@ def main() -> None:
         rows[name, "betavi, genes shuffled"] = measure(null, data.batch_key)
         print(rows, flush=True)
     table = pd.DataFrame.from_dict(rows, orient="index").astype(object)
-    print(f"\nDimensions of {N_LATENT}:\n{table.fillna('').to_string()}")
+    print(f"\nNumber of dimensions, of {N_LATENT}:\n{table.fillna('').to_string()}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Memory that denoising takes beyond the object: into a zarr store, and into the object.
+"""Additional memory of denoising into a zarr store, and into the object.
 
-Run with ``python -m benchmarks.denoise_memory [cells [genes]]``. The highest memory of a process is
-what its operating system counted, so each way has a process of its own.
+Run with ``python -m benchmarks.denoise_memory [cells [genes]]``. The operating system reports the
+peak memory of a process, so each measurement runs in its own process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def simulated(cells: int, genes: int) -> anndata.AnnData:
-    """Return counts of eight types, drawn a part at a time, never dense as a whole."""
+    """Return sparse counts of eight cell types, drawn in parts to limit memory."""
     rng = np.random.default_rng(0)
     profiles = rng.gamma(0.3, size=(8, genes))
     profiles *= DENSITY * genes * 1.3 / profiles.sum(axis=1, keepdims=True)
@@ -49,7 +49,7 @@ def simulated(cells: int, genes: int) -> anndata.AnnData:
 
 
 class Watch(threading.Thread):
-    """Reads the memory of this process, all and at its highest, until it is told to stop."""
+    """Thread that records the highest memory of this process until it is stopped."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -57,13 +57,13 @@ class Watch(threading.Thread):
         self.stopped = threading.Event()
 
     def run(self) -> None:
-        """Read."""
+        """Record the memory every 10 ms."""
         while not self.stopped.wait(0.01):
             self.highest = max(self.highest, resident())
 
 
 def resident() -> int:
-    """Return bytes of memory that this process has now."""
+    """Return the current memory of this process, bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
@@ -86,15 +86,15 @@ def measure(name: str, cells: int, genes: int) -> dict[str, float]:
         watch.stopped.set()
         watch.join()
         kernel = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        found = {"GiB before": watch.now / GIB, "more, at most": (watch.highest - watch.now) / GIB}
-        found |= {"highest ever": kernel / GIB, "minutes": seconds / 60}
+        found = {"GiB before": watch.now / GIB, "GiB added": (watch.highest - watch.now) / GIB}
+        found |= {"GiB peak": kernel / GIB, "minutes": seconds / 60}
         if out is not None:
             found["difference"] = difference(model, adata, out, name)
     return found
 
 
 def difference(model: BetaVI, adata: anndata.AnnData, out: Path, name: str) -> float:
-    """Return how far cells of the file are from those denoised in memory, relative to them."""
+    """Return the largest relative difference between values in the file and in memory."""
     if "drop_below" in WAYS[name] or "n_samples" in WAYS[name]:
         return float("nan")
     cells = np.random.default_rng(1).choice(adata.n_obs, min(2000, adata.n_obs), replace=False)

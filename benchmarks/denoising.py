@@ -1,7 +1,7 @@
-"""Denoised counts of betavi and its peers, judged by the same molecules held out.
+"""Denoising by betavi and its peers, scored on the same held-out molecules.
 
-Run with ``python -m benchmarks.denoising [data set ...]``; ``make bench`` makes the environment that
-MAGIC has for itself, ``.venv-magic``, without which it is left out.
+Run with ``python -m benchmarks.denoising [data set ...]``. MAGIC is left out without its own
+environment ``.venv-magic``, which ``make bench`` creates.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PROPORTIONS = ("H2228_prop", "H1975_prop", "HCC827_prop")
 VARIANTS: dict[str, dict[str, Any]] = {
     "zinb": {"gene_likelihood": "zinb"},
     "nb": {"gene_likelihood": "nb"},
-    # found by looking at RNAmix, in molecules and in proportions
+    # chosen on RNAmix, by held-out molecules and by mixing proportions
     "nb, β = 3, vamp": {"gene_likelihood": "nb", "beta": 3.0, "prior": "vamp"},
 }
 ESTIMATES = ("posterior", "mean")
@@ -82,7 +82,7 @@ def of_betavi(thinned: Thinned, adata: anndata.AnnData, key: Any) -> dict[str, n
 
 
 def of_scvi(thinned: Thinned, adata: anndata.AnnData, key: Any) -> dict[str, np.ndarray]:
-    """Return what users take, and for zinb its mean with the dropout too."""
+    """Return the usual estimates of SCVI, and for zinb also the mean with dropout."""
     found = {}
     for likelihood in ("zinb", "nb"):
         model = trained(scvi.model.SCVI, thinned, adata, key, gene_likelihood=likelihood)
@@ -108,9 +108,9 @@ def of_magic(counts: sparse.csr_matrix) -> dict[str, np.ndarray]:
 
 
 def proportions_found(expected: np.ndarray, adata: anndata.AnnData) -> tuple[float, float]:
-    """Return R2 of mixing proportions read from values by ridge regression on principal components.
+    """Return R2 of mixing proportions, predicted by ridge regression on principal components.
 
-    Of cells held out of all, ten times, and of the cells of a protocol held out, each once.
+    The first is for 10-fold cross-validation over cells, the second for held-out protocols.
     """
     truth = adata.obs[list(PROPORTIONS)].to_numpy(dtype=float)
     logs = log_normalised(expected.astype(np.float64))
@@ -161,7 +161,8 @@ def main(*names: str) -> None:
     tables = pd.concat(measured(measure, tasks)).rename_axis("method").reset_index()
     for name, table in tables.groupby("data", sort=False):
         print(
-            f"\n{name}: {table.seed.nunique()} splits of the molecules, medians; lower is better but explained, R2"
+            f"\n{name}: medians of {table.seed.nunique()} splits of the molecules. Lower is better, "
+            "except for explained and R2."
         )
         shown = table.drop(columns=["data", "seed"]).groupby("method").median()
         with pd.option_context("display.width", 220, "display.max_columns", 20):

@@ -1,9 +1,8 @@
-"""What differential tests make up: genes whose counts were shuffled among cells of like depth.
+"""False positives of differential tests, on genes shuffled among cells of similar depth.
 
-Half of the genes are shuffled, so that they differ between no types of cells; models are trained on
+Half of the genes are shuffled, so that they do not differ between cell types. Models are trained on
 the result, and each type is compared with the others. A gene is called if any comparison calls it.
-``python -m benchmarks.differential [set ...]``, about ten
-minutes; ``pbmc10k`` takes longer.
+``python -m benchmarks.differential [data set ...]`` takes about ten minutes, longer for ``pbmc10k``.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 BAYES_FACTOR = 3.0
-"""Of the test ``vanilla``, natural log: what is usually asked for."""
+"""Usual threshold of the test ``vanilla``, natural log."""
 
 
 def shuffled(data: Set) -> tuple[anndata.AnnData, Shuffled]:
-    """Return cells of which some genes were shuffled, and which these are."""
+    """Return cells with some genes shuffled, and the shuffled genes."""
     keys = data.adata.obs[data.batch_key] if data.batch_key else np.zeros(data.adata.n_obs)
     strata = pd.factorize(np.asarray(keys))[0]
     found = shuffle_genes(data.adata.X, strata)
@@ -42,11 +41,11 @@ def shuffled(data: Set) -> tuple[anndata.AnnData, Shuffled]:
 
 
 def by_counts(adata: anndata.AnnData, found: Shuffled) -> dict[str, np.ndarray]:
-    """Return the genes that tests of log counts call: Wilcoxon's, and one within cells of like depth."""
+    """Return genes called by tests of log counts: Wilcoxon, and ANOVA within similar depth."""
     logs = adata.copy()
     sc.pp.normalize_total(logs, target_sum=1e4)
     sc.pp.log1p(logs)
-    # types differ in depth, and so does then what depth does to a gene that was shuffled
+    # types differ in depth, and depth affects shuffled genes too
     off = found.within(logs.X.toarray())
     groups = [off[(adata.obs["type"] == name).to_numpy()] for name in adata.obs["type"].unique()]
     varies = np.ptp(off, axis=0) > 0
@@ -56,7 +55,7 @@ def by_counts(adata: anndata.AnnData, found: Shuffled) -> dict[str, np.ndarray]:
     sc.tl.rank_genes_groups(logs, "type", method="wilcoxon")
     table = sc.get.rank_genes_groups_df(logs, group=None)
     called = table.loc[table["pvals_adj"] < LEVEL, "names"]
-    names = ("counts, Wilcoxon", "counts, within cells of like depth")
+    names = ("counts, Wilcoxon", "counts, within cells of similar depth")
     return dict(zip(names, (adata.var_names.isin(called), within), strict=True))
 
 
@@ -94,7 +93,7 @@ def main(*names: str) -> None:
     quietly()
     for name in names or ("pancreas", "kang"):
         table = measure(name)
-        print(f"\n{name}: share of genes that differ between types, as tests say")
+        print(f"\n{name}: share of genes that each test calls different between types")
         print(table.round(3).to_string(), flush=True)
 
 

@@ -1,7 +1,7 @@
-"""What more epochs give and take: the ELBO of unseen cells, and how real samples are.
+"""Effect of the number of epochs on the ELBO of unseen cells and on the realism of samples.
 
-As in ``benchmarks.realism``, half of the cells train a model and the other half judge, but one
-model for each length of training. ``python -m benchmarks.epochs [set ...]``, four minutes for both.
+As in ``benchmarks.realism``, models are trained on half of the cells and judged by the other half.
+``python -m benchmarks.epochs [data set ...]`` takes four minutes for both data sets.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from betavi import BetaVI
 from betavi.metrics import realism
 
 EPOCHS = (10, 30, 100, 300)
-"""The second is the default of so few cells."""
+"""30 epochs is the default for this number of cells."""
 
 MEASURES = ["auc", "energy", "lfc_slope", "lfc_r"]
 
 
 def compare(data: Set) -> pd.DataFrame:
-    """Return what unseen cells say of models by their epochs."""
+    """Return scores on unseen cells, by number of epochs."""
     trained_on, unseen = halves(data)
     BetaVI.setup_anndata(unseen, batch_key=data.batch_key)
     generated, nats = {}, {}
@@ -40,7 +40,7 @@ def main(*names: str) -> None:
     quietly()
     for name in names or ("pancreas", "kang"):
         data = read(name)
-        print(f"\n{name}: trained on {data.adata.n_obs // 2} cells, judged by the others")
+        print(f"\n{name}: trained on {data.adata.n_obs // 2} cells, judged by the other half")
         print(compare(data).round(3).to_string(), flush=True)
 
 

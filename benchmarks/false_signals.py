@@ -1,4 +1,4 @@
-"""What denoising makes up on real cells: relations of genes whose counts were shuffled.
+"""False signals of denoising on real cells: associations of shuffled genes.
 
 Run with ``python -m benchmarks.false_signals [data set ...]``.
 """
@@ -38,9 +38,7 @@ def measure(name: str) -> pd.DataFrame:
 def main(*names: str) -> None:
     chosen = names or DATA
     for name, table in zip(chosen, measured(measure, [(n,) for n in chosen]), strict=True):
-        print(
-            f"\n{name}: shares of pairs, or of genes, that tests call; of shuffled genes, and of others"
-        )
+        print(f"\n{name}: share of significant gene pairs or genes, shuffled genes and others")
         print(table.round(3).to_string())
 
 

@@ -1,7 +1,7 @@
-"""Files that a call enters, functions it runs and how deep its stack gets, beside SCVI's.
+"""Number of files and functions that a call enters, and depth of its stack, compared with SCVI.
 
-``python -m benchmarks.hops`` prints a row per call. Only frames of the package count: of ``betavi``
-for our models, of ``scvi`` for SCVI. Comprehensions and lambdas count as part of their function.
+``python -m benchmarks.hops`` prints one row per call. Only frames of the package count: ``betavi``
+for our models, ``scvi`` for SCVI. Comprehensions and lambdas count as part of their function.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INNER = {"<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<lambda>", "<mod
 
 
 class Trace:
-    """Counts the frames of a package while it is installed as the profiler."""
+    """Profiler that counts the frames of a package."""
 
     def __init__(self, package: Path) -> None:
         self.root = str(package)
@@ -34,7 +34,7 @@ class Trace:
         self.n_calls, self.depth = 0, 0
 
     def __call__(self, frame: FrameType, event: str, _argument: Any) -> None:
-        """Note a call of a function of the package."""
+        """Record a call of a function of the package."""
         code = frame.f_code
         if event != "call" or not self._is_ours(frame) or code.co_name in INNER:
             return
@@ -72,14 +72,14 @@ def traced(package: Any) -> Iterator[Trace]:
 
 
 def trained(make: Callable[[Any], Any], data: Any, **kwargs: Any) -> Any:
-    """Return a model that was trained for an epoch."""
+    """Return a model after one epoch of training."""
     model = make(data, **kwargs)
     model.train(max_epochs=1, enable_progress_bar=False)
     return model
 
 
 def training_step(model: Any, package: Any) -> Trace:
-    """Trace the third step of a further epoch of training, from minibatch to loss."""
+    """Trace the third step of another epoch of training, from minibatch to loss."""
     plan_class = model._training_plan_cls
     step, found = plan_class.training_step, []
 
@@ -100,7 +100,7 @@ def training_step(model: Any, package: Any) -> Trace:
 
 
 def measured(package: Any, call: Callable[[], Any]) -> Trace:
-    """Trace the second of two equal calls."""
+    """Trace the second of two identical calls."""
     call()
     with traced(package) as trace:
         call()
@@ -136,7 +136,7 @@ def traces() -> dict[str, Trace]:
 
 
 def main() -> None:
-    """Print the table; the files of each call too, if asked with ``--files``."""
+    """Print the table and, with ``--files``, the files of each call."""
     warnings.simplefilter("ignore")
     found = traces()
     print(pd.DataFrame({name: trace.row() for name, trace in found.items()}).T.to_string())

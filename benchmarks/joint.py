@@ -1,10 +1,11 @@
-"""RNA translated into protein, by JointVI and its peers. ``python -m benchmarks.joint``.
+"""Translation of RNA into protein by JointVI and its peers. ``python -m benchmarks.joint``.
 
-pbmc10k, protein hidden for 30 % of the cells, on which every method is judged: translations on the
-scale of log(1 + counts); how far apart the RNA and the protein of one cell are put (FOSCTTM); and how
-often the type of a hidden cell, whose protein is then shown, is that of its neighbours among the
-others. TOTALVI reads the hidden cells as a batch without protein, as it wants them, and is trained
-with its own defaults. Every interval is between the order statistics that hold another draw in 90 %.
+In pbmc10k, the protein of 30 % of the cells is hidden. These cells judge the methods: by the
+translation on the scale of log(1 + counts), by the distance between the RNA and the protein of a cell
+(FOSCTTM), and by the share of cells whose neighbours among the other cells have the same type, after
+their protein is shown. TOTALVI reads the hidden cells as a batch without protein, as it requires,
+and is trained with its own defaults. Intervals are between the order statistics that contain
+another draw with a probability of 90 %.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ UNKNOWN = ("undefined", "unmatched", "nan")
 
 
 class Task(NamedTuple):
-    """Cells with both assays, of which some have their protein hidden."""
+    """Cells with both assays, some with hidden protein."""
 
     rna: AnnData
     protein: AnnData
@@ -54,20 +55,20 @@ class Task(NamedTuple):
 
     @property
     def truth(self) -> np.ndarray:
-        """Log counts of what is hidden."""
+        """Log counts of the hidden protein."""
         return _log_counts(self.protein[self.hidden])
 
     @property
     def seen(self) -> np.ndarray:
-        """Log counts of what is not."""
+        """Log counts of the protein of the other cells."""
         return _log_counts(self.protein[~self.hidden])
 
 
 class Prediction(NamedTuple):
-    """Mean and interval of each hidden value, and where hidden cells are put.
+    """Mean and interval of each hidden value, and latent positions.
 
-    ``seen`` are the positions of the other cells from both assays, ``hidden`` of the hidden ones by
-    what they are inferred from: ``"rna"``, ``"prot"`` or ``"both"``.
+    ``seen`` has the positions of the other cells from both assays, and ``hidden`` the positions of
+    the hidden cells from ``"rna"``, ``"prot"`` or ``"both"``.
     """
 
     mean: np.ndarray
@@ -89,7 +90,7 @@ def _log_counts(adata: AnnData) -> np.ndarray:
 
 
 def components(task: Task) -> np.ndarray:
-    """Return principal components of log-normalised RNA of all cells."""
+    """Return principal components of the log-normalised RNA of all cells."""
     rna = task.rna.copy()
     sc.pp.normalize_total(rna, target_sum=1e4)
     sc.pp.log1p(rna)
@@ -108,7 +109,7 @@ def ridge(task: Task) -> Prediction:
 
 
 def of_both(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Return components of both assays, of the cells that are seen and of those hidden."""
+    """Return components of both assays, for the other cells and for the hidden cells."""
     parts = []
     for values in (components(task), stats.zscore(_log_counts(task.protein), axis=0)):
         parts.append(values / np.sqrt(np.square(values - values.mean(axis=0)).sum(axis=1).mean()))
@@ -138,8 +139,8 @@ def jointvi(**kwargs: Any) -> Callable[[Task], Prediction]:
         shown = mudata.MuData(
             {"rna": task.rna[task.hidden].copy(), "prot": task.protein[task.hidden].copy()}
         )
-        asked = {"rna": "rna", "prot": "prot", "both": None}
-        hidden = {k: model.get_latent_representation(shown, names) for k, names in asked.items()}
+        given = {"rna": "rna", "prot": "prot", "both": None}
+        hidden = {k: model.get_latent_representation(shown, names) for k, names in given.items()}
         others = mdata.obs_names.get_indexer(task.rna.obs_names[~task.hidden])
         seen = model.get_latent_representation(indices=others)
         return Prediction(found.X, found.layers["lower"], found.layers["upper"], seen, hidden)
@@ -166,7 +167,7 @@ def totalvi(task: Task) -> Prediction:
 
 @torch.inference_mode()
 def _totalvi_draws(model: scvi.model.TOTALVI, cells: np.ndarray, batch: int) -> np.ndarray:
-    """Draw proteins as if cells were of a batch, ``(n_draws, n_cells, n_proteins)``."""
+    """Draw proteins as if all cells were in one batch, ``(n_draws, n_cells, n_proteins)``."""
     parts = []
     for tensors in model._make_data_loader(model.adata, cells):
         draws = []
@@ -193,7 +194,7 @@ def univi(task: Task) -> Prediction:
 
 
 def placed(found: Prediction, task: Task) -> dict[str, float]:
-    """Score where cells are put, by the type of their neighbours, and RNA beside protein."""
+    """Score latent positions by the types of neighbours and by the match of RNA and protein."""
     if found.seen is None or found.hidden is None:
         return {}
     types = task.rna.obs["cell_type_l2"].astype(str).to_numpy()
@@ -219,7 +220,7 @@ METHODS: dict[str, Callable[[Task], Prediction]] = {
 
 
 def main(*words: str) -> None:
-    """Judge the methods and the seeds that are named, or all methods over one seed."""
+    """Run the named methods and seeds, by default all methods with one seed."""
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
     rows = []
@@ -229,13 +230,13 @@ def main(*words: str) -> None:
         for name in names:
             predict = METHODS[name]
             scvi.settings.seed = seed
-            # what numba ran before may have set another number
+            # numba may have changed the number of threads
             torch.set_num_threads(1)
             start = time.perf_counter()
             found = predict(task)
             scores = score_translation(found.mean, task.truth, found.lower, found.upper)
             if np.isnan(found.lower).all():
-                # it has no interval, in which nothing could be
+                # without an interval, coverage is not defined
                 scores["coverage"] = np.nan
             rows.append({"method": name, "seed": seed, **scores.mean(), **placed(found, task)})
             rows[-1]["seconds"] = time.perf_counter() - start

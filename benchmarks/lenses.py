@@ -1,4 +1,4 @@
-"""Every likelihood on the same held-out counts, beside PCA and an autoencoder.
+"""All likelihoods on the same held-out counts, compared with PCA and an autoencoder.
 
 Run with ``python -m benchmarks.lenses [data set ...]``.
 """

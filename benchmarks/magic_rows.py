@@ -1,6 +1,6 @@
-"""MAGIC on counts in a file, run by a Python that has it: ``python magic_rows.py counts out.npy transform``.
+"""MAGIC on counts in a file: ``python magic_rows.py counts.npz out.npy transform``.
 
-Stands alone, as MAGIC needs older versions of its libraries than betavi does.
+This script does not import betavi, because MAGIC needs older versions of the libraries.
 """
 
 import sys
@@ -18,6 +18,6 @@ transform, back = {
     "linear": (lambda values: values, lambda values: values),
 }[sys.argv[3]]
 smoothed = magic.MAGIC(random_state=0, verbose=0, n_jobs=1).fit_transform(transform(shares))
-# on the linear scale too it goes a little below zero
+# smoothed values can be slightly negative, on the linear scale too
 expected = back(np.clip(np.asarray(smoothed), 0, None)) / unit * totals
 np.save(sys.argv[2], expected.astype(np.float32))

@@ -1,10 +1,10 @@
-"""Cells of a cluster that no model has seen, generated between its neighbours, beside the real ones.
+"""Generation of cells of a cluster that was left out of training, compared with the real cells.
 
-Three clusters of the pancreas that lie between two others are left out in turn. Pairs of a cell of
-either neighbour are connected, and cells generated in the middle half of the way: along straight and
-along density paths of BetaVI, along geodesics of what its decoder expects, along straight ones of
-SCVI, from the mean profiles, and from the nearest measured cells.
-``python -m benchmarks.missing_middle [seed ...]``, fifteen minutes a seed.
+Three clusters of the pancreas that lie between two others are left out in turn. Pairs of cells from
+both neighbouring clusters are connected, and cells are generated in the middle half of the path:
+along straight paths, density paths and decoder geodesics of BetaVI, along straight paths of SCVI,
+from the mean profiles, and from the nearest measured cells.
+``python -m benchmarks.missing_middle [seed ...]`` takes fifteen minutes per seed.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 N_MIDDLES, N_PAIRS, PER_PAIR = 3, 60, 5
 FIRST, LAST = 0.25, 0.75
-"""Which part of a way is in the middle."""
+"""Shares of a path between which cells are generated."""
 
 N_COMPONENTS, NEIGHBOURS, N_STEPS = 30, 15, 33
 
 
 class Middle(NamedTuple):
-    """A cluster, the two that it lies between, and how much longer the way through it is."""
+    """Cluster, the two clusters around it, and relative length of the path through it."""
 
     name: str
     ends: tuple[str, str]
@@ -47,7 +47,7 @@ class Middle(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What every method is given: cells of the other clusters, pairs of them, shares, totals."""
+    """Input of all methods: cells of other clusters, pairs of cells, shares of paths, totals."""
 
     seen: AnnData
     pairs: np.ndarray
@@ -63,7 +63,7 @@ def logs(counts: Any) -> np.ndarray:
 
 
 def middles(adata: AnnData) -> list[Middle]:
-    """Return clusters that lie between two others, by the centres of their principal components."""
+    """Return clusters that lie between two others, by their centres in principal components."""
     places = PCA(N_COMPONENTS, random_state=0).fit_transform(logs(adata.X))
     clusters = adata.obs["clusters"].astype(str)
     centres = {name: places[(clusters == name).to_numpy()].mean(axis=0) for name in set(clusters)}
@@ -80,7 +80,7 @@ def middles(adata: AnnData) -> list[Middle]:
 
 
 def drawn(profiles: np.ndarray, task: Task) -> sparse.csr_matrix:
-    """Return Poisson counts of profiles, at the totals of the task."""
+    """Draw Poisson counts from profiles, with the totals of the task."""
     shares = profiles / profiles.sum(axis=1, keepdims=True)
     return sparse.csr_matrix(task.rng.poisson(shares * task.totals[:, None]).astype(np.float32))
 
@@ -94,7 +94,7 @@ def from_means(task: Task) -> sparse.csr_matrix:
 
 
 def from_neighbours(task: Task) -> sparse.csr_matrix:
-    """Take the mean profile of measured cells near the way between two in principal components."""
+    """Use the mean profile of measured cells near the straight path in principal components."""
     profiles = task.seen.X.toarray() / np.asarray(task.seen.X.sum(axis=1))
     places = PCA(N_COMPONENTS, random_state=0).fit_transform(logs(task.seen.X))
     shares = task.shares[..., None]
@@ -105,7 +105,7 @@ def from_neighbours(task: Task) -> sparse.csr_matrix:
 
 
 def at_shares(way: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Return the points of an evenly spaced way at some shares of it."""
+    """Return the points of an evenly spaced path at some shares of its length."""
     at = np.linspace(0, 1, len(way))
     return np.column_stack([np.interp(shares, at, column) for column in way.T])
 
@@ -126,7 +126,7 @@ def ways_of(model: BetaVI, task: Task, path: str) -> np.ndarray:
 
 
 def decoded_lengths(model: BetaVI, z: np.ndarray) -> sparse.csr_array:
-    """Return lengths between neighbouring cells by the Fisher metric of the expected shares."""
+    """Return distances between neighbouring cells in the Fisher metric of the expected shares."""
     root = np.sqrt(model.get_normalized_expression(return_numpy=True))
     edges = sparse.coo_array(kneighbors_graph(z, NEIGHBOURS))
     length = np.linalg.norm(root[edges.row] - root[edges.col], axis=1)
@@ -134,7 +134,7 @@ def decoded_lengths(model: BetaVI, z: np.ndarray) -> sparse.csr_array:
 
 
 def shortest(lengths: sparse.csr_array, start: int, end: int) -> list[int]:
-    """Return the cells on the shortest way, or both ends if there is none."""
+    """Return the cells on the shortest path, or both ends if they are not connected."""
     before = dijkstra(lengths, directed=False, indices=start, return_predecessors=True)[1]
     route = [end]
     while before[route[-1]] >= 0:
@@ -144,7 +144,7 @@ def shortest(lengths: sparse.csr_array, start: int, end: int) -> list[int]:
 
 @torch.inference_mode()
 def of_decoder(module: Any, z: np.ndarray, task: Task) -> sparse.csr_matrix:
-    """Draw counts at positions, with the same noise for every method, of what a decoder expects."""
+    """Draw counts around a decoder's mean at some positions, with Poisson noise for all methods."""
     codes = torch.zeros(len(z), 1, dtype=torch.long)
     size = torch.as_tensor(np.log(task.totals), dtype=torch.float32)[:, None]
     px = module.generative(torch.as_tensor(z, dtype=torch.float32), size, codes)["px"]
@@ -174,7 +174,7 @@ def task_of(adata: AnnData, middle: Middle, seed: int) -> Task:
 
 
 def compare(adata: AnnData, middle: Middle, seed: int) -> dict[str, tuple[float, float]]:
-    """Return energy distance to the real cells, and correlation of fold changes, by method."""
+    """Return the energy distance to the real cells and the correlation of fold changes, by method."""
     task = task_of(adata, middle, seed)
     ours, theirs = trained(BetaVI, task.seen, seed), trained(scvi.model.SCVI, task.seen, seed)
     z = theirs.get_latent_representation()
@@ -190,8 +190,7 @@ def compare(adata: AnnData, middle: Middle, seed: int) -> dict[str, tuple[float,
         "kNN": from_neighbours(task),
     }
     real = adata.X[(adata.obs["clusters"].astype(str) == middle.name).to_numpy()]
-    # the components are fitted to a third that is compared with nothing: cells that had a part in them
-    # lie in them otherwise than others do
+    # the components are fitted to a third of the cells that is not compared with any other
     aside, judges, ceiling = np.array_split(task.rng.permutation(real.shape[0]), 3)
     found["other real cells"] = real[ceiling]
     others = task.seen.X

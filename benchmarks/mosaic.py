@@ -1,9 +1,8 @@
 """Cells with RNA only, protein only and both, in one latent space. ``python -m benchmarks.mosaic``.
 
-The labels of the paired cells are carried to the others by their nearest neighbours; how well
-batches mix is the entropy of the batches among each cell's neighbours, 1 if they are as frequent as
-each other. JointVI is beside PCA of both assays, of which what is missing was filled in by ridge
-regression.
+Labels of paired cells are transferred to the other cells by nearest neighbours. The mixing of
+batches is the entropy of the batches among the neighbours of a cell, 1 if all are equally frequent.
+The baseline is PCA of both assays, with missing values imputed by ridge regression.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def log_normalised(adata: AnnData) -> np.ndarray:
 
 
 def ridge_filled(mdata: MuData, _seed: int) -> np.ndarray:
-    """Fill each assay in from the other, and take components of both."""
+    """Impute each assay from the other, and return principal components of both."""
     values = {}
     for name in mdata.mod:
         full = np.full((mdata.n_obs, mdata[name].n_vars), np.nan)

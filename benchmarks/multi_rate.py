@@ -1,7 +1,7 @@
-"""One training of every β beside a training for each: the same cells, split and networks.
+"""One training for a range of β, compared with separate trainings: same cells, split and networks.
 
-Both kinds have layer normalisation and a one-cycle learning rate, which suits both better than
-scvi-tools' defaults. Run with ``python -m benchmarks.multi_rate [seed ...]``.
+Both kinds use layer normalisation and a one-cycle learning rate, which are better for both than the
+defaults of scvi-tools. Run with ``python -m benchmarks.multi_rate [seed ...]``.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from betavi import BetaVI
 
 BETAS = (0.1, 0.3, 1, 3, 10, 30)
 DATA = ("pbmc donor A", "pancreas", "zeisel")
-"""How a model reads β was chosen by looking at held-out cells of the first two."""
+"""The network for β was chosen on held-out cells of the first two."""
 
 SEPARATE = {"use_batch_norm": "none", "use_layer_norm": "both"}
 SEPARATE_EPOCHS, SEPARATE_PEAK = 50, 1e-2
-"""A peak of 0.02 was worse at a low β on donor A, by up to 3 nats, and made no difference else."""
+"""A peak of 0.02 was worse at a low β on donor A, by up to 3 nats, and otherwise equal."""
 
 MULTI_RATE_EPOCHS = 62
-"""As many as 1.5 times the seconds of a separate training allow: reading β costs a little."""
+"""Number of epochs that takes 1.5 times the seconds of one separate training."""
 
 DRAWS = 20
 
 
 def objective(model: BetaVI, beta: float) -> tuple[float, float]:
-    """Return rate and distortion on the cells held out."""
+    """Return rate and distortion of the held-out cells."""
     betas = None if model.module.beta_condition.is_fixed else [beta]
     curve = model.rate_distortion(betas, indices=model.validation_indices, n_samples=DRAWS)
     return curve["rate"].item(), curve["distortion"].item()
@@ -64,7 +64,7 @@ def main(*seeds: int) -> None:
     print("\nMean excess over β, %:")
     print(loss["excess, %"].groupby("data", sort=False).mean().round(2).to_string())
     seconds = table.pivot_table("seconds", "data", "kind", aggfunc="median", sort=False)
-    print("\nSeconds of the multi-rate training and of one separate training:")
+    print("\nSeconds of the training for all β and of one separate training:")
     print(seconds.assign(ratio=seconds["multi-rate"] / seconds["separate"]).round(2).to_string())
 
 

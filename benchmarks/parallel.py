@@ -1,4 +1,4 @@
-"""Measurements that take no time of their own, one on each core."""
+"""Parallel measurements, one on each core, for benchmarks that do not measure time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def measured(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-    """Yield what a function returns of each task, in their order."""
-    # a copy of a process in which torch has run would hang, and more threads than cores slow each other
+    """Yield the result of a function for each task, in the order of the tasks."""
+    # a forked process hangs after torch has run, and more threads than cores slow each other down
     start = {"mp_context": get_context("spawn"), "initializer": quietly, "initargs": (1,)}
     with ProcessPoolExecutor(os.cpu_count(), **start) as pool:
         yield from pool.map(function, *zip(*tasks, strict=True))

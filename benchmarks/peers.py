@@ -1,4 +1,4 @@
-"""Training of a model and its peers in the same way, on the same real cells."""
+"""Same training of a model and its peers on the same real cells."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ THREADS = 2
 
 
 def quietly(n_threads: int = THREADS) -> None:
-    """Have libraries say nothing, and PyTorch use so many threads."""
+    """Silence libraries, and set the number of threads of PyTorch."""
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(n_threads)
 
 
 AS_SCVI = {"lr": 1e-3}
-"""Of a plan: the constant learning rate of scvi-tools, in the place of one that rises and falls."""
+"""Plan arguments for the constant learning rate of scvi-tools instead of a one-cycle rate."""
 
 ELBO_DRAWS = 10
 
 
 def real_folder() -> Path:
-    """Return the folder of real counts, without which a benchmark of them ends, saying so."""
+    """Return the folder of real counts, or end the benchmark with a message."""
     folder = os.environ.get("BETAVI_DATA_DIR")
     if not folder:
-        print("Skipped: there are no real counts, as BETAVI_DATA_DIR is not set.")
-        # no failure, after which the benchmarks that follow would not be run
+        print("Skipped: BETAVI_DATA_DIR is not set. Set it to the folder of real counts.")
+        # not a failure, which would stop the following benchmarks
         sys.exit(0)
     return Path(folder)
 
 
 def gibibytes() -> float:
-    """Return the peak of this process; getrusage would know that of the one that started it, too."""
+    """Return the peak memory of this process only; getrusage would include its parent."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 2**20
 
 
 def forget_peak() -> None:
-    """Let the peak of this process be what it takes now."""
+    """Reset the peak memory of this process to its current memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 class DataSet(NamedTuple):
-    """A file of real counts, its batches, and how many of its genes are used."""
+    """File of real counts, column of its batches, and number of highly variable genes to use."""
 
     file: str
     batch_key: str | None = None
@@ -79,18 +79,18 @@ REAL = {
     "kang": DataSet("kang_stim_ctrl_2000.h5ad", batch_key="stim"),
     "pancreas": DataSet("pancreas_3696x2000.h5ad"),
 }
-"""Where training starts was chosen by looking at held-out cells of these."""
+"""Data sets whose held-out cells were used to choose the start values of training."""
 
 UNSEEN = {
     "zeisel": DataSet("zeisel_1464x1000.h5ad"),
     "RNAmix": DataSet("RNAmix_celseq2_sortseq.h5ad", batch_key="batch", n_top_genes=2000),
     "norman": DataSet("norman19_mcfaline23_counts.h5ad"),
 }
-"""No choice was made on these."""
+"""Data sets that were not used for any choice."""
 
 
 class Fit(NamedTuple):
-    """A trained model, the seconds it took, and nats per held-out cell."""
+    """Trained model, seconds of training, and nats per held-out cell."""
 
     model: Any
     seconds: float
@@ -106,9 +106,9 @@ def fit(
     arguments: dict[str, Any] | None = None,
     **train: Any,
 ) -> Fit:
-    """Train ``cls`` with SCVI's defaults, but for ``arguments``, and score it on cells held out.
+    """Train ``cls`` with SCVI's defaults, except for ``arguments``, and score it on held-out cells.
 
-    Validation cells, epochs, schedule and seed are the same for every class.
+    Validation cells, epochs, schedule and seed are the same for all classes.
     """
     torch.set_num_threads(THREADS)
     scvi.settings.seed = seed

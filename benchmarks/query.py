@@ -1,11 +1,11 @@
-"""Labels carried to cells of a batch that a model has not seen, by mapping them onto it.
+"""Label transfer to cells of a new batch, by mapping them onto a reference model.
 
-Control cells of Kang et al. are the reference, cells stimulated by interferon the query; a label is
-that of most of the 15 nearest control cells. Beside both packages' mapping, both trained on all cells at
-once, and principal components of log counts, in which nothing is done about the batch.
-``python -m benchmarks.query [seed ...]``, five minutes a seed; seeds 0 to 4 if none is named, because a
-type that lies between two others falls to one of them by chance: means over seeds, and the lowest
-and highest share of right labels.
+Control cells of Kang et al. are the reference, and cells stimulated by interferon are the query. A
+query cell gets the majority label of its 15 nearest control cells. BetaVI and SCVI map the query, and
+are also trained on all cells together. The baseline is PCA of log counts without correction for
+the batch. ``python -m benchmarks.query [seed ...]`` takes five minutes per seed. The default is
+seeds 0 to 4, because a type between two others is assigned to one of them by chance. The table has
+means over seeds, and the lowest and highest share of correct labels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from betavi import BetaVI
 N_NEIGHBORS = 15
 QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False}
 FROZEN = {"weight_decay": 0.0}
-"""Of a query's training: what is frozen is not to shrink either."""
+"""Plan arguments of a query's training, so that frozen weights do not decay."""
 
 HOW: dict[str, dict[str, Any]] = {
     "mapped": {},
@@ -35,7 +35,7 @@ HOW: dict[str, dict[str, Any]] = {
         "encode_covariates": True, "use_layer_norm": "both", "use_batch_norm": "none"
     },
 }  # fmt: skip
-"""What of a new batch can be learned. Where the encoder does not read it, only the decoder learns."""
+"""Ways to learn a new batch: by the decoder only (default), or by the encoder as well."""
 
 
 MODELS: dict[str, tuple[type, dict[str, Any]]] = {
@@ -49,11 +49,11 @@ MODELS: dict[str, tuple[type, dict[str, Any]]] = {
         },
     ),
 }  # fmt: skip
-"""Models, and how they are trained: by their defaults if nothing is said."""
+"""Models, with the arguments of their training."""
 
 
 def scores(reference: np.ndarray, query: np.ndarray, labels: list[np.ndarray]) -> dict[str, float]:
-    """Return the share of right labels, and how evenly batches are mixed among neighbours."""
+    """Return the share of correct labels, and the entropy of batches among neighbours."""
     guess = KNeighborsClassifier(N_NEIGHBORS).fit(reference, labels[0]).predict(query)
     both = np.vstack([reference, query])
     is_query = np.repeat([0, 1], [len(reference), len(query)])
@@ -69,7 +69,7 @@ def scores(reference: np.ndarray, query: np.ndarray, labels: list[np.ndarray]) -
 
 
 def measure(cls: type, training: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
-    """Return the scores of one seed by what is done."""
+    """Return the scores of one seed, by kind of training."""
     data = read("kang")
     is_query = (data.adata.obs[data.batch_key] == "stim").to_numpy()
     parts = [data.adata[~is_query].copy(), data.adata[is_query].copy()]

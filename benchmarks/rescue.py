@@ -1,8 +1,9 @@
-"""What rescue() is worth beside doing nothing and training again. ``python -m benchmarks.rescue``.
+"""Benefit of rescue(), compared with doing nothing and with training again.
 
-Models are collapsed in three ways; the likelihood is that of test cells, which neither training
-nor the choice of a remedy has seen. Training again has as many epochs as all that a rescue does, at
-β = 1, with a constant learning rate and with the one that a rescue ends with, the default.
+``python -m benchmarks.rescue``: models are collapsed in three ways. The likelihood is for test cells,
+which neither training nor the choice of a remedy has seen. Training again has as many epochs as a
+rescue in total, at β = 1, with a constant learning rate and with the default one-cycle rate, which a
+rescue uses at its end.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ DATA: dict[str, Callable[[int], AnnData]] = {
 
 
 def too_high_a_beta(adata: AnnData) -> BetaVI:
-    """Train at a β that no signal is worth."""
+    """Train at a β above any signal."""
     model = BetaVI(adata, beta=300.0)
     fit(model)
     return model
 
 
 def idle_encoder(adata: AnnData) -> BetaVI:
-    """Train the decoder on positions that mean nothing: the encoder stays as it was drawn."""
+    """Train the decoder with an encoder that stays at its initial weights."""
     model = BetaVI(adata)
     model.module.z_encoders.requires_grad_(False)
     fit(model)
@@ -59,7 +60,7 @@ def idle_encoder(adata: AnnData) -> BetaVI:
 
 
 def deaf_decoder(adata: AnnData) -> BetaVI:
-    """Train, and then cut the decoder off from z and the encoder's means to nothing."""
+    """Train, and then set the decoder's weights of z and the encoder's outputs to 0."""
     model = BetaVI(adata)
     fit(model)
     n_latent = model.module.options.n_latent
@@ -98,12 +99,12 @@ def trained_again(adata: AnnData, seed: int) -> dict[str, float]:
 
 def measure(name: str, seed: int) -> list[dict[str, Any]]:
     adata = DATA[name](seed)
-    # what chooses genes lets every process have a thread per core, which then wait for each other
+    # the selection of genes sets one thread per core, which slows parallel processes
     torch.set_num_threads(1)
     BetaVI.setup_anndata(adata, keep_empty_cells=True)
     again = trained_again(adata, seed)
-    said = {"data": name, "seed": seed}
-    return [said | {"way": way} | again | rescued(adata, way, seed) for way in WAYS]
+    task = {"data": name, "seed": seed}
+    return [task | {"way": way} | again | rescued(adata, way, seed) for way in WAYS]
 
 
 def rescued(adata: AnnData, way: str, seed: int) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def rescued(adata: AnnData, way: str, seed: int) -> dict[str, Any]:
 
 
 def main(*words: str) -> None:
-    """Measure the data sets and the seeds that are named, or all of them."""
+    """Run the named data sets and seeds, by default all of them."""
     rows = []
     names = [word for word in words if word in DATA] or list(DATA)
     seeds = [int(word) for word in words if word.isdigit()] or range(10)

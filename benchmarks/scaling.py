@@ -1,8 +1,8 @@
-"""How time and memory of training grow with cells and genes.
+"""Growth of time and memory of training with the number of cells and genes.
 
-Each point is a process of its own: one epoch of BetaVI on simulated counts in compressed rows, which
-are mapped from files and not read into memory. More than ten thousand cells are those, over and over.
-``python -m benchmarks.scaling``, alone on the machine.
+Each point runs in its own process: one epoch of BetaVI on simulated counts in compressed rows, which
+are memory-mapped from files. Data sets above ten thousand cells repeat the same ten thousand cells.
+Run ``python -m benchmarks.scaling`` without other load on the machine.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ GENES = (500, 1000, 2000, 5000, 10_000, 20_000, 30_000)
 FIXED_CELLS, FIXED_GENES = 10_000, 2000
 DISTINCT = 10_000
 NONZERO = 0.07
-"""Share of the counts above zero, whatever the number of genes."""
+"""Share of counts above zero, for any number of genes."""
 
 PARTS = ("data", "indices", "indptr")
 
 
 def write(folder: Path, n_cells: int, n_genes: int) -> None:
-    """Write counts of a number of cells, as the parts of a matrix in compressed rows."""
+    """Write counts as the parts of a matrix in compressed rows."""
     from betavi.datasets import simulate_counts
 
     some = simulate_counts(min(n_cells, DISTINCT), n_genes, library_size=n_genes * NONZERO * 1.7).X
@@ -49,7 +49,7 @@ def read(folder: Path, n_genes: int) -> AnnData:
 
 
 def measure(folder: str, n_genes: int) -> dict[str, Any]:
-    """Train for two epochs, of which the second counts."""
+    """Train for two epochs, and measure the second."""
     from benchmarks.speed import Clock
     from betavi import BetaVI
 
@@ -57,7 +57,7 @@ def measure(folder: str, n_genes: int) -> dict[str, Any]:
     before = gibibytes()
     adata = read(Path(folder), n_genes)
     start = time.perf_counter()
-    # with few genes some simulated cells have no counts
+    # with few genes, some simulated cells have no counts
     BetaVI.setup_anndata(adata, keep_empty_cells=True)
     model = BetaVI(adata)
     setup = time.perf_counter() - start
@@ -96,10 +96,9 @@ def main() -> None:
     print(table.round(2).to_string(index=False))
     by_cells, by_genes = table[: len(CELLS)], table[len(CELLS) :]
     epoch = by_cells.assign(epoch=by_cells["s per million cells"] * by_cells["cells"])
-    print(f"An epoch takes cells to the power of {exponent(epoch, 'epoch', 'cells'):.2f}, a step "
-          f"genes to the power of {exponent(by_genes, 'ms per step', 'genes'):.2f}. Memory, of which "
-          "a part is the same in every process, grows with cells to the power of "
-          f"{exponent(by_cells, 'GiB', 'cells'):.2f}, with genes to the power of "
+    print(f"Exponents. Time per epoch by cells: {exponent(epoch, 'epoch', 'cells'):.2f}; time per "
+          f"step by genes: {exponent(by_genes, 'ms per step', 'genes'):.2f}; memory, including a "
+          f"constant part, by cells: {exponent(by_cells, 'GiB', 'cells'):.2f}, by genes: "
           f"{exponent(by_genes, 'GiB', 'genes'):.2f}.")  # fmt: skip
 
 

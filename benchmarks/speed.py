@@ -1,7 +1,7 @@
-"""What a training step costs beside SCVI's, and beside the matrix products alone.
+"""Time of a training step, compared with SCVI and with the matrix products alone.
 
-Both train in turns in one run: same architecture, likelihood, minibatches, seed and threads.
-``python -m benchmarks.speed [genes ...]``, alone on the machine.
+Both models train in turns in one run: same architecture, likelihood, minibatches, seed and threads.
+Run ``python -m benchmarks.speed [genes ...]`` without other load on the machine.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 N_GENES = (2000, 20_000)
 HEADS = {"zinb": 2, "nb": 1, "poisson": 1}
-"""Output layers by likelihood."""
+"""Number of output layers by likelihood."""
 
 N_HIDDEN, BATCH_SIZE = 128, 128
 ROUNDS, EPOCHS = 5, 2
 CELLS = 10_000
-"""At 2,000 genes real cells are taken over and over until there are so many."""
+"""Number of cells at 2,000 genes, for which real cells are repeated."""
 
 MODELS = {"BetaVI": BetaVI, "SCVI": scvi.model.SCVI}
 FLOORS: dict[str, tuple[torch.dtype, Any]] = {
@@ -42,34 +42,34 @@ FLOORS: dict[str, tuple[torch.dtype, Any]] = {
     "fastest": (torch.float32, product),
     "bfloat16": (torch.bfloat16, torch.matmul),
 }
-"""Products as PyTorch has them, by the faster of its libraries, and of numbers of half the width."""
+"""Products of PyTorch, products of the faster of its libraries, and products in bfloat16."""
 
 
 class Clock(Callback):
-    """Seconds per step of every epoch but the first, in which loops are compiled."""
+    """Seconds per step of all epochs except the first, in which loops are compiled."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the clock."""
+        """Start the clock."""
         self._start, self._steps = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look at it again."""
+        """Record the seconds per step."""
         took = time.perf_counter() - self._start
         if trainer.current_epoch:
             self.seconds.append(took / (trainer.global_step - self._steps))
 
 
 def counts(n_genes: int) -> AnnData:
-    """Return real counts where there are some of this width, simulated ones otherwise."""
+    """Return real counts if available with this number of genes, else simulated counts."""
     if os.environ.get("BETAVI_DATA_DIR") and n_genes <= 10_000:
         adata = REAL["pbmc donor A"]._replace(n_top_genes=n_genes).read()
     else:
         adata = simulate_counts(2000, n_genes, library_size=n_genes / 8)
     cells = np.flatnonzero(np.asarray(adata.X.sum(axis=1)).ravel() > 0)
-    # an epoch of many steps, so that what is done once in an epoch is not taken for theirs
+    # an epoch needs many steps, so that work done once per epoch has little effect
     times = -(-CELLS // len(cells)) if n_genes <= 10_000 else 1
     return adata[np.tile(cells, times)].copy()
 
@@ -77,7 +77,7 @@ def counts(n_genes: int) -> AnnData:
 def floor(
     n_genes: int, n_heads: int, dtype: torch.dtype, multiply: Any, repeats: int = 20
 ) -> float:
-    """Return milliseconds of a step's products with matrices of genes: two, and three of each head."""
+    """Return milliseconds of the products of a step: two for the encoder, three for each head."""
     x, slope = (torch.randn(BATCH_SIZE, n_genes, dtype=dtype) for _ in range(2))
     encoder = torch.randn(N_HIDDEN, n_genes, dtype=dtype)
     h, decoder = torch.randn(BATCH_SIZE, N_HIDDEN, dtype=dtype), encoder.t().contiguous()
@@ -103,29 +103,29 @@ def step(model: Any) -> float:
 
 
 def getters(models: dict[str, Any]) -> dict[str, float]:
-    """Return cells per second of what is asked of trained models, medians of turns."""
+    """Return cells per second of calls of trained models, medians over rounds."""
     ours, theirs = models["BetaVI"], models["SCVI"]
-    asked = {f"{name} latent": model.get_latent_representation for name, model in models.items()}
+    calls = {f"{name} latent": model.get_latent_representation for name, model in models.items()}
     denoise = partial(ours.denoise, layer_added="denoised", show_progress=False)
-    asked |= {"BetaVI denoised": denoise, "SCVI denoised": theirs.get_normalized_expression}
-    rates: dict[str, list[float]] = {name: [] for name in asked}
+    calls |= {"BetaVI denoised": denoise, "SCVI denoised": theirs.get_normalized_expression}
+    rates: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
-        for name, ask in asked.items():
+        for name, call in calls.items():
             start = time.perf_counter()
-            ask()
+            call()
             rates[name].append(ours.adata.n_obs / (time.perf_counter() - start))
     return {name: float(np.median(values)) for name, values in rates.items()}
 
 
 def peak(name: str, likelihood: str, n_genes: int) -> float:
-    """Return GiB that training takes above what counts and model do, in a process of its own."""
+    """Return GiB that training needs in addition to counts and model, in a separate process."""
     run = [sys.executable, "-m", "benchmarks.speed", "peak", name, likelihood, str(n_genes)]
     printed = subprocess.run(run, check=True, capture_output=True, text=True).stdout
     return float(printed.splitlines()[-1])
 
 
 def print_peak(name: str, likelihood: str, n_genes: str) -> None:
-    """Print what :func:`peak` returns, of this process."""
+    """Print the result of :func:`peak` for this process."""
     adata = counts(int(n_genes))
     MODELS[name].setup_anndata(adata)
     model = MODELS[name](adata, gene_likelihood=likelihood)
@@ -136,7 +136,7 @@ def print_peak(name: str, likelihood: str, n_genes: str) -> None:
 
 
 def compare(adata: AnnData, likelihood: str) -> dict[str, Any]:
-    """Return medians over rounds in which the models and the products take turns."""
+    """Return medians over rounds, in which models and products run in turns."""
     times: dict[str, list[float]] = {name: [] for name in (*MODELS, *FLOORS)}
     models = {}
     for _ in range(ROUNDS):
@@ -151,9 +151,9 @@ def compare(adata: AnnData, likelihood: str) -> dict[str, Any]:
     ratios = [theirs / ours for theirs, ours in zip(times["SCVI"], times["BetaVI"], strict=True)]
     row: dict[str, Any] = {"likelihood": likelihood, "genes": adata.n_vars}
     row |= {f"{name}, ms": value for name, value in medians.items()}
-    row["times SCVI"] = float(np.median(ratios))
+    row["speed-up over SCVI"] = float(np.median(ratios))
     for name in ("floor", "fastest"):
-        row[f"times {name}"] = medians["BetaVI"] / medians[name]
+        row[f"ratio to {name}"] = medians["BetaVI"] / medians[name]
     row |= {f"{name} trained, cells/s": 1e3 * BATCH_SIZE / medians[name] for name in MODELS}
     row |= {f"{name}, cells/s": rate for name, rate in getters(models).items()}
     row |= {f"{name}, peak GiB": peak(name, likelihood, adata.n_vars) for name in MODELS}
@@ -161,7 +161,7 @@ def compare(adata: AnnData, likelihood: str) -> dict[str, Any]:
 
 
 def imports() -> None:
-    """Print how long packages take to import, in processes of their own."""
+    """Print the import time of packages, measured in separate processes."""
     for package in ("scvi", "betavi"):
         seconds = []
         for _ in range(3):

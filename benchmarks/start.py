@@ -1,4 +1,4 @@
-"""Where training starts: held-out ELBO from weights as drawn, and from moments.
+"""Start of training: held-out ELBO from random weights, and from moments of the data.
 
 Run with ``python -m benchmarks.start [epochs]``.
 """
@@ -13,7 +13,7 @@ from benchmarks.peers import AS_SCVI, REAL, fit
 from betavi import BetaVI
 from betavi.data import start_values
 
-STARTS = ("as drawn", 1.0, 0.6, 0.4, 0.2, 0.1)
+STARTS = ("random", 1.0, 0.6, 0.4, 0.2, 0.1)
 
 
 def main(max_epochs: int = 20) -> None:
@@ -22,8 +22,8 @@ def main(max_epochs: int = 20) -> None:
         adata = data.read()
         column = columns[name] = {}
         for start in STARTS:
-            is_drawn = start == "as drawn"
-            if not is_drawn:
+            is_random = start == "random"
+            if not is_random:
                 start_values.UNEXPLAINED = start
             result = fit(
                 BetaVI,
@@ -32,11 +32,11 @@ def main(max_epochs: int = 20) -> None:
                 seed=0,
                 max_epochs=max_epochs,
                 enable_progress_bar=False,
-                plan_kwargs={"n_epochs_kl_warmup": 10, "from_moments": not is_drawn, **AS_SCVI},
+                plan_kwargs={"n_epochs_kl_warmup": 10, "from_moments": not is_random, **AS_SCVI},
             )
             column[start] = result.negative_elbo
             print(name, start, result.negative_elbo, sep="\t", flush=True)
-    print(f"\n-ELBO, nats per held-out cell, {max_epochs} epochs; share of the variance left:")
+    print(f"\n-ELBO, nats per held-out cell, {max_epochs} epochs, by unexplained variance share:")
     print(pd.DataFrame(columns).round(1).to_string())
 
 

@@ -1,10 +1,11 @@
-"""Whether p-values of support() hold, and what they find.
+"""Calibration of the p-values of support(), and detection of outlying cells.
 
-Of cells that neither training nor calibration has seen, whole and with half and a quarter of their
-molecules, one in twenty should be called at 0.05. Types that were left out should be strange: the
-area under the ROC curve of each against the cells held out, beside PCA's reconstruction and the
-distance to measured cells. And what is strange should be decoded worse: by molecules that the model
-was not shown. ``python -m benchmarks.support``, about twenty minutes.
+The first table has cells that neither training nor calibration has seen, with all, a half and a
+quarter of their molecules. At 0.05, one in twenty should be called. The second table tests whether
+outlying cells are decoded worse, measured on held-out molecules. The third table has the area under
+the ROC curve of each cell type that was left out of training, against held-out cells, compared with
+PCA reconstruction and the distance to measured cells.
+``python -m benchmarks.support`` takes about twenty minutes.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def thinned(adata: anndata.AnnData, kept: float) -> anndata.AnnData:
 
 
 def calibration(names: tuple[str, ...]) -> pd.DataFrame:
-    """Return the share of possible cells that is called, by data set and share of molecules.
+    """Return the share of test cells that are called, by data set and share of molecules.
 
-    Also of the fifth of the whole cells that has the fewest, and of positions.
+    Further columns are the shallowest fifth of the cells, and latent positions.
     """
     rows = {}
     for name in names:
@@ -100,8 +101,8 @@ def peers(model: BetaVI, out: anndata.AnnData) -> dict[str, float]:
     found = {}
     for method, score in scores.items():
         known = score["known"], depth["known"]
-        usual, strange = (like_depth(known, score[name], depth[name]) for name in ("usual", "out"))
-        found[method] = area(usual, strange)
+        usual, outlying = (like_depth(known, score[name], depth[name]) for name in ("usual", "out"))
+        found[method] = area(usual, outlying)
     return found
 
 
@@ -109,13 +110,13 @@ def _depth(counts: Any) -> np.ndarray:
     return np.log1p(np.asarray(counts.sum(axis=1)).ravel())
 
 
-def area(usual: np.ndarray, strange: np.ndarray) -> float:
-    labels = np.repeat([0, 1], [len(usual), len(strange)])
-    return float(roc_auc_score(labels, np.concatenate([usual, strange])))
+def area(usual: np.ndarray, outlying: np.ndarray) -> float:
+    labels = np.repeat([0, 1], [len(usual), len(outlying)])
+    return float(roc_auc_score(labels, np.concatenate([usual, outlying])))
 
 
 def unseen_types(name: str) -> pd.DataFrame:
-    """Return areas under the ROC curve of each type, left out in turn."""
+    """Return areas under the ROC curve of each cell type, left out in turn."""
     data, rows = read(name), {}
     types = data.adata.obs["type"]
     for kind in types.value_counts().index:
@@ -123,23 +124,23 @@ def unseen_types(name: str) -> pd.DataFrame:
         out = data.adata[(types == kind).to_numpy()].copy()
         model = trained(rest, 0)
         usual = model.support(indices=model.test_indices, **QUIET)
-        strange = model.support(out, **QUIET)
+        outlying = model.support(out, **QUIET)
         columns = {"outlier_score": 1, "log_density": -1, "reconstruction_excess": 1}
-        row = {c: area(sign * usual[c], sign * strange[c]) for c, sign in columns.items()}
-        row |= peers(model, out) | {"called": (strange["p_value"] < LEVEL).mean()}
+        row = {c: area(sign * usual[c], sign * outlying[c]) for c, sign in columns.items()}
+        row |= peers(model, out) | {"called": (outlying["p_value"] < LEVEL).mean()}
         rows[f"{kind} ({out.n_obs})"] = row
         print(kind, row, flush=True)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def decoded_worse(name: str) -> pd.Series:
-    """Return how well molecules held out are foretold, by fifths of outlier_score of the others."""
+    """Return the deviance of held-out molecules, by fifths of the outlier score of the others."""
     data = read(name)
     model = trained(data, 0)
     halves = thin(model.adata.X[model.test_indices], 0.5, seed=0)
     obs = model.adata.obs.iloc[model.test_indices]
     shown = anndata.AnnData(halves.kept, obs=obs, var=model.adata.var[[]])
-    strange = model.support(shown, **QUIET)["outlier_score"]
+    outlying = model.support(shown, **QUIET)["outlier_score"]
     model.denoise(shown, estimate="mean", **QUIET)
     expected = np.maximum(shown.layers["denoised"], 1e-8)
     hidden = halves.held_out.toarray()
@@ -149,20 +150,18 @@ def decoded_worse(name: str) -> pd.Series:
     off = deviance - KNeighborsRegressor(LIKE_DEPTH).fit(depth[:, None], deviance).predict(
         depth[:, None]
     )
-    fifth = pd.qcut(strange.rank(method="first"), 5, labels=range(1, 6))
-    return pd.Series(off, index=strange.index).groupby(fifth, observed=True).mean()
+    fifth = pd.qcut(outlying.rank(method="first"), 5, labels=range(1, 6))
+    return pd.Series(off, index=outlying.index).groupby(fifth, observed=True).mean()
 
 
 def main(*names: str) -> None:
     quietly()
     sets = names or ("pancreas", "kang", "pbmc10k")
-    print(f"Share of possible cells called at {LEVEL}, mean of {len(SEEDS)} splits:")
+    print(f"Share of test cells called at {LEVEL}, mean of {len(SEEDS)} splits:")
     print(calibration(sets).round(3).to_string(), "\n", flush=True)
-    print(
-        "Deviance per held-out molecule above that of cells of like depth, by fifths of outlier_score:"
-    )
+    print("Excess deviance per held-out molecule at similar depth, by fifths of outlier_score:")
     print(pd.DataFrame({name: decoded_worse(name) for name in sets}).T.round(3).to_string(), "\n")
-    print("AUROC of a type left out, pbmc10k:")
+    print("AUROC of each type left out, pbmc10k:")
     print(unseen_types("pbmc10k").round(3).to_string())
 
 

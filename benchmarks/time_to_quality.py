@@ -1,12 +1,12 @@
 """Seconds until the held-out ELBO at which SCVI stops improving is reached.
 
-Of SCVI twice: with its defaults, and with the learning rate, schedule and size of minibatches that
-are best for it, found here by trying. Of BetaVI with its defaults, in as many epochs as it takes: a run is planned for a
-number of epochs, and the shortest that gets there counts, from the call of train() to its end. The
-time of SCVI is that of the epochs until it got there, without the validation.
+SCVI runs twice: with its defaults, and with its best learning rate, schedule and minibatch size,
+found here by a search. BetaVI runs with its defaults for an increasing number of epochs. The shortest
+run that reaches the ELBO counts, from the start to the end of train(). The time of SCVI is for the
+epochs until it reaches the ELBO, without validation.
 
-``python -m benchmarks.time_to_quality [data set ...]``, alone on the machine: about an hour. With the
-word ``best`` SCVI's defaults, the longest part, are left out.
+Run ``python -m benchmarks.time_to_quality [data set ...]`` without other load on the machine. It
+takes about an hour. The argument ``best`` leaves out SCVI's defaults, the longest part.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ if TYPE_CHECKING:
 
 CHECKED_EVERY = 5
 PEAKS, RUNS = (5e-3, 1.5e-2), (20, 40, 80)
-"""Of a cycle for SCVI: peak of the learning rate, and epochs of the run."""
+"""Peaks of the learning rate and numbers of epochs of one-cycle runs of SCVI."""
 
 OTHER_BATCHES = ((64, 1), (256, 1), (256, 2))
-"""Sizes of minibatches tried with the best cycle, and by how much its run is made longer."""
+"""Minibatch sizes to try with the best cycle, and factors of the number of epochs."""
 
 PLANNED = (3, 5, 7, 10, 15, 20, 30)
-"""Epochs of runs of BetaVI, until one is as good."""
+"""Numbers of epochs of BetaVI, tried in this order."""
 
 TIE = 0.5
-"""Nats per cell that are within what draws of z change."""
+"""Difference in nats per cell that is within the variation between draws of z."""
 
 
 class OneCycle(scvi.train.TrainingPlan):
-    """SCVI's plan with a learning rate that rises and falls, and a warm-up of a quarter of the run."""
+    """SCVI's plan with a one-cycle learning rate, and a warm-up of a quarter of the run."""
 
     def __init__(self, module: Any, *, peak: float, **kwargs: Any) -> None:
         super().__init__(module, **kwargs)
         self.peak = peak
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Add the schedule."""
+        """Add the one-cycle schedule."""
         configured: dict[str, Any] = super().configure_optimizers()
         steps = int(self.trainer.estimated_stepping_batches)
         cycle = OneCycleLR(configured["optimizer"], self.peak, total_steps=steps)
@@ -67,7 +67,7 @@ class TunedSCVI(scvi.model.SCVI):
 
 
 class Reached(NamedTuple):
-    """What a run came to: nats per held-out cell, epochs, and seconds."""
+    """Result of a run: nats per held-out cell, epochs, seconds and settings."""
 
     nats: float
     epochs: int
@@ -76,7 +76,7 @@ class Reached(NamedTuple):
 
 
 def sets() -> Iterator[tuple[str, AnnData, str | None]]:
-    """Yield the data sets with their batches."""
+    """Yield the data sets with their names and batch columns."""
     for name, data in REAL.items():
         yield name, data.read(), data.batch_key
     rna = mudata.read_h5mu(real_folder() / "pbmc10k_6855x4000.h5mu")["rna"]
@@ -98,13 +98,13 @@ def trained(cls: type, adata: AnnData, batch_key: str | None, **options: Any) ->
 
 
 def by_default(adata: AnnData, batch_key: str | None) -> Reached:
-    """Train SCVI with its defaults, and find where it stopped improving."""
+    """Train SCVI with its defaults, and find the epoch at which it stopped improving."""
     clock = Clock()
     model = trained(
         scvi.model.SCVI, adata, batch_key, callbacks=[clock], check_val_every_n_epoch=CHECKED_EVERY
     )
     curve = model.history["elbo_validation"]["elbo_validation"].astype(float)
-    # the first epoch within a tie of the best: what follows is no improvement
+    # the first epoch that ties with the best, because later epochs do not improve
     epochs = int(curve.index[curve <= curve.min() + TIE][0]) + 1
     per_epoch = np.median(clock.seconds) * -(-len(model.train_indices) // 128)
     return Reached(float(curve.min()), epochs, epochs * per_epoch, "defaults")
@@ -113,7 +113,7 @@ def by_default(adata: AnnData, batch_key: str | None) -> Reached:
 def cycle(
     adata: AnnData, batch_key: str | None, peak: float, epochs: int, batch_size: int = 128
 ) -> Reached:
-    """Train SCVI with a cycle of the learning rate."""
+    """Train SCVI with a one-cycle learning rate."""
     start = time.perf_counter()
     plan = {"peak": peak, "n_epochs_kl_warmup": max(1, epochs // 4)}
     options = {"max_epochs": epochs, "batch_size": batch_size, "plan_kwargs": plan}
@@ -125,13 +125,13 @@ def cycle(
 
 
 def fastest(runs: Collection[Reached]) -> Reached:
-    """Return the fastest of the runs that are as good as the best."""
+    """Return the fastest of the runs that tie with the best."""
     best = min(run.nats for run in runs)
     return min((run for run in runs if run.nats <= best + TIE), key=lambda run: run.seconds)
 
 
 def tuned(adata: AnnData, batch_key: str | None) -> Reached:
-    """Train SCVI with every cycle, and with the best of them in other minibatches."""
+    """Train SCVI with all cycles, and with the best cycle at other minibatch sizes."""
     runs = {
         (peak, epochs): cycle(adata, batch_key, peak, epochs) for peak in PEAKS for epochs in RUNS
     }
@@ -142,7 +142,7 @@ def tuned(adata: AnnData, batch_key: str | None) -> Reached:
 
 
 def ours(adata: AnnData, batch_key: str | None, nats: float) -> Reached:
-    """Train BetaVI for more and more epochs, until it is as good."""
+    """Train BetaVI for an increasing number of epochs, until it reaches the target."""
     for epochs in PLANNED:
         start = time.perf_counter()
         model = trained(BetaVI, adata, batch_key, max_epochs=epochs)
@@ -173,12 +173,12 @@ def main(*names: str) -> None:
         default_run = held_out(whole), time.perf_counter() - start
         for against, target in targets.items():
             mine = ours(adata, batch_key, target.nats)
-            # of a target that was not reached there is no time
+            # a target that was not reached has no time to compare with
             times = target.seconds / mine.seconds if mine.nats <= target.nats else np.nan
             by_itself = target.seconds / default_run[1]
             rows.append((name, against, *target[:3], *mine[:3], times, *default_run, by_itself))
-    columns = ["data", "SCVI", "nats", "epochs", "s", "BetaVI: nats", "epochs", "s", "times"]
-    table = pd.DataFrame(rows, columns=[*columns, "as train() has it: nats", "s", "times"])
+    columns = ["data", "SCVI", "nats", "epochs", "s", "BetaVI: nats", "epochs", "s", "ratio"]
+    table = pd.DataFrame(rows, columns=[*columns, "BetaVI default: nats", "s", "ratio"])
     print(table.round(1).to_string(index=False))
 
 

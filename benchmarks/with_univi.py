@@ -1,8 +1,9 @@
-"""UniVI's translation of RNA into protein, for ``python -m benchmarks.joint``; ``pip install univi``.
+"""Translation of RNA into protein by UniVI, for ``python -m benchmarks.joint``.
 
-The configuration is that of its quickstart, with the encoder that this has for the smaller assay. RNA
-are z-scores of log-normalised counts, as there, and protein z-scores of the log counts that
-predictions are scored on. It has no interval.
+UniVI needs ``pip install univi``. The configuration is from its quickstart, with the quickstart's
+encoder for the smaller assay. RNA values are z-scores of log-normalised counts, as in the
+quickstart. Protein values are z-scores of the log counts on which predictions are scored. UniVI has
+no intervals.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from univi import UniVIMultiModalVAE
 
 HELD_OUT = 0.1
-"""Share of the cells that early stopping watches."""
+"""Share of the cells that are used for early stopping."""
 
 
 class Found(NamedTuple):
-    """Predicted log counts of the hidden cells, and where cells are put."""
+    """Predicted log counts of the hidden cells, and latent positions."""
 
     mean: np.ndarray
     seen: np.ndarray
@@ -30,7 +31,7 @@ class Found(NamedTuple):
 
 
 def univi(rna: AnnData, log_protein: np.ndarray, hidden: np.ndarray, seed: int) -> Found:
-    """Fit to the cells that are not hidden, and predict the protein of those that are."""
+    """Fit to the other cells, and predict the protein of the hidden cells."""
     from univi.evaluation import cross_modal_predict, encode_adata, encode_fused_adata_pair
 
     normal = rna.copy()

@@ -14,7 +14,7 @@ def spectrum(*signals):
 
 
 EVIDENCE = {
-    "n_latent": 10, "n_used": 5, "beta": 1.0, "asked_beta": 1.0,
+    "n_latent": 10, "n_used": 5, "beta": 1.0, "requested_beta": 1.0,
     "held_rate": float("nan"),
     "spectrum": spectrum(9, 8, 7, 6, 5), "spectrum_without_covariates": spectrum(9, 8, 7, 6, 5),
     "explained": 100.0, "gap": 2.0, "gap_error": 0.1, "covariates": 0.0, "excess_noise": 1.0,
@@ -29,7 +29,7 @@ EXAMPLES = [
     ("covariates_explain", {"spectrum": spectrum(0.9, 0.8, 0.7, 0.6), "n_used": 2}),
     ("covariates_explain", {"spectrum": spectrum(), "n_used": 0, "covariates": 180.0}),
     ("lagging_encoder", {"gap": 50.0}),
-    ("beta_too_high", {"beta": 8.0, "asked_beta": 8.0, "n_used": 3}),
+    ("beta_too_high", {"beta": 8.0, "requested_beta": 8.0, "n_used": 3}),
     ("dispersion_absorbs", {"excess_noise": 3.0, "n_used": 1}),
     ("too_many_dimensions", {}),
 ]

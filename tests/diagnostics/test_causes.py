@@ -40,11 +40,11 @@ def test_spare_dimensions_are_named_only_if_there_are_some_or_nothing_else_is_to
 
 def test_a_collapse_never_is_without_a_cause_if_there_is_something_to_say():
     for beta in (0.01, 1.0, 3.0, 100.0):
-        assert names_of(n_used=0, beta=beta, asked_beta=beta)
+        assert names_of(n_used=0, beta=beta, requested_beta=beta)
 
 
 def test_a_beta_that_lets_most_live_is_not_to_blame():
-    directions = {"spectrum": spectrum(50, 40, 30, 0.5, 0.2), "beta": 4.0, "asked_beta": 4.0}
+    directions = {"spectrum": spectrum(50, 40, 30, 0.5, 0.2), "beta": 4.0, "requested_beta": 4.0}
     for n_latent, n_used in ((3, 2), (20, 3)):
         assert names_of(**directions, n_latent=n_latent, n_used=n_used) == ["too_many_dimensions"]
 
@@ -65,7 +65,7 @@ def test_the_remedy_is_called_by_the_names_of_the_users_model():
 def test_causes_tell_what_is_used_from_what_may_be():
     found = evidence(n_latent=20, n_used=8, n_unclear=2)
     (cause,) = [c for c in causes_of(found) if c.name == "too_many_dimensions"]
-    assert "6 of 20 dimensions are used and 2 may be" in cause.evidence
+    assert "6 of 20 dimensions are used and 2 more may be" in cause.evidence
 
 
 def always(_found):
@@ -82,7 +82,7 @@ def test_a_rule_has_its_place_and_explains_others(monkeypatch):
     explains = {"decoder_ignores_z", "too_many_dimensions"}
     monkeypatch.setitem(CAUSES, "always", CauseRule(always, priority=55, explains=explains))
     assert names_of(n_used=0) == ["always"]
-    found = names_of(beta=8.0, asked_beta=8.0, n_used=3, gap=50.0)
+    found = names_of(beta=8.0, requested_beta=8.0, n_used=3, gap=50.0)
     assert found[:3] == ["beta_too_high", "always", "lagging_encoder"]
     # spare dimensions are there whatever else is
     assert names_of() == ["always", "too_many_dimensions"]

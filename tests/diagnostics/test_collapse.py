@@ -27,7 +27,7 @@ def arrays(signal, memorised, missed, seed=0):
 def test_signal_noise_and_nothing_are_told_apart():
     found = judge_dimensions(arrays([1, 0, 0, 1], [0.2, 1, 0.01, 0.2], [2, 2, 0, 0]))
     # what both halves say but the decoder does not read is no use either
-    assert found["status"].tolist() == ["used", "noise", "dead", "noise"]
+    assert found["status"].tolist() == ["used", "noise", "inactive", "noise"]
     assert found["signal"].iloc[0] == pytest.approx(np.log1p(1 / 0.64) / 2, rel=0.2)
     # Burda's rule would have called all but the third active, and the third as well
     assert (found["mean_variance"] > 0.005).all()
@@ -51,19 +51,19 @@ def report(*status, causes=()):
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict", "dead"),
+    ("status", "verdict", "inactive"),
     [
         (["used", "used"], "healthy", []),
         (["used", "noise"], "partial", []),
-        (["used", "dead"], "partial", [1]),
+        (["used", "inactive"], "partial", [1]),
         (["used", "unclear"], "healthy", []),
-        (["dead", "dead"], "collapsed", [0, 1]),
+        (["inactive", "inactive"], "collapsed", [0, 1]),
         (["noise", "noise"], "collapsed", []),
     ],
 )
-def test_verdicts(status, verdict, dead):
+def test_verdicts(status, verdict, inactive):
     found = report(*status)
-    assert (found.verdict, found.dead_dimensions) == (verdict, dead)
+    assert (found.verdict, found.inactive_dimensions) == (verdict, inactive)
     assert found.active_dimensions == status.count("used")
 
 
@@ -92,16 +92,16 @@ def test_what_is_saturated_says_so():
 
 
 def test_the_numbers_of_the_whole_space():
-    found = report("used", "dead")
+    found = report("used", "inactive")
     assert found.marginal_kl == 0.5
     assert found.explained_share == 0.1
-    assert found.summary()["directions alive in theory"] == 1
+    assert found.summary()["directions active in theory"] == 1
 
 
 def test_a_report_reads_well_and_shows_in_a_notebook():
     causes = causes_of(evidence())
-    found = report("used", "dead", causes=causes)
-    assert str(found).startswith("partial: 1 of 2 dimensions are used, dead are 1.\n- too_many")
+    found = report("used", "inactive", causes=causes)
+    assert str(found).startswith("partial: 1 of 2 dimensions are used. Inactive: 1.\n- too_many")
     html = found._repr_html_()
     assert "<b>too_many_dimensions</b>" in html
     assert "&#x27;" not in html.split("<table")[1]

@@ -91,5 +91,5 @@ def test_cells_are_left_out_as_a_whole():
 
 @pytest.mark.parametrize("draws", [np.zeros((2, 2)), np.array([[0.0, np.nan], [1.0, 1.0]])])
 def test_too_few_or_not_finite(draws):
-    with pytest.raises(ValueError, match="finite positions of three cells"):
+    with pytest.raises(ValueError, match="finite positions of at least three cells"):
         fit_density(draws)

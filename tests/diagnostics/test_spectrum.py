@@ -44,8 +44,8 @@ def test_a_linear_vae_keeps_as_many_dimensions_as_the_theory_says(beta):
     x = torch.tensor(sample * np.sqrt(variances) @ rotation.T)
     loc, scale = linear_vae(x, 6, beta)
     # a hundredth of a nat: the closest direction to a threshold is 20 % above it
-    alive = active_dimensions(loc, scale, threshold=0.01)
-    assert alive == min(6, alive_in_theory(variances, NOISE, beta))
+    n_active = active_dimensions(loc, scale, threshold=0.01)
+    assert n_active == min(6, alive_in_theory(variances, NOISE, beta))
 
 
 def test_directions_are_the_factors_and_cells_without_factors_have_none():
@@ -54,8 +54,8 @@ def test_directions_are_the_factors_and_cells_without_factors_have_none():
         spectrum = signal_spectrum(simulate_counts(n_factors=n_factors, **options).X)
         # a strong factor bends, in counts, and takes more than one direction
         assert spectrum.n_factors >= n_factors
-        assert spectrum.alive_at(1.0) == spectrum.n_factors
-        assert spectrum.alive_at(1e9) == 0
+        assert spectrum.active_at(1.0) == spectrum.n_factors
+        assert spectrum.active_at(1e9) == 0
     options["spread_within_type"] = 0.0
     found = [signal_spectrum(simulate_counts(**options, seed=i).X).n_factors for i in range(5)]
     assert sum(found) <= 1

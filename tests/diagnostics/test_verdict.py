@@ -12,12 +12,12 @@ from tests.pl.test_pl import report
     [
         (["used", "used"], "healthy"),
         (["used", "unclear"], "healthy"),
-        (["used", "dead"], "partial"),
+        (["used", "inactive"], "partial"),
         (["used", "unclear", "noise"], "partial"),
         # nothing is known to be used
         (["unclear", "unclear"], "unclear"),
-        (["unclear", "noise", "dead"], "unclear"),
-        (["noise", "dead"], "collapsed"),
+        (["unclear", "noise", "inactive"], "unclear"),
+        (["noise", "inactive"], "collapsed"),
     ],
 )
 def test_the_verdict_follows_from_the_dimensions(status, verdict):

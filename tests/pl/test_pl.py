@@ -38,7 +38,7 @@ def test_other_columns_and_axes(curve):
     _, ax = mpl.pyplot.subplots()
     assert pl.rate_distortion(curve, y="elbo", x="beta", ax=ax) is ax
     assert ax.get_xscale() == "log"
-    assert ax.get_ylabel() == "ELBO at β = 1, nats per cell"
+    assert ax.get_ylabel() == "ELBO at β = 1 (nats per cell)"
     # where an axis says which β it is, colour need not be explained
     assert (len(ax.figure.axes), len(pl.rate_distortion(curve).figure.axes)) == (1, 2)
 
@@ -52,7 +52,7 @@ def test_reference_points_are_named_by_their_components(curve):
 def test_a_missing_column_is_named(curve):
     with pytest.raises(KeyError, match=r"no column 'agreement_rare'. It has beta, rate"):
         pl.rate_distortion(curve, y="agreement_rare")
-    with pytest.raises(ValueError, match="'agreement_rare' has no value"):
+    with pytest.raises(ValueError, match="'agreement_rare' has no values"):
         pl.rate_distortion(curve.assign(agreement_rare=np.nan), y="agreement_rare")
 
 
@@ -70,23 +70,23 @@ def report(*status, signals=(9.0, 3.0, 0.5), beta=2.0):
 
 
 def test_a_report_is_drawn_with_every_dimension_and_direction():
-    information, sensitivity, theory = pl.collapse(report("used", "used", "noise", "dead"))
+    information, sensitivity, theory = pl.collapse(report("used", "used", "noise", "inactive"))
     assert len(information.patches) == len(sensitivity.patches) == 4
-    assert information.get_title() == "partial"
+    assert information.get_title() == "verdict: partial"
     labels = [text.get_text() for text in information.get_legend().get_texts()]
-    assert labels == ["used (2)", "noise (1)", "dead (1)", "KL"]
+    assert labels == ["used (2)", "noise (1)", "inactive (1)", "KL"]
     # told apart without colour
     assert len({bar.get_hatch() for bar in information.patches}) == 3
     points = [part.get_offsets()[:, 1].tolist() for part in theory.collections]
     assert points == [[10.0, 4.0], [1.5]]
-    assert "2 alive, used 2" in theory.get_title()
+    assert "active in theory: 2, used: 2" in theory.get_title()
 
 
 @pytest.mark.parametrize("signals", [(), (0.1,)])
 def test_a_collapsed_report_is_drawn_too(signals):
-    axes = pl.collapse(report("dead", "dead", signals=signals))
+    axes = pl.collapse(report("inactive", "inactive", signals=signals))
     axes[0].figure.canvas.draw()
-    assert axes[0].get_title() == "collapsed"
+    assert axes[0].get_title() == "verdict: collapsed"
 
 
 def test_the_history_of_a_latent_space_is_drawn():
@@ -142,7 +142,10 @@ def test_methods_and_genes_are_drawn(judged):
     np.testing.assert_allclose(widths, judged.methods["explained"].clip(lower=-1))
     drawn = {c.get_label(): len(c.get_offsets()) for c in genes.collections}
     trusted = int(judged.genes["trusted"].sum())
-    assert drawn == {"surely better than its mean": trusted, "not shown to be better": 30 - trusted}
+    assert drawn == {
+        "better than the gene mean": trusted,
+        "not significantly better": 30 - trusted,
+    }
     _, axes = mpl.pyplot.subplots(1, 2)
     assert pl.denoising(judged, axes)[0] is axes[0]
     with pytest.raises(TypeError, match=r"reports\['rna'\]"):

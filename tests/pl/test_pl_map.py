@@ -76,7 +76,7 @@ def test_what_is_no_map_is_refused(latent):
     density = fit_density(latent)
     with pytest.raises(ValueError, match=r"\(n_cells, 5\)"):
         pl.latent_map(density, latent[:, :2])
-    with pytest.raises(ValueError, match="color has 3 values, and there are 400 cells"):
+    with pytest.raises(ValueError, match="`color` has 3 values for 400 cells"):
         pl.latent_map(density, latent, ["a", "b", "c"])
     with pytest.raises(ValueError, match=r"adata.obs\['cluster'\]"):
         pl.latent_map(fit_density(latent), latent, "cluster")
@@ -115,7 +115,7 @@ def test_a_path_shows_switches_in_their_order(path):
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(KeyError, match="no gene 'lat'"):
         pl.latent_path(path, ["lat"])
-    with pytest.raises(KeyError, match="This is no path"):
+    with pytest.raises(KeyError, match=r"no 'switch_at'.*interpolate"):
         pl.latent_path(AnnData(np.ones((2, 2))))
 
 
@@ -123,7 +123,7 @@ def test_support_is_a_line_for_each_group():
     table = pd.DataFrame({"p_value": [0.4, 0.2, 0.9, 0.01]}, index=list("wxyz"))
     ax = pl.support(table, ["seen", "seen", "seen", "new"])
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["as it should be", "new (1)", "seen (3)"]
+    assert labels == ["calibrated", "new (1)", "seen (3)"]
     np.testing.assert_allclose(ax.lines[2].get_xdata(), [0.2, 0.4, 0.9])
     np.testing.assert_allclose(ax.lines[2].get_ydata(), [1 / 3, 2 / 3, 1])
     assert pl.support(table).lines[1].get_label() == "cells (4)"
@@ -132,7 +132,7 @@ def test_support_is_a_line_for_each_group():
     assert pl.support(twice).lines[1].get_label() == "cells (4)"
     with pytest.raises(KeyError, match="p_value"):
         pl.support(table.rename(columns={"p_value": "p"}))
-    with pytest.raises(ValueError, match="groups has 1 values, and there are 4 cells"):
+    with pytest.raises(ValueError, match="`groups` has 1 values for 4 cells"):
         pl.support(table, ["seen"])
 
 

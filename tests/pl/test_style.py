@@ -30,7 +30,7 @@ def drawn(request):
     table = pd.DataFrame({"pearson": [0.9], "coverage": [0.9], "is_predictable": [True]})
     return {
         "rate_distortion": ([get("curve")], 1),
-        "collapse": ([report("used", "dead")], 3),
+        "collapse": ([report("used", "inactive")], 3),
         "collapse_history": ([history], 1),
         "translation": ([table], 2),
         "denoising": ([get("judged")], 2),
@@ -70,7 +70,7 @@ def test_a_picture_is_drawn_where_asked_shown_and_saved(name, drawn, tmp_path, m
 @pytest.mark.parametrize("name", sorted({*pl.__all__} - {"before_and_after", "collapse_history"}))
 def test_what_is_no_result_is_refused_with_what_returns_one(name):
     arguments = [object(), np.zeros((3, 2))] if name == "latent_map" else [object()]
-    with pytest.raises(TypeError, match=r"is what .* returns"):
+    with pytest.raises(TypeError, match=r"is of type object. Pass the result of .*\(\)"):
         getattr(pl, name)(*arguments)
 
 

@@ -1,4 +1,4 @@
-"""Classification of latent dimensions by what they carry: signal, noise or nothing."""
+"""Classification of latent dimensions: signal, noise or no information."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import pandas as pd
 
 from betavi.diagnostics.information import ACTIVE, mutual_information
 
-SURE = 3.0  # standard errors of a significant difference
-MOSTLY = 0.5  # share of a dimension's information that is not signal, in one of noise
-LEAST = 0.03  # nats: less is a trace, as any dimension has; 1 % of cells 3 sd apart have more
-SMALLEST = 1e-12  # least standard error, where nothing moves at all
+N_ERRORS = 3.0  # standard errors of a significant difference
+NOISE_SHARE = 0.5  # a dimension with less signal than this share of its information is noise
+LEAST_SIGNAL = 0.03  # nats: any dimension has traces; 1 % of the cells 3 sd apart have more
+SMALLEST_ERROR = 1e-12  # avoids division by zero if no posterior moves
 
 
 @dataclass(frozen=True)
 class DimensionArrays:
-    """Posteriors and interventions by which dimensions are judged.
+    """Posteriors of cells, and the effects of interventions on them.
 
     Parameters
     ----------
     loc, scale
         Means and standard deviations of the posteriors, ``(n_cells, n_latent)``.
     rates, losses
-        KL from the prior, ``(n_latent,)``, NaN where it is no sum over dimensions, and each cell's
-        loss from drawing a dimension from the prior, ``(n_probed, n_latent)``, nats.
+        KL divergence from the prior, ``(n_latent,)``, NaN if it is not a sum over dimensions, and
+        loss of a cell if a dimension is drawn from the prior, ``(n_probed, n_latent)``, nats.
     halves
-        Shift of the posterior mean when data without their signal become the measured ones in one
-        half of the features or in the other, ``(n_splits, 2, n_probed, n_latent)``.
+        Shift of the posterior mean if data without signal get back the measured values of one half
+        of the features, or of the other half, ``(n_splits, 2, n_probed, n_latent)``.
 
     Examples
     --------
@@ -45,29 +45,28 @@ class DimensionArrays:
 
 
 def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
-    """Classify dimensions by what they carry: signal, noise or nothing.
+    """Classify latent dimensions as used, inactive, noise or unclear.
 
-    A dimension is ``"used"`` if decoding is worse without it, if both halves of the features agree
-    on its value, and if it carries at least 0.03 nats. Noise, of counting or of a single gene,
-    differs between halves: their covariance is then about zero, even if the model has memorised the
-    data. The other dimensions are ``"dead"`` if they carry at most 0.1 nats per cell; ``"noise"``
-    if they carry more, but surely less than half of it matters to the decoder or agrees between
-    halves; and ``"unclear"`` if there are too few cells. All tests are at three standard errors.
+    A dimension is ``"used"`` if decoding is worse without it, both halves of the features agree on
+    its value, and it carries at least 0.03 nats. Noise, of counting or of a single gene, has a
+    covariance between halves of about zero, even if the model has memorised the data. Other
+    dimensions are ``"inactive"`` if they carry at most 0.1 nats. They are ``"noise"`` if
+    significantly less than half of their information matters to the decoder or agrees between
+    halves. They are ``"unclear"`` if the cells are too few. All tests use three standard errors.
 
     Parameters
     ----------
     found
-        Posteriors and interventions of cells that training has not seen: in training cells the
-        model has learnt the noise of both halves.
+        Arrays of held-out cells. In training cells, the model has learnt the noise of both halves.
 
     Returns
     -------
-    One row per dimension: ``kl``; ``mean_variance``, of posterior means (Burda et al., 2016,
-    Importance weighted autoencoders); ``posterior_variance``, its mean; ``information`` of the
-    dimension alone, see :func:`~betavi.diagnostics.mutual_information`; ``signal``, the part of it
-    that both halves agree on, and ``agreement``, in standard errors; ``sensitivity``, the loss
-    without the dimension, and its ``sensitivity_error``; and ``status``. All but the variances and
-    the agreement are in nats per cell.
+    One row per dimension: ``kl``; ``mean_variance`` of posterior means (Burda et al., 2016,
+    Importance weighted autoencoders); ``posterior_variance``, its mean over cells; ``information``
+    of the dimension alone, see :func:`~betavi.diagnostics.mutual_information`; ``signal``, the
+    information that both halves agree on; ``agreement``, in standard errors; ``sensitivity``, the
+    loss without the dimension, and its ``sensitivity_error``; and ``status``. Except for variances,
+    agreement and status, columns are in nats per cell.
 
     Examples
     --------
@@ -78,36 +77,34 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     >>> losses = np.array([5.0, 0.0]) + rng.normal(size=(500, 2))
     >>> arrays = DimensionArrays(loc, scale, np.array([1.2, 0.01]), losses, halves)
     >>> judge_dimensions(arrays)["status"].tolist()
-    ['used', 'dead']
+    ['used', 'inactive']
     """
     noise = np.square(found.scale).mean(axis=0)
     centred = found.halves - found.halves.mean(axis=2, keepdims=True)
     products = centred.prod(axis=1).mean(axis=0)
     n_probed = len(products)
     shared, error = products.mean(axis=0), products.std(axis=0) / np.sqrt(n_probed)
+    posteriors = zip(found.loc.T, found.scale.T, strict=True)
     table = pd.DataFrame(
         {
             "kl": found.rates,
             "mean_variance": found.loc.var(axis=0),
             "posterior_variance": noise,
-            "information": [
-                mutual_information(loc[:, None], scale[:, None])
-                for loc, scale in zip(found.loc.T, found.scale.T, strict=True)
-            ],
-            # halves carry half of the signal each, and a quarter of its variance
+            "information": [mutual_information(m[:, None], s[:, None]) for m, s in posteriors],
+            # each half has half of the signal, and so a quarter of its variance
             "signal": np.log1p(4 * np.maximum(shared, 0) / noise) / 2,
-            "agreement": shared / np.maximum(error, SMALLEST),
+            "agreement": shared / np.maximum(error, SMALLEST_ERROR),
             "sensitivity": found.losses.mean(axis=0),
             "sensitivity_error": found.losses.std(axis=0) / np.sqrt(n_probed),
         }
     )
     table.index.name = "dimension"
-    is_missed = table["sensitivity"] > SURE * table["sensitivity_error"]
-    is_signal = (table["agreement"] > SURE) & (table["information"] > LEAST)
-    is_used = is_missed & is_signal
-    is_dead = table["information"] <= ACTIVE
-    most = np.log1p(4 * np.maximum(shared + SURE * error, 0) / noise) / 2
-    most_missed = table["sensitivity"] + SURE * table["sensitivity_error"]
-    is_noise = np.minimum(most, most_missed) < MOSTLY * table["information"]
-    table["status"] = np.select([is_used, is_dead, is_noise], ["used", "dead", "noise"], "unclear")
+    is_decoded = table["sensitivity"] > N_ERRORS * table["sensitivity_error"]
+    is_signal = (table["agreement"] > N_ERRORS) & (table["information"] > LEAST_SIGNAL)
+    is_inactive = table["information"] <= ACTIVE
+    most_signal = np.log1p(4 * np.maximum(shared + N_ERRORS * error, 0) / noise) / 2
+    most_loss = table["sensitivity"] + N_ERRORS * table["sensitivity_error"]
+    is_noise = np.minimum(most_signal, most_loss) < NOISE_SHARE * table["information"]
+    conditions = [is_decoded & is_signal, is_inactive, is_noise]
+    table["status"] = np.select(conditions, ["used", "inactive", "noise"], "unclear")
     return table

@@ -1,4 +1,4 @@
-"""Fit of a distribution over counts, for any kind of likelihood."""
+"""Scores of predicted count distributions, for any likelihood."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scipy.special import logsumexp
 
 @dataclass(frozen=True)
 class GeneMoments:
-    """Moments of each gene over a set of cells, ``(n_genes,)``.
+    """Moments of each gene over cells.
 
     Parameters
     ----------
     zeros, mean, variance
-        Share of cells without a count, and mean and variance of the counts over cells.
+        Share of zeros, mean and variance of the counts, each ``(n_genes,)``.
 
     Examples
     --------
@@ -37,14 +37,13 @@ class CountTerms(NamedTuple):
     log_mass
         Log-probability of each count at each draw of z, ``(n_draws, n_cells, n_genes)``.
     log_ratio
-        log q(z given x) - log p(z) at each draw, ``(n_draws, n_cells)``, with the same of a latent
-        library size.
+        log q(z given x) - log p(z), plus that of a latent library size, ``(n_draws, n_cells)``.
     rate, library_rate
-        Rates of z and of a latent library size, ``(n_cells,)``; the latter is 0 if it is observed.
+        Rates of z and of the library size, 0 if it is observed, ``(n_cells,)``.
     log_detection
-        Log-probability that each count is zero, or that it is not, of the shape of ``log_mass``.
+        Log-probability of the observed zero or non-zero, same shape as ``log_mass``.
     zeros, mean, variance
-        Probability of zero, mean and variance of each count, of that shape too.
+        Probability of zero, mean and variance of each count, same shape as ``log_mass``.
 
     Examples
     --------
@@ -64,19 +63,18 @@ class CountTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class CountScore:
-    """Score of a model of counts; nats per cell, all of them of probabilities.
+    """Score of a model of counts. Log-probabilities are in nats per cell.
 
     Parameters
     ----------
-    rate
-        Divergence of the posteriors from the prior; infinite for an autoencoder.
+    rate, evidence
+        KL divergence of the posteriors from the prior, infinite for a deterministic autoencoder,
+        and importance-weighted lower bound of the log-probability of the counts.
     distortion, detection
-        Negative log-probability of the counts, with the rate of a latent library size, and of the
-        pattern of zeros, given a draw of the posterior.
-    evidence
-        Importance-weighted lower bound of the log-probability of the counts.
+        Negative log-probability of the counts, and of the pattern of zeros, at a draw of the
+        posterior. The distortion includes the rate of a latent library size.
     predicted, observed, total
-        Moments of each gene, and mean number of counts of a cell.
+        Moments of each gene in the model and in the data, and mean total count of a cell.
 
     Examples
     --------
@@ -98,7 +96,7 @@ class CountScore:
     def row(self) -> dict[str, float]:
         """Return the score as one row of a table."""
         elbo = -(self.rate + self.distortion)
-        # genes without a count have no ratio
+        # the variance of a gene without counts is 0
         seen = self.observed.mean > 0
         spread = self.predicted.variance[seen] / self.observed.variance[seen]
         return {
@@ -115,11 +113,11 @@ class CountScore:
 
 
 class ScoreSums:
-    """Accumulator of the terms of minibatches, which makes a score of them.
+    """Sums over minibatches, from which the score is computed.
 
     Examples
     --------
-    One count, 0, with a mean of 1 under a Poisson distribution, and no latent variable:
+    A count of 0 under a Poisson distribution with mean 1, without a latent variable:
 
     >>> one, none = np.ones((1, 1, 1)), (np.zeros((1, 1)), np.zeros(1), np.zeros(1))
     >>> sums = ScoreSums()

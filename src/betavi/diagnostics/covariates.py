@@ -20,20 +20,20 @@ FOLDS = 3
 def predicted_from(
     loc: np.ndarray, categorical: Mapping[str, np.ndarray], continuous: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """Score linear predictions of each covariate from z, by cross-validation.
+    """Score linear predictions of each covariate from z by 3-fold cross-validation.
 
     Parameters
     ----------
     loc
-        Positions, ``(n_cells, n_latent)``.
+        Latent positions, ``(n_cells, n_latent)``.
     categorical, continuous
-        Values, ``(n_cells,)``, by the name of the covariate. Categories of fewer than three cells,
-        and covariates that are the same in all cells, are left out.
+        Values, ``(n_cells,)``, by name of the covariate. Categories with fewer than three cells and
+        constant covariates are left out.
 
     Returns
     -------
-    One row per covariate: its ``score``, balanced accuracy or the share of variance explained; that
-    of a ``guess``; and the name of the ``measure``.
+    One row per covariate: ``score``, the balanced accuracy or the share of variance explained;
+    ``guess``, the score without z; and ``measure``, the name of the score.
 
     Examples
     --------

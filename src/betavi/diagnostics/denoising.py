@@ -1,4 +1,4 @@
-"""Comparison of denoising methods, overall and gene by gene."""
+"""Comparison of denoising methods over all genes and for each gene."""
 
 from __future__ import annotations
 
@@ -15,31 +15,28 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.held_out import DenoisingScore, HeldOutMolecules
 
-ENOUGH_ERRORS = 2.0  # standard errors by which a gene must be better than the null
+N_ERRORS = 2.0  # standard errors by which a trusted gene is better than the null model
 
 
 @dataclass
 class DenoisingReport:
-    """Comparison of denoising methods on held-out molecules, overall and gene by gene.
+    """Comparison of denoising methods on held-out molecules, over all genes and for each gene.
 
     Parameters
     ----------
     methods
-        A row for each method, best first: ``poisson_loss``, ``poisson_deviance`` and
-        ``nb_deviance`` of the held-out molecules, and ``mse_log``, the squared error of log(1 +
-        counts per 10,000), all per entry and lower if better; ``explained``, the explained share of
-        the null's Poisson deviance; ``behind``, the loss beyond that of the first, and
-        ``behind_se``, its standard error.
+        One row per method, best first. ``poisson_loss``, ``poisson_deviance``, ``nb_deviance`` and
+        ``mse_log``, the squared error of log(1 + counts per 10,000), are means over entries, lower
+        is better. ``explained`` is the share of the null model's Poisson deviance that the method
+        explains, ``behind`` the loss minus the lowest loss, ``behind_se`` its standard error.
     genes
-        A row for each gene: ``mean``, remaining counts per cell; ``explained``, the explained share
-        of the null's deviance, NaN without counts; ``z``, the gain over the null in standard
-        errors; ``trusted``, True if that exceeds 2.
+        One row per gene: ``mean``, remaining counts per cell; ``explained``, as above, NaN without
+        counts; ``z``, the gain over the null model in standard errors; ``trusted``, if ``z`` > 2.
     explained
-        Explained share of each gene, by method, ``(n_genes, n_methods)``.
-    chosen, ties
-        Method of ``genes``, the best of the model's own, and those within a standard error of it.
-    fraction
-        Share of the molecules that were held out.
+        Share of the null model's deviance explained, ``(n_genes, n_methods)``.
+    chosen, ties, fraction
+        The model's best method, used for ``genes``, its methods within one standard error, and the
+        share of the molecules that were held out.
 
     Examples
     --------
@@ -57,39 +54,39 @@ class DenoisingReport:
 
     @property
     def trusted_share(self) -> float:
-        """Share of the genes for which denoising is surely better than the gene's mean."""
+        """Share of the genes for which denoising is significantly better than the gene's mean."""
         return float(self.genes["trusted"].mean())
 
     def __str__(self) -> str:
         first, best = self.methods.index[0], self.methods.loc[self.chosen]
         worse = (self.genes["explained"].dropna() < 0).mean()
         text = (
-            f"{self.chosen}: {best['explained']:.1%} of the null's deviance of held-out molecules is "
-            f"explained; {self.genes['trusted'].sum()} of {len(self.genes)} genes are surely better "
-            f"than their mean, and {worse:.1%} are worse in this sample."
+            f"{self.chosen} explains {best['explained']:.1%} of the null model's deviance on held-out "
+            f"molecules. For {self.genes['trusted'].sum()} of {len(self.genes)} genes, denoising is "
+            f"significantly better than the gene mean. For {worse:.1%}, it is worse in this sample."
         )
         if first != self.chosen:
             text += f" {first} is better by {best['behind']:.2g} nats per entry."
         if len(self.ties) > 1:
-            text += f" Level within a standard error: {', '.join(self.ties)}."
+            text += f" Equal within one standard error: {', '.join(self.ties)}."
         return text
 
 
 def report_denoising(
     held_out: HeldOutMolecules, scores: Mapping[str, DenoisingScore], own: list[str], names: Any
 ) -> DenoisingReport:
-    """Compare methods by their scores.
+    """Compare denoising methods by their scores on held-out molecules.
 
     Parameters
     ----------
     held_out, scores
-        Held-out molecules, and the score of each method and of the null, ``"gene mean x depth"``.
+        Held-out molecules, and scores by method, with the null model ``"gene mean x depth"``.
     own, names
-        Methods to choose from, and names of the genes, ``(n_genes,)``.
+        The model's methods, from which one is chosen, and gene names, ``(n_genes,)``.
 
     Returns
     -------
-    The report, with ``chosen`` one of ``own``.
+    The comparison.
 
     Examples
     --------
@@ -97,8 +94,8 @@ def report_denoising(
     >>> rate = np.repeat([[2.0, 8.0], [8.0, 2.0]], 100, axis=0)
     >>> held_out = HeldOutMolecules(thin(np.random.default_rng(0).poisson(rate), fraction=0.5))
     >>> scores = {NULL: held_out.score_null(), "truth": held_out.score([rate / 2])}
-    >>> report_denoising(held_out, scores, ["truth"], ["A", "B"]).methods.index.tolist()
-    ['truth', 'gene mean x depth']
+    >>> report_denoising(held_out, scores, ["truth"], ["A", "B"]).methods.index[0]
+    'truth'
     """
     n_cells = held_out.thinned.kept.shape[0]
     null = scores[NULL].deviance
@@ -148,7 +145,7 @@ def _by_gene(
             "mean": np.asarray(held_out.thinned.kept.mean(axis=0)).ravel(),
             "explained": explained,
             "z": np.where(explained.isna(), np.nan, z),
-            "trusted": (z > ENOUGH_ERRORS) & explained.notna().to_numpy(),
+            "trusted": (z > N_ERRORS) & explained.notna().to_numpy(),
         },
         index=explained.index,
     )

@@ -12,22 +12,22 @@ from sklearn.mixture import GaussianMixture
 from betavi import _blocks
 
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)  # numbers of components to try
-PATIENCE = 2  # worse numbers in a row before the search ends: a ring needs more than two
-ROWS_PER_COMPONENT = 5  # draws per component and dimension, at least
+PATIENCE = 2  # worse fits in a row that end the search: a ring needs more than 2 components
+ROWS_PER_COMPONENT = 5  # least number of draws per component and dimension
 HELD_OUT_SHARE = 0.2
-FLOOR = 1e-4  # least variance of a component, relative to that of all draws
+FLOOR = 1e-4  # least variance of a component, relative to the variance of all draws
 
 
 @dataclass(frozen=True, eq=False)
 class LatentDensity:
-    r"""A mixture of normal distributions, :math:`\sum_k w_k N(z; \mu_k, \Sigma_k)`.
+    r"""Mixture of normal distributions, :math:`\sum_k w_k N(z; \mu_k, \Sigma_k)`.
 
     Parameters
     ----------
     weights, means, covariances
         ``(n_components,)``, ``(n_components, n_latent)``, ``(n_components, n_latent, n_latent)``.
     held_out
-        Mean log density, in nats, of draws of cells that were left out of the fit.
+        Mean log density of draws from held-out cells, nats.
 
     Examples
     --------
@@ -44,10 +44,8 @@ class LatentDensity:
     held_out: float
 
     def __repr__(self) -> str:
-        return (
-            f"LatentDensity({len(self.weights)} components, {self.n_latent} dimensions, "
-            f"held_out={self.held_out:.2f} nats)"
-        )
+        n, d = self.means.shape
+        return f"LatentDensity({n} components, {d} dimensions, held_out={self.held_out:.2f} nats)"
 
     @property
     def n_latent(self) -> int:
@@ -59,7 +57,7 @@ class LatentDensity:
         return np.linalg.cholesky(self.covariances)
 
     def _components(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log of each weighted component, and its whitened offsets."""
+        """Return the log density of each weighted component, and the whitened offsets."""
         offsets = np.asarray(positions, dtype=np.float64)[:, None] - self.means
         roots = self._roots
         white = np.einsum("kij,nkj->nki", np.linalg.inv(roots), offsets)
@@ -68,7 +66,7 @@ class LatentDensity:
         return constant - 0.5 * np.square(white).sum(axis=2), white
 
     def log_prob(self, positions: np.ndarray) -> np.ndarray:
-        """Return the log density at positions ``(n, n_latent)``, in nats, ``(n,)``."""
+        """Return the log density, nats, ``(n,)``, at positions ``(n, n_latent)``."""
         n_parts = max(1, -(-len(positions) // _blocks.DENSITY_POSITIONS))
         parts = np.array_split(np.asarray(positions), n_parts)
         return np.concatenate([logsumexp(self._components(part)[0], axis=1) for part in parts])
@@ -80,7 +78,7 @@ class LatentDensity:
         return within + self.weights @ np.square(self.means - self.weights @ self.means)
 
     def slope(self, positions: np.ndarray) -> np.ndarray:
-        """Return the gradient of the log density at positions, ``(n, n_latent)``."""
+        """Return the gradient of the log density at positions, both ``(n, n_latent)``."""
         logs, white = self._components(positions)
         shares = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
         pulls = np.einsum("kji,nkj->nki", np.linalg.inv(self._roots), white)
@@ -93,28 +91,24 @@ class LatentDensity:
         return self.means[chosen] + (self._roots[chosen] @ noise[..., None])[..., 0]
 
     def projected(self, centre: np.ndarray, axes: np.ndarray) -> LatentDensity:
-        """Return the exact density of ``(z - centre) @ axes``, axes ``(n_latent, n_axes)``."""
-        return LatentDensity(
-            self.weights,
-            (self.means - centre) @ axes,
-            axes.T @ self.covariances @ axes,
-            self.held_out,
-        )
+        """Return the exact density of ``(z - centre) @ axes``, with axes ``(n_latent, n_axes)``."""
+        means, covariances = (self.means - centre) @ axes, axes.T @ self.covariances @ axes
+        return LatentDensity(self.weights, means, covariances, self.held_out)
 
 
 def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 0) -> LatentDensity:
-    """Fit a density to draws of the posteriors of many cells, the aggregate posterior.
+    """Fit the density of the aggregate posterior to draws from the posteriors of cells.
 
-    The number of components is the one that best explains cells that are left out. The aggregate
-    posterior is that of Hoffman & Johnson (2016), ELBO surgery.
+    The number of components is chosen by the log density of held-out cells. See Hoffman & Johnson
+    (2016), ELBO surgery, for the aggregate posterior.
 
     Parameters
     ----------
     draws
-        ``(n_draws, n_latent)``.
+        Latent positions, ``(n_draws, n_latent)``.
     cells, seed
-        The cell of each draw, ``(n_draws,)``, to be left out as a whole, each of its own if None;
-        and seed of the cells left out and of the start of the fit.
+        Cell of each draw, ``(n_draws,)``, because cells are held out with all their draws (None if
+        each draw is a cell), and seed of the held-out cells and of the fit.
 
     Returns
     -------
@@ -135,7 +129,9 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
     cells = np.arange(len(draws)) if cells is None else np.asarray(cells)
     names = np.unique(cells)
     if len(names) < 3 or not np.isfinite(draws).all():
-        raise ValueError("A density needs finite positions of three cells at least.")
+        raise ValueError(
+            f"`draws` must be finite positions of at least three cells. It has {len(names)} cells."
+        )
     rng = np.random.default_rng(seed)
     n_left_out = max(1, int(HELD_OUT_SHARE * len(names)))
     is_left_out = np.isin(cells, rng.permutation(names)[:n_left_out])
@@ -146,7 +142,7 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
     n_worse = 0
     most = max(1, (~is_left_out).sum() // (ROWS_PER_COMPONENT * draws.shape[1]))
     for n_components in (n for n in COMPONENTS if n <= most):
-        # without the k-means that would follow it takes a fraction of the time, and fits alike
+        # the default, k-means, takes much longer and the fits are similar
         mixture = GaussianMixture(
             n_components, reg_covar=FLOOR, random_state=seed, init_params="k-means++"
         ).fit(white[~is_left_out])
@@ -156,25 +152,22 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
         elif (n_worse := n_worse + 1) == PATIENCE:
             break
     score, mixture = best
-    return LatentDensity(
-        mixture.weights_,
-        mixture.means_ * scale + shift,
-        mixture.covariances_ * np.outer(scale, scale),
-        score - float(np.log(scale).sum()),
-    )
+    means, covariances = mixture.means_ * scale + shift, mixture.covariances_
+    covariances = covariances * np.outer(scale, scale)
+    return LatentDensity(mixture.weights_, means, covariances, score - float(np.log(scale).sum()))
 
 
 def on_simplex(positions: np.ndarray) -> bool:
-    """Return True if all positions are shares, as a logistic normal z is after its softmax.
+    """Test if positions are on the simplex, such as a logistic normal z after its softmax.
 
     Parameters
     ----------
     positions
-        ``(n, n_latent)``.
+        Latent positions, ``(n, n_latent)``.
 
     Returns
     -------
-    True if all are at least 0 and each row sums to 1, within 0.001.
+    True if all values are at least 0 and each row sums to 1, within 0.001.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""False signals of denoising: relations of genes that were shuffled, and have none."""
+"""False signals of denoising: associations of shuffled genes, which have no true ones."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ from scipy import sparse, stats
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CELLS_OF_LIKE_DEPTH = 50  # cells to shuffle counts among, which preserves effects of depth
-MOST_GENES = 300  # genes of each kind that are compared in pairs
-
-
-ROUNDING = 1e-6  # relative to a gene's largest value, in single precision
+CELLS_PER_STRATUM = 50  # counts are shuffled among cells of similar depth, to keep depth effects
+MOST_GENES = 300  # shuffled genes, and other genes, that are compared in pairs
+ROUNDING = 1e-6  # error of single precision, relative to a gene's largest value
 
 
 class Shuffled(NamedTuple):
-    """Counts with some genes shuffled, after Andrews & Hemberg (2018), see :func:`shuffle_genes`.
+    """Counts with some genes shuffled, see :func:`shuffle_genes`.
 
     Parameters
     ----------
-    counts, genes
-        ``(n_cells, n_genes)``, and positions of the shuffled genes, ascending, ``(n_shuffled,)``.
-    strata
-        A code for each cell, ``(n_cells,)``: counts were shuffled within cells of a code, which are
-        of one batch and of similar depth.
+    counts, genes, strata
+        Counts, ``(n_cells, n_genes)``, ascending positions of the shuffled genes,
+        ``(n_shuffled,)``, and stratum of each cell, ``(n_cells,)``. Counts were shuffled within a
+        stratum: cells of one batch and of similar depth.
 
     Examples
     --------
@@ -40,12 +37,12 @@ class Shuffled(NamedTuple):
     strata: np.ndarray
 
     def within(self, values: np.ndarray) -> np.ndarray:
-        """Return values minus their stratum's mean: for shuffled genes, false signals only."""
+        """Subtract the mean of each stratum. Shuffled genes then have false signals only."""
         sizes = np.bincount(self.strata)[:, None]
         sums = np.zeros((len(sizes), values.shape[1]))
         np.add.at(sums, self.strata, values)
         off = values - (sums / sizes)[self.strata]
-        # differences from rounding are none
+        # rounding errors would be significant in a gene that does not vary
         off[np.abs(off) <= ROUNDING * np.abs(values).max(axis=0)] = 0
         return off
 
@@ -53,21 +50,21 @@ class Shuffled(NamedTuple):
 def shuffle_genes(
     counts: sparse.csr_matrix, strata: np.ndarray, share: float = 0.5, seed: int = 0
 ) -> Shuffled:
-    """Shuffle the counts of some genes, independently, among cells of the same stratum and depth.
+    """Shuffle the counts of some genes among cells of the same stratum and similar depth.
 
-    A shuffled gene is then unrelated to other genes and types of cells, except through depth and
-    strata, which denoising knows.
+    Each gene is shuffled independently. It is then associated with other genes and cell types only
+    through depth and strata, which denoising takes into account.
 
     Parameters
     ----------
     counts, strata
-        ``(n_cells, n_genes)``, and a code for each cell, such as its batch, ``(n_cells,)``.
+        Counts, ``(n_cells, n_genes)``, and a code of each cell, such as its batch, ``(n_cells,)``.
     share, seed
         Share of the genes to shuffle, and seed of the permutations.
 
     Returns
     -------
-    The counts, the shuffled genes, and the cells they were shuffled among.
+    The counts, the shuffled genes, and the strata of batch and depth.
 
     References
     ----------
@@ -88,7 +85,7 @@ def shuffle_genes(
     groups = [
         part
         for stratum in np.split(order, cuts)
-        for part in np.array_split(stratum, max(1, len(stratum) // CELLS_OF_LIKE_DEPTH))
+        for part in np.array_split(stratum, max(1, len(stratum) // CELLS_PER_STRATUM))
     ]
     codes = np.empty(n_cells, dtype=np.int64)
     codes[np.concatenate(groups)] = np.repeat(np.arange(len(groups)), [len(g) for g in groups])
@@ -107,18 +104,16 @@ def shuffle_genes(
 def some_of_each(
     shuffled: np.ndarray, n_genes: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return shuffled and other genes, at most 300 each.
+    """Choose at most 300 shuffled genes and at most 300 others.
 
     Parameters
     ----------
-    shuffled
-        Positions of the shuffled genes, ``(n_shuffled,)``.
-    n_genes, seed
-        Number of all genes, and seed of the choice.
+    shuffled, n_genes, seed
+        Positions of the shuffled genes, ``(n_shuffled,)``, number of all genes, and random seed.
 
     Returns
     -------
-    Positions of both, ascending.
+    Positions of the chosen shuffled genes and of the chosen others, ascending.
 
     Examples
     --------
@@ -132,25 +127,25 @@ def some_of_each(
 
 
 def correlated_share(values: np.ndarray, alpha: float = 0.05) -> float:
-    """Return the share of pairs of genes whose correlation is significant.
+    """Return the share of gene pairs with a significant Pearson correlation.
 
     Parameters
     ----------
-    values
-        ``(n_cells, n_genes)``.
-    alpha
-        Level of the test of Pearson correlations, over the number of pairs (Bonferroni).
+    values, alpha
+        Expression, ``(n_cells, n_genes)``, and level of the test over all pairs (Bonferroni).
 
     Returns
     -------
-    A share between 0 and 1; NaN if there is no pair, or there are fewer than three cells.
+    A share between 0 and 1. NaN without pairs or with fewer than three cells.
 
     Examples
     --------
     >>> correlated_share(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.1]]))
     1.0
     """
-    standardised = _standardised(values)
+    centred = values - values.mean(axis=0)
+    norm = np.linalg.norm(centred, axis=0)
+    standardised = np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
     correlations = standardised.T @ standardised
     pairs = correlations[np.triu_indices(len(correlations), 1)]
     degrees = len(values) - 2
@@ -160,12 +155,6 @@ def correlated_share(values: np.ndarray, alpha: float = 0.05) -> float:
     return float((np.abs(pairs) > t / np.sqrt(degrees + t**2)).mean())
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
-    centred = values - values.mean(axis=0)
-    norm = np.linalg.norm(centred, axis=0)
-    return np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
-
-
 def marker_share(
     values: np.ndarray, groups: Sequence[int] | np.ndarray, alpha: float = 0.05
 ) -> float:
@@ -173,14 +162,13 @@ def marker_share(
 
     Parameters
     ----------
-    values, groups
-        ``(n_cells, n_genes)``, and a code for each cell, ``(n_cells,)``.
-    alpha
-        False discovery rate of a one-way analysis of variance (Benjamini & Hochberg).
+    values, groups, alpha
+        Expression, ``(n_cells, n_genes)``, group of each cell, ``(n_cells,)``, and false discovery
+        rate (Benjamini & Hochberg) of a one-way analysis of variance.
 
     Returns
     -------
-    A share between 0 and 1; NaN if fewer than two groups have two cells.
+    A share between 0 and 1. NaN if fewer than two groups have at least two cells.
 
     Examples
     --------

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.thinning import Thinned
 
-FLOOR = 1e-4  # least rate: a wrong rate of 0 would have an infinite loss
+FLOOR = 1e-4  # least rate: the loss of a count at a rate of 0 is infinite
 INVERSE_DISPERSIONS = (1e-2, 1e6)
 
 
 def poisson_loss(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """Return minus the Poisson log-probability of counts, without terms that depend on counts only.
+    """Return the negative Poisson log-probability without terms that depend on counts only.
 
     Parameters
     ----------
     counts, rate
-        Observed and expected counts, ``(n_cells, n_genes)``, in this order.
+        Observed and expected counts, ``(n_cells, n_genes)``.
 
     Returns
     -------
-    Nats, one for each count; lower is better.
+    Loss of each count, nats. Lower is better.
 
     Examples
     --------
@@ -41,16 +41,16 @@ def poisson_loss(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
 
 def poisson_deviance(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """Return twice the nats by which a rate is worse than one that equals the count.
+    """Return the Poisson deviance of each count: twice the nats lost against a perfect rate.
 
     Parameters
     ----------
     counts, rate
-        See :func:`poisson_loss`.
+        Observed and expected counts, ``(n_cells, n_genes)``.
 
     Returns
     -------
-    Deviances, one for each count; at least 0.
+    Deviance of each count, at least 0.
 
     Examples
     --------
@@ -61,18 +61,17 @@ def poisson_deviance(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
 
 def nb_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Return twice the nats by which a mean is worse than the count, if negative binomial.
+    """Return the negative binomial deviance: twice the nats lost against a perfect mean.
 
     Parameters
     ----------
-    counts, mean
-        Observed and expected counts, the latter above 0, ``(n_cells, n_genes)``.
-    theta
-        Inverse dispersion of each gene, ``(n_genes,)``.
+    counts, mean, theta
+        Observed counts and expected counts above 0, ``(n_cells, n_genes)``, and inverse dispersion
+        of each gene, ``(n_genes,)``.
 
     Returns
     -------
-    Deviances, one for each count; at least 0.
+    Deviance of each count, at least 0.
 
     Examples
     --------
@@ -93,7 +92,7 @@ def log_normalised(values: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    Logs, of the same shape; zeros for a cell without counts.
+    Logs, same shape. Zeros for a cell without counts.
 
     Examples
     --------
@@ -113,7 +112,7 @@ class DenoisingScore:
     losses
         Mean Poisson loss over the genes of each cell, nats, ``(n_cells,)``.
     deviance, gain, square_gain
-        Poisson deviance of each gene, its difference from the null's, and the square of that,
+        Poisson deviance, its reduction relative to the null model, and the square of the reduction,
         summed over cells, ``(n_genes,)``.
     nb_deviance, mse_log
         Means over all entries, see :class:`DenoisingReport`.
@@ -136,13 +135,13 @@ class DenoisingScore:
 
 @dataclass
 class HeldOutMolecules:
-    """Held-out molecules, which score rates predicted from the remaining ones.
+    """Held-out molecules, used to score rates that were predicted from the remaining molecules.
 
     Parameters
     ----------
     thinned, batch
-        Molecules, and a code for each cell, ``(n_cells,)``; one batch if None. The null predicts a
-        gene's mean in each batch, or the mean over all cells if that is better.
+        Remaining and held-out molecules, and batch of each cell, ``(n_cells,)``, None for one. The
+        null model predicts each gene's mean in the batch or, if that is better, in all cells.
 
     Examples
     --------
@@ -159,32 +158,30 @@ class HeldOutMolecules:
     theta: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        """Fit the null, and each gene's dispersion around it."""
+        """Fit the null model, and the dispersion of each gene around it."""
         kept = self.thinned.kept
         n_cells, n_genes = kept.shape
-        self._totals = totals_of(kept)
-        one = np.zeros(n_cells, dtype=np.int64)
-        self._batch, self.theta = one, np.ones(n_genes)
-        self._profiles = profiles_of(kept, one)
+        self._totals, self.theta = totals_of(kept), np.ones(n_genes)
+        self._batch = np.zeros(n_cells, dtype=np.int64)
+        self._profiles = profiles_of(kept, self._batch)
         if self.batch is not None and len(np.unique(self.batch)) > 1:
-            self._let_batches_in(self.batch)
+            self._use_batch_means(self.batch)
         excess = square = np.zeros(n_genes)
         for rows in blocks(n_cells):
             rate = self.null(rows)
             excess = excess + (np.square(kept[rows].toarray() - rate) - rate).sum(axis=0)
             square = square + np.square(rate).sum(axis=0)
-        low, high = INVERSE_DISPERSIONS
-        self.theta = (square / excess.clip(1e-300)).clip(low, high)
+        self.theta = (square / excess.clip(1e-300)).clip(*INVERSE_DISPERSIONS)
 
-    def _let_batches_in(self, batch: np.ndarray) -> None:
-        """Replace the mean of a gene by one for each batch, where that is the better null."""
+    def _use_batch_means(self, batch: np.ndarray) -> None:
+        """Use batch means in the null model for the genes that they predict better."""
         of_all, alone = self._profiles, self.score_null().deviance
         self._batch, self._profiles = batch, profiles_of(self.thinned.kept, batch)
         is_worse = self.score_null().deviance >= alone
         self._profiles = np.where(is_worse, of_all, self._profiles)
 
     def null(self, rows: slice) -> np.ndarray:
-        """Return each cell's total times the share of each gene, overall or in its batch."""
+        """Return the null prediction: totals of the cells times gene shares, ``(n, n_genes)``."""
         return self._totals[rows] * self._profiles[self._batch[rows]]
 
     def score_null(self) -> DenoisingScore:
@@ -192,7 +189,7 @@ class HeldOutMolecules:
         return self.score(self.null(rows) for rows in blocks(len(self._totals)))
 
     def score(self, expected: Iterable[np.ndarray]) -> DenoisingScore:
-        """Score blocks of expected counts of consecutive cells, at the depth of the remaining counts."""
+        """Score blocks of expected counts, ``(n, n_genes)``, at the depth of the remaining ones."""
         n_cells, n_genes = self.thinned.kept.shape
         deviance, gain, square_gain = np.zeros((3, n_genes))
         score = DenoisingScore(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)
@@ -203,12 +200,11 @@ class HeldOutMolecules:
         return score
 
     def _add(self, score: DenoisingScore, rows: slice, expected: np.ndarray) -> None:
-        """Add a block of cells to a score."""
-        null = self.null(rows)
         counts = self.thinned.held_out[rows].toarray().astype(np.float64)
         rate = (expected * self.thinned.odds).clip(FLOOR)
         deviance = poisson_deviance(counts, rate)
-        gain = poisson_deviance(counts, (null * self.thinned.odds).clip(FLOOR)) - deviance
+        null = (self.null(rows) * self.thinned.odds).clip(FLOOR)
+        gain = poisson_deviance(counts, null) - deviance
         score.losses[rows] = poisson_loss(counts, rate).mean(axis=1)
         score.deviance += deviance.sum(axis=0)
         score.gain += gain.sum(axis=0)

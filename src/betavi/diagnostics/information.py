@@ -1,4 +1,4 @@
-"""Information about cells in a latent space, from the posteriors alone. All in nats."""
+"""Information about cells in a latent space, in nats, computed from the posteriors."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from sklearn.neighbors import NearestNeighbors
 
 from betavi import _blocks
 
-ACTIVE = 0.1
-"""Nats of information from which on a dimension counts as active."""
-
-MOST_CELLS = 2000  # in a mixture, as time grows with the square of their number
+ACTIVE = 0.1  # least information of an active dimension, nats
+MOST_CELLS = 2000  # of a mixture: its cost grows with the square of the number of cells
 NEIGHBOURS = 15
 
 
 def dimension_information(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    r"""Return the information of each dimension about a cell, for normal positions over cells.
+    r"""Return the information of each dimension about a cell, if positions are normal over cells.
 
     :math:`\frac12 (\log \mathrm{Var}\,z_j - E \log \sigma_j^2)`, the mean divergence of the
-    posteriors from the normal distribution with their common mean and variance. It depends on
-    neither the prior nor the units of z.
+    posteriors from the normal distribution with their common mean and variance. It does not depend
+    on the prior or on the units of z.
 
     Parameters
     ----------
@@ -29,7 +27,7 @@ def dimension_information(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    Nats, ``(n_latent,)``; at least 0.
+    Information, nats, at least 0, ``(n_latent,)``.
 
     Examples
     --------
@@ -43,17 +41,18 @@ def dimension_information(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def active_dimensions(loc: np.ndarray, scale: np.ndarray, threshold: float = ACTIVE) -> int:
     """Return the number of dimensions with more than ``threshold`` nats of information.
 
-    Burda et al. (2016, Importance weighted autoencoders) count those whose mean varies by more than
-    0.01 over cells. That is a threshold of about 0.005 nats, at which noise passes for signal.
+    Burda et al. (2016, Importance weighted autoencoders) count dimensions with a variance of the
+    posterior mean above 0.01. This is a threshold of about 0.005 nats, which noise can exceed.
 
     Parameters
     ----------
     loc, scale, threshold
-        See :func:`dimension_information`, and nats.
+        Means and standard deviations of the posteriors, ``(n_cells, n_latent)``, and least
+        information of an active dimension, nats.
 
     Returns
     -------
-    Their number, at most ``n_latent``.
+    A number between 0 and ``n_latent``.
 
     Examples
     --------
@@ -66,20 +65,21 @@ def active_dimensions(loc: np.ndarray, scale: np.ndarray, threshold: float = ACT
 def mutual_information(
     loc: np.ndarray, scale: np.ndarray, rng: np.random.Generator | int = 0
 ) -> float:
-    r"""Estimate the information between a cell and its latent position.
+    r"""Estimate the mutual information between a cell and its latent position.
 
-    :math:`E \log q(z | x) - \log q(z)` at a draw of each posterior, where :math:`q(z)` is the mean
-    of the posteriors of at most 2,000 random cells. It cannot exceed the log of their number (7.6
-    nats for 2,000, 5.7 for 300). A value close to that is only a lower bound.
+    :math:`E \log q(z | x) - \log q(z)` at a draw of each posterior. :math:`q(z)` is the mean of the
+    posteriors of at most 2,000 random cells. The estimate cannot exceed the log of their number:
+    7.6 nats for 2,000 cells and 5.7 for 300. A value near this limit is only a lower bound.
 
     Parameters
     ----------
     loc, scale, rng
-        See :func:`dimension_information`, and generator or seed of the draws.
+        Means and standard deviations of the posteriors, ``(n_cells, n_latent)``, and generator or
+        seed of the draws.
 
     Returns
     -------
-    Nats.
+    Mutual information, nats.
 
     References
     ----------
@@ -108,19 +108,18 @@ def mutual_information(
 def label_agreement(
     latent: np.ndarray, labels: np.ndarray, n_neighbors: int = NEIGHBOURS
 ) -> dict[str, float]:
-    """Return the share of a cell's neighbours that are of its type, by type.
+    """Return the share of nearest neighbours that have the same type, for each type.
 
     Parameters
     ----------
-    latent, labels
-        Position, ``(n_cells, n_latent)``, and type, ``(n_cells,)``, of each cell.
-    n_neighbors
-        Number of nearest other cells.
+    latent, labels, n_neighbors
+        Position, ``(n_cells, n_latent)``, and type, ``(n_cells,)``, of each cell, and number of
+        nearest other cells.
 
     Returns
     -------
-    For types of two cells or more, the mean share, relative to the largest that is possible if
-    there are fewer cells of the type than neighbours.
+    Mean share over the cells of each type with at least two cells. If a type has fewer cells than
+    neighbours, the share is relative to the largest possible value.
 
     Examples
     --------
@@ -131,7 +130,7 @@ def label_agreement(
     if n_neighbors < 1:
         return {}
     search = NearestNeighbors(n_neighbors=n_neighbors).fit(latent)
-    # without an argument, a cell is not its own neighbour
+    # without positions as an argument, a cell is not its own neighbour
     same = labels[search.kneighbors(return_distance=False)] == labels[:, None]
     agreement = {}
     for label in np.unique(labels):

@@ -1,4 +1,4 @@
-"""Paths through a latent space: straight ones, and ones through populated regions."""
+"""Paths through a latent space: straight lines, and paths through populated regions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from scipy.sparse.csgraph import dijkstra
 from sklearn.neighbors import kneighbors_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from betavi.diagnostics.density import LatentDensity
 
 N_NEIGHBOURS = 15
-N_POINTS = 33  # points of a path during its refinement
+N_POINTS = 33  # points of a path while it is optimised
 MOST_ROUNDS = 200
-ACTIVE = 0.1  # least share of a dimension's variance that is between cells, if they differ in it
-THINNEST = 10.0  # nats per dimension below the densest, at which the cost is capped
+ACTIVE = 0.1  # least share of variance between cells in a dimension in which cells differ
+MOST_DEPTH = 10.0  # nats per dimension below the highest density, at which the cost is capped
 
 
 def resampled(points: np.ndarray, n_steps: int) -> np.ndarray:
-    """Return ``n_steps`` points evenly spaced along a polygon, its ends included."""
+    """Return ``n_steps`` evenly spaced points along a polygon, including its ends."""
     lengths = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
     at = np.linspace(0.0, lengths[-1], n_steps)
     return np.column_stack([np.interp(at, lengths, column) for column in points.T])
@@ -35,7 +33,7 @@ def straight(start: np.ndarray, end: np.ndarray, n_steps: int) -> np.ndarray:
     Parameters
     ----------
     start, end, n_steps
-        Positions, ``(n_latent,)``, and number of points, both ends included.
+        Positions, ``(n_latent,)``, and number of points, including both ends.
 
     Returns
     -------
@@ -55,21 +53,22 @@ def along_density(
 ) -> np.ndarray:
     r"""Return a path through populated regions.
 
-    The shortest path in a graph of cells, relaxed in the latent space, under a cost per length of
-    :math:`(q(z) / \max q)^{-1/d}`, in the ``d`` dimensions that cells differ in: where cells are
-    half as far apart, a length costs half. The largest ``q`` is that at any cell. The cost is
-    between 1 and :math:`e^{10}`.
+    The shortest path in a graph of cells is optimised in the latent space. A length costs
+    :math:`(q(z) / \max q)^{-1/d}`, from 1 to :math:`e^{10}`. The maximum is over cells, and
+    :math:`d` is the number of dimensions in which cells differ. Where cells are half as far apart,
+    a length costs half as much.
 
     Parameters
     ----------
     start, end, n_steps
-        Positions, ``(n_latent,)``, and number of evenly spaced points to return.
+        Positions, ``(n_latent,)``, and number of points to return, including both ends.
     density, nodes
         The aggregate posterior, and positions of cells, ``(n_cells, n_latent)``.
 
     Returns
     -------
-    ``(n_steps, n_latent)``, of a path of 33 points that costs no more than the straight line.
+    Evenly spaced positions, ``(n_steps, n_latent)``, on a path of 33 points that costs no more than
+    the straight line.
 
     References
     ----------
@@ -87,32 +86,32 @@ def along_density(
     cost = _Cost(density, nodes)
     line = straight(start, end, N_POINTS)
     found = resampled(_through_cells(cost, start, end, nodes), N_POINTS)
-    # beside the path through cells, the straight line may be the better start
-    refined = [_relaxed(cost, points) for points in (found, line)]
-    best = min((line, *refined), key=cost.of_path)
+    # the optimum is local, and the straight line may be the better start
+    optimised = [_optimised(cost, points) for points in (found, line)]
+    best = min((line, *optimised), key=cost.of_path)
     return resampled(best, n_steps)
 
 
 class _Cost:
-    """Cost of a length by position."""
+    """Cost of a unit of length at a position."""
 
     def __init__(self, density: LatentDensity, nodes: np.ndarray) -> None:
         self.density = density
         self.densest = float(density.log_prob(nodes).max())
-        # dimensions that cells do not differ in are as thin everywhere
+        # the density is the same everywhere along a dimension in which cells do not differ
         is_active = nodes.var(axis=0) > ACTIVE * density.variance
         self.n_active = max(1, int(is_active.sum()))
 
     def __call__(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the cost of a unit of length, ``(n,)``, and its gradient, ``(n, n_latent)``."""
         depth = (self.densest - self.density.log_prob(positions)) / self.n_active
-        cost = np.exp(np.clip(depth, 0.0, THINNEST))
-        moves = (depth > 0) & (depth < THINNEST)
-        gradient = -(cost * moves / self.n_active)[:, None] * self.density.slope(positions)
+        cost = np.exp(np.clip(depth, 0.0, MOST_DEPTH))
+        varies = (depth > 0) & (depth < MOST_DEPTH)
+        gradient = -(cost * varies / self.n_active)[:, None] * self.density.slope(positions)
         return cost, gradient
 
     def of_edges(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return the cost of straight edges, ``(n,)``, by Simpson's rule."""
+        """Return the cost of straight edges, ``(n,)``, integrated by Simpson's rule."""
         length = np.linalg.norm(ends - starts, axis=1)
         first, middle, last = (self(part)[0] for part in (starts, (starts + ends) / 2, ends))
         return length * (first + 4 * middle + last) / 6
@@ -121,11 +120,21 @@ class _Cost:
         """Return the cost of a polygon."""
         return float(self.of_edges(points[:-1], points[1:]).sum())
 
+    def energy(self, points: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the sum of squared steps times squared cost, and its gradient at inner points."""
+        steps = np.diff(points, axis=0)
+        squares = np.square(steps).sum(axis=1)
+        at_middle, slope = self((points[:-1] + points[1:]) / 2)
+        by_step = 2 * np.square(at_middle)[:, None] * steps
+        by_middle = (at_middle * squares)[:, None] * slope
+        gradient = by_middle[:-1] + by_middle[1:] + by_step[:-1] - by_step[1:]
+        return float(np.square(at_middle) @ squares), gradient.ravel()
+
 
 def _through_cells(
     cost: _Cost, start: np.ndarray, end: np.ndarray, nodes: np.ndarray
 ) -> np.ndarray:
-    """Return the cheapest way from cell to neighbouring cell, ``(n_points, n_latent)``."""
+    """Return the cheapest path between neighbouring cells, ``(n_points, n_latent)``."""
     places = np.vstack([start, end, nodes])
     n_neighbours = min(N_NEIGHBOURS, len(places) - 1)
     graph = sparse.coo_array(kneighbors_graph(places, n_neighbours))
@@ -133,7 +142,7 @@ def _through_cells(
     edges = sparse.csr_array((weights, (graph.row, graph.col)), shape=graph.shape)
     costs, before = dijkstra(edges, directed=False, indices=0, return_predecessors=True)
     if not np.isfinite(costs[1]):
-        # between islands there is no way from cell to cell
+        # the ends are in different components of the graph
         return places[:2]
     route = [1]
     while route[-1] != 0:
@@ -141,33 +150,14 @@ def _through_cells(
     return places[route[::-1]]
 
 
-def _relaxed(cost: _Cost, points: np.ndarray) -> np.ndarray:
-    """Return a path of less energy, with the same ends."""
-    ends, shape = (points[:1], points[-1:]), points[1:-1].shape
-    energy = _energy_between(cost, *ends)
+def _optimised(cost: _Cost, points: np.ndarray) -> np.ndarray:
+    """Return a path with the same ends and a lower energy."""
+
+    def path(inner: np.ndarray) -> np.ndarray:
+        return np.vstack([points[:1], inner.reshape(-1, points.shape[1]), points[-1:]])
+
+    start, options = points[1:-1].ravel(), {"maxiter": MOST_ROUNDS}
     found = minimize(
-        lambda flat: energy(flat.reshape(shape)),
-        points[1:-1].ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": MOST_ROUNDS},
+        lambda inner: cost.energy(path(inner)), start, jac=True, method="L-BFGS-B", options=options
     )
-    return np.vstack([ends[0], found.x.reshape(shape), ends[1]])
-
-
-def _energy_between(
-    cost: _Cost, start: np.ndarray, end: np.ndarray
-) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """Return the energy of a path, squared steps times the squared cost, and its gradient."""
-
-    def energy(inner: np.ndarray) -> tuple[float, np.ndarray]:
-        points = np.vstack([start, inner, end])
-        steps = np.diff(points, axis=0)
-        squares = np.square(steps).sum(axis=1)
-        price, slope = cost((points[:-1] + points[1:]) / 2)
-        by_step = 2 * np.square(price)[:, None] * steps
-        by_middle = (price * squares)[:, None] * slope
-        gradient = by_middle[:-1] + by_middle[1:] + by_step[:-1] - by_step[1:]
-        return float(np.square(price) @ squares), gradient.ravel()
-
-    return energy
+    return path(found.x)

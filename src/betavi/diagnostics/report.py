@@ -1,4 +1,4 @@
-"""Verdict on a latent space, with reasons."""
+"""Report on collapse: a verdict on the latent space, with causes and remedies."""
 
 from __future__ import annotations
 
@@ -23,26 +23,24 @@ class CollapseReport:
     Parameters
     ----------
     dimensions
-        See :func:`judge_dimensions`.
+        Table of :func:`judge_dimensions`.
     causes
-        Causes of unused dimensions, the likeliest first; empty if all are used.
+        Causes of unused dimensions, most likely first. Empty if all dimensions are used.
     beta, rate, distortion
-        The terms of the ELBO and the weight of the rate, NaN if training held the rate at a value.
-    spectrum
-        Directions in which the cells differ, beyond covariates.
-    mutual_information
-        Information between a cell and its position (Hoffman & Johnson, 2016, ELBO surgery).
+        Weight of the rate, NaN if training held the rate at a value, and the terms of the ELBO.
+    spectrum, mutual_information
+        Directions in which cells differ, after correction for covariates, and information between a
+        cell and its position (Hoffman & Johnson, 2016, ELBO surgery).
     amortisation_gap, gap_error
-        Nats that posteriors refined cell by cell save (Cremer et al., 2018, Inference suboptimality
+        Nats that separately optimised posteriors save (Cremer et al., 2018, Inference suboptimality
         in variational autoencoders), and the standard error.
     explained, covariates
-        Nats that z saves against a z of the prior, by modality, and that the decoder's covariates
-        save against those of another cell.
+        Nats that a cell's z saves compared with a z from the prior, by modality, and nats that its
+        covariates save compared with those of another cell.
     predicted, modalities
-        Prediction of each covariate from z, see :func:`predicted_from`, and, in a joint model, the
-        report on each modality with all others masked.
+        Table of :func:`predicted_from`, and reports on each modality of a joint model alone.
     n_cells, is_held_out
-        Number of cells used, and True if training had not seen them.
+        Number of cells, and True if training has not seen them.
 
     Examples
     --------
@@ -51,9 +49,8 @@ class CollapseReport:
     >>> betavi.BetaVI.setup_anndata(adata)
     >>> model = betavi.BetaVI(adata, n_latent=2)
     >>> model.train(max_epochs=1, enable_progress_bar=False)
-    >>> report = model.diagnose(show_progress=False)
-    >>> report.n_cells, report.is_held_out, len(report.dimensions)
-    (200, False, 2)
+    >>> model.diagnose(show_progress=False).is_held_out
+    False
     """
 
     dimensions: pd.DataFrame
@@ -78,18 +75,18 @@ class CollapseReport:
         return int((self.dimensions["status"] == "used").sum())
 
     @property
-    def dead_dimensions(self) -> list[int]:
-        """Dimensions that carry nothing."""
-        return self._dimensions_of("dead")
+    def inactive_dimensions(self) -> list[int]:
+        """Dimensions that carry no information about cells."""
+        return self._dimensions_of("inactive")
 
     @property
     def noise_dimensions(self) -> list[int]:
-        """Dimensions that carry noise only."""
+        """Dimensions that carry only noise."""
         return self._dimensions_of("noise")
 
     @property
     def unclear_dimensions(self) -> list[int]:
-        """Dimensions that need more cells for a judgement."""
+        """Dimensions for which the cells are too few to decide."""
         return self._dimensions_of("unclear")
 
     def _dimensions_of(self, status: str) -> list[int]:
@@ -99,10 +96,10 @@ class CollapseReport:
     def verdict(self) -> str:
         """``"healthy"``, ``"partial"``, ``"collapsed"`` or ``"unclear"``.
 
-        Healthy: no dimension is collapsed or noise. Partial: some are, or a modality is ignored.
-        Collapsed: all are. Unclear: no dimension is used for sure, and some may be.
+        Healthy: no dimension is inactive or noise. Partial: some are, or a modality is ignored.
+        Collapsed: all are. Unclear: some dimensions may be used, and none is used with certainty.
         """
-        n_unused = len(self.dead_dimensions) + len(self.noise_dimensions)
+        n_unused = len(self.inactive_dimensions) + len(self.noise_dimensions)
         if n_unused == len(self.dimensions):
             return "collapsed"
         if not self.active_dimensions:
@@ -111,11 +108,11 @@ class CollapseReport:
 
     @property
     def ignored_modalities(self) -> list[str]:
-        """Modalities that, alone, use no dimension."""
+        """Modalities that use no dimension when all others are masked."""
         return [name for name, alone in self.modalities.items() if alone.verdict == "collapsed"]
 
     def by_modality(self) -> pd.DataFrame:
-        """Return what z explains of each modality, jointly and given it alone, nats per cell."""
+        """Return the signal in each modality, with all others and alone, nats per cell."""
         rows = {
             name: {
                 "used dimensions": alone.active_dimensions,
@@ -132,35 +129,35 @@ class CollapseReport:
 
     @property
     def remedies(self) -> list[str]:
-        """Remedies of the causes, also of those of ignored modalities."""
+        """Remedies of all causes, including those of ignored modalities."""
         ignored = [self.modalities[name] for name in self.ignored_modalities]
         return [cause.remedy for report in (self, *ignored) for cause in report.causes]
 
     @property
     def marginal_kl(self) -> float:
-        """KL of the mean posterior from the prior; an upper bound if ``is_saturated``."""
+        """KL of the mean posterior from the prior. An upper bound if ``is_saturated``."""
         return self.rate - self.mutual_information
 
     @property
     def is_saturated(self) -> bool:
-        """True if the mutual information is within a nat of its largest possible estimate."""
+        """True if the mutual information is within 1 nat of its largest possible estimate."""
         return bool(self.mutual_information > np.log(min(self.n_cells, MOST_CELLS)) - 1)
 
     @property
     def explained_share(self) -> float:
-        """Share of the distortion at a z of the prior that the cell's own z saves."""
+        """Share of the distortion at a z from the prior that the cell's own z saves."""
         saved = sum(self.explained.values())
         return saved / (self.distortion + saved)
 
     def summary(self) -> pd.Series:
-        """Return the numbers of the whole latent space."""
+        """Return the numbers for the whole latent space."""
         at_least, at_most = (", at least", ", at most") if self.is_saturated else ("", "")
         numbers = {
             "used dimensions": self.active_dimensions,
-            "dead dimensions": len(self.dead_dimensions),
-            "dimensions of noise": len(self.noise_dimensions),
+            "inactive dimensions": len(self.inactive_dimensions),
+            "noise dimensions": len(self.noise_dimensions),
             "directions in the data": self.spectrum.n_factors,
-            "directions alive in theory": self.spectrum.alive_at(self.beta),
+            "directions active in theory": self.spectrum.active_at(self.beta),
             "β": self.beta,
             "rate, nats": self.rate,
             f"mutual information, nats{at_least}": self.mutual_information,
@@ -173,58 +170,45 @@ class CollapseReport:
         return pd.Series(numbers, name=self.verdict)
 
     def __str__(self) -> str:
-        n_latent = len(self.dimensions)
-        head = f"{self.verdict}: {self.active_dimensions} of {n_latent} dimensions are used"
-        for words, which in (
-            ("dead are", self.dead_dimensions), ("noise is in", self.noise_dimensions),
-            ("unclear are", self.unclear_dimensions),
-        ):  # fmt: skip
-            head += f", {words} {', '.join(map(str, which))}" if which else ""
-        ignored = self.ignored_modalities
-        if ignored:
-            head += f"; {', '.join(ignored)} {'are' if len(ignored) > 1 else 'is'} ignored"
-        reasons = [*map(str, self.causes), *self._of_modalities(), *self._cautions()]
-        parts = [f"{head}.", *(f"- {reason}" for reason in reasons)]
+        used = f"{self.active_dimensions} of {len(self.dimensions)} dimensions are used."
+        head = f"{self.verdict}: {used}"
+        for status in ("inactive", "noise", "unclear"):
+            if which := self._dimensions_of(status):
+                head += f" {status.capitalize()}: {', '.join(map(str, which))}."
+        if ignored := self.ignored_modalities:
+            head += f" Ignored modalities: {', '.join(ignored)}."
+        parts = [head, *(f"- {note}" for note in (*map(str, self.causes), *self._notes()))]
         parts += ["", self.summary().round(3).to_string()]
         if self.modalities:
             parts += ["", "By modality:", self.by_modality().round(3).to_string()]
         if len(self.predicted):
-            parts += ["", "What z predicts:", self.predicted.round(3).to_string()]
+            parts += ["", "Prediction of covariates from z:", self.predicted.round(3).to_string()]
         return "\n".join(parts)
 
-    def _of_modalities(self) -> list[str]:
-        """Return the causes of ignored modalities."""
-        return [
-            f"{name}: {cause}"
-            for name in self.ignored_modalities
-            for cause in self.modalities[name].causes
-        ]
-
-    def _cautions(self) -> list[str]:
-        cautions = []
+    def _notes(self) -> list[str]:
+        """Return the causes of ignored modalities, and warnings about the cells."""
+        ignored = {name: self.modalities[name] for name in self.ignored_modalities}
+        notes = [f"{name}: {cause}" for name, alone in ignored.items() for cause in alone.causes]
         if self.unclear_dimensions:
-            cautions.append(
-                f"{self.n_cells} cells are too few to tell signal from noise everywhere: hold more "
-                "out, with a smaller train(train_size=...), or name cells the model has not seen, "
-                "diagnose(indices=...)."
+            notes.append(
+                f"{self.n_cells} cells are too few to separate signal from noise in all dimensions. "
+                "Hold out more cells with a smaller train(train_size=...), or pass cells that the "
+                "model has not seen: diagnose(indices=...)."
             )
         if not self.is_held_out:
-            cautions.append(
-                "These cells were trained on, and a model knows their noise: dimensions that seem "
-                "used may not be. Hold cells out, or name others: diagnose(indices=...)."
+            notes.append(
+                "The model was trained on these cells and may have memorised their noise, so that "
+                "noise dimensions seem used. Hold cells out, or pass others: diagnose(indices=...)."
             )
-        return cautions
+        return notes
 
     def _repr_html_(self) -> str:
         head = str(self).split("\n", maxsplit=1)[0]
-        reasons = "".join(
-            f"<li><b>{cause.name}</b>: {escape(cause.evidence)}"
-            f"<br><code>{escape(cause.remedy)}</code></li>"
+        items = [
+            f"<b>{cause.name}</b>: {escape(cause.evidence)}<br><code>{escape(cause.remedy)}</code>"
             for cause in self.causes
-        )
-        notes = [*self._of_modalities(), *self._cautions()]
-        reasons += "".join(f"<li>{escape(note)}</li>" for note in notes)
-        summary = self.summary().to_frame()
-        tables = (summary, self.by_modality(), self.predicted, self.dimensions)
+        ]
+        listed = "".join(f"<li>{item}</li>" for item in (*items, *map(escape, self._notes())))
+        tables = (self.summary().to_frame(), self.by_modality(), self.predicted, self.dimensions)
         shown = "".join(table.round(3).to_html() for table in tables if len(table))
-        return f"<p><b>{head}</b></p><ul>{reasons}</ul>{shown}"
+        return f"<p><b>{head}</b></p><ul>{listed}</ul>{shown}"

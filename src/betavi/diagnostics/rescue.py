@@ -1,4 +1,4 @@
-"""Report on attempts to repair a latent space."""
+"""Report on attempts to repair a collapsed latent space."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.report import CollapseReport
 
-SURE_GAIN = 2.0  # standard errors of the paired difference from which on a likelihood is better
+N_ERRORS = 2.0  # standard errors of the paired difference of a significant gain
 
 
 @dataclass(frozen=True)
 class RescueReport:
-    """Remedies that were tried from the same starting point, and the chosen one.
+    """Trials of remedies that start from the same weights, and the chosen remedy.
 
     Parameters
     ----------
     tried
-        ``"nothing"``, one row per remedy, and the best of them, ``"..., finished"``: ``epochs``;
-        ``beta``; ``log_likelihood`` of held-out cells by importance sampling, nats per cell; its
-        ``gain`` over doing nothing, and the paired ``gain_error``; and ``active_dimensions``.
-    chosen
-        The row whose weights the model has; ``"nothing"`` if no other was better.
-    before, after
-        Diagnoses of the model; the same object if nothing was changed.
+        One row for ``"nothing"``, one per remedy, and one for the best remedy trained to the end,
+        ``"..., finished"``. Columns: ``epochs``; ``beta``; ``log_likelihood`` of held-out cells by
+        importance sampling, nats per cell; its ``gain`` over ``"nothing"``, and the paired standard
+        error ``gain_error``; and ``active_dimensions``.
+    chosen, before, after
+        Row with the model's weights, ``"nothing"`` if no remedy was better, and diagnoses of the
+        model, the same object if the model was not changed.
 
     Examples
     --------
@@ -45,18 +45,18 @@ class RescueReport:
 
     @property
     def is_changed(self) -> bool:
-        """True if the model has other weights than before."""
+        """True if the model has new weights."""
         return self.chosen != "nothing"
 
     def __str__(self) -> str:
         if len(self.tried) == 1:
-            head = f"nothing was tried: the latent space is {self.before.verdict}, and no dead "
-            return head + "dimension has a cause that training could mend."
-        head = (
-            f"{self.chosen} was kept: {self.before.verdict} before, {self.after.verdict} after."
-            if self.is_changed
-            else "nothing tried was better: the model is as it was."
-        )
+            head = f"No remedy was tried. The latent space is {self.before.verdict}, "
+            return head + "without a cause that training can repair."
+        head = "No remedy was better. The model is unchanged."
+        if self.is_changed:
+            head = (
+                f"Chosen: {self.chosen} ({self.before.verdict} before, {self.after.verdict} now)."
+            )
         return f"{head}\n\n{self.tried.round(2).to_string()}"
 
     def _repr_html_(self) -> str:
@@ -65,7 +65,7 @@ class RescueReport:
 
 
 def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
-    """Return the mean of a paired difference and its standard error.
+    """Return the mean paired difference and its standard error.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
 
     Returns
     -------
-    Both in nats per cell.
+    Mean and standard error, nats per cell.
 
     Examples
     --------
@@ -86,16 +86,16 @@ def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
 
 
 def best_remedy(tried: pd.DataFrame) -> str:
-    """Return the remedy of the highest likelihood that is surely better than nothing.
+    """Return the remedy with the highest likelihood among those significantly better than nothing.
 
     Parameters
     ----------
     tried
-        See :class:`RescueReport`.
+        Table of a :class:`RescueReport`.
 
     Returns
     -------
-    The name of its row, or ``"nothing"``.
+    Name of the row, or ``"nothing"``.
 
     Examples
     --------
@@ -104,6 +104,6 @@ def best_remedy(tried: pd.DataFrame) -> str:
     >>> best_remedy(pd.DataFrame(tried, index=["nothing", "anneal"]))
     'anneal'
     """
-    is_better = tried["gain"] > SURE_GAIN * tried["gain_error"]
+    is_better = tried["gain"] > N_ERRORS * tried["gain_error"]
     candidates = tried[is_better & (tried.index != "nothing")]
     return str(candidates["log_likelihood"].idxmax()) if len(candidates) else "nothing"

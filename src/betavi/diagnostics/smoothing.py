@@ -1,4 +1,4 @@
-"""Baselines of denoising: raw counts, gene means, neighbour means and few dimensions."""
+"""Baselines of denoising: raw counts, gene means, neighbour means and truncated SVD."""
 
 from __future__ import annotations
 
@@ -40,10 +40,8 @@ def _shares(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1 / totals_of(counts).clip(1).ravel()) @ counts)
 
 
-def _svd(
-    values: sparse.csr_matrix, n_components: int, seed: int
-) -> tuple[TruncatedSVD, np.ndarray]:
-    svd = TruncatedSVD(max(1, min(n_components, min(values.shape) - 1)), random_state=seed)
+def _svd(values: sparse.csr_matrix, seed: int) -> tuple[TruncatedSVD, np.ndarray]:
+    svd = TruncatedSVD(max(1, min(N_COMPONENTS, min(values.shape) - 1)), random_state=seed)
     return svd, svd.fit_transform(values)
 
 
@@ -60,7 +58,7 @@ def raw_counts(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray
 
 
 def gene_means(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield each cell's total times each gene's share of all molecules.
+    """Yield the total of each cell times each gene's share of all molecules.
 
     Examples
     --------
@@ -74,9 +72,9 @@ def gene_means(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray
 
 
 def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield the mean shares of a cell and its nearest neighbours, times the cell's total.
+    """Yield the mean gene shares of the 15 nearest cells, with the cell itself, times its total.
 
-    Neighbours are those in 50 principal directions of log(1 + counts per 10,000).
+    Distances are in 50 principal directions of log(1 + counts per 10,000).
 
     Examples
     --------
@@ -84,7 +82,7 @@ def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.nda
     (9, 2)
     """
     totals, shares = totals_of(counts), _shares(counts)
-    _, positions = _svd((shares * TARGET_SUM).log1p(), N_COMPONENTS, seed)
+    _, positions = _svd((shares * TARGET_SUM).log1p(), seed)
     neighbours = NearestNeighbors(n_neighbors=min(N_NEIGHBOURS, len(positions))).fit(positions)
     graph = neighbours.kneighbors_graph(positions)
     weights = sparse.csr_matrix(graph / graph.sum(axis=1).max())
@@ -93,7 +91,7 @@ def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.nda
 
 
 def low_rank(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield the shares in their 50 principal directions, at least 0, times the cell's total.
+    """Yield the rank-50 approximation of gene shares, at least 0, times the cell's total.
 
     Examples
     --------
@@ -102,9 +100,9 @@ def low_rank(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.ndarray]:
     True
     """
     totals, shares = totals_of(counts), _shares(counts)
-    # scaled to numbers of order one
+    # to numbers of order one
     unit = max(float(np.median(totals)), 1.0)
-    svd, positions = _svd(shares * unit, N_COMPONENTS, seed)
+    svd, positions = _svd(shares * unit, seed)
     for rows in blocks(counts.shape[0]):
         yield svd.inverse_transform(positions[rows]).clip(0) * totals[rows] / unit
 
@@ -115,7 +113,6 @@ BASELINES: dict[str, Callable[[sparse.csr_matrix, int], Iterator[np.ndarray]]] =
     "kNN smoothing": neighbour_means,
     "truncated SVD": low_rank,
 }
-"""Expected counts at each cell's own depth, in blocks of cells ``(n, n_genes)``, by name."""
+"""Baselines by name. Each yields expected counts at the cells' own depth, ``(n, n_genes)``."""
 
-NULL = "gene mean x depth"
-"""Name of the null model, without differences between cells."""
+NULL = "gene mean x depth"  # the null model, in which cells differ by depth only

@@ -1,9 +1,8 @@
-r"""Directions in which cells differ, and the latent dimensions that a linear theory gives them.
+r"""Directions in which cells differ, and the number of them that a linear VAE would keep active.
 
-In a linear Gaussian VAE with noise :math:`\sigma^2` and a weight β on the rate, a direction in
-which the data vary by :math:`\lambda` stays active only if :math:`\lambda > \beta \sigma^2` (Lucas
-et al., 2019, Don't blame the ELBO!). Counts are brought to that form by deviance residuals, in
-units of each gene's noise.
+In a linear Gaussian VAE with noise :math:`\sigma^2` and weight β on the rate, a direction with
+variance :math:`\lambda` is active only if :math:`\lambda > \beta \sigma^2` (Lucas et al., 2019,
+Don't blame the ELBO!). Counts are converted to deviance residuals in units of each gene's noise.
 """
 
 from __future__ import annotations
@@ -22,11 +21,12 @@ from betavi import _blocks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    Pair = tuple[np.ndarray, np.ndarray]
     Residual = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-MOST_DIRECTIONS = 100  # directions, at most
+MOST_DIRECTIONS = 100
 N_FLIPS, N_ROUNDS = 3, 3
-MARGIN = 1.05  # least ratio of a variance to the largest with random signs, about 1 without signal
+MARGIN = 1.05  # least ratio to the largest variance with random signs; about 1 without signal
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class SignalSpectrum:
     Parameters
     ----------
     signals
-        Variance beyond noise over noise, descending, of the significant directions,
+        Signal-to-noise ratio of variances of each significant direction, descending,
         ``(n_factors,)``.
     noise, median_total
-        Residual variance of each feature over its mean, ``(n_features,)``, NaN without counts, and
-        median of the cells' totals.
+        Ratio of residual variance to mean of each feature, ``(n_features,)``, NaN without counts,
+        and median total count of a cell.
 
     Examples
     --------
     >>> spectrum = SignalSpectrum(np.array([9.0, 3.0]), np.ones(20), median_total=1000.0)
-    >>> spectrum.n_factors, spectrum.alive_at(5.0)
+    >>> spectrum.n_factors, spectrum.active_at(5.0)
     (2, 1)
     """
 
@@ -55,20 +55,20 @@ class SignalSpectrum:
 
     @property
     def n_factors(self) -> int:
-        """Number of significant directions: at least as many as there are factors."""
+        """Number of significant directions, at least the number of factors."""
         return len(self.signals)
 
-    def alive_at(self, beta: float) -> int:
-        """Return the number of active directions in a linear VAE at β; all for a β of NaN."""
+    def active_at(self, beta: float) -> int:
+        """Return the number of active directions of a linear VAE at β. NaN means all of them."""
         return alive_in_theory(1 + self.signals, 1.0, 0.0 if np.isnan(beta) else beta)
 
     def is_starved(self, beta: float, n_latent: int) -> bool:
-        """Return True if β leaves at most half of what ``n_latent`` dimensions could carry."""
+        """Return True if at most half of the directions that could be active are active at β."""
         possible = min(n_latent, self.n_factors)
-        return possible > 0 and min(n_latent, self.alive_at(beta)) <= possible / 2
+        return possible > 0 and min(n_latent, self.active_at(beta)) <= possible / 2
 
     def beta_that_keeps(self, n_latent: int) -> float:
-        """Return a β, at most 1, at which the weakest of ``n_latent`` directions stays active."""
+        """Return a β, at most 1, at which the strongest ``n_latent`` directions are all active."""
         kept = self.signals[:n_latent]
         return min(1.0, (1 + float(kept[-1])) / 2) if len(kept) else 1.0
 
@@ -79,13 +79,13 @@ def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
     Parameters
     ----------
     variances
-        Eigenvalues of the covariance of the data, signal and noise together, ``(n_directions,)``.
+        Eigenvalues of the covariance of the data, signal plus noise, ``(n_directions,)``.
     noise, beta
-        Variance :math:`\sigma^2` of the decoder, and weight of the rate.
+        Noise variance :math:`\sigma^2` of the decoder, and weight of the rate.
 
     Returns
     -------
-    The number of variances above :math:`\beta \sigma^2`.
+    Number of variances above :math:`\beta \sigma^2`.
 
     Examples
     --------
@@ -105,28 +105,26 @@ def signal_spectrum(
 ) -> SignalSpectrum:
     """Find the directions in which cells differ by more than noise.
 
-    Counts become deviance residuals of a prediction from each cell's total and group (Townes et
-    al., 2019). Genes are scaled to the noise that the directions leave. Directions are those whose
-    variance exceeds that of the same residuals with random signs, which share no direction and are
-    as uneven over cells and genes (Hong et al., 2020). Signals are corrected for the variance that
-    noise adds (Baik & Silverstein, 2006).
+    Counts are converted to deviance residuals (Townes et al., 2019). Each gene is scaled by its
+    variance outside the directions. A direction is significant if its variance exceeds that of the
+    residuals with random signs, which have no common direction (Hong et al., 2020). Signals are
+    corrected for the variance that noise adds (Baik & Silverstein, 2006).
 
     Parameters
     ----------
     counts
-        Nonnegative values, ``(n_cells, n_features)``. Costs grow with the square of the cells.
+        Nonnegative values, ``(n_cells, n_features)``. The cost grows with the square of the cells.
     groups, covariates
-        Codes, ``(n_cells, ...)``, such as batches, and values, ``(n_cells, n_covariates)``: means
-        of each combination of codes, and linear effects of values, are no signal.
+        Codes, such as batches, ``(n_cells, ...)``, and numbers, ``(n_cells, n_covariates)``. Means
+        of each combination of codes and linear effects of numbers do not count as signal.
     assays
-        Assay of each feature, codes from 0, ``(n_features,)``: each has its own totals. Features of
-        code -1 are not scaled by a total.
+        Assay of each feature, ``(n_features,)``. Codes from 0 have their own totals, -1 has none.
     rng, show_progress
-        Generator or seed of the signs, and True to show a bar.
+        Generator or seed of the signs, and True to show a progress bar.
 
     Returns
     -------
-    The strength of each direction, and the noise of each feature.
+    Strength of each direction, and noise of each feature.
 
     References
     ----------
@@ -155,41 +153,37 @@ def signal_spectrum(
     for _ in range(2):
         residuals = _Residuals(columns, (codes, covariates), assays, noise)
         noise = residuals.noise_without(found)
-    # residuals of the known directions give the noise, and the signs to flip
+    # noise and random signs need residuals without the directions found so far
     for _ in track(range(N_ROUNDS), "Finding directions in the data", disable=not show_progress):
-        tops = [_spectrum(residuals, noise, 1, found, rng)[0][0] for _ in range(N_FLIPS)]
+        largest = [_spectrum(residuals, noise, 1, found, rng)[0][0] for _ in range(N_FLIPS)]
         values, vectors = _spectrum(residuals, noise, k)
-        values = values[values > MARGIN * residuals.closure() * np.mean(tops)]
+        values = values[values > MARGIN * residuals.inflation() * np.mean(largest)]
         found = vectors[:, : len(values)]
         noise = residuals.noise_without(found)
+    # the signals whose sample variances are the values, at a noise of 1
     gamma = columns.shape[1] / n_cells
-    return SignalSpectrum(
-        _without_noise(values, gamma),
-        np.where(residuals.has_counts, residuals.noise_without(found, _pearson), np.nan),
-        float(np.median(columns.sum(axis=1))),
-    )
+    excess = values - 1 - gamma
+    signals = (excess + np.sqrt(np.maximum(np.square(excess) - 4 * gamma, 0))) / 2
+    noise = np.where(residuals.has_counts, residuals.noise_without(found, _pearson), np.nan)
+    return SignalSpectrum(signals, noise, float(np.median(columns.sum(axis=1))))
 
 
 class _Residuals:
     """Deviance residuals of counts, computed in blocks of genes."""
 
     def __init__(
-        self,
-        counts: sparse.csc_array,
-        known: tuple[np.ndarray, np.ndarray],
-        assays: np.ndarray,
-        noise: np.ndarray,
+        self, counts: sparse.csc_array, known: Pair, assays: np.ndarray, noise: np.ndarray
     ) -> None:
         codes, covariates = known
         self.counts, self.codes, self.assays = counts, codes, assays
-        # else all genes would seem to vary together against one that varies much by itself
+        # else one variable gene dominates the total, and all others seem to vary against it
         weights = np.eye(assays.max() + 2)[assays] / np.maximum(noise, 1.0)[:, None]
         self.totals = np.asarray(counts @ weights)
         self.totals[:, -1] = 1.0
         groups = np.eye(codes.max() + 1)[codes]
         sums = np.asarray(counts.T @ groups)
         self.shares = sums / np.maximum((groups.T @ self.totals).T[assays], 1e-12)
-        # few counts have lopsided residuals, the more so the shallower the cell
+        # residuals of small counts are skewed, more so in shallow cells
         curves = [np.ones((len(codes), 1))]
         for depth in np.log(np.maximum(self.totals[:, :-1], 1e-12)).T:
             curves.append(np.vander((depth - depth.mean()) / (depth.std() or 1.0), 3)[:, :2])
@@ -197,8 +191,8 @@ class _Residuals:
         self.n_known = groups.shape[1] - 1 + self.known.shape[1]
         self.has_counts = self.shares.sum(axis=1) > 0
 
-    def closure(self) -> float:
-        """Return the inflation of variances by a shared total: n / (n - 1) for n similar features."""
+    def inflation(self) -> float:
+        """Return the inflation of variances by the total, n / (n - 1) for n similar features."""
         sized = self.assays >= 0
         shares = self.shares[sized].mean(axis=1)
         sums = np.bincount(self.assays[sized], weights=shares)
@@ -215,13 +209,13 @@ class _Residuals:
             yield genes, residuals - self.known @ (self.known.T @ residuals)
 
     def noise_without(self, directions: np.ndarray, of: Residual | None = None) -> np.ndarray:
-        """Return the variance of each gene beyond some directions of cells."""
+        """Return the variance of each gene outside some directions, ``(n_features,)``."""
         noise = np.empty(self.counts.shape[1])
         for genes, block in self.blocks(of):
             rest = block - directions @ (directions.T @ block)
             n_free = len(block) - self.n_known - directions.shape[1]
             noise[genes] = np.square(rest).sum(axis=0) / max(n_free, 1)
-        # genes without counts have no noise, and no signal either
+        # any scale is correct for genes without counts, whose residuals are 0
         return np.where(self.has_counts, np.maximum(noise, 1e-6), 1.0)
 
 
@@ -231,7 +225,7 @@ def _pearson(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def _deviance(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return signed roots of Poisson deviances, whose tails are light where counts are few."""
+    """Return signed roots of Poisson deviances, which have light tails for small counts."""
     deviance = 2 * (xlogy(counts, counts / mean) - (counts - mean))
     return np.sign(counts - mean) * np.sqrt(np.maximum(deviance, 0))
 
@@ -243,23 +237,15 @@ def _spectrum(
     known: np.ndarray | None = None,
     flips: np.random.Generator | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k largest variances, descending, and the directions of cells they belong to.
-
-    With ``flips``, of what the known directions leave, with random signs.
-    """
+    """Return the k largest variances, descending, and their directions, ``(n_cells, k)``."""
     n_cells = len(residuals.codes)
     gram = np.zeros((n_cells, n_cells))
     for genes, block in residuals.blocks():
         scaled = block / np.sqrt(noise[genes])
+        # the null model: random signs of what the known directions leave
         if known is not None and flips is not None:
             scaled -= known @ (known.T @ scaled)
             scaled *= flips.choice([-1.0, 1.0], size=scaled.shape)
         gram += scaled @ scaled.T
     values, vectors = eigh(gram / (n_cells - 1), subset_by_index=[n_cells - k, n_cells - 1])
     return values[::-1], vectors[:, ::-1]
-
-
-def _without_noise(values: np.ndarray, gamma: float) -> np.ndarray:
-    """Return the signals whose sample variances are ``values`` of noise 1."""
-    excess = values - 1 - gamma
-    return (excess + np.sqrt(np.maximum(np.square(excess) - 4 * gamma, 0))) / 2

@@ -1,4 +1,4 @@
-"""Random splits of molecules, which imitate a second, independent measurement."""
+"""Random splits of molecules, which simulate a second, independent measurement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Thinned(NamedTuple):
     Parameters
     ----------
     kept, held_out, fraction
-        Two CSR matrices, ``(n_cells, n_genes)``, and the probability of being held out.
+        Two CSR matrices, ``(n_cells, n_genes)``, and the probability that a molecule is held out.
 
     Examples
     --------
@@ -39,17 +39,16 @@ class Thinned(NamedTuple):
 
 
 def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
-    """Hold out each molecule with the same probability, independently.
+    """Hold out each molecule independently, with the same probability.
 
-    Given a cell's rates, remaining and held-out molecules are independent. A prediction of the
-    latter from the former is therefore of the rates, and not of the noise.
+    Given the expression rates of a cell, remaining and held-out molecules are independent. The
+    former therefore predict the rates of the latter, and not their noise.
 
     Parameters
     ----------
-    counts
-        Integer counts, ``(n_cells, n_genes)``, dense or sparse.
-    fraction, seed
-        Probability of being held out, between 0 and 1, and seed of the draws.
+    counts, fraction, seed
+        Whole numbers, ``(n_cells, n_genes)``, dense or sparse, probability that a molecule is held
+        out, between 0 and 1, and random seed.
 
     Returns
     -------
@@ -71,7 +70,7 @@ def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
     [[10, 0], [200, 3]]
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"fraction is a probability between 0 and 1, not {fraction!r}.")
+        raise ValueError(f"`fraction` is {fraction!r}. It must be between 0 and 1.")
     whole = molecules(counts)
     taken = np.random.default_rng(seed).binomial(whole.data.astype(np.int64), fraction)
     kept, held_out = (_with_data(whole, part) for part in (whole.data - taken, taken))
@@ -79,12 +78,12 @@ def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
 
 
 def molecules(counts: Any) -> sparse.csr_matrix:
-    """Return counts, ``(n_cells, n_genes)``, as a CSR matrix.
+    """Convert counts to a CSR matrix, and check that they are whole numbers.
 
     Parameters
     ----------
     counts
-        Dense or sparse.
+        Dense or sparse, ``(n_cells, n_genes)``.
 
     Returns
     -------
@@ -93,7 +92,7 @@ def molecules(counts: Any) -> sparse.csr_matrix:
     Raises
     ------
     ValueError
-        If they are not whole numbers.
+        If counts are not whole numbers.
 
     Examples
     --------
@@ -103,14 +102,13 @@ def molecules(counts: Any) -> sparse.csr_matrix:
     whole = sparse.csr_matrix(counts)
     if whole.nnz and (whole.data != np.round(whole.data)).any():
         raise ValueError(
-            "The registered values are no whole numbers of molecules. Register the layer that holds "
-            "the counts: setup_anndata(..., layer=...)."
+            "The registered values are not whole numbers. Register counts: setup_anndata(layer=)."
         )
     return whole
 
 
 def _with_data(matrix: sparse.csr_matrix, data: np.ndarray) -> sparse.csr_matrix:
-    # astype() may sort the entries, which are not in the order of the others then
+    # matrix.astype() may sort the entries, and the data would keep their old order
     indices, indptr = matrix.indices.copy(), matrix.indptr.copy()
     other = sparse.csr_matrix((data.astype(np.float32), indices, indptr), shape=matrix.shape)
     other.eliminate_zeros()

@@ -1,4 +1,4 @@
-"""Scores of a translation, feature by feature."""
+"""Scores of a translation for each feature."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def score_translation(
     Parameters
     ----------
     predicted, truth, lower, upper
-        Values, and ends of intervals, on the same scale, ``(n_cells, n_features)``.
+        Predictions, true values and ends of the intervals, same scale, ``(n_cells, n_features)``.
 
     Returns
     -------
-    By feature: ``pearson``, NaN where either is constant; ``rmse``; ``coverage``, the share of
-    cells whose value is in the interval; its mean ``width``; and ``r2``, the share of variance
-    explained, negative where the feature's mean predicts better.
+    One row per feature: ``pearson``, NaN if predictions or true values are constant; ``rmse``;
+    ``coverage``, the share of cells with the true value in the interval; ``width``, the mean width
+    of the interval; ``r2``, the share of variance explained, negative if the mean predicts better.
 
     Examples
     --------
@@ -38,13 +38,11 @@ def score_translation(
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
     error, spread = np.square(predicted - truth).mean(axis=0), truth.var(axis=0)
-    # counts often equal an end, up to single precision
+    # counts often equal an end of the interval, up to single precision
     slack = ROUNDING * (1 + np.abs(truth))
-    centred = predicted - predicted.mean(axis=0), truth - truth.mean(axis=0)
+    products = (predicted - predicted.mean(axis=0)) * (truth - truth.mean(axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):
-        pearson = (centred[0] * centred[1]).mean(axis=0) / (
-            predicted.std(axis=0) * truth.std(axis=0)
-        )
+        pearson = products.mean(axis=0) / (predicted.std(axis=0) * truth.std(axis=0))
         r2 = 1 - error / spread
     return pd.DataFrame(
         {

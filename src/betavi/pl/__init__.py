@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# not in __all__, whose members are all plots
+# not in __all__, where all members are plots
 from betavi.pl._style import PALETTE as PALETTE
 from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising
@@ -14,14 +14,6 @@ from betavi.pl.support import support
 from betavi.pl.translation import translation
 
 __all__ = [
-    "before_and_after",
-    "collapse",
-    "collapse_history",
-    "denoising",
-    "latent_map",
-    "latent_path",
-    "mean_curves",
-    "rate_distortion",
-    "support",
-    "translation",
-]
+    "before_and_after", "collapse", "collapse_history", "denoising", "latent_map", "latent_path",
+    "mean_curves", "rate_distortion", "support", "translation",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""One style for all plots, palettes, and saving."""
+"""Shared style of all plots, palettes, checks of arguments, and saving."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from matplotlib.figure import Figure
+    import pandas as pd
+    from matplotlib.axes import Axes
 
+    # colours in the order of groups, colours by group name, or the name of a colour map
     Palette: TypeAlias = Sequence[Any] | Mapping[Any, Any] | str | None
-    """Colours in the order of groups, such as ``adata.uns["celltype_colors"]``, or by their names, or
-    the name of a colour map."""
+    Panels: TypeAlias = Sequence[Axes] | np.ndarray | None
+    SavePath: TypeAlias = str | Path | None
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,11 +28,11 @@ T = TypeVar("T")
 PALETTE = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000",
 )  # fmt: skip
-"""Colours that differ for people with any kind of colour vision: Okabe & Ito (2008)."""
+"""Colours that are distinct for all types of colour vision: Okabe & Ito (2008)."""
 
 BLUE, VERMILION = PALETTE[0], PALETTE[5]
 USED, NOISE, PALE, GREY = "#00517a", "#c7892b", "#8fb4c7", "#d9d9d9"
-"""Colours of states, which differ in lightness too."""
+"""Colours of states, which also differ in lightness."""
 
 STYLE: Any = {
     "font.size": 9,
@@ -43,19 +45,16 @@ STYLE: Any = {
     "image.cmap": "cividis",
 }
 
-IN_LEGEND = 25
-"""Size of a group's mark in a legend: that of a cell is too small to show a colour."""
-
-DPI = 300
-"""Resolution of files, as journals require."""
+IN_LEGEND = 25  # marker size in legends: the marker of a cell is too small to show its colour
+DPI = 300  # dots per inch of saved files, as journals require
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """Draw a plot in this style, and restore the user's own afterwards."""
+    """Draw a plot in this style, and restore the user's style afterwards."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
-        # only these: what a notebook sets when its first figure is made has to stay
+        # restore these only: a notebook changes other settings when it makes its first figure
         before = {name: plt.rcParams[name] for name in STYLE}
         plt.rcParams.update(STYLE)
         try:
@@ -66,18 +65,27 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
     return drawn
 
 
-def finish(axes: T, show: bool, save: str | Path | None) -> T:
-    """Save the figure of some axes, show it, and return the axes."""
-    figure: Figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
+def axes_or_new(
+    axes: Any, size: tuple[float, float], n_rows: int = 1, n_columns: int = 1, **kwargs: Any
+) -> Any:
+    """Return the user's axes, or the axes of a new figure with this size in inches."""
+    kwargs |= {"figsize": size, "layout": "constrained"}
+    return plt.subplots(n_rows, n_columns, **kwargs)[1] if axes is None else axes
+
+
+def finish(axes: T, show: bool, save: SavePath) -> T:
+    """Save and show the figure if requested, and return the axes."""
     if save is not None:
-        figure.savefig(save, dpi=DPI, bbox_inches="tight")
+        np.ravel(np.asarray(axes, dtype=object))[0].figure.savefig(
+            save, dpi=DPI, bbox_inches="tight"
+        )
     if show:
         plt.show()
     return axes
 
 
 def colours_of(names: Sequence[Any], palette: Palette = None) -> dict[Any, Any]:
-    """Return a colour for each group, from a palette or from ours; ours repeat beyond twenty groups."""
+    """Return a colour for each group. The default colours repeat beyond twenty groups."""
     if isinstance(palette, str):
         steps = plt.get_cmap(palette).resampled(max(len(names), 1))
         return {name: steps(i) for i, name in enumerate(names)}
@@ -86,23 +94,44 @@ def colours_of(names: Sequence[Any], palette: Palette = None) -> dict[Any, Any]:
         own = len(names) <= len(PALETTE)
         return {name: PALETTE[i] if own else many(i % many.N) for i, name in enumerate(names)}
     if isinstance(palette, Mapping):
-        if without := [name for name in names if name not in palette]:
-            raise ValueError(f"The palette has no colour for {without}; it has {list(palette)}.")
+        if missing := [name for name in names if name not in palette]:
+            raise ValueError(f"`palette` has no colour for {missing}, only for {list(palette)}.")
         return {name: palette[name] for name in names}
     if len(palette) < len(names):
-        raise ValueError(f"The palette has {len(palette)} colours for {len(names)} groups.")
+        raise ValueError(f"`palette` has {len(palette)} colours for {len(names)} groups. Add more.")
     return dict(zip(names, palette, strict=False))
 
 
-def check_is(value: Any, attribute: str, words: str) -> None:
-    """Raise a TypeError for a value that a plot cannot draw."""
+def colours_of_groups(groups: pd.Series, palette: Palette = None) -> dict[Any, Any]:
+    """Return a colour for each category with cells. A list has colours for all, as in scanpy."""
+    present = set(groups.unique())
+    names = [n for n in groups.cat.categories if n in present or not isinstance(palette, Mapping)]
+    return {n: colour for n, colour in colours_of(names, palette).items() if n in present}
+
+
+def scatter_groups(
+    ax: Axes, points: np.ndarray, groups: np.ndarray, colours: Mapping[Any, Any], **style: Any
+) -> None:
+    """Draw the points of each group, ``(n_cells, 2)``, and a larger point for the legend."""
+    for name, colour in colours.items():
+        x, y = points[groups == name].T
+        ax.scatter(x, y, color=colour, linewidths=0, alpha=0.7, **style)
+        ax.scatter([], [], color=colour, linewidths=0, s=IN_LEGEND, label=str(name))
+
+
+def check_result(
+    name: str, value: Any, call: str, attribute: str = "columns", columns: Sequence[str] = ()
+) -> None:
+    """Raise an error unless an argument can be the result of a call, with these columns."""
     if not hasattr(value, attribute):
-        raise TypeError(f"{words}, not a {type(value).__name__}.")
+        raise TypeError(f"`{name}` is of type {type(value).__name__}. Pass the result of {call}.")
+    if missing := [column for column in columns if column not in value]:
+        raise KeyError(f"`{name}` has no column {missing[0]!r}. Pass the result of {call}.")
 
 
-def check_one_each(word: str, values: Any, n_cells: int) -> None:
-    """Raise a ValueError unless there is one value per cell, such as for the name of a column."""
+def check_one_each(name: str, values: Any, n_cells: int) -> None:
+    """Raise a ValueError unless an argument has one value per cell."""
     if isinstance(values, str):
-        raise ValueError(f"{word} has a value for each cell, such as adata.obs[{values!r}].")
+        raise ValueError(f"`{name}` is {values!r}. Pass one value per cell: adata.obs[{values!r}].")
     if len(values) != n_cells:
-        raise ValueError(f"{word} has {len(values)} values, and there are {n_cells} cells.")
+        raise ValueError(f"`{name}` has {len(values)} values for {n_cells} cells. Pass one each.")

@@ -4,61 +4,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from betavi.diagnostics import ACTIVE
-from betavi.pl._style import GREY, NOISE, PALE, USED, check_is, finish, styled
+from betavi.pl import _style
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     import pandas as pd
     from matplotlib.axes import Axes
 
     from betavi.diagnostics import CollapseReport
+    from betavi.pl._style import Panels, SavePath
 
 STYLES: dict[str, dict[str, Any]] = {
-    # they differ in lightness and hatching, not in hue alone
-    "used": {"facecolor": USED},
-    "noise": {"facecolor": NOISE, "hatch": "///", "edgecolor": "white"},
-    "unclear": {"facecolor": PALE, "hatch": "...", "edgecolor": "white"},
-    "dead": {"facecolor": GREY, "edgecolor": "0.4", "hatch": "xxx"},
+    # lightness and hatching differ too, so that colour is not needed
+    "used": {"facecolor": _style.USED},
+    "noise": {"facecolor": _style.NOISE, "hatch": "///", "edgecolor": "white"},
+    "unclear": {"facecolor": _style.PALE, "hatch": "...", "edgecolor": "white"},
+    "inactive": {"facecolor": _style.GREY, "edgecolor": "0.4", "hatch": "xxx"},
 }
 
-SMALLEST = 1e-3
-"""Nats below which bars are not drawn, on a log scale."""
+SMALLEST = 1e-3  # lower end of the logarithmic axes, nats per cell
 
 
-@styled
+@_style.styled
 def collapse(
-    report: CollapseReport,
-    axes: Sequence[Axes] | None = None,
-    show: bool = False,
-    save: str | Path | None = None,
+    report: CollapseReport, axes: Panels = None, show: bool = False, save: SavePath = None
 ) -> np.ndarray:
     """Draw the information in each dimension, the loss without it, and the linear theory.
 
     Parameters
     ----------
     report
-        From :meth:`betavi.BetaVI.diagnose`.
+        Result of :meth:`betavi.BetaVI.diagnose`.
     axes, show, save
-        Three axes (a new figure if None), show the figure, and a file to save it to.
+        Three axes (a new figure if None), True to show the figure, and file to save it to.
 
     Returns
     -------
-    The axes, ``(3,)``: the information of each dimension, most first, its KL from the prior and
-    the threshold of collapse; the nats per cell lost without it; and the strength of the
-    directions in the data. Those above β are active in theory (Lucas et al., 2019).
+    Axes, ``(3,)``. Left: information of each dimension, highest first, with its KL divergence from
+    the prior and the threshold of an active dimension. Middle: nats per cell lost without the
+    dimension. Right: strength of the directions in the data. In theory, directions above β are
+    active (Lucas et al., 2019).
 
     Raises
     ------
     TypeError
-        If it is no report.
+        If ``report`` is not a report.
 
     Examples
     --------
@@ -70,32 +64,30 @@ def collapse(
     >>> len(betavi.pl.collapse(model.diagnose(show_progress=False)))
     3
     """
-    check_is(report, "dimensions", "report is what model.diagnose() returns")
-    if axes is None:
-        _, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
-    information, sensitivity, theory = axes
+    _style.check_result("report", report, "model.diagnose()", "dimensions")
+    information, sensitivity, theory = panels = _style.axes_or_new(axes, (10, 3.2), 1, 3)
     table = report.dimensions.sort_values("information", ascending=False)
     _bars(information, table, "information")
     information.plot(np.arange(len(table)), table["kl"], "k_", ms=8, label="KL")
     information.axhline(ACTIVE, color="k", ls="--", lw=1)
-    information.set(ylabel="information, nats per cell", title=report.verdict)
+    information.set(ylabel="information (nats per cell)", title=f"verdict: {report.verdict}")
     _bars(sensitivity, table, "sensitivity", "sensitivity_error")
-    sensitivity.set(ylabel="loss without it, nats per cell", title="what the decoder misses")
+    sensitivity.set(ylabel="increase in loss (nats per cell)", title="loss without the dimension")
     for ax in (information, sensitivity):
         ax.set_yscale("log")
-        # room for the legend above the bars
+        # leaves space for the legend above the bars
         ax.set_ylim(SMALLEST, 20 * max(ax.get_ylim()[1], 1))
         ax.set_xlabel("latent dimension")
     numbers = table["status"].value_counts()
-    patches = [
+    handles: list[Any] = [
         Patch(label=f"{status} ({numbers[status]})", **style)
         for status, style in STYLES.items()
         if status in numbers
     ]
-    lines = information.get_lines()[:1] if table["kl"].notna().any() else []
-    information.legend(handles=[*patches, *lines], loc="upper right", ncols=2)
+    handles += information.get_lines()[:1] if table["kl"].notna().any() else []
+    information.legend(handles=handles, loc="upper right", ncols=2)
     _draw_theory(theory, report)
-    return finish(np.asarray(axes), show, save)
+    return _style.finish(np.asarray(panels), show, save)
 
 
 def _bars(ax: Axes, table: pd.DataFrame, column: str, error: str | None = None) -> None:
@@ -113,51 +105,46 @@ def _bars(ax: Axes, table: pd.DataFrame, column: str, error: str | None = None) 
 def _draw_theory(ax: Axes, report: CollapseReport) -> None:
     strength = 1 + report.spectrum.signals
     ranks = np.arange(1, len(strength) + 1)
-    alive = ~(strength <= report.beta)
-    ax.scatter(ranks[alive], strength[alive], color=STYLES["used"]["facecolor"], label="alive")
-    ax.scatter(ranks[~alive], strength[~alive], marker="x", color="0.4", label="dead")
+    is_active = ~(strength <= report.beta)
+    ax.scatter(ranks[is_active], strength[is_active], color=_style.USED, label="active")
+    ax.scatter(ranks[~is_active], strength[~is_active], marker="x", color="0.4", label="inactive")
     if not np.isnan(report.beta):
         ax.axhline(report.beta, color="k", ls="--", lw=1)
-        ax.text(
-            0.02, report.beta, f"β = {report.beta:.3g}", transform=ax.get_yaxis_transform(),
-            va="bottom",
-        )  # fmt: skip
+        text = ax.text(0.02, report.beta, f"β = {report.beta:.3g}", va="bottom")
+        text.set_transform(ax.get_yaxis_transform())
     ax.margins(y=0.2)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.axvline(report.active_dimensions + 0.5, color="0.6", ls=":")
     ax.set_yscale("log")
-    ax.set(
-        xlabel="direction in the data",
-        ylabel="variance over noise",
-        title=f"in theory {int(alive.sum())} alive, used {report.active_dimensions}",
-    )
+    ax.set(xlabel="direction in the data", ylabel="variance / noise variance")
+    ax.set_title(f"active in theory: {is_active.sum()}, used: {report.active_dimensions}")
     ax.legend(frameon=False, loc="best")
 
 
-@styled
+@_style.styled
 def collapse_history(
     history: dict[str, pd.DataFrame],
     ax: Axes | None = None,
     show: bool = False,
-    save: str | Path | None = None,
+    save: SavePath = None,
 ) -> Axes:
-    """Draw mutual information and active dimensions during training, beside β.
+    """Draw mutual information, active dimensions and β during training.
 
     Parameters
     ----------
     history
         ``model.history`` of a model trained with ``collapse_guard``.
     ax, show, save
-        Axes (a new figure if None), show the figure, and a file to save it to.
+        Axes (a new figure if None), True to show the figure, and file to save it to.
 
     Returns
     -------
-    The axes; β is on a second axis.
+    Axes. β is on a second vertical axis.
 
     Raises
     ------
     KeyError
-        If there was no guard.
+        If the model was trained without ``collapse_guard``.
 
     Examples
     --------
@@ -169,18 +156,19 @@ def collapse_history(
     'epoch'
     """
     if "active_dimensions" not in history:
-        raise KeyError("The history has no 'active_dimensions': train with collapse_guard=True.")
-    ax = plt.subplots(figsize=(5, 3.4), layout="constrained")[1] if ax is None else ax
-    for name, style in {"mutual_information": "-", "active_dimensions": "--"}.items():
+        raise KeyError("`history` has no 'active_dimensions'. Train with collapse_guard=True.")
+    left: Axes = _style.axes_or_new(ax, (5, 3.4))
+    right = left.twinx()
+    right.spines.right.set_visible(True)
+    for name, on, style, color, label in (
+        ("mutual_information", left, "-", "k", "mutual information"),
+        ("active_dimensions", left, "--", "k", "active dimensions"),
+        ("beta", right, ":", _style.NOISE, "β"),
+    ):
         values = history[name].iloc[:, 0].astype(float)
-        epochs, label = np.arange(1, len(values) + 1), name.replace("_", " ")
-        ax.plot(epochs, values, style, color="k", label=label)
-    beside = ax.twinx()
-    beside.spines.right.set_visible(True)
-    beta = history["beta"].iloc[:, 0].astype(float)
-    beside.plot(np.arange(1, len(beta) + 1), beta, ":", color=NOISE, label="β")
-    beside.set_ylabel("β")
-    ax.set(xlabel="epoch", ylabel="nats, and dimensions")
-    handles = [*ax.get_lines(), *beside.get_lines()]
-    ax.legend(handles, [str(line.get_label()) for line in handles], loc="center right")
-    return finish(ax, show, save)
+        on.plot(np.arange(1, len(values) + 1), values, style, color=color, label=label)
+    right.set_ylabel("β")
+    left.set(xlabel="epoch", ylabel="information (nats), number of dimensions")
+    handles = [*left.get_lines(), *right.get_lines()]
+    left.legend(handles, [str(line.get_label()) for line in handles], loc="center right")
+    return _style.finish(left, show, save)

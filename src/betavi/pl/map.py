@@ -1,45 +1,33 @@
-"""The latent space as a map: cells, their density, holes, and paths."""
+"""Map of the latent space: cells, their density, holes and paths."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from betavi.diagnostics import on_simplex
-from betavi.pl._style import BLUE, IN_LEGEND, VERMILION, check_one_each, colours_of, finish, styled
+from betavi.pl import _style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from anndata import AnnData
     from matplotlib.axes import Axes
 
     from betavi.diagnostics import LatentDensity
-    from betavi.pl._style import Palette
+    from betavi.pl._style import Palette, SavePath
 
 N_GRID, N_LEVELS = 120, 7
 MARGIN = 0.1
-OUTSIDE = 0.02
-"""Share of the cells that the outermost contour leaves out."""
-
+OUTSIDE = 0.02  # share of the cells outside the outermost contour
 MOST_SHOWN = 5000
-MOST_NUMBERS = 20
-"""Different numbers that still are codes of groups; more are a scale."""
-
+MOST_CODES = 20  # largest number of distinct numbers drawn as groups; more are drawn as a scale
 LINES = ("-", "--", ":")
-MARKS: dict[str, tuple[Any, str, float]] = {
-    "archetype": ("*", VERMILION, 220),
-    "hole": ("X", "#ffffff", 70),
-}
-"""Marker, colour and size."""
 
 
-@styled
+@_style.styled
 def latent_map(
     density: LatentDensity,
     latent: np.ndarray,
@@ -50,42 +38,39 @@ def latent_map(
     palette: Palette = None,
     ax: Axes | None = None,
     show: bool = False,
-    save: str | Path | None = None,
+    save: SavePath = None,
 ) -> Axes:
-    """Draw the density of cells in the plane of their first two principal components.
+    """Draw cells and their density in the plane of the first two principal components.
 
-    Contours show the exact projection of the density, at equal steps in the number of cells; 98 %
-    are within the dashed line. In more than two dimensions cells may hide a hole. Paths go from the
-    round end to the square one.
+    Contours show the exact projection of the density, at equal steps in the number of cells. 98 %
+    of the cells are inside the dashed line. A path starts at a circle and ends at a square. With
+    more than two dimensions, cells may be drawn on top of a hole.
 
     Parameters
     ----------
-    density
-        From :meth:`betavi.BetaVI.latent_density`.
-    latent
-        Positions of cells, ``(n_cells, n_latent)``.
+    density, latent
+        Result of :meth:`betavi.BetaVI.latent_density`, and positions of cells, ``(n_cells,
+        n_latent)``.
     color
-        A category or a number for each cell; one colour if None.
+        Category or number of each cell, ``(n_cells,)``. None for one colour.
     path, holes, archetype
-        From :meth:`betavi.BetaVI.interpolate`, one or several; :meth:`betavi.BetaVI.find_holes`;
-        and :meth:`betavi.BetaVI.archetype`.
+        Results of :meth:`betavi.BetaVI.interpolate`, one or several, of
+        :meth:`betavi.BetaVI.find_holes` and of :meth:`betavi.BetaVI.archetype`.
     palette
-        Colours of categories, in their order, such as scanpy's ``adata.uns["celltype_colors"]``, or
-        by name; or the name of a colour map. ``betavi.pl.PALETTE`` if None.
+        Colours of the categories, in order, such as ``adata.uns["celltype_colors"]``, or by name;
+        or the name of a colour map. None for ``betavi.pl.PALETTE``.
     ax, show, save
-        Axes (a new figure if None), show the figure, and a file to save it to.
+        Axes (a new figure if None), True to show the figure, and file to save it to.
 
     Returns
     -------
-    The axes.
+    Axes.
 
     Raises
     ------
-    TypeError
-        If it is no density.
-    ValueError
-        If positions have another number of dimensions than the density, are those after a softmax,
-        or are not as many as colours; or if the palette lacks a category.
+    TypeError, ValueError
+        If ``density`` is not a density, positions have other dimensions or are after a softmax,
+        ``color`` does not have one value per cell, or the palette has no colour for a category.
 
     Examples
     --------
@@ -98,8 +83,8 @@ def latent_map(
     """
     latent = _checked(density, latent)
     if color is not None:
-        check_one_each("color", color, len(latent))
-    ax = plt.subplots(figsize=(5.5, 4.5), layout="constrained")[1] if ax is None else ax
+        _style.check_one_each("color", color, len(latent))
+    ax = _style.axes_or_new(ax, (5.5, 4.5))
     centre, axes, shares = _plane(latent)
     flat = (latent - centre) @ axes
     _contours(ax, density.projected(centre, axes), flat)
@@ -108,41 +93,39 @@ def latent_map(
     for number, one in enumerate(several):
         label = f"path: {one.uns['betavi']['path']}"
         _path(ax, (one.obsm["z"] - centre) @ axes, ls=LINES[number % len(LINES)], label=label)
-    points = {
-        "archetype": None if archetype is None else archetype.obsm["z"][:1],
-        "hole": None if holes is None else holes.obsm["z"],
-    }
-    for label, (marker, face, size) in MARKS.items():
-        if (at := points[label]) is not None and len(at):
-            x, y = ((at - centre) @ axes).T
-            ax.scatter(x, y, size, face, marker=marker, edgecolors="k", zorder=4, label=label)
+    style: dict[str, Any] = {"edgecolors": "k", "zorder": 4}
+    if archetype is not None:
+        x, y = ((archetype.obsm["z"][:1] - centre) @ axes).T
+        ax.scatter(x, y, 220, _style.VERMILION, marker="*", label="archetype", **style)
+    if holes is not None and holes.n_obs:
+        x, y = ((holes.obsm["z"] - centre) @ axes).T
+        ax.scatter(x, y, 70, "#ffffff", marker="X", label="hole", **style)
     ax.set(xlabel="latent PC 1", ylabel="latent PC 2", xticks=[], yticks=[])
-    within = f"dashed: around {1 - OUTSIDE:.0%} of the cells"
-    ax.set_title(f"{shares:.0%} of the variance of positions; {within}", fontsize="medium")
+    inside = f"dashed line: around {1 - OUTSIDE:.0%} of the cells"
+    ax.set_title(f"{shares:.0%} of the variance of positions; {inside}", fontsize="medium")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    return finish(ax, show, save)
+    return _style.finish(ax, show, save)
 
 
 def _checked(density: Any, latent: Any) -> np.ndarray:
-    """Return positions as an array with the dimensions of the density."""
-    if not hasattr(density, "projected"):
-        raise TypeError("density is what model.latent_density() returns, and latent positions.")
+    """Check the density, and return positions as an array with its dimensions."""
+    _style.check_result("density", density, "model.latent_density()", "projected")
     positions = np.asarray(latent, dtype=np.float64)
     if positions.ndim != 2 or positions.shape[1] != density.n_latent:
         raise ValueError(
-            f"Positions are (n_cells, {density.n_latent}) in this density, not {positions.shape}."
+            f"`latent` has the shape {positions.shape}. This density needs positions of the shape "
+            f"(n_cells, {density.n_latent})."
         )
     if on_simplex(positions):
         raise ValueError(
-            "Positions of a logistic normal z are drawn before the softmax, where their density is: "
-            "get_latent_representation(return_dist=True)[0]."
+            "`latent` has positions after the softmax of a logistic normal z. The density is of "
+            "positions before the softmax: get_latent_representation(return_dist=True)[0]."
         )
     return positions
 
 
 def _path(ax: Axes, flat: np.ndarray, **line: Any) -> None:
-    """Draw a path from its round end to its square one."""
     x, y = flat.T
     ax.plot(x, y, color="k", lw=2, **line)
     ax.scatter(x[[0]], y[[0]], 40, "w", marker="o", edgecolors="k", zorder=4)
@@ -150,7 +133,7 @@ def _path(ax: Axes, flat: np.ndarray, **line: Any) -> None:
 
 
 def _plane(latent: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the mean, the first two principal axes as columns, and their share of the variance."""
+    """Return the mean, the first two principal axes as columns, and their share of variance."""
     centre = latent.mean(axis=0)
     _, sizes, rows = np.linalg.svd(latent - centre, full_matrices=False)
     axes = np.zeros((latent.shape[1], 2))
@@ -160,12 +143,11 @@ def _plane(latent: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def _contours(ax: Axes, density: LatentDensity, flat: np.ndarray) -> None:
-    """Draw contours that enclose equal numbers of cells."""
     low, high = flat.min(axis=0), flat.max(axis=0)
     pad = MARGIN * (high - low) + 1e-9
     x, y = (np.linspace(a, b, N_GRID) for a, b in zip(low - pad, high + pad, strict=True))
     grid = np.column_stack([part.ravel() for part in np.meshgrid(x, y)])
-    # a plane of one-dimensional positions has no density
+    # positions in one dimension have no density in a plane
     if np.linalg.matrix_rank(density.covariances).min() < 2:
         return
     logs = density.log_prob(grid).reshape(N_GRID, N_GRID)
@@ -177,28 +159,19 @@ def _contours(ax: Axes, density: LatentDensity, flat: np.ndarray) -> None:
 
 
 def _cells(ax: Axes, flat: np.ndarray, color: Any, palette: Palette) -> None:
-    """Draw cells, at most 5,000, in random order."""
     some = np.random.default_rng(0).permutation(len(flat))[:MOST_SHOWN]
     style: dict[str, Any] = {"s": 5, "linewidths": 0, "alpha": 0.7, "zorder": 2}
     if color is None:
-        x, y = flat[some].T
-        ax.scatter(x, y, color=BLUE, **style)
+        ax.scatter(flat[some, 0], flat[some, 1], color=_style.BLUE, **style)
         return
-    # categories keep their order, as scanpy has it
+    # pd.Categorical keeps the order of categories, as scanpy does
     values = pd.Series(pd.Categorical(color) if hasattr(color, "cat") else np.asarray(color))
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > MOST_NUMBERS:
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > MOST_CODES:
         x, y = flat[some].T
         points = ax.scatter(x, y, c=values.iloc[some], cmap="cividis", **style)
         label = getattr(color, "name", None) or ""
         ax.figure.colorbar(points, ax=ax, location="bottom", shrink=0.5, label=label)
         return
     groups = values.astype("category")
-    present = set(groups.unique())
-    # colours in a list are those of all categories, as scanpy keeps them
-    names = [n for n in groups.cat.categories if n in present or not isinstance(palette, Mapping)]
-    for name, colour in colours_of(names, palette).items():
-        if name not in present:
-            continue
-        mine = some[(groups == name).to_numpy()[some]]
-        ax.scatter(*flat[mine].T, color=colour, **style)
-        ax.scatter([], [], color=colour, label=str(name), s=IN_LEGEND, linewidths=0)
+    colours = _style.colours_of_groups(groups, palette)
+    _style.scatter_groups(ax, flat[some], np.asarray(groups)[some], colours, s=5, zorder=2)

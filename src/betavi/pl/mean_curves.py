@@ -1,50 +1,46 @@
-"""Variance and share of zeros of genes against their mean."""
+"""Plot of the variance and the share of zeros of genes against their mean."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
-from betavi.pl._style import check_is, colours_of, finish, styled
+from betavi.pl import _style
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
+
+    from betavi.pl._style import Panels, SavePath
 
 COLUMNS = ("cells", "mean", "variance", "zeros")
 STYLES, MARKERS = ("-", "--", "-.", ":"), "osD^vP"
 
 
-@styled
+@_style.styled
 def mean_curves(
-    table: pd.DataFrame,
-    axes: Any = None,
-    show: bool = False,
-    save: str | Path | None = None,
+    table: pd.DataFrame, axes: Panels = None, show: bool = False, save: SavePath = None
 ) -> np.ndarray:
-    """Draw the variance and the share of zeros of genes over their mean, beside Poisson noise.
+    """Draw the variance and the share of zeros of genes against their mean count.
 
-    Generated cells should follow the real ones. Poisson noise does not explain what is above the
-    dashed line.
+    The curves of generated cells should follow those of real cells. The dashed line is Poisson
+    noise, which does not explain values above the line.
 
     Parameters
     ----------
     table
-        From :func:`betavi.metrics.mean_curves`.
+        Result of :func:`betavi.metrics.mean_curves`.
     axes, show, save
-        Two axes (a new figure if None), show the figure, and a file to save it to.
+        Two axes (a new figure if None), True to show the figure, and file to save it to.
 
     Returns
     -------
-    The axes, ``(2,)``.
+    Axes, ``(2,)``. Left: variance. Right: share of cells without a count.
 
     Raises
     ------
     TypeError, KeyError, ValueError
-        If it is no such table, or has no rows.
+        If ``table`` is not a table, has no such column, or has no rows.
 
     Examples
     --------
@@ -53,17 +49,11 @@ def mean_curves(
     >>> betavi.pl.mean_curves(betavi.metrics.mean_curves(adata)).shape
     (2,)
     """
-    check_is(table, "columns", "table is what betavi.metrics.mean_curves() returns")
-    if missing := [name for name in COLUMNS if name not in table]:
-        raise KeyError(
-            f"The table has no column {missing[0]!r}: it is not what mean_curves returns."
-        )
+    _style.check_result("table", table, "betavi.metrics.mean_curves()", columns=COLUMNS)
     if table.empty:
-        raise ValueError("The table is empty: there are less than five genes with counts.")
-    if axes is None:
-        _, axes = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained")
-    axes = np.ravel(axes)
-    colours = colours_of(list(table["cells"].unique()))
+        raise ValueError("`table` is empty. mean_curves() needs at least 5 genes with counts.")
+    axes = np.ravel(_style.axes_or_new(axes, (8, 3.8), 1, 2))
+    colours = _style.colours_of(list(table["cells"].unique()))
     for number, (name, rows) in enumerate(table.groupby("cells", sort=False)):
         style = {"color": colours[name], "ms": 3.5}
         style |= {"ls": STYLES[number % len(STYLES)], "marker": MARKERS[number % len(MARKERS)]}
@@ -73,7 +63,7 @@ def mean_curves(
     for ax, noise in zip(axes, (means, np.exp(-means)), strict=True):
         ax.plot(means, noise, color="0.6", ls="--", lw=1, zorder=0, label="Poisson noise")
         ax.set(xscale="log", xlabel="mean count of a gene")
-    axes[0].set(yscale="log", ylabel="variance of its counts")
-    axes[1].set(ylim=(0, 1.02), ylabel="share of cells without a count of it")
+    axes[0].set(yscale="log", ylabel="variance of the counts of a gene")
+    axes[1].set(ylim=(0, 1.02), ylabel="share of cells without a count of the gene")
     axes[0].legend()
-    return finish(axes, show, save)
+    return _style.finish(axes, show, save)

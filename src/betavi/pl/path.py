@@ -1,59 +1,57 @@
-"""Genes along a path, and the density of cells there."""
+"""Plot of gene expression and p-values along a path."""
 
 from __future__ import annotations
 
 from numbers import Integral
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 from mudata import MuData
 
 from betavi._tables import close_matches
-from betavi.pl._style import VERMILION, check_is, finish, styled
+from betavi.pl import _style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from anndata import AnnData
-    from matplotlib.axes import Axes
+
+    from betavi.pl._style import Panels, SavePath
 
 LEVEL = 0.05
 
 
-@styled
+@_style.styled
 def latent_path(
     adata: AnnData,
     genes: Sequence[str] | int = 30,
-    axes: Sequence[Axes] | None = None,
+    axes: Panels = None,
     show: bool = False,
-    save: str | Path | None = None,
+    save: SavePath = None,
 ) -> np.ndarray:
-    """Draw the expression of genes along a path, and the p-value of each of its steps.
+    """Draw the p-value of each step of a path, and the expression of genes along it.
 
     Parameters
     ----------
     adata
-        From :meth:`betavi.BetaVI.interpolate`, or a modality of what a joint model returns.
+        Result of :meth:`betavi.BetaVI.interpolate`, or one modality of the result of a joint model.
     genes
-        Names, in this order; or the number of genes to choose. Those that change most are chosen,
-        switches first and rarely expressed genes last, and ordered by the place of their change.
+        Gene names in the order of the rows, or number of genes to choose. Switches with the largest
+        change are chosen first. Rarely expressed genes have a lower weight. Rows are then ordered
+        by the position of the change.
     axes, show, save
-        Two axes (a new figure if None), show the figure, and a file to save it to.
+        Two axes (a new figure if None), True to show the figure, and file to save it to.
 
     Returns
     -------
-    The axes, ``(2,)``: the p-value of each step as a cell, with a line at 0.05; and a heat map of
-    the log expression of each gene, scaled to its own range.
+    Axes, ``(2,)``. Top: p-value of each step as a cell, with a line at 0.05. Bottom: heat map of
+    log expression, each gene scaled to its range.
 
     Raises
     ------
-    KeyError
-        If a gene is unknown, or the object is no path.
-    TypeError
-        If it has several assays, or is no object.
+    KeyError, TypeError
+        If a gene is unknown, or ``adata`` is not a path or has several modalities.
 
     Examples
     --------
@@ -62,27 +60,31 @@ def latent_path(
     >>> betavi.BetaVI.setup_anndata(adata)
     >>> model = betavi.BetaVI(adata, n_latent=3)
     >>> model.train(max_epochs=1, enable_progress_bar=False)
-    >>> ends = adata.obs_names[:2]
-    >>> path = model.interpolate(*ends, show_progress=False)
+    >>> path = model.interpolate("cell_0", "cell_1", show_progress=False)
     >>> len(betavi.pl.latent_path(path, ["gene_0", "gene_1"])[1].get_yticks())
     2
     """
-    check_is(adata, "var", "adata is what model.interpolate() returns")
+    _style.check_result("adata", adata, "model.interpolate()", "var")
     if isinstance(adata, MuData):
-        raise TypeError(f"Draw one assay of it: path[{next(iter(adata.mod))!r}].")
+        raise TypeError(
+            f"`adata` has several modalities. Pass one: path[{next(iter(adata.mod))!r}]."
+        )
     if "switch_at" not in adata.var or "step" not in adata.obs:
-        raise KeyError("This is no path: it has no 'switch_at' in var. See interpolate().")
+        raise KeyError(
+            "`adata` has no 'switch_at' or 'step'. Pass the result of model.interpolate()."
+        )
     shown = _shown(adata, genes)
-    if axes is None:
-        height = 2.2 + 0.17 * len(shown)
-        figure = plt.figure(figsize=(6, height), layout="constrained")
-        axes = figure.subplots(2, 1, height_ratios=[1.4, height - 1.4], sharex=True)
-    support, heat = np.asarray(axes)
+    height = 2.2 + 0.17 * len(shown)
+    ratios = [1.4, height - 1.4]
+    panels = np.asarray(
+        _style.axes_or_new(axes, (6, height), 2, 1, height_ratios=ratios, sharex=True)
+    )
+    support, heat = panels
     at = adata.obs["step"].to_numpy()
     support.plot(at, adata.obs["p_value"], color="k", marker="o", ms=3, lw=1)
-    support.axhline(LEVEL, color=VERMILION, ls="--", lw=1)
-    few = f"dashed: {LEVEL:.0%} of held-out cells lie in places this sparse"
-    support.set_title(few, fontsize="small", loc="left", color=VERMILION)
+    support.axhline(LEVEL, color=_style.VERMILION, ls="--", lw=1)
+    below = f"dashed line: {LEVEL:.0%} of held-out cells are at this density or lower"
+    support.set_title(below, fontsize="small", loc="left", color=_style.VERMILION)
     support.set(ylabel="p-value", ylim=(-0.03, 1.03))
     logs = np.log1p(_per_cell(adata[:, shown], adata))
     low, high = logs.min(axis=0), logs.max(axis=0)
@@ -91,36 +93,38 @@ def latent_path(
     extent = (-half, 1 + half, len(shown) - 0.5, -0.5)
     image = heat.imshow(scaled.T, aspect="auto", cmap="cividis", extent=extent)
     heat.set_yticks(range(len(shown)), shown, fontsize="small")
-    heat.set_xlabel("share of the way, from start to end")
+    heat.set_xlabel("share of the path, from start to end")
     is_switch = adata.var.loc[shown, "is_switch"].to_numpy()
     switches = adata.var.loc[shown, "switch_at"].to_numpy()
     rows = np.arange(len(shown))
     heat.plot(switches[is_switch], rows[is_switch], "|", color="w", ms=8, mew=2)
     if is_switch.any():
-        words = "white tick: a switch is halfway through its change"
-        heat.set_title(words, fontsize="small", loc="left")
-    bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label="log expression,\nof its range")
+        tick = "white tick: a switch has half of its change"
+        heat.set_title(tick, fontsize="small", loc="left")
+    label = "log expression\n(share of the gene's range)"
+    bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label=label)
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
-    return finish(np.asarray(axes), show, save)
+    return _style.finish(panels, show, save)
 
 
 def _per_cell(some: AnnData, whole: AnnData) -> np.ndarray:
-    # one total for all steps: of proteins and detection it is part of what changes on the way
+    # one total for all steps, because totals of proteins and peaks change along the path
     total = np.asarray(whole.X).sum(axis=1).mean()
     return 1e4 * np.asarray(some.X) / total
 
 
 def _shown(adata: AnnData, genes: Sequence[str] | int) -> list[str]:
-    """Return the genes to draw."""
     if isinstance(genes, str):
         genes = [genes]
     if not isinstance(genes, (int, Integral)):
         for gene in genes:
             if gene not in adata.var_names:
-                raise KeyError(f"There is no gene {gene!r}. {close_matches(gene, adata.var_names)}")
+                raise KeyError(
+                    f"`adata` has no gene {gene!r}. {close_matches(gene, adata.var_names)}"
+                )
         return list(genes)
     table = adata.var.assign(size=adata.var["log2_fold_change"].abs())
-    # the fold change of a rarely expressed gene says little
+    # fold changes of rarely expressed genes are uncertain
     largest = np.asarray(adata.X).max(axis=0)
     table["size"] *= largest / (largest + 1)
     best = table.sort_values(["is_switch", "size"], ascending=False).index[:genes]

@@ -1,55 +1,53 @@
-"""Calibration of the p-values of cells."""
+"""Plot of the calibration of p-values of cells."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from betavi.pl._style import check_is, check_one_each, colours_of, finish, styled
+from betavi.pl import _style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from matplotlib.axes import Axes
 
+    from betavi.pl._style import SavePath
 
-@styled
+
+@_style.styled
 def support(
     table: pd.DataFrame,
     groups: Sequence[Any] | None = None,
     ax: Axes | None = None,
     show: bool = False,
-    save: str | Path | None = None,
+    save: SavePath = None,
 ) -> Axes:
-    """Draw the share of cells with a p-value below each level.
+    """Draw the cumulative distribution of p-values.
 
-    Cells like the held-out ones lie on the diagonal; above it, more cells are outlying than
-    expected. Cells are ranked among cells of all kinds. So a kind with more outlying cells than
-    others is above the diagonal, and another one below it, even where the model knows both.
+    Cells like the held-out cells are on the diagonal. Above it, more cells are outlying than
+    expected. Cells are ranked among cells of all groups. A group with many outlying cells is thus
+    above the diagonal and another group below it, even if the model was trained on both.
 
     Parameters
     ----------
     table
-        From :meth:`betavi.BetaVI.support`.
+        Result of :meth:`betavi.BetaVI.support`.
     groups
-        A category of each row, with a line for each; one line if None.
+        Group of each row, ``(n_cells,)``, with one line per group. None for one line.
     ax, show, save
-        Axes (a new figure if None), show the figure, and a file to save it to.
+        Axes (a new figure if None), True to show the figure, and file to save it to.
 
     Returns
     -------
-    The axes.
+    Axes.
 
     Raises
     ------
-    TypeError, KeyError
-        If it is no table, or has no p-values.
-    ValueError
-        If there are not as many groups as rows.
+    TypeError, KeyError, ValueError
+        If ``table`` is not a table or has no p-values, or ``groups`` has not one value per row.
 
     Examples
     --------
@@ -57,25 +55,23 @@ def support(
     >>> import betavi
     >>> table = pd.DataFrame({"p_value": [0.1, 0.5, 0.9]})
     >>> betavi.pl.support(table).get_ylabel()
-    'share of cells with a p-value of at most this'
+    'share of cells with this p-value or lower'
     """
-    check_is(table, "columns", "table is what model.support() returns")
-    if "p_value" not in table:
-        raise KeyError("The table has no column 'p_value': it is not what support() returns.")
+    _style.check_result("table", table, "model.support()", columns=["p_value"])
     if groups is not None:
-        check_one_each("groups", groups, len(table))
-    ax = plt.subplots(figsize=(4.5, 4), layout="constrained")[1] if ax is None else ax
-    ax.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1, label="as it should be")
+        _style.check_one_each("groups", groups, len(table))
+    ax = _style.axes_or_new(ax, (4.5, 4))
+    ax.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1, label="calibrated")
     names = pd.Series("cells" if groups is None else np.asarray(groups), index=range(len(table)))
     styles = ("-", "--", "-.", ":")
     # cells without counts have no p-value
     lines = table["p_value"].reset_index(drop=True).dropna().groupby(names.astype(str))
-    colours = colours_of(list(lines.groups))
+    colours = _style.colours_of(list(lines.groups))
     for number, (name, rows) in enumerate(lines):
         share = np.arange(1, len(rows) + 1) / len(rows)
         style: dict[str, Any] = {"color": colours[name], "ls": styles[number % len(styles)]}
         ax.step(np.sort(rows), share, where="post", label=f"{name} ({len(rows)})", **style)
-    ax.set(xlabel="p-value", ylabel="share of cells with a p-value of at most this")
+    ax.set(xlabel="p-value", ylabel="share of cells with this p-value or lower")
     ax.set(xlim=(-0.02, 1.02), ylim=(0, 1.02))
-    ax.legend(title=None if groups is None else "ranked among cells of all kinds")
-    return finish(ax, show, save)
+    ax.legend(title=None if groups is None else "ranked among cells of all groups")
+    return _style.finish(ax, show, save)

@@ -115,7 +115,7 @@ def test_where_the_rate_is_held_its_capacity_is_the_cause_and_not_beta(tmp_path)
         assert "held the rate at 0.5 nats" in report.causes[0].evidence
         # neither β nor the encoder is to blame for what a capacity leaves
         assert np.isnan([report.beta, report.amortisation_gap]).all()
-        assert report.spectrum.alive_at(report.beta) == report.spectrum.n_factors
+        assert report.spectrum.active_at(report.beta) == report.spectrum.n_factors
         assert "β = nan" not in str(report)
     wide_enough = trained(n_latent=3, beta=50.0, train={"capacity": 10.0})
     assert wide_enough.diagnose(**QUIET).active_dimensions == 3

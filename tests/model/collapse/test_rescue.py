@@ -80,7 +80,7 @@ def test_what_does_not_help_is_rolled_back(monkeypatch):
     )  # fmt: skip
     for name, value in model.module.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0, equal_nan=True)
-    assert "the model is as it was" in str(report)
+    assert "The model is unchanged" in str(report)
 
 
 def test_nothing_is_tried_where_nothing_is_wrong():
@@ -88,7 +88,7 @@ def test_nothing_is_tried_where_nothing_is_wrong():
     report = model.rescue(**QUIET)
     assert report.tried.index.tolist() == ["nothing"]
     assert not report.is_changed
-    assert "nothing was tried" in str(report)
+    assert "No remedy was tried" in str(report)
 
 
 def test_what_cannot_be_rescued(counts):

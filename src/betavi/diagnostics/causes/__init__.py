@@ -1,4 +1,4 @@
-"""Causes of unused dimensions, one file each: how it is recognised, and the remedy."""
+"""Causes of unused dimensions: the evidence for each, and its remedy. One file per cause."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CAUSES: dict[str, CauseRule | Judge] = {
     "decoder_ignores_z": decoder_ignores_z,
     "too_many_dimensions": too_many_dimensions,
 }
-"""Causes by name: a rule, or a function that judges the evidence."""
+"""Causes by name: rules, or functions that judge the evidence."""
 
 
 def causes_of(found: Evidence) -> list[Cause]:
@@ -33,11 +33,11 @@ def causes_of(found: Evidence) -> list[Cause]:
     Parameters
     ----------
     found
-        Evidence that ``diagnose`` gathered.
+        Evidence from ``diagnose``.
 
     Returns
     -------
-    Causes in the order of their priority; empty if the evidence supports none.
+    Causes in order of priority. Empty if the evidence supports none.
 
     Examples
     --------
@@ -53,11 +53,11 @@ def causes_of(found: Evidence) -> list[Cause]:
         for name, member in CAUSES.items()
     }
     judged = {name: rule.judge(found) for name, rule in rules.items()}
-    held = {name: words for name, words in judged.items() if words is not None}
-    explained = {other for name in held for other in rules[name].explains}
+    supported = {name: texts for name, texts in judged.items() if texts is not None}
+    explained = {other for name in supported for other in rules[name].explains}
     return [
-        Cause(name, *held[name])
-        for name in sorted(held, key=lambda name: rules[name].priority)
+        Cause(name, *supported[name])
+        for name in sorted(supported, key=lambda name: rules[name].priority)
         if name not in explained or rules[name].independent_if(found)
     ]
 

@@ -1,4 +1,4 @@
-"""The evidence that causes are judged by, and the interface of a cause."""
+"""Interface of a cause, and the evidence for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class Calls(NamedTuple):
-    """Calls that a user would type to repair a model.
+    """Python calls that repair a model, for the texts of remedies.
 
     Parameters
     ----------
     repair, model, plain_counts
-        Trains this model anew; makes another model, with arguments in the place of ``{}``; and
-        makes one whose likelihood has counting noise only.
+        Calls that train this model again, make a model with other arguments in place of ``{}``, and
+        make a model with a likelihood that has counting noise only.
 
     Examples
     --------
@@ -32,26 +32,26 @@ class Calls(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence that the causes are judged by, gathered by ``diagnose``. Nats are per cell.
+    """Evidence for causes of collapse, measured by ``diagnose``. Nats are per cell.
 
     Parameters
     ----------
-    n_latent, n_used
-        Number of dimensions, and of those that carry signal or may do so.
-    beta, asked_beta, held_rate
-        Weight of the rate at the end of training, and the weight that the user chose; if training
-        held the rate at a value instead, that value, and a β of NaN, else NaN.
+    n_latent, n_used, n_unclear
+        Number of dimensions, of used dimensions including unclear ones, and of unclear ones.
+    beta, requested_beta, held_rate
+        β at the end of training, β that the user requested, and rate at which training was held.
+        Either ``beta`` or ``held_rate`` is NaN.
     spectrum, spectrum_without_covariates
-        Directions in which cells differ, beyond the effect of the decoder's covariates, and at all.
-    explained, gap, gap_error
-        Nats that z saves against a z of the prior, and that a better encoder would save, of the
-        loss at β, with its standard error.
-    covariates
-        Nats that the decoder's covariates save against those of another cell.
+        Directions in which cells differ, with and without correction for the decoder's covariates.
+    explained, covariates
+        Nats that a cell's z saves compared with a z from the prior, and nats that its covariates
+        save compared with those of another cell.
+    gap, gap_error
+        Loss at β that separately optimised posteriors save, nats, and its standard error.
     excess_noise
-        Median over genes of the model's variance over the variance that the directions leave.
-    calls, n_unclear
-        Calls that repair the model, and number of used dimensions that may carry no signal.
+        Ratio of the model's variance to the variance outside the directions, median over genes.
+    calls
+        Calls that repair the model.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class Evidence:
     n_latent: int
     n_used: int
     beta: float
-    asked_beta: float
+    requested_beta: float
     held_rate: float
     spectrum: SignalSpectrum
     spectrum_without_covariates: SignalSpectrum
@@ -76,24 +76,24 @@ class Evidence:
 
     @property
     def used(self) -> str:
-        """Number of dimensions used, in words."""
-        maybe = f" and {self.n_unclear} may be" if self.n_unclear else ""
+        """Number of used dimensions, as text."""
+        maybe = f" and {self.n_unclear} more may be" if self.n_unclear else ""
         return f"{self.n_used - self.n_unclear} of {self.n_latent} dimensions are used{maybe}"
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A cause of unused dimensions, as a diagnosis reports it.
+    """Cause of unused dimensions in a report.
 
     Parameters
     ----------
     name, evidence, remedy
-        A key of ``CAUSES``, a sentence with numbers, and the call that repairs the model.
+        Key of ``CAUSES``, text with the measured numbers, and call that repairs the model.
 
     Examples
     --------
-    >>> print(Cause("lagging_encoder", "the encoder lags.", "model.rescue()."))
-    lagging_encoder: the encoder lags. Remedy: model.rescue().
+    >>> print(Cause("lagging_encoder", "The encoder lags.", "model.rescue()."))
+    lagging_encoder: The encoder lags. Remedy: model.rescue().
     """
 
     name: str
@@ -105,15 +105,11 @@ class Cause:
 
 
 Judgement = tuple[str, str] | None
-"""Evidence and remedy of a cause, or None if it does not hold."""
+"""Evidence and remedy as text, or None if the evidence does not support the cause."""
 
 Judge = Callable[[Evidence], Judgement]
-"""Function that judges if a cause holds."""
-
 LAST_RESORTS = frozenset({"decoder_ignores_z", "too_many_dimensions"})
-"""Causes that are reported where nothing else explains the unused dimensions."""
-
-LAST = 100  # default priority: after the causes of the package
+"""Causes that are reported only if no other cause explains the unused dimensions."""
 
 
 @dataclass(frozen=True)
@@ -123,20 +119,20 @@ class CauseRule:
     Parameters
     ----------
     judge
-        Function from :class:`Evidence` to evidence and remedy, two strings, or to None.
+        Function of :class:`Evidence` that returns evidence and remedy, two strings, or None.
     priority
-        Place in the report, lowest first.
+        Position in the report, lowest first.
     explains, independent_if
-        Names of causes that this one hides, and condition under which no other hides this one.
+        Names of the causes that this one hides, and condition under which none hides this one.
 
     Examples
     --------
-    >>> rule = CauseRule(lambda found: ("it is off.", "turn it on.") if found.beta == 0 else None)
+    >>> rule = CauseRule(lambda found: ("β is 0.", "Raise β.") if found.beta == 0 else None)
     >>> rule.priority
     100
     """
 
     judge: Judge
-    priority: float = LAST
+    priority: float = 100  # after the causes of the package
     explains: Collection[str] = ()
     independent_if: Callable[[Evidence], bool] = lambda _found: False

@@ -1,15 +1,15 @@
-"""A decoder that does without z, for no other reason."""
+"""Decoder that ignores z, without any other cause."""
 
 from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 
 def _judge(found: Evidence) -> Judgement:
-    predicted = found.spectrum.alive_at(found.beta)
+    predicted = found.spectrum.active_at(found.beta)
     if found.n_used or not predicted:
         return None
     return (
-        f"no dimension is used, z explains {found.explained:.1f} nats per cell, and a linear theory "
-        f"keeps {predicted} directions of the data alive: the decoder has learned to do without z.",
+        f"No dimension is used, and z explains {found.explained:.1f} nats per cell. A linear VAE would "
+        f"keep {predicted} directions in the data active. The decoder has learned to ignore z.",
         f"{found.calls.repair}.",
     )
 

@@ -1,20 +1,19 @@
-"""A dispersion that takes signal for noise."""
+"""Dispersion that models signal as noise."""
 
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
 
-OVERDISPERSED = 1.5  # model variance over the variance left by the data's directions
+OVERDISPERSED = 1.5  # model variance over the variance outside the directions in the data
 
 
 def _judge(found: Evidence) -> Judgement:
-    # a nonlinear network uses fewer dimensions than there are directions, but not below a quarter
-    is_short = 4 * found.n_used < found.spectrum.alive_at(found.beta)
+    # a nonlinear network needs fewer dimensions than directions, but not less than a quarter
+    is_short = 4 * found.n_used < found.spectrum.active_at(found.beta)
     if not (found.excess_noise >= OVERDISPERSED and is_short):
         return None
     return (
-        f"the likelihood's variance is {found.excess_noise:.1f} times what the directions in the "
-        "data leave unexplained: it takes signal for noise.",
-        f"{found.calls.plain_counts}, which takes nothing for noise that is not of counting, or "
-        f"{found.calls.repair}.",
+        f"The variance of the likelihood is {found.excess_noise:.1f} times the variance that the "
+        "directions in the data leave unexplained. The dispersion models signal as noise.",
+        f"{found.calls.plain_counts}, which has counting noise only, or {found.calls.repair}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Data without a signal above their noise."""
+"""Counts that are too few to show a signal above the noise."""
 
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
 
@@ -7,10 +7,10 @@ def _judge(found: Evidence) -> Judgement:
     if found.spectrum_without_covariates.n_factors:
         return None
     return (
-        f"no direction in which the cells differ is told from noise, at a median of "
-        f"{found.spectrum.median_total:.0f} counts per cell: they are too few, or the cells do not "
-        "differ.",
-        "register more genes or more cells, or drop shallow cells: "
+        "No direction in which cells differ is significantly above noise. The median total is "
+        f"{found.spectrum.median_total:.0f} counts per cell. The counts are too few, or the cells do "
+        "not differ.",
+        "Register more genes or more cells, or remove shallow cells: "
         "sc.pp.filter_cells(adata, min_counts=...).",
     )
 

@@ -1,4 +1,4 @@
-"""More dimensions than directions in the data."""
+"""Latent dimensions that outnumber the directions in the data."""
 
 import math
 
@@ -6,22 +6,20 @@ from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 
 def _has_spare(found: Evidence) -> bool:
-    return found.n_latent > found.spectrum.alive_at(found.beta)
+    return found.n_latent > found.spectrum.active_at(found.beta)
 
 
 def _judge(found: Evidence) -> Judgement:
     if found.n_used == 0 or (found.n_used == found.n_latent and not _has_spare(found)):
         return None
-    predicted = found.spectrum.alive_at(found.beta)
+    predicted = found.spectrum.active_at(found.beta)
     at_beta = "" if math.isnan(found.beta) else f" at β = {found.beta:.3g}"
-    bends = (
-        " A dimension of a network bends, and does for several directions: more dimensions would be "
-        "to spare, too."
-    ) * (found.n_used < predicted)
+    nonlinear = " One dimension of a neural network can represent several directions."
     return (
-        f"{found.used}, and a linear theory keeps {predicted} "
-        f"directions of the data alive{at_beta}.{bends} Dimensions to spare do no harm.",
-        f"none needed; {found.calls.model.format(f'n_latent={found.n_used}')} has none to spare.",
+        f"{found.used}. A linear VAE would keep {predicted} directions in the data active{at_beta}."
+        f"{nonlinear * (found.n_used < predicted)} Unused dimensions are harmless.",
+        "No change is needed. For a model without unused dimensions: "
+        f"{found.calls.model.format(f'n_latent={found.n_used}')}.",
     )
 
 

@@ -1,15 +1,15 @@
-"""Training that ended before β reached its final value."""
+"""Warm-up that had not reached the requested β at the end of training."""
 
 from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
 
 
 def _judge(found: Evidence) -> Judgement:
-    if not found.beta < 0.99 * found.asked_beta:
+    if not found.beta < 0.99 * found.requested_beta:
         return None
     return (
-        f"training ended at β = {found.beta:.3g} of the {found.asked_beta:.3g} asked for, so what "
-        "the dimensions carry is not yet what that β leaves them.",
-        "model.train(max_epochs=100, warmup=0.25), and leave n_epochs_kl_warmup out of plan_kwargs.",
+        f"Training ended at β = {found.beta:.3g}, and the requested β is {found.requested_beta:.3g}. "
+        "The dimensions do not yet show the effect of the requested β.",
+        "model.train(max_epochs=100, warmup=0.25), without n_epochs_kl_warmup in plan_kwargs.",
     )
 
 

@@ -70,7 +70,7 @@ def report_on(
         n_latent=len(dimensions),
         n_used=int(dimensions["status"].isin(["used", "unclear"]).sum()),
         beta=model.beta_in_force,
-        asked_beta=requested_beta(model),
+        requested_beta=requested_beta(model),
         held_rate=model.module.held_rate.item(),
         spectrum=beyond,
         spectrum_without_covariates=everything,
@@ -110,7 +110,7 @@ def _is_fault(model: LatentModel, view: View, dimensions: pd.DataFrame) -> bool:
 
     A dimension that one modality does not use may be another's.
     """
-    is_unused = dimensions["status"].isin(["dead", "noise"])
+    is_unused = dimensions["status"].isin(["inactive", "noise"])
     return bool(is_unused.any() if _is_whole(model, view) else is_unused.all())
 
 
