@@ -19,6 +19,9 @@ SCORED_CELLS = 64
 SIMULATED_CELLS = 4096
 """Cells simulated at once: means, counts and probabilities of all genes. Seeded draws follow it."""
 
+DRAWN_VALUES = 2**18
+"""Drawn counts scored at once: 1 MiB of single precision, which stays in a cache."""
+
 DECODED_POINTS = 64
 """Latent positions decoded at once, each with draws around it, for all features."""
 
