@@ -18,11 +18,20 @@ SCORED_CELLS = 64
 SIMULATED_CELLS = 4096
 """Cells simulated at once, with arrays for all genes. Seeded draws depend on it."""
 
+DRAWN_VALUES = 2**18
+"""Drawn counts scored at once: 1 MiB of single precision, which stays in a cache."""
+
+DECODED_POINTS = 64
+"""Latent positions decoded at once, each with draws around it, for all features."""
+
 DENSE_CELLS = 1024
 """Cells whose counts, or distances to all other cells, are dense in double precision at once."""
 
 TRANSLATED_CELLS = 1000
 """Cells whose target counts a translation reads at once, dense in double precision."""
+
+PROFILED_CELLS = 512
+"""Cells whose mean profile, or medoid, is computed at once, dense in double precision."""
 
 HELD_OUT_CELLS = 512
 """Cells whose held-out counts and predictions are dense at once."""
@@ -38,3 +47,6 @@ DENSITY_POSITIONS = 4096
 
 SCANNED_ENTRIES = 2**24
 """Stored entries of a matrix scanned at once, 64 MiB in single precision."""
+
+CHUNK_ENTRIES = 2**17
+"""Entries of a sparse matrix in one chunk of a file."""

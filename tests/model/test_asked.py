@@ -83,11 +83,11 @@ def test_cells_by_name_number_or_mask_are_the_same(trained, name):
 @pytest.mark.parametrize("name", ["get_latent_representation", "support", "rate_distortion"])
 def test_cells_that_are_not_there_are_named(trained, name):
     getter = getattr(trained, name)
-    with pytest.raises(KeyError, match=r"indices: there is no cell 'type_0'.*by a mask"):
+    with pytest.raises(KeyError, match=r"`indices` has 1 unknown cell name.*'type_0'.*a mask"):
         getter(indices=["cell_3", "type_0"])
-    with pytest.raises(IndexError, match="no cell 150 of 150"):
+    with pytest.raises(IndexError, match="position 150, but there are 150 cells"):
         getter(indices=[0, 150])
-    with pytest.raises(ValueError, match="indices names no cell"):
+    with pytest.raises(ValueError, match="`indices` selects no cell"):
         getter(indices=[])
 
 

@@ -184,11 +184,11 @@ def test_objects_that_the_model_would_misread_are_refused(model, everyone):
         mdata.obs = mdata.obs.join(everyone.obs)
     with pytest.raises(ValueError, match=r"200 features of mdata\['rna'\].*order differs"):
         model.get_latent_representation(reordered)
-    with pytest.raises(KeyError, match="no modality 'adt', and the model has"):
+    with pytest.raises(KeyError, match="no modality 'adt', but the model has"):
         model.get_latent_representation(lacking)
     other.obs["batch"] = "unseen"
     before = list(other.obs), list(other.uns)
-    with pytest.raises(ValueError, match=r"not seen: 'unseen'.*JointVI.load_query_data"):
+    with pytest.raises(ValueError, match=r"not trained on: 'unseen'.*JointVI.load_query_data"):
         model.translate("rna", "adt", other, **QUIET)
     assert (list(other.obs), list(other.uns)) == before
 

@@ -350,13 +350,13 @@ def test_zeros_of_a_whole_batch_are_an_assay_that_was_not_measured():
     x = mdata["adt"].X.toarray()
     x[(mdata.obs["batch"] == "batch_1").to_numpy()] = 0
     mdata["adt"].X = x
-    with pytest.raises(ValueError, match="take these cells out of it"):
+    with pytest.raises(ValueError, match="remove these cells from"):
         JointVI.setup_mudata(mdata, PAIR, batch_key="batch")
 
 
 def test_a_column_of_a_modality_is_pointed_at(mosaic):
     mosaic["rna"].obs["lane"] = "one"
-    with pytest.raises(KeyError, match=r"in that of 'rna'.*mdata\.obs\.loc"):
+    with pytest.raises(KeyError, match=r"the obs of 'rna' has.*mdata\.obs\.loc"):
         JointVI.setup_mudata(mosaic, PAIR, batch_key="lane")
 
 

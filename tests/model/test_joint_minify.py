@@ -176,7 +176,9 @@ def test_a_model_of_many_beta_keeps_the_experts_of_one(mosaic):
     )
     other = fitted(mosaic, beta=(0.1, 10.0))
     other.minify_mudata(beta=0.5, **QUIET)
-    with pytest.raises(ValueError, match=r"minified at beta=0.5, and the model's own at beta=4"):
+    with pytest.raises(
+        ValueError, match=r"minified at beta=0.5, but the model's own object at beta=4"
+    ):
         model.get_latent_representation(other.adata.copy())
 
 
@@ -186,10 +188,10 @@ def test_an_object_of_the_other_kind_is_refused(mosaic, tmp_path):
     model.save(tmp_path / "model")
     model.minify_mudata(**QUIET)
     minified = model.adata.copy()
-    with pytest.raises(ValueError, match="holds counts, and the model's own is minified"):
+    with pytest.raises(ValueError, match="holds counts, but the model's own object is minified"):
         model.get_latent_representation(whole)
     loaded = JointVI.load(tmp_path / "model", adata=mosaic)
-    with pytest.raises(ValueError, match=r"is minified .* and the model's own holds counts"):
+    with pytest.raises(ValueError, match=r"is minified .* but the model's own object holds counts"):
         loaded.get_latent_representation(minified)
     # some of the cells are of the same kind
     some = minified[:50].copy()

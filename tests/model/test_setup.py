@@ -118,7 +118,7 @@ def test_a_cell_without_counts_is_kept_when_asked(counts, tmp_path, use_observed
 
 def test_a_batch_of_one_cell_is_named_and_trains(counts):
     counts.obs["batch"] = np.where(np.arange(counts.n_obs) == 9, "lonely", "crowd")
-    with pytest.warns(UserWarning, match="has one cell: 'lonely'"):
+    with pytest.warns(UserWarning, match="batches with one cell: 'lonely'"):
         BetaVI.setup_anndata(counts, batch_key="batch")
     model = BetaVI(counts, use_observed_lib_size=False)
     model.train(**BRIEF)
@@ -146,7 +146,7 @@ def test_a_missing_name_suggests_others(counts, kwargs, match):
 @pytest.mark.parametrize(
     ("key", "value", "kwargs", "match"),
     [
-        ("donor", None, {"batch_key": "donor"}, "says nothing of 1 cell.*'cell_2'"),
+        ("donor", None, {"batch_key": "donor"}, "is missing for 1 cell.*'cell_2'"),
         ("donor", None, {"categorical_covariate_keys": ["donor"]}, "'cell_2'"),
         ("age", np.nan, {"continuous_covariate_keys": ["age"]}, "not finite in cell.*'cell_2'"),
         ("size", 0.0, {"size_factor_key": "size"}, "not finite and positive in cell.*'cell_2'"),

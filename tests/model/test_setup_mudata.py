@@ -33,7 +33,7 @@ def test_an_anndata_is_refused():
         JointVI.setup_anndata(adata)
     with pytest.raises(TypeError, match="takes a MuData"):
         JointVI(adata)
-    with pytest.raises(TypeError, match="one modality, and this is a MuData"):
+    with pytest.raises(TypeError, match="one modality, but this is a MuData"):
         BetaVI.setup_anndata(build())
 
 
@@ -41,7 +41,7 @@ def test_modalities_that_are_not_there_are_named():
     mdata = build()
     with pytest.raises(KeyError, match="no modality 'prot'"):
         JointVI.setup_mudata(mdata, {"rna": "zinb", "prot": "nb_mixture"})
-    with pytest.raises(KeyError, match="layers names 'adt', and likelihoods does not"):
+    with pytest.raises(KeyError, match="`layers` names 'adt', but `likelihoods` does not"):
         JointVI.setup_mudata(mdata, {"rna": "zinb"}, layers={"adt": "raw"})
     with pytest.raises(KeyError, match="no layer 'raw'"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, layers={"adt": "raw"})
@@ -64,7 +64,7 @@ def test_impossible_counts_are_named_with_modality_cell_and_feature():
 def test_repeated_names_are_named():
     rna = build()["rna"].copy()
     rna.var_names = ["gene_0", *rna.var_names[:-1]]
-    with pytest.raises(ValueError, match=r"mdata\['rna'\] has features of the same name: 'gene_0'"):
+    with pytest.raises(ValueError, match=r"mdata\['rna'\] has repeated feature names: 'gene_0'"):
         JointVI.setup_mudata(joined(rna=rna), {"rna": "zinb"})
 
 
@@ -79,7 +79,7 @@ def test_cells_without_overlap_are_allowed_and_told():
     mdata = build()
     names = mdata.obs_names
     apart = joined(rna=mdata["rna"][names[:60]].copy(), adt=mdata["adt"][names[60:]].copy())
-    with pytest.warns(UserWarning, match="No cell ties 'rna' to 'adt'"):
+    with pytest.warns(UserWarning, match="No cell links 'rna' to 'adt'"):
         JointVI.setup_mudata(apart, LIKELIHOODS)
 
 
@@ -103,7 +103,7 @@ def test_features_that_a_batch_was_not_measured_for_are_named():
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
     assert caught.value.__notes__ == ["All of them: ['protein_4']"]
     JointVI.setup_mudata(mdata, LIKELIHOODS)
-    with pytest.warns(UserWarning, match="'protein_4'.*taken for biology"):
+    with pytest.warns(UserWarning, match="'protein_4'.*treats this as biology"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch", keep_absent_features=True)
 
 
@@ -115,7 +115,7 @@ def test_a_few_features_that_a_batch_lacks_are_biology():
     counts[in_batch, 7] = 0
     counts[~in_batch, 7] = 5
     mdata["rna"].X = counts
-    with pytest.warns(UserWarning, match="1 feature.*'gene_7'.*taken for biology"):
+    with pytest.warns(UserWarning, match="1 feature.*'gene_7'.*treats this as biology"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
 
 
@@ -125,9 +125,7 @@ def test_rows_of_zeros_are_told():
     counts = mdata["adt"].X.toarray()
     counts[:30] = 0
     mdata["adt"].X = counts
-    with pytest.warns(
-        UserWarning, match=r"30 cell.*mdata\['adt'\] have no counts.*no zeros are needed"
-    ):
+    with pytest.warns(UserWarning, match=r"30 cell.*mdata\['adt'\] have no counts.*need no zeros"):
         JointVI.setup_mudata(mdata, LIKELIHOODS)
 
 
@@ -136,7 +134,7 @@ def test_an_assay_that_hangs_on_to_no_other_is_told():
     names = mdata.obs_names
     parts = {name: mdata[name][names[:60]].copy() for name in ("rna", "adt")}
     apart = joined(**parts, atac=mdata["atac"][names[60:]].copy())
-    with pytest.warns(UserWarning, match="No cell ties 'rna', 'adt' to 'atac'"):
+    with pytest.warns(UserWarning, match="No cell links 'rna', 'adt' to 'atac'"):
         JointVI.setup_mudata(apart, {**LIKELIHOODS, "atac": "bernoulli"})
 
 
@@ -154,7 +152,7 @@ def test_an_assay_that_was_changed_afterwards_is_refused(rows):
 def test_a_batch_that_says_nothing_of_a_cell_is_named():
     mdata = build(n_batches=2)
     mdata.obs.loc["cell_7", "batch"] = np.nan
-    with pytest.raises(ValueError, match=r"says nothing of 1 cell.*'cell_7'"):
+    with pytest.raises(ValueError, match=r"is missing for 1 cell.*'cell_7'"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
     with pytest.raises(KeyError, match="no column 'lane'"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="lane")

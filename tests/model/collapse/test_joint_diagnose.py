@@ -113,7 +113,7 @@ def test_every_fusion_is_diagnosed(fusion):
 def test_assays_that_no_cell_shares_are_diagnosed_too():
     mdata = simulate_multiome(n_cells=300, n_peaks=0)
     parts = {"rna": mdata["rna"][:150].copy(), "adt": mdata["adt"][150:].copy()}
-    with pytest.warns(UserWarning, match="No cell ties"):
+    with pytest.warns(UserWarning, match="No cell links"):
         model = trained(type(mdata)(parts), max_epochs=3)
     report = model.diagnose(**QUIET)
     assert report.spectrum.noise.shape == (200,)

@@ -220,9 +220,9 @@ def test_every_option_goes_with_a_range(counts, kwargs):
 
 
 def test_bad_questions(multi):
-    with pytest.raises(KeyError, match=r"obs\['celltype'\]. Did you mean 'cell_type'"):
+    with pytest.raises(KeyError, match=r"no column 'celltype'. Did you mean 'cell_type'"):
         multi.rate_distortion(labels_key="celltype")
-    with pytest.raises(ValueError, match="indices names no cell"):
+    with pytest.raises(ValueError, match="`indices` selects no cell"):
         multi.rate_distortion(indices=[], labels_key="cell_type")
     with pytest.raises(ValueError, match="outside the range"):
         multi.rate_distortion([100.0])

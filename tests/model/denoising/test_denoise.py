@@ -167,11 +167,11 @@ def test_genes_may_be_in_any_kind_of_list(counts):
 
 def test_batches_are_averaged_and_told(counts):
     model = fitted(counts, {"batch_key": "batch"})
-    with pytest.warns(UserWarning, match="own of 2 batches"):
+    with pytest.warns(UserWarning, match=r"own batches \(2\)"):
         model.denoise(**QUIET)
     each = []
     for batch in ("batch_0", "batch_1"):
-        with pytest.warns(UserWarning, match="decoder's mean is taken"):
+        with pytest.warns(UserWarning, match="needs the decoder's mean"):
             model.denoise(transform_batch=batch, **QUIET)
         each.append(counts.layers["denoised"].copy())
     model.denoise(transform_batch=["batch_0", "batch_1"], estimate="mean", **QUIET)
@@ -256,8 +256,12 @@ def test_bad_calls_name_the_remedy_and_change_nothing(counts):
         ({"transform_batch": []}, ValueError, "names no batch"),
         ({"gene_list": ["gene_x"]}, KeyError, "no feature 'gene_x'"),
         ({"gene_list": "gene_1"}, TypeError, "list of names"),
-        ({"gene_list": ["gene_1"], "layer_added": None}, ValueError, "some of its genes"),
-        ({"layer_added": None}, ValueError, "exists already"),
+        (
+            {"gene_list": ["gene_1"], "layer_added": None},
+            ValueError,
+            "`gene_list` cannot replace X",
+        ),
+        ({"layer_added": None}, ValueError, "which exists"),
         ({"std_layer_added": "denoised"}, ValueError, "both 'denoised'"),
     ]:
         with pytest.raises(error, match=words):
@@ -293,7 +297,7 @@ def test_counts_of_another_model_are_kept_too(counts):
     of_layer = fitted(counts, {"layer": "thinned"})
     of_layer.denoise(layer_added=None, **QUIET)
     np.testing.assert_array_equal(of_x.get_latent_representation(), before)
-    with pytest.raises(ValueError, match="name another for std"):
+    with pytest.raises(ValueError, match="`std_layer_added` must not be 'counts'"):
         fitted(simulate_counts(n_cells=50, n_genes=10)).denoise(
             layer_added=None, std_layer_added="counts", **QUIET
         )
@@ -313,7 +317,7 @@ def test_counts_that_are_back_in_x_are_told(counts):
 def test_several_genes_of_a_name_are_ambiguous(counts):
     counts.var_names = ["a", "a", *counts.var_names[2:]]
     model = fitted(counts)
-    with pytest.raises(ValueError, match="several features 'a'"):
+    with pytest.raises(ValueError, match="several features named 'a'"):
         model.denoise(gene_list=["a"], **QUIET)
 
 
@@ -353,14 +357,14 @@ def test_a_call_that_fails_while_it_writes_changes_nothing(mosaic, monkeypatch, 
         name: (part.X, part.X.copy(), dict(part.layers), dict(part.uns), set(part.obsm))
         for name, part in mosaic.mod.items()
     }
-    say = Destination._say
+    add = Destination._add_to_uns
 
     def full(destination, said):
         if destination.name == "adt":
             raise MemoryError
-        say(destination, said)
+        add(destination, said)
 
-    monkeypatch.setattr(Destination, "_say", full)
+    monkeypatch.setattr(Destination, "_add_to_uns", full)
     with pytest.raises(MemoryError):
         model.denoise(modalities=["rna", "adt"], layer_added=layer, std_layer_added="std", **QUIET)
     for name, (x, values, layers, uns, obsm) in before.items():
@@ -459,9 +463,9 @@ def test_bad_joint_calls(mosaic):
     before = {name: set(mosaic[name].layers) for name in JOINT}
     for kwargs, error, words in [
         ({"modalities": "rn"}, ValueError, "no modality 'rn'"),
-        ({"gene_list": ["gene_1"]}, ValueError, "one modality"),
+        ({"gene_list": ["gene_1"]}, ValueError, "a single modality"),
         ({"gene_list": ["nothing"], "modalities": "adt"}, KeyError, "mdata\\['adt'\\]"),
-        ({"library_size": 1e4, "modalities": "adt"}, ValueError, "no library size sets it"),
+        ({"library_size": 1e4, "modalities": "adt"}, ValueError, "cannot set the total of 'adt'"),
         ({"library_size": "latent"}, ValueError, "infers no library size"),
     ]:
         with pytest.raises(error, match=words):

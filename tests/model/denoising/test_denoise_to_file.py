@@ -116,7 +116,7 @@ def test_a_backed_object_is_written_to_its_own_file(trained, counts, tmp_path, d
     backed = anndata.read_h5ad(tmp_path / "own.h5ad", backed="r")
     with pytest.raises(ValueError, match=r"backed='r\+'"):
         trained.denoise(backed, **QUIET)
-    with pytest.raises(ValueError, match="the object is read from"):
+    with pytest.raises(ValueError, match="file that backs the object"):
         trained.denoise(backed, out=tmp_path / "own.h5ad", **QUIET)
     trained.denoise(backed, out=tmp_path / "other.zarr", **QUIET)
     assert content(tmp_path / "own.h5ad") == before
@@ -323,7 +323,7 @@ def test_bad_files_are_refused_before_anything_is_computed(trained, counts, tmp_
     monkeypatch.setattr(estimate, "moments", lambda *_: pytest.fail("computed"))
     for out, error, words in [
         ("x.csv", ValueError, "'.zarr', '.h5ad'"),
-        ("no/x.zarr", FileNotFoundError, "no folder"),
+        ("no/x.zarr", FileNotFoundError, "does not exist"),
     ]:
         with pytest.raises(error, match=words):
             trained.denoise(counts, out=tmp_path / out, **QUIET)
@@ -333,7 +333,7 @@ def test_bad_files_are_refused_before_anything_is_computed(trained, counts, tmp_
         ({"drop_below": "a"}, "positive"),
         ({"library_size": None}, "positive"),
         ({"batch_size": 0}, "batch_size"),
-        ({"layer_added": "a/b", "out": tmp_path / "x.zarr"}, "no slashes"),
+        ({"layer_added": "a/b", "out": tmp_path / "x.zarr"}, "without slashes"),
         ({"drop_below": 0.1, "dtype": "float16"}, "half precision"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -64,13 +64,13 @@ def test_ends_in_every_form(trained):
     ("asked", "message"),
     [
         ({"path": "scenic"}, "path must be one of"),
-        ({"n_steps": 1}, "two ends"),
+        ({"n_steps": 1}, "both ends"),
         ({"n_steps": 0}, "n_steps"),
-        ({"end": 0}, "same place"),
+        ({"end": 0}, "same position"),
         ({"batch": "batch_9"}, "no batch"),
         ({"library_size": 0}, "positive"),
         ({"end": np.zeros(3)}, r"\(n, 5\)"),
-        ({"end": np.zeros((2, 5))}, "end is one position, not 2"),
+        ({"end": np.zeros((2, 5))}, "`end` must be cells or one position, not 2"),
     ],
 )
 def test_ways_that_are_none_are_refused(trained, asked, message):
@@ -115,7 +115,7 @@ def test_every_kind_of_model_has_a_map_that_repeats(counts, kind):
     assert model.support(**QUIET)["p_value"].between(0, 1).all()
     if kind == "deterministic":
         assert (one.layers["std"] == 0).all()
-        with pytest.raises(ValueError, match="not trained towards any prior"):
+        with pytest.raises(ValueError, match="not trained towards a prior"):
             model.archetype()
     else:
         assert model.archetype().n_obs == 3

@@ -1,1 +1,1 @@
-"""Diagnosis and repair of posterior collapse, rate-distortion curves, choice of β."""
+"""Diagnosis and repair of posterior collapse, rate-distortion curves, and choice of β."""

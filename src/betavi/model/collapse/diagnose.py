@@ -28,46 +28,44 @@ def diagnose(
     show_progress: bool = True,
     modalities: Sequence[str] | str | None = None,
 ) -> CollapseReport:
-    """Test each latent dimension for signal, and name the causes if there is none.
+    """Test whether each latent dimension carries signal, and name the causes of collapse.
 
-    Each dimension is taken away in turn. Cells are decoded with a value of the prior in its place,
-    to see if the decoder misses it. The encoder is shown data drawn from the model without its
-    signal, with one half of the genes put back or the other, to see if both halves agree about a
-    cell, as only signal makes them. The report compares this with the directions that a linear
-    theory keeps alive at this β.
+    Each dimension is removed in turn. Cells are decoded with a sample of the prior in its place, to
+    test whether the decoder uses it. The encoder reads data simulated without the dimension's
+    signal, in which one half of the genes is observed. If both halves agree about a cell, the
+    dimension carries signal. The report compares the result with the directions of signal that a
+    linear theory expects to be active at this β.
 
-    With several modalities the same is done for all of them together, and for each alone with the
-    others masked. A dimension that one modality does not use may be another's, which is no fault. A
-    modality that uses none at all has collapsed.
+    With several modalities, this is done for all together, and for each alone with the others
+    masked. A dimension that one modality does not use may belong to another, which is not a fault.
+    A modality that uses no dimension has collapsed.
 
     Parameters
     ----------
     adata, indices
-        Cells, by names, positions or a mask. If None, cells of the model's own object that were held
-        out from training, or all if fewer than 100 were. Of more than 2,000, as many at random.
+        Cells, by names, positions or a mask. If None, the held-out cells of the model's own object,
+        or all cells if fewer than 100 were held out. At most 2,000 cells are used, drawn at random.
     beta
-        β to answer at, for a model trained on a range of them. If None, 1 or the end of the range
-        closest to it.
+        β to diagnose, for a model trained on a range of β. If None, 1 or the closest end.
     seed
-        Seed of the cells, draws and shuffles. torch's generator stays as it is.
+        Seed of the cells, draws and shuffles. PyTorch's generator is not changed.
     show_progress
         Show a progress bar for each report.
     modalities
-        Modalities to report on alone, beside the whole; all if None. One that fewer than 20 of the
-        cells have is left out.
+        Modalities with a report of their own. All if None, but at least 20 cells must have them.
 
     Returns
     -------
-    Verdict, causes, remedies and the numbers behind them, to ``print`` or draw with
-    :func:`betavi.pl.collapse`; with several modalities also a report on each. If the posterior or
-    the prior is a mixture, ``kl`` is NaN: it is no sum over dimensions.
+    Verdict, causes, remedies and measurements. Print the report, or draw it with
+    :func:`betavi.pl.collapse`. With several modalities, it includes a report on each. If the
+    posterior or the prior is a mixture, ``kl`` is NaN, because it is not a sum over dimensions.
 
     Raises
     ------
     RuntimeError
         If the model is not trained.
     ValueError
-        If it is deterministic, a modality is unknown, or there are fewer than 20 cells.
+        If the model is deterministic, a modality is unknown, or there are fewer than 20 cells.
 
     References
     ----------
@@ -90,20 +88,18 @@ def diagnose(
     check_can_collapse(model)
     chosen = model.named_modalities(modalities)
     adata = model._validate_anndata(adata)
-    if indices is None:
-        cells = model.held_out(adata)
-    else:
-        cells = cells_named(adata.obs_names, indices, "indices")
+    names = adata.obs_names
+    cells = model.held_out(adata) if indices is None else cells_named(names, indices, "indices")
     if len(cells) < FEWEST_CELLS:
-        raise ValueError(f"A diagnosis takes at least {FEWEST_CELLS} cells, not {len(cells)}.")
-    # directions are those of all cells of the model, whichever of them are judged
-    everyone = np.arange(adata.n_obs) if adata is model.adata or indices is None else cells
-    whole = View(adata, model.modalities, cells, everyone)
+        raise ValueError(f"A diagnosis needs at least {FEWEST_CELLS} cells, not {len(cells)}.")
+    # the directions of signal do not depend on the choice of cells
+    spectrum_cells = np.arange(adata.n_obs) if adata is model.adata or indices is None else cells
+    whole = View(adata, model.modalities, cells, spectrum_cells)
     views = {}
     for name in chosen if len(model.modalities) > 1 else []:
         has = model.adapter.has(adata, name)
-        view = whole._replace(names=[name], judged=cells[has[cells]])
-        if len(view.judged) >= FEWEST_CELLS:
+        view = whole._replace(modalities=[name], cells=cells[has[cells]])
+        if len(view.cells) >= FEWEST_CELLS:
             views[name] = view
     with model.seeded(seed), model.at_beta(beta):
         report, *alone = (
@@ -114,10 +110,10 @@ def diagnose(
 
 
 def check_can_collapse(model: LatentModel) -> None:
-    """Refuse a model that is not trained, or has no posteriors."""
+    """Raise an error if a model is not trained or has no posteriors."""
     model._check_if_trained(warn=False)
     if model.module.latent.is_deterministic:
         raise ValueError(
-            "A deterministic autoencoder has no posterior that could collapse. Train with "
-            "latent_distribution='normal' to ask this."
+            "A deterministic autoencoder has no posterior that could collapse. To test for "
+            "collapse, train with latent_distribution='normal'."
         )

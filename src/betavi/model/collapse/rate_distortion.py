@@ -1,4 +1,4 @@
-"""The rate-distortion curve of a model, and the choice of a β from it."""
+"""Rate-distortion curve of a model, and choice of β on the curve."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from betavi._tables import close_matches
-from betavi.diagnostics import (
-    BetaSuggestion,
-    active_dimensions,
-    label_agreement,
-    mutual_information,
-    suggest,
-)
+from betavi import diagnostics
+from betavi.model.setup.check_obs import obs_column
 from betavi.model.setup.selection import cells_named
 
 if TYPE_CHECKING:
@@ -23,13 +17,14 @@ if TYPE_CHECKING:
 
     from scvi._types import AnnOrMuData
 
+    from betavi.diagnostics import BetaSuggestion
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 N_BETAS = 13
-"""Points of a curve, evenly spaced on the log scale."""
+"""Points of a curve, evenly spaced on the log scale. No benchmark tunes it."""
 
 RARE = 0.05
-"""Share of the cells below which a type is rare."""
+"""Share of the cells below which a cell type is rare. No benchmark tunes it."""
 
 
 @torch.inference_mode()
@@ -43,41 +38,41 @@ def rate_distortion(
     batch_size: int | None = None,
     show_progress: bool = True,
 ) -> pd.DataFrame:
-    """Measure rate and distortion at every β, in one pass over the cells.
+    """Measure rate and distortion at several β in one pass over the cells.
 
     Parameters
     ----------
     betas
-        Values of β. If None, 13 over the range trained on, with 1 if it is inside; for a model of one
-        β, the one that training ended with.
+        Values of β. If None, 13 values over the range of training, with 1 if it is inside. For a
+        model trained at a single β, the one that training ended with.
     indices, adata, batch_size
-        Cells, by names, positions or a mask, and how many at once. If None, those held out from
-        training, or all if fewer than 100 were or ``adata`` is another object. Few rare cells are
-        held out: take all, ``np.arange(adata.n_obs)``, to see rare types.
+        Cells, by names, positions or a mask, and cells per minibatch. If None, the held-out cells,
+        or all cells if fewer than 100 were held out or ``adata`` is another object. Few rare cells
+        are held out. To measure rare types, use all cells: ``np.arange(adata.n_obs)``.
     labels_key
-        Column of ``obs`` with cell types, to see which of them a β blurs.
+        Column of ``obs`` with cell types, to measure which types a β mixes.
     n_samples
-        Number of posterior draws per cell.
+        Number of posterior samples per cell.
     show_progress
         Show a progress bar.
 
     Returns
     -------
-    One row per β, ascending. ``rate``, ``distortion`` (with the rate of a latent library size, if
-    there is one) and ``elbo``, always at β = 1, are nats per cell; the rate of a deterministic
-    model is infinite. ``active_dimensions`` and ``mutual_information`` are those of
+    Data frame with one row per β, ascending. ``rate``, ``distortion`` (with the rate of a latent
+    library size) and ``elbo``, always at β = 1, are in nats per cell. The rate of a deterministic
+    model is infinite. For ``active_dimensions`` and ``mutual_information`` see
     ``betavi.diagnostics``; the latter is at most the log of the number of cells. With labels,
-    ``agreement_common`` and ``agreement_rare`` are means over types of
-    :func:`~betavi.diagnostics.label_agreement`, among the labelled cells that are measured, and
-    ``attrs["rare"]`` names the types with less than 5 % of the labelled cells of the object, and two
-    or more of the measured ones.
+    ``agreement_common`` and ``agreement_rare`` are means of
+    :func:`~betavi.diagnostics.label_agreement` over types, among the labelled cells that are
+    measured. ``attrs["rare"]`` lists the types with less than 5 % of the labelled cells of the
+    object and at least two measured cells.
 
     Raises
     ------
     ValueError
-        If the model was not trained at a β, or there are no cells.
+        If the model was not trained at a β, or no cells are selected.
     KeyError, IndexError, TypeError
-        If there is no such column or cell, or ``labels_key`` is no name.
+        If a column or a cell does not exist, or ``labels_key`` is not a name.
     RuntimeError
         If the model is not trained.
 
@@ -98,30 +93,26 @@ def rate_distortion(
     model.refuse_minified("rate_distortion")
     model._check_if_trained(warn=False)
     adata = model._validate_anndata(adata)
-    points: dict[float, list[dict[str, torch.Tensor]]] = {b: [] for b in _betas(model, betas)}
-    if indices is None:
-        cells = model.held_out(adata)
-    else:
-        cells = cells_named(adata.obs_names, indices, "indices")
-    types = None if labels_key is None else _types(adata, labels_key)
+    measured: dict[float, list[dict[str, torch.Tensor]]] = {b: [] for b in _betas(model, betas)}
+    names = adata.obs_names
+    cells = model.held_out(adata) if indices is None else cells_named(names, indices, "indices")
+    labels, rare = _types(adata, labels_key)
     progress = "Measuring" if show_progress else None
     for tensors in model.minibatches(adata, cells, batch_size, progress=progress):
-        for beta, parts in points.items():
+        for beta, parts in measured.items():
             with model.at_beta(None if model.module.beta_condition.is_fixed else beta):
                 parts.append(_terms(model, tensors, n_samples))
-    whole = {
-        beta: {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
-        for beta, parts in points.items()
-    }
-    rows = [{"beta": beta} | _summary(**arrays) for beta, arrays in whole.items()]
-    if types is None:
-        return pd.DataFrame(rows)
-    labels, rare = types[0].iloc[cells], types[1]
-    curve = pd.DataFrame(
-        [row | _agreement(whole[row["beta"]]["loc"], labels, rare) for row in rows]
-    )
-    numbers = labels.value_counts()
-    curve.attrs["rare"] = sorted(rare & set(numbers.index[numbers > 1]))
+    rows = []
+    for beta, parts in measured.items():
+        arrays = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+        row = {"beta": beta} | _summary(**arrays)
+        if labels is not None:
+            row |= _agreement(arrays["loc"], labels.iloc[cells], rare)
+        rows.append(row)
+    curve = pd.DataFrame(rows)
+    if labels is not None:
+        numbers = labels.iloc[cells].value_counts()
+        curve.attrs["rare"] = sorted(rare & set(numbers.index[numbers > 1]))
     return curve
 
 
@@ -133,16 +124,15 @@ def suggest_beta(
     indices: Sequence[int] | np.ndarray | None = None,
     show_progress: bool = True,
 ) -> BetaSuggestion:
-    """Suggest a β, with the reason in words; the model stays as it is.
+    """Suggest a β, with the reason in words. The model is not changed.
 
     Parameters
     ----------
     criterion, rate
-        ``"held_out"``, ``"knee"``, or ``"rate"`` with its nats per cell: see
+        ``"held_out"``, ``"knee"``, or ``"rate"`` with a rate in nats per cell. See
         :func:`betavi.diagnostics.suggest`.
     betas, indices, show_progress
-        Values of β to choose from, and cells to judge by: those held out from training if None. See
-        :meth:`rate_distortion`.
+        See :meth:`rate_distortion`. If ``indices`` is omitted, the held-out cells are measured.
 
     Returns
     -------
@@ -151,8 +141,8 @@ def suggest_beta(
     Raises
     ------
     ValueError
-        If the model is of one β, the criterion is unknown, the rate is not on the curve, or no
-        cell was held out.
+        If the model was trained at a single β, the criterion is unknown, the rate is not on the
+        curve, or no cells were held out.
     RuntimeError
         If the model is not trained.
 
@@ -172,27 +162,24 @@ def suggest_beta(
         indices = getattr(model, "validation_indices", None)
         if indices is None or not len(indices):
             raise ValueError(
-                "The model held no cells out to judge by: train it with some, or name cells it "
-                "has not seen, indices=..."
+                "No cells were held out to judge β. Train with held-out cells, or pass cells that "
+                "the model was not trained on: indices=..."
             )
     curve = rate_distortion(model, betas, indices, show_progress=show_progress)
-    return suggest(curve, criterion, rate)
+    return diagnostics.suggest(curve, criterion, rate)
 
 
 def _betas(model: LatentModel, betas: Sequence[float] | None) -> list[float]:
-    """Return the values of β to measure at, ascending."""
     beta_condition = model.module.beta_condition
     if beta_condition.is_fixed:
         for beta in [] if betas is None else betas:
             model.module.check_beta(beta)
         return [model.module.settled_beta]
-    return sorted(
-        {float(beta) for beta in (_spread(*beta_condition.range) if betas is None else betas)}
-    )
+    return sorted({float(b) for b in (_grid(*beta_condition.range) if betas is None else betas)})
 
 
 def _terms(model: LatentModel, tensors: Tensors, n_samples: int) -> dict[str, torch.Tensor]:
-    """Return rate, distortion and posterior of each cell of a minibatch."""
+    """Return rate and distortion, ``(n_cells,)``, and the posterior of a minibatch."""
     rate, distortion = torch.zeros(()), torch.zeros(())
     for _ in range(n_samples):
         inferred, _, losses = model.module.forward(tensors)
@@ -200,41 +187,39 @@ def _terms(model: LatentModel, tensors: Tensors, n_samples: int) -> dict[str, to
         terms = sum(losses.reconstruction_loss.values()) + losses.kl_local["kl_divergence_l"]
         distortion = distortion + terms / n_samples
     qz = inferred["qz"]
-    # naming a point takes infinitely many nats
+    # the rate of a point is infinite
     rate = rate.where((qz.scale > 0).all(dim=-1), torch.inf)
-    found = {"rate": rate, "distortion": distortion, "loc": qz.loc, "scale": qz.scale}
-    return {name: value.cpu().double() for name, value in found.items()}
+    parts = {"rate": rate, "distortion": distortion, "loc": qz.loc, "scale": qz.scale}
+    return {name: value.cpu().double() for name, value in parts.items()}
 
 
-def _spread(low: float, high: float) -> np.ndarray:
-    """Return an even grid on the log scale, with both ends, and with 1 where it is inside."""
+def _grid(low: float, high: float) -> np.ndarray:
+    """Return an even grid on the log scale, with both ends, and with 1 if it is inside."""
     betas = np.geomspace(low, high, N_BETAS)
-    # logarithms leave the ends a little off
+    # rounding moves the ends
     betas[[0, -1]] = low, high
     if low < 1 < high:
         betas[1 + np.abs(np.log(betas[1:-1])).argmin()] = 1.0
     return betas
 
 
-def _types(adata: AnnOrMuData, key: str) -> tuple[pd.Series, set[str]]:
-    """Return the type of each cell as a string, NaN without one, and the rare types."""
-    if not isinstance(key, str):
-        raise TypeError(f"labels_key is the name of one column of obs, not {key!r}.")
-    if key not in adata.obs:
-        raise KeyError(f"There is no adata.obs[{key!r}]. {close_matches(key, adata.obs.columns)}")
-    column = adata.obs[key]
+def _types(adata: AnnOrMuData, key: str | None) -> tuple[pd.Series | None, set[str]]:
+    """Return the type of each cell as a string, NaN without a type, and the rare types."""
+    if key is None:
+        return None, set()
+    column = obs_column(adata, key)
     labels = column.astype(str).where(column.notna())
     shares = labels.value_counts(normalize=True)
     return labels, set(shares.index[shares < RARE])
 
 
 def _agreement(latent: np.ndarray, labels: pd.Series, rare: set[str]) -> dict[str, float]:
-    """Return the mean agreement of neighbours about common and about rare types."""
+    """Return the mean label agreement over common types and over rare types."""
     known = labels.notna().to_numpy()
-    found = label_agreement(latent[known], labels[known].to_numpy())
-    kinds = {"common": found.keys() - rare, "rare": found.keys() & rare}
+    agreement = diagnostics.label_agreement(latent[known], labels[known].to_numpy())
+    kinds = {"common": agreement.keys() - rare, "rare": agreement.keys() & rare}
     return {
-        f"agreement_{kind}": float(np.mean([found[name] for name in names] or [np.nan]))
+        f"agreement_{kind}": float(np.mean([agreement[name] for name in names] or [np.nan]))
         for kind, names in kinds.items()
     }
 
@@ -242,12 +227,15 @@ def _agreement(latent: np.ndarray, labels: pd.Series, rare: set[str]) -> dict[st
 def _summary(
     rate: np.ndarray, distortion: np.ndarray, loc: np.ndarray, scale: np.ndarray
 ) -> dict[str, Any]:
-    """Return a row of the curve."""
-    is_point = not scale.all()
+    n_active, information = loc.shape[1], np.inf
+    # a deterministic model has a scale of 0
+    if scale.all():
+        n_active = diagnostics.active_dimensions(loc, scale)
+        information = diagnostics.mutual_information(loc, scale)
     return {
         "rate": rate.mean(),
         "distortion": distortion.mean(),
         "elbo": -(rate.mean() + distortion.mean()),
-        "active_dimensions": loc.shape[1] if is_point else active_dimensions(loc, scale),
-        "mutual_information": np.inf if is_point else mutual_information(loc, scale),
+        "active_dimensions": n_active,
+        "mutual_information": information,
     }

@@ -1,4 +1,4 @@
-"""Report on one view of a latent space: through all modalities of a model, or through one alone."""
+"""Report on the latent space of all modalities of a model, or of one alone."""
 
 from __future__ import annotations
 
@@ -8,19 +8,8 @@ import numpy as np
 from scipy import sparse
 from scvi.utils import track
 
-from betavi._blocks import DIAGNOSED_CELLS
+from betavi import _blocks, diagnostics
 from betavi.data import COUNTS
-from betavi.diagnostics import (
-    Calls,
-    CollapseReport,
-    DimensionArrays,
-    Evidence,
-    causes_of,
-    judge_dimensions,
-    mutual_information,
-    predicted_from,
-    signal_spectrum,
-)
 from betavi.model.collapse.remedies import repair_call, requested_beta
 from betavi.module import Probe
 
@@ -28,140 +17,145 @@ if TYPE_CHECKING:
     import pandas as pd
     from scvi._types import AnnOrMuData
 
-    from betavi.diagnostics import SignalSpectrum
+    from betavi.diagnostics import Calls, CollapseReport, SignalSpectrum
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 MOST_CELLS = 2000
-"""Cells that are encoded, of which the spectrum takes time in the square."""
+"""Largest number of cells to encode: the spectrum's time grows with its square. Not tuned."""
 
 PROBED_CELLS = 500
-"""Cells whose dimensions are taken away one by one."""
+"""Largest number of cells for the removal of dimensions. A bound on time, not tuned."""
 
 REFINED_CELLS, REFINING_STEPS, REFINED_DRAWS = 128, 100, 16
+"""Cells, optimiser steps and draws for the amortisation gap. No benchmark tunes them."""
+
 FEWEST_CELLS = 20
+"""Smallest number of cells of a report. No benchmark tunes it."""
 
 
 class View(NamedTuple):
-    """Modalities and cells that a report is about.
+    """Modalities and cells of a report. Other modalities are masked.
 
-    All modalities but ``names`` are masked. Posteriors are those of the cells ``judged``, directions
-    in the data those of the cells ``everyone``.
+    Posteriors are those of ``cells``. The directions of signal are estimated on ``spectrum_cells``.
     """
 
     adata: AnnOrMuData
-    names: list[str]
-    judged: np.ndarray
-    everyone: np.ndarray
+    modalities: list[str]
+    cells: np.ndarray
+    spectrum_cells: np.ndarray
 
 
 def report_on(
     model: LatentModel, view: View, rng: np.random.Generator, show_progress: bool
 ) -> CollapseReport:
-    """Diagnose a view, at the β that is set."""
-    beyond, everything = _spectra(model, view, rng, show_progress)
-    view = view._replace(judged=rng.permutation(view.judged)[:MOST_CELLS])
-    seen, kept = _encoded(model, view)
-    probe = Probe(model.module, kept)
-    dimensions = _dimensions(probe, seen, show_progress)
+    """Diagnose a view at the β in force."""
+    residual, total = _spectra(model, view, rng, show_progress)
+    view = view._replace(cells=rng.permutation(view.cells)[:MOST_CELLS])
+    encoded, minibatches = _encoded(model, view)
+    loc, scale = encoded["loc"], encoded["scale"]
+    probe = Probe(model.module, minibatches)
+    dimensions = _dimensions(probe, encoded, show_progress)
     own, prior = probe.distortions()
-    explained = {name: prior[name] - own[name] for name in view.names}
-    gaps = _gaps(model, kept[0])
-    evidence = Evidence(
+    explained = {name: prior[name] - own[name] for name in view.modalities}
+    gaps = _gaps(model, minibatches[0])
+    evidence = diagnostics.Evidence(
         n_latent=len(dimensions),
         n_used=int(dimensions["status"].isin(["used", "unclear"]).sum()),
         beta=model.beta_in_force,
         requested_beta=requested_beta(model),
         held_rate=model.module.held_rate.item(),
-        spectrum=beyond,
-        spectrum_without_covariates=everything,
+        spectrum=residual,
+        spectrum_without_covariates=total,
         explained=sum(explained.values()),
         gap=float(gaps.mean()),
         gap_error=float(gaps.std() / np.sqrt(len(gaps))),
         covariates=probe.covariates(),
-        excess_noise=_excess_noise(view, probe, beyond),
+        excess_noise=_excess_noise(view, probe, residual),
         calls=_calls(model, view),
         n_unclear=int((dimensions["status"] == "unclear").sum()),
     )
-    known = model.covariates(view.adata).of(view.judged)
-    return CollapseReport(
+    known = model.covariates(view.adata).of(view.cells)
+    has_fault = _is_fault(model, view, dimensions)
+    return diagnostics.CollapseReport(
         dimensions=dimensions,
-        causes=causes_of(evidence) if _is_fault(model, view, dimensions) else [],
+        causes=diagnostics.causes_of(evidence) if has_fault else [],
         beta=evidence.beta,
-        spectrum=beyond,
-        rate=float(seen["rates"].sum(axis=1).mean()),
-        distortion=sum(own[name] for name in view.names),
-        mutual_information=mutual_information(seen["loc"], seen["scale"]),
+        spectrum=residual,
+        rate=float(encoded["rates"].sum(axis=1).mean()),
+        distortion=sum(own[name] for name in view.modalities),
+        mutual_information=diagnostics.mutual_information(loc, scale),
         amortisation_gap=evidence.gap,
         gap_error=evidence.gap_error,
         explained=explained,
         covariates=evidence.covariates,
-        predicted=predicted_from(seen["loc"], known.categorical | known.labels, known.continuous),
-        n_cells=len(view.judged),
-        is_held_out=not model.has_seen(view.adata, view.judged),
+        predicted=diagnostics.predicted_from(
+            loc, known.categorical | known.labels, known.continuous
+        ),
+        n_cells=len(view.cells),
+        is_held_out=not model.has_seen(view.adata, view.cells),
     )
 
 
 def _is_whole(model: LatentModel, view: View) -> bool:
-    return len(view.names) == len(model.modalities)
+    return len(view.modalities) == len(model.modalities)
 
 
 def _is_fault(model: LatentModel, view: View, dimensions: pd.DataFrame) -> bool:
-    """Return whether there is anything to explain.
-
-    A dimension that one modality does not use may be another's.
-    """
+    """Return whether unused dimensions are a fault: any of the whole model, all of one modality."""
     is_unused = dimensions["status"].isin(["inactive", "noise"])
     return bool(is_unused.any() if _is_whole(model, view) else is_unused.all())
 
 
 def _calls(model: LatentModel, view: View) -> Calls:
     """Return the calls that would repair the model."""
-    name = view.names[0]
+    name = view.modalities[0]
     if name == COUNTS:
-        return Calls(repair_call(model))
-    weigh = f"JointVI(mdata, modality_weights={{{name!r}: 10.0}})"
-    return Calls(
-        repair_call(model) if _is_whole(model, view) else weigh,
+        return diagnostics.Calls(repair_call(model))
+    weighted = f"JointVI(mdata, modality_weights={{{name!r}: 10.0}})"
+    return diagnostics.Calls(
+        repair_call(model) if _is_whole(model, view) else weighted,
         "JointVI(mdata, {})",
         f"JointVI.setup_mudata(mdata, likelihoods={{{name!r}: 'poisson', ...}})",
     )
 
 
 def _encoded(model: LatentModel, view: View) -> tuple[dict[str, np.ndarray], list[Tensors]]:
-    """Return the posteriors of all judged cells, and the first minibatches."""
+    """Return the posteriors of the view's cells, and the first minibatches."""
     parts: list[dict[str, np.ndarray]] = []
-    kept: list[Tensors] = []
-    for tensors in model.minibatches(view.adata, view.judged, DIAGNOSED_CELLS, view.names):
+    first: list[Tensors] = []
+    size = _blocks.DIAGNOSED_CELLS
+    for tensors in model.minibatches(view.adata, view.cells, size, view.modalities):
         parts.append(Probe(model.module, [tensors]).posteriors())
-        if len(kept) * DIAGNOSED_CELLS < PROBED_CELLS:
-            kept.append(tensors)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, kept
+        if len(first) * size < PROBED_CELLS:
+            first.append(tensors)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, first
 
 
 def _gaps(model: LatentModel, tensors: Tensors) -> np.ndarray:
-    """Return the amortisation gap of some cells; NaN where no β weighs the rate."""
+    """Return the amortisation gap of some cells, or NaN if no β weighs the rate."""
     if np.isnan(model.beta_in_force):
         return np.full(1, np.nan)
     few = {k: None if v is None else v[:REFINED_CELLS] for k, v in tensors.items()}
     return Probe(model.module, [few]).amortisation_gap(REFINING_STEPS, REFINED_DRAWS)
 
 
-def _dimensions(probe: Probe, seen: dict[str, np.ndarray], show_progress: bool) -> pd.DataFrame:
-    """Take the dimensions away one by one, and judge each."""
-    centres = seen["loc"].mean(axis=0)
-    bar = track(range(len(centres)), "Taking dimensions away", disable=not show_progress)
-    found = [probe.without(dimension, centres[dimension]) for dimension in bar]
-    losses, halves = (np.stack([part[key] for part in found], -1) for key in ("loss", "halves"))
-    n_latent, rates = len(centres), seen["rates"].mean(axis=0)
-    rates = rates if len(rates) == n_latent else np.full(n_latent, np.nan)
-    return judge_dimensions(DimensionArrays(seen["loc"], seen["scale"], rates, losses, halves))
+def _dimensions(probe: Probe, encoded: dict[str, np.ndarray], show_progress: bool) -> pd.DataFrame:
+    """Remove the dimensions one by one, and judge each."""
+    loc, scale, rates = (encoded[key] for key in ("loc", "scale", "rates"))
+    centres = loc.mean(axis=0)
+    bar = track(range(len(centres)), "Removing dimensions", disable=not show_progress)
+    removed = [probe.without(dimension, centres[dimension]) for dimension in bar]
+    losses, halves = (np.stack([part[key] for part in removed], -1) for key in ("loss", "halves"))
+    mean_rates = rates.mean(axis=0) if rates.shape == loc.shape else np.full(len(centres), np.nan)
+    arrays = diagnostics.DimensionArrays(loc, scale, mean_rates, losses, halves)
+    return diagnostics.judge_dimensions(arrays)
 
 
 def _excess_noise(view: View, probe: Probe, spectrum: SignalSpectrum) -> float:
-    """Return the variance of the model over that which the directions leave, of most features."""
-    variances = np.concatenate([probe.variance_ratio(name) for name in view.names])
+    """Return the median ratio of the model's variance to the variance outside the directions."""
+    variances = np.concatenate([probe.variance_ratio(name) for name in view.modalities])
+    # the spectrum may cover fewer modalities than the view
     if len(variances) != len(spectrum.noise):
-        # the directions are those of some modalities only
         return float("nan")
     return float(np.nanmedian(variances / spectrum.noise))
 
@@ -169,29 +163,31 @@ def _excess_noise(view: View, probe: Probe, spectrum: SignalSpectrum) -> float:
 def _spectra(
     model: LatentModel, view: View, rng: np.random.Generator, show_progress: bool
 ) -> tuple[SignalSpectrum, SignalSpectrum]:
-    """Return the directions in the data, beyond the covariates and at all."""
+    """Return the directions of signal beyond the covariates, and those with their effect."""
     view = _measured(model, view)
-    cells = np.sort(rng.permutation(view.everyone)[:MOST_CELLS])
-    parts = [sparse.csr_array(model.rows(view.adata, name)[cells]) for name in view.names]
+    cells = np.sort(rng.permutation(view.spectrum_cells)[:MOST_CELLS])
+    parts = [sparse.csr_array(model.rows(view.adata, name)[cells]) for name in view.modalities]
     counts = sparse.hstack(parts, format="csr")
-    # without a library size, totals are no matter of depth
-    sized = [model.likelihood(name).reads_size for name in view.names]
+    # totals of modalities without a library size are signal, not depth
+    sized = [model.likelihood(name).reads_size for name in view.modalities]
     codes = np.where(sized, np.cumsum(sized) - 1, -1)
     assays = np.repeat(codes, [part.shape[1] for part in parts])
     covariates = model.covariates(view.adata).of(cells)
     codes, numbers = covariates.codes, covariates.numbers
-    everything = signal_spectrum(counts, assays=assays, show_progress=show_progress)
+    signal_spectrum = diagnostics.signal_spectrum
+    total = signal_spectrum(counts, assays=assays, show_progress=show_progress)
     if numbers is None and len(np.unique(codes, axis=0)) == 1:
-        return everything, everything
-    beyond = signal_spectrum(counts, codes, numbers, assays, show_progress=show_progress)
-    return beyond, everything
+        return total, total
+    residual = signal_spectrum(counts, codes, numbers, assays, show_progress=show_progress)
+    return residual, total
 
 
 def _measured(model: LatentModel, view: View) -> View:
-    """Return the cells that have every modality, or the modality that most cells have."""
-    has = {name: model.adapter.has(view.adata, name)[view.everyone] for name in view.names}
+    """Restrict the spectrum to cells with every modality, or to the modality of most cells."""
+    cells = view.spectrum_cells
+    has = {name: model.adapter.has(view.adata, name)[cells] for name in view.modalities}
     has_all = np.all(list(has.values()), axis=0)
     if has_all.sum() >= FEWEST_CELLS:
-        return view._replace(everyone=view.everyone[has_all])
+        return view._replace(spectrum_cells=cells[has_all])
     most = max(has, key=lambda name: int(has[name].sum()))
-    return view._replace(names=[most], everyone=view.everyone[has[most]])
+    return view._replace(modalities=[most], spectrum_cells=cells[has[most]])

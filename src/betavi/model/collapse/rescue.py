@@ -1,4 +1,4 @@
-"""Rescue of a collapsed latent space: remedies on trial, and the best of them trained to its end."""
+"""Rescue of a collapsed model: short trials of remedies, then the best is trained to the end."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from betavi.model.collapse.diagnose import check_can_collapse, diagnose
 from betavi.model.collapse.remedies import (
     REMEDIES,
     finish,
-    in_order_of_worth,
     obstacle_to_rescue,
     requested_beta,
+    sorted_remedies,
 )
 from betavi.model.core.training import sibling
 from betavi.train import SCVI_SCHEDULE
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
     from betavi.diagnostics import CollapseReport
     from betavi.model.core.latent_model import LatentModel
 
-HARMLESS = {"too_many_dimensions", "too_few_counts", "covariates_explain"}
+NOT_TRAINABLE = {"too_many_dimensions", "too_few_counts", "covariates_explain"}
 """Causes that training cannot repair."""
 
 IMPORTANCE_DRAWS = 100
+"""Number of importance samples of a cell's likelihood. No benchmark tunes it."""
+
 TRIAL_SHARE = 1 / 16
-"""Share of the epochs that the trial of one remedy takes."""
+"""Share of the epochs for the trial of one remedy; not tuned."""
 
 RESERVED = {"beta_schedule", "warmup", "free_bits", "target_rate", "capacity", "collapse_guard",
             "datasplitter_kwargs", *SCVI_SCHEDULE}  # fmt: skip
-"""Arguments of training that the remedies set."""
+"""Arguments of ``train`` that the remedies set."""
 
 LEARNED = ("module", "history_", "trainer", "train_indices", "validation_indices", "test_indices",
            "_module_kwargs", "init_params_", "_model_summary_string")  # fmt: skip
@@ -50,24 +52,23 @@ def rescue(
     show_progress: bool = True,
     **train_kwargs: Any,
 ) -> RescueReport:
-    """Try to make inactive dimensions active, and keep the best of what was tried, or nothing.
+    """Try to activate inactive dimensions, and adopt the best result if it is better.
 
-    Every remedy starts from the present weights, takes a sixteenth of the epochs, and is judged by
-    the importance-weighted likelihood of held-out cells: noise makes dimensions active too. The best
-    remedy is trained for the remaining epochs. The model changes at the end, if a result is surely
-    better; you can interrupt at any time.
+    Every remedy starts from the present weights and takes a sixteenth of the epochs. Trials are
+    compared by the importance-weighted likelihood of held-out cells, because noise activates
+    dimensions too. The best remedy is trained for the remaining epochs. The model changes only at
+    the end, if a result is better by 2 standard errors. You can interrupt at any time.
 
     Parameters
     ----------
     max_epochs
-        Number of epochs of all trials, and of the best of them to its end.
+        Total number of epochs: all trials, and the remaining training of the best.
     beta
-        Weight of the rate to train at. If None, the present one or, where that is too much for the
-        signal, the one that :meth:`diagnose` names.
+        β to train at. If None, the present β or, if it is too high, that of :meth:`diagnose`.
     remedies
-        ``"encoder"``, ``"anneal"``, ``"free_bits"``, ``"restart"``: keys of
-        :data:`betavi.model.REMEDIES`. If None, all, first those made for the cause that was found;
-        none if training cannot repair the cause.
+        Any of ``"encoder"``, ``"anneal"``, ``"free_bits"`` and ``"restart"``, the keys of
+        :data:`betavi.model.REMEDIES`. If None, all, those that treat the cause first. No remedy is
+        tried if training cannot repair the cause.
     show_progress
         Show progress bars.
     **train_kwargs
@@ -75,21 +76,21 @@ def rescue(
 
     Returns
     -------
-    What was tried, and what was kept.
+    Report on the trials, with the remedy that was adopted.
 
     Raises
     ------
     RuntimeError
         If the model is not trained.
     ValueError
-        If it is of many β, held no cells out, a remedy is unknown, or there are fewer epochs than
-        remedies.
+        If the model was trained on a range of β, no cells were held out, a remedy is unknown, or
+        there are fewer epochs than remedies.
 
     References
     ----------
-    He et al. (2019), Lagging inference networks and posterior collapse. Fu et al. (2019),
-    Cyclical annealing schedule. Kingma et al. (2016), free bits. Jamieson & Talwalkar (2016),
-    Non-stochastic best arm identification.
+    He et al. (2019), Lagging inference networks and posterior collapse. Fu et al. (2019), Cyclical
+    annealing schedule. Kingma et al. (2016), free bits. Jamieson & Talwalkar (2016), Non-stochastic
+    best arm identification.
 
     Examples
     --------
@@ -108,13 +109,13 @@ def rescue(
     if obstacle := obstacle_to_rescue(model):
         raise ValueError(obstacle)
     before = diagnose(model, show_progress=show_progress)
-    names = _worth_trying(before) if remedies is None else list(remedies)
+    names = _remedies_to_try(before) if remedies is None else list(remedies)
     kwargs = {"enable_progress_bar": show_progress, "collapse_guard": False}
     kwargs |= _same_split(model) | train_kwargs
-    nothing = _judged(model, 0)
+    nothing = _evaluated(model, 0)
     beta = _beta_to_try(model, before) if beta is None else beta
-    trials = _tried(model, names, beta, max_epochs, kwargs) if names else {}
-    trials = {"nothing": nothing, **trials}
+    trials = {"nothing": nothing}
+    trials |= _run_trials(model, names, beta, max_epochs, kwargs) if names else {}
     table = pd.DataFrame.from_dict(
         {name: trial.row(nothing) for name, trial in trials.items()}, orient="index"
     )
@@ -126,7 +127,7 @@ def rescue(
 
 
 class Trial(NamedTuple):
-    """A model that was tried, and the log-likelihood of each held-out cell."""
+    """A trained model, and the log-likelihood of each held-out cell, ``(n_cells,)``."""
 
     model: LatentModel
     epochs: int
@@ -134,7 +135,7 @@ class Trial(NamedTuple):
     active_dimensions: int
 
     def row(self, nothing: Trial) -> dict[str, float]:
-        """Return the row of the report, with the gain over doing nothing."""
+        """Return the row of the report, with the gain over ``nothing``."""
         mean, error = gain(self.likelihood, nothing.likelihood)
         return {
             "epochs": self.epochs,
@@ -146,44 +147,43 @@ class Trial(NamedTuple):
         }
 
 
-def _judged(model: LatentModel, epochs: int) -> Trial:
-    """Judge a model by the cells held out, always at the same draws."""
+def _evaluated(model: LatentModel, epochs: int) -> Trial:
+    """Evaluate a model on the held-out cells, always with the same draws."""
     cells = model.validation_indices
     with model.seeded(0):
         nats = model.get_marginal_ll(
             indices=cells, n_mc_samples=IMPORTANCE_DRAWS, return_mean=False
         )
     loc, variance = model.get_latent_representation(indices=cells, return_dist=True)
-    return Trial(
-        model, epochs, np.asarray(nats, dtype=float), active_dimensions(loc, np.sqrt(variance))
-    )
+    n_active = active_dimensions(loc, np.sqrt(variance))
+    return Trial(model, epochs, np.asarray(nats, dtype=float), n_active)
 
 
-def _tried(
+def _run_trials(
     model: LatentModel, names: Sequence[str], beta: float, max_epochs: int, kwargs: dict[str, Any]
 ) -> dict[str, Trial]:
-    """Try every remedy for a while, and the best to its end."""
-    share, tried = max(1, int(TRIAL_SHARE * max_epochs)), {}
+    """Train a short trial of every remedy, then the best to the end."""
+    epochs, trials = max(1, int(TRIAL_SHARE * max_epochs)), {}
     for name in names:
         remedy = REMEDIES[name]
         trial = _copy(model, beta, keep_weights=not remedy.is_fresh)
-        remedy.train(trial, share, kwargs)
-        tried[name] = _judged(trial, share)
+        remedy.train(trial, epochs, kwargs)
+        trials[name] = _evaluated(trial, epochs)
         if trial.trainer.interrupted:
-            return tried
-    if left := max_epochs - share * len(names):
-        best = max(tried, key=lambda name: float(tried[name].likelihood.mean()))
-        # a copy, as the end may be worse than the trial
-        final = _copy(tried[best].model, beta, keep_weights=True)
+            return trials
+    if left := max_epochs - epochs * len(names):
+        best = max(trials, key=lambda name: float(trials[name].likelihood.mean()))
+        # a copy, because the end may be worse than the trial
+        final = _copy(trials[best].model, beta, keep_weights=True)
         finish(final, left, kwargs)
-        tried[f"{best}, finished"] = _judged(final, share + left)
-    return tried
+        trials[f"{best}, finished"] = _evaluated(final, epochs + left)
+    return trials
 
 
-def _worth_trying(report: CollapseReport) -> list[str]:
-    causes = {cause.name for cause in report.causes} - HARMLESS
-    has_hope = report.verdict == "collapsed" and report.spectrum.n_factors > 0
-    return in_order_of_worth(causes) if causes or has_hope else []
+def _remedies_to_try(report: CollapseReport) -> list[str]:
+    causes = {cause.name for cause in report.causes} - NOT_TRAINABLE
+    has_signal = report.verdict == "collapsed" and report.spectrum.n_factors > 0
+    return sorted_remedies(causes) if causes or has_signal else []
 
 
 def _beta_to_try(model: LatentModel, report: CollapseReport) -> float:
@@ -201,7 +201,6 @@ def _same_split(model: LatentModel) -> dict[str, Any]:
 
 
 def _copy(model: LatentModel, beta: float, keep_weights: bool) -> Any:
-    """Return another model, of the same weights or of new ones."""
     copied = sibling(model, beta=beta)
     if keep_weights:
         copied.module.load_state_dict(model.module.state_dict())
@@ -211,7 +210,7 @@ def _copy(model: LatentModel, beta: float, keep_weights: bool) -> Any:
 
 
 def adopt_weights_of(model: LatentModel, trial: LatentModel) -> None:
-    """Replace the weights of a model by those of a trial, and what else training has changed."""
+    """Replace a model's weights, and all else that training changed, by those of a trial."""
     for name in LEARNED:
         if hasattr(trial, name):
             setattr(model, name, getattr(trial, name))
@@ -225,9 +224,8 @@ def _check_request(
         lookup(REMEDIES, name, "remedies")
     if max_epochs < len(names):
         raise ValueError(
-            f"max_epochs={max_epochs} is less than an epoch for each of {len(names)} remedies: give "
-            "more, or name fewer, remedies=."
+            f"`max_epochs` is {max_epochs}, but {len(names)} remedies need at least one epoch "
+            "each. Increase it, or name fewer `remedies`."
         )
-    said = RESERVED.intersection({*train_kwargs, *(train_kwargs.get("plan_kwargs") or {})})
-    if said:
-        raise ValueError(f"Each remedy sets its own {', '.join(sorted(said))}: leave it out.")
+    if reserved := RESERVED & {*train_kwargs, *(train_kwargs.get("plan_kwargs") or {})}:
+        raise ValueError(f"Each remedy sets its own {', '.join(sorted(reserved))}. Omit it.")

@@ -1,1 +1,1 @@
-"""Denoised counts, molecular cross-validation, false signals."""
+"""Denoising, molecular cross-validation, and false signals of denoising."""

@@ -30,43 +30,43 @@ def cross_validate_denoising(
     show_progress: bool = True,
     **train_kwargs: Any,
 ) -> Any:
-    """Train on a part of the molecules, and score how well the others are predicted.
+    """Score denoising by molecular cross-validation.
 
-    This is molecular cross-validation: every molecule is held out with a probability, a model
-    like this one is trained on those that are left, and its denoised values are scored by those
-    that are not. Beside it are the counts themselves, each gene's mean times the cell's depth,
-    smoothing over nearest neighbours, and truncated SVD. This model is left as it is.
+    Every molecule is held out with the same probability. A model like this one is trained on the
+    other molecules, and its denoised values are scored on the held-out molecules. The baselines are
+    the counts themselves, the mean of each gene times the depth of the cell, smoothing over nearest
+    neighbours, and truncated SVD. This model is not changed.
 
-    With several modalities, each is judged in the cells that have it. Modalities of which only
-    detection is modelled, or that are no whole numbers, are read as they are and not judged.
+    With several modalities, each is scored in the cells that have it. Modalities with fractions, or
+    whose likelihood models only detection, are not thinned and not scored.
 
     Parameters
     ----------
     candidates
-        Values of the constructor's arguments to choose between, all combinations of them, such as
-        ``{"gene_likelihood": ["zinb", "nb"], "n_latent": [5, 10]}``. β of a model of many needs
-        no training of its own. Only this model's if None.
+        Values of the constructor's arguments to choose between, for example
+        ``{"gene_likelihood": ["zinb", "nb"], "n_latent": [5, 10]}``. All combinations are scored.
+        For a model trained on a range of β, values of β need no training of their own. If None,
+        only the arguments of this model.
     fraction
         Share of the molecules to hold out.
     n_samples
-        Number of draws of z; 1 is the mean of z.
+        Number of posterior samples. 1 uses the posterior mean.
     seed
         Seed of the split.
     show_progress
-        Show bars.
+        Show progress bars.
     **train_kwargs
-        Passed to ``train``; ``max_epochs`` is that of this model if it was trained.
+        Passed to ``train``. The default of ``max_epochs`` is that of this model if it was trained.
 
     Returns
     -------
-    Scores of methods and of genes, and which genes to trust, a
-    :class:`betavi.diagnostics.DenoisingReport`; with several modalities a dictionary of them.
+    A :class:`betavi.diagnostics.DenoisingReport` with scores of methods and genes, and the genes to
+    trust. With several modalities, a dictionary of reports.
 
     Raises
     ------
     ValueError
-        If the registered values are no counts, the object is minified, or a candidate makes no
-        model.
+        If the registered values are not counts, the object is minified, or a candidate is invalid.
 
     References
     ----------
@@ -87,36 +87,29 @@ def cross_validate_denoising(
     check_whole("n_samples", n_samples)
     grid = _grid(model, candidates, list(counts))
     batch = model.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
-    parts = {
-        name: HeldOutMolecules(
-            thin(matrix, fraction, seed), batch[cells_with(model, model.adata, name)]
-        )
-        for name, matrix in counts.items()
-    }
+    parts = {}
+    for name, matrix in counts.items():
+        cells = cells_with(model, model.adata, name)
+        parts[name] = HeldOutMolecules(thin(matrix, fraction, seed), batch[cells])
     scores = {name: _baselines(part, seed) for name, part in parts.items()}
-    kept = {name: part.thinned.kept for name, part in parts.items()}
+    training_counts = {name: part.thinned.kept for name, part in parts.items()}
     models: dict[str, LatentModel] = {}
     for label, arguments, beta in grid:
-        # those that differ in the β of a model of many share it
+        # candidates that differ only in β share a model trained on a range of β
         key = repr(sorted(arguments.items()))
         if key not in models:
-            models[key] = trained_on(model, kept, arguments, show_progress, train_kwargs)
+            models[key] = trained_on(model, training_counts, arguments, show_progress, train_kwargs)
         for name, part in parts.items():
             with models[key].at_beta(beta):
                 for estimate in ESTIMATES:
                     rows = expected_counts(models[key], name, estimate, n_samples, show_progress)
                     scores[name][f"{estimate}{label}"] = part.score(rows)
-    return model.adapter.bare(
-        {
-            name: report_denoising(
-                part,
-                scores[name],
-                [method for method in scores[name] if method not in BASELINES],
-                model.adapter.part(model.adata, name).var_names,
-            )
-            for name, part in parts.items()
-        }
-    )
+    reports = {}
+    for name, part in parts.items():
+        methods = [method for method in scores[name] if method not in BASELINES]
+        features = model.adapter.part(model.adata, name).var_names
+        reports[name] = report_denoising(part, scores[name], methods, features)
+    return model.adapter.bare(reports)
 
 
 def _baselines(held_out: HeldOutMolecules, seed: int) -> dict[str, DenoisingScore]:
@@ -129,29 +122,26 @@ def _baselines(held_out: HeldOutMolecules, seed: int) -> dict[str, DenoisingScor
 
 
 def _grid(
-    model: LatentModel, choices: Mapping[str, Sequence[Any]] | None, names: Sequence[str]
+    model: LatentModel, candidates: Mapping[str, Sequence[Any]] | None, names: Sequence[str]
 ) -> list[tuple[str, dict[str, Any], float | None]]:
-    """Return label, constructor's arguments and β of each candidate."""
-    choices = {} if choices is None else choices
-    if not isinstance(choices, Mapping):
-        raise ValueError("candidates are lists by argument: {'gene_likelihood': ['zinb', 'nb']}.")
-    for argument, values in choices.items():
+    """Return the label, constructor's arguments and β of each candidate."""
+    candidates = {} if candidates is None else candidates
+    if not isinstance(candidates, Mapping):
+        raise ValueError("`candidates` must be lists by argument, e.g. {'n_latent': [5, 10]}.")
+    for name, values in candidates.items():
         if isinstance(values, str) or not hasattr(values, "__iter__") or not len(values):
-            raise ValueError(f"candidates of {argument} are a list of one or more, not {values!r}.")
+            raise ValueError(f"`candidates[{name!r}]` must be a non-empty list, not {values!r}.")
+    has_beta_range = not model.module.beta_condition.is_fixed
     grid = []
-    for point in ParameterGrid(dict(choices)):
-        label = ", ".join(f"{argument}={value}" for argument, value in point.items())
-        one_of_many = not model.module.beta_condition.is_fixed and isinstance(
-            point.get("beta"), Real
-        )
-        beta = point.pop("beta") if one_of_many else None
+    for arguments in ParameterGrid(dict(candidates)):
+        label = ", ".join(f"{argument}={value}" for argument, value in arguments.items())
+        is_in_range = has_beta_range and isinstance(arguments.get("beta"), Real)
+        beta = arguments.pop("beta") if is_in_range else None
         if beta is not None:
             model.module.check_beta(beta)
-        # a candidate that makes no model, or expects no counts, is refused before any is trained
-        module = model.sibling(**point).module
+        # invalid candidates must fail before any is trained
+        module = model.sibling(**arguments).module
         if any(not module.likelihood(name).is_of_counts for name in names):
-            raise ValueError(
-                "The likelihood 'bernoulli' says whether there are molecules, and not how many."
-            )
-        grid.append((f", {label}" if label else "", point, beta))
+            raise ValueError("The likelihood 'bernoulli' models detection, not counts. Omit it.")
+        grid.append((f", {label}" if label else "", arguments, beta))
     return grid

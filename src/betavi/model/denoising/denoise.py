@@ -1,4 +1,4 @@
-"""Denoising of counts, into an object or into a file."""
+"""Denoising of counts into an object or a file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from betavi.model.denoising.destination import (
     COUNTS_LAYER,
     Destination,
     columns_of_user,
-    layers_as_before,
     refuse_view_of_file,
+    restored_on_failure,
 )
-from betavi.model.denoising.estimate import DenoiseOptions, checked, estimates
+from betavi.model.denoising.estimate import DenoiseOptions, estimates, validated_options
 from betavi.model.denoising.storage_format import StorageFormat
 from betavi.model.io.writer import changed_file, new_file
 from betavi.model.setup.messages import inform
 from betavi.model.setup.registered import untouched_on_failure
+from betavi.model.setup.selection import listed_genes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -52,51 +53,50 @@ def denoise(
     show_progress: bool = True,
     modalities: Sequence[str] | str | None = None,
 ) -> None:
-    """Write expected counts, without the noise of counting, into an object or a file.
+    """Write denoised values, the expected counts without counting noise, into an object or a file.
 
-    With several modalities, positions are inferred from everything that a cell has, and only cells
-    that have a modality are denoised in it: for the others there is ``translate``. Of proteins the
-    background is part of what is expected, and of ``"bernoulli"`` the values are probabilities.
+    With several modalities, a cell's latent position is inferred from all modalities of the cell.
+    Only cells that have a modality are denoised in it; ``translate`` predicts it for other cells.
+    For proteins, values include the background. For ``"bernoulli"``, values are probabilities.
 
     Parameters
     ----------
     adata
-        The object; the model's own if None. A view becomes an object of its own.
+        Object to denoise. The model's own if None. A view is copied.
     layer_added
-        Layer to write. If None, ``X`` is replaced, and counts that were there are kept in
-        ``layers["counts"]``, where models find them from then on, also loaded ones.
+        Layer to write. None replaces ``X`` and moves its counts to ``layers["counts"]``. All
+        models, also loaded ones, then read the counts from there.
     std_layer_added
-        Layer for standard deviations: of the posterior rate, and between draws of z.
+        Layer for standard deviations: of the posterior rate, and between posterior samples of z.
     estimate
-        ``"posterior"``, what a second measurement of the same cell would expect given z and
-        what the first one found; or ``"mean"``, given z alone: what cells like it expect.
+        ``"posterior"`` or ``"mean"``. The posterior estimate is the expected count of a second
+        measurement of the same cell, given z and the observed count. The mean is the expected count
+        given z alone, that of similar cells.
     gene_list
-        Only these features of a single modality, as a data frame in ``obsm`` with the name of the
-        layer.
+        Features of a single modality, written as a data frame to ``obsm[layer_added]``.
     transform_batch
-        Decode every cell as if it came from this batch, or the average over several. That is
-        always the decoder's mean.
+        Batch to decode cells in, or several to average over. The estimate is then the mean.
     library_size
-        ``"observed"``, each cell's own size, ``"latent"``, the inferred one, or a number.
+        ``"observed"``, the size of each cell; ``"latent"``, its inferred size; or a number.
     n_samples
-        Number of draws of z; 1 is the mean of z.
+        Number of posterior samples. 1 uses the posterior mean.
     batch_size
-        Cells at once; scvi-tools' default if None.
+        Number of cells per minibatch. scvi-tools' default if None.
     out
-        Write a file instead, a minibatch at a time, with ``obs``, ``var`` and the values, and with
-        the counts too if ``layer_added`` is None: ``"x.zarr"``, ``"x.h5ad"`` for an AnnData or
-        ``"x.h5mu"`` for a MuData. It replaces a file of that name when it is complete, in one step.
-        If None, an object that is backed (``"r+"``) is written to its own file in the same way.
+        File to write by minibatches: ``"x.zarr"``, ``"x.h5ad"`` for an AnnData, or ``"x.h5mu"`` for
+        a MuData. It has ``obs``, ``var`` and the values, and with ``layer_added=None`` also the
+        counts. The complete file replaces an existing file in one step. If None, a backed object
+        (``"r+"``) is written to its own file in the same way.
     dtype
         ``"float32"`` or ``"float16"``.
     drop_below
-        Smallest value that is stored, in a sparse matrix; all values if None. The share of the sum
-        that is dropped is logged and in ``uns["betavi"]["denoised"]``. Standard deviations are
-        stored where means are.
+        Smallest value to store, in a sparse matrix. If None, all values are stored. The dropped
+        share of the sum is logged, and is in ``uns["betavi"]["denoised"]``. Standard deviations are
+        stored at the same entries as means.
     show_progress
-        Show a bar.
+        Show a progress bar.
     modalities
-        Modalities to denoise; all if None.
+        Modalities to denoise. All if None.
 
     Raises
     ------
@@ -105,12 +105,12 @@ def denoise(
     TypeError
         If ``gene_list`` is a single name.
     ValueError
-        If a word or a number means nothing, a modality or a batch is unknown, ``gene_list`` is not
-        of one modality, the object is minified or a view of a file, a value is too large for
-        ``dtype``, ``layers["counts"]`` is taken, or a layer that is named holds whole numbers, such
-        as counts, that this did not write. The object is as it was.
+        If an argument is invalid, a modality or a batch is unknown, ``gene_list`` is given for
+        several modalities, the object is minified or a view of a file, a value is too large for
+        ``dtype``, ``layers["counts"]`` exists, or a layer to write holds whole numbers, such as
+        counts, that ``denoise`` did not write. The object is unchanged.
     FileNotFoundError, FileExistsError
-        If there is no such folder, or something else of that name.
+        If the folder of ``out`` does not exist, or ``out`` exists and has another format.
 
     References
     ----------
@@ -130,47 +130,45 @@ def denoise(
     model.refuse_minified("denoise")
     genes, names = _distinct(gene_list), model.named_modalities(modalities)
     if genes is not None and len(names) > 1:
-        raise ValueError("gene_list is of one modality: name it, modalities=.")
+        raise ValueError("`gene_list` needs a single modality. Name it with `modalities=`.")
     refuse_view_of_file(adata)
     options = DenoiseOptions(
         estimate, n_samples, library_size, transform_batch, batch_size, show_progress
     )
-    # what reading an object writes into it is undone too
+    # registration writes into the object, which a failed call must undo too
     with untouched_on_failure(model.adata if adata is None else adata):
         adata = model._validate_anndata(adata)
-        options = checked(model, adata, names, options)
+        options = validated_options(model, adata, names, options)
         layers = layer_added, std_layer_added
-        into = [
+        destinations = [
             _destination(model, adata, name, *layers, StorageFormat(dtype, drop_below), genes)
             for name in names
         ]
-        for one in into:
+        for one in destinations:
             one.check(out)
-        with _opened(model, adata, into, options, out) as writer:
+        with _opened(model, adata, destinations, options, out) as writer:
             seed = int(torch.randint(2**31, ()))
-            for one in into:
+            for one in destinations:
                 for part in estimates(model, adata, one.name, options, seed, one.features):
                     one.add(*part, writer)
-    for one in into:
+    for one in destinations:
         if drop_below is not None:
             inform(
-                f"Values of {one.name} below {drop_below:g} were dropped: "
-                f"{one.stored.dropped_share:.2%} of the sum of all."
+                f"Dropped values of {one.name} below {drop_below:g}: "
+                f"{one.storage_format.dropped_share:.2%} of the sum of all values."
             )
 
 
-def _distinct(gene_list: Iterable[str] | None) -> tuple[str, ...] | None:
-    """Return the names in any kind of list, each of them once."""
+def _distinct(gene_list: Iterable[str] | None) -> list[str] | None:
+    """Return the names in any kind of list. Refuses an empty list and repeated names."""
     if gene_list is None:
         return None
-    if isinstance(gene_list, str):
-        raise TypeError(f"gene_list is a list of names: [{gene_list!r}].")
-    genes = tuple(gene_list)
+    genes = listed_genes(gene_list)
     if not genes:
-        raise ValueError("gene_list is empty: leave it out to denoise all genes.")
+        raise ValueError("`gene_list` is empty. Omit it to denoise all genes.")
     gene, times = Counter(genes).most_common(1)[0]
     if times > 1:
-        raise ValueError(f"gene_list names {gene!r} {times} times.")
+        raise ValueError(f"`gene_list` has {gene!r} {times} times. Names must be unique.")
     return genes
 
 
@@ -185,32 +183,33 @@ def _destination(model: LatentModel, adata: AnnOrMuData, name: str, *how: Any) -
 def _opened(
     model: LatentModel,
     adata: AnnOrMuData,
-    into: list[Destination],
+    destinations: list[Destination],
     options: DenoiseOptions,
     out: str | Path | None,
 ) -> Iterator[Writer | None]:
-    """Open the file that values go into, if there is one; complete it, or the object, at the end."""
+    """Open the output file, if any. At the end, complete the file, or write into the object."""
+    first = destinations[0]
     if out is not None:
-        parts = {one.name: one.template() for one in into}
+        parts = {one.name: one.template() for one in destinations}
         template = model.adapter.together(parts, columns_of_user(adata.obs))
         with new_file(template, out, replaces=True) as writer:
             yield writer
-            for one in into:
+            for one in destinations:
                 moved = {MOVED_COUNTS: COUNTS_LAYER} if one.layer is None else {}
                 writer.add_record(one.prefix, one.record(options) | moved)
-    elif into[0].adata.isbacked and into[0].genes is None:
-        with _own_file(into[0], options) as writer:
+    elif first.adata.isbacked and first.genes is None:
+        with _own_file(first, options) as writer:
             yield writer
     else:
         yield None
-        with layers_as_before([one.adata for one in into]):
-            for one in into:
+        with restored_on_failure([one.adata for one in destinations]):
+            for one in destinations:
                 one.put(one.record(options))
 
 
 @contextmanager
 def _own_file(one: Destination, options: DenoiseOptions) -> Iterator[Writer]:
-    """Open a copy of the file that backs an object, which takes its place."""
+    """Open a writer that replaces the file that backs an object."""
     own = Path(one.adata.filename).resolve()
     before = own.stat().st_ino
     try:
@@ -219,6 +218,6 @@ def _own_file(one: Destination, options: DenoiseOptions) -> Iterator[Writer]:
             yield writer
             writer.add_record("", one.record(options))
     finally:
-        # whatever came after that: what the object would go on to read is no file any more
+        # even after an error, the object must not read a file that was replaced
         if own.stat().st_ino != before:
             one.reopen(one.record(options))

@@ -1,4 +1,4 @@
-"""Destinations of denoised values: layers of an object, or a file, that hold nothing irreplaceable."""
+"""Destinations of denoised values: layers of an object, or a file. Counts are never overwritten."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from anndata.abc import CSCDataset, CSRDataset
 from anndata.io import sparse_dataset
 from scipy import sparse
 
-from betavi._blocks import DENSE_CELLS
+from betavi import _blocks
 from betavi.data import MOVED_COUNTS, Rows, counts_layer, counts_of
 from betavi.model.io.writer import matrix_key, merged, named_layers
 from betavi.model.setup.check_counts import holds_whole_numbers
@@ -33,60 +33,64 @@ if TYPE_CHECKING:
 
 READ_FROM_FILES = (h5py.Dataset, CSRDataset, CSCDataset)
 COUNTS_LAYER = "counts"
-"""Layer that counts are moved to when they are replaced in ``X``."""
+"""Layer to which counts are moved when ``X`` is replaced."""
 
 
 @dataclass
 class Destination:
-    """Where the values of a modality go, and in which form."""
+    """Layers, in an object or a file, for the denoised values of a modality.
+
+    A layer of None means ``X``. For ``std_layer``, None means no standard deviations.
+    """
 
     name: str
     adata: AnnData
     prefix: str
-    """Its group in a file; empty for an AnnData."""
+    """Prefix of the modality's keys in a file. Empty for an AnnData."""
     counts_layer: str | None
-    """The layer of its counts; None for ``X``."""
     layer: str | None
-    """The layer to write; None for ``X``."""
     std_layer: str | None
-    """The layer for standard deviations, if they are wanted."""
-    stored: StorageFormat
+    storage_format: StorageFormat
     genes: Sequence[str] | None
-    """Names of the features, if they are not all of them."""
+    """Names of the features to write. None writes all."""
     n_done: int = 0
-    found: dict[str | None, Any] = field(default_factory=dict)
-    """Values in memory, by layer: arrays, or parts of sparse matrices."""
+    values: dict[str | None, Any] = field(default_factory=dict)
+    """Values in memory, by layer: arrays, or lists of sparse matrices."""
 
     @cached_property
     def features(self) -> np.ndarray | None:
-        """Positions of the features, if they are not all of them."""
-        called = f"mdata[{self.name!r}]" if self.prefix else "adata"
+        """Positions of the features to write. None writes all."""
+        holder = f"mdata[{self.name!r}]" if self.prefix else "adata"
         names = self.adata.var_names
-        return None if self.genes is None else features_named(names, self.genes, called)
+        return None if self.genes is None else features_named(names, self.genes, holder)
 
     def check(self, out: str | Path | None) -> None:
-        """Refuse with a ValueError to write where something would be lost; ``out`` is another file."""
-        # a name that does not exist is refused here
+        """Raise a ValueError if data would be lost, in the object or in the file ``out``."""
+        # refuses unknown features
         _ = self.features
         if self.layer is not None and self.layer == self.std_layer:
-            raise ValueError(f"layer_added and std_layer_added are both {self.layer!r}.")
+            raise ValueError(
+                f"`layer_added` and `std_layer_added` are both {self.layer!r}. They must differ."
+            )
         for layer in (self.layer, self.std_layer):
             if layer is not None and (not layer or "/" in layer):
-                raise ValueError(f"A layer {layer!r} cannot be written: a name, with no slashes.")
+                raise ValueError(f"{layer!r} is not a layer name. Use a name without slashes.")
         if self.layer is None and self.std_layer == COUNTS_LAYER and (out or self._moves_x):
-            raise ValueError(f"layers[{COUNTS_LAYER!r}] is where X is kept: name another for std.")
+            raise ValueError(f"`std_layer_added` must not be {COUNTS_LAYER!r}: X is moved there.")
         if out is not None:
-            self._check_is_other_file(Path(out).expanduser())
+            path, own = Path(out).expanduser(), self.adata.filename if self.adata.isbacked else None
+            if own is not None and path.exists() and path.samefile(own):
+                raise ValueError(f"`out` is the file that backs the object: {path}. Omit `out`.")
             return
         self._check_layers()
         if self.layer is not None:
             return
         if self.genes is not None:
-            raise ValueError("X cannot be replaced by some of its genes: name a layer_added.")
+            raise ValueError("`gene_list` cannot replace X. Pass a layer name as `layer_added`.")
         if self._moves_x and COUNTS_LAYER in self.adata.layers:
             raise ValueError(
-                f"X cannot be kept in layers[{COUNTS_LAYER!r}], which exists already. Rename it, or, if "
-                f"it holds the counts, register it: layer={COUNTS_LAYER!r}."
+                f"X cannot be moved to layers[{COUNTS_LAYER!r}], which exists. Rename the layer. "
+                f"If it holds the counts, register it instead: layer={COUNTS_LAYER!r}."
             )
 
     def _check_layers(self) -> None:
@@ -95,67 +99,63 @@ class Destination:
         for layer in (self.layer, self.std_layer):
             if layer is not None and layer == self.counts_layer:
                 raise ValueError(
-                    f"layers[{layer!r}] holds the counts that the model reads. Name another."
+                    f"layers[{layer!r}] holds the counts that the model reads. Use another layer."
                 )
-            self._check_is_ours(layer)
+            self._check_replaceable(layer)
         if not self.adata.isbacked:
             return
         if self.layer is None:
             raise ValueError(
-                "The object is backed by a file, whose X is not replaced. Name a layer_added, write "
-                "another file, out='denoised.zarr', or read it into memory first: adata.to_memory()."
+                "X cannot be replaced, because the object is backed by a file. Pass `layer_added`, "
+                "write another file (out='denoised.zarr'), or read the object into memory first: "
+                "adata.to_memory()."
             )
         if self.prefix or self.adata.file["obs"].file.mode == "r":
             raise ValueError(
-                "The file that backs the object is not written to. Write another, "
-                "out='denoised.zarr', or read an AnnData with backed='r+'."
+                "The file that backs the object cannot be written to. Write another file "
+                "(out='denoised.zarr'), or read an AnnData with backed='r+'."
             )
 
-    def _check_is_ours(self, layer: str | None) -> None:
-        """Refuse to write over what may be the only counts: whole numbers that nothing denoised."""
+    def _check_replaceable(self, layer: str | None) -> None:
+        """Refuse to overwrite whole numbers that ``denoise`` did not write: they may be counts."""
         written = self.adata.uns.get("betavi", {}).get("denoised", {})
         if layer is None or layer in written or layer not in self.adata.layers:
             return
         if holds_whole_numbers(self.adata.layers[layer]):
             raise ValueError(
-                f"layers[{layer!r}] holds whole numbers, such as counts, that denoise() would write over. "
-                f"Name another, or delete it first: del adata.layers[{layer!r}]."
+                f"layers[{layer!r}] holds whole numbers, possibly counts, that denoise() would "
+                f"overwrite. Use another layer, or delete it first: del adata.layers[{layer!r}]."
             )
 
-    def _check_is_other_file(self, out: Path) -> None:
-        own = self.adata.filename if self.adata.isbacked else None
-        if own is not None and out.exists() and out.samefile(own):
-            raise ValueError(f"{out} is the file that the object is read from. Leave out= out.")
-
     def key(self, layer: str | None) -> str:
-        """Return where a layer is in a file."""
+        """Return the key of a layer in a file."""
         return matrix_key(self.prefix, layer)
 
     def template(self) -> AnnData:
-        """Return what a file says of the cells and the features, without a matrix."""
+        """Return an object with ``obs`` and ``var``, but without a matrix."""
         features, var = self.features, self.adata.var
         var = var.copy() if features is None else var.iloc[features].copy()
         return anndata.AnnData(obs=columns_of_user(self.adata.obs), var=var, uns={"betavi": {}})
 
     def record(self, options: DenoiseOptions) -> dict[str, Any]:
-        """Return what ``uns`` says about the values: what they are, and how much was dropped."""
+        """Return the entry of ``uns`` about the values: options, and the dropped share."""
         batches = options.transform_batch
         names = [batches] if isinstance(batches, str) else batches
-        said = {
+        entry = {
             "estimate": options.estimate,
             "library_size": options.library_size,
             "batches": "own" if names is None else list(map(str, names)),
             "n_samples": options.n_samples,
             "beta": options.beta,
         }
-        if self.stored.drop_below is not None:
-            share = self.stored.dropped_share
-            said |= {"drop_below": self.stored.drop_below, "dropped_share": share}
-        return {"denoised": {self.layer or "X": said}}
+        if self.storage_format.drop_below is not None:
+            entry["drop_below"] = self.storage_format.drop_below
+            entry["dropped_share"] = self.storage_format.dropped_share
+        return {"denoised": {self.layer or "X": entry}}
 
     @property
     def _moves_x(self) -> bool:
-        """Whether X holds counts that are nowhere else."""
+        """True if X holds counts that no layer has."""
         if self.counts_layer is None:
             return True
         if counts_layer(self.adata, None) is not None or self.adata.X is None:
@@ -165,27 +165,27 @@ class Destination:
     def _x_is_layer(self) -> bool:
         x, layer = Rows(self.adata.X), Rows(self.adata.layers[self.counts_layer])
         cells = np.arange(self.adata.n_obs)
-        blocks = np.array_split(cells, max(1, len(cells) // DENSE_CELLS))
+        blocks = np.array_split(cells, max(1, len(cells) // _blocks.DENSE_CELLS))
         return all(
             np.array_equal(x.dense(some, np.float64), layer.dense(some, np.float64))
             for some in blocks
         )
 
     def add(self, mean: np.ndarray, std: np.ndarray, writer: Writer | None) -> None:
-        """Take the values of the next cells, into memory or into a file."""
-        mean, std = self.stored.of(mean, std)
-        values = {self.layer: mean} | ({} if self.std_layer is None else {self.std_layer: std})
+        """Add the values of the next cells, in memory or to a file."""
+        mean, std = self.storage_format.converted(mean, std)
+        block = {self.layer: mean} | ({} if self.std_layer is None else {self.std_layer: std})
         rows = slice(self.n_done, self.n_done + mean.shape[0])
         self.n_done = rows.stop
-        for layer, some in values.items():
+        for layer, some in block.items():
             if writer is not None:
                 writer.append(self.key(layer), some)
             elif sparse.issparse(some):
-                self.found.setdefault(layer, []).append(some)
+                self.values.setdefault(layer, []).append(some)
             else:
-                if layer not in self.found:
-                    self.found[layer] = np.empty((self.adata.n_obs, some.shape[1]), some.dtype)
-                self.found[layer][rows] = some
+                if layer not in self.values:
+                    self.values[layer] = np.empty((self.adata.n_obs, some.shape[1]), some.dtype)
+                self.values[layer][rows] = some
         if writer is not None and self.layer is None:
             writer.append(self.key(COUNTS_LAYER), self._csr_counts(rows))
 
@@ -195,35 +195,32 @@ class Destination:
 
     def _csr_counts(self, cells: slice) -> sparse.csr_matrix:
         rows = self._counts[np.arange(cells.start, cells.stop)]
-        # scipy has no sparse matrices in half precision
+        # SciPy has no sparse matrices in half precision
         rows = sparse.csr_matrix(rows.astype(np.float32) if rows.dtype == np.float16 else rows)
         return rows if self.features is None else rows[:, self.features]
 
     def put(self, record: dict[str, Any]) -> None:
-        """Write values into the object, and say there what they are and where its counts are."""
-        values = {
-            layer: sparse.vstack(found, format="csr") if isinstance(found, list) else found
-            for layer, found in self.found.items()
-        }
+        """Write the values into the object, and the record into its ``uns``."""
         if self.genes is not None:
             record = {"denoised": {f"{self.layer} in obsm": record["denoised"][self.layer]}}
         elif self.layer is None and self._moves_x:
             self.adata.layers[COUNTS_LAYER] = self.adata.X
-            # every model that reads X, also one that is loaded later, finds them there
+            # every model that reads X, also one that is loaded later, finds the counts there
             record = record | {MOVED_COUNTS: COUNTS_LAYER}
-        for layer, some in values.items():
+        for layer, parts in self.values.items():
+            values = sparse.vstack(parts, format="csr") if isinstance(parts, list) else parts
             if self.genes is not None:
-                dense = some.toarray() if sparse.issparse(some) else some
+                dense = values.toarray() if sparse.issparse(values) else values
                 frame = pd.DataFrame(dense, self.adata.obs_names, list(self.genes))
                 self.adata.obsm[layer] = frame
             elif layer is None:
-                self.adata.X = some
+                self.adata.X = values
             else:
-                self.adata.layers[layer] = some
-        self._say(record)
+                self.adata.layers[layer] = values
+        self._add_to_uns(record)
 
     def reopen(self, record: dict[str, Any]) -> None:
-        """Open the file that backs the object, as it was written anew, and read layers from it."""
+        """Open the new file that backs the object, and read the layers from it."""
         layers, named = self.adata.layers, named_layers(self.adata)
         read = {name for name, values in named.items() if isinstance(values, READ_FROM_FILES)}
         written = {name for name in (self.layer, self.std_layer) if name is not None}
@@ -234,29 +231,29 @@ class Destination:
         for layer in read | written:
             data = self.adata.file[self.key(layer)]
             layers[layer] = sparse_dataset(data) if isinstance(data, h5py.Group) else data
-        self._say(record)
+        self._add_to_uns(record)
 
-    def _say(self, said: dict[str, Any]) -> None:
-        self.adata.uns["betavi"] = merged(self.adata.uns.get("betavi", {}), said)
+    def _add_to_uns(self, record: dict[str, Any]) -> None:
+        self.adata.uns["betavi"] = merged(self.adata.uns.get("betavi", {}), record)
 
 
 def refuse_view_of_file(adata: AnnData | None) -> None:
-    """Refuse some cells of a file: they can neither be written to it nor be an object in memory."""
+    """Raise a ValueError for a view of a backed object, which has no layers to write to."""
     if adata is not None and adata.is_view and adata.isbacked:
         raise ValueError(
-            "The object is a view of a file. Read the cells into memory, adata[...].to_memory(), or "
-            "denoise the whole file with out='denoised.zarr'."
+            "`adata` is a view of a file, which cannot be written to. Read the cells into memory "
+            "with adata[...].to_memory(), or denoise the whole file with out='denoised.zarr'."
         )
 
 
 def columns_of_user(obs: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns that are not scvi-tools' own."""
+    """Return a copy without the columns of scvi-tools."""
     return obs.loc[:, [name for name in obs if not str(name).startswith("_scvi")]].copy()
 
 
 @contextmanager
-def layers_as_before(parts: Sequence[AnnData]) -> Iterator[None]:
-    """Give objects their X, layers, obsm and uns back if what happens inside fails."""
+def restored_on_failure(parts: Sequence[AnnData]) -> Iterator[None]:
+    """Restore X, layers, obsm and uns of objects if the body fails."""
     before = [(part, named_layers(part), dict(part.obsm), dict(part.uns)) for part in parts]
     matrices = [None if part.isbacked else part.X for part in parts]
     try:

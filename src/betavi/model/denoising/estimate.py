@@ -1,4 +1,4 @@
-"""Denoised estimates, computed one minibatch at a time."""
+"""Denoised estimates, computed by minibatches."""
 
 from __future__ import annotations
 
@@ -27,24 +27,20 @@ if TYPE_CHECKING:
 Moments = tuple["Tensor", "Tensor"]
 
 
-def _of_mean(likelihood: Likelihood, px: Any, _counts: Tensor) -> Moments:
+def _decoder_mean(likelihood: Likelihood, px: Any, _counts: Tensor) -> Moments:
     mean = likelihood.expected(px)
     return mean, torch.zeros_like(mean)
 
 
-def _of_posterior(likelihood: Likelihood, px: Any, counts: Tensor) -> Moments:
-    return likelihood.posterior(px, counts)
-
-
 ESTIMATES: dict[str, Callable[[Likelihood, Any, Tensor], Moments]] = {
-    "posterior": _of_posterior,
-    "mean": _of_mean,
+    "posterior": lambda likelihood, px, counts: likelihood.posterior(px, counts),
+    "mean": _decoder_mean,
 }
-"""Mean and variance of a denoised value given z, by the user's word."""
+"""Functions by the value of ``estimate``. Each returns mean and variance of a value given z."""
 
 
 class DenoiseOptions(NamedTuple):
-    """How values are estimated, in the words of ``denoise``; codes of batches, None of each cell's own."""
+    """Arguments of ``denoise``, with the codes of ``batches`` (None is the own batch) and the β."""
 
     estimate: str = "posterior"
     n_samples: int = 1
@@ -56,15 +52,12 @@ class DenoiseOptions(NamedTuple):
     beta: float = 1.0
 
 
-def checked(
+def validated_options(
     model: LatentModel, adata: AnnOrMuData, names: Sequence[str], options: DenoiseOptions
 ) -> DenoiseOptions:
-    """Return valid options for some modalities, with the β and the codes of batches.
+    """Validate options for some modalities, and add the β and the codes of batches.
 
-    Raises
-    ------
-    ValueError
-        If a word or a number means nothing, or a batch is unknown.
+    Raises a ValueError if an option is invalid or a batch is unknown.
     """
     lookup(ESTIMATES, options.estimate, "estimate")
     check_whole("n_samples", options.n_samples)
@@ -77,22 +70,22 @@ def checked(
         codes = model.manager(adata).get_from_registry(REGISTRY_KEYS.BATCH_KEY)
         if (n_batches := len(np.unique(codes))) > 1:
             warn(
-                f"Each cell is denoised in its own of {n_batches} batches, so that their effects "
-                "stay. transform_batch=[...] averages over batches."
+                f"Cells are denoised in their own batches ({n_batches}), so batch effects remain. "
+                "Use transform_batch=[...] to average over batches."
             )
         return options
     batches = tuple(batch_codes(model.adata_manager, options.transform_batch))
-    learns = any(model.likelihood(name).learns_from_counts for name in names)
-    if options.estimate == "posterior" and learns:
+    uses_counts = any(model.likelihood(name).learns_from_counts for name in names)
+    if options.estimate == "posterior" and uses_counts:
         warn(
-            "A cell's counts say nothing of what it would have shown in another batch: the "
-            "decoder's mean is taken, as with estimate='mean'."
+            "`transform_batch` needs the decoder's mean, because observed counts are only "
+            "informative about their own batch. Using estimate='mean'."
         )
     return options._replace(estimate="mean", batches=batches)
 
 
 def cells_with(model: LatentModel, adata: AnnOrMuData, name: str) -> np.ndarray:
-    """Return the cells that have a modality, in the order of its own rows."""
+    """Return the positions of the cells that have a modality, in the order of its rows."""
     rows = model.rows(adata, name)
     return rows.cells if isinstance(rows, AlignedRows) else rows.position
 
@@ -105,14 +98,14 @@ def estimates(
     seed: int = 0,
     features: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield means and standard deviations of the cells that have a modality, by minibatch.
+    """Yield means and standard deviations, by minibatch, of the cells that have a modality.
 
-    ``features`` are positions, all if None; ``seed`` is that of the first minibatch.
+    ``features`` are positions, all if None. ``seed`` is the seed of the first minibatch.
     """
     likelihood, cells = model.likelihood(name), cells_with(model, adata, name)
     if not len(cells):
-        nothing = np.zeros((0, len(model.features(name) if features is None else features)))
-        yield nothing, nothing
+        empty = np.zeros((0, len(model.features(name) if features is None else features)))
+        yield empty, empty
         return
     progress = f"Denoising {name}" if options.show_progress else None
     minibatches = model.minibatches(adata, cells, options.batch_size, progress=progress)
@@ -123,12 +116,12 @@ def estimates(
 
 
 def moments(model: LatentModel, tensors: Tensors, name: str, options: DenoiseOptions) -> Moments:
-    """Return mean and standard deviation over draws of z and batches, of which none is stored.
+    """Return mean and standard deviation over posterior samples and batches, none of them stored.
 
-    The variance is the mean variance of the draws, plus that between them (Welford, 1962).
+    Both are ``(n_cells, n_features)``. The variance is the mean variance of the samples plus the
+    variance between them (Welford, 1962).
     """
     likelihood, inferred = model.likelihood(name), model.infer(tensors, options.n_samples)
-    # of a single point the mean of z says most
     is_one = options.n_samples == 1
     z = model.module.latent.transform(inferred["qz"].mean)[None] if is_one else inferred["z"]
     sizes, scales = _sizes(model, tensors, inferred, name, options)
@@ -143,9 +136,9 @@ def moments(model: LatentModel, tensors: Tensors, name: str, options: DenoiseOpt
             for code in options.batches
         ]
         value, variance = (torch.stack(values).mean(dim=0) for values in zip(*parts, strict=True))
-        off = value * scale - mean
-        mean = mean + off / (n + 1)
-        between = between + off * (value * scale - mean)
+        difference = value * scale - mean
+        mean = mean + difference / (n + 1)
+        between = between + difference * (value * scale - mean)
         within = within + variance * scale.square()
     return mean, (within / len(z) + between / max(len(z) - 1, 1)).sqrt()
 
@@ -157,7 +150,7 @@ def _sizes(
     name: str,
     options: DenoiseOptions,
 ) -> tuple[Tensor, Tensor]:
-    """Return log sizes to decode at and factors of what is estimated, ``(n_draws or 1, n_cells, 1)``."""
+    """Return log sizes to decode at and factors of estimates, ``(n_samples or 1, n_cells, 1)``."""
     if model.module.options.given_size:
         own = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(model.device).log()[None]
     elif options.library_size == "latent":
@@ -167,11 +160,11 @@ def _sizes(
         own = observed_log_library(tensors[name].to(model.device))[None]
     if isinstance(options.library_size, str):
         return own, torch.ones_like(own)
-    wanted = torch.full_like(own, options.library_size).log()
+    requested = torch.full_like(own, options.library_size).log()
     if options.estimate == "posterior" and model.likelihood(name).learns_from_counts:
-        # the count is that of a cell of its own size, and the rate is brought to the other
-        return own, (wanted - own).exp()
-    return wanted, torch.ones_like(own)
+        # the count was observed at the cell's own size, so only the estimated rate is rescaled
+        return own, (requested - own).exp()
+    return requested, torch.ones_like(own)
 
 
 def _check_size(model: LatentModel, name: str, size: float | str) -> None:
@@ -179,13 +172,11 @@ def _check_size(model: LatentModel, name: str, size: float | str) -> None:
         return
     if size == "latent":
         if name not in model.module.l_encoder:
-            raise ValueError(
-                "The model infers no library size. library_size is 'observed' or a number."
-            )
+            raise ValueError("The model infers no library size. Pass 'observed' or a number.")
     elif not isinstance(size, Real) or not size > 0:
-        raise ValueError(f"library_size is 'observed', 'latent' or positive, not {size!r}.")
+        raise ValueError(f"`library_size` must be 'observed', 'latent' or positive, not {size!r}.")
     elif not model.likelihood(name).reads_size:
         raise ValueError(
-            f"How much of {name!r} a cell has is decoded, and no library size sets it. Leave "
-            "library_size out, or name the other modalities: modalities=."
+            f"`library_size` cannot set the total of {name!r}, which is decoded. Omit it, or name "
+            "the other modalities with `modalities=`."
         )

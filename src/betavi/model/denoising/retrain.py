@@ -1,4 +1,4 @@
-"""Models like an existing one, trained on counts that were thinned or shuffled."""
+"""Models with the settings of an existing one, trained on thinned or shuffled counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from betavi._blocks import ENCODED_CELLS
+from betavi import _blocks
 from betavi.data import AlignedRows
 from betavi.diagnostics import molecules
 from betavi.model.denoising.estimate import DenoiseOptions, estimates
@@ -24,22 +24,19 @@ if TYPE_CHECKING:
 
 
 def molecule_counts(model: LatentModel) -> dict[str, sparse.csr_matrix]:
-    """Return the counts of the modalities whose molecules are counted, in the order of their rows.
+    """Return the counts of the modalities with molecule counts, in the order of their rows.
 
-    Raises
-    ------
-    ValueError
-        If there are none, or values are no whole numbers.
+    Raises a ValueError if no modality has any, or values are not whole numbers.
     """
     names = model.modalities
-    # where the likelihood is an argument of the constructor, another one may be tried
+    # BetaVI's likelihood is an argument of the constructor, so candidates may have another one
     if "likelihoods" in model.registry_["setup_args"]:
         parts = {name: model.likelihood(name) for name in names}
-        names = [
-            name for name in names if parts[name].is_of_counts and parts[name].of_whole_numbers
-        ]
+        names = [n for n in names if parts[n].is_of_counts and parts[n].of_whole_numbers]
     if not names:
-        raise ValueError("No modality has counts of molecules: there is nothing to hold out.")
+        raise ValueError(
+            "No modality has molecule counts, which this method holds out or shuffles."
+        )
     return {name: molecules(_counts(model, name)) for name in names}
 
 
@@ -52,17 +49,17 @@ def trained_on(
 ) -> LatentModel:
     """Return a model like this one, trained on other counts of the same cells and features.
 
-    It is trained for as many epochs as this one, if that was trained and nothing else is said.
+    The default of ``max_epochs`` is that of this model if it was trained.
     """
     with warnings.catch_warnings():
-        # what is odd of the counts was said when they were registered
+        # the same warnings were shown at registration
         warnings.simplefilter("ignore")
-        like = _with_counts(model, counts)
-    new = type(model)(like, **model._module_kwargs | arguments)
+        adata = _with_counts(model, counts)
+    new = type(model)(adata, **model._module_kwargs | arguments)
     options: dict[str, Any] = {"enable_progress_bar": show_progress}
     history = getattr(model, "history_", None) or {}
     if model.is_trained and "elbo_train" in history:
-        # of all calls of train(), which other entries may be of the first or the last
+        # this entry covers all calls of train(), while others may cover only one
         options["max_epochs"] = len(history["elbo_train"])
     new.train(**options | train_kwargs)
     return new
@@ -72,23 +69,22 @@ def trained_on(
 def expected_counts(
     model: LatentModel, name: str, estimate: str, n_samples: int = 1, show_progress: bool = False
 ) -> Iterator[np.ndarray]:
-    """Yield denoised values of the cells that have a modality, a block at a time."""
-    options = DenoiseOptions(
-        estimate, n_samples, batch_size=ENCODED_CELLS, show_progress=show_progress
-    )
+    """Yield denoised values, by blocks of the cells that have a modality."""
+    size = _blocks.ENCODED_CELLS
+    options = DenoiseOptions(estimate, n_samples, batch_size=size, show_progress=show_progress)
     for mean, _ in estimates(model, model.adata, name, options):
         yield mean
 
 
 def _counts(model: LatentModel, name: str) -> Any:
-    """Return the registered counts of a modality, in its own order."""
+    """Return the registered counts of a modality, in the order of its rows."""
     rows = model.rows(model.adata, name)
     rows = rows.rows if isinstance(rows, AlignedRows) else rows
     return rows[np.arange(rows.shape[0])]
 
 
 def _with_counts(model: LatentModel, counts: Mapping[str, sparse.csr_matrix]) -> AnnOrMuData:
-    """Return an object like the model's with other counts of some modalities, set up."""
+    """Return a registered copy of the model's object with other counts of some modalities."""
     parts = {}
     for name in model.modalities:
         old = model.adapter.part(model.adata, name)

@@ -1,4 +1,4 @@
-"""The precision that denoised values are stored in, and which of them are too small to be stored."""
+"""Precision of stored values, and omission of small values."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from scipy import sparse
 from betavi._tables import lookup
 
 DTYPES: dict[str, type[np.floating[Any]]] = {"float32": np.float32, "float16": np.float16}
-"""Precisions, by the user's word."""
+"""NumPy types by the value of ``dtype``."""
 
 
 @dataclass
 class StorageFormat:
-    """How values are stored, and how much is dropped of them."""
+    """Precision of stored values, and the sum of the values that are dropped."""
 
     dtype: str = "float32"
     """A key of :data:`DTYPES`."""
     drop_below: float | None = None
-    """Smallest value that is stored, in a sparse matrix; None stores all, in an array."""
-    mass: float = field(default=0.0, init=False)
+    """Smallest value to store, in a sparse matrix. None stores all values in an array."""
+    total: float = field(default=0.0, init=False)
     dropped: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be stored."""
+        """Validate the arguments."""
         if not isinstance(self.dtype, str):
             self.dtype = np.dtype(self.dtype).name
         lookup(DTYPES, self.dtype, "dtype")
         if self.drop_below is None:
             return
         if not isinstance(self.drop_below, Real) or not self.drop_below > 0:
-            raise ValueError(f"drop_below is positive, not {self.drop_below!r}; None keeps all.")
+            raise ValueError(f"`drop_below` must be positive or None, not {self.drop_below!r}.")
         if self.dtype == "float16":
             raise ValueError(
-                "SciPy has no sparse matrices in half precision: dtype='float32', or no drop_below."
+                "`drop_below` needs dtype='float32': SciPy has no sparse half precision matrices."
             )
 
     @property
     def dropped_share(self) -> float:
-        """Share of the sum of all values so far that was dropped."""
-        return self.dropped / self.mass if self.mass > 0 else 0.0
+        """Dropped share of the sum of all values so far."""
+        return self.dropped / self.total if self.total > 0 else 0.0
 
-    def of(self, mean: np.ndarray, std: np.ndarray) -> tuple[Any, Any]:
-        """Return what is stored of means and deviations; refuse what the precision cannot hold."""
+    def converted(self, mean: np.ndarray, std: np.ndarray) -> tuple[Any, Any]:
+        """Return means and deviations as stored. Raises a ValueError beyond the precision."""
         dtype = DTYPES[self.dtype]
-        largest = max(mean.max(initial=0.0), std.max(initial=0.0))
-        if largest > np.finfo(dtype).max:
+        largest, limit = max(mean.max(initial=0.0), std.max(initial=0.0)), np.finfo(dtype).max
+        if largest > limit:
             raise ValueError(
-                f"A value of {largest:g} is beyond {self.dtype}, which ends at "
-                f"{np.finfo(dtype).max:g}. Use dtype='float32', or a smaller library_size."
+                f"The value {largest:g} is beyond {self.dtype}, whose largest value is {limit:g}. "
+                "Use dtype='float32', or a smaller `library_size`."
             )
         if self.drop_below is None:
             return mean.astype(dtype, copy=False), std.astype(dtype, copy=False)
-        stays = mean >= self.drop_below
+        is_stored = mean >= self.drop_below
         total = float(mean.sum(dtype=np.float64))
-        self.mass += total
-        self.dropped += total - float(mean.sum(dtype=np.float64, where=stays))
-        rows, columns = np.nonzero(stays)
-        # deviations are stored where means are, also where they are zero
+        self.total += total
+        self.dropped += total - float(mean.sum(dtype=np.float64, where=is_stored))
+        rows, columns = np.nonzero(is_stored)
+        # deviations have the entries of the means, even if they are zero
         indptr = np.searchsorted(rows, np.arange(len(mean) + 1))
-        kept = [values[stays].astype(dtype) for values in (mean, std)]
-        means, stds = (sparse.csr_matrix((x, columns, indptr), shape=mean.shape) for x in kept)
+        stored = [values[is_stored].astype(dtype) for values in (mean, std)]
+        means, stds = (sparse.csr_matrix((x, columns, indptr), shape=mean.shape) for x in stored)
         return means, stds

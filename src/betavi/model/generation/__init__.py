@@ -1,1 +1,1 @@
-"""Samples, archetypes, paths and holes."""
+"""Generated cells, archetypes, paths and holes."""

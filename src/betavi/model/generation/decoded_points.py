@@ -1,4 +1,4 @@
-"""Decoded latent positions, as an object with a row per position."""
+"""Decoded latent positions, as an object with one row per position."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from scipy import stats
 from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
+from betavi import _blocks
 from betavi.model.core.covariates import batch_codes
 from betavi.model.core.density import decoder_input
 from betavi.model.core.library_size import usual_size
@@ -29,24 +31,21 @@ if TYPE_CHECKING:
     from betavi.model.generation.latent_reference import LatentReference
 
 N_DRAWS = 20
-"""Number of draws around a position, whose decoded expression gives its uncertainty; not tuned."""
-
-POINTS_AT_ONCE = 64
-ROWS_AT_ONCE = 512
+"""Number of decoded draws around a position, for its uncertainty; not tuned."""
 
 PER_CELL = 1e4
-"""Total at which the uncertainty of log expression is reported."""
+"""Total of the log expression whose uncertainty is reported."""
 
 
 class DecodeOptions(NamedTuple):
-    """Codes of the batches to average over, and expected totals by modality; usual ones if missing."""
+    """Codes of the batches to average over, and totals by modality. Median sizes if missing."""
 
     batches: list[Any]
     totals: Mapping[str, float]
 
 
 class Decoded(NamedTuple):
-    """Expected expression at points, ``(n_points, n_features)``, and its standard deviation."""
+    """Expected expression at points and its standard deviation, ``(n_points, n_features)``."""
 
     mean: np.ndarray
     std: np.ndarray
@@ -55,17 +54,14 @@ class Decoded(NamedTuple):
 def decode_options(model: LatentModel, batch: str | int | None, library_size: Any) -> DecodeOptions:
     """Validate the batch and the library size to decode points with.
 
-    Raises
-    ------
-    ValueError
-        If the batch is unknown, or a size is not one positive number.
+    Raises a ValueError if the batch is unknown, or a size is not one positive number.
     """
     totals = expected_totals(model, library_size)
     for total in totals.values():
         if np.ndim(total) > 0:
-            raise ValueError(f"Every point is decoded at one library_size, not at {total!r}.")
-    every = range(model.summary_stats.n_batch)
-    batches = list(every) if batch is None else batch_codes(model.adata_manager, batch)
+            raise ValueError(f"`library_size` must be one number for all points, not {total!r}.")
+    all_batches = range(model.summary_stats.n_batch)
+    batches = list(all_batches) if batch is None else batch_codes(model.adata_manager, batch)
     return DecodeOptions(batches, {name: float(total) for name, total in totals.items()})
 
 
@@ -77,26 +73,26 @@ def decode_points(
     options: DecodeOptions,
     show_progress: bool,
 ) -> dict[str, Decoded]:
-    """Decode points, and draws around them as wide as the posteriors of near cells, by modality."""
+    """Decode points by modality, with draws around them as wide as the posteriors of near cells."""
     names = model.modalities
     if not len(points):
         return {name: Decoded(*np.zeros((2, 0, len(model.features(name))))) for name in names}
     spread = np.sqrt(variance_near(reference, points))
     # the same draws at every point, so that uncertainty does not vary by chance between points
     noise = np.random.default_rng(0).standard_normal((N_DRAWS, 1, points.shape[1]))
-    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     with model.seeded(0):
-        cell = _usual_cell(model)
+        cell = _median_cell(model)
         sizes = {name: usual_size(model, name) for name in names}
-        starts = range(0, len(points), POINTS_AT_ONCE)
+        starts = range(0, len(points), _blocks.DECODED_POINTS)
         for start in track(starts, description="Decoding", disable=not show_progress):
-            block = slice(start, start + POINTS_AT_ONCE)
+            block = slice(start, start + _blocks.DECODED_POINTS)
             around = np.concatenate([points[None, block], points[block] + spread[block] * noise])
             z = decoder_input(model, around).reshape(-1, points.shape[1])
             for name in names:
                 expected = _expected(model, name, z, cell, sizes[name], options)
-                found[name].append(_moments(expected, around))
-    return {name: Decoded(*np.concatenate(found[name], axis=1)) for name in names}
+                parts[name].append(_mean_and_spread(expected, around))
+    return {name: Decoded(*np.concatenate(parts[name], axis=1)) for name in names}
 
 
 def _expected(
@@ -118,44 +114,37 @@ def _expected(
     return torch.stack(parts).mean(dim=0)
 
 
-def _moments(expected: Tensor, around: np.ndarray) -> np.ndarray:
-    """Return the values at points, the first of the draws, and the spread of the other draws."""
+def _mean_and_spread(expected: Tensor, around: np.ndarray) -> np.ndarray:
+    """Return values at points and their standard deviation. The first draws are the points."""
     drawn = expected.reshape(*around.shape[:2], -1)
-    # rows of one product differ in the last digit where their positions do not differ at all
+    # rows of a matrix product may differ in the last digit, even at equal positions
     moved = torch.as_tensor((around[1:] != around[0]).any(axis=-1), device=drawn.device)
-    off = (drawn[1:] - drawn[0]).where(moved[..., None], 0.0)
-    mean, std = drawn[0], off.square().mean(dim=0).sqrt()
-    return torch.stack([mean, std]).cpu().numpy().astype(np.float64)
+    difference = (drawn[1:] - drawn[0]).where(moved[..., None], 0.0)
+    std = difference.square().mean(dim=0).sqrt()
+    return torch.stack([drawn[0], std]).cpu().numpy().astype(np.float64)
 
 
-def _usual_cell(model: LatentModel) -> Tensors:
+def _median_cell(model: LatentModel) -> Tensors:
     """Return a cell with the median of continuous and the mode of categorical covariates."""
     tensors: Tensors = next(model.minibatches(model._validate_anndata(None), [0], 1))
-    for key, choose in (
-        (REGISTRY_KEYS.CONT_COVS_KEY, lambda x: np.median(x, axis=0)),
-        (REGISTRY_KEYS.CAT_COVS_KEY, _mode),
-        (REGISTRY_KEYS.LABELS_KEY, _mode),
-    ):
-        if key in tensors:
-            values = np.asarray(model.adata_manager.get_from_registry(key))
-            chosen = torch.as_tensor(choose(values.reshape(len(values), -1)))
-            tensors[key] = chosen.reshape(tensors[key].shape).to(tensors[key].dtype)
+    keys = REGISTRY_KEYS
+    for key in {keys.CONT_COVS_KEY, keys.CAT_COVS_KEY, keys.LABELS_KEY} & tensors.keys():
+        values = np.asarray(model.adata_manager.get_from_registry(key)).reshape(
+            model.adata.n_obs, -1
+        )
+        is_continuous = key == keys.CONT_COVS_KEY
+        chosen = np.median(values, axis=0) if is_continuous else stats.mode(values, axis=0).mode
+        tensors[key] = torch.as_tensor(chosen).reshape(tensors[key].shape).to(tensors[key].dtype)
     return tensors
 
 
-def _mode(values: np.ndarray) -> np.ndarray:
-    """Return the most common value of each column."""
-    counted = [np.unique(column, return_counts=True) for column in values.T]
-    return np.array([known[counts.argmax()] for known, counts in counted])
-
-
 def mean_profile(model: LatentModel, name: str, cells: np.ndarray, total: float) -> np.ndarray:
-    """Return the mean of a modality over measured cells, at one total where a size is read."""
+    """Return the mean of a modality over measured cells, scaled to a total if it reads a size."""
     likelihood, adata = model.likelihood(name), model.adata
     rows, n_cells = model.rows(adata, name), 0
     sums: np.ndarray = np.zeros(len(model.features(name)))
     cells = cells[model.adapter.has(adata, name)[cells]]
-    for part in np.array_split(cells, max(1, len(cells) // ROWS_AT_ONCE)):
+    for part in np.array_split(cells, max(1, len(cells) // _blocks.PROFILED_CELLS)):
         counts = rows.dense(part, np.float32).astype(np.float64)
         if likelihood.is_of_detection:
             counts = (counts > 0).astype(np.float64)
@@ -173,22 +162,10 @@ def points_as_cells(
     var: Mapping[str, pd.DataFrame] = MappingProxyType({}),
     record: Mapping[str, Any] = MappingProxyType({}),
 ) -> AnnOrMuData:
-    """Return decoded points as an object with a row per point.
+    """Return decoded points as an object with one row per point.
 
-    Parameters
-    ----------
-    model
-        The model that decoded them.
-    obs
-        Columns about the points.
-    z
-        Positions, ``(n_points, n_latent)``.
-    decoded
-        Expected expression by modality.
-    var
-        Columns about features, by modality.
-    record
-        Entries of ``uns["betavi"]``.
+    ``z`` are the positions, ``(n_points, n_latent)``. ``var`` has columns by modality, and
+    ``record`` the entries of ``uns["betavi"]``.
     """
     parts = {}
     for name, (mean, std) in decoded.items():
@@ -202,10 +179,10 @@ def points_as_cells(
             var=var.get(name, pd.DataFrame(index=model.features(name))),
             layers={"std": std.astype(np.float32)},
         )
-    found: AnnOrMuData = model.adapter.together(parts)
-    found.obs = found.obs.assign(**{str(name): obs[name] for name in obs})
-    for holder in (found, *parts.values()):
-        holder.obsm["z"] = z.astype(np.float32)
+    points = model.adapter.together(parts)
+    points.obs = points.obs.assign(**{str(name): obs[name] for name in obs})
+    for part in (points, *parts.values()):
+        part.obsm["z"] = z.astype(np.float32)
         if record:
-            holder.uns["betavi"] = dict(record)
-    return found
+            part.uns["betavi"] = dict(record)
+    return points

@@ -1,4 +1,4 @@
-"""Generated cells: positions, library sizes given these, and counts."""
+"""Generation of cells: positions, library sizes given the positions, and counts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
-from betavi._blocks import ENCODED_CELLS
+from betavi import _blocks
 from betavi.model.core.beta import takes_beta
 from betavi.model.core.covariates import batch_codes
 from betavi.model.core.density import decoder_input
 from betavi.model.core.library_size import drawn_log_sizes
-from betavi.model.generation.request import DEFAULT, expected_totals, validated
+from betavi.model.generation.request import DEFAULT_SOURCE, expected_totals, validated
 from betavi.model.io.writer import CellChunk, collect, new_file
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from betavi.model.core.latent_model import LatentModel, Tensors
     from betavi.model.generation.request import GenerationRequest
-    from betavi.model.generation.sources import Place
+    from betavi.model.generation.sources import Sampler
 
 SMALLEST_TOTAL = 1e-12
-"""Smallest expected total that is divided by."""
+"""Smallest expected total in a division."""
 
 
 @takes_beta
@@ -40,7 +40,7 @@ def generate(
     model: LatentModel,
     n_cells: int | None = None,
     batch: str | int | None = None,
-    source: str = DEFAULT,
+    source: str = DEFAULT_SOURCE,
     cells: Any = None,
     latent: np.ndarray | None = None,
     library_size: float | np.ndarray | Mapping[str, float | np.ndarray] | None = None,
@@ -48,52 +48,49 @@ def generate(
     out: str | Path | None = None,
     show_progress: bool = True,
 ) -> AnnOrMuData | None:
-    """Draw new cells: latent positions, library sizes, and counts of every modality.
+    """Generate cells: latent positions, library sizes, and counts of every modality.
 
     Parameters
     ----------
     n_cells
-        Number of cells; if None, the number of ``cells`` or positions.
+        Number of cells. If None, the number of ``cells`` or positions.
     batch
         Batch to decode all cells in. Covariates, labels and sizes are those of near cells of this
-        batch; positions are drawn from those of all batches. ``source="cells"`` draws around cells of
-        this batch, unless ``cells`` are named. If None, a cell takes the batch and the other
-        covariates of a near cell.
+        batch. Positions are drawn from all batches. ``source="cells"`` draws around cells of this
+        batch, unless ``cells`` is given. If None, a generated cell has the batch of its near cell.
     source
-        Source of the positions. ``"prior"``: the prior. ``"aggregate"``: the density fitted to the
-        positions of cells, see :meth:`latent_density`, which avoids the holes between them and does
-        not repeat the same cells. ``"cells"``: posteriors of measured cells.
+        Source of the positions. ``"prior"`` is the prior. ``"aggregate"`` is the density fitted to
+        the positions of cells, see :meth:`latent_density`. It avoids the holes between cells, and
+        does not repeat cells. ``"cells"`` draws from posteriors of measured cells.
     cells
         Names, positions or a mask of the cells to draw around, with ``source="cells"``.
     latent
         Latent positions in place of a source, ``(n, n_latent)``, used in turn.
     library_size
-        Expected total of every cell, or of each, ``(n_cells,)``; of a joint model by modality. For
-        ``"bernoulli"`` it is the sequencing depth. If None, :class:`betavi.BetaVI` takes the size of
-        a near cell and :class:`betavi.JointVI` draws sizes given the position. A ``"normal"``
-        likelihood has larger totals, because negative draws are set to 0.
+        Expected total: one number, or one per cell, ``(n_cells,)``. For a joint model, by modality.
+        For ``"bernoulli"``, it is the sequencing depth. If None, :class:`betavi.BetaVI` uses the
+        size of a near cell, and :class:`betavi.JointVI` draws sizes given the position. Totals of a
+        ``"normal"`` likelihood are larger, because negative draws are set to 0.
     seed
-        Seed of the draws; ``scvi.settings.seed`` if None. Torch's generator is left as it was.
+        Seed of the draws. ``scvi.settings.seed`` if None. PyTorch's generator is not changed.
     out
-        File to write minibatch by minibatch: ``.h5ad`` or ``.zarr``, of a joint model ``.h5mu`` or
-        ``.zarr``.
+        File to write by minibatches: ``.zarr`` or ``.h5ad``, for a joint model ``.h5mu``.
     show_progress
         Show a progress bar.
 
     Returns
     -------
-    Object with counts in ``X``, CSR; None if a file was written. ``obs`` has the columns that the
-    model was set up with, so that the model can read the object. Covariates and labels are those of
-    ``near_cell``: one of the fifteen nearest measured cells, or the cell drawn around. A size factor
-    is the one that was decoded. ``obsm["z"]`` has the positions, of a logistic normal those before
-    the softmax.
+    Object with counts in ``X``, CSR. None if a file was written. ``obs`` has the registered
+    columns, so the model can read the object. Covariates and labels are those of ``near_cell``: one
+    of the 15 nearest measured cells, or the cell drawn around. A size factor is the decoded one.
+    ``obsm["z"]`` has the positions, for a logistic normal before the softmax.
 
     Raises
     ------
     ValueError
-        If the number of cells, source, batch, seed, positions or sizes are invalid, the batch has no
-        cells, a size is given for a modality that reads none, or a deterministic autoencoder is
-        asked for its prior.
+        If the number of cells, source, batch, seed, positions or sizes are invalid, the batch has
+        no cells, a size is given for a modality that reads none, or the model is a deterministic
+        autoencoder and ``source`` is the prior.
     KeyError, IndexError
         If a cell does not exist.
     FileExistsError
@@ -113,21 +110,21 @@ def generate(
     totals = expected_totals(model, library_size)
     model._validate_anndata(None)
     request = validated(model, n_cells, batch, source, cells, latent, seed, totals, show_progress)
-    empty = _no_cells(model, request)
+    empty = _empty_object(model, request)
     writer = None if out is None else new_file(empty, out)
     chunks = _chunks(model, request, request.source(model, request))
     with model.seeded(request.seed), torch.inference_mode():
-        found: AnnOrMuData | None = collect(empty, chunks, writer)
-    return found
+        return collect(empty, chunks, writer)
 
 
-def _chunks(model: LatentModel, request: GenerationRequest, place: Place) -> Iterator[CellChunk]:
-    """Yield new cells, some at a time: counts by modality, columns of ``obs``, and positions."""
+def _chunks(model: LatentModel, request: GenerationRequest, sample: Sampler) -> Iterator[CellChunk]:
+    """Yield chunks of new cells: counts by modality, columns of ``obs``, and positions."""
     (code,) = batch_codes(model.adata_manager, request.batch)
-    starts = range(0, request.n_cells, ENCODED_CELLS)
+    size = _blocks.ENCODED_CELLS
+    starts = range(0, request.n_cells, size)
     for start in track(starts, description="Generating", disable=not request.show_progress):
-        block = slice(start, min(start + ENCODED_CELLS, request.n_cells))
-        positions, near, tensors = place(block)
+        block = slice(start, min(start + size, request.n_cells))
+        positions, near, tensors = sample(block)
         if code is not None:
             batch = torch.full_like(tensors[REGISTRY_KEYS.BATCH_KEY], code)
             tensors = tensors | {REGISTRY_KEYS.BATCH_KEY: batch}
@@ -135,41 +132,40 @@ def _chunks(model: LatentModel, request: GenerationRequest, place: Place) -> Ite
         counts, obs = {}, _obs(model, request, near)
         for name in model.modalities:
             total = request.totals.get(name)
-            counts[name], size = _draw_counts(
-                model, name, z, tensors, None if total is None else total[block]
-            )
+            total = None if total is None else total[block]
+            counts[name], sizes = _draw_counts(model, name, z, tensors, total)
             if (key := model.registry_["setup_args"].get("size_factor_key")) is not None:
-                obs[key] = size
+                obs[key] = sizes
         yield CellChunk(counts, obs, positions.astype(np.float32))
 
 
 def _draw_counts(
     model: LatentModel, name: str, z: Tensor, tensors: Tensors, total: np.ndarray | None
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Draw counts of a modality at z; return also the sizes that were decoded, ``(n_cells,)``."""
+    """Draw counts of a modality at z. Also returns the decoded sizes, ``(n_cells,)``."""
     likelihood = model.likelihood(name)
     log_size = drawn_log_sizes(model, z, tensors, name)
     if likelihood.reads_size and (total is not None or not model.module.options.given_size):
-        wanted = log_size if total is None else torch.as_tensor(total).to(log_size).log()
+        target = log_size if total is None else torch.as_tensor(total).to(log_size).log()
         if likelihood.is_of_counts:
-            # a zero-inflated likelihood reads the size of a cell without its dropouts
+            # a zero-inflated likelihood reads the size before dropouts, which lower the total
             px = model.decode(z, tensors, name, log_size)
             expected = likelihood.expected(px).sum(dim=-1, keepdim=True).clamp_min(SMALLEST_TOTAL)
-            wanted = log_size + wanted - expected.log()
-        log_size = wanted
+            target = log_size + target - expected.log()
+        log_size = target
     drawn: Any = model.decode(z, tensors, name, log_size).sample()
-    # a normal distribution of counts draws negative ones
+    # a normal likelihood of counts draws negative values
     drawn = drawn.clamp_min(0) if likelihood.is_of_counts else drawn
     return sparse.csr_matrix(drawn.cpu().numpy()), log_size.exp().cpu().numpy().ravel()
 
 
 def _obs(model: LatentModel, request: GenerationRequest, near: np.ndarray) -> pd.DataFrame:
-    """Return the registered columns of near cells, and the batch of the request."""
+    """Return the registered columns of near cells, with the requested batch."""
     args = model.registry_["setup_args"]
     obs = pd.DataFrame({"near_cell": model.adata.obs_names[near].to_numpy()})
-    columns = [args.get(word) for word in ("batch_key", "labels_key", "size_factor_key")]
-    for word in ("categorical_covariate_keys", "continuous_covariate_keys"):
-        columns += args[word] or []
+    columns = [args.get(key) for key in ("batch_key", "labels_key", "size_factor_key")]
+    for key in ("categorical_covariate_keys", "continuous_covariate_keys"):
+        columns += args[key] or []
     for column in filter(None, columns):
         obs[column] = model.adata.obs[column].iloc[near].to_numpy()
     if request.batch is not None and args["batch_key"] is not None:
@@ -177,15 +173,15 @@ def _obs(model: LatentModel, request: GenerationRequest, near: np.ndarray) -> pd
     return obs
 
 
-def _no_cells(model: LatentModel, request: GenerationRequest) -> AnnOrMuData:
-    """Return an object without cells: its features, the registered layers, and the source."""
+def _empty_object(model: LatentModel, request: GenerationRequest) -> AnnOrMuData:
+    """Return an object without cells: features, registered layers, and the source in ``uns``."""
     args, parts = model.registry_["setup_args"], {}
     for name in model.modalities:
         features, layer = model.features(name), model.adapter.layer(args, name)
         counts = sparse.csr_matrix((0, len(features)), dtype=np.float32)
         layers = {} if layer is None else {layer: counts.copy()}
         parts[name] = AnnData(counts, var=pd.DataFrame(index=features), layers=layers)
-    empty: AnnOrMuData = model.adapter.together(parts)
+    empty = model.adapter.together(parts)
     record = {"source": request.name} | ({} if request.seed is None else {"seed": request.seed})
     empty.uns["betavi"] = {"generated": record}
     return empty

@@ -1,4 +1,4 @@
-"""Paths between cells, and the cell at the centre of the prior."""
+"""Decoded paths between cells, and the decoded centre of the prior."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from scipy.spatial.distance import cdist
 from scvi import REGISTRY_KEYS
 
+from betavi import _blocks
 from betavi._tables import check_whole, lookup
 from betavi.diagnostics import along_density, genes_on_path, straight
 from betavi.model.core.beta import takes_beta
 from betavi.model.core.density import checked_positions
 from betavi.model.generation.decoded_points import (
-    ROWS_AT_ONCE,
     decode_options,
     decode_points,
     mean_profile,
@@ -38,24 +38,20 @@ if TYPE_CHECKING:
     Path = Callable[[np.ndarray, np.ndarray, int, LatentDensity, np.ndarray], np.ndarray]
 
 
-def _straight(
-    start: np.ndarray, end: np.ndarray, n_steps: int, _density: LatentDensity, _nodes: np.ndarray
-) -> np.ndarray:
-    return straight(start, end, n_steps)
+PATHS: dict[str, Path] = {
+    "straight": lambda start, end, n_steps, *_: straight(start, end, n_steps),
+    "density": along_density,
+}
+"""Functions that return a path, ``(n_steps, n_latent)``, by name.
 
-
-PATHS: dict[str, Path] = {"straight": _straight, "density": along_density}
-"""Paths from one position to another, by name.
-
-Each is a function of start, end, number of steps, density and positions of cells; it returns
-positions, ``(n_steps, n_latent)``.
+Each takes the start, the end, the number of steps, the density, and the positions of cells.
 """
 
 MOST_NODES = 3000
-"""Cells that a path may lead through; of more, these are drawn. A bound on time, not tuned."""
+"""Largest number of cells that a path may visit, drawn from all. A bound on time, not tuned."""
 
 MOST_COMPARED = 1000
-"""Cells that the distances of a medoid are summed over; a bound on time, not tuned."""
+"""Largest number of cells in the sum of a medoid's distances. A bound on time, not tuned."""
 
 
 @takes_beta
@@ -69,35 +65,34 @@ def interpolate(
     library_size: float | Mapping[str, float] | None = None,
     show_progress: bool = True,
 ) -> AnnOrMuData:
-    """Walk from one state to another, and decode each step.
+    """Decode the steps of a path between two cells, groups of cells, or positions.
 
     Parameters
     ----------
     start, end
-        A cell, by name or position; several cells, by names, positions or a mask, of which the medoid
-        is taken; or a latent position, ``(n_latent,)`` of floating-point numbers.
+        A cell, by name or position; the medoid of several cells, by names, positions or a mask; or
+        a latent position, ``(n_latent,)``, of floating-point numbers.
     n_steps
-        Number of steps, both ends included, evenly spaced in the latent space.
+        Number of steps with both ends, evenly spaced in the latent space.
     path
-        ``"straight"``, or ``"density"``: the shortest path if a length costs more where fewer cells
-        are, which avoids holes.
+        ``"straight"``, or ``"density"``: the shortest path if regions with few cells cost more.
     batch
-        Batch to decode in; if None, the average over all batches. Differences between batches then
-        do not change along the path: do not register a condition that you study as a batch.
+        Batch to decode in. If None, the average over all batches. Differences between batches then
+        do not change along the path, so do not register a condition that you study as a batch.
     library_size
-        Expected total, of a joint model by modality; the median of the cells if None.
+        Expected total, for a joint model by modality. The median of the cells if None.
     show_progress
         Show progress bars.
 
     Returns
     -------
-    Object with a row per step, in every modality. ``X`` has expected expression,
-    ``layers["std"]`` its standard deviation within the posterior of a cell at this position. ``obs``
-    has ``step``, the share of the path; ``log_density`` and ``p_value`` as of :meth:`support`;
-    ``nearest_cell`` with its ``distance``; and ``uncertainty``, the mean standard deviation of log
-    expression, or of the probability of detection. ``var`` has what each gene does, see
-    :func:`betavi.diagnostics.genes_on_path`. ``obsm["z"]`` has the positions, of a logistic normal
-    those before the softmax. A deterministic autoencoder has no uncertainty: ``std`` is 0.
+    Object with one row per step. ``X`` has expected expression, and ``layers["std"]`` its standard
+    deviation within the posterior of a cell at this position. It is 0 for a deterministic
+    autoencoder. ``obs`` has ``step``, the share of the path; ``log_density`` and ``p_value``, see
+    :meth:`support`; ``nearest_cell`` and its ``distance``; and ``uncertainty``, the mean standard
+    deviation of log expression, or of the probability of detection. ``var`` has the changes of each
+    gene, see :func:`betavi.diagnostics.genes_on_path`. ``obsm["z"]`` has the positions, for a
+    logistic normal before the softmax.
 
     Raises
     ------
@@ -122,10 +117,10 @@ def interpolate(
     >>> steps.shape, steps.obs["step"].tolist()
     ((5, 20), [0.0, 0.25, 0.5, 0.75, 1.0])
     """
-    walk = lookup(PATHS, path, "path")
+    path_between = lookup(PATHS, path, "path")
     check_whole("n_steps", n_steps)
     if n_steps < 2:
-        raise ValueError("n_steps=1: a path has two ends at least.")
+        raise ValueError("`n_steps` must be at least 2, not 1: a path includes both ends.")
     options = decode_options(model, batch, library_size)
     reference = latent_reference(model, show_progress)
     groups = [_cells_at(reference, end, word) for end, word in ((start, "start"), (end, "end"))]
@@ -134,11 +129,11 @@ def interpolate(
         for end, cells in zip((start, end), groups, strict=True)
     )
     if np.allclose(first, last):
-        raise ValueError("start and end are the same place: there is no way between them.")
+        raise ValueError("`start` and `end` are the same position. Choose two different positions.")
     if batch is None:
-        _warn_of_batches(model, *groups)
-    some = np.random.default_rng(0).permutation(len(reference.mean))[:MOST_NODES]
-    points = walk(first, last, n_steps, reference.density, reference.mean[some])
+        _check_batches(model, *groups)
+    nodes = np.random.default_rng(0).permutation(len(reference.mean))[:MOST_NODES]
+    points = path_between(first, last, n_steps, reference.density, reference.mean[nodes])
     decoded = decode_points(model, reference, points, options, show_progress)
     obs = positions_table(reference, points, [f"step_{number}" for number in range(n_steps)])
     obs.insert(0, "step", np.linspace(0, 1, n_steps))
@@ -156,26 +151,26 @@ def archetype(
     library_size: float | Mapping[str, float] | None = None,
     show_progress: bool = True,
 ) -> AnnOrMuData:
-    """Return the cell at the centre of the prior, with the mean and the medoid of the cells.
+    """Decode the centre of the prior, beside the mean and the medoid of the cells.
 
-    The archetype is decoded from the prior's mean, the position that the rate pulls every cell to.
-    It need not be like any cell: see its ``p_value``. The mean is that of counts per total, a
-    mixture of all types; that of detection for chromatin, that of counts for proteins. The medoid is
-    the measured cell nearest to the others, decoded.
+    The archetype is decoded from the prior's mean, the position to which the rate pulls every cell.
+    It may be unlike any cell: see its ``p_value``. The mean, a mixture of all types, is that of
+    counts per total; for chromatin, of detection; for proteins, of counts. The medoid is the
+    decoded position of the cell that is nearest to the others.
 
     Parameters
     ----------
     batch
-        Batch to decode in; if None, the average over all batches. Mean and medoid are of its cells.
+        Batch to decode in, and of the mean and the medoid. If None, the average over batches.
     library_size
-        Expected total, of a joint model by modality; the median of the cells if None.
+        Expected total, for a joint model by modality. The median of the cells if None.
     show_progress
         Show progress bars.
 
     Returns
     -------
     Object with three rows, ``archetype``, ``mean`` and ``medoid``, and the columns of
-    :meth:`interpolate`. The position of the mean is that of the cells' mean position.
+    :meth:`interpolate`. The position of ``mean`` is the mean position of the cells.
 
     Raises
     ------
@@ -196,8 +191,9 @@ def archetype(
     model.refuse_minified("archetype")
     if model.module.latent.is_deterministic:
         raise ValueError(
-            "A deterministic autoencoder was not trained towards any prior, so that the centre of "
-            "one says nothing. The medoid is what is left: interpolate() takes that of a group."
+            "A deterministic autoencoder was not trained towards a prior, so the centre of the "
+            "prior is meaningless. Use a medoid instead: interpolate() starts from the medoid of a "
+            "group."
         )
     options = decode_options(model, batch, library_size)
     reference = latent_reference(model, show_progress)
@@ -215,32 +211,31 @@ def archetype(
 
 
 def _cells_at(reference: LatentReference, end: Any, word: str) -> np.ndarray | None:
-    """Return the cells of an end, or None if it is a position."""
+    """Return the cells of an end, or None if the end is a position."""
     values = np.asarray(end)
     if values.dtype.kind != "f":
         return cells_named(reference.names, end, word)
     if values.ndim > 1 and len(values) > 1:
-        raise ValueError(f"{word} is one position, not {len(values)}; or names of cells.")
+        raise ValueError(f"`{word}` must be cells or one position, not {len(values)} positions.")
     return None
 
 
 def _medoid(positions: np.ndarray) -> np.ndarray:
-    """Return the position nearest to the others; to some of them, drawn, if they are many."""
+    """Return the position nearest to the others, or to a random sample of many."""
     some = positions[np.random.default_rng(0).permutation(len(positions))[:MOST_COMPARED]]
-    parts = np.array_split(positions, max(1, len(positions) // ROWS_AT_ONCE))
+    parts = np.array_split(positions, max(1, len(positions) // _blocks.PROFILED_CELLS))
     distance = np.concatenate([cdist(part, some).sum(axis=1) for part in parts])
-    medoid: np.ndarray = positions[distance.argmin()]
-    return medoid
+    return positions[distance.argmin()]
 
 
-def _warn_of_batches(model: LatentModel, start: np.ndarray | None, end: np.ndarray | None) -> None:
-    """Warn if two groups of cells have no batch in common, as expression is averaged over batches."""
+def _check_batches(model: LatentModel, start: np.ndarray | None, end: np.ndarray | None) -> None:
+    """Warn if two groups of cells have no batch in common."""
     if start is None or end is None or min(len(start), len(end)) < 2:
         return
     batch = model.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
     if not np.intersect1d(batch[start], batch[end]).size:
         warn(
-            "No batch has cells of both ends, and expression is averaged over batches: what "
-            "differs between these batches does not change on the way. If that is what you "
-            "study, train without it as batch_key; batch=... decodes as in one of them."
+            "No batch has cells of both ends. Expression is averaged over batches, so differences "
+            "between these batches do not change along the path. To study them, train without this "
+            "batch_key. To decode in one batch, pass batch=..."
         )

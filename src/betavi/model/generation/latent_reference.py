@@ -1,4 +1,4 @@
-"""Positions and density of the cells of a model, as a reference for other positions."""
+"""Positions and density of a model's cells, as a reference for other positions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
 N_NEAR = 15
-"""Number of near cells whose posterior variances are averaged; not tuned."""
+"""Number of nearest cells whose posterior variances are averaged; not tuned."""
 
 
 class LatentReference(NamedTuple):
-    """Positions of all cells, ``(n_cells, n_latent)``, and the density fitted to them."""
+    """Posterior means and variances of all cells, ``(n_cells, n_latent)``, and their density."""
 
     names: pd.Index
     mean: np.ndarray
@@ -29,7 +29,7 @@ class LatentReference(NamedTuple):
 
 
 def latent_reference(model: LatentModel, show_progress: bool) -> LatentReference:
-    """Return the positions of all cells; they are encoded once for a density."""
+    """Return the positions of all cells, which are encoded once per fitted density."""
     density = latent_density(model, show_progress)
 
     def make() -> LatentReference:
@@ -38,14 +38,13 @@ def latent_reference(model: LatentModel, show_progress: bool) -> LatentReference
         calibration = density_calibration(model, show_progress)
         return LatentReference(adata.obs_names, cells.mean, cells.variance, density, calibration)
 
-    reference: LatentReference = model.cached("latent reference", density, make)
-    return reference
+    return model.cached("latent reference", density, make)
 
 
 def positions_table(
     reference: LatentReference, points: np.ndarray, names: list[str]
 ) -> pd.DataFrame:
-    """Return log density, p-value, nearest cell and its distance, for each point."""
+    """Return log density, p-value, nearest cell and its distance for each point."""
     distance, cell, log_density = np.zeros(0), np.zeros(0, dtype=int), np.zeros(0)
     if len(points):
         near = NearestNeighbors(n_neighbors=1).fit(reference.mean).kneighbors(points)
@@ -64,7 +63,5 @@ def positions_table(
 
 def variance_near(reference: LatentReference, points: np.ndarray) -> np.ndarray:
     """Return the mean posterior variance of the cells near each point, ``(n_points, n_latent)``."""
-    near = NearestNeighbors(n_neighbors=min(N_NEAR, len(reference.mean))).fit(reference.mean)
-    found = near.kneighbors(points, return_distance=False)
-    variance: np.ndarray = reference.variance[found].mean(axis=1)
-    return variance
+    index = NearestNeighbors(n_neighbors=min(N_NEAR, len(reference.mean))).fit(reference.mean)
+    return reference.variance[index.kneighbors(points, return_distance=False)].mean(axis=1)

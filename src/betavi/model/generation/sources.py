@@ -1,4 +1,4 @@
-"""Sources of the positions of new cells, and the near cells that these take covariates from."""
+"""Sources of latent positions, and nearest cells, whose covariates generated cells take."""
 
 from __future__ import annotations
 
@@ -17,24 +17,18 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel, Tensors
     from betavi.model.generation.request import GenerationRequest
 
-    Place = Callable[[slice], "Placed"]
-    Source = Callable[[LatentModel, GenerationRequest], Place]
+    Sampler = Callable[[slice], "SampledPositions"]
+    Source = Callable[[LatentModel, GenerationRequest], Sampler]
 
 N_NEIGHBOURS = 15
-"""Number of nearest measured cells of a position, one of which is drawn; not tuned."""
+"""Number of nearest measured cells from which one is drawn; not tuned."""
 
 
-class Placed(NamedTuple):
-    """Some new cells, not yet decoded.
+class SampledPositions(NamedTuple):
+    """Latent positions before the decoder's transform, ``(n_cells, n_latent)``, with near cells.
 
-    Parameters
-    ----------
-    positions
-        Latent positions before the transform to what the decoder reads, ``(n_cells, n_latent)``.
-    near
-        Near cells, from which the new ones take covariates, labels and sizes, ``(n_cells,)``.
-    tensors
-        Minibatch of the near cells.
+    Generated cells take covariates, labels and sizes from the near cells, ``(n_cells,)``.
+    ``tensors`` is the minibatch of the near cells.
     """
 
     positions: np.ndarray
@@ -42,45 +36,44 @@ class Placed(NamedTuple):
     tensors: Tensors
 
 
-def _from_prior(model: LatentModel, request: GenerationRequest) -> Place:
-    """Draw from the prior; refuse an autoencoder, which has none."""
+def _from_prior(model: LatentModel, request: GenerationRequest) -> Sampler:
     if model.module.latent.is_deterministic:
         raise ValueError(
-            "A deterministic autoencoder was not trained towards any prior. Generate from where "
-            "its cells are: source='aggregate'."
+            "A deterministic autoencoder was not trained towards a prior. Generate from the "
+            "density of its cells: source='aggregate'."
         )
-    beside = beside_near_cells(model, request)
+    with_near_cells = near_cell_sampler(model, request)
     prior = model.module.current_prior
-    return lambda block: beside(_numpy(prior().sample((block.stop - block.start,))))
+    return lambda block: with_near_cells(_numpy(prior().sample((block.stop - block.start,))))
 
 
-def _from_aggregate(model: LatentModel, request: GenerationRequest) -> Place:
+def _from_aggregate(model: LatentModel, request: GenerationRequest) -> Sampler:
     """Draw from the density fitted to the positions of cells."""
-    beside = beside_near_cells(model, request)
+    with_near_cells = near_cell_sampler(model, request)
     density = latent_density(model, request.show_progress)
-    return lambda block: beside(density.sample(block.stop - block.start, request.rng))
+    return lambda block: with_near_cells(density.sample(block.stop - block.start, request.rng))
 
 
-def _around_cells(model: LatentModel, request: GenerationRequest) -> Place:
-    """Draw from the posteriors of measured cells; of named ones, each as often as the others."""
+def _around_cells(model: LatentModel, request: GenerationRequest) -> Sampler:
+    """Draw from the posteriors of measured cells. Named cells are used equally often."""
     if request.cells_are_named:
         cells = np.resize(request.cells, request.n_cells)
     else:
         cells = request.rng.choice(request.cells, request.n_cells)
 
-    def place(block: slice) -> Placed:
+    def sample(block: slice) -> SampledPositions:
         tensors = _minibatch(model, cells[block])
-        return Placed(_numpy(model.infer(tensors)["qz"].sample()), cells[block], tensors)
+        return SampledPositions(_numpy(model.infer(tensors)["qz"].sample()), cells[block], tensors)
 
-    return place
+    return sample
 
 
-def at_positions(model: LatentModel, request: GenerationRequest) -> Place:
-    """Take the positions of the request in turn."""
+def at_positions(model: LatentModel, request: GenerationRequest) -> Sampler:
+    """Use the positions of the request in turn."""
     assert request.latent is not None
     positions = request.latent[np.resize(np.arange(len(request.latent)), request.n_cells)]
-    beside = beside_near_cells(model, request)
-    return lambda block: beside(positions[block])
+    with_near_cells = near_cell_sampler(model, request)
+    return lambda block: with_near_cells(positions[block])
 
 
 SOURCES: dict[str, Source] = {
@@ -90,28 +83,28 @@ SOURCES: dict[str, Source] = {
 }
 """Sources of positions, by name.
 
-Each is a function of the model and the request. It returns a function that places the cells of a slice
-of the request; slices come in order.
+Each takes the model and the request, and returns a function that samples the positions of a slice
+of the generated cells. Slices must be sampled in order.
 """
 
 
-def beside_near_cells(
+def near_cell_sampler(
     model: LatentModel, request: GenerationRequest
-) -> Callable[[np.ndarray], Placed]:
+) -> Callable[[np.ndarray], SampledPositions]:
     """Return a function that draws one of the nearest measured cells for each position."""
     if request.cells_are_named:
-        raise ValueError(f"cells= are generated around with source='cells', not {request.name!r}.")
+        raise ValueError(f"`cells` needs source='cells', not {request.name!r}.")
     cells = np.sort(request.rng.permutation(request.cells)[:MOST_CELLS])
     means = posteriors(model, model.adata, cells).mean
     index = NearestNeighbors(n_neighbors=min(N_NEIGHBOURS, len(cells))).fit(means)
 
-    def beside(positions: np.ndarray) -> Placed:
-        found = index.kneighbors(positions, return_distance=False)
-        pick = request.rng.integers(found.shape[1], size=len(found))
-        near = cells[found[np.arange(len(found)), pick]]
-        return Placed(positions, near, _minibatch(model, near))
+    def with_near_cells(positions: np.ndarray) -> SampledPositions:
+        neighbours = index.kneighbors(positions, return_distance=False)
+        drawn = request.rng.integers(neighbours.shape[1], size=len(neighbours))
+        near = cells[neighbours[np.arange(len(neighbours)), drawn]]
+        return SampledPositions(positions, near, _minibatch(model, near))
 
-    return beside
+    return with_near_cells
 
 
 def _minibatch(model: LatentModel, cells: np.ndarray) -> Tensors:

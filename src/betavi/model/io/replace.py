@@ -1,9 +1,9 @@
-"""Files and folders that replace others in one step, whatever kills the process.
+"""Replacement of files and folders in one step, even if the process is killed.
 
-A new file is written beside its target under a name that no other process uses, ``.NAME.betavi-new-PID-...``.
-When it is complete it takes the target's name. A file replaces a file in one step everywhere. Two
-folders swap names in one step on Linux. Elsewhere the old folder is renamed first, to
-``...betavi-old-...``, and :func:`tidy` gives it its name back if the process was killed right then.
+A new file is written beside its target under a unique name, ``.NAME.betavi-new-PID-...``. When it
+is complete, it takes the target's name. Replacing a file is one step on every system. Two folders
+swap names in one step on Linux. On other systems the old folder is first renamed to
+``...betavi-old-...``. If the process is killed right then, :func:`tidy` later restores its name.
 """
 
 from __future__ import annotations
@@ -24,37 +24,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-"""Short name of this machine: process numbers of other machines mean nothing here."""
+"""Short name of this machine, because process numbers are only valid on their own machine."""
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Constants of the system call ``renameat2``."""
 
-TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
-"""Errors of a folder that is to have the name of another one."""
+NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""Errors of renaming a folder to a name that is in use."""
 
-_in_use: set[Path] = set()
+_reserved: set[Path] = set()
 
 
 def reserve(target: Path, ending: str) -> Path:
-    """Return a name beside a target, with no links in its path, for this process alone."""
-    # mudata tells formats apart by the ending
+    """Return a unique path beside a target, for this process. ``target`` must contain no links."""
+    # mudata recognises formats by the ending
     token = secrets.token_hex(4)
     new = target.with_name(f".{target.name}.betavi-new-{os.getpid()}-{token}-{HOST}{ending}")
-    _in_use.add(new)
+    _reserved.add(new)
     return new
 
 
 def discard(new: Path) -> None:
-    """Remove a reserved file or folder, if it is still there."""
-    _in_use.discard(new)
+    """Remove a reserved file or folder, if it still exists."""
+    _reserved.discard(new)
     remove(new)
 
 
 def take_place(new: Path, target: Path) -> None:
-    """Let a complete file or folder take the name of another, which is removed.
-
-    If several processes do so, the last one wins.
-    """
+    """Replace ``target`` by a complete file or folder. The last of several processes wins."""
     if not new.is_dir():
         if target.exists():
             copymode(target, new)
@@ -69,14 +66,14 @@ def take_place(new: Path, target: Path) -> None:
             return
         except OSError as error:
             # another process was faster
-            if error.errno not in TAKEN:
+            if error.errno not in NAME_TAKEN:
                 raise
         finally:
             _put_back(old, target)
 
 
 def tidy(target: Path) -> None:
-    """Remove what killed processes of this machine left beside a target, and restore the target."""
+    """Remove what killed processes of this machine left beside a target. Restore the target."""
     start = f".{target.name}.betavi-"
     for path in [path for path in target.parent.iterdir() if path.name.startswith(start)]:
         found = re.fullmatch(rf"(new|old|gone)-(\d+)-\w+-{HOST}", path.stem.removeprefix(start))
@@ -89,7 +86,7 @@ def tidy(target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder; leave what cannot be removed, such as what another process removes."""
+    """Remove a file or a folder. Ignores failures, e.g. if another process removes it too."""
     if path.is_dir() and not path.is_symlink():
         rmtree(path, ignore_errors=True)
     else:
@@ -98,7 +95,7 @@ def remove(path: Path) -> None:
 
 
 def _swap(one: Path, other: Path) -> bool:
-    """Let two folders swap names in one step, where both exist and the system can do it."""
+    """Swap the names of two folders in one step. Returns False if this is not possible."""
     if sys.platform != "linux":
         return False
     swap = getattr(ctypes.CDLL(None), "renameat2", None)
@@ -107,15 +104,15 @@ def _swap(one: Path, other: Path) -> bool:
 
 
 def _put_back(old: Path, target: Path) -> None:
-    """Give a folder its name back, or remove it if another one has taken its place."""
+    """Restore the name of a folder, or remove the folder if its name is in use."""
     try:
         old.rename(target)
     except FileNotFoundError:
         return
     except OSError as error:
-        if error.errno not in TAKEN:
+        if error.errno not in NAME_TAKEN:
             raise
-        # under a name from which a half removed folder is never restored
+        # tidy() never restores a folder from this name, even if its removal is interrupted
         gone = _renamed(old, "gone")
         with suppress(FileNotFoundError):
             old.rename(gone)
@@ -129,8 +126,8 @@ def _renamed(path: Path, kind: str) -> Path:
 
 def _is_in_use(path: Path, pid: int) -> bool:
     if pid == os.getpid():
-        return _renamed(path, "new") in _in_use
-    # on Windows os.kill() with any signal would end the process
+        return _renamed(path, "new") in _reserved
+    # on Windows, os.kill() with any signal would end the process
     if sys.platform == "win32":
         return True
     try:

@@ -1,22 +1,18 @@
-"""One writer for results that are larger than memory: the whole file, or the old one.
+"""Writer of results that are larger than memory. A failed call leaves the old file unchanged.
 
 Abilities with ``out=`` use it like this::
 
-    writer = new_file(template, out)                 # checks out; computes and writes nothing
-    with writer:                                     # template is written beside the target
-        writer.append("layers/denoised", rows)       # the next rows of a matrix, CSR or dense
+    writer = new_file(template, out)                 # checks `out`, writes nothing
+    with writer:                                     # writes the template beside the target
+        writer.append("layers/denoised", rows)       # next rows of a matrix, CSR or dense
         writer.append("mod/rna/X", rows)
         writer.write("obs", obs)                     # any other element, once
         writer.add_record("", {"denoised": {...}})   # merged into uns["betavi"]
-                                                     # here the file takes its name
+                                                     # at the end, the file takes its name
 
-``template`` is an AnnData or MuData with everything that is not appended. The first ``append`` of a
-key decides whether the matrix is sparse, its dtype, and the rows in one piece of a dense one. If
-anything fails inside, what was written is removed. For what happens to the target if the process is
-killed see :mod:`betavi.model.io.replace`.
-
-:func:`changed_file` returns the same for the file that backs an object. :func:`collect` puts
-generated cells together, in memory or with a writer.
+``template`` is an AnnData or MuData with all elements that are not appended. The first append of
+a key sets the format of the matrix, its dtype, and the rows per chunk of a dense one. If the body
+fails, the new file is removed. See :mod:`betavi.model.io.replace` for killed processes.
 """
 
 from __future__ import annotations
@@ -36,6 +32,7 @@ from anndata.io import read_elem, sparse_dataset, write_elem
 from mudata import MuData
 from scipy import sparse
 
+from betavi import _blocks
 from betavi._mudata import assembled
 from betavi._tables import lookup
 from betavi.data import COUNTS
@@ -49,30 +46,27 @@ if TYPE_CHECKING:
 Cells = TypeVar("Cells", AnnData, MuData)
 
 ENDINGS: dict[type, tuple[str, ...]] = {AnnData: (".zarr", ".h5ad"), MuData: (".zarr", ".h5mu")}
-"""Endings of files, by the kind of object."""
-
-ENTRIES_AT_ONCE = 2**17
-"""Entries of a sparse matrix in one piece of a file."""
+"""File endings by kind of object."""
 
 
 class Writer:
-    """Writes a file minibatch by minibatch; it has its name when it is complete.
+    """Context manager that writes a file by minibatches. The complete file replaces its target.
 
-    Made by :func:`new_file` and :func:`changed_file`. ``begin`` writes to a path everything that is
-    not appended.
+    Made by :func:`new_file` and :func:`changed_file`. ``write_template`` takes a path, and writes
+    all elements that are not appended.
     """
 
-    def __init__(self, target: Path, ending: str, begin: Callable[[Path], Any]) -> None:
-        self.target, self.ending, self.begin = target, ending, begin
+    def __init__(self, target: Path, ending: str, write_template: Callable[[Path], Any]) -> None:
+        self.target, self.ending, self.write_template = target, ending, write_template
         self._keys: set[str] = set()
 
     def __enter__(self) -> Self:
-        """Begin the file beside its target."""
+        """Write the template beside the target."""
         self._new = reserve(self.target, self.ending)
         try:
-            with _without_news():
-                self.begin(self._new)
-            # what anndata consolidates it does not let anyone add to
+            with _without_format_warnings():
+                self.write_template(self._new)
+            # elements cannot be added through the consolidated metadata that anndata writes
             self.file: Any = (
                 zarr.open_group(self._new, mode="r+", use_consolidated=False)
                 if self.ending == ".zarr"
@@ -86,7 +80,7 @@ class Writer:
     def append(self, key: str, rows: Any) -> None:
         """Append rows, ``(n_cells, n_features)``, CSR or dense, to the matrix of a key."""
         if key not in self._keys:
-            self._begin_matrix(key, rows)
+            self._create_matrix(key, rows)
             self._keys.add(key)
         if sparse.issparse(rows):
             sparse_dataset(self.file[key]).append(rows)
@@ -97,11 +91,11 @@ class Writer:
         data[start:] = rows
 
     def write(self, key: str, element: Any, **kwargs: Any) -> None:
-        """Write an element, in the place of one that is there."""
-        # newer versions of anndata take no path
-        holder, _, name = key.rpartition("/")
-        group = self.file.require_group(holder) if holder else self.file
-        with _without_news():
+        """Write an element, or replace it."""
+        # newer versions of anndata accept no path as a name
+        parent, _, name = key.rpartition("/")
+        group = self.file.require_group(parent) if parent else self.file
+        with _without_format_warnings():
             write_elem(group, name, element, **kwargs)
 
     def add_record(self, prefix: str, record: dict[str, Any]) -> None:
@@ -116,26 +110,26 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Complete the file, or remove what there is of it."""
+        """Complete the file, or remove it if the body failed."""
         try:
             if self.ending != ".zarr":
                 self.file.close()
             elif kind is None:
-                with _without_news():
+                with _without_format_warnings():
                     zarr.consolidate_metadata(self.file.store)
             if kind is None:
                 take_place(self._new, self.target)
         finally:
             discard(self._new)
 
-    def _begin_matrix(self, key: str, rows: Any) -> None:
+    def _create_matrix(self, key: str, rows: Any) -> None:
         n_rows, n_columns = rows.shape
         if sparse.issparse(rows):
-            none = sparse.csr_matrix((0, n_columns), dtype=rows.dtype)
-            # there may come more entries than 32 bits count
-            none.indptr = none.indptr.astype(np.int64)
-            # of an empty array zarr would make pieces of one entry, and a file of each
-            self.write(key, none, dataset_kwargs={"chunks": (ENTRIES_AT_ONCE,)})
+            empty = sparse.csr_matrix((0, n_columns), dtype=rows.dtype)
+            # the number of entries may exceed 32 bits
+            empty.indptr = empty.indptr.astype(np.int64)
+            # for an empty array, zarr would choose chunks of one entry, each in a file of its own
+            self.write(key, empty, dataset_kwargs={"chunks": (_blocks.CHUNK_ENTRIES,)})
             return
         kwargs: dict[str, Any] = {"chunks": (max(1, n_rows), max(1, n_columns))}
         if self.ending != ".zarr":
@@ -144,34 +138,30 @@ class Writer:
 
 
 def new_file(template: AnnData | MuData, out: str | Path, replaces: bool = False) -> Writer:
-    """Return the writer of a new file, or with ``replaces`` of one that may exist.
+    """Return the writer of a new file. With ``replaces``, it may replace a file of the same format.
 
-    Raises
-    ------
-    ValueError
-        If the ending of ``out`` is unknown.
-    FileNotFoundError
-        If the folder does not exist.
-    FileExistsError
-        If there is a file of that name, or something else that is not replaced.
+    Raises a ValueError if the ending is unknown, a FileNotFoundError if the folder does not exist,
+    and a FileExistsError if the file exists and is not replaced.
     """
     path = Path(out).expanduser()
     endings = ENDINGS[MuData if isinstance(template, MuData) else AnnData]
-    ending = lookup(dict(zip(endings, endings, strict=True)), path.suffix, "The ending of out")
+    ending = lookup(dict(zip(endings, endings, strict=True)), path.suffix, "The ending of `out`")
     target = path.resolve()
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {target.parent} for out={str(out)!r}.")
+        raise FileNotFoundError(f"The folder of `out` does not exist: {target.parent}. Create it.")
     tidy(target)
     if target.exists() and not replaces:
-        raise FileExistsError(f"{path} exists. Remove it, or write to another file.")
+        raise FileExistsError(f"{path} exists. Remove it, or choose another file name.")
     is_store = any((target / name).exists() for name in ("zarr.json", ".zgroup"))
     if target.exists() and (not is_store if ending == ".zarr" else target.is_dir()):
-        raise FileExistsError(f"{path} exists, and is something else. Rename it, or write another.")
+        raise FileExistsError(
+            f"{path} exists, but its format is not {ending}. Rename it, or choose another name."
+        )
     return Writer(target, ending, getattr(template, f"write_{ending[1:]}"))
 
 
 def changed_file(adata: AnnData, without: Collection[str]) -> Writer:
-    """Return the writer of the file that backs an object: of a copy, without some layers."""
+    """Return a writer that replaces the file that backs an object by a copy without some layers."""
     file = adata.file["obs"].file
     target = Path(adata.filename).resolve()
     tidy(target)
@@ -179,37 +169,28 @@ def changed_file(adata: AnnData, without: Collection[str]) -> Writer:
 
 
 class CellChunk(NamedTuple):
-    """Some generated cells."""
+    """Chunk of generated cells, with latent positions ``z``, ``(n_cells, n_latent)``.
+
+    ``counts`` are by modality (``"X"`` for an AnnData). The index of ``obs`` is ignored.
+    """
 
     counts: Mapping[str, sparse.csr_matrix]
-    """By modality, ``(n_cells, n_features)``; that of an AnnData is called ``"X"``."""
     obs: pd.DataFrame
-    """Columns of the cells, whatever its index."""
     z: np.ndarray
-    """Latent positions, ``(n_cells, n_latent)``."""
 
 
 def collect(empty: Cells, chunks: Iterable[CellChunk], writer: Writer | None) -> Cells | None:
-    """Put generated cells together, in memory or in a file.
+    """Collect generated cells, named ``generated_0`` and so on, in memory or in a file.
 
-    Parameters
-    ----------
-    empty
-        An object without cells, with the features, ``uns``, and each matrix that is to have the
-        counts: ``X`` and layers.
-    chunks
-        The cells. None is drawn before ``writer`` has written ``empty``.
-    writer
-        Of ``empty`` as the template; None for an object in memory.
-
-    Returns
-    -------
-    The cells, named ``generated_0`` and so on, with ``obs`` and ``obsm["z"]``; None with a writer.
+    ``empty`` is an object without cells. It has the features, ``uns``, and the matrices that
+    receive the counts: ``X`` and layers. It is also the template of ``writer``, which is written
+    before the first chunk is drawn. Returns cells with ``obs`` and ``obsm["z"]``, or None with a
+    writer.
     """
-    several = isinstance(empty, MuData)
+    is_joint = isinstance(empty, MuData)
     parts: dict[str, AnnData] = dict(empty.mod) if isinstance(empty, MuData) else {COUNTS: empty}
-    keys = {name: _count_keys(f"mod/{name}/" * several, part) for name, part in parts.items()}
     obs, z = [], []
+    keys = {name: _count_keys(f"mod/{name}/" * is_joint, part) for name, part in parts.items()}
     counts: dict[str, list[sparse.csr_matrix]] = {name: [] for name in parts}
     with writer or nullcontext():
         for chunk in chunks:
@@ -224,30 +205,30 @@ def collect(empty: Cells, chunks: Iterable[CellChunk], writer: Writer | None) ->
         cells = pd.concat(obs, ignore_index=True)
         cells.index = pd.Index([f"generated_{number}" for number in range(len(cells))])
         if writer is not None:
-            _write_cells(writer, cells, np.concatenate(z), list(parts) if several else [])
+            _write_cells(writer, cells, np.concatenate(z), list(parts) if is_joint else [])
             return None
     for name, part in parts.items():
         x = sparse.vstack(counts[name], format="csr")
         layers = {layer: x.copy() for layer in named_layers(part)}
         parts[name] = AnnData(x, obs=cells[[]].copy(), var=part.var, layers=layers)
-    found = assembled(parts) if several else parts[COUNTS]
-    found.obs, found.obsm["z"] = cells, np.concatenate(z)
-    found.uns.update(empty.uns)
-    return cast("Cells", found)
+    collected = assembled(parts) if is_joint else parts[COUNTS]
+    collected.obs, collected.obsm["z"] = cells, np.concatenate(z)
+    collected.uns.update(empty.uns)
+    return cast("Cells", collected)
 
 
 def named_layers(adata: AnnData) -> dict[str, Any]:
-    """Return the layers by name; newer versions of anndata count X among them, without one."""
+    """Return the layers by name, without X, which newer versions of anndata list as None."""
     return {name: values for name, values in adata.layers.items() if name is not None}
 
 
 def matrix_key(prefix: str, layer: str | None) -> str:
-    """Return where a layer of a modality is in a file; None is ``X``."""
+    """Return the key of a modality's layer in a file. None is ``X``."""
     return f"{prefix}X" if layer is None else f"{prefix}layers/{layer}"
 
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return both; of a dictionary in both what either has, the latter's where both have it."""
+    """Merge two dictionaries and the dictionaries in both. Entries of ``other`` win."""
     both = {**one, **other}
     for key in one.keys() & other.keys():
         if isinstance(one[key], dict) and isinstance(other[key], dict):
@@ -264,13 +245,13 @@ def _write_cells(writer: Writer, obs: pd.DataFrame, z: np.ndarray, modalities: l
     writer.write("obsm/z", z)
     for name in modalities:
         writer.write(f"mod/{name}/obs", obs[[]])
-        # which cells have the modality, and where in it they are, from 1 on
+        # MuData stores which cells have the modality, and their positions in it, counted from 1
         writer.write(f"obsm/{name}", np.ones((len(obs), 1), dtype=bool))
         writer.write(f"obsmap/{name}", np.arange(1, len(obs) + 1, dtype=np.uint32))
 
 
 def _copy_file(source: h5py.File, left_out: Collection[str], target: Path) -> None:
-    """Copy an open file but for some of its layers, whose room it would keep."""
+    """Copy an open file without some layers. HDF5 would not free the space of deleted layers."""
     with h5py.File(target, "w") as new:
         new.attrs.update(source.attrs)
         for name in source:
@@ -284,9 +265,9 @@ def _copy_file(source: h5py.File, left_out: Collection[str], target: Path) -> No
 
 
 @contextmanager
-def _without_news() -> Iterator[None]:
-    """Leave out what anndata and zarr say about formats to come."""
+def _without_format_warnings() -> Iterator[None]:
+    """Hide the warnings of anndata and zarr about future formats."""
     with warnings.catch_warnings():
-        for news in ("Writing zarr v2", "Consolidated metadata", "zarr v3 autosharding"):
-            warnings.filterwarnings("ignore", message=news)
+        for message in ("Writing zarr v2", "Consolidated metadata", "zarr v3 autosharding"):
+            warnings.filterwarnings("ignore", message=message)
         yield

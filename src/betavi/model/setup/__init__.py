@@ -1,1 +1,1 @@
-"""Registration and input checks, names to positions, messages."""
+"""Registration, input checks, selections of cells and features, and messages."""

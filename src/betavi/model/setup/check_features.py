@@ -1,4 +1,4 @@
-"""Features that were not measured in every batch."""
+"""Detection of features that were not measured in every batch."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from betavi.model.setup.messages import name_some, warn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
     from mudata import MuData
 
-FEW = 0.01
-"""Share of the features of a modality up to which a batch may lack them for biological reasons."""
+MOST_ABSENT = 0.01
+"""Largest share of features that a batch may lack for biological reasons. No benchmark tunes it."""
 
 
 def check_batches(
     mdata: MuData, layers: Mapping[str, str | None], key: str | None, keep_absent: bool = False
 ) -> None:
-    """Refuse features that a whole batch lacks though they are frequent in others.
+    """Refuse features that are absent from a whole batch but frequent in others.
 
-    Zeros of features that were not measured would be learnt as biology. Up to a hundredth of a
-    modality's features may be biology, such as genes of the Y chromosome: these, or all with
-    ``keep_absent``, only raise a warning. ``layers`` gives the counts of every registered modality.
+    The model would learn the zeros of unmeasured features as biology. Up to 1 % of a modality's
+    features may be absent for biological reasons, for example genes of the Y chromosome. They only
+    raise a warning, and so do all features with ``keep_absent``. ``layers`` has the layer with the
+    counts of each registered modality.
     """
     if key is None or lacks_counts(mdata):
         return
@@ -38,44 +38,36 @@ def check_batches(
         rows = Rows(counts_of(modality, layer))
         batch = mdata.obs[key].loc[modality.obs_names].astype(str).to_numpy()
         codes, labels = np.unique(batch, return_inverse=True)
-        seen = np.zeros((len(codes), rows.shape[1]))
+        n_detected = np.zeros((len(codes), rows.shape[1]))
         for start, block in rows.blocks():
-            some = labels[start : start + block.shape[0]]
-            for code in np.unique(some):
-                seen[code] += np.asarray((block[some == code] != 0).sum(axis=0)).ravel()
-        absent = _absent(seen, np.bincount(labels))
+            batches = labels[start : start + block.shape[0]]
+            for code in np.unique(batches):
+                detected = (block[batches == code] != 0).sum(axis=0)
+                n_detected[code] += np.asarray(detected).ravel()
+        share = n_detected.sum(axis=0) / len(labels)
+        # by chance, a feature is absent here with a probability below exp(-20)
+        absent = (n_detected == 0) & (np.bincount(labels)[:, None] * share > 20)
         for code, missing in zip(codes, absent, strict=True):
             if missing.all() and not keep_absent:
                 raise ValueError(
-                    f"None of the cells of batch {code!r} of mdata.obs[{key!r}] has a count in "
-                    f"mdata[{name!r}]. If that was not measured there, take these cells out of it, "
-                    f"mdata.mod[{name!r}] = ... of the others: a cell that lacks an assay is not in it, "
-                    "and zeros would be learnt as biology. If it was, keep_absent_features=True."
+                    f"No cell of batch {code!r} of mdata.obs[{key!r}] has counts in "
+                    f"mdata[{name!r}]. If this modality was not measured in the batch, remove "
+                    f"these cells from mdata.mod[{name!r}]: the model would learn their zeros as "
+                    "biology. If it was measured, pass keep_absent_features=True."
                 )
             if missing.any():
-                words = (
-                    f"{missing.sum()} feature(s) of mdata[{name!r}] have no counts in batch {code!r} of "
-                    f"mdata.obs[{key!r}], and many elsewhere: {name_some(modality.var_names[missing])}."
+                names = modality.var_names[missing]
+                message = (
+                    f"{len(names)} feature(s) of mdata[{name!r}] have no counts in batch {code!r} "
+                    f"of mdata.obs[{key!r}], but many in other batches: {name_some(names)}."
                 )
-                is_biology = keep_absent or missing.mean() <= FEW
-                _warn_or_refuse(words, modality.var_names[missing], is_biology)
-
-
-def _absent(seen: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return masks of features, by batch, that are absent in a batch and frequent in others."""
-    share = seen.sum(axis=0) / sizes.sum()
-    # by chance this happens with a probability below exp(-20)
-    return (seen == 0) & (sizes[:, None] * share > 20)
-
-
-def _warn_or_refuse(words: str, names: pd.Index, is_biology: bool) -> None:
-    if is_biology:
-        warn(f"{words} That is taken for biology; if they were not measured there, drop them.")
-        return
-    error = ValueError(
-        f"{words} They seem not to have been measured there: drop them, or make that batch's cells a "
-        "modality of its own. If it is biology, setup_mudata(..., keep_absent_features=True)."
-    )
-    # the list to drop, below the message
-    error.add_note(f"All of them: {names.tolist()}")
-    raise error
+                if keep_absent or missing.mean() <= MOST_ABSENT:
+                    warn(f"{message} The model treats this as biology. If it is not, drop them.")
+                    continue
+                error = ValueError(
+                    f"{message} They were probably not measured there. Drop them, or make the "
+                    "cells of this batch a separate modality. If this is biology, use "
+                    "setup_mudata(..., keep_absent_features=True)."
+                )
+                error.add_note(f"All of them: {names.tolist()}")
+                raise error

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_NAMED = 5
-"""Cells or genes that a message names before it counts the rest."""
+"""Number of names that a message lists. It counts the rest."""
 
 
 def inform(message: str) -> None:
-    """Log a message, where scvi-tools does."""
+    """Log a message with scvi-tools' logger."""
     logging.getLogger("scvi.betavi").info(message)
 
 
 def warn(message: str) -> None:
-    """Warn the user, as scvi-tools does."""
+    """Raise a UserWarning at scvi-tools' stack level."""
     warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)
 
 
 def name_some(names: Sequence[Any] | pd.Index) -> str:
-    """Name the first few, and count the others."""
+    """List the first names, and count the others."""
     shown = ", ".join(repr(name) for name in names[:N_NAMED])
     more = len(names) - N_NAMED
     return f"{shown} and {more} more" if more > 0 else shown

@@ -1,4 +1,4 @@
-"""Registration of a MuData's fields with scvi-tools, after every check has passed."""
+"""Registration of a MuData with scvi-tools, after all checks."""
 
 from __future__ import annotations
 
@@ -6,18 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManagerValidationCheck
+from scvi.data import AnnDataManagerValidationCheck, fields
 from scvi.data._constants import _ADATA_MINIFY_TYPE_UNS_KEY
 from scvi.data._utils import _get_adata_minify_type
-from scvi.data.fields import (
-    MuDataCategoricalJointObsField,
-    MuDataCategoricalObsField,
-    MuDataLayerField,
-    MuDataNumericalJointObsField,
-    MuDataNumericalObsField,
-    MuDataObsmField,
-    StringUnsField,
-)
 
 from betavi._mudata import make_actual
 from betavi.data import CellManager, ExpertKeys, expert_keys
@@ -32,18 +23,17 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-MAPPING = "JointVI.load_query_data(mdata, model)"
 MAY_BE_UNPAIRED = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
 
 MINIFIED_COLUMNS = ExpertKeys("betavi_expert_mean", "betavi_expert_variance", "betavi_total")
-"""Expert of a modality of a minified object, in its ``obsm``, and totals of counts, in its ``obs``."""
+"""Columns of a minified modality: its expert in ``obsm``, the totals of its counts in ``obs``."""
 
 
 def refuse_anndata(_cls: Any, *_args: Any, **_kwargs: Any) -> None:
     """Raise a TypeError: use :meth:`setup_mudata`, or :class:`betavi.BetaVI` for one modality."""
     raise TypeError(
-        "JointVI is of several modalities: JointVI.setup_mudata(mdata, likelihoods={...}). One "
-        "is a matter of BetaVI.setup_anndata(adata)."
+        "JointVI models several modalities: use JointVI.setup_mudata(mdata, likelihoods={...}). "
+        "For one modality, use BetaVI.setup_anndata(adata)."
     )
 
 
@@ -60,36 +50,34 @@ def setup_mudata(
     keep_absent_features: bool = False,
     **kwargs: Any,
 ) -> None:
-    """Register the modalities of an object, with their counts and covariates.
+    """Register the modalities and covariates of a MuData.
 
-    Cells are matched by name. A cell that lacks a modality is not in ``mdata.mod[name]``; it needs
-    no zeros there.
+    Cells are matched by name. Leave cells that lack a modality out of it: they need no zeros.
 
     Parameters
     ----------
     mdata
-        Cells by modalities, of raw counts.
+        Modalities with raw counts that share cells.
     likelihoods
-        By modality, a key of :data:`betavi.likelihoods.LIKELIHOODS`:
-        ``{"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}``. Others are ignored.
+        Likelihood of each modality, a key of :data:`betavi.likelihoods.LIKELIHOODS`, for example
+        ``{"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}``. Other modalities are ignored.
     layers
-        By modality, the layer with the counts; ``X`` of those that are not named.
+        Layer with the counts of each modality. ``X`` for modalities that are not named.
     batch_key, labels_key, categorical_covariate_keys, continuous_covariate_keys
-        Columns of ``mdata.obs`` with each cell's batch, label and further covariates.
+        Columns of ``mdata.obs`` with the batch, label and further covariates of each cell.
     keep_absent_features
-        Accept features that are absent in a whole batch and frequent in others as biology. If
-        False, they are refused if they are more than a hundredth of a modality's.
+        Accept, as biology, features that are absent from a whole batch but frequent in others. If
+        False, more than 1 % of a modality's features raise an error, and fewer a warning.
     **kwargs
         Passed to scvi-tools' ``AnnDataManager.register_fields``.
 
     Raises
     ------
     TypeError, KeyError
-        If ``mdata`` is no MuData, or lacks a modality, a layer or a column.
+        If ``mdata`` is not a MuData, or lacks a modality, a layer or a column.
     ValueError
-        If counts are impossible, names repeat, a cell has no modality, a covariate is missing for a
-        cell or has a category without cells, or features were measured in some batches only.
-        ``mdata`` is unchanged.
+        If counts are invalid, names repeat, a cell has no modality, a covariate is missing for a
+        cell, a category has no cells, or a batch lacks features. ``mdata`` is then unchanged.
 
     Examples
     --------
@@ -97,12 +85,11 @@ def setup_mudata(
     >>> mdata = betavi.datasets.simulate_multiome(n_cells=100)
     >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
     """
-    # the user's own dictionaries may change
+    # copies, because the user may change the dictionaries later
     likelihoods, layers = dict(likelihoods), dict(layers or {})
     setup_method_args = cls._get_setup_method_args(**locals())
     check_is_mudata(mdata)
-    source = kwargs.get("source_registry")
-    if source is not None:
+    if (source := kwargs.get("source_registry")) is not None:
         check_has_all(mdata, likelihoods)
     check_modalities(mdata, likelihoods, layers, may_lack_any=source is not None)
     if source is not None:
@@ -112,58 +99,55 @@ def setup_mudata(
     if source is None:
         check_all_used(mdata, [batch_key, *categorical])
     check_values(mdata, continuous_covariate_keys or [], positive=False)
-    places = {name: layers.get(name) for name in likelihoods}
-    check_batches(mdata, places, batch_key, keep_absent_features)
-    fields = [
-        # the counts were checked above, whole, and are read as they are
-        MuDataLayerField(
-            name, layers.get(name), mod_key=name, is_count_data=False, correct_data_format=False
-        )
-        for name in likelihoods
-    ]
-    fields += [
-        MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-        MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
-        MuDataCategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
-        MuDataNumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
+    counts_layers = {name: layers.get(name) for name in likelihoods}
+    check_batches(mdata, counts_layers, batch_key, keep_absent_features)
+    keys = REGISTRY_KEYS
+    # all counts were checked above and need no conversion
+    as_is = {"is_count_data": False, "correct_data_format": False}
+    chosen = [
+        *(fields.MuDataLayerField(k, v, mod_key=k, **as_is) for k, v in counts_layers.items()),
+        fields.MuDataCategoricalObsField(keys.BATCH_KEY, batch_key),
+        fields.MuDataCategoricalObsField(keys.LABELS_KEY, labels_key),
+        fields.MuDataCategoricalJointObsField(keys.CAT_COVS_KEY, categorical_covariate_keys),
+        fields.MuDataNumericalJointObsField(keys.CONT_COVS_KEY, continuous_covariate_keys),
     ]
     if _get_adata_minify_type(mdata) is not None:
-        fields += minified_fields(likelihoods)
+        chosen += minified_fields(likelihoods)
     make_actual(mdata)
-    manager = CellManager(fields, setup_method_args, MAY_BE_UNPAIRED)
+    manager = CellManager(chosen, setup_method_args, MAY_BE_UNPAIRED)
     with untouched_on_failure(mdata):
         manager.register_fields(mdata, **kwargs)
     cls.register_manager(manager)
 
 
 def check_has_all(mdata: MuData, modalities: Iterable[str]) -> None:
-    """Raise a KeyError unless an object has a model's modalities, even without cells."""
-    if lacking := [name for name in modalities if name not in mdata.mod]:
+    """Raise a KeyError if an object lacks a model's modality. A modality may have no cells."""
+    if missing := [name for name in modalities if name not in mdata.mod]:
         raise KeyError(
-            f"The MuData has no modality {lacking[0]!r}, and the model has. "
-            "JointVI.prepare_query_mudata(mdata, model) adds it, with no cells."
+            f"`mdata` has no modality {missing[0]!r}, but the model has. "
+            "JointVI.prepare_query_mudata(mdata, model) adds it without cells."
         )
 
 
 def minified_fields(modalities: Iterable[str]) -> list[Any]:
-    """Return the additional fields of a minified object with these modalities."""
-    fields: list[Any] = [StringUnsField(REGISTRY_KEYS.MINIFY_TYPE_KEY, _ADATA_MINIFY_TYPE_UNS_KEY)]
+    """Return the additional fields of a minified object."""
+    type_key = REGISTRY_KEYS.MINIFY_TYPE_KEY
+    chosen: list[Any] = [fields.StringUnsField(type_key, _ADATA_MINIFY_TYPE_UNS_KEY)]
     for name in modalities:
         keys, columns = expert_keys(name), MINIFIED_COLUMNS
-        fields += [
-            MuDataObsmField(keys.mean, columns.mean, mod_key=name),
-            MuDataObsmField(keys.variance, columns.variance, mod_key=name),
-            MuDataNumericalObsField(keys.total, columns.total, mod_key=name),
+        chosen += [
+            fields.MuDataObsmField(keys.mean, columns.mean, mod_key=name),
+            fields.MuDataObsmField(keys.variance, columns.variance, mod_key=name),
+            fields.MuDataNumericalObsField(keys.total, columns.total, mod_key=name),
         ]
-    return fields
+    return chosen
 
 
 def check_fit(mdata: MuData, registry: dict[str, Any], *, new_categories: bool = False) -> None:
-    """Check features, and categories unless new ones are allowed, against a model's registry."""
-    args, fields = registry["setup_args"], registry["field_registries"]
-    for name in args["likelihoods"]:
-        words = f"The {{}} features of mdata[{name!r}]"
-        known = np.asarray(fields[name]["state_registry"]["column_names"])
-        check_genes(mdata[name], known, words, "JointVI.prepare_query_mudata(mdata, model)")
+    """Check features against a model's registry, and categories unless new ones are allowed."""
+    for name in registry["setup_args"]["likelihoods"]:
+        subject = f"The {{}} features of mdata[{name!r}]"
+        known = np.asarray(registry["field_registries"][name]["state_registry"]["column_names"])
+        check_genes(mdata[name], known, subject, "JointVI.prepare_query_mudata(mdata, model)")
     if not new_categories:
-        check_all_known(mdata, registry, MAPPING)
+        check_all_known(mdata, registry, "JointVI.load_query_data(mdata, model)")

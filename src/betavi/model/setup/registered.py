@@ -1,4 +1,4 @@
-"""Objects that a model has read before, and the kind of object that it reads."""
+"""Checks of registered objects, and restoration of an object after a failed call."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass
 
 MINIFIED_BETA = "minified_beta"
-"""Key in ``uns["betavi"]`` of a minified object: the β of its posteriors."""
+"""Key of the posteriors' β in ``uns["betavi"]`` of a minified object."""
 
 
 def is_registered(model: BaseModelClass, adata: AnnOrMuData) -> bool:
-    """Return whether a model has read the fields of an object before."""
+    """Return whether an object is registered with a model."""
     managers = model._per_instance_manager_store.get(model.id, {})
     manager = managers.get(adata.uns.get(_SCVI_UUID_KEY)) if hasattr(adata, "uns") else None
     return manager is not None and manager.adata is adata
 
 
 def check_registered(model: BaseModelClass, adata: AnnOrMuData | None) -> None:
-    """Raise a ValueError if an object, or the model's own, was changed since it was registered."""
+    """Raise a ValueError if a registered object was changed. None checks the model's own object."""
     read = model.adata if adata is None else adata
     if isinstance(read, MuData):
         for name in model.registry_["setup_args"]["likelihoods"]:
@@ -40,35 +40,35 @@ def check_registered(model: BaseModelClass, adata: AnnOrMuData | None) -> None:
 
 
 def refuse_other_kind(model: BaseModelClass, adata: AnnOrMuData) -> None:
-    """Raise a ValueError if only one of object and model is minified, or their β differ."""
+    """Raise a ValueError if the object and the model's own differ in minification or its β."""
     own, other = model.minified_data_type, _get_adata_minify_type(adata)
     if own == other:
         if own is not None and _beta_of(adata) != _beta_of(model.adata):
             raise ValueError(
-                f"This object was minified at beta={_beta_of(adata):g}, and the model's own at "
-                f"beta={_beta_of(model.adata):g}."
+                f"`adata` was minified at beta={_beta_of(adata):g}, but the model's own object at "
+                f"beta={_beta_of(model.adata):g}. Minify both at the same β."
             )
         return
     kinds = ["holds counts" if kind is None else f"is minified ({kind})" for kind in (other, own)]
     raise ValueError(
-        f"This object {kinds[0]}, and the model's own {kinds[1]}. Load the model with the object: "
+        f"`adata` {kinds[0]}, but the model's own object {kinds[1]}. Load the model with `adata`: "
         f"{type(model).__name__}.load(folder, adata=...)."
     )
 
 
 def _beta_of(adata: AnnOrMuData) -> float:
-    """Return the β of a minified object's posteriors, 1 by default."""
+    """Return the β of a minified object's posteriors. 1 if it is not recorded."""
     return float(adata.uns.get("betavi", {}).get(MINIFIED_BETA, 1.0))
 
 
 @contextmanager
 def untouched_on_failure(adata: AnnOrMuData | None) -> Iterator[None]:
-    """Restore the obs, obsm and uns of ``adata`` if the body fails.
+    """Restore ``obs``, ``obsm`` and ``uns`` of an object if the body fails.
 
-    scvi-tools registers fields one after the other, each writing its codes into the object.
+    This undoes registration, in which scvi-tools writes the codes of one field after another.
     """
+    # the body refuses None
     if adata is None:
-        # refused by the body
         yield
         return
     obs = adata.obs.copy(deep=False)

@@ -1,4 +1,4 @@
-"""Positions of cells and features, from a user's selection."""
+"""Positions of cells and features in a user's selection."""
 
 from __future__ import annotations
 
@@ -12,60 +12,72 @@ from mudata import MuData
 from betavi._tables import close_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from scvi.model.base import BaseModelClass
 
 
-def cells_named(names: pd.Index, wanted: Any, word: str) -> np.ndarray:
+def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
     """Return the positions of cells given by names, positions, a slice or a mask.
 
-    ``word`` is the argument, for messages. Raises a KeyError for an unknown name, an IndexError for
-    a position or a mask beyond the last cell, and a ValueError for an empty selection.
+    Raises a KeyError for an unknown name, an IndexError for a position or a mask beyond the last
+    cell, and a ValueError for an empty selection. ``argument`` names the selection in messages.
     """
-    if isinstance(wanted, str):
-        wanted = [wanted]
-    if isinstance(wanted, slice):
-        wanted = np.arange(len(names))[wanted]
-    chosen = np.atleast_1d(np.asarray(wanted))
+    if isinstance(selection, str):
+        selection = [selection]
+    if isinstance(selection, slice):
+        selection = np.arange(len(names))[selection]
+    chosen = np.atleast_1d(np.asarray(selection))
     if chosen.dtype == bool:
         if len(chosen) != len(names):
             raise IndexError(
-                f"{word} is a mask of {len(chosen)} cells, and there are {len(names)}."
+                f"`{argument}` is a mask of {len(chosen)} cells, but the object has {len(names)}."
             )
         chosen = np.flatnonzero(chosen)
     elif chosen.dtype.kind in "OUS" and chosen.size:
-        found = names.get_indexer_for(pd.Index(chosen))
-        if (found < 0).any():
-            name = chosen[np.flatnonzero(found < 0)[0]]
+        positions = names.get_indexer_for(pd.Index(chosen))
+        if len(unknown := chosen[positions < 0]):
             raise KeyError(
-                f"{word}: there is no cell {str(name)!r}. Cells of a type are named by a mask: "
-                f"adata.obs['cell_type'] == 'B'. {close_matches(name, names)}"
+                f"`{argument}` has {len(unknown)} unknown cell name(s), e.g. {str(unknown[0])!r}. "
+                f"Names must be in `adata.obs_names`. {close_matches(unknown[0], names)} To select "
+                "cells by type, pass a mask: adata.obs['cell_type'] == 'B'."
             )
-        chosen = found
+        chosen = positions
     if not chosen.size:
-        raise ValueError(f"{word} names no cell.")
+        raise ValueError(f"`{argument}` selects no cell.")
     if chosen.dtype.kind not in "iu":
-        raise ValueError(f"{word} are names, whole numbers or a mask, not {chosen.dtype}.")
+        raise ValueError(
+            f"`{argument}` must be names, whole numbers or a mask, not {chosen.dtype}."
+        )
     outside = (chosen < -len(names)) | (chosen >= len(names))
     if outside.any():
-        raise IndexError(f"{word}: there is no cell {chosen[outside][0]} of {len(names)}.")
+        raise IndexError(
+            f"`{argument}` has position {chosen[outside][0]}, but there are {len(names)} cells."
+        )
     return np.arange(len(names))[chosen]
 
 
-def features_named(names: pd.Index, wanted: Sequence[str] | None, called: str) -> np.ndarray:
-    """Return the positions of some features, or of all; ``called`` is their holder, for messages."""
+def listed_genes(gene_list: Iterable[str]) -> list[str]:
+    """Return gene names as a list. Raises a TypeError for a single name."""
+    if isinstance(gene_list, str):
+        raise TypeError(f"`gene_list` must be a list of names: [{gene_list!r}].")
+    return list(gene_list)
+
+
+def features_named(names: pd.Index, wanted: Iterable[str] | None, holder: str) -> np.ndarray:
+    """Return the positions of some features, or of all if None. Messages name their ``holder``."""
     if wanted is None:
         return np.arange(len(names))
-    if isinstance(wanted, str):
-        raise TypeError(f"gene_list is a list of names: [{wanted!r}].")
+    wanted = listed_genes(wanted)
     known = {name: position for position, name in enumerate(names)}
     repeated = set(names[names.duplicated()])
     for name in wanted:
         if name not in known:
-            raise KeyError(f"{called} has no feature {name!r}. {close_matches(name, names)}")
+            raise KeyError(f"{holder} has no feature {name!r}. {close_matches(name, names)}")
         if name in repeated:
-            raise ValueError(f"{called} has several features {name!r}: var_names_make_unique().")
+            raise ValueError(
+                f"{holder} has several features named {name!r}. Call var_names_make_unique()."
+            )
     return np.array([known[name] for name in wanted], dtype=np.int64)
 
 

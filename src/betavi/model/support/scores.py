@@ -1,4 +1,4 @@
-"""Scores of cells: latent density, and reconstruction compared with drawn counts."""
+"""Scores of cells: latent density, and reconstruction loss compared with drawn counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scvi import REGISTRY_KEYS
 from torch import Tensor
 from torch.distributions import Distribution
 
-from betavi._blocks import ENCODED_CELLS
+from betavi import _blocks
 from betavi.data import present_key
 from betavi.diagnostics import CellScores
 from betavi.kernels import dense, totals
@@ -23,29 +23,19 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 N_REPLICATES = 8
-"""Number of draws per cell that its counts are compared with; not tuned."""
+"""Number of draws per cell, for comparison with its counts; not tuned."""
 
 N_WORST = 50
-"""Number of features per cell, those with the lowest likelihood, that are scored. The marker genes
-of a type that the model has not seen would drown in the noise of all features."""
-
-DRAWN_AT_ONCE = 2**18
-"""Drawn values that are compared at once: 1 MiB of single precision, which stays in a cache."""
+"""Number of features per cell that are scored: those with the lowest likelihood. The noise of all
+features would hide the marker genes of a cell type that the model was not trained on."""
 
 SEED = 0
 
 
 class ScoredCells(NamedTuple):
-    """Scores of cells.
+    """Scores, ``(n_shares, n_cells)``, with a number for the set of modalities of each cell.
 
-    Parameters
-    ----------
-    scores
-        Arrays of shape ``(n_shares, n_cells)``.
-    pattern
-        A number for the set of modalities of each cell, ``(n_cells,)``.
-    is_empty
-        Which cells have no counts, ``(n_cells,)``.
+    ``is_empty`` marks cells without counts. Both other arrays are ``(n_cells,)``.
     """
 
     scores: CellScores
@@ -62,10 +52,10 @@ def score_cells(
     shares: tuple[float, ...] = (1.0,),
     progress: str | None = None,
 ) -> ScoredCells:
-    """Score cells at some shares of their molecules; a score does not depend on other cells."""
+    """Score cells at some shares of their molecules. A score does not depend on other cells."""
     scores, patterns, depths = [], [], []
     with model.seeded(SEED):
-        for tensors in model.minibatches(adata, cells, ENCODED_CELLS, progress=progress):
+        for tensors in model.minibatches(adata, cells, _blocks.ENCODED_CELLS, progress=progress):
             copies = [_scores(model, _thinned(model, tensors, share), density) for share in shares]
             scores.append(CellScores(*map(np.stack, zip(*copies, strict=True))))
             patterns.append(_pattern(model, tensors))
@@ -78,7 +68,7 @@ def score_cells(
 def _scores(model: LatentModel, tensors: Tensors, density: LatentDensity) -> CellScores:
     """Return the scores of a minibatch, each ``(n_cells,)``."""
     inferred = model.infer(tensors)
-    # the mean of an inferred library size, and no draw
+    # the mean of an inferred library size, because a draw would add noise
     inferred["library"] |= {name: size.mean for name, size in inferred["ql"].items()}
     mean = inferred["qz"].mean
     z = model.module.latent.transform(mean)
@@ -89,10 +79,10 @@ def _scores(model: LatentModel, tensors: Tensors, density: LatentDensity) -> Cel
     reconstruction_excess = torch.zeros(len(mean), device=model.device)
     n_features = sum(tensors[name].shape[1] for name in px)
     for name, expected in _nats_of_draws(model, px, len(mean), n_features).items():
-        off = _worst_nats(px[name], dense(tensors[name]).to(model.device)) - expected
+        excess = _worst_nats(px[name], dense(tensors[name]).to(model.device)) - expected
         if (key := present_key(name)) in tensors:
-            off = off.where(tensors[key].to(model.device).squeeze(-1).bool(), 0.0)
-        reconstruction_excess = reconstruction_excess + off
+            excess = excess.where(tensors[key].to(model.device).squeeze(-1).bool(), 0.0)
+        reconstruction_excess = reconstruction_excess + excess
     log_depth = _depth(model, tensors).clamp_min(1.0).log()
     others = (part.double().cpu().numpy() for part in (reconstruction_excess, log_depth))
     return CellScores(density.log_prob(mean.cpu().numpy()), *others)
@@ -103,10 +93,10 @@ def _nats_of_draws(
 ) -> dict[str, Tensor]:
     """Return the expected nats of the worst features of drawn cells, ``(n_cells,)`` by modality.
 
-    Every cell is drawn with the same random numbers, so that its score is a function of the cell.
+    Every cell is drawn with the same random numbers, so that its score depends only on the cell.
     """
     source: Any = torch if model.device.type == "cpu" else torch.get_device_module(model.device)
-    size = max(1, DRAWN_AT_ONCE // (N_REPLICATES * n_features))
+    size = max(1, _blocks.DRAWN_VALUES // (N_REPLICATES * n_features))
     single = {name: _split(part, n_cells, 1) for name, part in px.items()}
     blocks = {name: _split(part, n_cells, size) for name, part in px.items()}
     nats: dict[str, list[Tensor]] = {name: [] for name in px}
@@ -115,29 +105,29 @@ def _nats_of_draws(
         for number, start in enumerate(range(0, n_cells, size)):
             drawn: dict[str, list[Tensor]] = {name: [] for name in px}
             for cell in range(start, min(start + size, n_cells)):
-                # not by a seed, which PyTorch notes down for devices that are not in use yet
+                # a seed would also be queued by PyTorch for devices that are not in use yet
                 source.set_rng_state(state)
                 for name in px:
                     drawn[name].append(single[name][cell].sample((N_REPLICATES,)))
             for name, counts in drawn.items():
                 x = torch.cat(counts, dim=1)
-                # a normal distribution of counts draws negative ones
+                # a normal likelihood of counts draws negative values
                 x = x.clamp_min(0) if model.likelihood(name).is_of_counts else x
                 nats[name].append(_worst_nats(blocks[name][number], x).mean(dim=0))
     return {name: torch.cat(parts) for name, parts in nats.items()}
 
 
 def _split(px: Any, n_cells: int, size: int) -> list[Any]:
-    """Return a distribution in blocks of cells: copies whose tensors are cut to their rows."""
-    cut: dict[str, Any] = {}
+    """Split a distribution into blocks of cells: copies with some rows of its tensors."""
+    parts_by_name: dict[str, Any] = {}
     for name, value in vars(px).items():
         if isinstance(value, Distribution):
-            cut[name] = _split(value, n_cells, size)
+            parts_by_name[name] = _split(value, n_cells, size)
         elif isinstance(value, Tensor) and value.ndim > 1 and len(value) == n_cells:
-            cut[name] = value.split(size)
+            parts_by_name[name] = value.split(size)
     blocks = [copy(px) for _ in range(0, n_cells, size)]
     for number, block in enumerate(blocks):
-        vars(block).update({name: parts[number] for name, parts in cut.items()})
+        vars(block).update({name: parts[number] for name, parts in parts_by_name.items()})
         if px.batch_shape:
             n_here = min(size, n_cells - number * size)
             block._batch_shape = torch.Size([n_here, *px.batch_shape[1:]])
@@ -147,12 +137,11 @@ def _split(px: Any, n_cells: int, size: int) -> list[Any]:
 def _worst_nats(px: Any, x: Tensor) -> Tensor:
     """Return the nats of the features with the lowest likelihood, ``(..., n_cells)``."""
     nats = -px.log_prob(x)
-    worst: Tensor = nats.topk(min(N_WORST, nats.shape[-1]), dim=-1)[0]
-    return worst.sum(dim=-1)
+    return nats.topk(min(N_WORST, nats.shape[-1]), dim=-1)[0].sum(dim=-1)
 
 
 def _depth(model: LatentModel, tensors: Tensors) -> Tensor:
-    """Return the total of each cell over the modalities of counts, or over all, ``(n_cells,)``."""
+    """Return the total of each cell over modalities with counts, or over all, ``(n_cells,)``."""
     counted = [name for name in model.modalities if model.likelihood(name).is_of_counts]
     parts = [totals(tensors[name]) for name in counted or model.modalities]
     return torch.cat(parts, dim=1).sum(dim=1)
@@ -161,17 +150,14 @@ def _depth(model: LatentModel, tensors: Tensors) -> Tensor:
 def _pattern(model: LatentModel, tensors: Tensors) -> np.ndarray:
     """Return a number for the set of modalities that each cell has, ``(n_cells,)``."""
     code = np.zeros(len(tensors[REGISTRY_KEYS.BATCH_KEY]), dtype=int)
-    for place, name in enumerate(model.modalities):
+    for bit, name in enumerate(model.modalities):
         if (key := present_key(name)) in tensors:
-            code += tensors[key].ravel().cpu().numpy().astype(int) << place
+            code += tensors[key].ravel().cpu().numpy().astype(int) << bit
     return code
 
 
 def _thinned(model: LatentModel, tensors: Tensors, share: float) -> Tensors:
-    """Return a minibatch in which every molecule was kept with the same probability.
-
-    Values that are not whole numbers stay as they are; a detection is kept like one molecule.
-    """
+    """Return a minibatch with a random share of its molecules or detections. Fractions stay."""
     if share == 1:
         return tensors
     thinned = {}

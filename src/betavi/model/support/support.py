@@ -1,4 +1,4 @@
-"""Calibrated p-values of cells and of latent positions."""
+"""Calibrated p-values of cells and latent positions."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
 SHARES = (1.0, 0.5, 0.25, 0.125)
-"""Shares of their molecules at which held-out cells are scored, to judge shallow cells; not tuned."""
+"""Shares of molecules at which held-out cells are scored, to calibrate shallow cells; not tuned."""
 
 ALL = -1
-"""Key of the calibration on all held-out cells, whatever their modalities."""
+"""Key of the calibration on all held-out cells, with any modalities."""
 
 
 @takes_beta
@@ -44,36 +44,34 @@ def support(
 ) -> pd.DataFrame:
     """Return outlier scores of cells or latent positions, with calibrated p-values.
 
-    A cell is outlying if few cells are near it in the latent space, or if its counts are explained
-    worse than counts drawn from its decoded distribution. The second score compares the fifty
-    features with the lowest likelihood. Both scores are compared with what is usual at the depth of
-    the cell. The p-value is the share of held-out cells that are at least as outlying, thinned where
-    they are deeper. It is below 0.05 for about one in twenty cells like the held-out ones. Cells of
-    a joint model are compared with cells that have the same modalities, if a hundred of these were
-    held out.
+    A cell is outlying if few cells are near it in the latent space, or if its counts are less
+    likely than counts drawn from its decoded distribution. The second score compares the 50
+    features with the lowest likelihood. Both scores are standardised at the depth of the cell. The
+    p-value is the share of held-out cells that are at least as outlying. Deeper held-out cells are
+    thinned to the cell's depth. For cells like the held-out cells, about 1 in 20 p-values is below
+    0.05. A joint model compares cells with the same modalities, if 100 of these were held out.
 
-    Every cell is compared with draws from the same random numbers, so that its p-value does not
-    depend on the other cells of the call.
+    All cells use the same random numbers, so a p-value does not depend on other cells.
 
     Parameters
     ----------
     adata
-        Object with the cells; the model's own if None.
+        Object with the cells. The model's own if None.
     latent
-        Latent positions in place of cells, ``(n, n_latent)``. They have no counts and are judged by
-        the density alone, compared with that at the posterior means of held-out cells. Positions
-        drawn from posteriors lie farther out than means.
+        Latent positions in place of cells, ``(n, n_latent)``. Without counts, only their density is
+        compared, with the density at the posterior means of held-out cells. Positions drawn from
+        posteriors are farther out than means.
     indices
-        Names, positions or a mask of the cells to judge; all if None.
+        Names, positions or a mask of the cells to score. All if None.
     show_progress
         Show a progress bar.
 
     Returns
     -------
-    Data frame with ``log_density`` at the posterior mean, in nats, and ``p_value``. For cells also
-    ``reconstruction_excess``, by how many nats counts are explained worse than drawn ones, and ``outlier_score``, an
-    outlier score above 0. Indexed by cell names. Cells without counts have NaN. A warning names
-    cells that are more than twice as deep as any held-out cell, or less than half as deep.
+    Data frame, indexed by cell names, with ``log_density`` at the posterior mean, in nats, and
+    ``p_value``. Cells also have ``reconstruction_excess``, the reconstruction loss beyond that of
+    drawn counts, in nats, and ``outlier_score``, above 0. Cells without counts have NaN. A warning
+    names cells that are more than twice as deep as any held-out cell, or less than half as deep.
 
     Raises
     ------
@@ -101,7 +99,7 @@ def support(
     """
     if latent is not None:
         if adata is not None or indices is not None:
-            raise ValueError("Cells or positions: give adata (and indices), or latent.")
+            raise ValueError("Pass either cells (`adata`, `indices`) or positions (`latent`).")
         positions = checked_positions(model, latent)
         log_density = latent_density(model, show_progress).log_prob(positions)
         p_value = density_calibration(model, show_progress).p_value(log_density)
@@ -111,7 +109,7 @@ def support(
     cells = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
     density = latent_density(model, show_progress)
     calibrations = _calibrations(model, density, show_progress)
-    progress = "Judging cells" if show_progress else None
+    progress = "Scoring cells" if show_progress else None
     scored, pattern, is_empty = score_cells(model, adata, cells, density, progress=progress)
     scores = CellScores(*(part[0] for part in scored))
     table = pd.DataFrame(scores._asdict(), index=adata.obs_names[cells])
@@ -119,45 +117,43 @@ def support(
     is_beyond = np.zeros(len(table), dtype=bool)
     for code in np.unique(pattern):
         mine = pattern == code
-        known = calibrations.get(int(code), calibrations[ALL])
-        table.loc[mine, "outlier_score"] = known.outlier_score(scores.of(mine))
-        table.loc[mine, "p_value"] = known.p_value(scores.of(mine))
-        is_beyond[mine] = known.is_beyond(scores.of(mine))
+        part, known = scores.of(mine), calibrations.get(int(code), calibrations[ALL])
+        table.loc[mine, "outlier_score"] = known.outlier_score(part)
+        table.loc[mine, "p_value"] = known.p_value(part)
+        is_beyond[mine] = known.is_beyond(part)
     table.loc[is_empty, ["reconstruction_excess", "outlier_score", "p_value"]] = np.nan
-    _warn_of_depths(table.index, is_empty, is_beyond & ~is_empty)
+    _warn_about_depths(table.index, is_empty, is_beyond & ~is_empty)
     return table
 
 
 def _calibrations(
     model: LatentModel, density: LatentDensity, show_progress: bool
 ) -> dict[int, SupportCalibration]:
-    """Return the scores of held-out cells, by their set of modalities and of all together."""
+    """Return calibrations on the held-out cells, by set of modalities and for all cells."""
 
     def make() -> dict[int, SupportCalibration]:
         cells = calibration_cells(model, density)
         progress = "Calibrating" if show_progress else None
         adata = model._validate_anndata(None)
         scores, pattern, _ = score_cells(model, adata, cells, density, SHARES, progress)
-        found = {ALL: SupportCalibration(scores)}
+        calibrations = {ALL: SupportCalibration(scores)}
         for code in np.unique(pattern):
             mine = pattern == code
             if ENOUGH_KNOWN <= mine.sum() < len(mine):
-                found[int(code)] = SupportCalibration(scores.of(mine))
-        return found
+                calibrations[int(code)] = SupportCalibration(scores.of(mine))
+        return calibrations
 
-    found: dict[int, SupportCalibration] = model.cached("calibrations", density, make)
-    return found
+    return model.cached("calibrations", density, make)
 
 
-def _warn_of_depths(names: pd.Index, is_empty: np.ndarray, is_beyond: np.ndarray) -> None:
-    """Warn of cells without counts, and of cells beyond the depths of the calibration."""
+def _warn_about_depths(names: pd.Index, is_empty: np.ndarray, is_beyond: np.ndarray) -> None:
     if is_empty.any():
         warn(
             f"{is_empty.sum()} cell(s) without counts have no p-value: {name_some(names[is_empty])}."
         )
     if is_beyond.any():
         warn(
-            f"{is_beyond.sum()} cell(s) are more than twice as deep as any that p-values were calibrated "
-            f"with, or less than half as deep as any, and judged as if they were not: "
+            f"{is_beyond.sum()} cell(s) are more than twice as deep as any calibration cell, or "
+            "less than half as deep. Their p-values are those at the nearest calibrated depth: "
             f"{name_some(names[is_beyond])}."
         )
