@@ -28,7 +28,8 @@ BANNED = (
     "foretell", "foretells", "lend", "lends", "lent", "lender", "lenders", "grown", "land", "lands",
     "ever", "as one that",
 )  # fmt: skip
-_BANNED = re.compile(rf"\b(?:{'|'.join(BANNED)})\b", re.IGNORECASE)
+# None is a value of Python's
+_BANNED = re.compile(rf"\b(?!(?:is|are) None)(?i:{'|'.join(BANNED)})\b")
 _CODE = re.compile(r"``[^`]+``|`[^`]+`|:[a-z]+:`[^`]+`")
 _BARE_NUMBER = re.compile(r"(?<![\w.\])}/*,])\.\d(?!\d*[efg%](?:\W|$))")
 _END = re.compile(r"(?<=[.!?])[)\"*_]*\s+(?=[(\"*_`\[]?[A-Z0-9β`])")
