@@ -228,7 +228,9 @@ def test_correlations_between_features_of_a_modality(mosaic):
     np.testing.assert_allclose(found, found.T)
     with pytest.raises(NotImplementedError, match="not of 'nb_mixture'"):
         mosaic.get_feature_correlation_matrix(modality="adt")
-    with pytest.raises(ValueError, match="'atac' has the likelihood 'bernoulli', for which this is not defined"):
+    with pytest.raises(
+        ValueError, match="'atac' has the likelihood 'bernoulli', for which this is not defined"
+    ):
         mosaic.get_feature_correlation_matrix(modality="atac")
 
 
