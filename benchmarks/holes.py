@@ -70,7 +70,8 @@ def read(name: str) -> anndata.AnnData:
         sc.pp.highly_variable_genes(log, n_top_genes=N_GENES)
         adata = adata[:, log.var["highly_variable"]].copy()
     sc.pp.filter_cells(adata, min_counts=1)
-    return adata[np.random.default_rng(0).permutation(adata.n_obs)[:N_CELLS]].copy()
+    some = np.random.default_rng(0).permutation(adata.n_obs)[:N_CELLS]
+    return adata[np.sort(some)].copy()
 
 
 def latent(adata: anndata.AnnData, n_latent: int) -> np.ndarray:
@@ -133,9 +134,8 @@ def main(*names: str) -> None:
         adata = read(name)
         for n_latent in N_LATENT:
             cells = latent(adata, n_latent)
-            tables[name, n_latent] = planted(cells)
-            nulls[name, n_latent] = null(cells)
-            print(name, n_latent, tables[name, n_latent].mean().round(2).to_dict(), flush=True)
+            tables[name, n_latent], nulls[name, n_latent] = planted(cells), null(cells)
+        print(f"{name}: done", flush=True)
     rows = pd.concat(tables, names=["set", "n_latent"]).reset_index([0, 1])
     for title, some in (("All", rows), ("Surrounded", rows[rows["surrounded"] == 1])):
         for by in (["set", "n_latent"], ["n_latent", "share"]):

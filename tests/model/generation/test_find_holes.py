@@ -43,9 +43,9 @@ def test_no_holes_in_cells_of_one_kind():
 def test_more_dimensions_than_it_works_in_are_warned_of():
     adata = simulate_counts(n_cells=300, n_genes=20, seed=0)
     BetaVI.setup_anndata(adata)
-    model = BetaVI(adata, n_latent=6)
+    model = BetaVI(adata, n_latent=4)
     model.train(1, train_size=0.6, enable_progress_bar=False)
-    with pytest.warns(UserWarning, match="6 latent dimensions"):
+    with pytest.warns(UserWarning, match="4 latent dimensions"):
         model.find_holes(show_progress=False)
 
 

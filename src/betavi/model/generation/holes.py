@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from betavi.model.core.latent_model import LatentModel
 
-MOST_DIMENSIONS = 5
-"""Largest number of dimensions in which most planted holes were found."""
+MOST_DIMENSIONS = 3
+"""Largest number of dimensions in which most planted holes were found, in every data set."""
 
 
 @takes_beta
@@ -36,8 +36,8 @@ def find_holes(
     """Return empty regions of the latent space that are surrounded by cells, decoded.
 
     A hole is a ball without cells that is too large to be empty by chance, see
-    :func:`betavi.diagnostics.find_holes`. Use two to five latent dimensions: in more it misses most
-    holes, and a warning says so.
+    :func:`betavi.diagnostics.find_holes`. Use two or three latent dimensions: in more it can
+    miss most holes, and a warning says so.
 
     Parameters
     ----------
@@ -91,6 +91,6 @@ def find_holes(
 def _warn_many_dimensions(n_latent: int) -> None:
     if n_latent > MOST_DIMENSIONS:
         warn(
-            f"find_holes misses most holes in {n_latent} latent dimensions: if it reports none, "
+            f"find_holes can miss most holes in {n_latent} latent dimensions: if it reports none, "
             f"there may be some. Train with n_latent={MOST_DIMENSIONS} or less to search for holes."
         )
