@@ -61,6 +61,7 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.differential
 	$(BIN)/python -m benchmarks.query
 	$(BIN)/python -m benchmarks.missing_middle
+	$(BIN)/python -m benchmarks.holes
 	$(BIN)/python -m benchmarks.support
 	$(BIN)/python -m benchmarks.realism
 	$(BIN)/python -m benchmarks.epochs

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
-if TYPE_CHECKING:
-    from betavi.diagnostics.density import LatentDensity
-
-N_PAIRS, STEPS_PER_PAIR = 4000, 15
-MOST_CANDIDATES = 1500
-N_DIRECTIONS = 500
-NARROWER = 0.8  # least width between two points of one hole, in radii of the smaller
-CHECKS_PER_LINE = 5
-ENCLOSED = 0.05  # least share of the cells beyond a hole, in any direction
-MOST = 0.9  # share of cells whose nearest neighbour is nearer than a hole's radius
-FEWEST_LINES = 0.005  # least share of the lines between cells that lead through a hole
+N_STARTS = 3000  # midpoints of pairs of cells, from which empty balls are grown; not tuned
+NEAR_SHARE = 0.1  # share of the cells that count as near, in half of the pairs; not tuned
+N_STEPS = 20
+SMALLEST_STEP = 0.02  # in distances to the nearest cells
+SHELL = 4.0  # volume of the ball whose cells surround a hole, in volumes of the hole; not tuned
+N_DIRECTIONS = 300
+ENCLOSED = 0.05  # least share of the surrounding cells on one side of a hole; not tuned
+N_LINES = 4000
 
 
 class Holes(NamedTuple):
@@ -25,15 +23,16 @@ class Holes(NamedTuple):
 
     Parameters
     ----------
-    centres, log_density, radius
-        Position, ``(n_holes, n_latent)``, farthest from any cell, log density there, nats, and
-        distance to the nearest cell.
+    centres, radius
+        Centre of the empty ball, ``(n_holes, n_latent)``, and distance to the nearest cell.
+    evidence
+        Negative log probability that the ball is empty by chance, in nats.
     depth
-        Least share of the cells beyond it, over directions.
+        Least share of the surrounding cells on one side of the centre, over directions.
     share
-        Share of the straight lines between two cells that lead through it.
+        Share of the straight lines between two cells that cross the ball.
     ends
-        The cells between which it was found, ``(n_holes, 2)``.
+        Two cells whose line passes close to the centre, ``(n_holes, 2)``.
 
     Examples
     --------
@@ -42,29 +41,34 @@ class Holes(NamedTuple):
     """
 
     centres: np.ndarray
-    log_density: np.ndarray
-    depth: np.ndarray
     radius: np.ndarray
+    evidence: np.ndarray
+    depth: np.ndarray
     share: np.ndarray
     ends: np.ndarray
 
 
-def find_holes(
-    density: LatentDensity, positions: np.ndarray, thin_below: float, seed: int = 0
-) -> Holes:
-    """Find regions with cells on all sides and none inside.
+def find_holes(positions: np.ndarray, level: float = 0.01, seed: int = 0) -> Holes:
+    """Find empty balls that are surrounded by cells.
 
-    Candidates are the thinnest points of straight lines between cells. A point is in a hole if it
-    is thinner than nearly all cells, farther from any cell than nine in ten are from their nearest,
-    and enclosed by cells in every direction. Two points are in one hole if nothing narrows the way
-    between them. Depth is that of Tukey (1975), Mathematics and the picturing of data.
+    Balls start at midpoints of pairs of cells and move away from the nearest cells while they grow.
+    A ball is a hole if cells are on all sides of it, and if it is too large to be empty by chance:
+    were the density even in a ball of four times its volume, all n cells of that ball would be in
+    the outer three quarters with probability ``0.75 ** n``. This is compared with ``level``, divided
+    by the number of pairs of cells.
+
+    Of balls of cells removed from latent spaces of real cells, 88 % were found in two dimensions, by
+    chance 24 %, and 67 % in three, by chance 26 %. In five dimensions it is hardly better than chance,
+    and in ten it reports nothing (``python -m benchmarks.holes``).
 
     Parameters
     ----------
-    density, positions
-        The aggregate posterior, and positions of cells, ``(n_cells, n_latent)``.
-    thin_below, seed
-        Log density, in nats, that nearly no cell is below, and seed of the lines and directions.
+    positions
+        Positions of cells, ``(n_cells, n_latent)``.
+    level
+        Probability of any hole where the density is even.
+    seed
+        Seed of the pairs of cells and of the directions.
 
     Returns
     -------
@@ -72,109 +76,113 @@ def find_holes(
 
     Examples
     --------
-    >>> from betavi.diagnostics import LatentDensity
-    >>> turns = np.linspace(0, 2 * np.pi, 600)
-    >>> ring = np.column_stack([np.cos(turns), np.sin(turns)])
-    >>> narrow = np.tile(0.05 * np.eye(2), (10, 1, 1))
-    >>> density = LatentDensity(np.full(10, 0.1), ring[::60], narrow, held_out=0.0)
-    >>> find_holes(density, ring, thin_below=-4.0).radius.round(1)
-    array([1.])
+    >>> angles = np.random.default_rng(0).uniform(0, 2 * np.pi, 2000)
+    >>> ring = np.column_stack([np.cos(angles), np.sin(angles)])
+    >>> ring += np.random.default_rng(1).normal(scale=0.1, size=ring.shape)
+    >>> holes = find_holes(ring)
+    >>> len(holes.centres), bool(np.linalg.norm(holes.centres[0]) < 0.3)
+    (1, True)
     """
     rng = np.random.default_rng(seed)
-    pairs = rng.integers(len(positions), size=(N_PAIRS, 2))
-    points, thinness = _thinnest(density, positions, pairs)
-    cells = _Cells(positions)
-    radius = cells.radius(points)
-    empty = np.flatnonzero((thinness < thin_below) & (radius > cells.usual))
-    depth = np.zeros(len(points))
-    depth[empty] = _depth(points[empty], positions, rng)
-    inside = np.flatnonzero(depth >= ENCLOSED)
-    shown = inside[:MOST_CANDIDATES]
-    group = _groups(cells, points[shown], radius[shown])
-    found = []
-    for number in np.unique(group):
-        members = shown[group == number]
-        share = len(members) / len(shown) * len(inside) / N_PAIRS
-        if share >= FEWEST_LINES:
-            found.append((share, members[radius[members].argmax()]))
-    found.sort(reverse=True)
-    chosen = np.array([centre for _, centre in found], dtype=int)
-    shares = np.array([share for share, _ in found])
-    return Holes(
-        points[chosen], thinness[chosen], depth[chosen], radius[chosen], shares, pairs[chosen]
-    )
+    n_cells, n_latent = positions.shape
+    centres, radius = _grown(_midpoints(positions, rng), positions)
+    reach = radius * SHELL ** (1 / n_latent)
+    evidence = -np.log1p(-1 / SHELL) * _counts(centres, reach, positions)
+    # cells at one position are no hole
+    unlikely = np.flatnonzero((evidence > 2 * np.log(n_cells) - np.log(level)) & (radius > 0))
+    depth = np.zeros(len(centres))
+    chosen: list[int] = []
+    # a ball that cells do not surround must not hide a smaller one beside it that they do
+    for ball in unlikely[np.argsort(-evidence[unlikely], kind="stable")]:
+        if not _overlaps(ball, chosen, centres, radius):
+            offsets = positions - centres[ball]
+            is_near = np.linalg.norm(offsets, axis=1) <= reach[ball]
+            depth[ball] = _depth(offsets[is_near], rng)
+            if depth[ball] >= ENCLOSED:
+                chosen.append(ball)
+    found = np.array(chosen, dtype=int)
+    share, ends = _crossing(centres[found], radius[found], positions, rng)
+    largest = np.lexsort((-radius[found], -share))
+    order = found[largest]
+    of_balls = centres[order], radius[order], evidence[order], depth[order]
+    return Holes(*of_balls, share[largest], ends[largest])
 
 
-class _Cells:
-    """Distances of points from cells."""
-
-    def __init__(self, positions: np.ndarray) -> None:
-        self.near = NearestNeighbors(n_neighbors=2).fit(positions)
-        self.usual = float(np.quantile(self.near.kneighbors(positions)[0][:, 1], MOST))
-
-    def radius(self, points: np.ndarray) -> np.ndarray:
-        """Return the distance of points ``(..., n_latent)`` to the nearest cell."""
-        if not points.size:
-            return np.zeros(points.shape[:-1])
-        flat = points.reshape(-1, points.shape[-1])
-        distance = self.near.kneighbors(flat, n_neighbors=1)[0]
-        return distance.reshape(points.shape[:-1])
+def _midpoints(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return midpoints of pairs of cells, half of them of near ones, ``(n, n_latent)``."""
+    starts, ends = rng.integers(len(positions), size=(2, N_STARTS))
+    n_near, half = max(2, int(NEAR_SHARE * len(positions))), N_STARTS // 2
+    near = NearestNeighbors(n_neighbors=min(n_near, len(positions))).fit(positions)
+    found = near.kneighbors(positions[starts[:half]], return_distance=False)
+    ends[:half] = found[np.arange(half), rng.integers(found.shape[1], size=half)]
+    midpoints: np.ndarray = (positions[starts] + positions[ends]) / 2
+    return midpoints
 
 
-def _thinnest(
-    density: LatentDensity, positions: np.ndarray, pairs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the thinnest point between the cells of each pair, and the log density there."""
-    starts, ends = positions[pairs[:, 0]], positions[pairs[:, 1]]
-    shares = np.linspace(0, 1, STEPS_PER_PAIR + 2)[1:-1, None, None]
-    lines = (1 - shares) * starts + shares * ends
-    logs = density.log_prob(lines.reshape(-1, lines.shape[-1])).reshape(lines.shape[:2])
-    lowest = logs.argmin(axis=0), np.arange(len(pairs))
-    return lines[lowest], logs[lowest]
+def _grown(points: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move points away from the nearest cells; return them and their distances to a cell."""
+    points, step = points.copy(), np.full(len(points), 0.5)
+    n_near = min(2 * points.shape[1], len(positions))
+    # trees are slow in many dimensions
+    algorithm = "brute" if points.shape[1] > 5 else "auto"
+    cells = NearestNeighbors(n_neighbors=n_near, algorithm=algorithm).fit(positions)
+    distance, near = cells.kneighbors(points)
+    radius, moving = distance[:, 0], np.arange(len(points))
+    for _ in range(N_STEPS):
+        away = points[moving] - positions[near[moving]].mean(axis=1)
+        moved = points[moving] + step[moving, None] * away
+        distance, found = cells.kneighbors(moved)
+        is_better = distance[:, 0] > radius[moving]
+        better = moving[is_better]
+        points[better], radius[better] = moved[is_better], distance[is_better, 0]
+        near[better] = found[is_better]
+        step[moving[~is_better]] /= 2
+        moving = moving[step[moving] > SMALLEST_STEP]
+        if not len(moving):
+            break
+    return points, radius
 
 
-def _depth(points: np.ndarray, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the least share of the cells on one side of each point, over many directions.
+def _counts(centres: np.ndarray, reach: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return the number of cells within reach of each centre, some centres at a time."""
+    counts = np.zeros(len(centres), dtype=int)
+    for some in np.array_split(np.arange(len(centres)), 30):
+        counts[some] = (cdist(centres[some], positions) <= reach[some, None]).sum(axis=1)
+    return counts
 
-    In many dimensions random directions rarely find the empty side. Those from cell to cell, and
-    from the centre to the point, are therefore tried too.
-    """
-    centred = positions - positions.mean(axis=0)
-    pairs = rng.integers(len(positions), size=(N_DIRECTIONS, 2))
+
+def _overlaps(ball: int, others: list[int], centres: np.ndarray, radius: np.ndarray) -> bool:
+    """Whether the centre of a ball is inside one of the others, or the reverse."""
+    distance = np.linalg.norm(centres[others] - centres[ball], axis=1)
+    return bool((distance <= np.maximum(radius[others], radius[ball])).any())
+
+
+def _depth(offsets: np.ndarray, rng: np.random.Generator) -> float:
+    """Return the least share of cells on one side of a point, from their offsets, over directions."""
+    behind = float((offsets @ offsets.mean(axis=0) < 0).mean())
+    if behind < ENCLOSED:  # most balls that are not surrounded end here, which saves time
+        return behind
     directions = np.vstack(
         [
-            rng.standard_normal((N_DIRECTIONS, positions.shape[1])),
-            centred[pairs[:, 0]] - centred[pairs[:, 1]],
-            points - positions.mean(axis=0),
+            rng.standard_normal((N_DIRECTIONS, offsets.shape[1])),
+            offsets[rng.integers(len(offsets), size=N_DIRECTIONS)],
+            offsets.mean(axis=0),
         ]
     )
-    least = np.ones(len(points))
-    # a pair in the same place has no direction
-    for direction in directions[directions.any(axis=1)]:
-        cells = np.sort(positions @ direction)
-        share = np.searchsorted(cells, points @ direction) / len(cells)
-        np.minimum(least, np.minimum(share, 1 - share), out=least)
-    return least
+    share = (offsets @ directions.T > 0).mean(axis=0)
+    return float(min(share.min(), 1 - share.max()))
 
 
-def _groups(cells: _Cells, points: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Return the number of the hole of each point.
-
-    A point joins the hole of an emptier one if the way there is at most a fifth narrower than the
-    point's own radius; else it is the centre of another. In many dimensions all holes are connected
-    around the cells, and only the narrow places between them separate them.
-    """
-    group = np.full(len(points), -1)
-    centres: list[int] = []
-    shares = np.linspace(0, 1, CHECKS_PER_LINE + 2)[1:-1, None, None]
-    for point in np.argsort(-radius):
-        if centres:
-            lines = (1 - shares) * points[point] + shares * points[centres]
-            narrowest = cells.radius(lines).min(axis=0)
-            best = int(narrowest.argmax())
-            if narrowest[best] >= NARROWER * radius[point]:
-                group[point] = best
-                continue
-        group[point] = len(centres)
-        centres.append(int(point))
-    return group
+def _crossing(
+    centres: np.ndarray, radius: np.ndarray, positions: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of lines between cells that cross each ball, and the line closest to it."""
+    pairs = rng.integers(len(positions), size=(N_LINES, 2))
+    starts, lines = positions[pairs[:, 0]], positions[pairs[:, 1]] - positions[pairs[:, 0]]
+    length = np.square(lines).sum(axis=1).clip(min=np.finfo(float).tiny)
+    shares, ends = np.zeros(len(centres)), np.zeros((len(centres), 2), dtype=int)
+    for hole, centre in enumerate(centres):
+        along = (((centre - starts) * lines).sum(axis=1) / length).clip(0, 1)
+        distance = np.linalg.norm(starts + along[:, None] * lines - centre, axis=1)
+        shares[hole], ends[hole] = (distance < radius[hole]).mean(), pairs[distance.argmin()]
+    return shares, ends
