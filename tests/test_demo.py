@@ -1,4 +1,4 @@
-"""What a newcomer runs first: the demo and the README's example, shortened."""
+"""Tests of the demo and of the README's example, with short training."""
 
 from __future__ import annotations
 
@@ -59,9 +59,16 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
         "translation.png",
         "umap.png",
     }
-    printed = capsys.readouterr().out
-    assert "BetaVI" in printed
-    assert "nats per held-out cell" in printed
+    # a file is listed with the page that explains it
+    assert written == {name for files in demo.PAGES.values() for name in files}
+    assert all((README.parent / page).exists() for page in demo.PAGES)
+    captured = capsys.readouterr()
+    steps = re.findall(r"^(\d)\. ", captured.out, flags=re.MULTILINE)
+    assert steps == list("1234567")
+    assert "-ELBO (nats per held-out cell): BetaVI" in captured.out
+    assert all(name in captured.out for name in written)
+    # neither progress nor tips and devices
+    assert not re.search(r"it/s|Epoch|Tip:|available:", captured.out + captured.err)
 
 
 def test_the_example_of_the_readme_runs(capsys):

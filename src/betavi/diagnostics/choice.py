@@ -58,8 +58,8 @@ def _knee(curve: pd.DataFrame, _rate: float | None) -> BetaSuggestion:
     y = (distortion - distortion.min()) / np.ptp(distortion)
     best = int(np.argmin(x + y))
     reason = (
-        f"the curve bends most at this β. The rate rises by {rate[best] - rate.min():.1f} of "
-        f"{np.ptp(rate):.1f} nats, and the distortion falls by "
+        f"the curve bends most at this β. With {rate[best] - rate.min():.1f} of the "
+        f"{np.ptp(rate):.1f} nats of rate along the curve, the distortion falls by "
         f"{distortion.max() - distortion[best]:.1f} of {np.ptp(distortion):.1f} nats."
     )
     return BetaSuggestion(float(curve["beta"].iloc[best]), "knee", reason)
