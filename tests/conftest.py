@@ -35,6 +35,13 @@ def getters(cls):
     return sorted(takes - {"at_beta"})
 
 
+def pytest_collection_modifyitems(items):
+    """Mark the tests that read real counts as slow."""
+    for item in items:
+        if "real" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Give each worker of pytest-xdist a core: more threads than cores slow each other many times.

@@ -27,6 +27,7 @@ def _needs_the_mosaic(monkeypatch):
     plt.close("all")
 
 
+@pytest.mark.slow
 def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "OUTPUT", tmp_path / "demo")
     monkeypatch.setitem(demo.TRAINING, "max_epochs", 2)
@@ -71,6 +72,7 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
     assert not re.search(r"it/s|Epoch|Tip:|available:", captured.out + captured.err)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs(capsys):
     text = README.read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)

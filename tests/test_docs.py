@@ -116,6 +116,7 @@ def test_what_extends_the_package_runs():
     assert names["adata"].layers["denoised"].shape == names["adata"].shape
 
 
+@pytest.mark.slow
 def test_the_ten_minute_start_runs(tmp_path, monkeypatch):
     try:
         pbmc_mosaic()

@@ -17,6 +17,7 @@ def test_the_notebooks_are_those_that_the_documentation_lists():
     assert [path.stem for path in notebooks()] == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path):
     """A cell that fails, or takes longer than its budget, raises here."""
@@ -28,6 +29,7 @@ def test_a_notebook_runs_from_top_to_bottom(path):
     assert all(cell.execution_count for cell in again.cells if cell.cell_type == "code")
 
 
+@pytest.mark.slow
 def test_a_notebook_beyond_its_budget_fails(tmp_path, monkeypatch):
     cells = [nbformat.v4.new_code_cell("import time; time.sleep(60)")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "slow.ipynb")

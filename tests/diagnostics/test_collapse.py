@@ -33,6 +33,7 @@ def test_signal_noise_and_nothing_are_told_apart():
     assert (found["mean_variance"] > 0.005).all()
 
 
+@pytest.mark.slow
 def test_data_without_a_signal_seldom_look_as_if_they_had_one():
     false = 0
     for seed in range(50):

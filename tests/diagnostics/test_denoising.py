@@ -41,6 +41,7 @@ def rates():
     return depth * profiles[rng.integers(2, size=800)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, unsorted]
 )

@@ -27,6 +27,7 @@ def fork(n_cells=3000, seed=0):
     return rng.uniform(size=(n_cells, 1)) * ends + rng.normal(scale=0.25, size=(n_cells, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_a_hole_is_found_among_few_cells(seed):
     """Where a pair of a cell and itself is likely among those that directions are taken from."""
@@ -35,6 +36,7 @@ def test_a_hole_is_found_among_few_cells(seed):
     assert np.linalg.norm(found.centres[0]) < 1.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_extra", [0, 3])
 def test_a_ring_has_one_hole_and_a_path_goes_round(n_extra):
     positions = ring(n_extra=n_extra)
@@ -86,6 +88,7 @@ def test_no_hole_where_there_is_none(kind, seed):
     assert len(find_holes(positions, seed=seed).centres) == 0
 
 
+@pytest.mark.slow
 def test_dimensions_that_cells_do_not_differ_in_do_not_make_a_hole_cheaper():
     """Posteriors as wide as the prior, in which every cell is at the centre."""
     rng = np.random.default_rng(0)
@@ -98,6 +101,7 @@ def test_dimensions_that_cells_do_not_differ_in_do_not_make_a_hole_cheaper():
     assert np.linalg.norm(path[:, :2], axis=1).min() > 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_islands", [2, 3])
 def test_between_islands_is_a_hole_of_its_own(n_islands):
     rng = np.random.default_rng(0)

@@ -34,6 +34,7 @@ def linear_vae(x, n_latent, beta):
     return loc, np.broadcast_to(log_scale.detach().exp().numpy(), loc.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.5, 1.0, 3.0, 8.0, 20.0, 60.0])
 def test_a_linear_vae_keeps_as_many_dimensions_as_the_theory_says(beta):
     rng = np.random.default_rng(0)
@@ -48,6 +49,7 @@ def test_a_linear_vae_keeps_as_many_dimensions_as_the_theory_says(beta):
     assert n_active == min(6, alive_in_theory(variances, NOISE, beta))
 
 
+@pytest.mark.slow
 def test_directions_are_the_factors_and_cells_without_factors_have_none():
     options = {"n_cells": 1000, "n_types": 1, "n_batches": 1, "spread_within_type": 1.0}
     for n_factors in (1, 3, 6):
@@ -61,6 +63,7 @@ def test_directions_are_the_factors_and_cells_without_factors_have_none():
     assert sum(found) <= 1
 
 
+@pytest.mark.slow
 def test_signals_are_freed_of_noise():
     """Poisson counts whose log means follow weak directions, of strengths worked out by hand."""
     rng = np.random.default_rng(0)
@@ -75,6 +78,7 @@ def test_signals_are_freed_of_noise():
     assert np.median(spectrum.noise) == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_what_a_covariate_explains_is_no_signal():
     """Poisson counts that follow one number, registered or not, and one direction beside it."""
     rng = np.random.default_rng(0)
@@ -85,6 +89,7 @@ def test_what_a_covariate_explains_is_no_signal():
     assert signal_spectrum(counts, covariates=z).n_factors == 0
 
 
+@pytest.mark.slow
 def test_what_groups_differ_in_is_no_signal():
     adata = simulate_counts(n_types=6, spread_within_type=0.0, n_batches=3)
     both = np.column_stack([adata.obs[key].cat.codes for key in ("cell_type", "batch")])
@@ -109,6 +114,7 @@ def test_few_features_that_share_a_total_are_no_directions(n_features, code):
     assert signal_spectrum(counts, assays=np.full(n_features, code)).n_factors == 0
 
 
+@pytest.mark.slow
 def test_the_depth_of_each_assay_is_its_own():
     rng = np.random.default_rng(0)
     depths = np.exp(rng.normal(size=(1000, 2)))

@@ -62,6 +62,7 @@ def printed(code, package):
     ).stdout
 
 
+@pytest.mark.slow
 def test_a_change_of_a_function_is_seen_by_those_that_call_it(package):
     """The Poisson loop calls ``log_factorial``, wherever that is defined."""
     before = float(printed(POISSON, package))

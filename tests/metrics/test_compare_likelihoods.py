@@ -12,6 +12,7 @@ from betavi.metrics import compare_likelihoods
 from tests.conftest import BRIEF
 
 
+@pytest.mark.slow
 def test_every_likelihood_is_scored_on_the_same_counts(counts):
     BetaVI.setup_anndata(counts, batch_key="batch")
     table = compare_likelihoods(BetaVI(counts, n_latent=4), list(LIKELIHOODS), **BRIEF)
@@ -30,6 +31,7 @@ def test_every_likelihood_is_scored_on_the_same_counts(counts):
     assert (rest["zero_error"] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_likelihood_of_counts_scores_as_its_elbo(model):
     score = model.score_counts(n_samples=200)
     elbos = [float(model.get_elbo()) for _ in range(100)]
@@ -41,6 +43,7 @@ def test_a_likelihood_of_counts_scores_as_its_elbo(model):
     np.testing.assert_allclose(score.observed.zeros, (counts == 0).mean(axis=0))
 
 
+@pytest.mark.slow
 def test_the_rate_of_a_latent_library_size_counts(counts):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts, use_observed_lib_size=False)
@@ -90,6 +93,7 @@ def test_fractions_have_no_probability(counts):
         model.score_counts()
 
 
+@pytest.mark.slow
 def test_predicted_moments_are_those_of_draws(model):
     score = model.score_counts(n_samples=100)
     draws = model.posterior_predictive_sample(n_samples=100).todense()

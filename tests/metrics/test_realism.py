@@ -51,6 +51,7 @@ def test_distances_of_the_same_distribution_are_around_zero(distance):
         distance(np.zeros((1, 2)), np.zeros((5, 2)))
 
 
+@pytest.mark.slow
 def test_a_forest_tells_what_can_be_told():
     rng = np.random.default_rng(0)
     one, two = rng.normal(size=(2, 400, 5))
@@ -82,6 +83,7 @@ def table():
     return realism(real, generated, groupby="cell_type")
 
 
+@pytest.mark.slow
 def test_the_ceiling_the_floor_and_what_is_between(table):
     ceiling, floor = table.iloc[0], table.iloc[-1]
     assert table.index[[0, -1]].tolist() == ["other real cells", "genes shuffled"]
@@ -145,6 +147,7 @@ def test_one_assay_is_compared_at_a_time():
         realism(mdata, mdata)
 
 
+@pytest.mark.slow
 def test_counts_that_denoising_moved_are_found():
     real, other = (simulate_counts(n_cells=120, n_genes=20, seed=seed) for seed in (0, 0))
     real.layers["counts"] = real.X.copy()
@@ -180,6 +183,7 @@ def test_mean_curves_are_the_closed_forms(genes):
         np.testing.assert_allclose(rows["zeros"], zeros(rows["mean"]), atol=0.02)
 
 
+@pytest.mark.slow
 def test_curves_see_noise_whichever_genes_have_it(genes):
     """Genes in another order differ one by one, and have the same curve."""
     real, order = genes["poisson"], np.random.default_rng(0).permutation(400)
@@ -192,6 +196,7 @@ def test_curves_see_noise_whichever_genes_have_it(genes):
         assert found.loc["dispersed", column] > 5 * found.loc["reordered", column]
 
 
+@pytest.mark.slow
 def test_sets_without_a_mean_in_common_have_no_curve_in_common(genes):
     real = genes["poisson"][:200, :100]
     few = real.X.toarray()
@@ -200,6 +205,7 @@ def test_sets_without_a_mean_in_common_have_no_curve_in_common(genes):
     assert np.isnan(realism(real, few).loc["generated", "variance_curve"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_cells", [300, 1500])
 def test_fresh_real_cells_pass_for_real(n_cells):
     """Also if genes are many beside the cells, and components hold mostly the noise of their own."""

@@ -97,6 +97,7 @@ def test_a_script_for_scvi_runs_by_changing_one_import(counts, tmp_path):
     assert ours == theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gene_likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("latent_distribution", LATENTS)
 @pytest.mark.parametrize("use_observed_lib_size", [True, False])

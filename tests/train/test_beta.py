@@ -177,6 +177,7 @@ def test_checkpoints_of_the_best_model_wait_for_the_warmup(build, tmp_path, opti
     assert betas(model)[first] == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [1.0, 6.0])
 def test_the_controller_reaches_its_target_and_remembers(build, counts, tmp_path, target):
     model = build()
@@ -216,6 +217,7 @@ def test_a_steered_model_is_minified_and_loaded(build, tmp_path):
     np.testing.assert_array_equal(loaded.get_latent_representation(), posteriors[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "target", "max_epochs"),
     [
@@ -233,6 +235,7 @@ def test_the_controller_reaches_its_target_on_real_counts(real, file, target, ma
     assert rate(model) == pytest.approx(target, rel=0.05)
 
 
+@pytest.mark.slow
 def test_capacity_is_filled_from_both_sides(build):
     for capacity in (1.0, 5.0):
         model = build(beta=50.0)
@@ -241,6 +244,7 @@ def test_capacity_is_filled_from_both_sides(build):
         assert (betas(model) == 50).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", ["standard_normal", "vamp", "mixture"])
 def test_free_bits_keep_a_latent_space_alive_that_beta_would_kill(build, prior):
     rates = {}
@@ -251,6 +255,7 @@ def test_free_bits_keep_a_latent_space_alive_that_beta_would_kill(build, prior):
     assert rates[0.0] < 0.3 < 0.6 < rates[0.5]
 
 
+@pytest.mark.slow
 def test_free_bits_work_at_every_beta_of_a_range(build):
     found = {}
     for nats in (0.0, 1.0):

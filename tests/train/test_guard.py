@@ -41,6 +41,7 @@ def test_a_healthy_run_is_followed_and_not_disturbed():
     )
 
 
+@pytest.mark.slow
 def test_the_guard_does_not_change_training():
     weights = []
     for guard in (True, False):
@@ -85,6 +86,7 @@ def test_a_guard_of_ones_own_is_not_doubled():
     assert guard.peak > 1
 
 
+@pytest.mark.slow
 def test_a_rescue_in_training_brings_the_latent_space_back():
     model = build(beta=500.0)
     options = {"max_epochs": 150, "warmup": 0.1}
@@ -110,6 +112,7 @@ def test_a_rescue_in_training_brings_the_latent_space_back():
     assert information[0] > information[1]
 
 
+@pytest.mark.slow
 def test_many_betas_may_be_high_ones():
     model = build(beta=(0.1, 500.0))
     assert told(model) == []

@@ -265,6 +265,7 @@ def test_compiled_and_plain_steps_arrive_at_the_same(counts, monkeypatch, option
     assert elbos[0] == pytest.approx(elbos[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_compiled_module_trains_to_the_same(counts):
     elbos = []
     for asked in (False, True):
@@ -302,6 +303,7 @@ for form in ("csr", "dense"):
 """
 
 
+@pytest.mark.slow
 def test_everything_works_where_numba_cannot_be_imported():
     run = [sys.executable, "-c", WITHOUT_NUMBA]
     printed = subprocess.run(run, check=True, capture_output=True, text=True).stdout

@@ -49,6 +49,7 @@ def test_as_many_dimensions_are_used_as_there_are_factors(wide):
         assert report.dimensions[column][used].mean() > report.dimensions[column][~used].max()
 
 
+@pytest.mark.slow
 def test_a_healthy_model_is_called_healthy():
     report = trained(n_latent=3).diagnose(**QUIET)
     assert (report.verdict, report.causes) == ("healthy", [])
@@ -89,6 +90,7 @@ def test_a_diagnosis_changes_nothing_and_repeats(wide):
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_model_of_many_is_asked_at_a_beta():
     model = trained(n_latent=4, beta=(0.1, 300.0), train={"max_epochs": 100})
     used = [model.diagnose(beta=beta, **QUIET).active_dimensions for beta in (1.0, 300.0)]
@@ -96,6 +98,7 @@ def test_a_model_of_many_is_asked_at_a_beta():
     assert model.module.beta_condition.beta == 1.0
 
 
+@pytest.mark.slow
 def test_what_covariates_explain_is_not_a_matter_of_beta():
     adata = simulate_counts(n_cells=1500, n_types=6, n_batches=1, spread_within_type=0.0)
     BetaVI.setup_anndata(adata, batch_key="cell_type")
@@ -106,6 +109,7 @@ def test_what_covariates_explain_is_not_a_matter_of_beta():
     assert report.covariates > 10
 
 
+@pytest.mark.slow
 def test_where_the_rate_is_held_its_capacity_is_the_cause_and_not_beta(tmp_path):
     model = trained(n_latent=4, beta=50.0, train={"capacity": 0.5})
     model.save(tmp_path / "model", save_anndata=True)

@@ -59,6 +59,7 @@ def test_every_method_is_scored_and_the_model_is_as_it_was(counts):
     )
 
 
+@pytest.mark.slow
 def test_the_likelihood_that_made_the_counts_is_chosen(overdispersed):
     BetaVI.setup_anndata(overdispersed)
     model = BetaVI(overdispersed, n_latent=4, n_hidden=32)
@@ -113,6 +114,7 @@ def test_epochs_are_those_of_all_training_and_copies_do_not_matter(counts, monke
     model.cross_validate_denoising({"n_latent": [2]}, **QUIET)
 
 
+@pytest.mark.slow
 def test_telling_batches_apart_is_worth_nothing():
     """Genes differ between batches, and in nothing else."""
     rng = np.random.default_rng(0)
@@ -181,6 +183,7 @@ def test_what_are_no_counts_and_minified_objects_are_refused(counts):
             ask()
 
 
+@pytest.mark.slow
 def test_denoising_makes_up_relations_and_counts_do_not(overdispersed):
     BetaVI.setup_anndata(overdispersed, labels_key="cell_type")
     model = BetaVI(overdispersed, n_latent=4, n_hidden=32)
@@ -198,6 +201,7 @@ def test_denoising_makes_up_relations_and_counts_do_not(overdispersed):
     assert by_column.loc["raw counts"].equals(table.loc["raw counts"])
 
 
+@pytest.mark.slow
 def test_each_modality_is_judged_in_the_cells_that_have_it():
     mdata = simulate_multiome(n_cells=300, n_batches=2, missing={"adt": 0.5, "rna": 0.2})
     mdata = mdata[np.random.default_rng(0).permutation(mdata.n_obs)].copy()

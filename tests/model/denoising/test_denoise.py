@@ -73,6 +73,7 @@ def test_an_autoencoder_shows_what_is_computed(counts, likelihood):
         assert (found[x == 0] <= expected[x == 0] * (1 + 1e-4)).all()
 
 
+@pytest.mark.slow
 def test_true_rates_are_found_better_than_by_counts_or_the_mean_alone():
     """Rates vary beyond the types, and the simulation knows them."""
     adata = simulate_counts(n_cells=800, n_genes=60, seed=2)
@@ -208,6 +209,7 @@ def test_sizes_that_are_inferred_or_given(counts):
     np.testing.assert_allclose(counts.layers["denoised"], unit, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_draws_add_their_spread(counts):
     model = fitted(counts, gene_likelihood="poisson")
     model.denoise(std_layer_added="one", **QUIET)

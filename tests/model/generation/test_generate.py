@@ -135,6 +135,7 @@ def test_totals_are_like_those_of_cells_that_are_near(trained):
         assert set(lenders) == {name}
 
 
+@pytest.mark.slow
 def test_a_type_of_one_batch_is_generated_in_it():
     adata = simulate_counts(n_cells=900, n_genes=60, n_types=3, n_batches=2, seed=0)
     only = (adata.obs["cell_type"] == "type_0").to_numpy()
@@ -154,6 +155,7 @@ def test_a_type_of_one_batch_is_generated_in_it():
     assert np.corrcoef(np.log1p(means))[0, 1] > 0.95
 
 
+@pytest.mark.slow
 def test_joint_totals_are_those_of_measured_cells_also_with_dropouts():
     mdata = simulate_multiome(n_cells=600, seed=0)
     JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
@@ -348,6 +350,7 @@ def test_of_a_minified_object_and_at_another_beta(counts):
     assert np.median(totals) == pytest.approx(expected, rel=0.2)
 
 
+@pytest.mark.slow
 def test_joint_cells_from_every_source():
     mdata = simulate_multiome(n_cells=400, seed=0)
     JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"}, batch_key="batch")
