@@ -7,16 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from betavi.nn import (
-    Architecture,
-    BetaBias,
-    BetaCondition,
-    BetaFiLM,
-    BetaGate,
-    BetaLinear,
-    Decoder,
-    Encoder,
-)
+from betavi.nn import Architecture, BetaBias, BetaCondition, BetaFiLM, BetaGate, BetaLinear
+from betavi.nn.networks import Decoder, Encoder
 
 
 def test_the_dial_rests_at_the_beta_of_the_elbo():

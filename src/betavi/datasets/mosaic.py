@@ -27,8 +27,10 @@ def pbmc_mosaic() -> MuData:
     The file is part of the MIT-licensed package ``scmidas`` 0.3.0. On first use, pip downloads the
     package's wheel without installing it. The file is checked by its SHA-256 and cached.
 
-    Returns ------- Modalities ``rna`` (1,200 cells, 500 genes) and ``adt`` (1,200 cells, 224
-    proteins) with raw counts. ``obs["batch"]`` (4 batches) and ``obs["celltype"]`` for every cell.
+    Returns
+    -------
+    Modalities ``rna`` (1,200 cells, 500 genes) and ``adt`` (1,200 cells, 224 proteins) with raw
+    counts. ``obs["batch"]`` (4 batches) and ``obs["celltype"]`` for every cell.
 
     Raises
     ------

@@ -79,7 +79,8 @@ def simulate_multiome(
     }
     parts = {name: make() for name, (number, make) in makers.items() if number}
     if unknown := sorted(set(shares) - set(parts)):
-        raise ValueError(f"`missing` has {unknown[0]!r}. Choose from {', '.join(parts)}.")
+        known = ", ".join(parts)
+        raise ValueError(f"`missing` has the unknown name {unknown[0]!r}. Choose from {known}.")
     has = _draw_present(rng, {name: shares.get(name, 0.0) for name in parts}, n_cells)
     for name, part in parts.items():
         part.obs_names = rna.obs_names

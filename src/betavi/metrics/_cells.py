@@ -76,7 +76,7 @@ def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None
 
 
 def refuse_fractions(name: str, cells: Cells) -> None:
-    """Raise a ValueError for normalised or denoised values, which any test tells from counts."""
+    """Raise a ValueError for normalised or denoised values, which every test separates from counts."""
     if (cells.counts.data != np.floor(cells.counts.data)).any():
         raise ValueError(
             f"Values of {name} have fractions, so they are not counts. Pass the layer with the "

@@ -21,9 +21,11 @@ def foscttm(one: ArrayLike, other: ArrayLike) -> float:
     one, other
         Positions of the same cells by two modalities, ``(n_cells, n_latent)``.
 
-    Returns ------- Mean share of other cells that are closer to a cell's position in one modality
-    than the cell's own position in the other, over both directions. Ties count half. 0 for
-    agreement, 0.5 by chance.
+    Returns
+    -------
+    Share of other cells that are closer to a cell's position in one modality than the cell's own
+    position in the other modality. Mean over cells and both directions, with ties as half: 0 if the
+    modalities agree, 0.5 by chance.
 
     Raises
     ------

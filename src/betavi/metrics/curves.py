@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 MOST_BINS, GENES_PER_BIN, FEWEST_GENES = 20, 10, 5
-VARIANCE_OFFSET = 1e-6  # added to variances before the logarithm
+VAR_OFFSET = 1e-6  # added to variances before the logarithm
 
 
 def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None) -> pd.DataFrame:
@@ -27,13 +27,16 @@ def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None
     Parameters
     ----------
     cells, layer
-        Object with counts, or several by name: the first sets the bins. Layer; None means ``X``.
+        Object with counts, or several by name: the first sets the bins. Layer of the counts; None
+        means ``X``.
 
-    Returns ------- One row for each set and bin of genes with similar means. There are up to 20
-    bins, with equal numbers of the first set's genes, at least ten. Bins with fewer than five genes
-    of a set are left out. ``cells`` is the name of the set, and ``bin`` the number of the bin.
-    ``mean`` and ``variance`` are geometric means over the bin's genes, ``zeros`` is their mean
-    share of cells without a count, and ``n_genes`` is their number. Means are counts per cell.
+    Returns
+    -------
+    One row for each set and bin of genes with similar means. There are up to 20 bins, with equal
+    numbers of the first set's genes, at least ten. Bins with fewer than five genes of a set are left
+    out. ``cells`` is the name of the set, and ``bin`` the number of the bin. ``mean`` and ``variance``
+    are geometric means over the bin's genes, ``zeros`` is their mean share of cells without a count,
+    and ``n_genes`` is their number. Means are counts per cell, not scaled.
 
     Raises
     ------
@@ -72,10 +75,7 @@ def curves(moments: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     parts = []
     for name, genes in moments.items():
         some = genes[genes["mean"] > 0]
-        logs = {
-            "mean": np.log(some["mean"]),
-            "variance": np.log(some["variance"] + VARIANCE_OFFSET),
-        }
+        logs = {"mean": np.log(some["mean"]), "variance": np.log(some["variance"] + VAR_OFFSET)}
         binned = some.assign(**logs).groupby(np.digitize(some["mean"], edges))
         table = binned.mean().assign(n_genes=binned.size())
         table[["mean", "variance"]] = np.exp(table[["mean", "variance"]])

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
 from betavi.metrics._cells import PER_CELL, Cells, read_cells, refuse_fractions
-from betavi.metrics.curves import VARIANCE_OFFSET, curve_distances, gene_moments
+from betavi.metrics.curves import VAR_OFFSET, curve_distances, gene_moments
 from betavi.metrics.samples import energy_distance, maximum_mean_discrepancy
 
 if TYPE_CHECKING:
@@ -51,9 +51,8 @@ def realism(
     generated
         Counts of generated cells with the same genes, or several sets by name.
     groupby, layer
-        Column of ``obs`` in all objects, for log fold changes between each group and the other
-        cells. Layer of the counts; None means ``X``, or where ``denoise(layer_added=None)`` moved
-        the counts.
+        Column of ``obs`` in all objects, for log fold changes of each group against the others.
+        Layer of the counts; None means ``X``, or where ``denoise(layer_added=None)`` moved them.
     seed
         Seed of the split, the shuffling and the trees.
 
@@ -107,7 +106,10 @@ def realism(
     others = {CEILING: second}
     for name, adata in several.items():
         if list(adata.var_names) != list(real.var_names):
-            raise ValueError(f"The genes of {name!r} are not real.var_names in the same order.")
+            raise ValueError(
+                f"The genes of {name!r} are not the genes of the real cells in the same order. Select "
+                "them with [:, real.var_names]."
+            )
         others[name] = read_cells(repr(name), adata, layer, groupby)
         if len(others[name]) < FEWEST_CELLS // 3:
             n_cells, fewest = len(others[name]), FEWEST_CELLS // 3
@@ -148,12 +150,11 @@ class _Distances:
         positions = self.pca.transform(logs)
         found = {
             "auc": two_sample_auc(
-                _classifier_features(self.real, self.positions),
-                _classifier_features(other, positions),
+                _features(self.real, self.positions), _features(other, positions)
             ),
             "mmd2": maximum_mean_discrepancy(self.positions, positions, self.bandwidth),
             "energy": energy_distance(self.positions, positions),
-            **_gene_differences(self.real, other, (self.logs, logs)),
+            **_gene_diffs(self.real, other, (self.logs, logs)),
         }
         if self.whole.groups is not None and whole.groups is not None:
             # without the limit of 2,000 cells, because a group may be rare
@@ -163,7 +164,7 @@ class _Distances:
         return found
 
 
-def _classifier_features(cells: Cells, components: np.ndarray) -> np.ndarray:
+def _features(cells: Cells, components: np.ndarray) -> np.ndarray:
     """Return components with each cell's total and number of genes."""
     totals = np.asarray(cells.counts.sum(axis=1)).ravel()
     n_genes = np.diff(cells.counts.indptr)
@@ -194,15 +195,11 @@ def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
     forest = RandomForestClassifier(N_TREES, min_samples_leaf=3, random_state=seed, n_jobs=-1)
     order = np.random.default_rng(seed).permutation(len(labels))
     features = np.vstack([one, two])[order]
-    predicted = cross_val_predict(
-        forest, features, labels[order], cv=N_FOLDS, method="predict_proba"
-    )
-    return float(roc_auc_score(labels[order], predicted[:, 1]))
+    scores = cross_val_predict(forest, features, labels[order], cv=N_FOLDS, method="predict_proba")
+    return float(roc_auc_score(labels[order], scores[:, 1]))
 
 
-def _gene_differences(
-    one: Cells, two: Cells, logs: tuple[np.ndarray, np.ndarray]
-) -> dict[str, float]:
+def _gene_diffs(one: Cells, two: Cells, logs: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
     """Return differences of genes' moments, and of the correlations between genes."""
     most = np.argsort(-np.asarray(one.counts.sum(axis=0)).ravel())[:MOST_GENES]
     varies = most[(logs[0][:, most].std(axis=0) > 0) & (logs[1][:, most].std(axis=0) > 0)]
@@ -210,7 +207,7 @@ def _gene_differences(
     off = ~np.eye(len(varies), dtype=bool)
     correlation = np.sqrt(np.square((first - second)[off]).mean()) if len(varies) > 1 else np.nan
     genes = [gene_moments(cells.counts) for cells in (one, two)]
-    variances = [np.log10(part["variance"] + VARIANCE_OFFSET) for part in genes]
+    variances = [np.log10(part["variance"] + VAR_OFFSET) for part in genes]
     return {
         "correlation": float(correlation),
         "variance": float(np.median(np.abs(variances[0] - variances[1]))),

@@ -40,7 +40,7 @@ class Modality(NamedTuple):
     n_features, likelihood
         Number of features, and key of :data:`betavi.likelihoods.LIKELIHOODS`.
     library_prior
-        Mean and variance of each batch's log library size, ``(1, n_batch)``. None: observed sizes.
+        Mean and variance of each batch's log library size, ``(1, n_batch)``. None if observed.
     weight
         Weight of its distortion in the loss.
     typical

@@ -52,7 +52,8 @@ def log_density(p: Distribution, u: Tensor) -> Tensor:
 def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
     """Return KL(q, p) of each dimension, or the total if it is not a sum over dimensions.
 
-    Without a closed form, it is the unbiased estimate log q(u) - log p(u). So is its gradient.
+    It is exact if there is a closed form. Otherwise it is log q(u) - log p(u) at a draw u of q. This
+    estimate and its gradient are unbiased.
 
     Parameters
     ----------
