@@ -221,7 +221,7 @@ def test_at_given_positions(trained):
 
 @pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
 def test_a_file_has_the_same_cells(trained, tmp_path, ending, monkeypatch):
-    monkeypatch.setattr("betavi.model.generation.generate.ENCODED_CELLS", 64)
+    monkeypatch.setattr("betavi._blocks.ENCODED_CELLS", 64)
     here = trained.generate(200, source="aggregate", seed=5, **QUIET)
     out = tmp_path / f"new{ending}"
     assert trained.generate(200, source="aggregate", seed=5, out=out, **QUIET) is None
@@ -248,7 +248,7 @@ def test_a_cell_for_each_that_is_named(trained):
 
 
 def test_a_file_that_is_not_complete_is_removed(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("betavi.model.generation.generate.ENCODED_CELLS", 64)
+    monkeypatch.setattr("betavi._blocks.ENCODED_CELLS", 64)
     calls = []
 
     def fails(*arguments):
