@@ -1,4 +1,4 @@
-"""The argument ``beta=`` of a model's functions."""
+"""The argument ``beta`` of the models' methods."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ _DOCUMENTATION = """
 Other Parameters
 ----------------
 beta
-    The β to answer at, for a model trained on a range of them. If None, 1 or the end of the range
-    closest to it.
+    The β to use, for a model trained on a range of β. None uses the β of the range closest to 1.
 """
 
 
-def takes_beta(getter: Callable[..., R], *, answers_untrained: bool = False) -> Callable[..., R]:
-    """Give a function of a model the argument ``beta=``, and read its selection of cells.
+def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Callable[..., R]:
+    """Add the argument ``beta`` to a function of a model, and convert ``indices`` to positions.
+
+    The function runs in evaluation mode. It raises a RuntimeError if the model is not trained.
 
     Parameters
     ----------
     getter
-        A function whose first argument is the model. It gets cells as positions.
-    answers_untrained
-        Warn, as SCVI does, instead of refusing, if the model is not trained.
+        A function whose first argument is the model.
+    allow_untrained
+        Warn instead of raising an error if the model is not trained, as SCVI does.
 
     Returns
     -------
-    The function with one more keyword, ``beta``.
+    The function with one more keyword argument, ``beta``.
 
     Examples
     --------
@@ -55,23 +56,23 @@ def takes_beta(getter: Callable[..., R], *, answers_untrained: bool = False) -> 
     signature = inspect.signature(getter)
 
     @wraps(getter)
-    def answer(model: LatentModel, *args: Any, beta: float | None = None, **kwargs: Any) -> R:
-        model._check_if_trained(warn=answers_untrained)
+    def at_beta(model: LatentModel, *args: Any, beta: float | None = None, **kwargs: Any) -> R:
+        model._check_if_trained(warn=allow_untrained)
         call = signature.bind(model, *args, **kwargs)
         call.arguments.update(read_selection(model, call.arguments))
-        # in training mode an untrained model would drop units and learn statistics of what it reads
+        # in training mode, dropout and batch statistics would change the results
         model.module.eval()
         with model.at_beta(beta):
             return getter(*call.args, **call.kwargs)
 
     parameters = list(signature.parameters.values())
     keyword = inspect.Parameter("beta", inspect.Parameter.KEYWORD_ONLY, default=None)
-    last = parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
-    parameters.insert(len(parameters) - last, keyword)
-    answer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # PEP 362
-    answer.__doc__ = f"{inspect.getdoc(getter) or ''}\n{_DOCUMENTATION}"
-    return answer
+    has_kwargs = parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+    parameters.insert(len(parameters) - has_kwargs, keyword)
+    at_beta.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # PEP 362
+    at_beta.__doc__ = f"{inspect.getdoc(getter) or ''}\n{_DOCUMENTATION}"
+    return at_beta
 
 
-scvi_getter = partial(takes_beta, answers_untrained=True)
-"""For functions that SCVI has too, which warn and answer if the model is not trained."""
+scvi_getter = partial(takes_beta, allow_untrained=True)
+"""Decorator of methods that SCVI has too; like SCVI's, they only warn if the model is untrained."""
