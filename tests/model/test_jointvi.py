@@ -176,7 +176,7 @@ def test_expression_accessibility_and_proteins_are_those_of_every_cell():
         assert ((found >= 0) & (found <= 1)).all(axis=None)
     moved = [model.get_normalized_expression(transform_batch=f"batch_{i}") for i in range(2)]
     assert not np.allclose(moved[0], moved[1])
-    with pytest.raises(ValueError, match="no batch 'batch_7'"):
+    with pytest.raises(ValueError, match="Unknown batch 'batch_7'"):
         model.get_normalized_expression(transform_batch="batch_7")
     with pytest.raises(ValueError, match="'atac' has the likelihood 'bernoulli'"):
         model.get_normalized_expression(modality="atac")

@@ -221,7 +221,9 @@ def test_words_that_are_nearly_right(counts):
     with pytest.raises(TypeError, match="Did you mean 'n_latent'"):
         BetaVI(counts, n_latents=5)
     model = BetaVI(counts)
-    with pytest.raises(TypeError, match=r"it goes into plan_kwargs=\{'lr': \.\.\.\}"):
+    with pytest.raises(
+        TypeError, match=r"no argument 'lr'. Pass it as plan_kwargs=\{'lr': \.\.\.\}"
+    ):
         model.train(lr=1e-2)
     with pytest.raises(ValueError, match="max_epochs must be a whole number"):
         model.train("10")

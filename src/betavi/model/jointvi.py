@@ -61,7 +61,8 @@ class JointVI(LatentModel):
         See :class:`betavi.BetaVI`.
     modality_weights
         Weight of each modality's distortion in the loss, by name; 1 for others. If all weights are
-        1, the loss bounds the log likelihood of all measurements, except with ``"mvtcae"``.
+        1, distortion and rate in the loss bound the log likelihood of all measurements, except with
+        ``"mvtcae"``.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 
@@ -171,9 +172,8 @@ class JointVI(LatentModel):
         # batch normalisation would include cells that lack a modality in its statistics
         architecture = Architecture(**LAYER_NORM | networks)
         parts = self._module_modalities(dict(modality_weights or {}))
-        self.module = self._module_cls(
-            parts, self.covariate_sizes, architecture, Options(**options)
-        )
+        sizes = self.covariate_sizes
+        self.module = self._module_cls(parts, sizes, architecture, Options(**options))
         self.module.minified_data_type = self.minified_data_type
         self._model_summary_string = (
             f"JointVI model of {', '.join(self.modalities)} with the following parameters: \n"

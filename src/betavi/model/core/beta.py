@@ -24,34 +24,11 @@ beta
 
 
 def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Callable[..., R]:
-    """Add the argument ``beta`` to a function of a model, and convert ``indices`` to positions.
+    """Add the argument ``beta`` to a function whose first argument is the model.
 
-    The function runs in evaluation mode. It raises a RuntimeError if the model is not trained.
-
-    Parameters
-    ----------
-    getter
-        A function whose first argument is the model.
-    allow_untrained
-        Warn instead of raising an error if the model is not trained, as SCVI does.
-
-    Returns
-    -------
-    The function with one more keyword argument, ``beta``.
-
-    Examples
-    --------
-    >>> import betavi
-    >>> from betavi.model.core.beta import takes_beta
-    >>> @takes_beta
-    ... def n_latent(model):
-    ...     return model.get_latent_representation().shape[1]
-    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> model = betavi.BetaVI(adata, n_latent=5, beta=(0.1, 10))
-    >>> model.train(max_epochs=1, enable_progress_bar=False)
-    >>> n_latent(model, beta=3.0)
-    5
+    The module is in evaluation mode inside the function, and ``indices`` are positions. An untrained
+    model raises a RuntimeError, or with ``allow_untrained`` a warning. ``docs/extending.md`` has an
+    example.
     """
     signature = inspect.signature(getter)
 

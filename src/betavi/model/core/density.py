@@ -37,8 +37,7 @@ SMALLEST_TRAINING_SHARE = 0.5
 class Posteriors(NamedTuple):
     """Posteriors of cells, before the transform to the decoder's input.
 
-    ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws`` is
-    ``(n_draws, n_cells, n_latent)``.
+    ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws`` ``(n_draws, n_cells, n_latent)``.
     """
 
     mean: np.ndarray
@@ -108,10 +107,7 @@ def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDens
     adata = model._validate_anndata(None)
     beta = model.module.beta_condition.beta
     key = weights_digest(model.module, beta, adata.n_obs, id(model.adata))
-    density: LatentDensity = model.cached(
-        "density", key, lambda: _fitted(model, adata, show_progress)
-    )
-    return density
+    return model.cached("density", key, lambda: _fitted(model, adata, show_progress))
 
 
 def _fitted(model: LatentModel, adata: AnnOrMuData, show_progress: bool) -> LatentDensity:
@@ -155,10 +151,8 @@ def _advice(n_cells: int) -> str:
     """Return advice on how many of ``n_cells`` cells to hold out."""
     size = np.floor(100 * (1 - ENOUGH_KNOWN / n_cells)) / 100
     if size < SMALLEST_TRAINING_SHARE:
-        return (
-            f"{ENOUGH_KNOWN} held-out cells are enough, but {n_cells} cells are too few for that."
-        )
-    return f"{ENOUGH_KNOWN} held-out cells are enough: train(train_size={size:.2g})."
+        return f"Hold out {ENOUGH_KNOWN} cells. This object has only {n_cells} cells, too few for that."
+    return f"Hold out {ENOUGH_KNOWN} cells with train(train_size={size:.2g})."
 
 
 def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:

@@ -62,11 +62,7 @@ UNTRAINED = (
 
 
 class LatentModel(
-    EmbeddingMixin,
-    VAEMixin,
-    ArchesMixin,
-    UnsupervisedTrainingMixin,
-    BaseMinifiedModeModelClass,
+    EmbeddingMixin, VAEMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseMinifiedModeModelClass
 ):
     """Base class of a model with one modality or several.
 
@@ -145,7 +141,7 @@ class LatentModel(
     def user_minibatches(
         self, dataloader: Any, adata: AnnOrMuData | None, *loading: Any, **loader_kwargs: Any
     ) -> Iterable[Tensors]:
-        """Return ``dataloader``, or minibatches of ``adata`` if it is None, after a check of both."""
+        """Return the user's ``dataloader``, or minibatches of ``adata`` without one."""
         _validate_adata_dataloader_input(self, adata, dataloader)
         if dataloader is not None:
             return dataloader
@@ -254,7 +250,7 @@ class LatentModel(
 
     @contextmanager
     def seeded(self, seed: int | None) -> Iterator[None]:
-        """Use evaluation mode, and a seed of its own if not None, inside a ``with`` block."""
+        """Use evaluation mode inside a ``with`` block, and draws from ``seed`` if it is given."""
         self.module.eval()
         devices = [] if self.device.type == "cpu" else [self.device]
         with torch.random.fork_rng(devices, enabled=seed is not None):

@@ -101,8 +101,9 @@ def train(
     trainers = (train, UnsupervisedTrainingMixin.train, ScviTrainer, Trainer, Trainer.fit)
     plans = [plan.__init__ for plan in model._training_plan_cls.__mro__]
     plan_functions = (*plans, model._module_cls.loss)
-    _check_arguments("train", kwargs, trainers, elsewhere={"plan_kwargs": plan_functions})
-    _check_arguments("plan_kwargs", plan_kwargs or {}, plan_functions)
+    plan_kwargs = dict(plan_kwargs or {})
+    _check_arguments("train", kwargs, trainers, plan_functions)
+    _check_arguments("plan_kwargs", plan_kwargs, plan_functions)
     # -1 trains without end; the plan refuses it if a schedule needs an end
     if max_epochs not in (None, -1):
         check_whole("max_epochs", max_epochs)
@@ -113,7 +114,7 @@ def train(
         "target_rate": target_rate, "capacity": capacity,
     }  # fmt: skip
     if collapse_guard == "rescue":
-        _check_rescue(target_rate, capacity, plan_kwargs)
+        _check_rescue(options, plan_kwargs)
     if model.adata is not None and kwargs.get("datamodule") is None:
         model.adata_manager.check_unchanged()
     callbacks = list(kwargs.pop("callbacks", None) or [])
@@ -124,10 +125,8 @@ def train(
     if model.module is not None:
         # other methods leave the module in evaluation mode
         model.module.train()
-    options |= plan_kwargs or {}
-    UnsupervisedTrainingMixin.train(
-        model, max_epochs, *args, plan_kwargs=options, callbacks=callbacks, **kwargs
-    )
+    kwargs |= {"plan_kwargs": options | plan_kwargs, "callbacks": callbacks}
+    UnsupervisedTrainingMixin.train(model, max_epochs, *args, **kwargs)
     beta, _ = model.module.beta_condition.range
     if model.module.beta_condition.is_fixed and model._module_kwargs["beta"] != beta:
         _store_beta(model, beta)
@@ -136,7 +135,7 @@ def train(
 def sibling(
     model: LatentModel, *, likelihoods: Mapping[str, str] | None = None, **changes: Any
 ) -> Any:
-    """Return an untrained model of the same data, with some arguments changed.
+    """Return an untrained model of the same class and data, with some arguments changed.
 
     Parameters
     ----------
@@ -145,10 +144,6 @@ def sibling(
         a model of a MuData; for a model of an AnnData, pass ``gene_likelihood``.
     **changes
         Arguments of the constructor to change.
-
-    Returns
-    -------
-    A model of the same class.
 
     Raises
     ------
@@ -202,35 +197,26 @@ def _store_beta(model: LatentModel, beta: float) -> None:
 
 
 def _check_arguments(
-    name: str,
-    arguments: dict[str, Any],
-    functions: Functions,
-    elsewhere: dict[str, Functions] | None = None,
+    name: str, arguments: dict[str, Any], functions: Functions, plan_functions: Functions = ()
 ) -> None:
-    """Raise a TypeError for an unknown argument, and name where it would be accepted."""
+    """Raise a TypeError for an unknown argument, or for one that belongs into ``plan_kwargs``."""
     known = _parameters_of(functions)
     if not (unknown := [argument for argument in arguments if argument not in known]):
         return
-    word = unknown[0]
-    for place, others in (elsewhere or {}).items():
-        if word in _parameters_of(others):
-            raise TypeError(
-                f"{name} has no argument {word!r}: it goes into {place}={{{word!r}: ...}}."
-            )
-    raise TypeError(f"{name} has no argument {word!r}. {close_matches(word, sorted(known))}")
+    word, advice = unknown[0], close_matches(unknown[0], sorted(known))
+    if word in _parameters_of(plan_functions):
+        advice = f"Pass it as plan_kwargs={{{word!r}: ...}}."
+    raise TypeError(f"{name} has no argument {word!r}. {advice}")
 
 
 def _parameters_of(functions: Functions) -> set[str]:
     return {name for each in functions for name in inspect.signature(each).parameters} - {"self"}
 
 
-def _check_rescue(
-    target_rate: float | None, capacity: float | None, plan_kwargs: dict[str, Any] | None
-) -> None:
+def _check_rescue(options: dict[str, Any], plan_kwargs: dict[str, Any]) -> None:
     """Raise a ValueError if another option also changes β during a rescue."""
-    controls = {"target_rate": target_rate, "capacity": capacity}
-    words = [word for word, value in controls.items() if value is not None]
-    words += [word for word in SCVI_SCHEDULE if word in (plan_kwargs or {})]
+    words = [word for word in ("target_rate", "capacity") if options[word] is not None]
+    words += [word for word in SCVI_SCHEDULE if word in plan_kwargs]
     if words:
         raise ValueError(
             f"collapse_guard='rescue' changes β, and so does {words[0]}. Train with "

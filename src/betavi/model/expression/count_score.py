@@ -57,7 +57,7 @@ def score_counts(
     -------
     A :class:`betavi.diagnostics.CountScore`: scores in nats per cell, and the predicted share of
     zeros, mean and variance of each gene. With several modalities, a dictionary of scores. With the
-    likelihood ``"bernoulli"``, only ``detection`` is defined, and all other scores are NaN.
+    likelihood ``"bernoulli"``, only the rate, ``detection`` and the zeros are not NaN.
 
     Raises
     ------
@@ -107,7 +107,9 @@ def score_counts(
 def raw_counts(
     model: LatentModel, indices: Sequence[int] | None = None, modality: str | None = None
 ) -> Any:
-    """Return the registered counts of cells.
+    """Return the registered counts of cells, ``(n_cells, n_features)``, sparse or dense as stored.
+
+    Cells are in the order of ``indices``. A cell that lacks the modality has zeros.
 
     Parameters
     ----------
@@ -115,11 +117,6 @@ def raw_counts(
         Positions of cells; all cells if None.
     modality
         Modality to read; necessary if the model has several.
-
-    Returns
-    -------
-    Counts in the order of ``indices``, ``(n_cells, n_features)``, sparse or dense as they are
-    stored. A cell that lacks the modality has zeros.
 
     Raises
     ------

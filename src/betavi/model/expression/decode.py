@@ -57,10 +57,7 @@ class DecodeRequest(NamedTuple):
         return batch_codes(self.model.adata_manager, self.transform_batch)
 
     def decoded(
-        self,
-        read: Callable[[Any], Any],
-        codes: Sequence[int | None],
-        columns: np.ndarray | None = None,
+        self, read: Callable[[Any], Any], codes: list[int | None], columns: np.ndarray | None = None
     ) -> Iterator[tuple[dict[str, Any], Any]]:
         """Yield the posterior of each minibatch, and the values that ``read`` takes from p(x given z).
 
@@ -103,10 +100,7 @@ class DecodeRequest(NamedTuple):
 
 
 def check_dataloader(
-    model: LatentModel,
-    adata: AnnOrMuData | None,
-    dataloader: Iterable[Tensors] | None,
-    **need_adata: Any,
+    model: LatentModel, adata: AnnOrMuData | None, dataloader: Any, **need_adata: Any
 ) -> None:
     """Raise a ValueError if a ``dataloader`` comes with ``adata`` or an argument that needs it."""
     _validate_adata_dataloader_input(model, adata, dataloader)
@@ -151,7 +145,10 @@ def suitable_modality(
 def expression_modality(
     model: LatentModel, modality: str | None, *, any_named: bool = False
 ) -> str:
-    """Return the requested modality with counts, of any kind if ``any_named``; proteins only by name."""
+    """Return the requested modality. It must have counts, unless ``any_named``.
+
+    None chooses the only modality with counts, proteins with a background not included.
+    """
     if modality is None and len(model.modalities) == 1:
         return model.modalities[0]
 

@@ -125,10 +125,8 @@ def differential_expression(
     >>> betavi.BetaVI.setup_anndata(adata)
     >>> model = betavi.BetaVI(adata)
     >>> model.train(max_epochs=1, enable_progress_bar=False)
-    >>> found = model.differential_expression(
-    ...     groupby="cell_type", group1="type_0", mode="change", silent=True
-    ... )
-    >>> found.shape[0], "proba_de" in found
+    >>> found = model.differential_expression(groupby="cell_type", group1="type_0", silent=True)
+    >>> found.shape[0], "bayes_factor" in found
     (20, True)
     """
     adata = model._validate_anndata(adata)
@@ -209,16 +207,14 @@ def _raw_statistics(
     manager: AnnDataManager, idx1: np.ndarray, idx2: np.ndarray, name: str
 ) -> dict[str, np.ndarray]:
     """Return means and nonzero shares of the raw counts, over cells that have the modality."""
-    rows, found = manager.rows(name), {}
-    for number, chosen in enumerate((idx1, idx2), start=1):
+    rows, of_groups = manager.rows(name), []
+    for chosen in (idx1, idx2):
         mask = np.zeros(rows.shape[0], dtype=bool)
         mask[chosen] = True
         counts = sparse.csr_array(rows[np.flatnonzero(mask & rows.present)], dtype=np.float64)
         totals = np.maximum(counts.sum(axis=1), 1.0)
-        found[f"raw_mean{number}"] = counts.mean(axis=0)
-        found[f"non_zeros_proportion{number}"] = (counts != 0).mean(axis=0)
         normalized = sparse.diags_array(PER_CELL / totals) @ counts
-        found[f"raw_normalized_mean{number}"] = normalized.mean(axis=0)
-    # in scvi-tools' order
+        of_groups.append([part.mean(axis=0) for part in (counts, counts != 0, normalized)])
     kinds = ("raw_mean", "non_zeros_proportion", "raw_normalized_mean")
-    return {f"{kind}{number}": found[f"{kind}{number}"] for kind in kinds for number in (1, 2)}
+    pairs = zip(kinds, zip(*of_groups, strict=True), strict=True)
+    return {f"{kind}{n}": value for kind, pair in pairs for n, value in enumerate(pair, start=1)}

@@ -39,8 +39,8 @@ def get_marginal_ll(
 ) -> Tensor | np.float64:
     """Estimate the log marginal likelihood by importance sampling, in nats per cell.
 
-    All cells have the same weight in the mean. scvi-tools averages the means of minibatches, which
-    may differ in size.
+    Burda et al. (2016) describe the estimator. All cells have the same weight in the mean.
+    scvi-tools averages the means of minibatches, which may differ in size.
 
     Parameters
     ----------
@@ -49,22 +49,14 @@ def get_marginal_ll(
     n_mc_samples
         Number of posterior draws per cell.
     return_mean
-        Return the mean over cells.
+        Return the mean over cells. If False, return one value per cell, ``(n_cells,)``.
     **kwargs
         ``n_mc_samples_per_pass``, the number of draws decoded at once.
-
-    Returns
-    -------
-    Log likelihoods, ``(n_cells,)``, or their mean.
 
     Raises
     ------
     ValueError
         If the model is deterministic. An autoencoder has no marginal likelihood.
-
-    References
-    ----------
-    Burda et al. (2016), Importance weighted autoencoders.
 
     Examples
     --------
@@ -165,7 +157,7 @@ def get_likelihood_parameters(
     dataloader: Iterable[Tensors] | None = None,
     **data_loader_kwargs: Any,
 ) -> dict[str, Any]:
-    """Return the parameters of p(x given z).
+    """Return the parameters of p(x given z), as SCVI does (Lopez et al., 2018).
 
     Parameters
     ----------
@@ -185,10 +177,6 @@ def get_likelihood_parameters(
     ------
     ValueError
         If the number of draws is not a whole number of at least 1.
-
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 
     Examples
     --------
@@ -213,11 +201,11 @@ def get_likelihood_parameters(
                 if give_mean and n_samples > 1:
                     value = value.mean(dim=0)
                 collected.setdefault(word, []).append(value.cpu().numpy())
-    found = {
-        name: {word: np.concatenate(values, axis=-2) for word, values in collected.items()}
-        for name, collected in parts.items()
-    }
-    return model.adapter.bare(found)
+
+    def joined(collected: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+        return {word: np.concatenate(values, axis=-2) for word, values in collected.items()}
+
+    return model.adapter.bare({name: joined(collected) for name, collected in parts.items()})
 
 
 @takes_beta
@@ -232,7 +220,7 @@ def get_latent_library_size(
     dataloader: Iterable[Tensors] | None = None,
     **data_loader_kwargs: Any,
 ) -> np.ndarray:
-    """Return the inferred or observed library size of each cell.
+    """Return each cell's library size, inferred (Lopez et al., 2018) or observed, ``(n_cells, 1)``.
 
     Parameters
     ----------
@@ -241,18 +229,10 @@ def get_latent_library_size(
     give_mean
         Return the mean of the inferred size. If False, return a draw, or the observed size.
 
-    Returns
-    -------
-    Library sizes, ``(n_cells, 1)``.
-
     Raises
     ------
     RuntimeError
         If the model is not trained, or ``give_mean`` is True and the model infers no library size.
-
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 
     Examples
     --------

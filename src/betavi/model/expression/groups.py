@@ -53,7 +53,7 @@ class Groups(NamedTuple):
             raise ValueError("Pass `groupby`, a column of obs, or `idx1`, the cells to compare.")
         key = self.groupby
         if key not in obs:
-            raise KeyError(f"There is no column obs[{key!r}]. {close_matches(key, obs.columns)}")
+            raise KeyError(f"obs[{key!r}] does not exist. {close_matches(key, obs.columns)}")
         categories = obs[key].astype("category").cat.remove_unused_categories().cat.categories
         known = categories.tolist()
         others = [group for group in known if group != self.group2]
@@ -83,7 +83,9 @@ class Groups(NamedTuple):
         """Raise a ValueError for an invalid query, or if a side is empty or both are the same."""
         ((one, two),) = self.sides(obs)
         if not two.any():
-            raise ValueError("`idx1` selects all cells, so no cells are left to compare with.")
+            raise ValueError(
+                "`idx1` selects all cells, so none are left to compare with. Select fewer."
+            )
         if (one == two).all():
             raise ValueError("`idx1` and `idx2` select the same cells. Choose different cells.")
 

@@ -39,7 +39,10 @@ def get_importance_weights(
     n_mc_samples_per_pass: int = 250,
     **data_loader_kwargs: Any,
 ) -> np.ndarray:
-    """Return importance weights of posterior draws, as scvi-tools computes them.
+    """Return importance weights of posterior draws, one per draw of z, with sum 1.
+
+    scvi-tools computes the weights (Boyeau et al., 2019). :meth:`get_normalized_expression` and
+    :meth:`differential_expression` call this method with ``weights="importance"``.
 
     Parameters
     ----------
@@ -59,19 +62,10 @@ def get_importance_weights(
     **data_loader_kwargs
         Options of scvi-tools' data loader.
 
-    Returns
-    -------
-    One weight per draw of z, ``(n_draws,)``, with sum 1.
-
     Raises
     ------
     NotImplementedError
         If the prior is not standard normal, or the model has several modalities.
-
-    References
-    ----------
-    Boyeau et al. (2019), Deep generative models for detecting differential expression in single
-    cells.
 
     Examples
     --------
@@ -120,15 +114,10 @@ def importance_sampled(
         likelihood.store_distribution(px)
     # with several draws per cell, cells are on the second axis
     axis = int(request.n_samples > 1)
-    weights = get_importance_weights(
-        request.model,
-        request.adata,
-        request.cells,
-        qz=posterior.get_concatenated_distributions(axis=0),
-        px=likelihood.get_concatenated_distributions(axis=axis),
-        zs=torch.cat(draws, dim=axis),
-        **kwargs,
-    )
+    qz = posterior.get_concatenated_distributions(axis=0)
+    px = likelihood.get_concatenated_distributions(axis=axis)
+    drawn = qz, px, torch.cat(draws, dim=axis)
+    weights = get_importance_weights(request.model, request.adata, request.cells, *drawn, **kwargs)
     joined = torch.cat(values, dim=axis).flatten(0, -2).numpy()
     # in single precision, the sum may be too far from 1 for NumPy
     shares = np.asarray(weights, dtype=float)

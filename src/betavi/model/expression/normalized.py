@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 WEIGHTS: dict[str, bool] = {"uniform": False, "importance": True}
-"""Values of ``weights``, and if they mean importance weights."""
+"""Allowed ``weights``; True for importance weights."""
 
 
 @scvi_getter
@@ -53,7 +53,7 @@ def get_normalized_expression(
     modality: str | None = None,
     **importance_weighting_kwargs: Any,
 ) -> pd.DataFrame | np.ndarray:
-    """Return decoded expression, as shares of each cell's total.
+    """Return decoded expression, as shares of each cell's total (Lopez et al., 2018).
 
     Parameters
     ----------
@@ -94,10 +94,6 @@ def get_normalized_expression(
         If a feature or a batch is unknown, the modality is unclear, or two options exclude each
         other. ``transform_batch`` and ``n_samples_overall`` exclude ``dataloader``.
 
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
-
     Examples
     --------
     >>> import betavi
@@ -127,7 +123,6 @@ def get_normalized_expression(
             "`return_numpy=False` has no effect, because draws that are not averaged are an array. "
             "Pass `return_mean=True` for a data frame of means."
         )
-
     return request.table(lambda px: px.get_normalized(key) * factor, return_numpy)
 
 
@@ -174,7 +169,10 @@ def get_normalized_accessibility(
     return_numpy: bool = False,
     modality: str | None = None,
 ) -> pd.DataFrame | np.ndarray:
-    """Return the probability that each region is detected as open, at a typical sequencing depth.
+    """Return the probability that each region is detected as open, ``(n_cells, n_regions)``.
+
+    The probability is for a cell of typical sequencing depth. Draws that are not averaged are
+    ``(n_samples, n_cells, n_regions)``.
 
     Parameters
     ----------
@@ -184,10 +182,6 @@ def get_normalized_accessibility(
         Regions to decode; all if None.
     modality
         Modality to decode. None chooses the only one with the likelihood ``"bernoulli"``.
-
-    Returns
-    -------
-    Probabilities, ``(n_cells, n_regions)``, or ``(n_samples, n_cells, n_regions)`` if not averaged.
 
     Raises
     ------
@@ -225,7 +219,11 @@ def get_protein_foreground_probability(
     return_numpy: bool = False,
     modality: str | None = None,
 ) -> pd.DataFrame | np.ndarray:
-    """Return the probability that each protein is present, so that counts are not only background.
+    """Return the probability that each protein is present, ``(n_cells, n_proteins)``.
+
+    Counts of a protein that is not present are background only. The probability is given z, before
+    the cell's own count is taken into account. Draws that are not averaged are
+    ``(n_samples, n_cells, n_proteins)``.
 
     Parameters
     ----------
@@ -235,11 +233,6 @@ def get_protein_foreground_probability(
         Proteins to decode; all if None.
     modality
         Modality to decode. None chooses the only one with the likelihood ``"nb_mixture"``.
-
-    Returns
-    -------
-    Probabilities given z, before the cell's own count is taken into account:
-    ``(n_cells, n_proteins)``, or ``(n_samples, n_cells, n_proteins)`` if not averaged.
 
     Raises
     ------

@@ -119,10 +119,10 @@ def get_feature_correlation_matrix(
     silent: bool = True,
     modality: str | None = None,
 ) -> pd.DataFrame:
-    """Return correlations between features, without counting noise.
+    """Return correlations between features, without counting noise, ``(n_features, n_features)``.
 
-    The correlated values are draws of gamma rates. They have the posterior predictive distribution
-    without counting noise, at the same library size for all cells.
+    The correlated values are draws of gamma rates: the posterior predictive distribution without
+    counting noise, at the same library size for all cells (Lopez et al., 2018).
 
     Parameters
     ----------
@@ -136,18 +136,10 @@ def get_feature_correlation_matrix(
     correlation_type
         ``"spearman"`` or ``"pearson"``.
 
-    Returns
-    -------
-    Data frame, ``(n_features, n_features)``.
-
     Raises
     ------
     NotImplementedError
         If counts of the likelihood are not Poisson draws of gamma rates.
-
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 
     Examples
     --------

@@ -124,12 +124,8 @@ def translate(
         lower, upper = draws.quantile(_levels(n_samples).to(draws), dim=0)
         parts.append(tuple(part.cpu().numpy() for part in (expected.mean(dim=0), lower, upper)))
     mean, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return AnnData(
-        mean,
-        obs=adata.obs.iloc[cells],
-        var=pd.DataFrame(index=model.features(target)),
-        layers={"lower": lower, "upper": upper},
-    )
+    var, layers = pd.DataFrame(index=model.features(target)), {"lower": lower, "upper": upper}
+    return AnnData(mean, obs=adata.obs.iloc[cells], var=var, layers=layers)
 
 
 @takes_beta
@@ -207,19 +203,14 @@ def predictability(
     return table.set_index(predicted.var_names)
 
 
-def _cells_with(
-    model: LatentModel,
-    adata: MuData,
-    modalities: Sequence[str],
-    indices: Sequence[int] | np.ndarray | None,
-) -> np.ndarray:
-    """Return the positions of the cells that have any of the modalities."""
+def _cells_with(model: LatentModel, adata: MuData, names: list[str], indices: Any) -> np.ndarray:
+    """Return the positions of the cells that have any of the named modalities."""
     chosen = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-    has = np.any([model.adapter.has(adata, name) for name in modalities], axis=0)
-    cells = chosen[has[chosen]]
+    has = np.any([model.adapter.has(adata, name) for name in names], axis=0)
+    cells: np.ndarray = chosen[has[chosen]]
     if not len(cells):
-        names = " or ".join(map(repr, modalities))
-        raise ValueError(f"None of the cells has {names}. Choose other cells or another `source`.")
+        source = " or ".join(map(repr, names))
+        raise ValueError(f"None of the cells has {source}. Choose other cells or another `source`.")
     return cells
 
 

@@ -163,7 +163,7 @@ def minify_mudata(
     """
     if minified_data_type not in ADATA_MINIFY_TYPE:
         close = close_matches(minified_data_type, list(ADATA_MINIFY_TYPE))
-        raise ValueError(f"There is no minified_data_type {minified_data_type!r}. {close}")
+        raise ValueError(f"Unknown `minified_data_type` {minified_data_type!r}. {close}")
     if model.minified_data_type is not None:
         raise ValueError(
             "The model's object is minified already. To minify it in another way, load the model with "

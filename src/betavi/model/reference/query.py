@@ -188,7 +188,7 @@ def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
 
 
 def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -> MuData:
-    """Return query cells with the modalities and features of a reference model.
+    """Return a new object of query cells, with the modalities and features of a reference model.
 
     Missing features of a modality become zeros, with a warning. A modality that the query lacks has
     no cells.
@@ -199,10 +199,6 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
         Query cells. The object does not change.
     reference_model
         Model to map onto, or the folder of a saved model.
-
-    Returns
-    -------
-    A new object.
 
     Raises
     ------
@@ -270,17 +266,13 @@ def _with_features(mdata: MuData, name: str, features: pd.Index, layer: str | No
         )
     if len(missing):
         warn(
-            f"{len(missing)} of {len(features)} features of {name!r} are missing in the query. Their "
-            f"counts are set to zero, which may bias the result: {name_some(missing)}."
+            f"{len(missing)} of {len(features)} features of {name!r} are missing in the query, and the "
+            f"model will read them as zeros: {name_some(missing)}."
         )
-        padding = AnnData(
-            sparse.csr_matrix((query.n_obs, len(missing)), dtype=np.float32),
-            obs=pd.DataFrame(index=query.obs_names),
-            var=pd.DataFrame(index=missing),
-        )
-        for layer in query.layers:
-            padding.layers[layer] = padding.X.copy()
-        uns = dict(query.uns)
+        zeros = sparse.csr_matrix((query.n_obs, len(missing)), dtype=np.float32)
+        layers = {name: zeros.copy() for name in query.layers}
+        obs, var = pd.DataFrame(index=query.obs_names), pd.DataFrame(index=missing)
+        padding, uns = AnnData(zeros, obs=obs, var=var, layers=layers), dict(query.uns)
         query = anndata.concat([query, padding], axis=1, join="outer", merge="first")
         query.uns.update(uns)
     return query[:, features].copy()
