@@ -89,7 +89,7 @@ def test_fractions_have_no_probability(counts):
         BetaVI.setup_anndata(counts)
     model = BetaVI(counts)
     model.train(**BRIEF)
-    with pytest.raises(ValueError, match="values are no integers"):
+    with pytest.raises(ValueError, match="values are not integers"):
         model.score_counts()
 
 

@@ -119,7 +119,9 @@ def test_every_getter_of_every_member(
     assert np.isfinite(model.posterior_predictive_sample(n_samples=2).todense()).all()
     assert np.isfinite(model.get_normalized_expression(library_size="latent")).all(axis=None)
     if not LIKELIHOODS[gene_likelihood].is_gamma_poisson:
-        with pytest.raises(NotImplementedError, match=f"of counts, and not of {gene_likelihood!r}"):
+        with pytest.raises(
+            NotImplementedError, match=f"correlations need .*, not {gene_likelihood!r}"
+        ):
             model.get_feature_correlation_matrix(n_samples=3)
     else:
         correlations = model.get_feature_correlation_matrix(indices=np.arange(50), n_samples=3)
@@ -332,7 +334,7 @@ def test_every_prior_trains_answers_and_is_saved(counts, tmp_path, prior, latent
     assert np.isfinite(model.get_marginal_ll(n_mc_samples=5))
     change = model.differential_expression(idx1=[0, 1, 2], idx2=[7, 8, 9], silent=True)
     assert change["bayes_factor"].notna().all()
-    with pytest.raises(NotImplementedError, match=f"standard normal prior .* {prior!r}"):
+    with pytest.raises(NotImplementedError, match=f"standard normal prior, not {prior!r}"):
         model.differential_expression(idx1=[0], idx2=[7], weights="importance", silent=True)
     model.save(tmp_path / "model")
     loaded = BetaVI.load(tmp_path / "model", counts)

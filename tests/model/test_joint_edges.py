@@ -290,7 +290,7 @@ def test_questions_that_cannot_be_answered_say_why(mosaic):
     model.train(**BRIEF)
     with pytest.raises(ValueError, match="no modality 'protein'"):
         model.predictability("rna", "protein")
-    with pytest.raises(ValueError, match="none is inferred"):
+    with pytest.raises(ValueError, match="must be a number, not 'latent'"):
         model.get_normalized_expression(library_size="latent")
     with pytest.raises(KeyError, match="no feature 'nothing'"):
         model.get_normalized_expression(gene_list=["nothing"])

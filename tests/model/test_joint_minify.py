@@ -151,7 +151,7 @@ def test_bad_calls_are_refused(mosaic):
     with pytest.raises(RuntimeError, match="train"):
         model.minify_mudata(**QUIET)
     model.train(**BRIEF)
-    with pytest.raises(ValueError, match="no minified_data_type 'posterior'"):
+    with pytest.raises(ValueError, match="Unknown `minified_data_type` 'posterior'"):
         model.minify_mudata("posterior")
     with pytest.raises(TypeError, match="minify_mudata"):
         model.minify_adata()

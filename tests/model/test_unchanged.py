@@ -199,13 +199,13 @@ def test_groups_are_named_in_any_way(model, counts):
 @pytest.mark.parametrize(
     ("asked", "error", "words"),
     [
-        ({"idx1": "cluster == 'x'"}, ValueError, "no query of obs"),
-        ({"idx1": "cell_type = 'type_0'"}, ValueError, "no query of obs"),
+        ({"idx1": "cluster == 'x'"}, ValueError, "not a valid query of obs"),
+        ({"idx1": "cell_type = 'type_0'"}, ValueError, "not a valid query of obs"),
         ({"idx1": "cell_type == 'nothing'"}, ValueError, "selects no cell"),
         ({"idx1": ["cell_x"]}, KeyError, "`idx1` has 1 unknown cell name.*'cell_x'"),
         ({"groupby": "cell_type", "group1": "type_0", "group2": "type_0"}, ValueError, "both"),
-        ({"idx1": np.ones(300, dtype=bool)}, ValueError, "idx1 names all cells"),
-        ({"idx1": "age < 100"}, ValueError, "idx1 names all cells"),
+        ({"idx1": np.ones(300, dtype=bool)}, ValueError, "`idx1` selects all cells"),
+        ({"idx1": "age < 100"}, ValueError, "`idx1` selects all cells"),
         ({"idx1": [1, 2], "idx2": [2, 1]}, ValueError, "the same cells"),
     ],
 )
@@ -221,7 +221,9 @@ def test_words_that_are_nearly_right(counts):
     with pytest.raises(TypeError, match="Did you mean 'n_latent'"):
         BetaVI(counts, n_latents=5)
     model = BetaVI(counts)
-    with pytest.raises(TypeError, match=r"it goes into plan_kwargs=\{'lr': \.\.\.\}"):
+    with pytest.raises(
+        TypeError, match=r"no argument 'lr'. Pass it as plan_kwargs=\{'lr': \.\.\.\}"
+    ):
         model.train(lr=1e-2)
     with pytest.raises(ValueError, match="max_epochs must be a whole number"):
         model.train("10")

@@ -1,4 +1,4 @@
-"""What the user holds."""
+"""The models BetaVI and JointVI."""
 
 from __future__ import annotations
 

@@ -1,18 +1,17 @@
-"""BetaVI: a variational autoencoder of one modality."""
+"""BetaVI: a model of one modality."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
 from betavi.model.collapse.diagnose import diagnose
 from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
 from betavi.model.collapse.rescue import rescue
 from betavi.model.core import training
-from betavi.model.core.adapter import OneAssay
+from betavi.model.core.adapter import AnnDataAdapter
 from betavi.model.core.beta import takes_beta
 from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
@@ -37,58 +36,55 @@ from betavi.module import BetaVAE
 if TYPE_CHECKING:
     from anndata import AnnData
 
-USUAL_VISITS, USUAL_EPOCHS = 300_000, (8, 30)
-"""Cells that training sees in all, and how often it may see each: of a learning rate that rises and
-falls within the run. ``python -m benchmarks.time_to_quality`` compares it with SCVI's."""
+TRAINING_CELLS, EPOCHS = 300_000, (8, 30)
+"""Default length of training: total number of cells in all epochs, fewest and most epochs. Chosen
+with ``python -m benchmarks.time_to_quality``, which compares it with SCVI's default."""
 
 
 class BetaVI(LatentModel):
-    """A variational autoencoder of single-cell counts, in the place of :class:`scvi.model.SCVI`.
+    """β-VAE of single-cell counts. It replaces :class:`scvi.model.SCVI` in a script.
 
     Parameters
     ----------
     adata
-        Registered with :meth:`setup_anndata`. Without it, and without ``registry``, the module is
-        made when :meth:`train` is given a ``datamodule``.
+        Data registered with :meth:`setup_anndata`. Without ``adata`` and ``registry``, the networks
+        are made when :meth:`train` gets a ``datamodule``.
     registry
-        The registry of a datamodule.
-    n_hidden
-        Width of the hidden layers.
-    n_latent
-        Number of latent dimensions.
-    n_layers
-        Number of hidden layers of encoder and decoder.
+        Registry of a datamodule.
+    n_hidden, n_latent, n_layers
+        Width of the hidden layers, number of latent dimensions, and number of hidden layers of the
+        encoder and of the decoder.
     dropout_rate
-        Share of hidden units dropped in the encoder while training.
+        Share of the encoder's hidden units that are dropped in each training step.
     dispersion
-        ``"gene"``, ``"gene-batch"``, ``"gene-label"`` or ``"gene-cell"``: a key of
+        ``"gene"``, ``"gene-batch"``, ``"gene-label"`` or ``"gene-cell"``, a key of
         :data:`betavi.likelihoods.DISPERSIONS`.
     gene_likelihood
-        ``"zinb"``, ``"nb"``, ``"poisson"``, ``"lognormal"``, ``"normal"`` or ``"bernoulli"``: a key
+        ``"zinb"``, ``"nb"``, ``"poisson"``, ``"lognormal"``, ``"normal"`` or ``"bernoulli"``, a key
         of :data:`betavi.likelihoods.LIKELIHOODS`.
     use_observed_lib_size
-        Take each cell's total as its library size instead of inferring it.
+        Use each cell's total count as its library size. If False, infer the library size.
     latent_distribution
-        ``"normal"``, ``"ln"`` or ``"deterministic"``: a key of :data:`betavi.nn.LATENTS`.
+        ``"normal"``, ``"ln"`` or ``"deterministic"``, a key of :data:`betavi.nn.LATENTS`.
     prior
-        ``"standard_normal"``, ``"vamp"`` or ``"mixture"``: a key of :data:`betavi.nn.PRIORS`.
-        ``n_components`` says of how many components the latter two are.
+        ``"standard_normal"``, ``"vamp"`` or ``"mixture"``, a key of :data:`betavi.nn.PRIORS`. The
+        last two have ``n_components`` components.
     beta
-        The weight of the rate against the distortion. A pair ``(low, high)`` trains every β in
-        between at once, and every getter then takes ``beta=``.
+        Weight of the rate relative to the distortion. A pair ``(low, high)`` trains one model for
+        every β in the range, and other methods then take ``beta=``.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 
     Raises
     ------
     ValueError
-        If a word is not in its table, or a number makes no model.
+        If an option has an unknown value, or a number is out of range.
 
     References
     ----------
     Kingma & Welling (2014), Auto-encoding variational Bayes. Higgins et al. (2017), β-VAE. Bae et
-    al. (2023), Multi-rate VAE. Lopez et al. (2018), Deep generative
-    modeling for single-cell transcriptomics.
+    al. (2023), Multi-rate VAE. Lopez et al. (2018), Deep generative modeling for single-cell
+    transcriptomics.
 
     Examples
     --------
@@ -102,19 +98,19 @@ class BetaVI(LatentModel):
     (200, 5)
     """
 
-    adapter = OneAssay()
+    adapter = AnnDataAdapter()
     _module_cls = BetaVAE
     _LATENT_QZM_KEY = "betavi_latent_qzm"
     _LATENT_QZV_KEY = "betavi_latent_qzv"
 
-    # setting up, training, files
+    # setup, training, query mapping, minified objects
     setup_anndata = classmethod(setup_anndata)
     train = training.train
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
     prepare_query_anndata = staticmethod(query.prepare_query_anndata)
     minify_adata = minify.minify_adata
-    _update_adata_and_manager_post_minification = minify.read_minified_adata
+    _update_adata_and_manager_post_minification = minify.read_minified
 
     # the latent space
     get_latent_representation = get_latent_representation
@@ -145,7 +141,7 @@ class BetaVI(LatentModel):
     rescue = rescue
     rate_distortion = rate_distortion
     suggest_beta = suggest_beta
-    # the map: possible cells, new cells, paths and holes
+    # outlier scores, generated cells, paths and holes
     support = support
     generate = generate
     interpolate = interpolate
@@ -171,53 +167,44 @@ class BetaVI(LatentModel):
         if adata is not None:
             check_is_anndata(adata)
         wait = adata is None and registry is None
-        # scvi-tools lets only its own classes start from nothing; an empty registry is nothing
+        # only scvi-tools' own classes may start without data; others need an empty registry
         super().__init__(adata, {"field_registries": {}} if wait else registry)
         self._module_init_on_train = wait
-        self._module_kwargs = {
-            "n_hidden": n_hidden,
-            "n_latent": n_latent,
-            "n_layers": n_layers,
-            "dropout_rate": dropout_rate,
-            "dispersion": dispersion,
-            "gene_likelihood": gene_likelihood,
-            "use_observed_lib_size": use_observed_lib_size,
-            "latent_distribution": latent_distribution,
-            "prior": prior,
-            "beta": beta,
-            **kwargs,
-        }
-        shown = {k: v for k, v in self._module_kwargs.items() if k not in kwargs}
+        named = {
+            "n_hidden": n_hidden, "n_latent": n_latent, "n_layers": n_layers,
+            "dropout_rate": dropout_rate, "dispersion": dispersion,
+            "gene_likelihood": gene_likelihood, "use_observed_lib_size": use_observed_lib_size,
+            "latent_distribution": latent_distribution, "prior": prior, "beta": beta,
+        }  # fmt: skip
+        self._module_kwargs = named | kwargs
         self._model_summary_string = "BetaVI model with the following parameters: \n" + ", ".join(
-            f"{name}: {value}" for name, value in shown.items()
+            f"{name}: {value}" for name, value in named.items()
         )
         if wait:
             self.module = None  # type: ignore[assignment]  # train(datamodule=...) makes it
-            warn("Without adata the module is made when train(datamodule=...) is called.")
+            warn(
+                "The model has no `adata`, so its networks are made by train(datamodule=...). Pass "
+                "`adata` to make them now."
+            )
         else:
             self.module = self._make_module()
         self.init_params_ = self._get_init_params(locals())
 
     def _make_module(self) -> BetaVAE:
-        stats = self.summary_stats
-        covariates = self.registry_["field_registries"].get(REGISTRY_KEYS.CAT_COVS_KEY, {})
         use_size_factor = self.registry_["setup_args"].get("size_factor_key") is not None
+        n_batch, n_labels, n_continuous, n_categories = self.covariate_sizes
         kwargs = dict(self._module_kwargs)
         if not (kwargs["use_observed_lib_size"] or use_size_factor):
-            means, variances = library_prior(self.adata_manager, stats.n_batch)
+            means, variances = library_prior(self.adata_manager, n_batch)
             kwargs |= {"library_log_means": means, "library_log_vars": variances}
         module = self._module_cls(
-            n_input=stats.n_vars,
-            n_batch=stats.n_batch,
-            n_labels=stats.n_labels,
-            n_continuous_cov=stats.get("n_extra_continuous_covs", 0),
-            n_cats_per_cov=covariates.get("state_registry", {}).get("n_cats_per_key"),
-            use_size_factor_key=use_size_factor,
-            **kwargs,
-        )
+            n_input=self.summary_stats.n_vars, n_batch=n_batch, n_labels=n_labels,
+            n_continuous_cov=n_continuous, n_cats_per_cov=n_categories,
+            use_size_factor_key=use_size_factor, **kwargs,
+        )  # fmt: skip
         module.minified_data_type = self.minified_data_type
         return module
 
     def default_epochs(self, n_cells: int) -> int:
-        """Return 30 epochs up to 10,000 cells, fewer for more cells, and at least 8."""
-        return int(np.clip(USUAL_VISITS // n_cells, *USUAL_EPOCHS))
+        """Return 30 epochs for up to 10,000 cells, fewer for more cells, and at least 8."""
+        return int(np.clip(TRAINING_CELLS // n_cells, *EPOCHS))

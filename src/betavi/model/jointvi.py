@@ -1,18 +1,17 @@
-"""JointVI: one latent space for every assay."""
+"""JointVI: a model of several modalities with one latent space."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
 from betavi.model.collapse.diagnose import diagnose
 from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
 from betavi.model.collapse.rescue import rescue
 from betavi.model.core import training
-from betavi.model.core.adapter import ManyAssays
+from betavi.model.core.adapter import MuDataAdapter
 from betavi.model.core.beta import takes_beta
 from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
@@ -30,7 +29,7 @@ from betavi.model.reference import minify, query
 from betavi.model.setup.check_mudata import check_fusion, check_is_set_up, is_weight
 from betavi.model.setup.mudata import refuse_anndata, setup_mudata
 from betavi.model.support.support import support
-from betavi.module import CovariateSizes, Modality, MultimodalVAE, Options
+from betavi.module import Modality, MultimodalVAE, Options
 from betavi.module.single import LAYER_NORM, split_options
 from betavi.nn import Architecture
 
@@ -41,46 +40,43 @@ if TYPE_CHECKING:
 
 
 class JointVI(LatentModel):
-    """A variational autoencoder of several assays, of which cells may lack some.
+    """β-VAE of several modalities. Cells may lack some of them.
 
-    Every modality has an expert, an encoder that says alone what it knows of a cell, and a decoder.
-    The experts a cell has are fused into its posterior.
+    Each modality has an encoder and a decoder. The encoder infers an expert, the posterior from this
+    modality alone. The experts of a cell are fused into its posterior.
 
     Parameters
     ----------
     adata
-        Registered with :meth:`setup_mudata`.
+        Data registered with :meth:`setup_mudata`.
     registry
-        That of a saved model, in the place of an object.
+        Registry of a saved model, in place of ``adata``.
     n_hidden, n_layers, dropout_rate
-        Of every network, see :class:`betavi.nn.Architecture`.
+        Options of every network, see :class:`betavi.nn.Architecture`.
     n_latent
         Number of latent dimensions.
     fusion
-        ``"poe"``, ``"moe"``, ``"mopoe"`` or ``"mvtcae"``: a key of :data:`betavi.nn.FUSIONS`.
-    dispersion
-        A key of :data:`betavi.likelihoods.DISPERSIONS`.
-    latent_distribution, prior, beta
+        ``"poe"``, ``"moe"``, ``"mopoe"`` or ``"mvtcae"``, a key of :data:`betavi.nn.FUSIONS`.
+    dispersion, latent_distribution, prior, beta
         See :class:`betavi.BetaVI`.
     modality_weights
-        By modality, the weight of its distortion in the loss; 1 of those that are not named, with
-        which distortion and rate in the loss of every fusion but ``"mvtcae"`` are a bound of the
-        likelihood of everything that was measured.
+        Weight of each modality's distortion in the loss, by name; 1 for others. If all weights are
+        1, distortion and rate in the loss bound the log likelihood of all measurements, except with
+        ``"mvtcae"``.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 
     Raises
     ------
-    TypeError
-        If ``adata`` is no MuData.
-    ValueError
-        If a word is not in its table, or a number makes no model.
+    TypeError, ValueError
+        If ``adata`` is not a MuData, an option has an unknown value, or a number is out of range.
 
     References
     ----------
     Wu & Goodman (2018), Multimodal generative models for scalable weakly-supervised learning. Sutter
     et al. (2021), Generalized multimodal ELBO. Hwang et al. (2021), Multi-view representation
-    learning via total correlation objective.
+    learning via total correlation objective. Lopez et al. (2018), Deep generative modeling for
+    single-cell transcriptomics.
 
     Examples
     --------
@@ -95,10 +91,10 @@ class JointVI(LatentModel):
     (200, 5)
     """
 
-    adapter = ManyAssays()
+    adapter = MuDataAdapter()
     _module_cls = MultimodalVAE
 
-    # setting up, training, files
+    # setup, training, query mapping, minified objects
     setup_anndata = classmethod(refuse_anndata)
     setup_mudata = classmethod(setup_mudata)
     train = training.train
@@ -139,7 +135,7 @@ class JointVI(LatentModel):
     rescue = rescue
     rate_distortion = rate_distortion
     suggest_beta = suggest_beta
-    # the map: possible cells, new cells, paths and holes
+    # outlier scores, generated cells, paths and holes
     support = support
     generate = generate
     interpolate = interpolate
@@ -167,25 +163,17 @@ class JointVI(LatentModel):
         super().__init__(adata, registry)
         check_fusion(fusion, len(self.modalities))
         named = {
-            "n_hidden": n_hidden,
-            "n_latent": n_latent,
-            "n_layers": n_layers,
-            "dropout_rate": dropout_rate,
-            "fusion": fusion,
-            "dispersion": dispersion,
-            "latent_distribution": latent_distribution,
-            "prior": prior,
-            "beta": beta,
-        }
+            "n_hidden": n_hidden, "n_latent": n_latent, "n_layers": n_layers,
+            "dropout_rate": dropout_rate, "fusion": fusion, "dispersion": dispersion,
+            "latent_distribution": latent_distribution, "prior": prior, "beta": beta,
+        }  # fmt: skip
         self._module_kwargs = named | {"modality_weights": modality_weights} | kwargs
         networks, options = split_options(named | kwargs)
-        self.module = self._module_cls(
-            self._modalities(dict(modality_weights or {})),
-            self._sizes(),
-            # cells that lack a modality would be in the statistics of batch normalisation
-            Architecture(**LAYER_NORM | networks),
-            Options(**options),
-        )
+        # batch normalisation would include cells that lack a modality in its statistics
+        architecture = Architecture(**LAYER_NORM | networks)
+        parts = self._module_modalities(dict(modality_weights or {}))
+        sizes = self.covariate_sizes
+        self.module = self._module_cls(parts, sizes, architecture, Options(**options))
         self.module.minified_data_type = self.minified_data_type
         self._model_summary_string = (
             f"JointVI model of {', '.join(self.modalities)} with the following parameters: \n"
@@ -194,41 +182,26 @@ class JointVI(LatentModel):
         )
         self.init_params_ = self._get_init_params(locals())
 
-    def _modalities(self, weights: dict[str, float]) -> dict[str, Modality]:
+    def _module_modalities(self, weights: dict[str, float]) -> dict[str, Modality]:
         likelihoods = self.registry_["setup_args"]["likelihoods"]
         if unknown := sorted(set(weights) - set(likelihoods)):
             raise ValueError(
-                f"modality_weights names {unknown[0]!r}; there is {', '.join(likelihoods)}."
+                f"`modality_weights` names {unknown[0]!r}, which is not a modality of the model. Its "
+                f"modalities are {', '.join(likelihoods)}."
             )
         if wrong := [name for name, weight in weights.items() if not is_weight(weight)]:
             raise ValueError(
-                f"The weight of {wrong[0]!r} is no positive number. To leave a modality out, do not name "
-                "it in setup_mudata(likelihoods=...)."
+                f"`modality_weights[{wrong[0]!r}]` must be a positive number, not "
+                f"{weights[wrong[0]]!r}. To leave a modality out, do not name it in "
+                "setup_mudata(likelihoods=...)."
             )
-        return {
-            name: Modality(
-                self.summary_stats[f"n_{name}"],
-                likelihood,
-                weight=weights.get(name, 1.0),
-                typical=self._typical_sizes(name),
-            )
-            for name, likelihood in likelihoods.items()
-        }
-
-    def _typical_sizes(self, name: str) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return what is known of sizes, or room for what a saved model knows."""
-        if self.adata_manager is not None:
-            return typical_sizes(self.adata_manager, name)
-        nothing = np.full(self.summary_stats.n_batch, np.nan)
-        return nothing, nothing, 0
-
-    def _sizes(self) -> CovariateSizes:
-        stats = self.summary_stats
-        covariates = self.registry_["field_registries"].get(REGISTRY_KEYS.CAT_COVS_KEY, {})
-        numbers = covariates.get("state_registry", {}).get("n_cats_per_key")
-        return CovariateSizes(
-            stats.n_batch,
-            stats.n_labels,
-            stats.get("n_extra_continuous_covs", 0),
-            tuple(numbers if numbers is not None else ()),
-        )
+        # placeholders, which a saved model fills
+        unknown_sizes = np.full(self.summary_stats.n_batch, np.nan)
+        modalities = {}
+        for name, likelihood in likelihoods.items():
+            typical = unknown_sizes, unknown_sizes, 0
+            if self.adata_manager is not None:
+                typical = typical_sizes(self.adata_manager, name)
+            weight, n_features = weights.get(name, 1.0), self.summary_stats[f"n_{name}"]
+            modalities[name] = Modality(n_features, likelihood, weight=weight, typical=typical)
+        return modalities

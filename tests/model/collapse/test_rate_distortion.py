@@ -60,7 +60,7 @@ def test_every_ability_that_takes_beta_is_tested():
 def test_every_getter_takes_beta(multi, name):
     getter = getattr(multi, name)
     assert inspect.signature(getter).parameters["beta"].default is None
-    assert "beta\n    The β to answer at" in inspect.getdoc(getter)
+    assert "beta\n    The β to use" in inspect.getdoc(getter)
     if name == "get_importance_weights":
         # called by differential expression, with its distributions
         return
@@ -110,9 +110,7 @@ def test_a_minified_object_answers_at_its_beta(multi, beta, tmp_path):
     multi.adata.obsm.update(zip(keys, distributions, strict=True))
     with pytest.raises(ValueError, match="outside the range"):
         multi.minify_adata(beta=11.0)
-    with pytest.raises(
-        ValueError, match=r"holds other posteriors than this model has at beta=0\.3"
-    ):
+    with pytest.raises(ValueError, match=r"posteriors in .* are not the model's at beta=0\.3"):
         multi.minify_adata(beta=0.3)
     counts, uns = multi.adata, dict(multi.adata.uns)
     multi.minify_adata(beta=beta)

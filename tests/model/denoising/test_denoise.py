@@ -254,7 +254,7 @@ def test_bad_calls_name_the_remedy_and_change_nothing(counts):
         ({"library_size": "latent"}, ValueError, "infers no library size"),
         ({"library_size": -1}, ValueError, "positive"),
         ({"library_size": "big"}, ValueError, "'observed'"),
-        ({"transform_batch": "nowhere"}, ValueError, "no batch 'nowhere'"),
+        ({"transform_batch": "nowhere"}, ValueError, "Unknown batch 'nowhere'"),
         ({"transform_batch": []}, ValueError, "names no batch"),
         ({"gene_list": ["gene_x"]}, KeyError, "no feature 'gene_x'"),
         ({"gene_list": "gene_1"}, TypeError, "list of names"),

@@ -80,7 +80,7 @@ def test_correlations_are_those_of_a_single_model(twins, correlation_type):
     kwargs = {"n_samples": 4, "correlation_type": correlation_type}
     if not twins[1].module.likelihood("X").is_gamma_poisson:
         for model in twins:
-            with pytest.raises(NotImplementedError, match="Correlations are of draws"):
+            with pytest.raises(NotImplementedError, match="Feature correlations need"):
                 model.get_feature_correlation_matrix(**kwargs)
         return
     joint, single = (asked(m, "get_feature_correlation_matrix", **kwargs) for m in twins)
@@ -226,10 +226,11 @@ def test_correlations_between_features_of_a_modality(mosaic):
     assert found.index.tolist() == found.columns.tolist() == mosaic.adata["rna"].var_names.tolist()
     np.testing.assert_allclose(np.diag(found), 1, rtol=1e-6)
     np.testing.assert_allclose(found, found.T)
-    with pytest.raises(NotImplementedError, match="not of 'nb_mixture'"):
+    with pytest.raises(NotImplementedError, match=r"correlations need .*, not 'nb_mixture'"):
         mosaic.get_feature_correlation_matrix(modality="adt")
     with pytest.raises(
-        ValueError, match="'atac' has the likelihood 'bernoulli', for which this is not defined"
+        ValueError,
+        match="'atac' has the likelihood 'bernoulli', which this method does not support",
     ):
         mosaic.get_feature_correlation_matrix(modality="atac")
 

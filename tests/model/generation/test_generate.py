@@ -277,7 +277,7 @@ def test_a_file_that_is_not_complete_is_removed(trained, tmp_path, monkeypatch):
         ({"n_cells": 2.5}, "n_cells"),
         ({"n_cells": 5, "source": "thin air"}, "source must be one of"),
         ({"n_cells": 5, "cells": [0]}, "source='cells'"),
-        ({"n_cells": 5, "batch": "batch_9"}, "no batch 'batch_9'"),
+        ({"n_cells": 5, "batch": "batch_9"}, "Unknown batch 'batch_9'"),
         ({"n_cells": 5, "library_size": -1}, "positive"),
         ({"n_cells": 5, "library_size": "big"}, "positive"),
         ({"n_cells": 2, "library_size": [100.0, np.nan]}, "positive"),

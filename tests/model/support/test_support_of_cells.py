@@ -281,7 +281,7 @@ def test_cells_beyond_what_was_calibrated_are_told(trained):
 
 @pytest.mark.parametrize(
     ("n_cells", "advice"),
-    [(778, r"train\(train_size=0.87\)"), (150, "150 cells are too few to spare them")],
+    [(778, r"train\(train_size=0.87\)"), (150, "only 150 cells, too few for that")],
 )
 def test_the_advice_to_hold_cells_out_can_be_followed(n_cells, advice):
     assert re.search(advice, _advice(n_cells))

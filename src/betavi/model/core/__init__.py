@@ -1,1 +1,1 @@
-"""Primitives that every ability is built on."""
+"""Primitives that all methods of the models use."""

@@ -1,7 +1,7 @@
-"""The user's form of data and answers: one assay in an AnnData, or several in a MuData.
+"""Adapters between the user's data and the package: an AnnData, or a MuData with several modalities.
 
-Inside the package everything is by modality. Only here does an AnnData become a modality, and an
-answer about one modality the bare value that users of scvi-tools expect.
+Inside the package, every value is stored by modality. An adapter reads one modality of the user's
+object, and returns results as scvi-tools' users expect them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from betavi.model.setup.check_obs import check_values
 from betavi.model.setup.mudata import check_fit, check_has_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
     from anndata import AnnData
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Adapter(ABC):
-    """Access to the user's object, and the form of answers."""
+    """Access to the user's object, and conversion of results."""
 
     @abstractmethod
     def modalities(self, registry: Mapping[str, Any]) -> list[str]:
@@ -40,7 +40,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def part(self, data: Any, name: str) -> AnnData:
-        """Return the object of one modality."""
+        """Return the AnnData of one modality."""
 
     @abstractmethod
     def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
@@ -48,39 +48,38 @@ class Adapter(ABC):
 
     @abstractmethod
     def has(self, data: Any, name: str) -> np.ndarray:
-        """Return a mask of the cells with a modality, ``(n_cells,)``."""
+        """Return a mask of the cells that have a modality, ``(n_cells,)``."""
 
     @abstractmethod
     def bare(self, by_modality: Mapping[str, T]) -> Any:
-        """Return an answer in the user's form: the only value, or a dictionary by modality."""
+        """Return the only value for an AnnData, or a dictionary by modality for a MuData."""
 
     @abstractmethod
     def by_modality(self, value: Any) -> dict[str, Any]:
-        """Return a user's value by modality, the inverse of :meth:`bare`; None becomes nothing."""
+        """Return a user's value as a dictionary by modality; None becomes an empty dictionary."""
 
     @abstractmethod
     def together(self, parts: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> Any:
-        """Return one object of all modalities, with columns of its cells."""
+        """Return one object with all modalities, with ``obs`` as its cell annotation if given."""
 
     @abstractmethod
     def register(self, model: type[LatentModel], data: Any, setup_args: dict[str, Any]) -> None:
-        """Set up an object whose counts are in ``X``, with the arguments of an accepted one."""
+        """Set up an object with counts in ``X``, with the setup arguments of another object."""
 
-    @abstractmethod
-    def check_kind(self, data: Any) -> None:
-        """Refuse an object of the other kind with a TypeError."""
+    check_kind: Callable[[Any], object]
+    """Raise a TypeError if an object is of the other kind."""
 
     @abstractmethod
     def check_new(self, model: LatentModel, data: Any) -> None:
-        """Check an object that the model has not read before."""
+        """Check an object that is new to the model, or raise an error."""
 
     def counts_layer(self, data: Any, setup_args: Mapping[str, Any], name: str) -> str | None:
-        """Return the layer that holds the counts of a modality now; None for ``X``."""
+        """Return the layer that now holds the counts of a modality; None for ``X``."""
         return counts_layer(self.part(data, name), self.layer(setup_args, name))
 
 
-class OneAssay(Adapter):
-    """An AnnData is the only modality, called ``"X"``, and answers are bare."""
+class AnnDataAdapter(Adapter):
+    """Adapter of an AnnData: one modality, called ``"X"``, and plain results."""
 
     def modalities(self, registry: Mapping[str, Any]) -> list[str]:
         return [COUNTS]
@@ -108,21 +107,20 @@ class OneAssay(Adapter):
         return part
 
     def register(self, model: type[LatentModel], data: AnnData, setup_args: dict[str, Any]) -> None:
-        # cells without counts were accepted before
+        # the first setup already accepted cells without counts
         model.setup_anndata(data, **setup_args | {"layer": None, "keep_empty_cells": True})
 
-    def check_kind(self, data: Any) -> None:
-        check_is_anndata(data)
+    check_kind = staticmethod(check_is_anndata)
 
     def check_new(self, model: LatentModel, data: AnnData) -> None:
-        # a model of a datamodule has no setup to transfer, as scvi-tools will report
+        # a model of a datamodule has no setup arguments; scvi-tools reports this itself
         if "setup_args" in model.registry_:
             check_object(data, model.registry_["setup_args"])
             check_fits(data, model.registry_)
 
 
-class ManyAssays(Adapter):
-    """A MuData has one part for each modality, and answers are dictionaries."""
+class MuDataAdapter(Adapter):
+    """Adapter of a MuData: one AnnData for each modality, and results as dictionaries."""
 
     def modalities(self, registry: Mapping[str, Any]) -> list[str]:
         return list(registry["setup_args"]["likelihoods"])
@@ -149,11 +147,10 @@ class ManyAssays(Adapter):
         return found
 
     def register(self, model: type[LatentModel], data: MuData, setup_args: dict[str, Any]) -> None:
-        # features that a batch lacks were accepted before
+        # the first setup already accepted features that a batch lacks
         model.setup_mudata(data, **setup_args | {"layers": None, "keep_absent_features": True})
 
-    def check_kind(self, data: Any) -> None:
-        check_is_mudata(data)
+    check_kind = staticmethod(check_is_mudata)
 
     def check_new(self, model: LatentModel, data: MuData) -> None:
         check_is_mudata(data)

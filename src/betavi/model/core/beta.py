@@ -1,4 +1,4 @@
-"""The argument ``beta=`` of a model's functions."""
+"""The argument ``beta`` of the models' methods."""
 
 from __future__ import annotations
 
@@ -19,59 +19,37 @@ _DOCUMENTATION = """
 Other Parameters
 ----------------
 beta
-    The β to answer at, for a model trained on a range of them. If None, 1 or the end of the range
-    closest to it.
+    The β to use, for a model trained on a range of β. None uses the β of the range closest to 1.
 """
 
 
-def takes_beta(getter: Callable[..., R], *, answers_untrained: bool = False) -> Callable[..., R]:
-    """Give a function of a model the argument ``beta=``, and read its selection of cells.
+def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Callable[..., R]:
+    """Add the argument ``beta`` to a function whose first argument is the model.
 
-    Parameters
-    ----------
-    getter
-        A function whose first argument is the model. It gets cells as positions.
-    answers_untrained
-        Warn, as SCVI does, instead of refusing, if the model is not trained.
-
-    Returns
-    -------
-    The function with one more keyword, ``beta``.
-
-    Examples
-    --------
-    >>> import betavi
-    >>> from betavi.model.core.beta import takes_beta
-    >>> @takes_beta
-    ... def n_latent(model):
-    ...     return model.get_latent_representation().shape[1]
-    >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
-    >>> betavi.BetaVI.setup_anndata(adata)
-    >>> model = betavi.BetaVI(adata, n_latent=5, beta=(0.1, 10))
-    >>> model.train(max_epochs=1, enable_progress_bar=False)
-    >>> n_latent(model, beta=3.0)
-    5
+    The module is in evaluation mode inside the function, and ``indices`` are positions. An untrained
+    model raises a RuntimeError, or with ``allow_untrained`` a warning. ``docs/extending.md`` has an
+    example.
     """
     signature = inspect.signature(getter)
 
     @wraps(getter)
-    def answer(model: LatentModel, *args: Any, beta: float | None = None, **kwargs: Any) -> R:
-        model._check_if_trained(warn=answers_untrained)
+    def at_beta(model: LatentModel, *args: Any, beta: float | None = None, **kwargs: Any) -> R:
+        model._check_if_trained(warn=allow_untrained)
         call = signature.bind(model, *args, **kwargs)
         call.arguments.update(read_selection(model, call.arguments))
-        # in training mode an untrained model would drop units and learn statistics of what it reads
+        # in training mode, dropout and batch statistics would change the results
         model.module.eval()
         with model.at_beta(beta):
             return getter(*call.args, **call.kwargs)
 
     parameters = list(signature.parameters.values())
     keyword = inspect.Parameter("beta", inspect.Parameter.KEYWORD_ONLY, default=None)
-    last = parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
-    parameters.insert(len(parameters) - last, keyword)
-    answer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # PEP 362
-    answer.__doc__ = f"{inspect.getdoc(getter) or ''}\n{_DOCUMENTATION}"
-    return answer
+    has_kwargs = parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+    parameters.insert(len(parameters) - has_kwargs, keyword)
+    at_beta.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # PEP 362
+    at_beta.__doc__ = f"{inspect.getdoc(getter) or ''}\n{_DOCUMENTATION}"
+    return at_beta
 
 
-scvi_getter = partial(takes_beta, answers_untrained=True)
-"""For functions that SCVI has too, which warn and answer if the model is not trained."""
+scvi_getter = partial(takes_beta, allow_untrained=True)
+"""Decorator of methods that SCVI has too; like SCVI's, they only warn if the model is untrained."""

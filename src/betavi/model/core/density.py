@@ -1,4 +1,4 @@
-"""Positions of cells in the latent space, and the density of cells there."""
+"""Posteriors of cells, and the density of cells in the latent space."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
 MOST_CELLS = 20_000
-"""Largest number of cells that a density is fitted to, drawn from all; not tuned."""
+"""Largest number of cells that a density is fitted to, drawn from all cells. Not tuned."""
 
 FEWEST_DRAWS = 5000
-"""Smallest number of posterior draws that a density is fitted to; not tuned."""
+"""Smallest number of posterior draws that a density is fitted to. Not tuned."""
 
 MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
-"""Held-out cells for calibrating p-values: the largest number, and a sufficient one; not tuned."""
+"""Held-out cells that calibrate p-values: the largest and a sufficient number. Not tuned."""
 
 SMALLEST_TRAINING_SHARE = 0.5
-"""Share of the cells that should be left to train a model, in advice to users."""
+"""Smallest share of training cells that a message advises."""
 
 
 class Posteriors(NamedTuple):
-    """Posteriors of some cells, before the transform to what the decoder reads.
+    """Posteriors of cells, before the transform to the decoder's input.
 
-    ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws``
-    ``(n_draws, n_cells, n_latent)``.
+    ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws`` ``(n_draws, n_cells, n_latent)``.
     """
 
     mean: np.ndarray
@@ -54,7 +53,7 @@ def posteriors(
     n_draws: int = 0,
     progress: str | None = None,
 ) -> Posteriors:
-    """Encode cells, in their order; the draws have a seed of their own."""
+    """Return the posteriors of cells, in the given order; draws have a fixed seed."""
     parts: list[tuple[torch.Tensor, ...]] = []
     with model.seeded(0):
         for tensors in model.minibatches(adata, cells, ENCODED_CELLS, progress=progress):
@@ -67,25 +66,27 @@ def posteriors(
 
 @takes_beta
 def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDensity:
-    """Return the density of cells in the latent space, fitted to draws of their posteriors.
+    """Return the density of cells in the latent space.
 
-    A mixture of normal distributions, with the number of components that explains left-out cells
-    best. It is fitted once, and again after training.
+    The density is a mixture of normal distributions, fitted to draws from the posteriors of cells.
+    The number of components is the one that explains left-out cells best. The fit is stored until
+    the model is trained again.
 
     Parameters
     ----------
     show_progress
-        Show a bar while cells are encoded.
+        Show a progress bar while cells are encoded.
 
     Returns
     -------
-    An object with ``log_prob(positions)`` in nats, ``(n,)``, for positions ``(n, n_latent)``,
-    ``slope`` and ``sample``. Positions of a logistic normal z are those before the softmax.
+    A :class:`betavi.diagnostics.LatentDensity` with the methods ``log_prob``, ``slope`` and
+    ``sample``. ``log_prob`` takes positions ``(n, n_latent)`` and returns nats, ``(n,)``. For a
+    logistic normal z, positions are the values before the softmax.
 
     Raises
     ------
     ValueError
-        If the model has no object with cells, or was not trained at the requested β.
+        If the model has no data, or was not trained at the requested β.
 
     References
     ----------
@@ -104,14 +105,9 @@ def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDens
     (200,)
     """
     adata = model._validate_anndata(None)
-    density: LatentDensity = model.cached(
-        "density",
-        weights_digest(
-            model.module, model.module.beta_condition.beta, adata.n_obs, id(model.adata)
-        ),
-        lambda: _fitted(model, adata, show_progress),
-    )
-    return density
+    beta = model.module.beta_condition.beta
+    key = weights_digest(model.module, beta, adata.n_obs, id(model.adata))
+    return model.cached("density", key, lambda: _fitted(model, adata, show_progress))
 
 
 def _fitted(model: LatentModel, adata: AnnOrMuData, show_progress: bool) -> LatentDensity:
@@ -124,7 +120,7 @@ def _fitted(model: LatentModel, adata: AnnOrMuData, show_progress: bool) -> Late
 
 
 def density_calibration(model: LatentModel, show_progress: bool = False) -> DensityCalibration:
-    """Return the densities at held-out cells, which turn a density into a p-value."""
+    """Return the densities at held-out cells, the null distribution of p-values."""
     density = latent_density(model, show_progress)
 
     def make() -> DensityCalibration:
@@ -136,15 +132,15 @@ def density_calibration(model: LatentModel, show_progress: bool = False) -> Dens
 
 
 def calibration_cells(model: LatentModel, density: LatentDensity) -> np.ndarray:
-    """Return the cells that calibrate p-values; warn once if training has seen them."""
+    """Return the cells that calibrate p-values; warn once if they are training cells."""
 
     def choose() -> np.ndarray:
         adata = model._validate_anndata(None)
         cells = model.held_out(adata)
         if model.has_seen(adata, cells):
             warn(
-                "Too few cells were held out from training to calibrate p-values: they come from "
-                f"training cells, and are too small for unseen cells. {_advice(adata.n_obs)}"
+                "Too few cells were held out from training to calibrate p-values. Training cells are "
+                f"used instead, so p-values of unseen cells are too small. {_advice(adata.n_obs)}"
             )
         return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
 
@@ -152,11 +148,11 @@ def calibration_cells(model: LatentModel, density: LatentDensity) -> np.ndarray:
 
 
 def _advice(n_cells: int) -> str:
-    """Return advice on how to hold out enough of ``n_cells`` cells."""
+    """Return advice on how many of ``n_cells`` cells to hold out."""
     size = np.floor(100 * (1 - ENOUGH_KNOWN / n_cells)) / 100
     if size < SMALLEST_TRAINING_SHARE:
-        return f"{ENOUGH_KNOWN} are enough, but {n_cells} cells are too few to spare them."
-    return f"{ENOUGH_KNOWN} are enough: train(train_size={size:.2g})."
+        return f"Hold out {ENOUGH_KNOWN} cells. This object has only {n_cells} cells, too few for that."
+    return f"Hold out {ENOUGH_KNOWN} cells with train(train_size={size:.2g})."
 
 
 def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
@@ -165,21 +161,21 @@ def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
     n_latent = model.module.options.n_latent
     if positions.ndim != 2 or positions.shape[1] != n_latent:
         raise ValueError(
-            f"Positions are (n, {n_latent}) in this model, not {np.shape(latent)}: as "
-            "get_latent_representation() returns them."
+            f"Latent positions must have the shape (n, {n_latent}), not {np.shape(latent)}. "
+            "get_latent_representation() returns such positions."
         )
     if model.module.latent.is_on_simplex and on_simplex(positions):
         raise ValueError(
-            "Positions of a logistic normal z are those before the softmax, as "
+            "For a logistic normal z, pass the positions before the softmax. "
             "get_latent_representation(return_dist=True) returns them."
         )
     if not np.isfinite(positions).all():
         row = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
-        raise ValueError(f"Position {row} is not finite.")
+        raise ValueError(f"Position {row} is not finite. Remove it, or correct its values.")
     return positions
 
 
 def decoder_input(model: LatentModel, positions: np.ndarray) -> torch.Tensor:
-    """Return z for positions ``(..., n_latent)``, on the device."""
+    """Return z at positions ``(..., n_latent)``, on the model's device."""
     u = torch.as_tensor(positions, dtype=torch.float32, device=model.device)
     return model.module.latent.transform(u)

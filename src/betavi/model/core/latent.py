@@ -1,4 +1,4 @@
-"""The latent representation of cells, from any of their modalities."""
+"""Latent representation of cells, from any of their modalities."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi.data._utils import _validate_adata_dataloader_input
 
 from betavi.data import present_key
 from betavi.model.core.beta import takes_beta
@@ -39,25 +38,33 @@ def get_latent_representation(
 
     Parameters
     ----------
-    adata, indices, batch_size, dataloader, **data_loader_kwargs
-        Cells, and how many at once; or minibatches in place of an object.
+    adata
+        Data to encode; the model's own data if None.
+    indices
+        Names, positions or a mask of cells; all cells if None.
+    batch_size
+        Number of cells per minibatch; scvi-tools' default if None.
+    dataloader, **data_loader_kwargs
+        Minibatches to read in place of ``adata``; options of scvi-tools' data loader.
     give_mean
-        Return the mean of z instead of a draw.
+        Return the posterior mean of z. If False, return one draw.
     mc_samples
-        Number of draws to average if z has no mean in closed form, as a logistic normal.
+        Number of draws to average if the mean of z has no closed form (``"ln"``).
     return_dist
-        Return mean and variance of the posterior; those of a whole mixture.
+        Return the mean and the variance of the posterior. For a mixture of experts, these are the
+        moments of the whole mixture.
     modalities
-        Modalities to infer z from; all that a cell has if None.
+        Modalities to infer z from; all modalities that a cell has if None.
 
     Returns
     -------
-    ``(n_cells, n_latent)``, or two such arrays. NaN where a cell has none of the modalities.
+    Positions, ``(n_cells, n_latent)``, or mean and variance in this shape. A cell without any of
+    the modalities has NaN, and a warning counts these cells.
 
     Raises
     ------
     ValueError
-        If a modality is unknown.
+        If a modality is unknown, or both ``adata`` and ``dataloader`` are passed.
 
     Examples
     --------
@@ -69,29 +76,30 @@ def get_latent_representation(
     >>> model.get_latent_representation(modalities="rna").shape
     (100, 5)
     """
-    _validate_adata_dataloader_input(model, adata, dataloader)
     chosen = model.named_modalities(modalities)
-    if dataloader is None:
-        adata = model._validate_anndata(adata)
-        dataloader = model._make_data_loader(adata, indices, batch_size, **data_loader_kwargs)
-    first, second = [], []
-    for tensors in dataloader:
+    positions, variances = [], []
+    for tensors in model.user_minibatches(
+        dataloader, adata, indices, batch_size, **data_loader_kwargs
+    ):
         tensors = model.masked(tensors, chosen)
         inferred = model.infer(tensors)
-        q, lost = inferred["qz"], ~_has_any(model, tensors)
+        q, lacks_all = inferred["qz"], ~_has_any_modality(model, tensors)
         if return_dist:
-            second.append(q.variance.cpu().masked_fill(lost, torch.nan))
+            variances.append(q.variance.cpu().masked_fill(lacks_all, torch.nan))
             value = q.mean
         else:
             value = model.module.latent.mean(q, mc_samples) if give_mean else inferred["z"]
-        first.append(value.cpu().masked_fill(lost, torch.nan))
-    found = torch.cat(first).numpy()
-    if n_lost := int(np.isnan(found[:, 0]).sum()):
-        warn(f"{n_lost} cell(s) have none of the modalities asked for: their position is NaN.")
-    return (found, torch.cat(second).numpy()) if return_dist else found
+        positions.append(value.cpu().masked_fill(lacks_all, torch.nan))
+    found = torch.cat(positions).numpy()
+    if n_missing := int(np.isnan(found[:, 0]).sum()):
+        warn(
+            f"{n_missing} cell(s) have none of the modalities {', '.join(map(repr, chosen))}. Their "
+            "latent position is NaN. Pass `indices` to leave these cells out."
+        )
+    return (found, torch.cat(variances).numpy()) if return_dist else found
 
 
-def _has_any(model: LatentModel, tensors: Tensors) -> Tensor:
+def _has_any_modality(model: LatentModel, tensors: Tensors) -> Tensor:
     """Return a mask of the cells with any unmasked modality, ``(n_cells, 1)``."""
     keys = [key for key in map(present_key, model.modalities) if key in tensors]
     if not keys:

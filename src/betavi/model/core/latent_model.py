@@ -1,4 +1,4 @@
-"""The base of every model: the primitives that abilities are built on."""
+"""Base class of the models: the primitives that all methods use."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.data._utils import _validate_adata_dataloader_input
 from scvi.model.base import (
     ArchesMixin,
     BaseMinifiedModeModelClass,
@@ -31,11 +33,12 @@ from betavi.model.setup.registered import (
     refuse_other_kind,
     untouched_on_failure,
 )
+from betavi.module import CovariateSizes
 from betavi.nn import ROUNDING
 from betavi.train import TrainingPlan, TrainRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from scvi._types import AnnOrMuData
     from torch import Tensor
@@ -50,30 +53,26 @@ if TYPE_CHECKING:
 Tensors = dict[str, Any]
 
 ENOUGH_HELD_OUT = 100
-"""Smallest number of held-out cells that judge a model; not tuned."""
+"""Smallest number of held-out cells that a model is judged on. Not tuned."""
 
 UNTRAINED = (
-    "The model is not trained: call model.train() first. A query model needs training too, to learn "
+    "The model is not trained. Call model.train() first. A query model also needs training, to learn "
     "its new categories."
 )
 
 
 class LatentModel(
-    EmbeddingMixin,
-    VAEMixin,
-    ArchesMixin,
-    UnsupervisedTrainingMixin,
-    BaseMinifiedModeModelClass,
+    EmbeddingMixin, VAEMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseMinifiedModeModelClass
 ):
-    """A trained latent space of one modality or several.
+    """Base class of a model with one modality or several.
 
-    The class body of a model lists its abilities: functions whose first argument is the model. They
+    The class body of a model lists its methods: functions whose first argument is the model. They
     use only the primitives below.
     """
 
     module: MultimodalVAE
     adapter: ClassVar[Adapter]
-    """The user's form of data and answers."""
+    """Access to the user's AnnData or MuData, and conversion of results."""
 
     _data_splitter_cls = DataSplitter
     _train_runner_cls = TrainRunner
@@ -88,7 +87,7 @@ class LatentModel(
         return self.adapter.modalities(self.registry_)
 
     def named_modalities(self, names: Sequence[str] | str | None) -> list[str]:
-        """Return the modalities that a user names, all of them for None."""
+        """Return the requested modalities; all modalities for None."""
         if names is None:
             return self.modalities
         chosen = [names] if isinstance(names, str) else list(names)
@@ -98,7 +97,7 @@ class LatentModel(
                     f"The model has no modality {name!r}. {close_matches(name, self.modalities)}"
                 )
         if not chosen:
-            raise ValueError("modalities names none: leave it out to take all.")
+            raise ValueError("`modalities` is empty. Name at least one, or pass None to use all.")
         return chosen
 
     def likelihood(self, name: str) -> Likelihood:
@@ -106,7 +105,7 @@ class LatentModel(
         return self.module.likelihood(name)
 
     def features(self, name: str) -> pd.Index:
-        """Return the names of a modality's features."""
+        """Return the feature names of a modality."""
         state = self.registry_["field_registries"][name]["state_registry"]
         return pd.Index(state["column_names"])
 
@@ -115,7 +114,7 @@ class LatentModel(
         return self.get_anndata_manager(adata, required=True)
 
     def rows(self, adata: AnnOrMuData, name: str) -> Rows | AlignedRows:
-        """Return the counts of a modality, by the cells of the object."""
+        """Return the counts of a modality, with one row for each cell of the object."""
         return cast("Rows | AlignedRows", self.manager(adata).rows(name))
 
     # -- minibatches, the posterior, decoding ------------------------------------------------
@@ -129,15 +128,24 @@ class LatentModel(
         progress: str | None = None,
         **loader_kwargs: Any,
     ) -> Iterator[Tensors]:
-        """Yield minibatches of the cells at some positions, in their order, or of all cells.
+        """Yield minibatches of the cells at some positions, in the given order; all cells for None.
 
         All modalities except ``modalities`` are masked; None masks nothing. ``progress`` is the
-        description of a progress bar, if there is to be one.
+        label of a progress bar; None shows no bar.
         """
         loader = self._make_data_loader(adata, cells, batch_size, **loader_kwargs)
         shown = track(iter(loader), progress or "", total=len(loader), disable=progress is None)
         for tensors in shown:
             yield tensors if modalities is None else self.masked(tensors, modalities)
+
+    def user_minibatches(
+        self, dataloader: Any, adata: AnnOrMuData | None, *loading: Any, **loader_kwargs: Any
+    ) -> Iterable[Tensors]:
+        """Return the user's ``dataloader``, or minibatches of ``adata`` without one."""
+        _validate_adata_dataloader_input(self, adata, dataloader)
+        if dataloader is not None:
+            return dataloader
+        return self._make_data_loader(self._validate_anndata(adata), *loading, **loader_kwargs)
 
     def masked(self, tensors: Tensors, modalities: Sequence[str]) -> Tensors:
         """Return a minibatch in which all other modalities are masked."""
@@ -145,10 +153,11 @@ class LatentModel(
         return tensors | {key: torch.zeros_like(tensors[key]) for key in hidden}
 
     def infer(self, tensors: Tensors, n_samples: int = 1) -> dict[str, Any]:
-        """Return the posterior of a minibatch and draws of it.
+        """Return the posterior of a minibatch, and draws from it.
 
-        ``qz``; draws ``u`` and ``z``, ``([n_samples,] n_cells, n_latent)``; ``library``, the log
-        sizes by modality, and ``ql``, the posteriors of inferred sizes.
+        Keys: ``qz``, the posterior; ``u`` and ``z``, draws before and after the transform,
+        ``([n_samples,] n_cells, n_latent)``; ``library``, log library sizes by modality; ``ql``,
+        posteriors of inferred library sizes.
         """
         inputs = self.module._get_inference_input(tensors)
         inferred = self.module.inference(**inputs, n_samples=n_samples)
@@ -167,6 +176,16 @@ class LatentModel(
         """Return the covariates of every cell, by the user's names."""
         return covariates_of(self.manager(adata), self.registry_["setup_args"])
 
+    @property
+    def covariate_sizes(self) -> CovariateSizes:
+        """Numbers of batches, labels, continuous covariates, and of categories of other covariates."""
+        stats = self.summary_stats
+        covariates = self.registry_["field_registries"].get(REGISTRY_KEYS.CAT_COVS_KEY, {})
+        numbers = covariates.get("state_registry", {}).get("n_cats_per_key")
+        n_continuous = stats.get("n_extra_continuous_covs", 0)
+        n_categories = () if numbers is None else tuple(numbers)
+        return CovariateSizes(stats.n_batch, stats.n_labels, n_continuous, n_categories)
+
     # -- state --------------------------------------------------------------------------------
 
     def held_out(self, adata: AnnOrMuData) -> np.ndarray:
@@ -177,25 +196,25 @@ class LatentModel(
         return np.arange(adata.n_obs)
 
     def seen(self, adata: AnnOrMuData) -> np.ndarray:
-        """Return the cells that training has seen; all cells of another object."""
+        """Return the training cells; all cells for another object."""
         seen = getattr(self, "train_indices", None)
         if seen is None or not len(seen) or not self._was_split(adata):
             return np.arange(adata.n_obs)
         return np.asarray(seen)
 
     def has_seen(self, adata: AnnOrMuData, cells: np.ndarray) -> bool:
-        """Return whether training has seen any of some cells."""
+        """Return True if any of the cells was in training."""
         seen = getattr(self, "train_indices", None)
         return seen is not None and self._was_split(adata) and bool(np.isin(cells, seen).any())
 
     def _was_split(self, adata: AnnOrMuData) -> bool:
-        """Return whether these cells were split for training, judged by number in a loaded model."""
+        """Return True if the object was split for training; a loaded model compares cell numbers."""
         parts = [getattr(self, f"{part}_indices", None) for part in ("train", "validation", "test")]
         split = np.concatenate([part for part in parts if part is not None])
         return adata is self.adata and (hasattr(self, "trainer") or len(split) == adata.n_obs)
 
     def refuse_minified(self, ability: str) -> None:
-        """Raise a ValueError if the model's object is minified; ``ability`` is the function called."""
+        """Raise a ValueError if the model's object is minified; ``ability`` is the method's name."""
         if getattr(self, "minified_data_type", None) is not None:
             raise ValueError(
                 f"`{ability}` needs counts, but the object is minified: the model reads the stored "
@@ -205,14 +224,15 @@ class LatentModel(
 
     @contextmanager
     def at_beta(self, beta: float | None) -> Iterator[None]:
-        """Set the module to a β for a while; None means that of minified posteriors, if any."""
+        """Use β inside a ``with`` block; None is the β of minified posteriors, or the default."""
         if getattr(self, "minified_data_type", None) is not None:
             stored = self.adata.uns.get("betavi", {}).get(MINIFIED_BETA, self.module.settled_beta)
             beta = stored if beta is None else beta
             if not math.isclose(beta, stored, rel_tol=ROUNDING):
                 raise ValueError(
-                    f"The object is minified: it holds posteriors at beta={stored:g} only. For "
-                    "another β load the model with the original object: load(..., adata=...)."
+                    f"beta={beta:g} was passed, but the object is minified: it holds posteriors at "
+                    f"beta={stored:g} only. For another β, load the model with the original object: "
+                    "load(..., adata=...)."
                 )
         if beta is not None:
             self.module.check_beta(beta)
@@ -224,13 +244,13 @@ class LatentModel(
 
     @property
     def beta_in_force(self) -> float:
-        """The weight of the rate after training; NaN where training held the rate at a value."""
+        """Weight of the rate after training; NaN if training held the rate at a target."""
         is_held = not self.module.held_rate.isnan()
         return float("nan") if is_held else self.module.settled_beta
 
     @contextmanager
     def seeded(self, seed: int | None) -> Iterator[None]:
-        """Draw in evaluation mode, from a seed if there is one; torch's generators stay as they are."""
+        """Use evaluation mode inside a ``with`` block, and draws from ``seed`` if it is given."""
         self.module.eval()
         devices = [] if self.device.type == "cpu" else [self.device]
         with torch.random.fork_rng(devices, enabled=seed is not None):
@@ -239,13 +259,13 @@ class LatentModel(
             yield
 
     def cached(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
-        """Return the value made before for the same key, or make it."""
+        """Return the stored value if ``key`` is unchanged, or compute and store it."""
         stored: dict[str, tuple[Any, Any]] = self.__dict__.setdefault("_cache", {})
         if name not in stored or stored[name][0] != key:
             stored[name] = key, make()
         return stored[name][1]
 
-    # -- what scvi-tools calls ----------------------------------------------------------------
+    # -- hooks of scvi-tools ------------------------------------------------------------------
 
     def default_epochs(self, n_cells: int) -> int | None:
         """Return the default number of epochs; None for scvi-tools' own rule."""
@@ -257,9 +277,9 @@ class LatentModel(
     def _validate_anndata(
         self, adata: AnnOrMuData | None = None, copy_if_view: bool = True
     ) -> AnnOrMuData:
-        """Check an object, and register it if the model has not read it before."""
+        """Check an object, and register it if it is new to the model."""
         if adata is None and self.adata is None:
-            raise ValueError("The model was loaded without an object: pass one, adata=.")
+            raise ValueError("The model was loaded without an object. Pass `adata`.")
         if adata is None or is_registered(self, adata):
             check_registered(self, adata)
             return super()._validate_anndata(adata, copy_if_view)
@@ -271,5 +291,5 @@ class LatentModel(
 
 
 def numpy_generator() -> np.random.Generator:
-    """Return a generator of NumPy's, seeded by torch's, which follows ``scvi.settings.seed``."""
+    """Return a NumPy generator seeded from torch, which follows ``scvi.settings.seed``."""
     return np.random.default_rng(int(torch.randint(2**31, ())))

@@ -1,4 +1,4 @@
-"""Library sizes: measured, typical of a batch, and those that cells are decoded with."""
+"""Library sizes of cells, typical library sizes of batches, and sizes for decoding."""
 
 from __future__ import annotations
 
@@ -17,45 +17,43 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
-"""Variance of a batch with one cell, or whose cells all have the same size; not tuned."""
+"""Smallest variance of a batch's log library sizes, for batches with one cell. Not tuned."""
 
-MOST_SIZES = 5000
-"""Largest number of cells for a median size, drawn from all."""
-
-
-def aligned(manager: CellManager, name: str) -> AlignedRows:
-    """Return the rows of a modality by the cells of its object."""
-    rows = manager.rows(name)
-    assert isinstance(rows, AlignedRows)
-    return rows
+MAX_CELLS_FOR_MEDIAN = 5000
+"""Largest number of cells that a median size is computed from, drawn from all cells."""
 
 
 def measured_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a mask of the cells with counts of a modality, ``(n_cells,)``, and their log totals."""
-    kept = expert_keys(name).total
-    rows = aligned(manager, kept if kept in manager.data_registry else name)
+    # a minified object stores totals in place of counts
+    total_key = expert_keys(name).total
+    rows = manager.rows(total_key if total_key in manager.data_registry else name)
+    assert isinstance(rows, AlignedRows)
     has = rows.present.copy()
-    # empty cells, of which training learns nothing, have no size
     totals = rows.rows.totals()[rows.position[has]]
     has[has] = totals > 0
     return has, np.log(totals[totals > 0])
 
 
 def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return median and spread of the log totals by batch, NaN without cells, and the largest batch."""
-    has, totals = measured_sizes(manager, name)
+    """Return each batch's median and standard deviation of log totals, and the largest batch.
+
+    Both arrays are ``(n_batch,)``, with NaN for a batch without measured cells.
+    """
+    has, log_totals = measured_sizes(manager, name)
     codes = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()[has]
     n_batch = len(manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping)
-    typical, spreads = np.full((2, n_batch), np.nan)
+    medians, deviations = np.full((2, n_batch), np.nan)
     for code in np.unique(codes):
-        typical[code], spreads[code] = np.median(totals[codes == code]), totals[codes == code].std()
-    return typical, spreads, int(np.bincount(codes, minlength=n_batch).argmax())
+        of_batch = log_totals[codes == code]
+        medians[code], deviations[code] = np.median(of_batch), of_batch.std()
+    return medians, deviations, int(np.bincount(codes, minlength=n_batch).argmax())
 
 
 def cell_log_sizes(model: LatentModel, tensors: Tensors, name: str) -> Tensor:
-    """Return the log sizes for decoding measured cells, ``(n_cells, 1)``.
+    """Return log sizes for decoding measured cells, ``(n_cells, 1)``.
 
-    The size factor where there is one, the mean of an inferred size, or the cell's total.
+    The size is the cell's size factor, the mean of its inferred library size, or its total count.
     """
     inferred = {} if model.module.options.given_size else model.infer(tensors)
     if name in inferred.get("ql", {}):
@@ -64,9 +62,9 @@ def cell_log_sizes(model: LatentModel, tensors: Tensors, name: str) -> Tensor:
 
 
 def drawn_log_sizes(model: LatentModel, z: Tensor, tensors: Tensors, name: str) -> Tensor:
-    """Return log sizes of new cells at z, ``(..., n_cells, 1)``.
+    """Return log sizes for new cells at z, ``(..., n_cells, 1)``.
 
-    Drawn given z where the model has learned that, otherwise those of the minibatch's cells.
+    Sizes are drawn given z if the model predicts them. Otherwise they are the minibatch's own sizes.
     """
     typical = model.module.typical(name)
     if typical is None:
@@ -75,10 +73,10 @@ def drawn_log_sizes(model: LatentModel, z: Tensor, tensors: Tensors, name: str) 
 
 
 def usual_size(model: LatentModel, name: str) -> float:
-    """Return the median size of the cells that have a modality."""
+    """Return the median library size of the cells that have a modality."""
     if model.module.typical(name) is not None:
         return float(np.exp(np.median(measured_sizes(model.adata_manager, name)[1])))
-    some = np.random.default_rng(0).permutation(model.adata.n_obs)[:MOST_SIZES]
+    some = np.random.default_rng(0).permutation(model.adata.n_obs)[:MAX_CELLS_FOR_MEDIAN]
     minibatches = model.minibatches(model.adata, np.sort(some), ENCODED_CELLS)
     sizes = [cell_log_sizes(model, x, name).cpu().numpy().ravel() for x in minibatches]
     return float(np.exp(np.median(np.concatenate(sizes))))
@@ -87,7 +85,7 @@ def usual_size(model: LatentModel, name: str) -> float:
 def library_prior(manager: CellManager, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and variance of the log library size of each batch, ``(1, n_batch)``.
 
-    A batch that the object has no cells of has mean 0 and variance 1.
+    A batch without cells in the object has mean 0 and variance 1.
     """
     totals = cast("Rows", manager.rows(REGISTRY_KEYS.X_KEY)).totals()
     batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()

@@ -1,4 +1,4 @@
-"""Training, with β as an argument, and untrained siblings of a model."""
+"""Training of a model, and untrained copies with changed arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
     from betavi.objective import Schedule
 
-    Takers = Sequence[Callable[..., Any]]
+    Functions = Sequence[Callable[..., Any]]
 
 
 def train(
@@ -42,45 +42,45 @@ def train(
     Parameters
     ----------
     max_epochs
-        Number of passes over the training cells. If None, BetaVI takes 30 up to 10,000 cells,
-        fewer of more cells, and at least 8; JointVI as many as SCVI.
+        Number of passes over the training cells. With None, BetaVI trains 30 epochs for up to
+        10,000 cells, fewer for more cells, and at least 8. JointVI trains as many as SCVI.
     *args, **kwargs
-        See :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of a best model wait for
-        the warm-up.
+        See :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of the best model start
+        after the warm-up.
     beta_schedule
         ``"constant"``, ``"linear"``, ``"cosine"`` or ``"cyclical"``, a key of
-        :data:`betavi.objective.SCHEDULES`, or a function from the share of the planned steps,
-        within [0, 1], to the factor of β in force there.
+        :data:`betavi.objective.SCHEDULES`. Or a function that takes the share of the planned steps,
+        from 0 to 1, and returns the factor of β.
     warmup
-        Share of the planned steps until β is in force.
+        Share of the planned steps in which β rises to its full value.
     free_bits
-        Nats per cell below which the rate of a latent dimension, averaged over a minibatch, is not
-        penalised (Kingma et al., 2016). With a prior whose rate is no sum over dimensions,
-        ``n_latent`` times as many nats for all of them.
+        Rate of a latent dimension, averaged over a minibatch, that costs nothing, in nats per cell
+        (Kingma et al., 2016). If the prior's rate is not a sum over dimensions, ``n_latent`` times
+        as many nats are free for all dimensions together.
     target_rate
-        Nats per cell at which a controller holds the rate after warm-up, by moving β (after Shao et
-        al., 2020). Its state is saved with the model.
+        Rate in nats per cell that a controller holds after the warm-up by changing β (after Shao et
+        al., 2020). The controller is saved with the model.
     capacity
-        Nats per cell. The loss is then distortion + β * abs(rate - C), and the schedule raises
-        C from 0 to the capacity (Burgess et al., 2018); β should be large.
+        Rate in nats per cell. The loss becomes distortion + β * abs(rate - C), and the schedule
+        raises C from 0 to the capacity (Burgess et al., 2018). Choose a large β.
     collapse_guard
-        Monitor the latent dimensions, and warn once if they collapse; ``"rescue"`` also acts, see
-        :class:`betavi.train.CollapseGuard`. Off if False.
+        Monitor the latent dimensions, and warn once if they collapse. ``"rescue"`` also acts, see
+        :class:`betavi.train.CollapseGuard`. False switches the guard off.
     plan_kwargs
         Options of :class:`betavi.train.TrainingPlan`. scvi-tools' ``n_epochs_kl_warmup``,
-        ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` take the place of
-        ``beta_schedule`` and ``warmup``.
+        ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` replace ``beta_schedule`` and
+        ``warmup``.
 
     Raises
     ------
     ValueError, TypeError
-        If a word is not in its table, a number is out of range, options contradict, or an argument
-        is unknown; before anything is trained.
+        If a word is unknown, a number is out of range, two options exclude each other, or an
+        argument is unknown. The error comes before training starts.
 
     Notes
     -----
-    ``history["beta"]`` holds the β at the last step of each epoch, or the geometric mean of those
-    drawn from a range. Every ELBO in the history is at β = 1.
+    ``history["beta"]`` is β at the last step of each epoch. For a model trained on a range, it is
+    the geometric mean of the drawn β. Every ELBO in the history is at β = 1.
 
     References
     ----------
@@ -97,24 +97,24 @@ def train(
     >>> model.history["beta"]["beta"].tolist()
     [1.0, 3.0, 4.0, 4.0]
     """
-    # scvi-tools hands unknown arguments to Lightning's trainer, and to its fit
-    trainers = (ScviTrainer, Trainer, Trainer.fit)
+    # scvi-tools passes unknown arguments on to Lightning's trainer and its fit
+    trainers = (train, UnsupervisedTrainingMixin.train, ScviTrainer, Trainer, Trainer.fit)
     plans = [plan.__init__ for plan in model._training_plan_cls.__mro__]
-    of_plan = (*plans, model._module_cls.loss)
-    takers = (train, UnsupervisedTrainingMixin.train, *trainers)
-    _check_words("train", kwargs, takers, elsewhere={"plan_kwargs": of_plan})
-    _check_words("plan_kwargs", plan_kwargs or {}, of_plan)
-    # -1 is no end; the plan refuses it where a schedule needs one
+    plan_functions = (*plans, model._module_cls.loss)
+    plan_kwargs = dict(plan_kwargs or {})
+    _check_arguments("train", kwargs, trainers, plan_functions)
+    _check_arguments("plan_kwargs", plan_kwargs, plan_functions)
+    # -1 trains without end; the plan refuses it if a schedule needs an end
     if max_epochs not in (None, -1):
         check_whole("max_epochs", max_epochs)
-        # Lightning takes no other kind of whole number
+        # Lightning does not accept NumPy's integers
         max_epochs = int(max_epochs)
-    named = {
+    options = {
         "beta_schedule": beta_schedule, "warmup": warmup, "free_bits": free_bits,
         "target_rate": target_rate, "capacity": capacity,
     }  # fmt: skip
     if collapse_guard == "rescue":
-        _check_rescue(target_rate, capacity, plan_kwargs)
+        _check_rescue(options, plan_kwargs)
     if model.adata is not None and kwargs.get("datamodule") is None:
         model.adata_manager.check_unchanged()
     callbacks = list(kwargs.pop("callbacks", None) or [])
@@ -123,41 +123,32 @@ def train(
     if max_epochs is None and kwargs.get("datamodule") is None:
         max_epochs = model.default_epochs(model.adata.n_obs)
     if model.module is not None:
-        # getters leave a module without dropout, as scvi-tools' training does
+        # other methods leave the module in evaluation mode
         model.module.train()
-    UnsupervisedTrainingMixin.train(
-        model,
-        max_epochs,
-        *args,
-        plan_kwargs=named | dict(plan_kwargs or {}),
-        callbacks=callbacks,
-        **kwargs,
-    )
-    if model.module.beta_condition.is_fixed:
-        remember_beta(model, model.module.beta_condition.range[0])
+    kwargs |= {"plan_kwargs": options | plan_kwargs, "callbacks": callbacks}
+    UnsupervisedTrainingMixin.train(model, max_epochs, *args, **kwargs)
+    beta, _ = model.module.beta_condition.range
+    if model.module.beta_condition.is_fixed and model._module_kwargs["beta"] != beta:
+        _store_beta(model, beta)
 
 
 def sibling(
     model: LatentModel, *, likelihoods: Mapping[str, str] | None = None, **changes: Any
 ) -> Any:
-    """Return an untrained model of the same object and arguments, with changes.
+    """Return an untrained model of the same class and data, with some arguments changed.
 
     Parameters
     ----------
     likelihoods
-        Other likelihoods of some modalities, by name, for a model of a MuData. The object and its
-        other models keep theirs. For a model of an AnnData pass ``gene_likelihood``.
+        New likelihoods of some modalities, by name. The setup of the data does not change. Only for
+        a model of a MuData; for a model of an AnnData, pass ``gene_likelihood``.
     **changes
-        Arguments of the constructor.
-
-    Returns
-    -------
-    A new model of the same class.
+        Arguments of the constructor to change.
 
     Raises
     ------
     TypeError
-        If a model of an AnnData is given ``likelihoods``.
+        If ``likelihoods`` is passed for a model of an AnnData.
     ValueError
         If a modality or a likelihood is unknown.
 
@@ -171,21 +162,24 @@ def sibling(
     'nb'
     """
     manager = model.adata_manager
-    # scvi-tools keeps the last setup of an object and of its copies under one name
-    known, name = model._setup_adata_manager_store, manager.adata_uuid
-    last = known.get(name, manager)
-    known[name] = manager if likelihoods is None else _with_likelihoods(model, likelihoods)
+    # scvi-tools stores the last setup of an object and of its copies under one name
+    managers, name = model._setup_adata_manager_store, manager.adata_uuid
+    last = managers.get(name, manager)
+    managers[name] = manager if likelihoods is None else _with_likelihoods(model, likelihoods)
     try:
         return type(model)(model.adata, **model._module_kwargs | changes)
     finally:
-        known[name] = last
+        managers[name] = last
 
 
 def _with_likelihoods(model: LatentModel, likelihoods: Mapping[str, str]) -> CellManager:
-    """Return a copy of the model's manager that was set up with other likelihoods."""
+    """Return a copy of the model's data manager, with other likelihoods in its setup."""
     arguments = model.registry_["setup_args"]
     if "likelihoods" not in arguments:
-        raise TypeError("A model of an AnnData has one likelihood: pass gene_likelihood=.")
+        raise TypeError(
+            "`likelihoods` is only for a model of a MuData. For a model of an AnnData, pass "
+            "gene_likelihood='nb' or another likelihood."
+        )
     for name in model.named_modalities(list(likelihoods)):
         lookup(LIKELIHOODS, likelihoods[name], f"likelihoods[{name!r}]")
     manager: CellManager = copy(model.adata_manager)
@@ -194,45 +188,37 @@ def _with_likelihoods(model: LatentModel, likelihoods: Mapping[str, str]) -> Cel
     return manager
 
 
-def remember_beta(model: LatentModel, beta: float) -> None:
-    """Record the β that a rescue returned to, for copies and saved files of this model."""
-    if model._module_kwargs["beta"] == beta:
-        return
+def _store_beta(model: LatentModel, beta: float) -> None:
+    """Store the β that a rescue returned to in the arguments of copies and of saved files."""
     model._module_kwargs["beta"] = beta
     for arguments in (model.init_params_["non_kwargs"], *model.init_params_["kwargs"].values()):
         if "beta" in arguments:
             arguments["beta"] = beta
 
 
-def _check_words(
-    name: str, words: dict[str, Any], takers: Takers, elsewhere: dict[str, Takers] | None = None
+def _check_arguments(
+    name: str, arguments: dict[str, Any], functions: Functions, plan_functions: Functions = ()
 ) -> None:
-    """Refuse an unknown argument before the data are split, and say where it would be accepted."""
-    known = _words_of(takers)
-    if not (unknown := [word for word in words if word not in known]):
+    """Raise a TypeError for an unknown argument, or for one that belongs into ``plan_kwargs``."""
+    known = _parameters_of(functions)
+    if not (unknown := [argument for argument in arguments if argument not in known]):
         return
-    word = unknown[0]
-    for place, others in (elsewhere or {}).items():
-        if word in _words_of(others):
-            raise TypeError(
-                f"{name} has no argument {word!r}: it goes into {place}={{{word!r}: ...}}."
-            )
-    raise TypeError(f"{name} has no argument {word!r}. {close_matches(word, sorted(known))}")
+    word, advice = unknown[0], close_matches(unknown[0], sorted(known))
+    if word in _parameters_of(plan_functions):
+        advice = f"Pass it as plan_kwargs={{{word!r}: ...}}."
+    raise TypeError(f"{name} has no argument {word!r}. {advice}")
 
 
-def _words_of(takers: Takers) -> set[str]:
-    return {name for taker in takers for name in inspect.signature(taker).parameters} - {"self"}
+def _parameters_of(functions: Functions) -> set[str]:
+    return {name for each in functions for name in inspect.signature(each).parameters} - {"self"}
 
 
-def _check_rescue(
-    target_rate: float | None, capacity: float | None, plan_kwargs: dict[str, Any] | None
-) -> None:
-    """Refuse a rescue, which moves β, together with other control of β."""
-    steers = {"target_rate": target_rate, "capacity": capacity}
-    words = [word for word, value in steers.items() if value is not None]
-    words += [word for word in SCVI_SCHEDULE if word in (plan_kwargs or {})]
+def _check_rescue(options: dict[str, Any], plan_kwargs: dict[str, Any]) -> None:
+    """Raise a ValueError if another option also changes β during a rescue."""
+    words = [word for word in ("target_rate", "capacity") if options[word] is not None]
+    words += [word for word in SCVI_SCHEDULE if word in plan_kwargs]
     if words:
         raise ValueError(
-            f"collapse_guard='rescue' moves β, and so does {words[0]}. Train with "
+            f"collapse_guard='rescue' changes β, and so does {words[0]}. Train with "
             "collapse_guard=True, and call rescue() afterwards."
         )

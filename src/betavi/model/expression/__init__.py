@@ -1,1 +1,1 @@
-"""Normalised expression, differential tests, likelihood scores, translation."""
+"""Normalised expression, differential tests, likelihood scores and translation."""

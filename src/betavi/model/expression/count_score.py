@@ -1,4 +1,4 @@
-"""Probabilities of integer counts, comparable between likelihoods."""
+"""Probabilities of counts, comparable between likelihoods."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def score_counts(
     batch_size: int = SCORED_CELLS,
     modalities: Sequence[str] | str | None = None,
 ) -> Any:
-    """Score the model by the probability it gives to integer counts.
+    """Score the model by the probability that it gives to the counts.
 
-    The likelihoods zinb, nb and poisson are probabilities. Densities, lognormal and normal, are
-    integrated over half a count on both sides, which makes all likelihoods comparable:
-    :func:`betavi.metrics.compare_likelihoods` does that. Each modality is scored on its own, from
-    the posterior given that modality alone, in the cells that have it.
+    Scores of all likelihoods are comparable, see :func:`betavi.metrics.compare_likelihoods`. The
+    likelihoods ``"zinb"``, ``"nb"`` and ``"poisson"`` give probabilities of counts. The densities
+    ``"lognormal"`` and ``"normal"`` are integrated over half a count on both sides. Each modality is
+    scored alone: in the cells that have it, from the posterior given this modality only.
 
     Parameters
     ----------
     adata, indices, batch_size
-        Cells, all of the model's own if None, and how many at once.
+        See :meth:`get_latent_representation`.
     n_samples
         Number of posterior draws per cell.
     modalities
@@ -55,14 +55,14 @@ def score_counts(
 
     Returns
     -------
-    Nats per cell, and the predicted zeros, means and variances of each gene, a
-    :class:`betavi.diagnostics.CountScore`; with several modalities a dictionary of them. With the
-    likelihood ``"bernoulli"`` only ``detection`` is defined, and the rest is NaN.
+    A :class:`betavi.diagnostics.CountScore`: scores in nats per cell, and the predicted share of
+    zeros, mean and variance of each gene. With several modalities, a dictionary of scores. With the
+    likelihood ``"bernoulli"``, only the rate, ``detection`` and the zeros are not NaN.
 
     Raises
     ------
     ValueError
-        If there are no cells, or their values are no integers.
+        If no cell has the modality, the values are not integers, or the object is minified.
 
     References
     ----------
@@ -84,38 +84,39 @@ def score_counts(
     for name in sums:
         has = model.adapter.has(adata, name)
         if not has[slice(None) if indices is None else np.asarray(indices)].any():
-            raise ValueError(f"None of the cells has {name!r}, so its counts cannot be scored.")
+            raise ValueError(
+                f"None of the cells has {name!r}, so its counts cannot be scored. Choose other cells, "
+                "or name other `modalities`."
+            )
     for tensors in model.minibatches(adata, indices, batch_size):
-        for name, total in sums.items():
-            some = _with_modality(tensors, name)
-            counts = dense(some[name]).cpu().double().numpy()
+        for name, score_sums in sums.items():
+            measured = _measured_cells(tensors, name)
+            counts = dense(measured[name]).cpu().double().numpy()
             if (counts != counts.round()).any():
                 raise ValueError(
-                    "The registered values are no integers, and only counts have probabilities. "
-                    "Register the layer that holds them: setup_anndata(..., layer=...)."
+                    "The registered values are not integers, but only counts have probabilities. "
+                    "Register the layer that holds the counts: setup_anndata(..., layer=...)."
                 )
             if len(counts):
-                total.add(counts, _count_terms(model, model.masked(some, [name]), name, n_samples))
-    return model.adapter.bare({name: total.score() for name, total in sums.items()})
+                terms = _count_terms(model, model.masked(measured, [name]), name, n_samples)
+                score_sums.add(counts, terms)
+    return model.adapter.bare({name: score_sums.score() for name, score_sums in sums.items()})
 
 
 @unsupported_if_adata_minified
 def raw_counts(
     model: LatentModel, indices: Sequence[int] | None = None, modality: str | None = None
 ) -> Any:
-    """Return the registered counts of some cells, or of all.
+    """Return the registered counts of cells, ``(n_cells, n_features)``, sparse or dense as stored.
+
+    Cells are in the order of ``indices``. A cell that lacks the modality has zeros.
 
     Parameters
     ----------
     indices
-        Positions of the cells, in this order; all if None.
+        Positions of cells; all cells if None.
     modality
-        Modality to read, if there are several.
-
-    Returns
-    -------
-    Counts, ``(n_cells, n_features)``, sparse or dense as they are stored; a cell that lacks the
-    modality is a row of zeros.
+        Modality to read; necessary if the model has several.
 
     Raises
     ------
@@ -135,15 +136,16 @@ def raw_counts(
     return rows[np.arange(rows.shape[0]) if indices is None else np.asarray(indices)]
 
 
-def _with_modality(tensors: Tensors, name: str) -> Tensors:
+def _measured_cells(tensors: Tensors, name: str) -> Tensors:
     """Return the cells of a minibatch that have a modality."""
     if (key := present_key(name)) not in tensors:
         return tensors
     has = tensors[key].squeeze(1)
-    return {word: value if value is None else value[has] for word, value in tensors.items()}
+    return {key: value if value is None else value[has] for key, value in tensors.items()}
 
 
 def _count_terms(model: LatentModel, tensors: Tensors, name: str, n_samples: int) -> CountTerms:
+    """Return the terms of the score of a minibatch."""
     inferred = model.infer(tensors, n_samples)
     likelihood, size = model.likelihood(name), model.module.log_sizes(tensors, inferred, name)
     px: Any = model.decode(inferred["z"], tensors, name, size)
@@ -151,7 +153,7 @@ def _count_terms(model: LatentModel, tensors: Tensors, name: str, n_samples: int
     counts = dense(tensors[name]).to(u.device)
     libraries = model.module.library_priors(tensors)
     if isinstance(qz, Point):
-        # naming a point takes infinitely many nats
+        # the rate of a point is infinite
         log_ratio = rates = torch.full(u.shape[:-1], torch.inf)
     else:
         log_ratio = latent_log_ratio(inferred, {"pz": pz, "pl": libraries})
@@ -159,16 +161,17 @@ def _count_terms(model: LatentModel, tensors: Tensors, name: str, n_samples: int
     library_rate = torch.zeros(len(counts), device=u.device)
     if name in inferred["ql"]:
         library_rate = rate(inferred["ql"][name], libraries[name], inferred["library"][name])
-    unknown = torch.zeros_like(counts) if likelihood.is_of_counts else torch.nan
+    # a likelihood of detection has no probability of a count
+    zero_or_nan = torch.zeros_like(counts) if likelihood.is_of_counts else torch.nan
     per_count = {
-        "log_mass": likelihood.log_mass(px, counts) + unknown,
+        "log_mass": likelihood.log_mass(px, counts) + zero_or_nan,
         "log_detection": likelihood.log_detection(px, counts),
         "zeros": likelihood.log_mass(px, torch.zeros_like(counts)).exp(),
-        "mean": px.mean + unknown,
-        "variance": px.variance + unknown,
+        "mean": px.mean + zero_or_nan,
+        "variance": px.variance + zero_or_nan,
     }
-    shaped = {name: value.reshape(n_samples, *counts.shape) for name, value in per_count.items()}
-    shaped["log_ratio"] = log_ratio.reshape(n_samples, len(counts))
-    shaped["library_rate"] = library_rate
-    shaped["rate"] = rates if rates.ndim == 1 else rates.mean(dim=0)
-    return CountTerms(**{name: v.cpu().double().numpy() for name, v in shaped.items()})
+    terms = {word: value.reshape(n_samples, *counts.shape) for word, value in per_count.items()}
+    terms["log_ratio"] = log_ratio.reshape(n_samples, len(counts))
+    terms["library_rate"] = library_rate
+    terms["rate"] = rates if rates.ndim == 1 else rates.mean(dim=0)
+    return CountTerms(**{word: v.cpu().double().numpy() for word, v in terms.items()})

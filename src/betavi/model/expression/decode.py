@@ -1,4 +1,4 @@
-"""Values read from the decoded distribution of a modality, cell by cell."""
+"""Decoding of cells: choice of the modality, and values read from its decoded distribution."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from scvi.data._utils import _validate_adata_dataloader_input
 
 from betavi.model.core.covariates import batch_codes
 from betavi.model.setup.selection import features_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from scvi._types import AnnOrMuData
-    from torch import Tensor
 
     from betavi.likelihoods import Likelihood
     from betavi.model.core.latent_model import LatentModel, Tensors
@@ -25,8 +25,14 @@ Batches = str | int | list[str] | list[int] | None
 
 
 class DecodeRequest(NamedTuple):
-    """Cells (positions), features and batches (user's names) to decode, and the number of draws."""
+    """Cells (positions), modality, features and batches (user's names) to decode.
 
+    If there is a ``dataloader``, its minibatches replace the cells of ``adata``.
+    """
+
+    model: LatentModel
+    adata: AnnOrMuData | None
+    name: str
     cells: Sequence[int] | np.ndarray | None = None
     features: Sequence[str] | None = None
     transform_batch: Batches = None
@@ -35,118 +41,119 @@ class DecodeRequest(NamedTuple):
     average_draws: bool = True
     progress: str | None = None
     loader_kwargs: Mapping[str, Any] = MappingProxyType({})
+    dataloader: Iterable[Tensors] | None = None
+
+    @property
+    def columns(self) -> np.ndarray | None:
+        """Positions of the requested features; None for all."""
+        if self.features is None:
+            return None
+        owner = f"The modality {self.name!r}" if len(self.model.modalities) > 1 else "adata"
+        return features_named(self.model.features(self.name), self.features, owner)
+
+    @property
+    def codes(self) -> list[int | None]:
+        """Codes of the requested batches, ``[None]`` for each cell's own."""
+        return batch_codes(self.model.adata_manager, self.transform_batch)
+
+    def decoded(
+        self, read: Callable[[Any], Any], codes: list[int | None], columns: np.ndarray | None = None
+    ) -> Iterator[tuple[dict[str, Any], Any]]:
+        """Yield the posterior of each minibatch, and the values that ``read`` takes from p(x given z).
+
+        Values, ``([n_samples,] n_cells, n_features)``, are averaged over the batches ``codes``. Only
+        the features ``columns`` are decoded, all for None.
+        """
+        minibatches = self.dataloader
+        if minibatches is None:
+            loading = self.cells, self.batch_size, None, self.progress
+            minibatches = self.model.minibatches(self.adata, *loading, **self.loader_kwargs)
+        for tensors in minibatches:
+            inferred = self.model.infer(tensors, self.n_samples)
+            decoding = self.model, tensors, inferred, self.name
+            with self.model.likelihood(self.name).only(columns):
+                each = [read(decoded_distribution(*decoding, code)) for code in codes]
+            yield inferred, torch.stack(each).mean(dim=0) if len(each) > 1 else each[0]
+
+    def values(self, read: Callable[[Any], Any]) -> np.ndarray:
+        """Return all values joined, ``([n_samples,] n_cells, n_features)``."""
+        columns, parts = self.columns, []
+        only = columns if self.model.likelihood(self.name).scale_is_local else None
+        for _, values in self.decoded(read, self.codes, only):
+            # draws are averaged here to save memory
+            is_averaged = self.n_samples > 1 and self.average_draws
+            parts.append((values.mean(dim=0) if is_averaged else values).cpu().numpy())
+        found = np.concatenate(parts, axis=-2)
+        return found if columns is None or only is not None else found[..., columns]
+
+    def table(self, read: Callable[[Any], Any], return_numpy: bool | None) -> Any:
+        """Return all values as a data frame, or as an array if requested or necessary."""
+        if self.dataloader is not None:
+            return self.values(read)
+        adata = self.model._validate_anndata(self.adata)
+        values = self._replace(adata=adata).values(read)
+        if return_numpy or values.ndim == 3:
+            return values
+        names = adata.obs_names if self.cells is None else adata.obs_names[self.cells]
+        columns = self.model.features(self.name) if self.features is None else list(self.features)
+        return pd.DataFrame(values, index=names, columns=columns)
 
 
-def decoded(
-    model: LatentModel,
-    adata: AnnOrMuData | None,
-    name: str,
-    request: DecodeRequest,
-    read: Callable[[Any], Tensor],
-    dataloader: Iterable[Tensors] | None = None,
-) -> np.ndarray:
-    """Return values read from p(x given z) of a modality, ``([n_samples,] n_cells, n_features)``.
-
-    Only the requested features are decoded, and draws are averaged one minibatch at a time.
-    """
-    columns, codes = None, batch_codes(model.adata_manager, None)
-    if request.features is not None:
-        called = f"The modality {name!r}" if len(model.modalities) > 1 else "adata"
-        columns = features_named(model.features(name), request.features, called)
-    if dataloader is None:
-        codes = batch_codes(model.adata_manager, request.transform_batch)
-        loading = request.cells, request.batch_size, None, request.progress
-        dataloader = model.minibatches(adata, *loading, **request.loader_kwargs)
-    parts, likelihood = [], model.likelihood(name)
-    only = columns if likelihood.scale_is_local else None
-    for tensors in dataloader:
-        inferred = model.infer(tensors, request.n_samples)
-        size = decoded_log_size(model, tensors, inferred, name)
-        with likelihood.only(only):
-            each = [read(model.decode(inferred["z"], tensors, name, size, code)) for code in codes]
-        values = torch.stack(each).mean(dim=0) if len(each) > 1 else each[0]
-        if request.n_samples > 1 and request.average_draws:
-            values = values.mean(dim=0)
-        parts.append(values.cpu().numpy())
-    found = np.concatenate(parts, axis=-2)
-    return found if columns is None or only is not None else found[..., columns]
-
-
-def refuse_with_dataloader(dataloader: Iterable[Tensors] | None, **given: Any) -> None:
-    """Raise a ValueError for arguments that need an object, if minibatches take its place."""
-    needing = [word for word, value in given.items() if value is not None]
-    if dataloader is not None and needing:
+def check_dataloader(
+    model: LatentModel, adata: AnnOrMuData | None, dataloader: Any, **need_adata: Any
+) -> None:
+    """Raise a ValueError if a ``dataloader`` comes with ``adata`` or an argument that needs it."""
+    _validate_adata_dataloader_input(model, adata, dataloader)
+    passed = [name for name, value in need_adata.items() if value is not None]
+    if dataloader is not None and passed:
         raise ValueError(
-            f"`{needing[0]}` was passed with `dataloader`, and needs an object. Pass `adata` in "
-            f"place of `dataloader`, or leave `{needing[0]}` out."
+            f"`{passed[0]}` was passed with `dataloader`, but needs an object. Pass `adata` in "
+            f"place of `dataloader`, or leave `{passed[0]}` out."
         )
 
 
-def decoded_log_size(
-    model: LatentModel, tensors: Tensors, inferred: dict[str, Any], name: str
-) -> Tensor:
-    """Return the log size to decode at: the typical one where cells may lack the modality."""
+def decoded_distribution(
+    model: LatentModel, tensors: Tensors, inferred: dict[str, Any], name: str, code: int | None
+) -> Any:
+    """Return p(x given z) of a modality, at the typical size if cells may lack the modality."""
     typical = model.module.typical(name)
-    return model.module.log_sizes(tensors, inferred, name) if typical is None else typical.usual
-
-
-def table(
-    model: LatentModel,
-    adata: AnnOrMuData | None,
-    name: str,
-    request: DecodeRequest,
-    read: Callable[[Any], Tensor],
-    return_numpy: bool | None = None,
-    dataloader: Iterable[Tensors] | None = None,
-) -> pd.DataFrame | np.ndarray:
-    """Return :func:`decoded` values as a data frame, or as an array if requested or needed."""
-    if dataloader is not None:
-        return decoded(model, adata, name, request, read, dataloader)
-    adata = model._validate_anndata(adata)
-    values = decoded(model, adata, name, request, read)
-    if return_numpy or values.ndim == 3:
-        return values
-    names = adata.obs_names if request.cells is None else adata.obs_names[request.cells]
-    columns = model.features(name) if request.features is None else pd.Index(list(request.features))
-    return pd.DataFrame(values, index=names, columns=columns)
+    size = model.module.log_sizes(tensors, inferred, name) if typical is None else typical.usual
+    return model.decode(inferred["z"], tensors, name, size, code)
 
 
 def suitable_modality(
-    model: LatentModel, modality: str | None, suits: Callable[[Likelihood], bool]
+    model: LatentModel, modality: str | None, is_suitable: Callable[[Likelihood], bool]
 ) -> str:
-    """Return the named modality, or the only suitable one, by its likelihood; or raise a ValueError."""
-    suitable = [name for name in model.modalities if suits(model.likelihood(name))]
+    """Return the requested modality, or the only one with a suitable likelihood."""
+    suitable = [name for name in model.modalities if is_suitable(model.likelihood(name))]
     choices = ", ".join(map(repr, suitable))
     if modality is not None:
         (name,) = model.named_modalities(modality)
         if name not in suitable:
             raise ValueError(
-                f"{name!r} has the likelihood {model.module.likelihood_names[name]!r}, for which this "
-                f"is not defined. Modalities that it is defined for: {choices or 'none here'}."
+                f"{name!r} has the likelihood {model.module.likelihood_names[name]!r}, which this "
+                f"method does not support. Modalities that it supports: {choices or 'none'}."
             )
         return name
-    if len(suitable) != 1:
-        raise ValueError(
-            f"Say which modality is meant, modality=...: {choices or 'there is none that suits'}."
-        )
+    if not suitable:
+        raise ValueError("No modality of the model has a likelihood that this method supports.")
+    if len(suitable) > 1:
+        raise ValueError(f"The model has several suitable modalities. Pass modality=: {choices}.")
     return suitable[0]
 
 
-def expression_modality(model: LatentModel, modality: str | None) -> str:
-    """Return the modality whose expression is requested; proteins only by name."""
-    if len(model.modalities) == 1 and modality is None:
+def expression_modality(
+    model: LatentModel, modality: str | None, *, any_named: bool = False
+) -> str:
+    """Return the requested modality. It must have counts, unless ``any_named``.
+
+    None chooses the only modality with counts, proteins with a background not included.
+    """
+    if modality is None and len(model.modalities) == 1:
         return model.modalities[0]
-    named = modality is not None
 
-    def suits(part: Likelihood) -> bool:
-        return not part.is_of_detection and (named or not part.has_background)
+    def is_suitable(part: Likelihood) -> bool:
+        by_default = not (part.is_of_detection or part.has_background)
+        return by_default if modality is None else any_named or not part.is_of_detection
 
-    return suitable_modality(model, modality, suits)
-
-
-def named_modality(model: LatentModel, modality: str | None) -> str:
-    """Return the requested modality; any one by name."""
-    if modality is None:
-        return expression_modality(model, None)
-    (name,) = model.named_modalities(modality)
-    return name
+    return suitable_modality(model, modality, is_suitable)

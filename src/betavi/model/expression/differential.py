@@ -1,4 +1,4 @@
-"""Differential expression, accessibility and protein abundance, with scvi-tools' tests."""
+"""Differential expression, accessibility and protein abundance, by scvi-tools' tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base._de_core import _de_core
 
 from betavi.model.core.beta import takes_beta
-from betavi.model.expression.decode import DecodeRequest, decoded, named_modality
+from betavi.model.expression.decode import DecodeRequest, expression_modality
 from betavi.model.expression.groups import Groups
 from betavi.model.expression.normalized import get_normalized_expression
 from betavi.model.setup.check_mudata import lacks_counts
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     from betavi.model.core.latent_model import LatentModel
 
-SMALLEST_COUNT = 0.01
+PSEUDOCOUNT = 0.01
 """Pseudocount of fold changes, in counts per cell of typical size. A feature with fewer counts
-shows no fold change. For proteins, with a background of many counts, it is 1. Not tuned."""
+shows no fold change. For proteins, which have a large background, it is 1. Not tuned."""
 
 PER_CELL = 1e4
-"""Total of the normalised means of raw counts, as in scvi-tools."""
+"""Total of each cell in the normalised means of raw counts, as in scvi-tools."""
 
 
 @takes_beta
@@ -61,54 +61,55 @@ def differential_expression(
 ) -> pd.DataFrame:
     """Compare groups of cells, feature by feature.
 
-    Decoded expectations are compared, one draw per sampled cell: p-values are the model's. Only
-    cells with the modality are compared; their positions are inferred from all their modalities.
+    The test compares decoded expectations, with one draw per sampled cell. The reported
+    probabilities are the model's own. Only cells with the modality are compared. Their latent
+    positions are inferred from all their modalities.
 
     Parameters
     ----------
     adata, batch_size
-        Cells, the model's own if None, and how many at once.
+        See :meth:`get_latent_representation`.
     groupby, group1, group2
-        Column of ``obs``, and the groups to compare: each with all others if None.
+        Column of ``obs``, and the groups to compare. None compares each group with all other cells.
     idx1, idx2
         Cells in place of groups: names, positions, a mask, or a query of ``obs`` such as
         ``"cell_type == 'B' and condition == 'treated'"``.
     mode
-        ``"vanilla"``, which group is higher (Lopez et al., 2018), or ``"change"``, the probability
-        that the effect is larger than ``delta`` (Boyeau et al., 2019). None is ``"vanilla"`` for
-        BetaVI, as in SCVI, and ``"change"`` for JointVI, as in MULTIVI.
+        ``"vanilla"`` tests which group is higher (Lopez et al., 2018). ``"change"`` gives the
+        probability of an effect larger than ``delta`` (Boyeau et al., 2019). None is ``"vanilla"``
+        for BetaVI, as in SCVI, and ``"change"`` for JointVI, as in MULTIVI.
     delta
-        Smallest effect that counts: log2 fold change, 0.25 if None; for accessibility the
-        difference of probabilities, 0.05 if None.
+        Smallest relevant effect: a log2 fold change, 0.25 if None. For accessibility, a difference
+        of probabilities, 0.05 if None.
     all_stats
-        Add means and shares of nonzero values of the raw counts, if the object has them.
+        Add means and shares of nonzero values of the raw counts, if the object has counts.
     batch_correction, batchid1, batchid2
-        Compare in the same batches, or in these.
+        Decode both groups in the same batches, or in the named batches.
     fdr_target
-        False discovery rate of the tagged features.
+        False discovery rate of the features tagged as differential.
     silent
-        Show no bar.
+        Hide the progress bar.
     weights, importance_weighting_kwargs
         Weights of the draws, see :meth:`get_normalized_expression`.
     filter_outlier_cells
-        Leave out outliers of each group in the latent space.
+        Leave out cells that are outliers of their group in the latent space.
     modality
-        Modality to compare. If None, the only one that is neither protein nor detection.
+        Modality to compare, of any kind. None is the default of :meth:`get_normalized_expression`.
     **kwargs
-        Passed to :meth:`scvi.model.base.DifferentialComputation.get_bayes_factors`.
+        Arguments of :meth:`scvi.model.base.DifferentialComputation.get_bayes_factors`.
 
     Returns
     -------
-    One row per feature and comparison, see :meth:`scvi.model.SCVI.differential_expression`;
-    ``lfc_*`` are differences of probabilities if the modality is accessibility.
+    One row per feature and comparison, see :meth:`scvi.model.SCVI.differential_expression`. For
+    accessibility, ``lfc_*`` are differences of probabilities.
 
     Raises
     ------
     KeyError
-        If there is no such column or group.
+        If the column or a group does not exist.
     ValueError
-        If modality or groups are unclear, the test is unknown, a query selects no cell, or a group
-        has no cells with the modality.
+        If the modality or the groups are unclear, the mode is unknown, a query selects no cell, or
+        a group has no cells with the modality.
     RuntimeError
         If the model is not trained.
 
@@ -124,16 +125,14 @@ def differential_expression(
     >>> betavi.BetaVI.setup_anndata(adata)
     >>> model = betavi.BetaVI(adata)
     >>> model.train(max_epochs=1, enable_progress_bar=False)
-    >>> found = model.differential_expression(
-    ...     groupby="cell_type", group1="type_0", mode="change", silent=True
-    ... )
-    >>> found.shape[0], "proba_de" in found
+    >>> found = model.differential_expression(groupby="cell_type", group1="type_0", silent=True)
+    >>> found.shape[0], "bayes_factor" in found
     (20, True)
     """
     adata = model._validate_anndata(adata)
-    name = named_modality(model, modality)
+    name = expression_modality(model, modality, any_named=True)
     mode = mode or ("vanilla" if model.module.typical(name) is None else "change")
-    groups = Groups(groupby, group1, group2, idx1, idx2).numbered(adata.obs_names)
+    groups = Groups(groupby, group1, group2, idx1, idx2).with_positions(adata.obs_names)
     groups = groups.checked(adata.obs, mode)
     has = model.adapter.has(adata, name)
     groups.check_measured(adata.obs, has, name)
@@ -154,25 +153,18 @@ def differential_expression(
         further = importance_weighting_kwargs or {}
         draw: Callable[..., Any] = partial(get_normalized_expression, model, **options, **further)
     else:
-        draw = partial(_draws, model, name, has, batch_size, np.random.default_rng(0))
+        request = DecodeRequest(model, adata, name, batch_size=batch_size)
+        draw = partial(_sampled_values, request, has, np.random.default_rng(0))
+    representation = model.get_latent_representation if filter_outlier_cells else None
+    statistics = partial(_raw_statistics, name=name)
     with untouched_on_failure(adata):
         return _de_core(
-            adata_manager=manager,
-            model_fn=draw,
-            representation_fn=model.get_latent_representation if filter_outlier_cells else None,
-            **groups._asdict(),
-            all_stats=all_stats and not lacks_counts(adata),
-            all_stats_fn=partial(_raw_statistics, name=name),
-            col_names=model.features(name),
-            mode=mode,
-            batchid1=batchid1,
-            batchid2=batchid2,
-            delta=delta,
-            batch_correction=batch_correction,
-            fdr=fdr_target,
-            silent=silent,
-            **kwargs,
-        )
+            adata_manager=manager, model_fn=draw, representation_fn=representation,
+            **groups._asdict(), all_stats=all_stats and not lacks_counts(adata),
+            all_stats_fn=statistics, col_names=model.features(name), mode=mode,
+            batchid1=batchid1, batchid2=batchid2, delta=delta, batch_correction=batch_correction,
+            fdr=fdr_target, silent=silent, **kwargs,
+        )  # fmt: skip
 
 
 def _pseudocounts(model: LatentModel, name: str) -> float | None:
@@ -180,14 +172,12 @@ def _pseudocounts(model: LatentModel, name: str) -> float | None:
     typical = model.module.typical(name)
     if typical is None:
         return None
-    return SMALLEST_COUNT / typical.usual.exp().item() if model.likelihood(name).reads_size else 1.0
+    return PSEUDOCOUNT / typical.usual.exp().item() if model.likelihood(name).reads_size else 1.0
 
 
-def _draws(
-    model: LatentModel,
-    name: str,
+def _sampled_values(
+    request: DecodeRequest,
     has: np.ndarray,
-    batch_size: int | None,
     rng: np.random.Generator,
     adata: AnnOrMuData,
     indices: np.ndarray,
@@ -197,37 +187,34 @@ def _draws(
     """Return decoded draws of random cells that have the modality, ``(n_draws, n_features)``."""
     cells = indices[has[indices]]
     if not len(cells):
-        raise ValueError(f"No cell of a group has {name!r}. Choose groups that were measured.")
-    # in random order, as draws of two groups are compared one by one
+        raise ValueError(
+            f"No cell of a group has {request.name!r}. Choose groups in which this modality was "
+            "measured."
+        )
+    # in random order, because scvi-tools compares the draws of two groups pair by pair
     cells = rng.choice(cells, n_samples_overall)
-    request = DecodeRequest(cells, transform_batch=transform_batch, batch_size=batch_size)
-    detects = model.likelihood(name).is_of_detection
-
-    def read(px: Any) -> Any:
-        return px.mean if detects else px.get_normalized("scale")
-
+    request = request._replace(adata=adata, cells=cells, transform_batch=transform_batch)
+    detects = request.model.likelihood(request.name).is_of_detection
     with torch.inference_mode():
-        return decoded(model, adata, name, request, read)
+        return request.values(lambda px: px.mean if detects else px.get_normalized("scale"))
 
 
-def _difference(first: np.ndarray, second: np.ndarray, pseudocounts: float) -> np.ndarray:  # noqa: ARG001  # scvi-tools asks for three parameters
+def _difference(first: np.ndarray, second: np.ndarray, pseudocounts: float) -> np.ndarray:  # noqa: ARG001  # scvi-tools passes three arguments
     return first - second
 
 
 def _raw_statistics(
     manager: AnnDataManager, idx1: np.ndarray, idx2: np.ndarray, name: str
 ) -> dict[str, np.ndarray]:
-    """Return means and shares of nonzero raw counts of the cells that have the modality."""
-    rows, found = manager.rows(name), {}
-    for number, chosen in enumerate((idx1, idx2), start=1):
+    """Return means and nonzero shares of the raw counts, over cells that have the modality."""
+    rows, of_groups = manager.rows(name), []
+    for chosen in (idx1, idx2):
         mask = np.zeros(rows.shape[0], dtype=bool)
         mask[chosen] = True
         counts = sparse.csr_array(rows[np.flatnonzero(mask & rows.present)], dtype=np.float64)
         totals = np.maximum(counts.sum(axis=1), 1.0)
-        found[f"raw_mean{number}"] = counts.mean(axis=0)
-        found[f"non_zeros_proportion{number}"] = (counts != 0).mean(axis=0)
         normalized = sparse.diags_array(PER_CELL / totals) @ counts
-        found[f"raw_normalized_mean{number}"] = normalized.mean(axis=0)
-    # in scvi-tools' order
+        of_groups.append([part.mean(axis=0) for part in (counts, counts != 0, normalized)])
     kinds = ("raw_mean", "non_zeros_proportion", "raw_normalized_mean")
-    return {f"{kind}{number}": found[f"{kind}{number}"] for kind in kinds for number in (1, 2)}
+    pairs = zip(kinds, zip(*of_groups, strict=True), strict=True)
+    return {f"{kind}{n}": value for kind, pair in pairs for n, value in enumerate(pair, start=1)}

@@ -1,4 +1,4 @@
-"""Scores of cells and parameters of likelihoods, under scvi-tools' names."""
+"""Likelihood scores, likelihood parameters and library sizes, under scvi-tools' names."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi.data._utils import _validate_adata_dataloader_input
 from scvi.model.base import VAEMixin
 from scvi.utils import unsupported_if_adata_minified
 
 from betavi._tables import check_whole
 from betavi.data import present_key
 from betavi.model.core.beta import scvi_getter, takes_beta
-from betavi.model.expression.decode import decoded_log_size
+from betavi.model.expression.decode import decoded_distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,32 +39,24 @@ def get_marginal_ll(
 ) -> Tensor | np.float64:
     """Estimate the log marginal likelihood by importance sampling, in nats per cell.
 
-    Every cell has the same weight; scvi-tools averages the means of minibatches, which may differ
-    in size.
+    Burda et al. (2016) describe the estimator. All cells have the same weight in the mean.
+    scvi-tools averages the means of minibatches, which may differ in size.
 
     Parameters
     ----------
     adata, indices, batch_size, dataloader, data_loader_kwargs
-        Cells, and how many at once; or minibatches in place of an object.
+        See :meth:`get_latent_representation`.
     n_mc_samples
         Number of posterior draws per cell.
     return_mean
-        Return the mean over the cells.
+        Return the mean over cells. If False, return one value per cell, ``(n_cells,)``.
     **kwargs
         ``n_mc_samples_per_pass``, the number of draws decoded at once.
-
-    Returns
-    -------
-    Estimates, ``(n_cells,)``, or their mean.
 
     Raises
     ------
     ValueError
-        If the model is deterministic: an autoencoder has no marginal likelihood.
-
-    References
-    ----------
-    Burda et al. (2016), Importance weighted autoencoders.
+        If the model is deterministic. An autoencoder has no marginal likelihood.
 
     Examples
     --------
@@ -77,16 +68,9 @@ def get_marginal_ll(
     >>> model.get_marginal_ll(n_mc_samples=2, return_mean=False).shape
     torch.Size([100])
     """
+    kwargs |= {"dataloader": dataloader, "data_loader_kwargs": data_loader_kwargs}
     per_cell: Tensor = VAEMixin.get_marginal_ll(
-        model,
-        adata,
-        indices,
-        n_mc_samples,
-        batch_size,
-        return_mean=False,
-        dataloader=dataloader,
-        data_loader_kwargs=data_loader_kwargs,
-        **kwargs,
+        model, adata, indices, n_mc_samples, batch_size, return_mean=False, **kwargs
     )
     return np.float64(per_cell.double().mean().item()) if return_mean else per_cell
 
@@ -108,16 +92,16 @@ def get_reconstruction_error(
     Parameters
     ----------
     adata, indices, batch_size, dataloader, data_loader_kwargs
-        Cells, and how many at once; or minibatches in place of an object.
+        See :meth:`get_latent_representation`.
     return_mean
-        Average over the cells that have the modality.
+        Return the mean over the cells that have the modality.
     **kwargs
-        Passed to the module's ``forward``.
+        Arguments of the module's ``forward``.
 
     Returns
     -------
-    ``reconstruction_loss``, or ``reconstruction_loss_*`` of several modalities: a mean, or
-    ``(n_cells,)`` with zeros where a cell lacks the modality.
+    Dictionary with the key ``reconstruction_loss``, or ``reconstruction_loss_*`` for each of several
+    modalities. Values are means, or ``(n_cells,)`` with zeros for cells that lack the modality.
 
     Raises
     ------
@@ -138,23 +122,19 @@ def get_reconstruction_error(
     >>> sorted(model.get_reconstruction_error())
     ['reconstruction_loss_adt', 'reconstruction_loss_rna']
     """
-    _validate_adata_dataloader_input(model, adata, dataloader)
-    if dataloader is None:
-        adata = model._validate_anndata(adata)
-        options = data_loader_kwargs or {}
-        dataloader = model._make_data_loader(adata, indices, batch_size, **options)
+    options = data_loader_kwargs or {}
+    minibatches = model.user_minibatches(dataloader, adata, indices, batch_size, **options)
     masks: dict[str, list[Tensor]] = {}
 
-    def watched() -> Iterator[Tensors]:
-        """Yield minibatches, and store their masks of measured cells."""
-        for tensors in dataloader:
+    def with_masks_stored() -> Iterator[Tensors]:
+        for tensors in minibatches:
             for name in model.modalities:
                 if (key := present_key(name)) in tensors:
                     masks.setdefault(name, []).append(tensors[key].squeeze(1))
             yield tensors
 
     found: dict[str, Tensor] = VAEMixin.get_reconstruction_error(
-        model, dataloader=watched(), return_mean=False, **kwargs
+        model, dataloader=with_masks_stored(), return_mean=False, **kwargs
     )
     measured = {}
     for name in model.modalities:
@@ -177,30 +157,26 @@ def get_likelihood_parameters(
     dataloader: Iterable[Tensors] | None = None,
     **data_loader_kwargs: Any,
 ) -> dict[str, Any]:
-    """Return the parameters of p(x given z), for every likelihood.
+    """Return the parameters of p(x given z), as SCVI does (Lopez et al., 2018).
 
     Parameters
     ----------
     adata, indices, batch_size, dataloader, **data_loader_kwargs
-        Cells, and how many at once; or minibatches in place of an object.
+        See :meth:`get_latent_representation`.
     n_samples, give_mean
-        Number of posterior draws per cell; average over them.
+        Number of posterior draws per cell; return their mean if ``give_mean``.
 
     Returns
     -------
-    ``mean``, ``dispersions`` and ``dropout`` where the likelihood has them, each
-    ``([n_samples,] n_cells, n_features)``; with several modalities a dictionary of these for each.
-    The mean of a zero-inflated likelihood is that before inflation, as in SCVI. Where cells may
-    lack modalities, means are those at the typical library size.
+    Dictionary with ``mean``, and with ``dispersions`` and ``dropout`` if the likelihood has them.
+    Each is ``([n_samples,] n_cells, n_features)``. With several modalities, a dictionary of such
+    dictionaries. As in SCVI, the mean of a zero-inflated likelihood is the mean before inflation. If
+    cells may lack modalities, means are at the typical library size.
 
     Raises
     ------
     ValueError
         If the number of draws is not a whole number of at least 1.
-
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 
     Examples
     --------
@@ -212,27 +188,24 @@ def get_likelihood_parameters(
     >>> sorted(model.get_likelihood_parameters())
     ['dispersions', 'dropout', 'mean']
     """
-    _validate_adata_dataloader_input(model, adata, dataloader)
     n_samples = 1 if n_samples is None else n_samples
     check_whole("n_samples", n_samples)
-    if dataloader is None:
-        adata = model._validate_anndata(adata)
-        dataloader = model._make_data_loader(adata, indices, batch_size, **data_loader_kwargs)
     parts: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in model.modalities}
-    for tensors in dataloader:
+    for tensors in model.user_minibatches(
+        dataloader, adata, indices, batch_size, **data_loader_kwargs
+    ):
         inferred = model.infer(tensors, n_samples)
         for name, collected in parts.items():
-            size = decoded_log_size(model, tensors, inferred, name)
-            px = model.decode(inferred["z"], tensors, name, size)
+            px = decoded_distribution(model, tensors, inferred, name, None)
             for word, value in model.likelihood(name).parameters_of(px).items():
                 if give_mean and n_samples > 1:
                     value = value.mean(dim=0)
                 collected.setdefault(word, []).append(value.cpu().numpy())
-    found = {
-        name: {word: np.concatenate(values, axis=-2) for word, values in collected.items()}
-        for name, collected in parts.items()
-    }
-    return model.adapter.bare(found)
+
+    def joined(collected: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+        return {word: np.concatenate(values, axis=-2) for word, values in collected.items()}
+
+    return model.adapter.bare({name: joined(collected) for name, collected in parts.items()})
 
 
 @takes_beta
@@ -247,27 +220,19 @@ def get_latent_library_size(
     dataloader: Iterable[Tensors] | None = None,
     **data_loader_kwargs: Any,
 ) -> np.ndarray:
-    """Return the inferred or observed library size of each cell.
+    """Return each cell's library size, inferred (Lopez et al., 2018) or observed, ``(n_cells, 1)``.
 
     Parameters
     ----------
     adata, indices, batch_size, dataloader, **data_loader_kwargs
-        Cells, and how many at once; or minibatches in place of an object.
+        See :meth:`get_latent_representation`.
     give_mean
-        Return the mean of the inferred size; a draw of it, or the observed size, if False.
-
-    Returns
-    -------
-    Library sizes, ``(n_cells, 1)``.
+        Return the mean of the inferred size. If False, return a draw, or the observed size.
 
     Raises
     ------
     RuntimeError
-        If the model is not trained, or infers no library size and its mean is requested.
-
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+        If the model is not trained, or ``give_mean`` is True and the model infers no library size.
 
     Examples
     --------
@@ -279,21 +244,19 @@ def get_latent_library_size(
     >>> model.get_latent_library_size().shape
     (100, 1)
     """
-    _validate_adata_dataloader_input(model, adata, dataloader)
-    if dataloader is None:
-        adata = model._validate_anndata(adata)
-        dataloader = model._make_data_loader(adata, indices, batch_size, **data_loader_kwargs)
     (name,) = model.modalities
     parts = []
-    for tensors in dataloader:
+    for tensors in model.user_minibatches(
+        dataloader, adata, indices, batch_size, **data_loader_kwargs
+    ):
         inferred = model.infer(tensors)
         if not give_mean:
             parts.append(inferred["library"][name].exp().cpu())
             continue
         if name not in inferred["ql"]:
             raise RuntimeError(
-                "The model observes library sizes and infers none. Pass give_mean=False for the "
-                "observed sizes, or train with use_observed_lib_size=False."
+                "`give_mean=True` needs inferred library sizes, but the model uses observed library "
+                "sizes. Pass give_mean=False, or train with use_observed_lib_size=False."
             )
         ql = inferred["ql"][name]
         parts.append(torch.distributions.LogNormal(ql.loc, ql.scale).mean.cpu())

@@ -11,10 +11,7 @@ from scvi.model.base import RNASeqMixin
 
 from betavi.data import COUNTS
 from betavi.model.core.beta import scvi_getter
-from betavi.model.core.covariates import batch_codes
 from betavi.model.core.latent_model import numpy_generator
-from betavi.model.expression.decode import decoded_log_size
-from betavi.model.setup.selection import features_named
 from betavi.nn import StandardNormal
 
 if TYPE_CHECKING:
@@ -42,12 +39,15 @@ def get_importance_weights(
     n_mc_samples_per_pass: int = 250,
     **data_loader_kwargs: Any,
 ) -> np.ndarray:
-    """Return weights of posterior draws, as scvi-tools computes them.
+    """Return importance weights of posterior draws, one per draw of z, with sum 1.
+
+    scvi-tools computes the weights (Boyeau et al., 2019). :meth:`get_normalized_expression` and
+    :meth:`differential_expression` call this method with ``weights="importance"``.
 
     Parameters
     ----------
     adata, indices
-        Cells that the draws were made for.
+        Data and cells of the draws.
     qz, px
         Posteriors and decoded likelihoods of these cells.
     zs
@@ -55,29 +55,21 @@ def get_importance_weights(
     max_cells
         Largest number of cells that the weights are estimated from.
     truncation
-        Raise weights below the mean weight to it, after Ionides (2008).
+        Raise weights below the mean weight to the mean (Ionides, 2008).
     n_mc_samples, n_mc_samples_per_pass
-        See :meth:`get_marginal_ll`.
+        Number of posterior draws per cell, and number of draws decoded at once, for the estimate of
+        the marginal likelihood.
     **data_loader_kwargs
-        Passed to scvi-tools' data loader.
-
-    Returns
-    -------
-    One weight per draw of z, ``(n_draws,)``; they sum to 1.
+        Options of scvi-tools' data loader.
 
     Raises
     ------
     NotImplementedError
-        If the prior is not standard normal, or there are several modalities.
-
-    References
-    ----------
-    Boyeau et al. (2019), Deep generative models for detecting differential expression in single
-    cells.
+        If the prior is not standard normal, or the model has several modalities.
 
     Examples
     --------
-    scvi-tools uses them to choose draws, here 50 draws of 20 cells:
+    The weights choose 50 of the draws of 20 cells:
 
     >>> import betavi
     >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
@@ -90,67 +82,43 @@ def get_importance_weights(
     """
     if not isinstance(model.module.prior, StandardNormal):
         raise NotImplementedError(
-            "scvi-tools' importance weights take a standard normal prior for granted, and this "
-            f"model has {model.module.options.prior!r}. Use weights='uniform'."
+            "scvi-tools' importance weights need a standard normal prior, not "
+            f"{model.module.options.prior!r}. Use weights='uniform'."
         )
     if model.modalities != [COUNTS]:
         raise NotImplementedError(
-            "scvi-tools' importance weights are those of a model of one AnnData. Use "
-            "weights='uniform'."
+            "scvi-tools' importance weights need a model of one AnnData. Use weights='uniform'."
         )
+    options = max_cells, truncation, n_mc_samples, n_mc_samples_per_pass
     return RNASeqMixin.get_importance_weights(
-        model,
-        adata,
-        indices,
-        qz,
-        px,
-        zs,
-        max_cells,
-        truncation,
-        n_mc_samples,
-        n_mc_samples_per_pass,
-        **data_loader_kwargs,
+        model, adata, indices, qz, px, zs, *options, **data_loader_kwargs
     )
 
 
 def importance_sampled(
-    model: LatentModel,
-    adata: AnnData,
-    name: str,
-    request: DecodeRequest,
-    n_draws: int,
-    key: str,
-    kwargs: dict[str, Any],
+    request: DecodeRequest, n_draws: int, key: str, kwargs: dict[str, Any]
 ) -> np.ndarray:
-    """Return decoded values of draws chosen by their importance, ``(n_draws, n_features)``."""
+    """Return values of draws chosen by their importance weights, ``(n_draws, n_features)``."""
     if request.transform_batch is not None and np.size(request.transform_batch) > 1:
         raise NotImplementedError(
-            "Importance weights cannot be computed for averages over batches: pass one batch."
+            "Importance weights cannot be averaged over several batches. Pass one batch as "
+            "`transform_batch`, or use weights='uniform'."
         )
-    columns = features_named(model.features(name), request.features, "adata")
-    (code,) = batch_codes(model.adata_manager, request.transform_batch)
-    values, draws = [], []
+    columns, values, draws = request.columns, [], []
     posterior, likelihood = DistributionConcatenator(), DistributionConcatenator()
-    for tensors in model.minibatches(adata, request.cells, request.batch_size):
-        inferred = model.infer(tensors, request.n_samples)
-        size = decoded_log_size(model, tensors, inferred, name)
-        px: Any = model.decode(inferred["z"], tensors, name, size, code)
-        values.append(px.get_normalized(key)[..., columns].cpu())
+    for inferred, px in request.decoded(lambda px: px, request.codes):
+        scale = px.get_normalized(key)
+        values.append((scale if columns is None else scale[..., columns]).cpu())
         draws.append(inferred["z"].cpu())
         posterior.store_distribution(inferred["qz"])
         likelihood.store_distribution(px)
-    # several draws of a cell are along a first axis
+    # with several draws per cell, cells are on the second axis
     axis = int(request.n_samples > 1)
-    weights = get_importance_weights(
-        model,
-        adata,
-        request.cells,
-        qz=posterior.get_concatenated_distributions(axis=0),
-        px=likelihood.get_concatenated_distributions(axis=axis),
-        zs=torch.cat(draws, dim=axis),
-        **kwargs,
-    )
-    whole = torch.cat(values, dim=axis).flatten(0, -2).numpy()
-    # in single precision their sum may be too far from 1 for NumPy
+    qz = posterior.get_concatenated_distributions(axis=0)
+    px = likelihood.get_concatenated_distributions(axis=axis)
+    drawn = qz, px, torch.cat(draws, dim=axis)
+    weights = get_importance_weights(request.model, request.adata, request.cells, *drawn, **kwargs)
+    joined = torch.cat(values, dim=axis).flatten(0, -2).numpy()
+    # in single precision, the sum may be too far from 1 for NumPy
     shares = np.asarray(weights, dtype=float)
-    return whole[numpy_generator().choice(len(whole), n_draws, p=shares / shares.sum())]
+    return joined[numpy_generator().choice(len(joined), n_draws, p=shares / shares.sum())]

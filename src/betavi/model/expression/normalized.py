@@ -1,4 +1,4 @@
-"""Normalised expression, accessibility, and probabilities that a protein is present."""
+"""Normalised expression, accessibility, and probabilities of protein foreground."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi.data._utils import _validate_adata_dataloader_input
 
 from betavi._tables import check_whole, lookup
 from betavi.model.core.beta import scvi_getter
@@ -14,10 +13,9 @@ from betavi.model.core.latent_model import numpy_generator
 from betavi.model.expression.decode import (
     Batches,
     DecodeRequest,
+    check_dataloader,
     expression_modality,
-    refuse_with_dataloader,
     suitable_modality,
-    table,
 )
 from betavi.model.expression.importance import importance_sampled
 from betavi.model.setup.messages import warn
@@ -27,12 +25,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from scvi._types import AnnOrMuData
-    from torch import Tensor
 
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 WEIGHTS: dict[str, bool] = {"uniform": False, "importance": True}
-"""By the user's word: draws have importance weights."""
+"""Allowed ``weights``; True for importance weights."""
 
 
 @scvi_getter
@@ -56,47 +53,46 @@ def get_normalized_expression(
     modality: str | None = None,
     **importance_weighting_kwargs: Any,
 ) -> pd.DataFrame | np.ndarray:
-    """Return decoded expression, as shares of a cell's total.
+    """Return decoded expression, as shares of each cell's total (Lopez et al., 2018).
 
     Parameters
     ----------
     adata, indices, batch_size, dataloader, data_loader_kwargs
-        Cells, and how many at once; or minibatches in place of an object.
+        See :meth:`get_latent_representation`.
     transform_batch
-        Batch to decode every cell in, or several to average over; each cell's own if None.
+        Batch to decode all cells in, or several batches to average over; each cell's own batch if
+        None.
     gene_list
-        Features to return, and to decode; all if None.
+        Features to decode; all if None.
     library_size
-        Number that the features of a cell sum to, for proteins a factor of the foreground's counts;
-        ``"latent"`` for expected counts at each cell's own size, with one modality.
+        Total of each cell's features; for proteins, a factor of the foreground counts. ``"latent"``
+        returns expected counts at each cell's own library size, in models of one modality.
     n_samples, return_mean
-        Number of posterior draws per cell; average over them.
+        Number of posterior draws per cell; return their mean if ``return_mean``.
     n_samples_overall, weights
-        Number of draws of random cells, in place of ``n_samples``, and their weights: ``"uniform"``
-        or ``"importance"``.
+        Number of draws from random cells, in place of ``n_samples``. ``"uniform"`` draws cells with
+        equal weights, ``"importance"`` with :meth:`betavi.BetaVI.get_importance_weights`.
     return_numpy
-        Return an array, as always for draws that are not averaged.
+        Return an array in place of a data frame. Draws that are not averaged are always an array.
     silent
-        Show no progress bar.
+        Hide the progress bar.
     modality
-        Modality to decode. If None, the only one that is neither protein nor detection.
+        Modality to decode. None chooses the only modality whose likelihood is neither
+        ``"bernoulli"`` nor ``"nb_mixture"``.
     **importance_weighting_kwargs
-        Passed to :meth:`get_importance_weights`.
+        Options of :meth:`betavi.BetaVI.get_importance_weights`.
 
     Returns
     -------
-    Cells by features. ``(n_samples, n_cells, n_features)`` for draws that are not averaged,
-    ``(n_samples_overall, n_features)`` for draws of random cells.
+    Expression, ``(n_cells, n_features)``. Draws that are not averaged are
+    ``(n_samples, n_cells, n_features)``. Draws from random cells are
+    ``(n_samples_overall, n_features)``.
 
     Raises
     ------
     KeyError, ValueError
-        If a feature or a batch is unknown, the modality is unclear, or options contradict;
-        ``transform_batch`` and ``n_samples_overall`` need an object, not a ``dataloader``.
-
-    References
-    ----------
-    Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
+        If a feature or a batch is unknown, the modality is unclear, or two options exclude each
+        other. ``transform_batch`` and ``n_samples_overall`` exclude ``dataloader``.
 
     Examples
     --------
@@ -108,66 +104,55 @@ def get_normalized_expression(
     >>> model.get_normalized_expression(library_size=1e4).shape
     (100, 200)
     """
-    _validate_adata_dataloader_input(model, adata, dataloader)
-    refuse_with_dataloader(
-        dataloader, transform_batch=transform_batch, n_samples_overall=n_samples_overall
-    )
+    need_adata = {"transform_batch": transform_batch, "n_samples_overall": n_samples_overall}
+    check_dataloader(model, adata, dataloader, **need_adata)
     name = expression_modality(model, modality)
-    is_weighed = lookup(WEIGHTS, weights or "uniform", "weights")
+    by_importance = lookup(WEIGHTS, weights or "uniform", "weights")
     key, factor = _scale(model, name, library_size)
     check_whole("n_samples", n_samples)
-    request = DecodeRequest(
-        indices,
-        gene_list,
-        transform_batch,
-        n_samples,
-        batch_size,
-        return_mean,
-        progress=None if silent else "Decoding",
-        loader_kwargs=data_loader_kwargs or {},
-    )
+    options = transform_batch, n_samples, batch_size, return_mean, None if silent else "Decoding"
+    loading = data_loader_kwargs or {}, dataloader
+    request = DecodeRequest(model, adata, name, indices, gene_list, *options, *loading)
     if n_samples_overall is not None:
-        adata = model._validate_anndata(adata)
-        request = _of_random_cells(adata, request, n_samples_overall, is_weighed)
-        if is_weighed:
-            return factor * importance_sampled(
-                model, adata, name, request, n_samples_overall, key, importance_weighting_kwargs
-            )
+        request = _request_overall(request, n_samples_overall, by_importance)
+        if by_importance:
+            kwargs = importance_weighting_kwargs
+            return factor * importance_sampled(request, n_samples_overall, key, kwargs)
     if return_numpy is False and n_samples > 1 and not return_mean:
-        warn("Draws that are not averaged are an array: return_numpy=False has no effect.")
-
-    def read(px: Any) -> Tensor:
-        return px.get_normalized(key) * factor
-
-    return table(model, adata, name, request, read, return_numpy, dataloader)
+        warn(
+            "`return_numpy=False` has no effect, because draws that are not averaged are an array. "
+            "Pass `return_mean=True` for a data frame of means."
+        )
+    return request.table(lambda px: px.get_normalized(key) * factor, return_numpy)
 
 
 def _scale(model: LatentModel, name: str, library_size: float | str) -> tuple[str, float]:
-    """Return the name of a distribution's parameter to read, and a factor for it."""
+    """Return the parameter of a decoded distribution to read, and the factor for it."""
     if not isinstance(library_size, str):
         return "scale", library_size
-    if library_size != "latent" or model.module.typical(name) is not None:
+    if library_size != "latent":
+        raise ValueError(f"`library_size` must be a number or 'latent', not {library_size!r}.")
+    if model.module.typical(name) is not None:
         raise ValueError(
-            f"library_size is a number, not {library_size!r}: none is inferred."
-            if library_size == "latent"
-            else f"library_size is a number or 'latent', not {library_size!r}."
+            "`library_size` must be a number, not 'latent': a model whose cells may lack modalities "
+            "decodes at the typical library size."
         )
     return "mu", 1.0
 
 
-def _of_random_cells(
-    adata: AnnOrMuData, request: DecodeRequest, n_draws: int, is_weighed: bool
-) -> DecodeRequest:
-    """Return a request for one draw each of random cells; with weights, for draws of all cells."""
+def _request_overall(request: DecodeRequest, n_draws: int, by_importance: bool) -> DecodeRequest:
+    """Return a request for draws of random cells, or for enough draws of all cells to weight."""
+    adata = request.model._validate_anndata(request.adata)
     check_whole("n_samples_overall", n_draws)
     if request.n_samples != 1:
         raise ValueError(
-            "n_samples and n_samples_overall exclude each other: leave one of them out."
+            "`n_samples` and `n_samples_overall` exclude each other. Pass one of them."
         )
     cells = np.arange(adata.n_obs) if request.cells is None else np.asarray(request.cells)
-    if is_weighed:
-        return request._replace(cells=cells, n_samples=n_draws // len(cells) + 1)
-    return request._replace(cells=numpy_generator().choice(cells, n_draws))
+    if by_importance:
+        n_samples = n_draws // len(cells) + 1
+        return request._replace(adata=adata, cells=cells, n_samples=n_samples)
+    return request._replace(adata=adata, cells=numpy_generator().choice(cells, n_draws))
 
 
 @scvi_getter
@@ -184,18 +169,19 @@ def get_normalized_accessibility(
     return_numpy: bool = False,
     modality: str | None = None,
 ) -> pd.DataFrame | np.ndarray:
-    """Return the probability that each region is detected as open, in a cell of typical depth.
+    """Return the probability that each region is detected as open, ``(n_cells, n_regions)``.
+
+    The probability is for a cell of typical sequencing depth. Draws that are not averaged are
+    ``(n_samples, n_cells, n_regions)``.
 
     Parameters
     ----------
-    adata, indices, transform_batch, region_list, n_samples, batch_size, return_mean, return_numpy
-        See :meth:`get_normalized_expression`; ``region_list`` has regions in place of genes.
+    adata, indices, transform_batch, n_samples, batch_size, return_mean, return_numpy
+        See :meth:`get_normalized_expression`.
+    region_list
+        Regions to decode; all if None.
     modality
-        Modality to decode. If None, the only one with the likelihood ``"bernoulli"``.
-
-    Returns
-    -------
-    Cells by regions, probabilities.
+        Modality to decode. None chooses the only one with the likelihood ``"bernoulli"``.
 
     Raises
     ------
@@ -214,10 +200,9 @@ def get_normalized_accessibility(
     ((100, 2), True)
     """
     name = suitable_modality(model, modality, lambda part: part.is_of_detection)
-    request = DecodeRequest(
-        indices, region_list, transform_batch, n_samples, batch_size, return_mean
-    )
-    return table(model, adata, name, request, lambda px: px.mean, return_numpy)
+    options = transform_batch, n_samples, batch_size, return_mean
+    request = DecodeRequest(model, adata, name, indices, region_list, *options)
+    return request.table(lambda px: px.mean, return_numpy)
 
 
 @scvi_getter
@@ -234,18 +219,20 @@ def get_protein_foreground_probability(
     return_numpy: bool = False,
     modality: str | None = None,
 ) -> pd.DataFrame | np.ndarray:
-    """Return the probability that a protein is present, and not only background.
+    """Return the probability that each protein is present, ``(n_cells, n_proteins)``.
+
+    Counts of a protein that is not present are background only. The probability is given z, before
+    the cell's own count is taken into account. Draws that are not averaged are
+    ``(n_samples, n_cells, n_proteins)``.
 
     Parameters
     ----------
-    adata, indices, transform_batch, protein_list, n_samples, batch_size, return_mean, return_numpy
-        See :meth:`get_normalized_expression`; ``protein_list`` has proteins in place of genes.
+    adata, indices, transform_batch, n_samples, batch_size, return_mean, return_numpy
+        See :meth:`get_normalized_expression`.
+    protein_list
+        Proteins to decode; all if None.
     modality
-        Modality to decode. If None, the only one with the likelihood ``"nb_mixture"``.
-
-    Returns
-    -------
-    Cells by proteins, probabilities before a count was observed.
+        Modality to decode. None chooses the only one with the likelihood ``"nb_mixture"``.
 
     Raises
     ------
@@ -264,7 +251,6 @@ def get_protein_foreground_probability(
     ((100, 15), True)
     """
     name = suitable_modality(model, modality, lambda part: part.has_background)
-    request = DecodeRequest(
-        indices, protein_list, transform_batch, n_samples, batch_size, return_mean
-    )
-    return table(model, adata, name, request, lambda px: 1 - px.mixture_probs, return_numpy)
+    options = transform_batch, n_samples, batch_size, return_mean
+    request = DecodeRequest(model, adata, name, indices, protein_list, *options)
+    return request.table(lambda px: 1 - px.mixture_probs, return_numpy)

@@ -1,4 +1,4 @@
-"""Translation of one modality into another, with intervals."""
+"""Translation between modalities, with predictive intervals."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
 INTERVAL = 0.9
-"""Probability of the interval between lower and upper."""
+"""Coverage of the interval between the layers ``lower`` and ``upper``."""
 
 FEWEST_DRAWS = 19
-"""Number of draws whose smallest and largest are the ends of a 90 % interval."""
+"""Number of draws whose smallest and largest value are the ends of a 90 % interval."""
 
-FEWEST_JUDGED, SURE = 20, 2.0
+FEWEST_CELLS, STANDARD_ERRORS = 20, 2.0
+"""Smallest number of scored cells; margin by which a predictable feature beats the baseline."""
 
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {
     "counts": lambda x: x,
-    # a normal likelihood draws values below 0, even of data without any
+    # a normal likelihood can draw negative values
     "log1p": lambda x: x.clamp_min(0).log1p(),
 }
-"""Transforms of a translation's counts, by the user's word."""
+"""Transforms of the predicted counts, by ``scale``."""
 
 
 @takes_beta
@@ -54,36 +55,38 @@ def translate(
     batch_size: int | None = None,
     show_progress: bool = True,
 ) -> AnnData:
-    """Predict the measurements of an assay from others, with an interval.
+    """Predict the counts of one modality from other modalities, with intervals.
 
-    Positions are drawn from the posterior given the source alone, and counts from the decoded
-    likelihood of each. The interval has both uncertainties.
+    Positions are drawn from the posterior given the source only. For each position, the target's
+    library size is drawn given z, if it has one, and counts from the decoded likelihood. Intervals
+    therefore include the uncertainty of the position and of the count.
 
     Parameters
     ----------
     source
         One modality or several. Cells without any of them are left out.
     target
-        The modality to predict; measured values of it are ignored.
+        Modality to predict. Its measured values are not used.
     adata, indices, batch_size
-        Cells, and how many at once.
+        See :meth:`get_latent_representation`.
     n_samples
-        Number of draws of each cell.
+        Number of draws per cell.
     scale
-        ``"counts"``, or ``"log1p"`` for the mean and the interval of log(1 + counts).
+        ``"counts"``, or ``"log1p"`` for mean and interval of log(1 + counts).
     show_progress
-        Show a bar.
+        Show a progress bar.
 
     Returns
     -------
-    Cells by features of the target: the mean in ``X``, and the ends of a 90 % predictive interval
-    in ``layers["lower"]`` and ``layers["upper"]``. The target's library size is drawn given z, if
-    it has one. With ``"bernoulli"``, mean and interval are those of the probability of detection.
+    Cells by target features. ``X`` is the mean, and ``layers["lower"]`` and ``layers["upper"]`` are
+    the ends of a 90 % predictive interval. With the likelihood ``"bernoulli"``, mean and interval
+    are for the probability of detection.
 
     Raises
     ------
     ValueError
-        If a modality is unknown, source and target overlap, or there are fewer than 19 draws.
+        If a modality is unknown, source and target overlap, no cell has the source, or
+        ``n_samples`` is smaller than 19.
 
     Examples
     --------
@@ -98,10 +101,10 @@ def translate(
     """
     sources, (target,) = model.named_modalities(source), model.named_modalities(target)
     if target in sources:
-        raise ValueError(f"{target!r} is both source and target. Leave it out of the source.")
+        raise ValueError(f"{target!r} is both source and target. Leave it out of `source`.")
     if n_samples < FEWEST_DRAWS:
         raise ValueError(
-            f"A 90 % interval takes at least {FEWEST_DRAWS} draws: n_samples={n_samples}."
+            f"A 90 % interval needs at least {FEWEST_DRAWS} draws, not `n_samples={n_samples}`."
         )
     transform = lookup(SCALES, scale, "scale")
     adata = model._validate_anndata(adata)
@@ -116,17 +119,13 @@ def translate(
             draws = expected = px.mean * transform(torch.ones(()))
         else:
             draws = transform(px.sample())
-            # draws of counts would add noise to their mean
+            # the decoded mean has less noise than the mean of draws
             expected = px.mean if scale == "counts" else draws
         lower, upper = draws.quantile(_levels(n_samples).to(draws), dim=0)
         parts.append(tuple(part.cpu().numpy() for part in (expected.mean(dim=0), lower, upper)))
     mean, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return AnnData(
-        mean,
-        obs=adata.obs.iloc[cells],
-        var=pd.DataFrame(index=model.features(target)),
-        layers={"lower": lower, "upper": upper},
-    )
+    var, layers = pd.DataFrame(index=model.features(target)), {"lower": lower, "upper": upper}
+    return AnnData(mean, obs=adata.obs.iloc[cells], var=var, layers=layers)
 
 
 @takes_beta
@@ -139,25 +138,27 @@ def predictability(
     n_samples: int = 25,
     show_progress: bool = True,
 ) -> pd.DataFrame:
-    """Measure how well each feature of an assay can be predicted from others.
+    """Measure how well each feature of a modality can be predicted from other modalities.
 
     Parameters
     ----------
     source, target, n_samples, show_progress
         See :meth:`translate`.
     indices
-        Cells that have both; of those held out in training if None.
+        Cells to score. None uses the cells held out from training. Cells that lack ``source`` or
+        ``target`` are left out.
 
     Returns
     -------
-    See :func:`betavi.diagnostics.score_translation`, of log(1 + counts), without coverage with the
-    likelihood ``"bernoulli"``; and ``is_predictable``: the error is smaller than that of the
-    feature's mean over all other cells, by two standard errors of the paired difference.
+    One row per feature, with the scores of :func:`betavi.diagnostics.score_translation` on
+    log(1 + counts). With the likelihood ``"bernoulli"``, coverage and width are NaN. The baseline of
+    ``is_predictable`` is the feature's mean over all other cells: the squared error has to be
+    smaller than the baseline's, by two standard errors of the paired difference.
 
     Raises
     ------
     ValueError
-        If fewer than 20 cells have both.
+        If fewer than 20 cells have both modalities, or the object is minified.
 
     Examples
     --------
@@ -172,63 +173,57 @@ def predictability(
     """
     sources, (target,) = model.named_modalities(source), model.named_modalities(target)
     held_out = getattr(model, "validation_indices", None)
-    chosen = np.array([], int) if held_out is None else held_out
-    cells = chosen if indices is None else np.asarray(indices)
+    held_out = np.array([], int) if held_out is None else held_out
+    cells = held_out if indices is None else np.asarray(indices)
     rows = model.rows(model.adata, target)
     cells = cells[rows.present[cells]] if len(cells) else cells
-    found = _cells_with(model, model.adata, sources, cells) if len(cells) else cells
-    if len(found) < FEWEST_JUDGED:
+    cells = _cells_with(model, model.adata, sources, cells) if len(cells) else cells
+    if len(cells) < FEWEST_CELLS:
         raise ValueError(
-            f"{len(found)} of the cells held out have {source!r} and {target!r}: predictability "
-            f"takes at least {FEWEST_JUDGED}. Train with train_size=0.9, or name cells, indices=."
+            f"{len(cells)} cells have {source!r} and {target!r}, but predictability needs at least "
+            f"{FEWEST_CELLS}. Hold out more cells with train(train_size=0.9), or pass `indices`."
         )
-    guess = translate(
-        model, source, target, indices=found, n_samples=n_samples, scale="log1p",
+    predicted = translate(
+        model, source, target, indices=cells, n_samples=n_samples, scale="log1p",
         show_progress=show_progress,
     )  # fmt: skip
-    seen = np.setdiff1d(np.flatnonzero(rows.present), found)
+    others = np.setdiff1d(np.flatnonzero(rows.present), cells)
     detects = model.likelihood(target).is_of_detection
-    truth = _log_values(rows, found, detects)
-    sums = [_log_values(rows, part, detects).sum(axis=0) for part in _blocks(seen)]
-    mean = np.sum(sums, axis=0) / len(seen)
-    table = score_translation(guess.X, truth, guess.layers["lower"], guess.layers["upper"])
+    truth = _log_values(rows, cells, detects)
+    blocks = np.array_split(others, max(1, len(others) // TRANSLATED_CELLS))
+    sums = [_log_values(rows, block, detects).sum(axis=0) for block in blocks]
+    mean = np.sum(sums, axis=0) / len(others)
+    interval = predicted.layers["lower"], predicted.layers["upper"]
+    table = score_translation(predicted.X, truth, *interval)
     if detects:
         table[["coverage", "width"]] = np.nan
-    gain = np.square(truth - mean) - np.square(truth - guess.X)
+    gain = np.square(truth - mean) - np.square(truth - predicted.X)
     error = gain.std(axis=0) / np.sqrt(len(gain))
-    table["is_predictable"] = gain.mean(axis=0) > SURE * error
-    return table.set_index(guess.var_names)
+    table["is_predictable"] = gain.mean(axis=0) > STANDARD_ERRORS * error
+    return table.set_index(predicted.var_names)
 
 
-def _cells_with(
-    model: LatentModel,
-    adata: MuData,
-    modalities: Sequence[str],
-    indices: Sequence[int] | np.ndarray | None,
-) -> np.ndarray:
-    """Return the cells with any of some modalities."""
+def _cells_with(model: LatentModel, adata: MuData, names: list[str], indices: Any) -> np.ndarray:
+    """Return the positions of the cells that have any of the named modalities."""
     chosen = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-    has = np.any([model.adapter.has(adata, name) for name in modalities], axis=0)
-    cells = chosen[has[chosen]]
+    has = np.any([model.adapter.has(adata, name) for name in names], axis=0)
+    cells: np.ndarray = chosen[has[chosen]]
     if not len(cells):
-        raise ValueError(f"None of the cells has {' or '.join(map(repr, modalities))}.")
+        source = " or ".join(map(repr, names))
+        raise ValueError(f"None of the cells has {source}. Choose other cells or another `source`.")
     return cells
 
 
 def _log_values(rows: Rows | AlignedRows, cells: np.ndarray, detects: bool) -> np.ndarray:
-    """Return log(1 + counts), or the same of detection, 0 or 1."""
+    """Return log(1 + counts), or log(1 + detection) with detection 0 or 1."""
     values = rows.dense(cells, np.float64)
     return np.log1p((values > 0).astype(np.float64) if detects else values)
 
 
-def _blocks(cells: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(cells, max(1, len(cells) // TRANSLATED_CELLS))
-
-
 def _levels(n_samples: int) -> Tensor:
-    """Return the levels of quantiles of ``n_samples`` draws that cover 90 % of further draws.
+    """Return quantile levels whose interval of ``n_samples`` draws covers 90 % of new draws.
 
-    The quantiles at 5 and 95 % cover too few: with 25 draws, 83 % of further ones.
+    The 5 % and 95 % quantiles cover less: with 25 draws, 83 % of new draws.
     """
     tail = (1 - INTERVAL) / 2
     level = max(0.0, ((n_samples + 1) * tail - 1) / (n_samples - 1))

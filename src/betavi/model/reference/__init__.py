@@ -1,1 +1,1 @@
-"""Query mapping and minified mode."""
+"""Query mapping and minified objects."""

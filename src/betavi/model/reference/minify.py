@@ -1,4 +1,4 @@
-"""Minified mode: posteriors, or the experts of a joint model, in place of counts."""
+"""Minified objects: posteriors in place of counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from betavi.model.setup.mudata import MINIFIED_COLUMNS, minified_fields
 from betavi.model.setup.registered import MINIFIED_BETA
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import NoReturn
 
     from mudata import MuData
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
 N_COMPARED = 100
-"""Cells whose posteriors are inferred again before they replace counts."""
+"""Number of cells whose stored posteriors are compared with the model's."""
 
 
 def minify_adata(
@@ -43,21 +42,21 @@ def minify_adata(
     use_latent_qzv_key: str = "X_latent_qzv",
     beta: float | None = None,
 ) -> None:
-    """Replace counts by posteriors, as scvi-tools does.
+    """Replace the counts of the model's object by posteriors, as scvi-tools does.
 
     Parameters
     ----------
     minified_data_type, use_latent_qzm_key, use_latent_qzv_key
         See :meth:`scvi.model.base.BaseMinifiedModeModelClass.minify_adata`.
     beta
-        The β of the posteriors in ``obsm``, at which every getter then answers; 1, or the end of
-        the range closest to it, if None.
+        The β of the posteriors in ``obsm``. All results of the minified object are at this β. None
+        is the model's own β, or the β of its range closest to 1.
 
     Raises
     ------
     ValueError
-        If the model was not trained at that β, infers library sizes, or, with a range of β,
-        finds other posteriors than those in ``obsm``.
+        If the model was not trained at this β, or infers library sizes. Also if the model was
+        trained on a range, and the posteriors in ``obsm`` are not the model's at this β.
 
     Examples
     --------
@@ -84,33 +83,29 @@ def minify_adata(
 
 
 def _check_posteriors(model: LatentModel, key: str, beta: float) -> None:
-    """Compare the posteriors of a few cells with those at β."""
+    """Raise a ValueError if the stored posteriors of some cells are not the model's at β."""
     some = np.arange(min(N_COMPARED, model.adata.n_obs))
     with model.at_beta(beta):
         found, _ = model.get_latent_representation(indices=some, return_dist=True)
     if not np.allclose(found, np.asarray(model.adata.obsm[key])[some], rtol=1e-3, atol=1e-3):
         raise ValueError(
-            f"adata.obsm[{key!r}] holds other posteriors than this model has at beta={beta:g}. "
-            "Say which β they are of, minify_adata(beta=...), or infer them again: "
+            f"The posteriors in adata.obsm[{key!r}] are not the model's at beta={beta:g}. Pass their "
+            "β, minify_adata(beta=...), or infer them again: "
             "get_latent_representation(return_dist=True, beta=...)."
         )
 
 
-def read_minified_adata(
-    model: LatentModel, minified_adata: AnnData, minified_data_type: str
-) -> None:
-    """Let a model read a minified AnnData from now on."""
-    fields = model._get_fields_for_adata_minification(minified_data_type)
-    _read_minified(model, minified_adata, fields)
-
-
-def _read_minified(model: LatentModel, minified: AnnOrMuData, fields: Sequence[Any]) -> None:
-    """Let the model read a minified object from now on, with further fields."""
+def read_minified(model: LatentModel, minified: AnnOrMuData, minified_data_type: str) -> None:
+    """Replace the model's object by a minified one."""
+    if isinstance(minified, AnnData):
+        fields = model._get_fields_for_adata_minification(minified_data_type)
+    else:
+        fields = minified_fields(model.modalities)
     minified.uns.pop(_SCVI_UUID_KEY, None)
     manager = model.adata_manager.transfer_fields(minified)
     model._register_manager_for_instance(manager)
     manager.register_new_fields(fields)
-    # scvi-tools does not hand it on, and reads it when a model is loaded
+    # scvi-tools does not transfer this entry, but reads it when a model is loaded
     manager.registry[_SETUP_METHOD_NAME] = model.registry_[_SETUP_METHOD_NAME]
     model.adata = minified
     model.module.minified_data_type = model.minified_data_type
@@ -118,7 +113,7 @@ def _read_minified(model: LatentModel, minified: AnnOrMuData, fields: Sequence[A
 
 def refuse_minify_adata(_model: LatentModel, *_args: Any, **_kwargs: Any) -> NoReturn:
     """Raise a TypeError: use :meth:`minify_mudata`."""
-    raise TypeError("A JointVI model is of a MuData: minify_mudata().")
+    raise TypeError("JointVI has no minify_adata, because it reads a MuData. Call minify_mudata().")
 
 
 def minify_mudata(
@@ -129,13 +124,13 @@ def minify_mudata(
 ) -> None:
     """Replace the counts of each cell by the posteriors from each of its modalities.
 
-    Means and variances of every expert go to ``obsm`` of the modality, totals of counts to ``obs``.
-    Posteriors are fused from them as from counts, so latent positions, translations, expression,
-    differential expression and generated cells do not change. ELBO, diagnosis, predictability and
-    training need counts, and are refused.
+    The posteriors from single modalities are fused as before. Latent positions, translations,
+    expression, differential expression and generated cells therefore do not change. ELBO, diagnosis,
+    predictability and training need counts, and raise an error.
 
-    The model gets a new object; the user's does not change. ``raw`` and further layers of the
-    model's modalities are dropped.
+    The model reads a new object, and the user's object does not change. In the new object, ``obsm``
+    of each modality has the posterior means and variances, and ``obs`` the total counts. ``raw`` and
+    further layers of the model's modalities are dropped.
 
     Parameters
     ----------
@@ -143,15 +138,16 @@ def minify_mudata(
         ``"latent_posterior_parameters"``, or ``"latent_posterior_parameters_with_counts"`` to
         store the counts too.
     beta
-        The β of the experts, at which every getter then answers; 1, or the end of the range closest
-        to it, if None.
+        The β of the posteriors. All results of the minified object are at this β. None is the
+        model's own β, or the β of its range closest to 1.
     show_progress
-        Show a bar.
+        Show a progress bar.
 
     Raises
     ------
     ValueError
-        If the type is unknown, the model is not trained at that β, or is minified already.
+        If the type is unknown, the model was not trained at this β, or its object is already
+        minified.
 
     Examples
     --------
@@ -167,9 +163,12 @@ def minify_mudata(
     """
     if minified_data_type not in ADATA_MINIFY_TYPE:
         close = close_matches(minified_data_type, list(ADATA_MINIFY_TYPE))
-        raise ValueError(f"There is no minified_data_type {minified_data_type!r}. {close}")
+        raise ValueError(f"Unknown `minified_data_type` {minified_data_type!r}. {close}")
     if model.minified_data_type is not None:
-        raise ValueError("The model's object is minified already.")
+        raise ValueError(
+            "The model's object is minified already. To minify it in another way, load the model with "
+            "the original object: load(..., adata=...)."
+        )
     model._check_if_trained(warn=False)
     beta = model.module.settled_beta if beta is None else float(beta)
     with model.at_beta(beta):
@@ -178,12 +177,12 @@ def minify_mudata(
     minified = _with_experts(model, experts, keep_counts)
     minified.uns[_ADATA_MINIFY_TYPE_UNS_KEY] = minified_data_type
     minified.uns["betavi"] = minified.uns.get("betavi", {}) | {MINIFIED_BETA: beta}
-    _read_minified(model, minified, minified_fields(model.modalities))
+    read_minified(model, minified, minified_data_type)
 
 
 @torch.inference_mode()
 def _experts(model: LatentModel, show_progress: bool) -> dict[str, np.ndarray]:
-    """Return means and variances by modality, ``(2, n_cells that have it, n_latent)``."""
+    """Return means and variances by modality, ``(2, n_cells with the modality, n_latent)``."""
     found: dict[str, np.ndarray] = {
         name: np.empty((2, model.adata[name].n_obs, model.module.options.n_latent), np.float32)
         for name in model.modalities
@@ -204,24 +203,20 @@ def _experts(model: LatentModel, show_progress: bool) -> dict[str, np.ndarray]:
 
 
 def _with_experts(model: LatentModel, experts: dict[str, np.ndarray], keep_counts: bool) -> MuData:
-    """Return a new object with experts in its modalities, and with counts if ``keep_counts``."""
+    """Return a new object with posteriors by modality, and with counts if ``keep_counts``."""
     parts = dict(model.adata.mod)
     setup_args = model.registry_["setup_args"]
     for name, (mean, variance) in experts.items():
         old = model.adata[name]
-        totals = model.rows(model.adata, name).stored.totals()
-        new = (
-            old.copy()
-            if keep_counts
-            else _without_counts(old, model.adapter.counts_layer(model.adata, setup_args, name))
-        )
+        layer = model.adapter.counts_layer(model.adata, setup_args, name)
+        new = old.copy() if keep_counts else _without_counts(old, layer)
         new.obsm[MINIFIED_COLUMNS.mean], new.obsm[MINIFIED_COLUMNS.variance] = mean, variance
-        new.obs[MINIFIED_COLUMNS.total] = totals
+        new.obs[MINIFIED_COLUMNS.total] = model.rows(model.adata, name).stored.totals()
         parts[name] = new
     found = copied(assembled(parts)[model.adata.obs_names])
     found.obs = model.adata.obs.copy()
     found.uns = dict(model.adata.uns)
-    # without the masks of modalities, which are made anew
+    # the masks of modalities are made anew
     for attribute in ("obsm", "varm", "obsp", "varp"):
         for key, value in getattr(model.adata, attribute).items():
             if key not in model.adata.mod:
@@ -230,16 +225,8 @@ def _with_experts(model: LatentModel, experts: dict[str, np.ndarray], keep_count
 
 
 def _without_counts(adata: AnnData, layer: str | None) -> AnnData:
-    """Return an object with zeros in the place of counts."""
-    empty = sparse.csr_matrix(adata.shape, dtype=np.float32)
-    return AnnData(
-        empty,
-        obs=adata.obs.copy(),
-        var=adata.var.copy(),
-        uns=dict(adata.uns),
-        obsm=dict(adata.obsm),
-        varm=dict(adata.varm),
-        obsp=dict(adata.obsp),
-        varp=dict(adata.varp),
-        layers={} if layer is None else {layer: empty.copy()},
-    )
+    """Return a copy with zeros in place of the counts in ``X`` and in ``layer``."""
+    zeros = sparse.csr_matrix(adata.shape, dtype=np.float32)
+    layers = {} if layer is None else {layer: zeros.copy()}
+    parts = {name: dict(getattr(adata, name)) for name in ("uns", "obsm", "varm", "obsp", "varp")}
+    return AnnData(zeros, obs=adata.obs.copy(), var=adata.var.copy(), layers=layers, **parts)

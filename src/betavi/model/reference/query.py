@@ -1,4 +1,4 @@
-"""Query mapping: new cells, of one modality or several, onto a trained model."""
+"""Query mapping: preparation of query cells, and models that map them onto a reference."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
     from betavi.module import MultimodalVAE
 
-READS_BETA = (BetaBias, BetaGate, BetaFiLM, BetaLinear)
-"""Parts that read β: they stay the reference's."""
+BETA_LAYERS = (BetaBias, BetaGate, BetaFiLM, BetaLinear)
+"""Layers that depend on β; a query model does not train them."""
 
 
 def load_query_data(
@@ -43,33 +43,33 @@ def load_query_data(
     inplace_subset_query_vars: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Return a model of query cells that shares the reference's weights.
+    """Return a model of query cells that has the weights of a reference model.
 
     Parameters
     ----------
     adata
         Query cells, prepared by :meth:`prepare_query_anndata` or :meth:`prepare_query_mudata`.
     reference_model
-        Model to map onto, or the folder it was saved to.
+        Model to map onto, or the folder of a saved model.
     registry
         Registry of a datamodule, in place of ``adata``.
     inplace_subset_query_vars
-        Sort the genes of ``adata`` itself, and drop those that the reference lacks.
+        Sort the genes of ``adata`` in place, and drop genes that the reference lacks.
     **kwargs
-        Parts to freeze, and the device: see :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+        Parts to freeze, and the device. See :meth:`scvi.model.base.ArchesMixin.load_query_data`.
 
     Returns
     -------
-    A model. :meth:`train` fits only the query's new categories: their weights in the networks or,
-    with ``batch_representation="embedding"``, their rows of the embedding. Without new categories
-    it needs no training.
+    A model of the query. :meth:`train` fits only the weights of new categories, such as a new batch:
+    their columns in the networks, or their rows of the embedding with
+    ``batch_representation="embedding"``. A query without new categories needs no training.
 
     Raises
     ------
     TypeError, KeyError
-        If ``adata`` is of another kind than the reference's, or lacks a modality.
+        If ``adata`` is of another kind than the reference's data, or lacks a modality.
     ValueError
-        If its features are not the reference's, or its counts are not valid.
+        If the features differ from the reference's features, or the counts are not valid.
 
     References
     ----------
@@ -88,53 +88,44 @@ def load_query_data(
     """
     if adata is not None:
         cls.adapter.check_kind(adata)
-    reference = _attributes_of(reference_model)
+    reference = _get_loaded_data(reference_model, device="cpu")[0]
     model = ArchesMixin.load_query_data.__func__(
         cls, adata, reference_model, registry, inplace_subset_query_vars, **kwargs
     )
     unfrozen = bool(kwargs.get("unfrozen"))
-    _unfreeze(model, unfrozen)
+    _set_trained_parts(model, unfrozen)
     if adata is not None:
         old, new = _categories(reference["registry_"]), _categories(model.registry_)
         _train_new_batches(model.module, len(old[0]))
-        # without new categories the weights of the reference are enough
+        # without new categories, the weights of the reference are sufficient
         model.is_trained_ = reference["is_trained_"] and new == old and not unfrozen
     return model
 
 
-def _unfreeze(model: BaseModelClass, unfrozen: bool) -> None:
-    """Train the batch embeddings of a query, and parts that read β only if all is trained."""
-    # scvi-tools 1.4 freezes embeddings too, and a new batch would stay where it was drawn.
-    # Rows of batches that the query has no cells of get no gradient.
+def _set_trained_parts(model: BaseModelClass, unfrozen: bool) -> None:
+    """Train the batch embeddings of a query, and β layers only if all parts are trained."""
+    # scvi-tools 1.4 freezes embeddings, so a new batch would keep its random start values
     for parameter in model.module.embeddings_dict.parameters():
         parameter.requires_grad_(True)
-    # scvi-tools would train them by the name of their layer
+    # scvi-tools chooses trained layers by name, and would train these
     for part in model.module.modules():
-        if isinstance(part, READS_BETA):
+        if isinstance(part, BETA_LAYERS):
             part.requires_grad_(unfrozen)
-
-
-def _attributes_of(model: str | BaseModelClass | None) -> dict[str, Any]:
-    """Return the attributes of a reference, or of one in a folder."""
-    return _get_loaded_data(model, device="cpu")[0]
 
 
 def _categories(registry: dict[str, Any]) -> list[list[Any]]:
     """Return batches, labels, and the numbers of categories of further covariates."""
     states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
-    one = [
-        list(states[key]["categorical_mapping"])
-        for key in (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY)
-        if key in states
-    ]
+    keys = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY)
+    single = [list(states[key]["categorical_mapping"]) for key in keys if key in states]
     several = states.get(REGISTRY_KEYS.CAT_COVS_KEY, {}).get("n_cats_per_key", [])
-    return [*one, list(several)]
+    return [*single, list(several)]
 
 
 def _train_new_batches(module: MultimodalVAE, n_known: int) -> None:
-    """Start the batch parameters of likelihoods at the mean of known batches, and train them.
+    """Start the likelihoods' parameters of new batches at the mean of known batches, and train them.
 
-    scvi-tools leaves them at random, and does not train them.
+    scvi-tools leaves them at random values, and does not train them.
     """
     for part in module.likelihoods.modules():
         for name in getattr(part, "per_batch", ()):
@@ -142,18 +133,18 @@ def _train_new_batches(module: MultimodalVAE, n_known: int) -> None:
             with torch.no_grad():
                 parameter[:, n_known:] = parameter[:, :n_known].mean(dim=1, keepdim=True)
             parameter.requires_grad_(True)
-            parameter.register_hook(partial(_zero_known, n_known=n_known))
+            parameter.register_hook(partial(_zero_known_batches, n_known=n_known))
 
 
-def _zero_known(gradient: Tensor, n_known: int) -> Tensor:
-    """Return a gradient that leaves the batches of the reference as they are."""
+def _zero_known_batches(gradient: Tensor, n_known: int) -> Tensor:
+    """Return a gradient that does not change the reference's batches."""
     gradient = gradient.clone()
     gradient[:, :n_known] = 0
     return gradient
 
 
 def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
-    """Sort the genes of query cells as the reference's, and add missing ones as zeros.
+    """Sort the genes of query cells in the reference's order, and add missing genes as zeros.
 
     Parameters
     ----------
@@ -164,12 +155,13 @@ def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
 
     Returns
     -------
-    None if in place, the new object, or the names of the reference's genes.
+    None if ``adata`` is changed in place. With other options, a new object, or the names of the
+    reference's genes.
 
     Raises
     ------
     TypeError
-        If ``adata`` is no AnnData.
+        If ``adata`` is not an AnnData.
 
     Examples
     --------
@@ -188,7 +180,7 @@ def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
     check_is_anndata(adata)
     entry = adata.uns.get("betavi")
     found = ArchesMixin.prepare_query_anndata(adata, *args, **kwargs)
-    # padding drops uns, with the place of the counts
+    # padding drops uns, which says where the counts are
     for prepared in (adata, found):
         if entry is not None and isinstance(prepared, AnnData):
             prepared.uns["betavi"] = entry
@@ -196,26 +188,24 @@ def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
 
 
 def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -> MuData:
-    """Return query cells with the modalities and features of a reference.
+    """Return a new object of query cells, with the modalities and features of a reference model.
 
-    A modality that the query lacks has no cells and needs no zeros. Features missing within a
-    modality become zeros, with a warning.
+    Missing features of a modality become zeros, with a warning. A modality that the query lacks has
+    no cells.
 
     Parameters
     ----------
     mdata
-        Query cells, which do not change.
+        Query cells. The object does not change.
     reference_model
-        The model to map onto, or the folder it was saved to.
-
-    Returns
-    -------
-    A new object.
+        Model to map onto, or the folder of a saved model.
 
     Raises
     ------
-    TypeError, ValueError
-        If ``mdata`` is no MuData, or has no modality of the reference's, or no feature of one.
+    TypeError
+        If ``mdata`` is not a MuData.
+    ValueError
+        If ``mdata`` shares no modality with the reference, or no feature in one of the modalities.
 
     Examples
     --------
@@ -233,35 +223,35 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
     shared = [name for name in features if name in mdata.mod]
     if not shared:
         raise ValueError(
-            f"The query has {name_some(list(mdata.mod))}, and the reference "
-            f"{name_some(list(features))}: they share no modality."
+            f"Query and reference share no modality. The query has {name_some(list(mdata.mod))}, the "
+            f"reference {name_some(list(features))}. Rename the modalities of the query."
         )
     fits = np.any([mdata.obsmap[name] > 0 for name in shared], axis=0)
     if not fits.all():
         warn(
             f"{(~fits).sum()} cell(s) of the query have none of the reference's modalities, and are "
-            f"left out: {name_some(mdata.obs_names[~fits])}."
+            f"left out: {name_some(mdata.obs_names[~fits])}. Remove them to silence this warning."
         )
     parts = {
-        name: _fitted(mdata, name, pd.Index(names), layers.get(name))
+        name: _with_features(mdata, name, pd.Index(names), layers.get(name))
         for name, names in features.items()
     }
-    # scvi-tools takes an object whose first modality is all zeros for a minified one
+    # scvi-tools treats an object as minified if its first modality is all zeros
     filled_first = dict(sorted(parts.items(), key=lambda part: not part[1].n_obs))
     found = assembled(filled_first)
     found.obs = found.obs.join(mdata.obs)
-    # in the order of the user's cells, so that results can be written beside them
+    # in the order of the user's cells, so that results can be added to the user's object
     return copied(found[mdata.obs_names[fits]])
 
 
 def _reference(model: str | BaseModelClass) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the registry of a model, and the features of its modalities."""
-    registry = _attributes_of(model)["registry_"]
+    """Return the registry of a model, and the feature names of its modalities."""
+    registry = _get_loaded_data(model, device="cpu")[0]["registry_"]
     fields, names = registry["field_registries"], registry["setup_args"]["likelihoods"]
     return registry, {name: fields[name]["state_registry"]["column_names"] for name in names}
 
 
-def _fitted(mdata: MuData, name: str, features: pd.Index, layer: str | None) -> AnnData:
+def _with_features(mdata: MuData, name: str, features: pd.Index, layer: str | None) -> AnnData:
     """Return the cells with a modality, with the features of the reference."""
     if name not in mdata.mod:
         empty = sparse.csr_matrix((0, len(features)), dtype=np.float32)
@@ -270,20 +260,19 @@ def _fitted(mdata: MuData, name: str, features: pd.Index, layer: str | None) -> 
     query = mdata[name]
     missing = features.difference(query.var_names)
     if len(missing) == len(features):
-        raise ValueError(f"The query's {name!r} has none of the reference's features.")
+        raise ValueError(
+            f"The query's {name!r} has none of the reference's features, which are "
+            f"{name_some(features)}. Use the same names in `var_names`."
+        )
     if len(missing):
         warn(
-            f"{len(missing)} of {len(features)} features of {name!r} are missing in the query, and "
-            f"taken for zeros: {name_some(missing)}."
+            f"{len(missing)} of {len(features)} features of {name!r} are missing in the query, and the "
+            f"model will read them as zeros: {name_some(missing)}."
         )
-        padding = AnnData(
-            sparse.csr_matrix((query.n_obs, len(missing)), dtype=np.float32),
-            obs=pd.DataFrame(index=query.obs_names),
-            var=pd.DataFrame(index=missing),
-        )
-        for layer in query.layers:
-            padding.layers[layer] = padding.X.copy()
-        uns = dict(query.uns)
+        zeros = sparse.csr_matrix((query.n_obs, len(missing)), dtype=np.float32)
+        layers = {name: zeros.copy() for name in query.layers}
+        obs, var = pd.DataFrame(index=query.obs_names), pd.DataFrame(index=missing)
+        padding, uns = AnnData(zeros, obs=obs, var=var, layers=layers), dict(query.uns)
         query = anndata.concat([query, padding], axis=1, join="outer", merge="first")
         query.uns.update(uns)
     return query[:, features].copy()
