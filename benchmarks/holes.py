@@ -1,4 +1,4 @@
-"""Whether find_holes finds planted holes in latent spaces of real cells.
+"""Planted holes in latent spaces of real cells.
 
 The cells in a ball around a random cell are removed. The hole is found if a reported centre is inside
 that ball. Chance is the probability that one of as many random points is: midpoints of pairs of cells,
@@ -49,11 +49,11 @@ class Plant(NamedTuple):
     rest: np.ndarray
 
     def inside(self, points: np.ndarray) -> np.ndarray:
-        """Whether points are inside the hole."""
+        """Return whether points are inside the hole."""
         return np.linalg.norm(points - self.centre, axis=1) < self.radius
 
     def is_surrounded(self) -> bool:
-        """Whether cells are on all sides, as the finder defines it."""
+        """Return whether cells are on all sides, as the finder defines it."""
         distance = np.linalg.norm(self.rest - self.centre, axis=1)
         around = self.rest[distance < SHELL ** (1 / len(self.centre)) * self.radius]
         depth = len(around) and _depth(around - self.centre, np.random.default_rng(0))
@@ -121,7 +121,7 @@ def null(cells: np.ndarray) -> dict[str, float]:
 
 
 def is_even(many: np.ndarray, centre: np.ndarray, radius: float) -> bool:
-    """Whether the density in a ball is not below that around it."""
+    """Return whether the density in a ball is not below that around it."""
     distance = np.linalg.norm(many - centre, axis=1)
     reach = SHELL ** (1 / len(centre)) * radius
     return bool(SHELL * (distance < radius).sum() >= (distance < reach).sum())

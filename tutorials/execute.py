@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
 SECONDS_PER_CELL, SECONDS = 240, 600
-"""The budgets of a cell and of a notebook, on two cores, of which one may be taken."""
+"""Time limits of a cell and of a notebook, on two cores. Another process may use one of them."""
 
 
 def notebooks() -> list[Path]:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
-N_STARTS = 3000  # midpoints of pairs of cells, from which empty balls are grown; not tuned
+N_STARTS = 3000  # midpoints of pairs of cells, from which empty balls grow; not tuned
 NEAR_SHARE = 0.1  # share of the cells that count as near, in half of the pairs; not tuned
 N_STEPS = 20
 SMALLEST_STEP = 0.02  # in distances to the nearest cells
@@ -53,13 +53,13 @@ def find_holes(positions: np.ndarray, level: float = 0.01, seed: int = 0) -> Hol
 
     Balls start at midpoints of pairs of cells and move away from the nearest cells while they grow.
     A ball is a hole if cells are on all sides of it, and if it is too large to be empty by chance:
-    were the density even in a ball of four times its volume, all n cells of that ball would be in
-    the outer three quarters with probability ``0.75 ** n``. This is compared with ``level``, divided
-    by the number of pairs of cells.
+    if the density were even in a ball of four times its volume, all n cells of that ball would be
+    in its outer part with probability ``0.75 ** n``. The method compares this probability with
+    ``level``, divided by the number of pairs of cells.
 
-    Of balls of cells removed from latent spaces of real cells, 88 % were found in two dimensions, by
-    chance 24 %, and 67 % in three, by chance 26 %. In five dimensions it is hardly better than chance,
-    and in ten it reports nothing (``python -m benchmarks.holes``).
+    The method finds 88 % of the balls that were removed from latent spaces of real cells in two
+    dimensions (24 % by chance), and 67 % in three (26 %). In five dimensions it is hardly better than
+    chance, and in ten it reports nothing (``python -m benchmarks.holes``).
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def find_holes(positions: np.ndarray, level: float = 0.01, seed: int = 0) -> Hol
 
     Returns
     -------
-    Holes, the largest first; of length 0 if there are none.
+    Holes, the largest first. Their length is 0 without a hole.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def _counts(centres: np.ndarray, reach: np.ndarray, positions: np.ndarray) -> np
 
 
 def _overlaps(ball: int, others: list[int], centres: np.ndarray, radius: np.ndarray) -> bool:
-    """Whether the centre of a ball is inside one of the others, or the reverse."""
+    """Return whether the centre of a ball is inside one of the others, or the reverse."""
     distance = np.linalg.norm(centres[others] - centres[ball], axis=1)
     return bool((distance <= np.maximum(radius[others], radius[ball])).any())
 
