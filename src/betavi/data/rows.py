@@ -214,8 +214,7 @@ class AlignedRows:
     """
 
     def __init__(self, stored: Rows, position: np.ndarray) -> None:
-        # `rows` is the name that model/ reads
-        self.stored = self.rows = stored
+        self.stored = stored
         self.position, self.present = position, position >= 0
         self.in_file, self.is_sparse, self.dtype = stored.in_file, stored.is_sparse, stored.dtype
         self.shape = len(position), stored.shape[1]

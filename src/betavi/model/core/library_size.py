@@ -30,7 +30,7 @@ def measured_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndar
     rows = manager.rows(total_key if total_key in manager.data_registry else name)
     assert isinstance(rows, AlignedRows)
     has = rows.present.copy()
-    totals = rows.rows.totals()[rows.position[has]]
+    totals = rows.stored.totals()[rows.position[has]]
     has[has] = totals > 0
     return has, np.log(totals[totals > 0])
 

@@ -79,7 +79,7 @@ def expected_counts(
 def _counts(model: LatentModel, name: str) -> Any:
     """Return the registered counts of a modality, in the order of its rows."""
     rows = model.rows(model.adata, name)
-    rows = rows.rows if isinstance(rows, AlignedRows) else rows
+    rows = rows.stored if isinstance(rows, AlignedRows) else rows
     return rows[np.arange(rows.shape[0])]
 
 
