@@ -48,8 +48,9 @@ SHOWN = ("cd3.1", "cd4.1", "cd8a", "cd14")
 ENDS = ("CD4 T", "CD8 T")
 
 ELBO = "-ELBO (nats per held-out cell)"
-BY_TYPE = "accuracy of the cell type of neighbours (high: types are separate)"
-BY_BATCH = "accuracy of the batch of neighbours (low: batches are mixed)"
+BY_TYPE = "Accuracy of cell types predicted from neighbours (high is better)"
+BY_BATCH = "Accuracy of batches predicted from neighbours (low is better)"
+BY_CLUSTER = "Agreement of cell types and Leiden clusters, ARI (high is better)"
 
 PAGES = {
     "docs/start.md": ("pbmc.h5ad", "umap.png"),
@@ -92,12 +93,18 @@ def progress() -> dict[str, bool]:
     return {"enable_progress_bar": sys.stdout.isatty()}
 
 
+def wrapped(line: str) -> str:
+    """Return an indented line of at most 100 characters, with file names in one piece."""
+    indents = {"initial_indent": "  ", "subsequent_indent": "    "}
+    return textwrap.fill(line, 100, break_on_hyphens=False, **indents)
+
+
 def summarise(done: str, results: list[str], files: tuple[str, ...]) -> None:
     """Print what a step has done, its results, and its files."""
     files_of_step = "Files: " + ", ".join(str(OUTPUT / name) for name in files)
     print(f"\n{done}")
     for line in (*results, files_of_step):
-        print(textwrap.fill(line, 100, initial_indent="  ", subsequent_indent="    "), flush=True)
+        print(wrapped(line), flush=True)
 
 
 def label_agreement(adata: sc.AnnData, key: str) -> dict[str, float]:
@@ -110,9 +117,7 @@ def label_agreement(adata: sc.AnnData, key: str) -> dict[str, float]:
     return {
         BY_TYPE: cross_val_score(knn, latent, labels).mean(),
         BY_BATCH: cross_val_score(knn, latent, adata.obs["batch"]).mean(),
-        "agreement of Leiden clusters and cell types (ARI)": adjusted_rand_score(
-            labels, adata.obs[clusters]
-        ),
+        BY_CLUSTER: adjusted_rand_score(labels, adata.obs[clusters]),
     }
 
 
@@ -155,7 +160,7 @@ def train_both(adata: sc.AnnData) -> betavi.BetaVI:
         table[name] = {
             ELBO: fits[name].negative_elbo,
             **label_agreement(adata, key),
-            "training (seconds)": fits[name].seconds,
+            "Training time (seconds)": fits[name].seconds,
         }
     adata.layers["normalized"] = model.get_normalized_expression(library_size=1e4).to_numpy()
     draw_cells(adata, fits)
@@ -380,8 +385,7 @@ def main() -> None:
         join_assays()
     print(f"\nFiles in {OUTPUT}, and the page that explains them:")
     for page, files in PAGES.items():
-        print(textwrap.fill(f"{page}: {', '.join(files)}", 100, initial_indent="  ",
-                            subsequent_indent="    "))  # fmt: skip
+        print(wrapped(f"{page}: {', '.join(files)}"))
 
 
 if __name__ == "__main__":
