@@ -16,30 +16,13 @@ from betavi.datasets import simulate_counts
 # a run of a few minibatches, for tests of what a model does rather than of how well it fits
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
 
-# abilities of either model that answer at any β of a range
-GETTERS = (
-    "archetype", "denoise", "differential_abundance", "differential_expression", "find_holes", "generate",
-    "get_aggregated_posterior", "get_elbo", "get_feature_correlation_matrix", "get_importance_weights",
-    "get_latent_library_size", "get_latent_representation", "get_likelihood_parameters",
-    "get_marginal_ll", "get_normalized_accessibility", "get_normalized_expression",
-    "get_protein_foreground_probability", "get_reconstruction_error", "interpolate", "latent_density",
-    "posterior_predictive_sample", "predictability", "score_counts", "support", "translate",
-)  # fmt: skip
-
 
 def getters(cls):
-    """Return the names of a model's functions that take ``beta=``."""
+    """Return the names of a model's functions that take ``beta=`` by the decorator ``takes_beta``."""
     public = [name for name in dir(cls) if not name.startswith("_")]
     functions = [name for name in public if inspect.isfunction(getattr(cls, name))]
-    takes = {n for n in functions if "beta" in inspect.signature(getattr(cls, n)).parameters}
-    return sorted(takes - {"at_beta"})
-
-
-def pytest_collection_modifyitems(items):
-    """Mark the tests that read real counts as slow."""
-    for item in items:
-        if "real" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.slow)
+    given = {n: inspect.signature(getattr(cls, n)).parameters.get("beta") for n in functions}
+    return sorted(n for n, word in given.items() if word and word.kind is word.KEYWORD_ONLY)
 
 
 @pytest.fixture(autouse=True)

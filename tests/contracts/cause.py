@@ -7,6 +7,7 @@ from unittest.mock import patch
 import numpy as np
 
 from betavi.diagnostics import CAUSES, CauseRule, Evidence, SignalSpectrum, causes_of
+from betavi.diagnostics.causes import explained_by
 
 
 def spectrum(*signals):
@@ -43,7 +44,7 @@ def evidence(**changes):
 def check_cause(name):
     member = CAUSES[name]
     rule = member if isinstance(member, CauseRule) else CauseRule(member)
-    assert set(rule.explains) <= CAUSES.keys() - {name}
+    assert explained_by(rule) <= CAUSES.keys() - {name}
     for _, changes in EXAMPLES:
         found = evidence(**changes)
         words = rule.judge(found)
@@ -63,4 +64,4 @@ def silences_only_what_it_explains(name, rule, found):
         del CAUSES[name]
         without = [cause.name for cause in causes_of(found)]
     assert [other for other in without if other in with_it] == with_it
-    assert set(without) - set(with_it) <= set(rule.explains)
+    assert set(without) - set(with_it) <= explained_by(rule)

@@ -87,3 +87,13 @@ def test_a_rule_has_its_place_and_explains_others(monkeypatch):
     # spare dimensions are there whatever else is
     assert names_of() == ["always", "too_many_dimensions"]
     assert names_of(spectrum=spectrum(*range(20, 0, -1))) == ["always"]
+
+
+def test_a_last_resort_from_outside_is_hidden_like_those_of_the_package(monkeypatch):
+    outside = CauseRule(
+        lambda _found: ("Nothing else is known.", "Look closer."), is_last_resort=True
+    )
+    monkeypatch.setitem(CAUSES, "unknown", outside)
+    assert "unknown" in names_of()
+    directions = {"spectrum": spectrum(*range(20, 0, -1))}
+    assert names_of(**directions, gap=50.0) == ["lagging_encoder"]

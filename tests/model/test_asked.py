@@ -47,7 +47,7 @@ ANSWERED_UNTRAINED = {
 REFUSED = [
     (cls, name)
     for cls in (BetaVI, JointVI)
-    for name in {*getters(cls), "rate_distortion"} - {"minify_adata", "minify_mudata", "rescue"}
+    for name in {*getters(cls), "rate_distortion", "diagnose"}
     if name not in ANSWERED_UNTRAINED
 ]
 

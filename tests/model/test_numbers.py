@@ -17,6 +17,8 @@ import torch
 import betavi
 
 STORED = Path(__file__).with_name("numbers.json")
+TOLERANCE = 2e-3
+"""Relative differences that the order of summation on another CPU makes after training."""
 N_SHOWN = 6
 QUIET = {"show_progress": False}
 
@@ -197,7 +199,9 @@ def test_numbers_are_what_they_were(case):
     found = CASES[case]()
     assert found.keys() == stored.keys()
     for name, values in found.items():
-        np.testing.assert_allclose(values, stored[name], rtol=2e-3, atol=2e-4, err_msg=name)
+        # the largest value of a kind sets what rounding may change
+        atol = TOLERANCE * np.abs(stored[name]).max()
+        np.testing.assert_allclose(values, stored[name], rtol=TOLERANCE, atol=atol, err_msg=name)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,16 @@ def test_an_untrained_model_answers_where_scvi_does(adata, name):
     assert shapes[0] == shapes[1]
 
 
+def test_an_untrained_model_compares_groups_where_scvi_does(adata):
+    idx1, idx2 = np.arange(30), np.arange(30, 60)
+    for cls in (SCVI, BetaVI):
+        model = untrained(cls, adata)
+        table = model.differential_expression(idx1=idx1, idx2=idx2, silent=True)
+        assert len(table) == adata.n_vars
+    with pytest.raises(ValueError, match="'uniform', 'importance', not 'importence'"):
+        model.differential_expression(idx1=idx1, idx2=idx2, silent=True, weights="importence")
+
+
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("cls", [SCVI, BetaVI])
 def test_an_untrained_model_refuses_where_scvi_does(adata, cls, name):

@@ -13,7 +13,7 @@ import torch
 from betavi import JointVI
 from betavi.datasets import simulate_multiome
 from betavi.nn import FUSIONS
-from tests.conftest import GETTERS
+from tests.conftest import getters
 from tests.model.collapse.answers import plain
 
 QUIET = {"show_progress": False}
@@ -155,7 +155,7 @@ def test_every_beta_of_a_joint_model_has_its_point():
     weak, strong = (model.get_latent_representation(beta=beta) for beta in (0.1, 10))
     assert not np.allclose(weak, strong)
     # there are no holes at either
-    names = [name for name in GETTERS if hasattr(JointVI, name) and name != "find_holes"]
+    names = [name for name in getters(JointVI) if name != "find_holes"]
     for name in names:
         getter = getattr(model, name)
         assert inspect.signature(getter).parameters["beta"].default is None

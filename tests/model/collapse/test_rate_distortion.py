@@ -8,9 +8,9 @@ import scvi
 import torch
 from torch import nn
 
-from betavi import BetaVI, JointVI
+from betavi import BetaVI
 from betavi.nn import BetaBias, BetaFiLM, BetaGate, BetaLinear
-from tests.conftest import BRIEF, GETTERS
+from tests.conftest import BRIEF, getters
 from tests.model.collapse.answers import plain
 
 BETAS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
@@ -44,19 +44,7 @@ def multi(counts):
     return model
 
 
-def test_every_ability_that_takes_beta_is_tested():
-    takers = {
-        name
-        for cls in (BetaVI, JointVI)
-        for name, ability in inspect.getmembers(cls, callable)
-        if not name.startswith("_")
-        for word in inspect.signature(ability).parameters.values()
-        if word.name == "beta" and word.kind is word.KEYWORD_ONLY
-    }
-    assert takers == set(GETTERS)
-
-
-@pytest.mark.parametrize("name", [name for name in GETTERS if hasattr(BetaVI, name)])
+@pytest.mark.parametrize("name", getters(BetaVI))
 def test_every_getter_takes_beta(multi, name):
     getter = getattr(multi, name)
     assert inspect.signature(getter).parameters["beta"].default is None

@@ -48,13 +48,10 @@ def causes_of(found: Evidence) -> list[Cause]:
     >>> [cause.name for cause in causes_of(found)]
     ['beta_too_high']
     """
-    rules = {
-        name: member if isinstance(member, CauseRule) else CauseRule(member)
-        for name, member in CAUSES.items()
-    }
+    rules = cause_rules()
     judged = {name: rule.judge(found) for name, rule in rules.items()}
     supported = {name: texts for name, texts in judged.items() if texts is not None}
-    explained = {other for name in supported for other in rules[name].explains}
+    explained = {other for name in supported for other in explained_by(rules[name])}
     return [
         Cause(name, *supported[name])
         for name in sorted(supported, key=lambda name: rules[name].priority)
@@ -63,3 +60,19 @@ def causes_of(found: Evidence) -> list[Cause]:
 
 
 __all__ = ["CAUSES", "Calls", "Cause", "CauseRule", "Evidence", "causes_of"]
+
+
+def cause_rules() -> dict[str, CauseRule]:
+    """Return the rule of each cause in ``CAUSES``."""
+    return {
+        name: member if isinstance(member, CauseRule) else CauseRule(member)
+        for name, member in CAUSES.items()
+    }
+
+
+def explained_by(rule: CauseRule) -> set[str]:
+    """Return the names of the causes that a cause hides."""
+    if not rule.explains_last_resorts:
+        return set(rule.explains)
+    last_resorts = {name for name, other in cause_rules().items() if other.is_last_resort}
+    return last_resorts | set(rule.explains)

@@ -108,8 +108,6 @@ Judgement = tuple[str, str] | None
 """Evidence and remedy as text, or None if the evidence does not support the cause."""
 
 Judge = Callable[[Evidence], Judgement]
-LAST_RESORTS = frozenset({"decoder_ignores_z", "too_many_dimensions"})
-"""Causes that are reported only if no other cause explains the unused dimensions."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,13 @@ class CauseRule:
         Function of :class:`Evidence` that returns evidence and remedy, two strings, or None.
     priority
         Position in the report, lowest first.
-    explains, independent_if
-        Names of the causes that this one hides, and condition under which none hides this one.
+    explains, explains_last_resorts
+        Names of the causes that this one hides, and whether it hides all last resorts too.
+    is_last_resort, independent_if
+        Whether other causes may hide this one as a last resort, and condition under which no cause
+        hides it.
+    is_trainable
+        False if no training can repair the model, so that ``rescue`` does not try.
 
     Examples
     --------
@@ -135,4 +138,7 @@ class CauseRule:
     judge: Judge
     priority: float = 100  # after the causes of the package
     explains: Collection[str] = ()
+    explains_last_resorts: bool = False
+    is_last_resort: bool = False
     independent_if: Callable[[Evidence], bool] = lambda _found: False
+    is_trainable: bool = True

@@ -1,6 +1,6 @@
 """β that is too high for the strength of the signal."""
 
-from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
+from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 
 def _judge(found: Evidence) -> Judgement:
@@ -20,4 +20,4 @@ def _judge(found: Evidence) -> Judgement:
     )
 
 
-beta_too_high = CauseRule(_judge, priority=50, explains=LAST_RESORTS)
+beta_too_high = CauseRule(_judge, priority=50, explains_last_resorts=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
+from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 
 def _judge(found: Evidence) -> Judgement:
@@ -16,4 +16,4 @@ def _judge(found: Evidence) -> Judgement:
     )
 
 
-capacity_too_low = CauseRule(_judge, priority=40, explains=LAST_RESORTS)
+capacity_too_low = CauseRule(_judge, priority=40, explains_last_resorts=True)

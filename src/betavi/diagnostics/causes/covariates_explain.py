@@ -1,6 +1,6 @@
 """Covariates that explain the signal, so that z is not needed."""
 
-from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
+from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 LITTLE_SIGNAL = 0.1  # share of the signal that remains after correction for covariates
 
@@ -21,4 +21,4 @@ def _judge(found: Evidence) -> Judgement:
     )
 
 
-covariates_explain = CauseRule(_judge, priority=30, explains=LAST_RESORTS)
+covariates_explain = CauseRule(_judge, priority=30, explains_last_resorts=True, is_trainable=False)

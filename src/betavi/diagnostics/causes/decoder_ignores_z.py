@@ -14,4 +14,4 @@ def _judge(found: Evidence) -> Judgement:
     )
 
 
-decoder_ignores_z = CauseRule(_judge, priority=80)
+decoder_ignores_z = CauseRule(_judge, priority=80, is_last_resort=True)

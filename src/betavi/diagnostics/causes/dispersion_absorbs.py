@@ -1,6 +1,6 @@
 """Dispersion that models signal as noise."""
 
-from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
+from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 OVERDISPERSED = 1.5  # model variance over the variance outside the directions in the data
 
@@ -17,4 +17,4 @@ def _judge(found: Evidence) -> Judgement:
     )
 
 
-dispersion_absorbs = CauseRule(_judge, priority=70, explains=LAST_RESORTS)
+dispersion_absorbs = CauseRule(_judge, priority=70, explains_last_resorts=True)

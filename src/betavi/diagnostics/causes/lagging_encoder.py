@@ -1,6 +1,6 @@
 """Encoder that lags behind its decoder."""
 
-from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
+from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 # amortisation gap over what z could explain, the last column of python -m benchmarks.collapse
 LARGE_GAP = 0.15
@@ -21,4 +21,4 @@ def _judge(found: Evidence) -> Judgement:
     )
 
 
-lagging_encoder = CauseRule(_judge, priority=60, explains=LAST_RESORTS)
+lagging_encoder = CauseRule(_judge, priority=60, explains_last_resorts=True)

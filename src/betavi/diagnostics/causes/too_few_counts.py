@@ -1,6 +1,6 @@
 """Counts that are too few to show a signal above the noise."""
 
-from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
+from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 
 def _judge(found: Evidence) -> Judgement:
@@ -15,4 +15,4 @@ def _judge(found: Evidence) -> Judgement:
     )
 
 
-too_few_counts = CauseRule(_judge, priority=20, explains=LAST_RESORTS)
+too_few_counts = CauseRule(_judge, priority=20, explains_last_resorts=True, is_trainable=False)

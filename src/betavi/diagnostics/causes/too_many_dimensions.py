@@ -23,4 +23,6 @@ def _judge(found: Evidence) -> Judgement:
     )
 
 
-too_many_dimensions = CauseRule(_judge, priority=90, independent_if=_has_spare)
+too_many_dimensions = CauseRule(
+    _judge, priority=90, independent_if=_has_spare, is_last_resort=True, is_trainable=False
+)

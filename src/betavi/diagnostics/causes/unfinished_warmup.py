@@ -1,6 +1,6 @@
 """Warm-up that had not reached the requested β at the end of training."""
 
-from betavi.diagnostics.causes._base import LAST_RESORTS, CauseRule, Evidence, Judgement
+from betavi.diagnostics.causes._base import CauseRule, Evidence, Judgement
 
 
 def _judge(found: Evidence) -> Judgement:
@@ -13,4 +13,4 @@ def _judge(found: Evidence) -> Judgement:
     )
 
 
-unfinished_warmup = CauseRule(_judge, priority=10, explains=LAST_RESORTS)
+unfinished_warmup = CauseRule(_judge, priority=10, explains_last_resorts=True)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from betavi._tables import lookup
 from betavi.diagnostics import RescueReport, active_dimensions, best_remedy, gain
+from betavi.diagnostics.causes import cause_rules
 from betavi.model.collapse.diagnose import check_can_collapse, diagnose
 from betavi.model.collapse.remedies import (
     REMEDIES,
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics import CollapseReport
     from betavi.model.core.latent_model import LatentModel
-
-NOT_TRAINABLE = {"too_many_dimensions", "too_few_counts", "covariates_explain"}
-"""Causes that training cannot repair."""
 
 IMPORTANCE_DRAWS = 100
 """Number of importance samples of a cell's likelihood. No benchmark tunes it."""
@@ -181,7 +179,8 @@ def _run_trials(
 
 
 def _remedies_to_try(report: CollapseReport) -> list[str]:
-    causes = {cause.name for cause in report.causes} - NOT_TRAINABLE
+    rules = cause_rules()
+    causes = {cause.name for cause in report.causes if rules[cause.name].is_trainable}
     has_signal = report.verdict == "collapsed" and report.spectrum.n_factors > 0
     return sorted_remedies(causes) if causes or has_signal else []
 

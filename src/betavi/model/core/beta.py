@@ -6,7 +6,7 @@ import inspect
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from betavi.model.setup.selection import read_selection
+from betavi.model.setup.selection import selected_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,8 @@ def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Ca
     def at_beta(model: LatentModel, *args: Any, beta: float | None = None, **kwargs: Any) -> R:
         model._check_if_trained(warn=allow_untrained)
         call = signature.bind(model, *args, **kwargs)
-        call.arguments.update(read_selection(model, call.arguments))
+        if (indices := call.arguments.get("indices")) is not None:
+            call.arguments["indices"] = selected_cells(model, call.arguments.get("adata"), indices)
         # in training mode, dropout and batch statistics would change the results
         model.module.eval()
         with model.at_beta(beta):

@@ -11,10 +11,11 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base._de_core import _de_core
 
-from betavi.model.core.beta import takes_beta
+from betavi._tables import lookup
+from betavi.model.core.beta import scvi_getter
 from betavi.model.expression.decode import DecodeRequest, expression_modality
 from betavi.model.expression.groups import Groups
-from betavi.model.expression.normalized import get_normalized_expression
+from betavi.model.expression.normalized import WEIGHTS, get_normalized_expression
 from betavi.model.setup.check_mudata import lacks_counts
 from betavi.model.setup.registered import untouched_on_failure
 
@@ -35,7 +36,7 @@ PER_CELL = 1e4
 """Total of each cell in the normalised means of raw counts, as in scvi-tools."""
 
 
-@takes_beta
+@scvi_getter
 def differential_expression(
     model: LatentModel,
     adata: AnnOrMuData | None = None,
@@ -147,7 +148,7 @@ def differential_expression(
     if batch_correction:
         batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
         groups.warn_of_batches(adata.obs, batch)
-    if weights == "importance":
+    if lookup(WEIGHTS, weights or "uniform", "weights"):
         options: dict[str, Any] = {"batch_size": batch_size, "modality": modality}
         options |= {"weights": weights, "return_numpy": True}
         further = importance_weighting_kwargs or {}

@@ -12,7 +12,7 @@ from mudata import MuData
 from betavi._tables import close_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from scvi.model.base import BaseModelClass
 
@@ -81,10 +81,9 @@ def features_named(names: pd.Index, wanted: Iterable[str] | None, holder: str) -
     return np.array([known[name] for name in wanted], dtype=np.int64)
 
 
-def read_selection(model: BaseModelClass, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the argument of a getter that selects cells, as positions."""
-    data = model.adata if given.get("adata") is None else given["adata"]
+def selected_cells(model: BaseModelClass, adata: Any, indices: Any) -> Any:
+    """Return the positions of the cells that a user selects in an object, or in the model's own."""
+    data = model.adata if adata is None else adata
     # the getter itself refuses an object of another kind
-    if isinstance(data, AnnData | MuData) and given.get("indices") is not None:
-        return {"indices": cells_named(data.obs_names, given["indices"], "indices")}
-    return {}
+    is_object = isinstance(data, AnnData | MuData)
+    return cells_named(data.obs_names, indices, "indices") if is_object else indices
