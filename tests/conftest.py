@@ -10,7 +10,7 @@ import pytest
 import scvi
 import torch
 
-from betavi import BetaVI
+from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts
 
 # a run of a few minibatches, for tests of what a model does rather than of how well it fits
@@ -37,6 +37,19 @@ def _one_thread():
 @pytest.fixture(autouse=True)
 def _seed():
     scvi.settings.seed = 0
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Let no model train for long, whatever an example asks for: what is tested is that it runs."""
+    for cls in (BetaVI, JointVI):
+        train = cls.train
+
+        def short(self, max_epochs=None, *args, train=train, **kwargs):
+            kwargs["enable_progress_bar"] = False
+            return train(self, min(max_epochs or 3, 3), *args, **kwargs)
+
+        monkeypatch.setattr(cls, "train", short)
 
 
 @pytest.fixture

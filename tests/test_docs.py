@@ -120,6 +120,7 @@ def test_what_extends_the_package_runs():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief")
 def test_the_ten_minute_start_runs(tmp_path, monkeypatch):
     try:
         pbmc_mosaic()
@@ -129,8 +130,7 @@ def test_the_ten_minute_start_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     for example in examples("start.md"):
-        brief = example.replace("max_epochs=100", "max_epochs=3")
-        exec(brief.replace("denoising()", "denoising(max_epochs=2)"), names)
+        exec(example, names)
     plt.close("all")
     assert names["table"]["p_value"].between(0, 1).all()
     assert names["new"].n_obs == 500

@@ -39,19 +39,6 @@ def assays(seed=0, **options):
     return simulate_multiome(n_cells=300, n_batches=2, seed=seed, **options)
 
 
-@pytest.fixture
-def brief(monkeypatch):
-    """Let no model train for long, whatever an example asks for: what is tested is that it runs."""
-    for cls in (betavi.BetaVI, betavi.JointVI):
-        train = cls.train
-
-        def short(self, max_epochs=None, *args, train=train, **kwargs):
-            kwargs["enable_progress_bar"] = False
-            return train(self, min(max_epochs or 3, 3), *args, **kwargs)
-
-        monkeypatch.setattr(cls, "train", short)
-
-
 def names_of(page):
     """Return what the page takes for given: an object, a trained model, groups of cells."""
     scvi.settings.seed = 0

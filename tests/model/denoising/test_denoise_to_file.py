@@ -297,7 +297,7 @@ def test_an_interrupted_call_leaves_the_old_file(trained, joint, tmp_path, kind,
     assert values(path)[0] == "posterior"
 
 
-@pytest.mark.parametrize("n_kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_kills", [3, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", [".zarr", ".h5ad", ".h5mu", "backed.h5ad"])
 def test_a_killed_process_leaves_the_old_file_or_the_new_one(
     trained, joint, tmp_path, kind, n_kills
