@@ -190,8 +190,11 @@ def test_a_mudata_is_refused_wherever_it_is_given(counts, model):
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
-        ({"categorical_covariate_keys": "donor"}, r"a list of columns: \['donor'\]"),
-        ({"continuous_covariate_keys": "age"}, r"a list of columns: \['age'\]"),
+        (
+            {"categorical_covariate_keys": "donor"},
+            r"a list of columns, not 'donor'. Use \['donor'\]",
+        ),
+        ({"continuous_covariate_keys": "age"}, r"a list of columns, not 'age'. Use \['age'\]"),
         ({"batch_key": ["batch"]}, "not the name of one column"),
     ],
 )

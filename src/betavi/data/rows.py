@@ -76,8 +76,9 @@ def counts_of(adata: AnnData, layer: str | None) -> Any:
     layer = counts_layer(adata, layer)
     if layer is not None and layer not in adata.layers:
         raise KeyError(
-            f"layers[{layer!r}] is missing. The counts were moved there when X was denoised. Restore "
-            f"it. If X holds counts again, run: del adata.uns['betavi'][{MOVED_COUNTS!r}]."
+            f"layers[{layer!r}] is missing, but the model reads the counts from this layer. "
+            "Restore the layer. Or, if denoise() moved the counts from X to this layer, and X "
+            f"holds the counts again, run: del adata.uns['betavi'][{MOVED_COUNTS!r}]"
         )
     return adata.X if layer is None else adata.layers[layer]
 

@@ -99,7 +99,8 @@ def realism(
     refuse_fractions("the real cells", whole)
     if len(whole) < FEWEST_CELLS:
         raise ValueError(
-            f"{len(whole)} real cells are too few to split. Pass {FEWEST_CELLS} or more."
+            f"Only {len(whole)} real cells were passed, but at least {FEWEST_CELLS} are needed. "
+            "Pass more real cells."
         )
     order = rng.permutation(len(whole))
     first, second, aside = (whole.of(part) for part in np.array_split(order, 3))
@@ -107,13 +108,15 @@ def realism(
     for name, adata in several.items():
         if list(adata.var_names) != list(real.var_names):
             raise ValueError(
-                f"The genes of {name!r} are not the genes of the real cells in the same order. Select "
-                "them with [:, real.var_names]."
+                f"The genes of {name!r} are not the genes of the real cells in the same order. "
+                f"Select the genes: {name}[:, real.var_names]"
             )
         others[name] = read_cells(repr(name), adata, layer, groupby)
         if len(others[name]) < FEWEST_CELLS // 3:
             n_cells, fewest = len(others[name]), FEWEST_CELLS // 3
-            raise ValueError(f"{n_cells} cells of {name!r} are too few. Pass {fewest} or more.")
+            raise ValueError(
+                f"{name!r} has {n_cells} cells. Pass at least {fewest} generated cells."
+            )
     others[FLOOR] = Cells(_shuffled(second.counts, rng), second.groups)
     n_cells = min(MOST_CELLS, *(len(cells) for cells in (first, *others.values())))
     distances = _Distances(first, aside, n_cells, rng)

@@ -183,8 +183,8 @@ class BetaVI(LatentModel):
         if wait:
             self.module = None  # type: ignore[assignment]  # train(datamodule=...) makes it
             warn(
-                "The model has no `adata`, so its networks are made by train(datamodule=...). Pass "
-                "`adata` to make them now."
+                "The model has no `adata`, so its networks are made by train(datamodule=...). "
+                "Pass `adata` to make the networks now."
             )
         else:
             self.module = self._make_module()

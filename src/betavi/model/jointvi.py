@@ -186,8 +186,8 @@ class JointVI(LatentModel):
         likelihoods = self.registry_["setup_args"]["likelihoods"]
         if unknown := sorted(set(weights) - set(likelihoods)):
             raise ValueError(
-                f"`modality_weights` names {unknown[0]!r}, which is not a modality of the model. Its "
-                f"modalities are {', '.join(likelihoods)}."
+                f"`modality_weights` names {unknown[0]!r}, which is not a modality of the model. "
+                f"The modalities are {', '.join(map(repr, likelihoods))}."
             )
         if wrong := [name for name, weight in weights.items() if not is_weight(weight)]:
             raise ValueError(

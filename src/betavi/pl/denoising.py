@@ -63,7 +63,8 @@ def denoising(
     """
     if isinstance(report, Mapping):
         raise TypeError(
-            f"`report` has one report for each modality. Pass one: reports[{next(iter(report))!r}]."
+            "`report` has one report for each modality. Pass the report of one modality: "
+            f"reports[{next(iter(report))!r}]"
         )
     _style.check_result("report", report, "model.cross_validate_denoising()", "methods")
     height = max(3.6, 1.2 + 0.3 * len(report.methods))
@@ -148,7 +149,7 @@ def before_and_after(
     if isinstance(genes, str) or len(genes) < 2:
         raise ValueError(f"`genes` is {genes!r}. Pass a list of two or more names.")
     if layer is not None and layer not in adata.layers and layer not in adata.obsm:
-        raise KeyError(f"`adata` has no layer {layer!r}. Run denoise(layer_added={layer!r}).")
+        raise KeyError(f"`adata` has no layer {layer!r}. Run: denoise(layer_added={layer!r})")
     moved = adata.uns.get("betavi", {}).get("counts_moved_to")
     counts = counts_layer or (moved if moved in adata.layers else None)
     n = len(genes) - 1

@@ -120,7 +120,7 @@ def _checked(density: Any, latent: Any) -> np.ndarray:
     if on_simplex(positions):
         raise ValueError(
             "`latent` has positions after the softmax of a logistic normal z. The density is of "
-            "positions before the softmax: get_latent_representation(return_dist=True)[0]."
+            "positions before the softmax: get_latent_representation(return_dist=True)[0]"
         )
     return positions
 

@@ -51,7 +51,9 @@ def mean_curves(
     """
     _style.check_result("table", table, "betavi.metrics.mean_curves()", columns=COLUMNS)
     if table.empty:
-        raise ValueError("`table` is empty. mean_curves() needs at least 5 genes with counts.")
+        raise ValueError(
+            "`table` is empty, because fewer than 5 genes have counts. Use more genes."
+        )
     axes = np.ravel(_style.axes_or_new(axes, (8, 3.8), 1, 2))
     colours = _style.colours_of(list(table["cells"].unique()))
     for number, (name, rows) in enumerate(table.groupby("cells", sort=False)):

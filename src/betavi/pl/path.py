@@ -67,11 +67,13 @@ def latent_path(
     _style.check_result("adata", adata, "model.interpolate()", "var")
     if isinstance(adata, MuData):
         raise TypeError(
-            f"`adata` has several modalities. Pass one: path[{next(iter(adata.mod))!r}]."
+            f"`adata` has several modalities ({', '.join(map(repr, adata.mod))}). Pass the path of "
+            f"one modality, for example path[{next(iter(adata.mod))!r}]"
         )
     if "switch_at" not in adata.var or "step" not in adata.obs:
         raise KeyError(
-            "`adata` has no 'switch_at' or 'step'. Pass the result of model.interpolate()."
+            "`adata` is not a path: var['switch_at'] or obs['step'] is missing. Pass the result "
+            "of model.interpolate()"
         )
     shown = _shown(adata, genes)
     height = 2.2 + 0.17 * len(shown)

@@ -73,7 +73,7 @@ def rate_distortion(
     _style.check_result("curve", curve, "model.rate_distortion()")
     for name in (x, y, "beta"):
         if name not in curve:
-            raise KeyError(f"`curve` has no column {name!r}. It has {', '.join(curve.columns)}.")
+            raise KeyError(f"`curve` has no column {name!r}. Columns: {', '.join(curve.columns)}.")
         if curve[name].isna().all():
             raise ValueError(
                 f"{name!r} has no values. 'agreement_rare' needs types with less than 5 % of the cells."

@@ -161,7 +161,8 @@ class CollapseGuard(Callback):
             return f"β = {beta:.3g} is probably too high for the signal."
         if self.peak < 1:
             return (
-                "They never carried 1 nat. Either counts are few, or covariates explain the cells."
+                "The dimensions never carried 1 nat. Either counts are few, or covariates explain "
+                "the cells."
             )
         return "The decoder has probably learned to ignore the latent space."
 
@@ -177,8 +178,8 @@ class CollapseGuard(Callback):
         self.peak = 0.0
         warn(
             f"{message} Rescue {self.n_rescues} of {MOST_RESCUES}: β is reduced to "
-            f"{beta_condition.beta:.3g}, and rises to it again from 0. Meanwhile, dimensions have "
-            "free bits, and the encoder takes two steps for each step of the decoder."
+            f"{beta_condition.beta:.3g}, and rises from 0 to this value. Meanwhile, dimensions "
+            "have free bits, and the encoder takes two steps for each step of the decoder."
         )
 
     def on_train_batch_end(

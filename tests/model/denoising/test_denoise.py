@@ -390,7 +390,9 @@ def test_minified_objects_are_refused(counts):
     qzm, qzv = model.get_latent_representation(return_dist=True)
     counts.obsm["X_latent_qzm"], counts.obsm["X_latent_qzv"] = qzm, qzv
     model.minify_adata()
-    with pytest.raises(ValueError, match=r"its counts are gone.*Make the call before minifying"):
+    with pytest.raises(
+        ValueError, match=r"`denoise` needs counts.*Call `denoise` before minifying"
+    ):
         model.denoise()
 
 

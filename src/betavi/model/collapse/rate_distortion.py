@@ -162,8 +162,8 @@ def suggest_beta(
         indices = getattr(model, "validation_indices", None)
         if indices is None or not len(indices):
             raise ValueError(
-                "No cells were held out to judge β. Train with held-out cells, or pass cells that "
-                "the model was not trained on: indices=..."
+                "No cells were held out to judge β. Train with train_size=0.9. Or, pass cells "
+                "that the model was not trained on: indices=..."
             )
     curve = rate_distortion(model, betas, indices, show_progress=show_progress)
     return diagnostics.suggest(curve, criterion, rate)

@@ -130,7 +130,10 @@ def denoise(
     model.refuse_minified("denoise")
     genes, names = _distinct(gene_list), model.named_modalities(modalities)
     if genes is not None and len(names) > 1:
-        raise ValueError("`gene_list` needs a single modality. Name it with `modalities=`.")
+        raise ValueError(
+            f"`gene_list` needs a single modality, not {', '.join(map(repr, names))}. Choose one "
+            "with `modalities`."
+        )
     refuse_view_of_file(adata)
     options = DenoiseOptions(
         estimate, n_samples, library_size, transform_batch, batch_size, show_progress

@@ -146,7 +146,8 @@ def _request_overall(request: DecodeRequest, n_draws: int, by_importance: bool) 
     check_whole("n_samples_overall", n_draws)
     if request.n_samples != 1:
         raise ValueError(
-            "`n_samples` and `n_samples_overall` exclude each other. Pass one of them."
+            "`n_samples` and `n_samples_overall` cannot be combined. Pass only one of these "
+            "arguments."
         )
     cells = np.arange(adata.n_obs) if request.cells is None else np.asarray(request.cells)
     if by_importance:

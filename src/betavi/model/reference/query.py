@@ -229,8 +229,9 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
     fits = np.any([mdata.obsmap[name] > 0 for name in shared], axis=0)
     if not fits.all():
         warn(
-            f"{(~fits).sum()} cell(s) of the query have none of the reference's modalities, and are "
-            f"left out: {name_some(mdata.obs_names[~fits])}. Remove them to silence this warning."
+            f"{(~fits).sum()} cell(s) of the query have none of the reference's modalities, and "
+            f"are left out: {name_some(mdata.obs_names[~fits])}. Remove these cells from the query "
+            "to silence this warning."
         )
     parts = {
         name: _with_features(mdata, name, pd.Index(names), layers.get(name))

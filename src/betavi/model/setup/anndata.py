@@ -127,7 +127,9 @@ def check_object(
 def _listed_columns(setup_args: dict[str, Any], argument: str) -> list[str]:
     columns = setup_args[argument] or []
     if isinstance(columns, str):
-        raise TypeError(f"`{argument}` must be a list of columns: [{columns!r}], not {columns!r}.")
+        raise TypeError(
+            f"`{argument}` must be a list of columns, not {columns!r}. Use [{columns!r}]"
+        )
     return list(columns)
 
 
