@@ -115,7 +115,7 @@ def test_a_path_shows_switches_in_their_order(path):
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(KeyError, match="no gene 'lat'"):
         pl.latent_path(path, ["lat"])
-    with pytest.raises(KeyError, match=r"not a path.*'switch_at'.*interpolate"):
+    with pytest.raises(KeyError, match=r"no 'switch_at'.*interpolate"):
         pl.latent_path(AnnData(np.ones((2, 2))))
 
 

@@ -108,9 +108,8 @@ def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
             raise ValueError(
                 f"{name} held whole numbers at setup, but holds fractions now. The values were "
                 "probably normalised, but the model would read them as counts. Restore the "
-                "counts. Or, set up the object with layer='counts' and train a new model. For "
-                "this, save the counts before normalisation: adata.layers['counts'] = "
-                "adata.X.copy()"
+                "counts. Or, before normalisation, copy the counts to a layer for "
+                "setup_anndata(layer=...): adata.layers['counts'] = adata.X.copy()"
             )
 
 

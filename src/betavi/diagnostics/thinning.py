@@ -104,8 +104,7 @@ def molecules(counts: Any) -> sparse.csr_matrix:
     if fractions.size:
         raise ValueError(
             f"The registered values are not whole numbers, for example {fractions[0]:g}. Register "
-            "the layer with the counts: setup_anndata(adata, layer=...) or setup_mudata(mdata, "
-            "..., layers=...)"
+            "the layer with the counts: setup_anndata(..., layer=...)"
         )
     return whole
 

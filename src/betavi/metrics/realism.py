@@ -98,10 +98,7 @@ def realism(
     whole = read_cells("the real cells", real, layer, groupby)
     refuse_fractions("the real cells", whole)
     if len(whole) < FEWEST_CELLS:
-        raise ValueError(
-            f"Only {len(whole)} real cells were passed, but at least {FEWEST_CELLS} are needed. "
-            "Pass more real cells."
-        )
+        raise ValueError(f"Only {len(whole)} real cells were passed. Pass at least {FEWEST_CELLS}.")
     order = rng.permutation(len(whole))
     first, second, aside = (whole.of(part) for part in np.array_split(order, 3))
     others = {CEILING: second}
@@ -168,7 +165,7 @@ class _Distances:
 
 
 def _features(cells: Cells, components: np.ndarray) -> np.ndarray:
-    """Return components with each cell's total and number of genes."""
+    """Return each cell's principal components, log total and number of genes with counts."""
     totals = np.asarray(cells.counts.sum(axis=1)).ravel()
     n_genes = np.diff(cells.counts.indptr)
     return np.column_stack([components, np.log1p(totals), n_genes])

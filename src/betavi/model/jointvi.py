@@ -60,9 +60,9 @@ class JointVI(LatentModel):
     dispersion, latent_distribution, prior, beta
         See :class:`betavi.BetaVI`.
     modality_weights
-        Weight of each modality's distortion in the loss, by name; 1 for others. If all weights are
-        1, distortion and rate in the loss bound the log likelihood of all measurements, except with
-        ``"mvtcae"``.
+        Weight of each modality's distortion (negative log-likelihood) in the loss, by name. Other
+        modalities have weight 1. If all weights are 1, the loss bounds the log likelihood of all
+        measurements, except with ``"mvtcae"``. It is distortion plus rate (KL from the prior).
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 

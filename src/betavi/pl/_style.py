@@ -96,8 +96,7 @@ def colours_of(names: Sequence[Any], palette: Palette = None) -> dict[Any, Any]:
     if isinstance(palette, Mapping):
         if missing := [name for name in names if name not in palette]:
             raise ValueError(
-                f"`palette` has no colour for {missing}. It has colours for {list(palette)}. Add "
-                "the missing colours."
+                f"`palette` has no colour for {missing}, only for {list(palette)}. Add colours."
             )
         return {name: palette[name] for name in names}
     if len(palette) < len(names):

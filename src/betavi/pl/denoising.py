@@ -39,7 +39,7 @@ def denoising(
     report
         Result of :meth:`betavi.BetaVI.cross_validate_denoising`.
     axes, show, save
-        Two axes (a new figure if None), True to show the figure, and file to save it to.
+        Two axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -126,8 +126,7 @@ def before_and_after(
     groupby
         Column of ``obs`` that colours the cells, with scanpy's colours if ``uns`` has them.
     axes, show, save
-        Axes, ``(2, n_genes - 1)`` (a new figure if None), True to show the figure, and file to save
-        it to.
+        Axes, ``(2, n_genes - 1)`` (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -135,8 +134,10 @@ def before_and_after(
 
     Raises
     ------
-    KeyError, ValueError
-        If a gene, the layer or the column does not exist, or there are fewer than two genes.
+    KeyError
+        If a gene, the layer or the column does not exist.
+    ValueError
+        If there are fewer than two genes.
 
     Examples
     --------

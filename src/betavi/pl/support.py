@@ -27,18 +27,20 @@ def support(
 ) -> Axes:
     """Draw the cumulative distribution of p-values.
 
-    Cells like the held-out cells are on the diagonal. Above it, more cells are outlying than
-    expected. Cells are ranked among cells of all groups. A group with many outlying cells is thus
-    above the diagonal and another group below it, even if the model was trained on both.
+    Each line is a group of cells. Its height is the share of cells with this p-value or a lower
+    p-value. The line of cells like the held-out cells follows the dashed diagonal. A line above
+    the diagonal means more outlying cells than expected, a line below it fewer. The p-values
+    rank each cell among the held-out cells of all groups. A group with more outlying cells than
+    other groups is therefore above the diagonal, even if the model was trained on this group.
 
     Parameters
     ----------
     table
         Result of :meth:`betavi.BetaVI.support`.
     groups
-        Group of each row, ``(n_cells,)``, with one line per group. None for one line.
+        Group of each row, ``(n_cells,)``. If None, all cells are one group.
     ax, show, save
-        Axes (a new figure if None), True to show the figure, and file to save it to.
+        Axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -46,8 +48,12 @@ def support(
 
     Raises
     ------
-    TypeError, KeyError, ValueError
-        If ``table`` is not a table or has no p-values, or ``groups`` has not one value per row.
+    TypeError
+        If ``table`` is not a table.
+    KeyError
+        If ``table`` has no p-values.
+    ValueError
+        If ``groups`` does not have one value per row.
 
     Examples
     --------

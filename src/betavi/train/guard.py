@@ -161,8 +161,7 @@ class CollapseGuard(Callback):
             return f"β = {beta:.3g} is probably too high for the signal."
         if self.peak < 1:
             return (
-                "The dimensions never carried 1 nat. Either counts are few, or covariates explain "
-                "the cells."
+                "They never carried 1 nat. Either counts are few, or covariates explain the cells."
             )
         return "The decoder has probably learned to ignore the latent space."
 

@@ -26,9 +26,9 @@ beta
 def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Callable[..., R]:
     """Add the argument ``beta`` to a function whose first argument is the model.
 
-    The module is in evaluation mode inside the function, and ``indices`` are positions. An untrained
-    model raises a RuntimeError, or with ``allow_untrained`` a warning. ``docs/extending.md`` has an
-    example.
+    Before the call, the module is set to this β and to evaluation mode, and the cells in ``indices``
+    are converted to positions. For an untrained model, the function raises a RuntimeError. With
+    ``allow_untrained=True``, it only warns. ``docs/extending.md`` has an example.
     """
     signature = inspect.signature(getter)
 

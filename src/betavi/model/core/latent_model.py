@@ -218,8 +218,8 @@ class LatentModel(
         if getattr(self, "minified_data_type", None) is not None:
             raise ValueError(
                 f"`{ability}` needs counts, but the object is minified: the model reads the stored "
-                f"posteriors. Call `{ability}` before minifying. Or, load the model with the "
-                "original object: load(..., adata=...)"
+                f"posteriors. Call `{ability}` before minifying. Or, load the original object: "
+                "load(..., adata=...)"
             )
 
     @contextmanager

@@ -220,6 +220,5 @@ def _check_rescue(options: dict[str, Any], plan_kwargs: dict[str, Any]) -> None:
     if words:
         raise ValueError(
             f"collapse_guard='rescue' and {words[0]} cannot be combined, because a rescue controls "
-            "β itself. Use collapse_guard=True. To repair a collapse, call rescue() after "
-            "training."
+            "β itself. Use collapse_guard=True, and call rescue() after training."
         )

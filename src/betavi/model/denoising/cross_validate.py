@@ -128,8 +128,8 @@ def _grid(
     candidates = {} if candidates is None else candidates
     if not isinstance(candidates, Mapping):
         raise ValueError(
-            "`candidates` must be a dictionary of lists by argument, e.g. {'n_latent': [5, "
-            f"10]}}, not {candidates!r}."
+            "`candidates` must be a dictionary such as {'n_latent': [5, 10]}, not "
+            f"{candidates!r}."
         )
     for name, values in candidates.items():
         if isinstance(values, str) or not hasattr(values, "__iter__") or not len(values):

@@ -131,8 +131,7 @@ def denoise(
     genes, names = _distinct(gene_list), model.named_modalities(modalities)
     if genes is not None and len(names) > 1:
         raise ValueError(
-            f"`gene_list` needs a single modality, not {', '.join(map(repr, names))}. Choose one "
-            "with `modalities`."
+            f"`gene_list` needs a single modality, not {len(names)}. Set `modalities`."
         )
     refuse_view_of_file(adata)
     options = DenoiseOptions(

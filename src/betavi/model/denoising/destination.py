@@ -90,8 +90,7 @@ class Destination:
         if self._moves_x and COUNTS_LAYER in self.adata.layers:
             raise ValueError(
                 f"X cannot be moved to layers[{COUNTS_LAYER!r}], which exists. Rename the layer. "
-                "Or, if the layer holds the counts, register it: setup_anndata(adata, "
-                f"layer={COUNTS_LAYER!r})"
+                f"Or, if the layer holds the counts, register it: layer={COUNTS_LAYER!r}"
             )
 
     def _check_layers(self) -> None:

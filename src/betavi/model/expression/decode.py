@@ -142,8 +142,7 @@ def suitable_modality(
         own = ", ".join(map(repr, model.module.likelihood_names.values()))
         supported = ", ".join(repr(word) for word, kind in LIKELIHOODS.items() if is_suitable(kind))
         raise ValueError(
-            f"The model has the likelihoods {own}, but this method supports {supported}. Use a model "
-            "with a supported likelihood."
+            f"The model has the likelihoods {own}, but this method needs one of {supported}."
         )
     if len(suitable) > 1:
         raise ValueError(f"Several modalities are suitable: {choices}. Choose one with `modality`.")

@@ -145,10 +145,7 @@ def _request_overall(request: DecodeRequest, n_draws: int, by_importance: bool) 
     adata = request.model._validate_anndata(request.adata)
     check_whole("n_samples_overall", n_draws)
     if request.n_samples != 1:
-        raise ValueError(
-            "`n_samples` and `n_samples_overall` cannot be combined. Pass only one of these "
-            "arguments."
-        )
+        raise ValueError("`n_samples` and `n_samples_overall` cannot be combined. Pass only one.")
     cells = np.arange(adata.n_obs) if request.cells is None else np.asarray(request.cells)
     if by_importance:
         n_samples = n_draws // len(cells) + 1

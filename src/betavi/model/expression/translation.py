@@ -104,8 +104,7 @@ def translate(
         raise ValueError(f"{target!r} is both source and target. Leave it out of `source`.")
     if n_samples < FEWEST_DRAWS:
         raise ValueError(
-            f"`n_samples` is {n_samples}, but a 90 % interval needs at least {FEWEST_DRAWS} draws. "
-            "Increase `n_samples`."
+            f"`n_samples` is {n_samples}. A 90 % interval needs at least {FEWEST_DRAWS} draws."
         )
     transform = lookup(SCALES, scale, "scale")
     adata = model._validate_anndata(adata)

@@ -155,14 +155,13 @@ def new_file(template: AnnData | MuData, out: str | Path, replaces: bool = False
     is_store = any((target / name).exists() for name in ("zarr.json", ".zgroup"))
     if target.exists() and (not is_store if ending == ".zarr" else target.is_dir()):
         raise FileExistsError(
-            f"`out` exists, but its format is not {ending}: {path}. Rename the file, or choose "
-            "another file name."
+            f"`out` exists, but its format is not {ending}: {path}. Rename the file first."
         )
     return Writer(target, ending, getattr(template, f"write_{ending[1:]}"))
 
 
 def changed_file(adata: AnnData, without: Collection[str]) -> Writer:
-    """Return a writer that replaces the file that backs an object by a copy without some layers."""
+    """Return a writer that replaces a backed object's file. The layers ``without`` are dropped."""
     file = adata.file["obs"].file
     target = Path(adata.filename).resolve()
     tidy(target)

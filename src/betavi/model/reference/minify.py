@@ -49,8 +49,8 @@ def minify_adata(
     minified_data_type, use_latent_qzm_key, use_latent_qzv_key
         See :meth:`scvi.model.base.BaseMinifiedModeModelClass.minify_adata`.
     beta
-        The β of the posteriors in ``obsm``. All results of the minified object are at this β. None
-        is the model's own β, or the β of its range closest to 1.
+        The β of the posteriors in ``obsm``. All results of the minified object are at this β. If
+        None, the model's own β, or the β of the model's range that is closest to 1.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _check_posteriors(model: LatentModel, key: str, beta: float) -> None:
 
 
 def read_minified(model: LatentModel, minified: AnnOrMuData, minified_data_type: str) -> None:
-    """Replace the model's object by a minified one."""
+    """Let the model read a minified object in place of its present object."""
     if isinstance(minified, AnnData):
         fields = model._get_fields_for_adata_minification(minified_data_type)
     else:
@@ -138,8 +138,8 @@ def minify_mudata(
         ``"latent_posterior_parameters"``, or ``"latent_posterior_parameters_with_counts"`` to
         store the counts too.
     beta
-        The β of the posteriors. All results of the minified object are at this β. None is the
-        model's own β, or the β of its range closest to 1.
+        The β of the posteriors. All results of the minified object are at this β. If None, the
+        model's own β, or the β of the model's range that is closest to 1.
     show_progress
         Show a progress bar.
 

@@ -230,8 +230,8 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
     if not fits.all():
         warn(
             f"{(~fits).sum()} cell(s) of the query have none of the reference's modalities, and "
-            f"are left out: {name_some(mdata.obs_names[~fits])}. Remove these cells from the query "
-            "to silence this warning."
+            f"are left out: {name_some(mdata.obs_names[~fits])}. Remove these cells to silence "
+            "this warning."
         )
     parts = {
         name: _with_features(mdata, name, pd.Index(names), layers.get(name))

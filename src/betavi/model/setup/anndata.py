@@ -134,7 +134,7 @@ def _listed_columns(setup_args: dict[str, Any], argument: str) -> list[str]:
 
 
 def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool = False) -> None:
-    """Check genes against a model's registry, and also categories unless new ones are allowed."""
+    """Check that an object has the genes, and unless ``new_categories`` the categories, of a model."""
     genes = registry["field_registries"][REGISTRY_KEYS.X_KEY][_STATE]["column_names"]
     check_obs.check_genes(adata, genes)
     if not new_categories:

@@ -23,9 +23,8 @@ def check_is_anndata(adata: Any) -> None:
     if isinstance(adata, MuData):
         raise TypeError(
             "BetaVI models one modality, but this is a MuData with several "
-            f"({name_some(list(adata.mod))}). Pass one modality, for example "
-            f"mdata[{next(iter(adata.mod), None)!r}]. Or, model all modalities together with "
-            "JointVI."
+            f"({name_some(list(adata.mod))}). Use JointVI. Or, pass one modality, e.g. "
+            f"mdata[{next(iter(adata.mod), None)!r}]"
         )
     if not isinstance(adata, AnnData):
         raise TypeError(
@@ -76,7 +75,7 @@ def check_counts(
         warn_empty_cells(
             f"{len(cells)} cell(s) of {location} have no counts: "
             f"{name_some(adata.obs_names[cells])} (row {name_some(cells.tolist())}). Set "
-            f"keep_empty_cells=True. Or, remove the cells: sc.pp.filter_cells({name}, min_counts=1)"
+            f"keep_empty_cells=True. Or, run: sc.pp.filter_cells({name}, min_counts=1)"
         )
     if warn_all_zero_genes is not None and not per_gene.all():
         genes = adata.var_names[~per_gene]

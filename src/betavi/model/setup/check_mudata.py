@@ -119,8 +119,7 @@ def _check_empty(adata: AnnData, layer: str | None, label: str) -> None:
         warn(
             f"{empty.sum()} cell(s) of {label} have no counts: "
             f"{name_some(adata.obs_names[empty])}. The model treats these cells as measured. If "
-            "the cells were not measured, remove them from this modality: cells that lack an "
-            "assay need no zeros."
+            "not measured, remove them from this modality: cells that lack an assay need no zeros."
         )
 
 
@@ -153,9 +152,8 @@ def _check_overlap(mdata: MuData, names: list[str], must_overlap: bool) -> None:
         ]
         warn(
             f"No cell links {' to '.join(groups)}: no cell was measured with both. The model "
-            "learns a separate latent space for each. Translation between these latent spaces is "
-            "meaningless, and so are joint embeddings. To link the modalities, add cells that "
-            "were measured with both."
+            "learns a separate latent space for each, between which translation and joint "
+            "embeddings are meaningless. Add cells that were measured with both."
         )
 
 

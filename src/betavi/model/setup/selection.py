@@ -79,8 +79,7 @@ def features_named(names: pd.Index, wanted: Iterable[str] | None, holder: str) -
             raise KeyError(f"{holder} has no feature {name!r}. {close_matches(name, names)}")
         if name in repeated:
             raise ValueError(
-                f"{holder} has several features named {name!r}. Make the names unique: "
-                "var_names_make_unique()"
+                f"{holder} has several features named {name!r}. Call var_names_make_unique()"
             )
     return np.array([known[name] for name in wanted], dtype=np.int64)
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class GaussianMixture(Prior):
-    """Mixture of learned normal components. The rate is estimated at each cell's draw.
+    """Mixture of normal distributions with learned weights, means and standard deviations.
+
+    The rate (KL divergence from the prior) has no closed form. It is estimated at a draw of z.
 
     Reference: Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
 

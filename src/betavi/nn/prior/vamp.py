@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 class VampPrior(Prior):
-    """Equal mixture of the posteriors of learned cells. The rate is estimated at each cell's draw.
+    """Equal mixture of the posteriors of learned cells, which are inputs of the encoder.
+
+    The rate (KL divergence from the prior) has no closed form. It is estimated at a draw of z.
 
     Reference: Tomczak & Welling (2018), VAE with a VampPrior.
 
