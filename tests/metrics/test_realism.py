@@ -112,7 +112,7 @@ def test_bad_input_is_named():
     real = simulate_counts(n_cells=60, n_genes=10)
     with pytest.raises(ValueError, match="genes of 'mine' are not"):
         realism(real, {"mine": real[:, ::-1]})
-    with pytest.raises(ValueError, match="real cells were passed. Pass at least 36"):
+    with pytest.raises(ValueError, match=r"real cells were passed. Pass at least 36"):
         realism(real[:35], real)
     with pytest.raises(ValueError, match=r"'mine' has 11 cells. Pass at least 12"):
         realism(real, {"mine": real[:11]})

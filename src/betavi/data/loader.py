@@ -109,7 +109,7 @@ def resident(
 
 
 def fits(dataset: CellDataset, device: torch.device) -> bool:
-    """Return True if no field is in a file, and all fields fit in half of a GPU's free memory."""
+    """Return True if no field is in a file. A GPU needs twice the fields' size in free memory."""
     fields = dataset.fields.values()
     if any(rows.in_file for rows in fields):
         return False

@@ -75,12 +75,10 @@ def simulate_counts(
     >>> adata.obsm["z"].shape, sorted(adata.obs["batch"].unique())
     ((100, 5), ['batch_0', 'batch_1'])
     """
+    numbers = {"n_cells": n_cells, "n_genes": n_genes, "n_factors": n_factors}
+    numbers |= {"n_types": n_types, "n_batches": n_batches}
     for name, value, is_valid, rule in (
-        ("n_cells", n_cells, n_cells >= 1, "at least 1"),
-        ("n_genes", n_genes, n_genes >= 1, "at least 1"),
-        ("n_factors", n_factors, n_factors >= 1, "at least 1"),
-        ("n_types", n_types, n_types >= 1, "at least 1"),
-        ("n_batches", n_batches, n_batches >= 1, "at least 1"),
+        *((name, number, number >= 1, "at least 1") for name, number in numbers.items()),
         ("rare_share", rare_share, 0 <= rare_share <= 1, "between 0 and 1"),
         ("zero_inflation", zero_inflation, 0 <= zero_inflation < 1, "at least 0 and below 1"),
         ("library_size", library_size, library_size > 0, "above 0"),

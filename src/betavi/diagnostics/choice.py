@@ -92,9 +92,11 @@ def suggest(
     ----------
     curve
         Columns ``beta``, ``rate``, ``distortion`` and ``elbo``, one row per β.
-    criterion, rate
+    criterion
         ``"held_out"`` for the highest ELBO, ``"knee"`` for the strongest bend of the curve, or
-        ``"rate"`` for the β at ``rate``, nats per cell.
+        ``"rate"`` for the β at ``rate``.
+    rate
+        Rate (KL divergence from the prior), nats per cell, for ``criterion="rate"``.
 
     Returns
     -------

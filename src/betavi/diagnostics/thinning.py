@@ -42,7 +42,7 @@ def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
     """Hold out each molecule independently, with the same probability.
 
     Given the expression rates of a cell, remaining and held-out molecules are independent. The
-    former therefore predict the rates of the latter, and not their noise.
+    remaining molecules therefore predict the rates of held-out molecules, but not the noise.
 
     Parameters
     ----------

@@ -325,7 +325,7 @@ def nb_rows(
     """Compute the negative log-likelihood of each cell under the negative binomial, into ``nats``.
 
     ``unscaled``, the argument of the softmax, is overwritten by the derivatives of the
-    log-likelihood. ``size_slope`` and ``theta_slope`` get the derivatives by log size and log theta.
+    log-likelihood. ``size_slope`` and ``theta_slope`` get those by log size and by log theta.
     """
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
     buffer = np.empty((N_BUFFER, unscaled.shape[1]), F)

@@ -43,12 +43,12 @@ def compare_likelihoods(
         Trained models by name, with the same held-out cells. Or one model, trained or not: its
         siblings are then trained with each of ``likelihoods``, and as a deterministic autoencoder.
     likelihoods
-        Keys of :data:`betavi.likelihoods.LIKELIHOODS` for siblings. None means all likelihoods that
+        Keys of :data:`betavi.likelihoods.LIKELIHOODS` for siblings. If None, all likelihoods that
         give integer counts a probability.
     indices
-        Positions of the cells to score. None means the cells that the first model held out.
+        Positions of the cells to score. If None, the cells that the first model held out.
     n_samples, n_components
-        Number of posterior draws per cell, and number of PCA components. None means no PCA.
+        Number of posterior draws per cell, and number of PCA components. If None, no PCA.
     modality
         Modality whose likelihoods are compared, needed if there are several. Siblings keep the
         other modalities' likelihoods. Cells with the modality are scored, with the posterior given

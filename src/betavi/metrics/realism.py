@@ -52,7 +52,7 @@ def realism(
         Counts of generated cells with the same genes, or several sets by name.
     groupby, layer
         Column of ``obs`` in all objects, for log fold changes of each group against the others.
-        Layer of the counts; None means ``X``, or where ``denoise(layer_added=None)`` moved them.
+        Layer of the counts. If None, ``X``, or where ``denoise(layer_added=None)`` moved them.
     seed
         Seed of the split, the shuffling and the trees.
 

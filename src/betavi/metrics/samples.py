@@ -19,7 +19,7 @@ def maximum_mean_discrepancy(
     one, two
         Samples, ``(n, n_features)`` and ``(m, n_features)``.
     bandwidth
-        ``h`` of the kernel. None means the median distance between all points.
+        ``h`` of the kernel. If None, the median distance between all points.
 
     Returns
     -------

@@ -61,15 +61,17 @@ class JointVI(LatentModel):
         See :class:`betavi.BetaVI`.
     modality_weights
         Weight of each modality's distortion (negative log-likelihood) in the loss, by name. Other
-        modalities have weight 1. If all weights are 1, the loss bounds the log likelihood of all
-        measurements, except with ``"mvtcae"``. It is distortion plus rate (KL from the prior).
+        modalities have weight 1. If all weights are 1, distortion plus rate (KL divergence from the
+        prior) bounds the log likelihood of all measurements, except with ``"mvtcae"``.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 
     Raises
     ------
-    TypeError, ValueError
-        If ``adata`` is not a MuData, an option has an unknown value, or a number is out of range.
+    TypeError
+        If ``adata`` is not a MuData.
+    ValueError
+        If an option has an unknown value, or a number is out of range.
 
     References
     ----------

@@ -126,7 +126,8 @@ def before_and_after(
     groupby
         Column of ``obs`` that colours the cells, with scanpy's colours if ``uns`` has them.
     axes, show, save
-        Axes, ``(2, n_genes - 1)`` (if None, a new figure is made), True to show the figure, file to save it to.
+        Axes, ``(2, n_genes - 1)`` (if None, a new figure is made), True to show the figure, file to
+        save it to.
 
     Returns
     -------

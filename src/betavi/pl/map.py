@@ -62,9 +62,8 @@ def latent_map(
     archetype
         Result of :meth:`betavi.BetaVI.archetype`.
     palette
-        List of colours in the order of the categories, such as ``adata.uns["celltype_colors"]``, a
-        dictionary of colours by category, or the name of a colour map. If None,
-        ``betavi.pl.PALETTE``.
+        List of colours, as ``adata.uns["celltype_colors"]``, dictionary of colours by category, or
+        name of a colour map. If None, ``betavi.pl.PALETTE``.
     ax, show, save
         Axes (if None, a new figure is made), True to show the figure, file to save it to.
 

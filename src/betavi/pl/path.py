@@ -69,12 +69,11 @@ def latent_path(
     _style.check_result("adata", adata, "model.interpolate()", "var")
     if isinstance(adata, MuData):
         raise TypeError(
-            f"`adata` has several modalities ({', '.join(map(repr, adata.mod))}). Pass the path of "
-            f"one modality, for example path[{next(iter(adata.mod))!r}]"
+            f"`adata` has several modalities. Pass one, for example path[{next(iter(adata.mod))!r}]"
         )
     if "switch_at" not in adata.var or "step" not in adata.obs:
         raise KeyError(
-            "`adata` has no 'switch_at' or 'step', so it is no path. Pass the result of "
+            "`adata` has no 'switch_at' or 'step', so it is not a path. Pass the result of "
             "model.interpolate()"
         )
     shown = _shown(adata, genes)

@@ -27,11 +27,10 @@ def support(
 ) -> Axes:
     """Draw the cumulative distribution of p-values.
 
-    Each line is a group of cells. Its height is the share of cells with this p-value or a lower
-    p-value. The line of cells like the held-out cells follows the dashed diagonal. A line above
-    the diagonal means more outlying cells than expected, a line below it fewer. The p-values
-    rank each cell among the held-out cells of all groups. A group with more outlying cells than
-    other groups is therefore above the diagonal, even if the model was trained on this group.
+    Each line is a group of cells. Cells like the held-out cells follow the dashed diagonal. A line
+    above the diagonal has more outlying cells than expected, a line below it fewer. Each cell is
+    ranked among the held-out cells of all groups. A group with many outlying cells is therefore
+    above the diagonal, and another group below it, even if the model was trained on both groups.
 
     Parameters
     ----------

@@ -40,8 +40,6 @@ def rate_distortion(
 ) -> pd.DataFrame:
     """Measure rate and distortion at several β in one pass over the cells.
 
-    The rate is the KL divergence from the prior, the distortion the negative log-likelihood.
-
     Parameters
     ----------
     betas
@@ -64,14 +62,15 @@ def rate_distortion(
 
     Returns
     -------
-    Data frame with one row per β, ascending. ``rate``, ``distortion`` and ``elbo`` are in nats per
-    cell. The distortion includes the rate of an inferred library size. The ELBO is always at β = 1.
-    The rate of a deterministic model is infinite. ``active_dimensions`` and ``mutual_information``
-    are the results of these functions in ``betavi.diagnostics``. The mutual information is at most
-    the log of the number of cells. With ``labels_key``, ``agreement_common`` and
-    ``agreement_rare`` are means of :func:`~betavi.diagnostics.label_agreement` over the common and
-    over the rare types, among the measured cells with a label. ``attrs["rare"]`` lists the rare
-    types: less than 5 % of the labelled cells of the object, and at least two measured cells.
+    Data frame, one row per β, ascending. ``rate`` (KL divergence from the prior), ``distortion``
+    (negative log-likelihood) and ``elbo`` are in nats per cell. The distortion includes the rate of
+    an inferred library size. The ELBO is always at β = 1. The rate of a deterministic model is
+    infinite. ``active_dimensions`` and ``mutual_information`` are the results of these functions in
+    ``betavi.diagnostics``. The mutual information is at most the log of the number of cells. With
+    ``labels_key``, ``agreement_common`` and ``agreement_rare`` are means of
+    :func:`~betavi.diagnostics.label_agreement` over the common and over the rare types, among the
+    measured cells with a label. ``attrs["rare"]`` lists the rare types: less than 5 % of the
+    labelled cells of the object, and at least two measured cells.
 
     Raises
     ------

@@ -268,7 +268,7 @@ class LatentModel(
     # -- hooks of scvi-tools ------------------------------------------------------------------
 
     def default_epochs(self, n_cells: int) -> int | None:
-        """Return the default number of epochs; None for scvi-tools' own rule."""
+        """Return the default number of epochs, or None to let scvi-tools choose the number."""
         return None
 
     def _check_if_trained(self, warn: bool = True, message: str = UNTRAINED) -> None:

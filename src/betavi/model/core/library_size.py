@@ -73,7 +73,7 @@ def drawn_log_sizes(model: LatentModel, z: Tensor, tensors: Tensors, name: str) 
 
 
 def usual_size(model: LatentModel, name: str) -> float:
-    """Return the median size that cells with the modality are decoded at, in counts per cell."""
+    """Return the median library size, or size factor, of the cells that have a modality."""
     if model.module.typical(name) is not None:
         return float(np.exp(np.median(measured_sizes(model.adata_manager, name)[1])))
     some = np.random.default_rng(0).permutation(model.adata.n_obs)[:MAX_CELLS_FOR_MEDIAN]

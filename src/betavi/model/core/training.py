@@ -73,9 +73,10 @@ def train(
 
     Raises
     ------
-    ValueError, TypeError
-        If a word is unknown, a number is out of range, two options exclude each other, or an
-        argument is unknown. The error comes before training starts.
+    TypeError
+        If an argument is unknown. The errors come before training starts.
+    ValueError
+        If a word is unknown, a number is out of range, or two options exclude each other.
 
     Notes
     -----

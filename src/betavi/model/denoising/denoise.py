@@ -64,7 +64,7 @@ def denoise(
     adata
         Object to denoise. The model's own if None. A view is copied.
     layer_added
-        Layer to write. None replaces ``X`` and moves its counts to ``layers["counts"]``. All
+        Layer to write. If None, replace ``X``, and move its counts to ``layers["counts"]``. All
         models, also loaded ones, then read the counts from there.
     std_layer_added
         Layer for standard deviations: of the posterior rate, and between posterior samples of z.

@@ -46,7 +46,7 @@ class DecodeRequest(NamedTuple):
 
     @property
     def columns(self) -> np.ndarray | None:
-        """Positions of the requested features; None for all."""
+        """Positions of the requested features. If None, all features are decoded."""
         if self.features is None:
             return None
         owner = f"The modality {self.name!r}" if len(self.model.modalities) > 1 else "adata"
@@ -54,7 +54,7 @@ class DecodeRequest(NamedTuple):
 
     @property
     def codes(self) -> list[int | None]:
-        """Codes of the requested batches, ``[None]`` for each cell's own."""
+        """Codes of the requested batches. ``[None]`` is each cell's own batch."""
         return batch_codes(self.model.adata_manager, self.transform_batch)
 
     def decoded(
@@ -154,7 +154,7 @@ def expression_modality(
 ) -> str:
     """Return the requested modality. It must have counts, unless ``any_named``.
 
-    None chooses the only modality with counts, proteins with a background not included.
+    If None, the only modality with counts, proteins with a background not included.
     """
     if modality is None and len(model.modalities) == 1:
         return model.modalities[0]

@@ -94,8 +94,7 @@ def get_reconstruction_error(
     adata, indices, batch_size, dataloader, data_loader_kwargs
         See :meth:`get_latent_representation`.
     return_mean
-        Return the mean over the cells that have the modality. If False, return the distortion of
-        each cell.
+        Return the mean over the cells that have the modality. If False, one value per cell.
     **kwargs
         Arguments of the module's ``forward``.
 

@@ -77,7 +77,7 @@ def get_normalized_expression(
     silent
         Hide the progress bar.
     modality
-        Modality to decode. None chooses the only modality whose likelihood is neither
+        Modality to decode. If None, the only modality whose likelihood is neither
         ``"bernoulli"`` nor ``"nb_mixture"``.
     **importance_weighting_kwargs
         Options of :meth:`betavi.BetaVI.get_importance_weights`.
@@ -90,9 +90,11 @@ def get_normalized_expression(
 
     Raises
     ------
-    KeyError, ValueError
-        If a feature or a batch is unknown, the modality is unclear, or two options exclude each
-        other. ``transform_batch`` and ``n_samples_overall`` exclude ``dataloader``.
+    KeyError
+        If a feature is unknown.
+    ValueError
+        If a batch is unknown, the modality is unclear, or two options exclude each other.
+        ``transform_batch`` and ``n_samples_overall`` exclude ``dataloader``.
 
     Examples
     --------
@@ -179,7 +181,7 @@ def get_normalized_accessibility(
     region_list
         Regions to decode; all if None.
     modality
-        Modality to decode. None chooses the only one with the likelihood ``"bernoulli"``.
+        Modality to decode. If None, the only one with the likelihood ``"bernoulli"``.
 
     Raises
     ------
@@ -230,7 +232,7 @@ def get_protein_foreground_probability(
     protein_list
         Proteins to decode; all if None.
     modality
-        Modality to decode. None chooses the only one with the likelihood ``"nb_mixture"``.
+        Modality to decode. If None, the only one with the likelihood ``"nb_mixture"``.
 
     Raises
     ------

@@ -145,7 +145,7 @@ def predictability(
     source, target, n_samples, show_progress
         See :meth:`translate`.
     indices
-        Cells to score. None uses the cells held out from training. Cells that lack ``source`` or
+        Cells to score. If None, the cells held out from training. Cells that lack ``source`` or
         ``target`` are left out.
 
     Returns

@@ -66,8 +66,10 @@ def load_query_data(
 
     Raises
     ------
-    TypeError, KeyError
-        If ``adata`` is of another kind than the reference's data, or lacks a modality.
+    TypeError
+        If ``adata`` is of another kind than the reference's data.
+    KeyError
+        If ``adata`` lacks a modality of the reference.
     ValueError
         If the features differ from the reference's features, or the counts are not valid.
 

@@ -73,8 +73,10 @@ def setup_mudata(
 
     Raises
     ------
-    TypeError, KeyError
-        If ``mdata`` is not a MuData, or lacks a modality, a layer or a column.
+    TypeError
+        If ``mdata`` is not a MuData.
+    KeyError
+        If ``mdata`` lacks a modality, a layer or a column.
     ValueError
         If counts are invalid, names repeat, a cell has no modality, a covariate is missing for a
         cell, a category has no cells, or a batch lacks features. ``mdata`` is then unchanged.

@@ -54,8 +54,7 @@ def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
     outside = (chosen < -len(names)) | (chosen >= len(names))
     if outside.any():
         raise IndexError(
-            f"`{argument}` has position {chosen[outside][0]}, but there are {len(names)} cells. "
-            f"Use positions below {len(names)}."
+            f"`{argument}` has position {chosen[outside][0]}, but there are {len(names)} cells."
         )
     return np.arange(len(names))[chosen]
 

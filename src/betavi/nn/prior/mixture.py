@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 class GaussianMixture(Prior):
-    """Mixture of normal distributions with learned weights, means and standard deviations.
-
-    The rate (KL divergence from the prior) has no closed form. It is estimated at a draw of z.
+    """Mixture of learned normal distributions. The rate (KL from the prior) is estimated at a draw.
 
     Reference: Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
 

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 
 class VampPrior(Prior):
-    """Equal mixture of the posteriors of learned cells, which are inputs of the encoder.
-
-    The rate (KL divergence from the prior) has no closed form. It is estimated at a draw of z.
+    """Equal mixture of the posteriors of learned cells. The rate (KL) is estimated at a draw of z.
 
     Reference: Tomczak & Welling (2018), VAE with a VampPrior.
 
