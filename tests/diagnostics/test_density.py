@@ -89,7 +89,13 @@ def test_cells_are_left_out_as_a_whole():
     assert len(fit_density(draws, cells).weights) < 10 < len(fit_density(draws).weights)
 
 
-@pytest.mark.parametrize("draws", [np.zeros((2, 2)), np.array([[0.0, np.nan], [1.0, 1.0]])])
-def test_too_few_or_not_finite(draws):
-    with pytest.raises(ValueError, match="finite positions of at least three cells"):
+@pytest.mark.parametrize(
+    ("draws", "message"),
+    [
+        (np.zeros((2, 2)), r"only 2 cell.*at least 3"),
+        (np.array([[0.0, 1.0], [0.0, np.nan], [1.0, 1.0]]), r"finite, but row 1 is \[0.0, nan\]"),
+    ],
+)
+def test_too_few_or_not_finite(draws, message):
+    with pytest.raises(ValueError, match=message):
         fit_density(draws)

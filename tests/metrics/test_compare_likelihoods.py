@@ -183,7 +183,8 @@ def test_trained_joint_models_are_scored_in_cells_that_have_the_modality(joint):
 
 def test_it_has_to_be_said_which_modality_is_compared(joint, model):
     with pytest.raises(
-        ValueError, match=r"`modality` is needed if there are several. Choose from 'rna', 'adt'"
+        ValueError,
+        match=r"`modality` is needed, because .* several modalities. Choose from 'rna', 'adt'",
     ):
         compare_likelihoods(joint, ["nb"], **BRIEF)
     with pytest.raises(ValueError, match="no modality 'protein'"):

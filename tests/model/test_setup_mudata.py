@@ -71,7 +71,10 @@ def test_repeated_names_are_named():
 def test_cells_of_other_modalities_only_are_named():
     mdata = build(missing={"rna": 0.5})
     lacking = mdata.obs_names[mdata.obsmap["rna"] == 0]
-    with pytest.raises(ValueError, match=rf"{len(lacking)} cell\(s\) have none of 'rna'"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{len(lacking)} cell\(s\) have none of the registered modalities \('rna'",
+    ):
         JointVI.setup_mudata(mdata, {"rna": "zinb"})
 
 

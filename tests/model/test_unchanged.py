@@ -243,7 +243,7 @@ def test_a_batch_of_each_modality_is_brought_to_the_mudata():
     pair = {"rna": "nb", "adt": "nb_mixture"}
     with pytest.raises(KeyError) as caught:
         JointVI.setup_mudata(mdata, pair, batch_key="run")
-    remedy = str(caught.value.args[0]).split("modalities: ")[1]
+    remedy = str(caught.value.args[0]).split("modalities, run: ")[1]
     exec(remedy, {"mdata": mdata})
     assert (mdata.obs["run"] == mosaic.obs["batch"].astype(str)[mdata.obs_names]).all()
     JointVI.setup_mudata(mdata, pair, batch_key="run")
@@ -251,6 +251,6 @@ def test_a_batch_of_each_modality_is_brought_to_the_mudata():
     del mdata.obs["run"], mdata["adt"].obs["run"]
     with pytest.raises(KeyError) as caught:
         JointVI.setup_mudata(mdata, pair, batch_key="run")
-    exec(str(caught.value.args[0]).split("modalities: ")[1], {"mdata": mdata})
+    exec(str(caught.value.args[0]).split("modalities, run: ")[1], {"mdata": mdata})
     with pytest.raises(ValueError, match="is missing for 400 cell"):
         JointVI.setup_mudata(mdata, pair, batch_key="run")

@@ -91,10 +91,10 @@ def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
     """Raise a ValueError if cells or genes changed since setup, or counts became fractions."""
     if manager.adata.n_obs != before.n_cells:
         raise ValueError(
-            f"The object has {manager.adata.n_obs} cells, but had {before.n_cells} at setup. The model "
-            "knows its held-out cells by their rows, so rows must not change. Filter cells before "
-            "setup, and train a new model. Methods that encode or decode still accept a copy, for "
-            "example get_latent_representation(adata.copy())."
+            f"The object has {manager.adata.n_obs} cells, but had {before.n_cells} at setup. The "
+            "model knows its held-out cells by their rows, so rows must not change. Filter cells "
+            "before setup, and train a new model. Methods that encode or decode still accept a "
+            "copy: get_latent_representation(adata.copy())"
         )
     for key, was_whole in before.is_whole.items():
         data, name = manager.get_from_registry(key), _matrix_name(manager, key)
@@ -106,10 +106,10 @@ def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
             )
         if was_whole and not sample_is_whole(data):
             raise ValueError(
-                f"{name} held whole numbers at setup, but holds fractions now. It was probably "
-                "normalised, and the model would read its values as counts. Restore the counts. Or "
-                "save them before normalisation with adata.layers['counts'] = adata.X.copy(), set up "
-                "the object with layer='counts', and train a new model."
+                f"{name} held whole numbers at setup, but holds fractions now. The values were "
+                "probably normalised, but the model would read them as counts. Restore the "
+                "counts. Or, before normalisation, copy the counts to a layer for "
+                "setup_anndata(layer=...): adata.layers['counts'] = adata.X.copy()"
             )
 
 

@@ -74,7 +74,7 @@ class DeviceCounts:
         self.stays_compressed = stays_compressed(device, matrix.nnz, matrix.shape)
 
     def cut(self, cells: Tensor) -> Tensor:
-        """Return the rows of the given cells in single precision, as a CSR or a dense tensor."""
+        """Return the cells' counts, float32: CSR if the model reads CSR faster, else dense."""
         starts, lengths = self.starts[cells], self.lengths[cells]
         if self.stays_compressed:
             return rows_of(starts, lengths, self.columns, self.values, self.n_columns)
@@ -109,7 +109,7 @@ def resident(
 
 
 def fits(dataset: CellDataset, device: torch.device) -> bool:
-    """Return True if all fields are in memory and, on a GPU, fit in half of its free memory."""
+    """Return True if no field is in a file. A GPU needs twice the fields' size in free memory."""
     fields = dataset.fields.values()
     if any(rows.in_file for rows in fields):
         return False

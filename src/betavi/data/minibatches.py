@@ -92,7 +92,7 @@ class CellDataset(AnnTorchDataset):
     """Registered fields of chosen cells, in the order given, also from a file.
 
     ``getitem_tensors`` are the keys of the fields to read, with their types. ``indices`` are rows
-    of the object, integers or a mask. None means all. ``load_sparse_tensor`` yields CSR tensors.
+    of the object, integers or a mask. If None, all. ``load_sparse_tensor`` yields CSR tensors.
     """
 
     def __init__(

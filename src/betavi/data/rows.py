@@ -25,16 +25,18 @@ MOVED_COUNTS = "counts_moved_to"
 
 
 def counts_layer(adata: AnnData, layer: str | None) -> str | None:
-    """Return the layer that holds the counts, also if they were moved from ``X``.
+    """Return the layer that holds the counts. ``denoise`` may have moved the counts from ``X``.
 
     Parameters
     ----------
-    adata, layer
-        Object, and the layer that the user named. None means ``X``.
+    adata
+        Object with counts.
+    layer
+        Layer that the user named. If None, the user means ``X``.
 
     Returns
     -------
-    Name of a layer, or None for ``X``.
+    Name of the layer. None if the counts are in ``X``.
 
     Examples
     --------
@@ -49,7 +51,7 @@ def counts_layer(adata: AnnData, layer: str | None) -> str | None:
 
 
 def counts_of(adata: AnnData, layer: str | None) -> Any:
-    """Return the matrix of counts, also if they were moved from ``X``.
+    """Return the matrix of counts, from ``X`` or from the layer of :func:`counts_layer`.
 
     Parameters
     ----------
@@ -76,8 +78,9 @@ def counts_of(adata: AnnData, layer: str | None) -> Any:
     layer = counts_layer(adata, layer)
     if layer is not None and layer not in adata.layers:
         raise KeyError(
-            f"layers[{layer!r}] is missing. The counts were moved there when X was denoised. Restore "
-            f"it. If X holds counts again, run: del adata.uns['betavi'][{MOVED_COUNTS!r}]."
+            f"layers[{layer!r}] is missing, but the model reads the counts from this layer. "
+            "Restore the layer. Or, if denoise() moved the counts from X to this layer, and X "
+            f"holds the counts again, run: del adata.uns['betavi'][{MOVED_COUNTS!r}]"
         )
     return adata.X if layer is None else adata.layers[layer]
 
@@ -128,7 +131,7 @@ class Rows:
 
     @property
     def stored(self) -> Rows:
-        """The rows themselves."""
+        """The stored rows, without cells that lack the modality: here, this object itself."""
         return self
 
     @property

@@ -75,12 +75,18 @@ def simulate_counts(
     >>> adata.obsm["z"].shape, sorted(adata.obs["batch"].unique())
     ((100, 5), ['batch_0', 'batch_1'])
     """
-    if min(n_cells, n_genes, n_factors, n_types, n_batches) < 1:
-        raise ValueError("All numbers of cells, genes, factors, types, batches must be at least 1.")
-    if not (0 <= rare_share <= 1 and 0 <= zero_inflation < 1 and library_size > 0):
-        raise ValueError("Shares must be between 0 and 1, and `library_size` above 0.")
-    if not min(spread_within_type, spread_of_batches) >= 0:
-        raise ValueError("`spread_within_type` and `spread_of_batches` must be at least 0.")
+    numbers = {"n_cells": n_cells, "n_genes": n_genes, "n_factors": n_factors}
+    numbers |= {"n_types": n_types, "n_batches": n_batches}
+    for name, value, is_valid, rule in (
+        *((name, number, number >= 1, "at least 1") for name, number in numbers.items()),
+        ("rare_share", rare_share, 0 <= rare_share <= 1, "between 0 and 1"),
+        ("zero_inflation", zero_inflation, 0 <= zero_inflation < 1, "at least 0 and below 1"),
+        ("library_size", library_size, library_size > 0, "above 0"),
+        ("spread_within_type", spread_within_type, spread_within_type >= 0, "at least 0"),
+        ("spread_of_batches", spread_of_batches, spread_of_batches >= 0, "at least 0"),
+    ):
+        if not is_valid:
+            raise ValueError(f"`{name}` must be {rule}, not {value!r}.")
     rng = np.random.default_rng(seed)
     loadings, batch_effects, log_base, theta = _draw_genes(
         rng, (n_genes, n_factors, n_batches), spread_of_batches

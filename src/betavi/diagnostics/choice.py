@@ -92,9 +92,11 @@ def suggest(
     ----------
     curve
         Columns ``beta``, ``rate``, ``distortion`` and ``elbo``, one row per β.
-    criterion, rate
+    criterion
         ``"held_out"`` for the highest ELBO, ``"knee"`` for the strongest bend of the curve, or
-        ``"rate"`` for the β at ``rate``, nats per cell.
+        ``"rate"`` for the β at ``rate``.
+    rate
+        Rate (KL divergence from the prior), nats per cell, for ``criterion="rate"``.
 
     Returns
     -------
@@ -116,9 +118,10 @@ def suggest(
     choose = lookup(CRITERIA, criterion, "criterion")
     if len(curve) < 2:
         raise ValueError(
-            "`curve` has fewer than two points. Train a range of β: BetaVI(adata, beta=(0.1, 10))."
+            f"`curve` has only {len(curve)} point(s), but at least 2 are needed. Train on a range "
+            "of β: BetaVI(adata, beta=(0.1, 10))"
         )
     terms = curve[["rate", "distortion", "elbo"]].to_numpy(dtype=float)
     if not (np.isfinite(terms).all() and np.ptp(terms[:, 0]) and np.ptp(terms[:, 1])):
-        raise ValueError("`curve` is flat or not finite. Train a wider range of β.")
+        raise ValueError("`curve` is flat or not finite. Train on a wider range of β.")
     return choose(curve, rate)

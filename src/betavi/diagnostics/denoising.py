@@ -54,7 +54,7 @@ class DenoisingReport:
 
     @property
     def trusted_share(self) -> float:
-        """Share of the genes for which denoising is significantly better than the gene's mean."""
+        """Share of the genes that denoising predicts significantly better than the null model."""
         return float(self.genes["trusted"].mean())
 
     def __str__(self) -> str:

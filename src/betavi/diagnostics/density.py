@@ -128,10 +128,12 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
     draws = np.asarray(draws, dtype=np.float64)
     cells = np.arange(len(draws)) if cells is None else np.asarray(cells)
     names = np.unique(cells)
-    if len(names) < 3 or not np.isfinite(draws).all():
-        raise ValueError(
-            f"`draws` must be finite positions of at least three cells. It has {len(names)} cells."
-        )
+    if len(names) < 3:
+        raise ValueError(f"`draws` has only {len(names)} cell(s), but at least 3 are needed.")
+    finite = np.isfinite(draws).all(axis=1)
+    if not finite.all():
+        row = int(finite.argmin())
+        raise ValueError(f"`draws` must be finite, but row {row} is {draws[row].tolist()}.")
     rng = np.random.default_rng(seed)
     n_left_out = max(1, int(HELD_OUT_SHARE * len(names)))
     is_left_out = np.isin(cells, rng.permutation(names)[:n_left_out])

@@ -140,7 +140,7 @@ class HeldOutMolecules:
     Parameters
     ----------
     thinned, batch
-        Remaining and held-out molecules, and batch of each cell, ``(n_cells,)``, None for one. The
+        Remaining and held-out molecules, and batch of each cell, ``(n_cells,)`` (if None, one). The
         null model predicts each gene's mean in the batch or, if that is better, in all cells.
 
     Examples

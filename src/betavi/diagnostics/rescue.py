@@ -45,7 +45,7 @@ class RescueReport:
 
     @property
     def is_changed(self) -> bool:
-        """True if the model has new weights."""
+        """True if a remedy was better, so that the model has the weights of this remedy."""
         return self.chosen != "nothing"
 
     def __str__(self) -> str:

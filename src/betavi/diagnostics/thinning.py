@@ -42,7 +42,7 @@ def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
     """Hold out each molecule independently, with the same probability.
 
     Given the expression rates of a cell, remaining and held-out molecules are independent. The
-    former therefore predict the rates of the latter, and not their noise.
+    remaining molecules therefore predict the rates of held-out molecules, but not the noise.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
     [[10, 0], [200, 3]]
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"`fraction` is {fraction!r}. It must be between 0 and 1.")
+        raise ValueError(f"`fraction` must be between 0 and 1, not {fraction!r}.")
     whole = molecules(counts)
     taken = np.random.default_rng(seed).binomial(whole.data.astype(np.int64), fraction)
     kept, held_out = (_with_data(whole, part) for part in (whole.data - taken, taken))
@@ -100,9 +100,11 @@ def molecules(counts: Any) -> sparse.csr_matrix:
     2
     """
     whole = sparse.csr_matrix(counts)
-    if whole.nnz and (whole.data != np.round(whole.data)).any():
+    fractions = whole.data[whole.data != np.round(whole.data)]
+    if fractions.size:
         raise ValueError(
-            "The registered values are not whole numbers. Register counts: setup_anndata(layer=)."
+            f"The registered values are not whole numbers, for example {fractions[0]:g}. Register "
+            "the layer with the counts: setup_anndata(..., layer=...)"
         )
     return whole
 

@@ -322,7 +322,11 @@ def _scatter(columns, buffer, value, slope, theta_slope):
 def nb_rows(
     start, stop, indptr, columns, values, unscaled, bias, theta, inverse, log_size, nats, size_slope, theta_slope
 ):  # fmt: skip
-    """Negative binomial. ``unscaled`` is overwritten by its own derivatives."""
+    """Compute the negative log-likelihood of each cell under the negative binomial, into ``nats``.
+
+    ``unscaled``, the argument of the softmax, is overwritten by the derivatives of the
+    log-likelihood. ``size_slope`` and ``theta_slope`` get those by log size and by log theta.
+    """
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
     buffer = np.empty((N_BUFFER, unscaled.shape[1]), F)
     for i in range(start, stop):
@@ -379,7 +383,7 @@ def _not_replaced(logit, value):
 def zinb_rows(
     start, stop, indptr, columns, values, unscaled, bias, logits, logits_bias, theta, inverse, log_size, nats, size_slope, theta_slope
 ):  # fmt: skip
-    """Zero-inflated. ``unscaled`` and ``logits`` are overwritten by their own derivatives."""
+    """Like :func:`nb_rows`, with zero inflation. Derivatives also overwrite ``logits``."""
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
     buffer = np.empty((N_BUFFER, unscaled.shape[1]), F)
     for i in range(start, stop):
@@ -419,7 +423,7 @@ def _poisson_zeros(mean, factor, value, slope):
 
 @loop
 def poisson_rows(start, stop, indptr, columns, values, unscaled, bias, log_size, nats, size_slope):
-    """Poisson. ``unscaled`` is overwritten by its own derivatives."""
+    """Like :func:`nb_rows`, for the Poisson distribution."""
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
     tiny = np.finfo(F).tiny
     for i in range(start, stop):
@@ -458,7 +462,7 @@ def rows_of(starts, lengths, columns, values):
 
 @loop
 def by_gene(indptr, columns, values, n_genes):
-    """Return the counts by columns: start of each gene, cells and values."""
+    """Convert CSR to CSC: return the start of each gene, and cell and value of each count."""
     starts = np.zeros(n_genes + 1, np.int64)
     for j in columns:
         starts[j + 1] += 1

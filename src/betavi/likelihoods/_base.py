@@ -167,7 +167,7 @@ class Likelihood(nn.Module, ABC):
 
     @contextmanager
     def only(self, features: np.ndarray | None) -> Iterator[None]:
-        """Restrict distributions to features, ``(n_chosen,)``, in a ``with`` block. None means all."""
+        """Restrict distributions to features, ``(n_chosen,)``, in a ``with`` block. None: all."""
         before = self._chosen
         device = self.unscaled.weight.device
         self._chosen = None if features is None else torch.as_tensor(features, device=device)

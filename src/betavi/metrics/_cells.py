@@ -49,8 +49,8 @@ def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None
     if isinstance(adata, MuData):
         modality = next(iter(adata.mod))
         raise TypeError(
-            f"Cells are compared in one modality, but {name} have several. Select one, for example "
-            f"[{modality!r}]."
+            f"Only one modality can be compared, but {name} have several. The modalities are "
+            f"{', '.join(map(repr, adata.mod))}. Pass one modality, for example mdata[{modality!r}]"
         )
     if layer is not None and layer not in adata.layers:
         layers = [word for word in adata.layers if word is not None]
@@ -58,19 +58,20 @@ def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None
     if groupby is not None and groupby not in adata.obs:
         raise KeyError(
             f"Column {groupby!r} is missing in obs of {name}. {close_matches(groupby, adata.obs)} "
-            "Generated cells have the columns registered at setup, with the values of nearby measured "
-            f"cells. Register the column: setup_anndata(..., labels_key={groupby!r})."
+            "Generated cells have the columns registered at setup, with the values of nearby "
+            f"measured cells. Register the column: setup_anndata(..., labels_key={groupby!r})"
         )
     values = counts_of(adata, layer)
     if values is None:
         raise ValueError(f"X of {name} is empty. Pass the layer with the counts: layer=...")
     # a copy, because stored zeros are removed
     counts = sparse.csr_matrix(values, copy=True)
-    if not np.isfinite(counts.data).all() or (counts.data < 0).any():
-        raise ValueError(f"Counts of {name} must be finite and at least 0, but some are not.")
+    wrong = counts.data[~np.isfinite(counts.data) | (counts.data < 0)]
+    if wrong.size:
+        raise ValueError(f"Counts of {name} must be finite and at least 0, not {wrong[0]:g}.")
     counts.eliminate_zeros()
     if not counts.nnz:
-        raise ValueError(f"All counts are zero in {name}.")
+        raise ValueError(f"All counts are zero in {name}. Pass cells or a layer with counts.")
     groups = None if groupby is None else adata.obs[groupby].astype(str).to_numpy()
     return Cells(counts, groups)
 

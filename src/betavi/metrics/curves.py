@@ -27,8 +27,8 @@ def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None
     Parameters
     ----------
     cells, layer
-        Object with counts, or several by name: the first sets the bins. Layer of the counts; None
-        means ``X``.
+        Object with counts, or several objects by name: the first object sets the bins. Layer of
+        the counts. If None, ``X``.
 
     Returns
     -------
@@ -40,8 +40,10 @@ def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None
 
     Raises
     ------
-    KeyError, ValueError
-        If the layer is missing, or all counts are zero.
+    KeyError
+        If the layer is missing.
+    ValueError
+        If all counts are zero.
 
     Examples
     --------

@@ -43,12 +43,12 @@ def compare_likelihoods(
         Trained models by name, with the same held-out cells. Or one model, trained or not: its
         siblings are then trained with each of ``likelihoods``, and as a deterministic autoencoder.
     likelihoods
-        Keys of :data:`betavi.likelihoods.LIKELIHOODS` for siblings. None means all likelihoods that
+        Keys of :data:`betavi.likelihoods.LIKELIHOODS` for siblings. If None, all likelihoods that
         give integer counts a probability.
     indices
-        Positions of the cells to score. None means the cells that the first model held out.
+        Positions of the cells to score. If None, the cells that the first model held out.
     n_samples, n_components
-        Number of posterior draws per cell, and number of PCA components. None means no PCA.
+        Number of posterior draws per cell, and number of PCA components. If None, no PCA.
     modality
         Modality whose likelihoods are compared, needed if there are several. Siblings keep the
         other modalities' likelihoods. Cells with the modality are scored, with the posterior given
@@ -127,7 +127,8 @@ def _modality(models: Iterable[CountModel], modality: str | None) -> str:
     named = {name: None for model in models for name in model.named_modalities(modality)}
     if len(named) > 1:
         raise ValueError(
-            f"`modality` is needed if there are several. Choose from {', '.join(map(repr, named))}."
+            "`modality` is needed, because the models have several modalities. Choose from "
+            f"{', '.join(map(repr, named))}."
         )
     return next(iter(named))
 
@@ -173,6 +174,6 @@ def _check_held_out(models: Mapping[str, CountModel], cells: np.ndarray) -> None
         if len(seen):
             raise ValueError(
                 f"{len(seen)} of the {len(cells)} cells to score were training cells of {name!r}. "
-                "Compared models must hold out the same cells. Train them with the same "
-                "datasplitter_kwargs={'external_indexing': [train, held_out]}."
+                "Compared models must hold out the same cells. Train all models with the same "
+                "split: train(datasplitter_kwargs={'external_indexing': [train, held_out]})"
             )

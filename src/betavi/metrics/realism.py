@@ -52,7 +52,7 @@ def realism(
         Counts of generated cells with the same genes, or several sets by name.
     groupby, layer
         Column of ``obs`` in all objects, for log fold changes of each group against the others.
-        Layer of the counts; None means ``X``, or where ``denoise(layer_added=None)`` moved them.
+        Layer of the counts. If None, ``X``, or where ``denoise(layer_added=None)`` moved them.
     seed
         Seed of the split, the shuffling and the trees.
 
@@ -98,22 +98,22 @@ def realism(
     whole = read_cells("the real cells", real, layer, groupby)
     refuse_fractions("the real cells", whole)
     if len(whole) < FEWEST_CELLS:
-        raise ValueError(
-            f"{len(whole)} real cells are too few to split. Pass {FEWEST_CELLS} or more."
-        )
+        raise ValueError(f"Only {len(whole)} real cells were passed. Pass at least {FEWEST_CELLS}.")
     order = rng.permutation(len(whole))
     first, second, aside = (whole.of(part) for part in np.array_split(order, 3))
     others = {CEILING: second}
     for name, adata in several.items():
         if list(adata.var_names) != list(real.var_names):
             raise ValueError(
-                f"The genes of {name!r} are not the genes of the real cells in the same order. Select "
-                "them with [:, real.var_names]."
+                f"The genes of {name!r} are not the genes of the real cells in the same order. "
+                f"Select the genes: {name}[:, real.var_names]"
             )
         others[name] = read_cells(repr(name), adata, layer, groupby)
         if len(others[name]) < FEWEST_CELLS // 3:
             n_cells, fewest = len(others[name]), FEWEST_CELLS // 3
-            raise ValueError(f"{n_cells} cells of {name!r} are too few. Pass {fewest} or more.")
+            raise ValueError(
+                f"{name!r} has {n_cells} cells. Pass at least {fewest} generated cells."
+            )
     others[FLOOR] = Cells(_shuffled(second.counts, rng), second.groups)
     n_cells = min(MOST_CELLS, *(len(cells) for cells in (first, *others.values())))
     distances = _Distances(first, aside, n_cells, rng)
@@ -165,7 +165,7 @@ class _Distances:
 
 
 def _features(cells: Cells, components: np.ndarray) -> np.ndarray:
-    """Return components with each cell's total and number of genes."""
+    """Return each cell's principal components, log total and number of genes with counts."""
     totals = np.asarray(cells.counts.sum(axis=1)).ravel()
     n_genes = np.diff(cells.counts.indptr)
     return np.column_stack([components, np.log1p(totals), n_genes])

@@ -19,7 +19,7 @@ def maximum_mean_discrepancy(
     one, two
         Samples, ``(n, n_features)`` and ``(m, n_features)``.
     bandwidth
-        ``h`` of the kernel. None means the median distance between all points.
+        ``h`` of the kernel. If None, the median distance between all points.
 
     Returns
     -------
@@ -85,5 +85,5 @@ def energy_distance(one: np.ndarray, two: np.ndarray) -> float:
 def _sizes(one: np.ndarray, two: np.ndarray) -> tuple[int, int]:
     n, m = len(one), len(two)
     if min(n, m) < 2:
-        raise ValueError(f"Each sample needs at least 2 points, not {n} and {m}.")
+        raise ValueError(f"The samples have {n} and {m} points. Each needs at least 2 points.")
     return n, m

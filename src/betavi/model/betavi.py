@@ -70,8 +70,9 @@ class BetaVI(LatentModel):
         ``"standard_normal"``, ``"vamp"`` or ``"mixture"``, a key of :data:`betavi.nn.PRIORS`. The
         last two have ``n_components`` components.
     beta
-        Weight of the rate relative to the distortion. A pair ``(low, high)`` trains one model for
-        every β in the range, and other methods then take ``beta=``.
+        Weight of the rate (KL divergence from the prior) relative to the distortion (negative
+        log-likelihood). A pair ``(low, high)`` trains one model for every β in the range. Methods
+        then take ``beta=``.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 
@@ -183,8 +184,8 @@ class BetaVI(LatentModel):
         if wait:
             self.module = None  # type: ignore[assignment]  # train(datamodule=...) makes it
             warn(
-                "The model has no `adata`, so its networks are made by train(datamodule=...). Pass "
-                "`adata` to make them now."
+                "The model has no `adata`, so its networks are made by train(datamodule=...). "
+                "Pass `adata` to make the networks now."
             )
         else:
             self.module = self._make_module()

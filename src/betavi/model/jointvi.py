@@ -60,16 +60,18 @@ class JointVI(LatentModel):
     dispersion, latent_distribution, prior, beta
         See :class:`betavi.BetaVI`.
     modality_weights
-        Weight of each modality's distortion in the loss, by name; 1 for others. If all weights are
-        1, distortion and rate in the loss bound the log likelihood of all measurements, except with
-        ``"mvtcae"``.
+        Weight of each modality's distortion (negative log-likelihood) in the loss, by name. Other
+        modalities have weight 1. If all weights are 1, distortion plus rate (KL divergence from the
+        prior) bounds the log likelihood of all measurements, except with ``"mvtcae"``.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 
     Raises
     ------
-    TypeError, ValueError
-        If ``adata`` is not a MuData, an option has an unknown value, or a number is out of range.
+    TypeError
+        If ``adata`` is not a MuData.
+    ValueError
+        If an option has an unknown value, or a number is out of range.
 
     References
     ----------
@@ -186,8 +188,8 @@ class JointVI(LatentModel):
         likelihoods = self.registry_["setup_args"]["likelihoods"]
         if unknown := sorted(set(weights) - set(likelihoods)):
             raise ValueError(
-                f"`modality_weights` names {unknown[0]!r}, which is not a modality of the model. Its "
-                f"modalities are {', '.join(likelihoods)}."
+                f"`modality_weights` names {unknown[0]!r}, which is not a modality of the model. "
+                f"The modalities are {', '.join(map(repr, likelihoods))}."
             )
         if wrong := [name for name, weight in weights.items() if not is_weight(weight)]:
             raise ValueError(

@@ -94,7 +94,7 @@ def _add_modality(
 
 
 def _covariate_widths(module: MultimodalVAE) -> tuple[int, list[int]]:
-    """Return the number of values that networks read, and the number of categories of each code."""
+    """Return the number of numeric covariate columns, and the category number of each code."""
     if module.embeds_batch:
         batch = module.get_embedding(REGISTRY_KEYS.BATCH_KEY)
         return module.sizes.n_continuous + batch.embedding_dim, list(module.sizes.n_categories)

@@ -1,4 +1,4 @@
-"""Posterior of the cells of a minibatch, from encoders or from stored experts."""
+"""Posterior of cells, from encoders or from stored experts (posteriors of one modality)."""
 
 from __future__ import annotations
 

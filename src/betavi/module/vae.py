@@ -131,8 +131,8 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         elif not math.isclose(beta, self.settled_beta, rel_tol=ROUNDING):
             raise ValueError(
                 f"beta={beta!r} is not available: this model was trained with one β, "
-                f"{self.settled_beta:g}. To choose β after training, train a range of β with "
-                "BetaVI(adata, beta=(0.1, 10))."
+                f"{self.settled_beta:g}. To choose β after training, train on a range of β: "
+                "BetaVI(adata, beta=(0.1, 10))"
             )
 
     def start_at(self, starts: Mapping[str, Start]) -> None:

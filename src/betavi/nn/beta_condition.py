@@ -57,14 +57,14 @@ class BetaCondition:
 
     @property
     def level(self) -> float | Tensor:
-        """Log β scaled to -1 at the lowest β and 1 at the highest. ``(n_cells, 1)`` if β is drawn."""
+        """Log β, from -1 at the lowest β to 1 at the highest. ``(n_cells, 1)`` for drawn β."""
         low, high = map(math.log, self.range)
         log_beta = math.log(self.beta) if self.drawn is None else self.drawn.log()
         return (log_beta - (low + high) / 2) / ((high - low) / 2)
 
     @property
     def weight(self) -> float | Tensor:
-        """β that weights each cell's rate, a number or ``(n_cells,)``."""
+        """Weight of the rate: one number, or ``(n_cells,)`` while a β is drawn for each cell."""
         return self.beta if self.drawn is None else self.drawn.squeeze(1)
 
     @contextmanager

@@ -51,7 +51,7 @@ class Architecture:
     deeply_inject_covariates
         Pass covariates to every layer, not only to the first.
     var_activation
-        Function that makes the posterior variance positive. None means :func:`torch.exp`.
+        Function that makes the posterior variance positive. If None, :func:`torch.exp`.
     extra_encoder_kwargs, extra_decoder_kwargs
         Passed to :class:`~scvi.nn.FCLayers`.
 
@@ -128,7 +128,7 @@ class Encoder(nn.Module):
     n_categories
         Number of categories of each covariate passed as a code.
     architecture, n_layers
-        Architecture of the network, and number of hidden layers. None means the architecture's.
+        Architecture of the network, and number of hidden layers (if None, from ``architecture``).
     beta_condition
         β of the module, if the model is trained on a range of β.
 

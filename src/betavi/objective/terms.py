@@ -115,7 +115,7 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
     px, x
         Likelihood, ``(..., n_cells, n_features)``, and dense or CSR data, ``(n_cells, n_features)``.
     present
-        Mask of measured cells, ``(n_cells, 1)``. None means all. Other cells have zero distortion
+        Mask of measured cells, ``(n_cells, 1)``. If None, all. Other cells have zero distortion
         and zero gradient.
 
     Returns
@@ -203,7 +203,7 @@ def constrained(
     rates, nats
         See :func:`free_bits`. 0 means no free bits.
     capacity
-        See :func:`off_capacity`. None means no capacity.
+        See :func:`off_capacity`. If None, no capacity.
     order
         Indices that sort the cells by β, if β differs. Free bits are then averaged over cells of
         similar β, because cells with a low β have high rates, which raise a common average.

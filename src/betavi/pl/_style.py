@@ -95,7 +95,9 @@ def colours_of(names: Sequence[Any], palette: Palette = None) -> dict[Any, Any]:
         return {name: PALETTE[i] if own else many(i % many.N) for i, name in enumerate(names)}
     if isinstance(palette, Mapping):
         if missing := [name for name in names if name not in palette]:
-            raise ValueError(f"`palette` has no colour for {missing}, only for {list(palette)}.")
+            raise ValueError(
+                f"`palette` has no colour for {missing}, only for {list(palette)}. Add colours."
+            )
         return {name: palette[name] for name in names}
     if len(palette) < len(names):
         raise ValueError(f"`palette` has {len(palette)} colours for {len(names)} groups. Add more.")
@@ -124,14 +126,14 @@ def check_result(
 ) -> None:
     """Raise an error unless an argument can be the result of a call, with these columns."""
     if not hasattr(value, attribute):
-        raise TypeError(f"`{name}` is of type {type(value).__name__}. Pass the result of {call}.")
+        raise TypeError(f"`{name}` is of type {type(value).__name__}. Pass the result of {call}")
     if missing := [column for column in columns if column not in value]:
-        raise KeyError(f"`{name}` has no column {missing[0]!r}. Pass the result of {call}.")
+        raise KeyError(f"`{name}` has no column {missing[0]!r}. Pass the result of {call}")
 
 
 def check_one_each(name: str, values: Any, n_cells: int) -> None:
     """Raise a ValueError unless an argument has one value per cell."""
     if isinstance(values, str):
-        raise ValueError(f"`{name}` is {values!r}. Pass one value per cell: adata.obs[{values!r}].")
+        raise ValueError(f"`{name}` is {values!r}. Pass one value per cell: adata.obs[{values!r}]")
     if len(values) != n_cells:
         raise ValueError(f"`{name}` has {len(values)} values for {n_cells} cells. Pass one each.")

@@ -40,7 +40,7 @@ def collapse(
     report
         Result of :meth:`betavi.BetaVI.diagnose`.
     axes, show, save
-        Three axes (a new figure if None), True to show the figure, and file to save it to.
+        Three axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def collapse_history(
     history
         ``model.history`` of a model trained with ``collapse_guard``.
     ax, show, save
-        Axes (a new figure if None), True to show the figure, and file to save it to.
+        Axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------

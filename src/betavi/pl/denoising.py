@@ -39,7 +39,7 @@ def denoising(
     report
         Result of :meth:`betavi.BetaVI.cross_validate_denoising`.
     axes, show, save
-        Two axes (a new figure if None), True to show the figure, and file to save it to.
+        Two axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -63,7 +63,8 @@ def denoising(
     """
     if isinstance(report, Mapping):
         raise TypeError(
-            f"`report` has one report for each modality. Pass one: reports[{next(iter(report))!r}]."
+            "`report` has one report for each modality. Pass the report of one modality: "
+            f"reports[{next(iter(report))!r}]"
         )
     _style.check_result("report", report, "model.cross_validate_denoising()", "methods")
     height = max(3.6, 1.2 + 0.3 * len(report.methods))
@@ -125,8 +126,8 @@ def before_and_after(
     groupby
         Column of ``obs`` that colours the cells, with scanpy's colours if ``uns`` has them.
     axes, show, save
-        Axes, ``(2, n_genes - 1)`` (a new figure if None), True to show the figure, and file to save
-        it to.
+        Axes, ``(2, n_genes - 1)`` (if None, a new figure is made), True to show the figure, file to
+        save it to.
 
     Returns
     -------
@@ -134,8 +135,10 @@ def before_and_after(
 
     Raises
     ------
-    KeyError, ValueError
-        If a gene, the layer or the column does not exist, or there are fewer than two genes.
+    KeyError
+        If a gene, the layer or the column does not exist.
+    ValueError
+        If there are fewer than two genes.
 
     Examples
     --------
@@ -148,7 +151,7 @@ def before_and_after(
     if isinstance(genes, str) or len(genes) < 2:
         raise ValueError(f"`genes` is {genes!r}. Pass a list of two or more names.")
     if layer is not None and layer not in adata.layers and layer not in adata.obsm:
-        raise KeyError(f"`adata` has no layer {layer!r}. Run denoise(layer_added={layer!r}).")
+        raise KeyError(f"`adata` has no layer {layer!r}. Run: denoise(layer_added={layer!r})")
     moved = adata.uns.get("betavi", {}).get("counts_moved_to")
     counts = counts_layer or (moved if moved in adata.layers else None)
     n = len(genes) - 1

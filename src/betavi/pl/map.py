@@ -42,25 +42,30 @@ def latent_map(
 ) -> Axes:
     """Draw cells and their density in the plane of the first two principal components.
 
-    Contours show the exact projection of the density, at equal steps in the number of cells. 98 %
-    of the cells are inside the dashed line. A path starts at a circle and ends at a square. With
-    more than two dimensions, cells may be drawn on top of a hole.
+    Dots are cells, at most 5,000. Grey areas show the density, projected exactly to this plane.
+    There are equal numbers of cells between their edges, and 98 % of the cells are inside the
+    dashed line. A path is a black line from a circle to a square. A star is the archetype. White
+    crosses are holes. With more than two dimensions, cells may be drawn on top of a hole.
 
     Parameters
     ----------
-    density, latent
-        Result of :meth:`betavi.BetaVI.latent_density`, and positions of cells, ``(n_cells,
-        n_latent)``.
+    density
+        Result of :meth:`betavi.BetaVI.latent_density`.
+    latent
+        Positions of cells, ``(n_cells, n_latent)``.
     color
-        Category or number of each cell, ``(n_cells,)``. None for one colour.
-    path, holes, archetype
-        Results of :meth:`betavi.BetaVI.interpolate`, one or several, of
-        :meth:`betavi.BetaVI.find_holes` and of :meth:`betavi.BetaVI.archetype`.
+        Category or number of each cell, ``(n_cells,)``. If None, all cells have the same colour.
+    path
+        One result or several results of :meth:`betavi.BetaVI.interpolate`.
+    holes
+        Result of :meth:`betavi.BetaVI.find_holes`.
+    archetype
+        Result of :meth:`betavi.BetaVI.archetype`.
     palette
-        Colours of the categories, in order, such as ``adata.uns["celltype_colors"]``, or by name;
-        or the name of a colour map. None for ``betavi.pl.PALETTE``.
+        List of colours, as ``adata.uns["celltype_colors"]``, dictionary of colours by category, or
+        name of a colour map. If None, ``betavi.pl.PALETTE``.
     ax, show, save
-        Axes (a new figure if None), True to show the figure, and file to save it to.
+        Axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -68,9 +73,11 @@ def latent_map(
 
     Raises
     ------
-    TypeError, ValueError
-        If ``density`` is not a density, positions have other dimensions or are after a softmax,
-        ``color`` does not have one value per cell, or the palette has no colour for a category.
+    TypeError
+        If ``density`` is not a density.
+    ValueError
+        If positions have other dimensions or are after a softmax, ``color`` does not have one
+        value per cell, or ``palette`` has no colour for a category.
 
     Examples
     --------
@@ -120,7 +127,7 @@ def _checked(density: Any, latent: Any) -> np.ndarray:
     if on_simplex(positions):
         raise ValueError(
             "`latent` has positions after the softmax of a logistic normal z. The density is of "
-            "positions before the softmax: get_latent_representation(return_dist=True)[0]."
+            "positions before the softmax: get_latent_representation(return_dist=True)[0]"
         )
     return positions
 
@@ -133,7 +140,7 @@ def _path(ax: Axes, flat: np.ndarray, **line: Any) -> None:
 
 
 def _plane(latent: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the mean, the first two principal axes as columns, and their share of variance."""
+    """Return the mean, the first two principal axes as columns, and the axes' share of variance."""
     centre = latent.mean(axis=0)
     _, sizes, rows = np.linalg.svd(latent - centre, full_matrices=False)
     axes = np.zeros((latent.shape[1], 2))

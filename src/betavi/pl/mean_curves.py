@@ -23,15 +23,15 @@ def mean_curves(
 ) -> np.ndarray:
     """Draw the variance and the share of zeros of genes against their mean count.
 
-    The curves of generated cells should follow those of real cells. The dashed line is Poisson
-    noise, which does not explain values above the line.
+    Each line is a set of cells. The line of generated cells should follow the line of real cells.
+    The dashed line is Poisson noise, which does not explain values above the dashed line.
 
     Parameters
     ----------
     table
         Result of :func:`betavi.metrics.mean_curves`.
     axes, show, save
-        Two axes (a new figure if None), True to show the figure, and file to save it to.
+        Two axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -39,8 +39,12 @@ def mean_curves(
 
     Raises
     ------
-    TypeError, KeyError, ValueError
-        If ``table`` is not a table, has no such column, or has no rows.
+    TypeError
+        If ``table`` is not a table.
+    KeyError
+        If a column is missing.
+    ValueError
+        If ``table`` has no rows.
 
     Examples
     --------
@@ -51,7 +55,9 @@ def mean_curves(
     """
     _style.check_result("table", table, "betavi.metrics.mean_curves()", columns=COLUMNS)
     if table.empty:
-        raise ValueError("`table` is empty. mean_curves() needs at least 5 genes with counts.")
+        raise ValueError(
+            "`table` is empty, because fewer than 5 genes have counts. Use more genes."
+        )
     axes = np.ravel(_style.axes_or_new(axes, (8, 3.8), 1, 2))
     colours = _style.colours_of(list(table["cells"].unique()))
     for number, (name, rows) in enumerate(table.groupby("cells", sort=False)):

@@ -41,7 +41,7 @@ def latent_path(
         change are chosen first. Rarely expressed genes have a lower weight. Rows are then ordered
         by the position of the change.
     axes, show, save
-        Two axes (a new figure if None), True to show the figure, and file to save it to.
+        Two axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -50,8 +50,10 @@ def latent_path(
 
     Raises
     ------
-    KeyError, TypeError
-        If a gene is unknown, or ``adata`` is not a path or has several modalities.
+    KeyError
+        If a gene is unknown, or ``adata`` is not a path.
+    TypeError
+        If ``adata`` has several modalities.
 
     Examples
     --------
@@ -67,11 +69,12 @@ def latent_path(
     _style.check_result("adata", adata, "model.interpolate()", "var")
     if isinstance(adata, MuData):
         raise TypeError(
-            f"`adata` has several modalities. Pass one: path[{next(iter(adata.mod))!r}]."
+            f"`adata` has several modalities. Pass one, for example path[{next(iter(adata.mod))!r}]"
         )
     if "switch_at" not in adata.var or "step" not in adata.obs:
         raise KeyError(
-            "`adata` has no 'switch_at' or 'step'. Pass the result of model.interpolate()."
+            "`adata` has no 'switch_at' or 'step', so it is not a path. Pass the result of "
+            "model.interpolate()"
         )
     shown = _shown(adata, genes)
     height = 2.2 + 0.17 * len(shown)

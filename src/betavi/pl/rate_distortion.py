@@ -51,7 +51,7 @@ def rate_distortion(
     reference
         Points to compare with, the result of :func:`betavi.metrics.pca_rate_distortion`.
     ax, show, save
-        Axes (a new figure if None), True to show the figure, and file to save it to.
+        Axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -59,8 +59,12 @@ def rate_distortion(
 
     Raises
     ------
-    TypeError, KeyError, ValueError
-        If ``curve`` is not a table, or a column is missing or has no values.
+    TypeError
+        If ``curve`` is not a table.
+    KeyError
+        If a column is missing.
+    ValueError
+        If a column has no values.
 
     Examples
     --------
@@ -73,7 +77,7 @@ def rate_distortion(
     _style.check_result("curve", curve, "model.rate_distortion()")
     for name in (x, y, "beta"):
         if name not in curve:
-            raise KeyError(f"`curve` has no column {name!r}. It has {', '.join(curve.columns)}.")
+            raise KeyError(f"`curve` has no column {name!r}. Columns: {', '.join(curve.columns)}.")
         if curve[name].isna().all():
             raise ValueError(
                 f"{name!r} has no values. 'agreement_rare' needs types with less than 5 % of the cells."

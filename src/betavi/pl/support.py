@@ -27,18 +27,19 @@ def support(
 ) -> Axes:
     """Draw the cumulative distribution of p-values.
 
-    Cells like the held-out cells are on the diagonal. Above it, more cells are outlying than
-    expected. Cells are ranked among cells of all groups. A group with many outlying cells is thus
-    above the diagonal and another group below it, even if the model was trained on both.
+    Each line is a group of cells. Cells like the held-out cells follow the dashed diagonal. A line
+    above the diagonal has more outlying cells than expected, a line below it fewer. Each cell is
+    ranked among the held-out cells of all groups. A group with many outlying cells is therefore
+    above the diagonal, and another group below it, even if the model was trained on both groups.
 
     Parameters
     ----------
     table
         Result of :meth:`betavi.BetaVI.support`.
     groups
-        Group of each row, ``(n_cells,)``, with one line per group. None for one line.
+        Group of each row, ``(n_cells,)``. If None, all cells are one group.
     ax, show, save
-        Axes (a new figure if None), True to show the figure, and file to save it to.
+        Axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -46,8 +47,12 @@ def support(
 
     Raises
     ------
-    TypeError, KeyError, ValueError
-        If ``table`` is not a table or has no p-values, or ``groups`` has not one value per row.
+    TypeError
+        If ``table`` is not a table.
+    KeyError
+        If ``table`` has no p-values.
+    ValueError
+        If ``groups`` does not have one value per row.
 
     Examples
     --------

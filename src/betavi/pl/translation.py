@@ -37,7 +37,7 @@ def translation(
     table
         Result of :meth:`betavi.JointVI.predictability`.
     axes, show, save
-        Two axes (a new figure if None), True to show the figure, and file to save it to.
+        Two axes (if None, a new figure is made), True to show the figure, file to save it to.
 
     Returns
     -------
@@ -46,8 +46,10 @@ def translation(
 
     Raises
     ------
-    TypeError, KeyError
-        If ``table`` is not a table, or a column is missing.
+    TypeError
+        If ``table`` is not a table.
+    KeyError
+        If a column is missing.
 
     Examples
     --------

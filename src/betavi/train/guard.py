@@ -177,8 +177,8 @@ class CollapseGuard(Callback):
         self.peak = 0.0
         warn(
             f"{message} Rescue {self.n_rescues} of {MOST_RESCUES}: β is reduced to "
-            f"{beta_condition.beta:.3g}, and rises to it again from 0. Meanwhile, dimensions have "
-            "free bits, and the encoder takes two steps for each step of the decoder."
+            f"{beta_condition.beta:.3g}, and rises from 0 to this value. Meanwhile, dimensions "
+            "have free bits, and the encoder takes two steps for each step of the decoder."
         )
 
     def on_train_batch_end(

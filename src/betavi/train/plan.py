@@ -257,7 +257,8 @@ class TrainingPlan(train.TrainingPlan):
             )
         if self.follows_scvi and self.factor < self.max_kl_weight:
             start.warn(
-                f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight, because "
-                "it had fewer epochs or steps than scvi-tools' warm-up. Train longer. Or leave out "
-                f"{', '.join(SCVI_SCHEDULE[:2])}: the default warm-up fits every run."
+                f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight, "
+                "because it had fewer epochs or steps than scvi-tools' warm-up. Train longer. Or, "
+                f"leave out the options of this warm-up ({', '.join(SCVI_SCHEDULE[:2])}): the "
+                "default warm-up fits every run."
             )

@@ -108,10 +108,10 @@ def _check_last_minibatch(module: nn.Module, splitter: LightningDataModule) -> N
 
 
 def _wait_for_warmup(callbacks: Iterable[Callback], has_user_start: bool = False) -> None:
-    """Let early stopping and checkpoints of a best model ignore epochs during the warm-up.
+    """Let early stopping and checkpoints of the best model ignore the epochs of the warm-up.
 
-    While β rises, the ELBO changes because of β. Checkpoints that monitor nothing are saved as
-    usual. Early stopping with a first epoch chosen by the user starts there, as in SCVI.
+    While β rises, a change of the ELBO does not mean a better or a worse model. Checkpoints that
+    monitor no quantity do not wait. Early stopping does not wait if the user chose its start.
     """
     for callback in callbacks:
         if not isinstance(callback, EarlyStopping | ModelCheckpoint) or callback.monitor is None:

@@ -58,7 +58,7 @@ def choose_schedule(
     if follows_scvi and not is_default:
         raise ValueError(
             "`beta_schedule` and `warmup` cannot be combined with scvi-tools' schedule options "
-            f"{', '.join(SCVI_SCHEDULE)}. Use one or the other."
+            f"({', '.join(SCVI_SCHEDULE)}). Use either our arguments or scvi-tools' options."
         )
     if callable(beta_schedule) and warmup != DEFAULT_WARMUP:
         raise ValueError("A function as `beta_schedule` has its own warm-up. Leave `warmup` out.")
@@ -82,7 +82,7 @@ def check_constraints(
     given = {"free_bits": free_bits, "target_rate": target_rate, "capacity": capacity}
     for name, nats in given.items():
         if nats is not None and not 0 <= nats < math.inf:
-            raise ValueError(f"`{name}` must be a finite number of nats from 0 on, not {nats!r}.")
+            raise ValueError(f"`{name}` must be a finite number of nats, 0 or more, not {nats!r}.")
     if target_rate == 0:
         raise ValueError("target_rate=0 leaves z without information. Choose a higher rate.")
     words = [name for name, nats in given.items() if nats or (name == "capacity" and nats == 0)]
@@ -92,13 +92,13 @@ def check_constraints(
             "latent_distribution='normal'."
         )
     if target_rate is not None and capacity is not None:
-        raise ValueError("`target_rate` changes β, and `capacity` keeps β. Choose one of them.")
+        raise ValueError("`target_rate` changes β, and `capacity` keeps β. Choose one option.")
     if not module.beta_condition.is_fixed and not {"target_rate", "capacity"}.isdisjoint(words):
         low, high = module.beta_condition.range
         raise ValueError(
-            f"`{words[-1]}` sets one rate, but a model of every β from {low:g} to {high:g} has a range "
-            "of rates. Train with one `beta`, or choose a β after training with "
-            "suggest_beta(criterion='rate')."
+            f"`{words[-1]}` sets one rate, but a model of every β from {low:g} to {high:g} has a "
+            "range of rates. Train with one `beta`. Or, choose a β after training: "
+            "suggest_beta(criterion='rate', rate=...)"
         )
 
 
@@ -124,8 +124,8 @@ def peak_of_run(plan: TrainingPlan) -> float | None:
     peak = None if plan.has_usual_rate and may_end_early else plan.one_cycle
     if is_open and (peak is not None or not plan.follows_scvi):
         raise ValueError(
-            "A schedule of β and `one_cycle` need the number of epochs. Set `max_epochs`, or use "
-            "scvi-tools' schedule: plan_kwargs={'n_epochs_kl_warmup': ..., 'lr': ...}."
+            "A schedule of β and `one_cycle` need the number of epochs. Set `max_epochs`. Or, use "
+            "scvi-tools' schedule: plan_kwargs={'n_epochs_kl_warmup': ..., 'lr': ...}"
         )
     return peak
 
@@ -143,8 +143,8 @@ def begin(plan: TrainingPlan) -> None:
     module, splitter = plan.module, plan.trainer.datamodule
     if compiled is None and plan.device.type == "cpu":
         warn(
-            "Numba cannot be imported, so training on the CPU takes several times as long, with the "
-            "same result. Install Numba with: pip install numba."
+            "Numba cannot be imported, so training on the CPU takes several times as long, with "
+            "the same result. Install Numba with: pip install numba"
         )
     beta_condition = module.beta_condition
     beta_condition.beta = beta_condition.default

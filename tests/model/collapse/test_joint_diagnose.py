@@ -124,7 +124,7 @@ def test_only_the_modalities_asked_for_are_looked_at_alone(healthy):
     assert list(healthy.diagnose(modalities="atac", **QUIET).modalities) == ["atac"]
     with pytest.raises(ValueError, match="no modality 'protein'"):
         healthy.diagnose(modalities="protein", **QUIET)
-    with pytest.raises(ValueError, match="at least 20 cells, not 5"):
+    with pytest.raises(ValueError, match=r"Only 5 cells .* at least 20 are needed"):
         healthy.diagnose(indices=range(5), **QUIET)
 
 

@@ -98,7 +98,9 @@ def test_a_minified_object_answers_at_its_beta(multi, beta, tmp_path):
     multi.adata.obsm.update(zip(keys, distributions, strict=True))
     with pytest.raises(ValueError, match="outside the range"):
         multi.minify_adata(beta=11.0)
-    with pytest.raises(ValueError, match=r"posteriors in .* are not the model's at beta=0\.3"):
+    with pytest.raises(
+        ValueError, match=r"posteriors in .* are not the model's posteriors at beta=0\.3"
+    ):
         multi.minify_adata(beta=0.3)
     counts, uns = multi.adata, dict(multi.adata.uns)
     multi.minify_adata(beta=beta)
@@ -167,7 +169,7 @@ def test_a_model_of_one_beta_has_one_point(counts):
     assert len(model.rate_distortion([0.5])) == len(model.rate_distortion([])) == 1
     with pytest.raises(ValueError, match="trained with one β"):
         model.rate_distortion([0.5, 1.0])
-    with pytest.raises(ValueError, match=r"fewer than two points.*beta=\(0.1, 10\)"):
+    with pytest.raises(ValueError, match=r"only 1 point.*beta=\(0.1, 10\)"):
         model.suggest_beta()
 
 

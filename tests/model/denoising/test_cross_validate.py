@@ -143,7 +143,7 @@ def test_bad_candidates_are_told_before_anything_is_trained(counts, monkeypatch)
         ({"gene_likelihood": "nb"}, ValueError, "must be a non-empty list, not 'nb'"),
         ({"n_latent": 5}, ValueError, "must be a non-empty list, not 5"),
         ({"n_latent": []}, ValueError, "must be a non-empty list"),
-        ([{"n_latent": 5}], ValueError, "lists by argument"),
+        ([{"n_latent": 5}], ValueError, "a dictionary such as"),
         ({"gene_likelihood": ["gamma"]}, ValueError, "'zinb'"),
         ({"n_latents": [5]}, TypeError, "n_latents"),
         ({"beta": [100.0]}, ValueError, "100"),

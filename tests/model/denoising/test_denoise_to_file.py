@@ -354,7 +354,7 @@ def test_what_is_not_ours_stays(trained, counts, tmp_path):
     (tmp_path / "f.zarr").write_text("mine")
     before = content(tmp_path)
     for name in ("y.zarr", "y.h5ad", "f.zarr"):
-        with pytest.raises(FileExistsError, match="Rename it"):
+        with pytest.raises(FileExistsError, match="Rename the file"):
             trained.denoise(counts, out=tmp_path / name, **QUIET)
     assert content(tmp_path) == before
     for name in ("x.zarr", "x.h5ad"):

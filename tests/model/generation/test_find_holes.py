@@ -26,7 +26,7 @@ def test_holes_between_types():
     first = found.obs.iloc[0]
     assert first["p_value"] < 0.02
     assert types.loc[first["start"]] != types.loc[first["end"]]
-    with pytest.raises(ValueError, match="level is a probability"):
+    with pytest.raises(ValueError, match="`level` must be a probability"):
         trained.find_holes(level=2)
 
 

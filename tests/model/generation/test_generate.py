@@ -237,7 +237,7 @@ def test_a_file_has_the_same_cells(trained, tmp_path, ending, monkeypatch):
     assert read.obs["near_cell"].tolist() == here.obs["near_cell"].tolist()
     np.testing.assert_array_equal(read.obsm["z"], here.obsm["z"])
     assert read.uns["betavi"]["generated"]["source"] == "aggregate"
-    with pytest.raises(FileExistsError, match="Remove it"):
+    with pytest.raises(FileExistsError, match="Remove the file"):
         trained.generate(5, out=out, **QUIET)
 
 

@@ -70,7 +70,7 @@ def test_ends_in_every_form(trained):
         ({"batch": "batch_9"}, "no batch"),
         ({"library_size": 0}, "positive"),
         ({"end": np.zeros(3)}, r"\(n, 5\)"),
-        ({"end": np.zeros((2, 5))}, "`end` must be cells or one position, not 2"),
+        ({"end": np.zeros((2, 5))}, "`end` is an array of 2 latent positions"),
     ],
 )
 def test_ways_that_are_none_are_refused(trained, asked, message):

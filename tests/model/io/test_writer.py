@@ -164,7 +164,7 @@ def test_a_process_that_is_killed_between_two_renames(tmp_path, monkeypatch):
     assert not target.exists()
     assert len(names(tmp_path)) == 2
     # what is refused puts it back too
-    with pytest.raises(FileExistsError, match="Remove it"):
+    with pytest.raises(FileExistsError, match="Remove the file"):
         new_file(template(".zarr", 3.0), target)
     assert label_of(target) == 1.0
     assert names(tmp_path) == ["x.zarr"]

@@ -25,8 +25,8 @@ class GeneLabelDispersion(Dispersion):
         self.log_theta = nn.Parameter(torch.zeros(n_features, sizes.n_labels))
         if sizes.n_labels < 2:
             warnings.warn(
-                "dispersion='gene-label' with one label is the same as dispersion='gene'. Register "
-                "labels with setup_anndata(..., labels_key=...).",
+                "dispersion='gene-label' with one label is the same as dispersion='gene'. Use "
+                "dispersion='gene'. Or, register labels: setup_anndata(..., labels_key=...)",
                 UserWarning,
                 stacklevel=2,
             )
@@ -34,8 +34,8 @@ class GeneLabelDispersion(Dispersion):
     def forward(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         if label is None:
             raise ValueError(
-                "dispersion='gene-label' needs each cell's label, but the minibatch has no labels. "
-                "Register labels with setup_anndata(..., labels_key=...)."
+                "dispersion='gene-label' needs each cell's label, but the minibatch has no "
+                "labels. Register labels: setup_anndata(..., labels_key=...)"
             )
         return self.log_theta.t()[label.squeeze(-1)]
 

@@ -91,7 +91,10 @@ def diagnose(
     names = adata.obs_names
     cells = model.held_out(adata) if indices is None else cells_named(names, indices, "indices")
     if len(cells) < FEWEST_CELLS:
-        raise ValueError(f"A diagnosis needs at least {FEWEST_CELLS} cells, not {len(cells)}.")
+        raise ValueError(
+            f"Only {len(cells)} cells were selected, but at least {FEWEST_CELLS} are needed. Pass "
+            "more cells as `indices`."
+        )
     # the directions of signal do not depend on the choice of cells
     spectrum_cells = np.arange(adata.n_obs) if adata is model.adata or indices is None else cells
     whole = View(adata, model.modalities, cells, spectrum_cells)
@@ -115,5 +118,5 @@ def check_can_collapse(model: LatentModel) -> None:
     if model.module.latent.is_deterministic:
         raise ValueError(
             "A deterministic autoencoder has no posterior that could collapse. To test for "
-            "collapse, train with latent_distribution='normal'."
+            "collapse, train a model with latent_distribution='normal'."
         )

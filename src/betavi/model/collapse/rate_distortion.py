@@ -43,36 +43,45 @@ def rate_distortion(
     Parameters
     ----------
     betas
-        Values of β. If None, 13 values over the range of training, with 1 if it is inside. For a
-        model trained at a single β, the one that training ended with.
-    indices, adata, batch_size
-        Cells, by names, positions or a mask, and cells per minibatch. If None, the held-out cells,
-        or all cells if fewer than 100 were held out or ``adata`` is another object. Few rare cells
-        are held out. To measure rare types, use all cells: ``np.arange(adata.n_obs)``.
+        Values of β. If None, 13 values over the range of β that the model was trained on, with 1
+        if the range contains 1. For a model trained at one β, the β at the end of training.
+    indices
+        Names, positions or a mask of the cells to measure. If None, the held-out cells, or all
+        cells if fewer than 100 were held out or ``adata`` is another object. Few rare cells are
+        held out. To measure rare types, pass all cells: ``np.arange(adata.n_obs)``.
+    adata
+        Object with the cells. If None, the model's own object.
     labels_key
         Column of ``obs`` with cell types, to measure which types a β mixes.
     n_samples
         Number of posterior samples per cell.
+    batch_size
+        Number of cells per minibatch. If None, scvi-tools' default.
     show_progress
         Show a progress bar.
 
     Returns
     -------
-    Data frame with one row per β, ascending. ``rate``, ``distortion`` (with the rate of a latent
-    library size) and ``elbo``, always at β = 1, are in nats per cell. The rate of a deterministic
-    model is infinite. For ``active_dimensions`` and ``mutual_information`` see
-    ``betavi.diagnostics``; the latter is at most the log of the number of cells. With labels,
-    ``agreement_common`` and ``agreement_rare`` are means of
-    :func:`~betavi.diagnostics.label_agreement` over types, among the labelled cells that are
-    measured. ``attrs["rare"]`` lists the types with less than 5 % of the labelled cells of the
-    object and at least two measured cells.
+    Data frame, one row per β, ascending. ``rate`` (KL divergence from the prior), ``distortion``
+    (negative log-likelihood) and ``elbo`` are in nats per cell. The distortion includes the rate of
+    an inferred library size. The ELBO is always at β = 1. The rate of a deterministic model is
+    infinite. ``active_dimensions`` and ``mutual_information`` are the results of these functions in
+    ``betavi.diagnostics``. The mutual information is at most the log of the number of cells. With
+    ``labels_key``, ``agreement_common`` and ``agreement_rare`` are means of
+    :func:`~betavi.diagnostics.label_agreement` over the common and over the rare types, among the
+    measured cells with a label. ``attrs["rare"]`` lists the rare types: less than 5 % of the
+    labelled cells of the object, and at least two measured cells.
 
     Raises
     ------
     ValueError
-        If the model was not trained at a β, or no cells are selected.
-    KeyError, IndexError, TypeError
-        If a column or a cell does not exist, or ``labels_key`` is not a name.
+        If the model was not trained at one of the ``betas``, or ``indices`` selects no cells.
+    KeyError
+        If the column ``labels_key`` or a named cell does not exist.
+    IndexError
+        If the position of a cell is out of range.
+    TypeError
+        If ``labels_key`` is not a name.
     RuntimeError
         If the model is not trained.
 
@@ -128,11 +137,12 @@ def suggest_beta(
 
     Parameters
     ----------
-    criterion, rate
-        ``"held_out"``, ``"knee"``, or ``"rate"`` with a rate in nats per cell. See
-        :func:`betavi.diagnostics.suggest`.
+    criterion
+        ``"held_out"``, ``"knee"`` or ``"rate"``, see :func:`betavi.diagnostics.suggest`.
+    rate
+        Rate (KL divergence from the prior), nats per cell, for ``criterion="rate"``.
     betas, indices, show_progress
-        See :meth:`rate_distortion`. If ``indices`` is omitted, the held-out cells are measured.
+        See :meth:`rate_distortion`. If ``indices`` is None, the held-out cells are measured.
 
     Returns
     -------
@@ -162,8 +172,8 @@ def suggest_beta(
         indices = getattr(model, "validation_indices", None)
         if indices is None or not len(indices):
             raise ValueError(
-                "No cells were held out to judge β. Train with held-out cells, or pass cells that "
-                "the model was not trained on: indices=..."
+                "No cells were held out to judge β. Train with train_size=0.9. Or, pass cells "
+                "that the model was not trained on: indices=..."
             )
     curve = rate_distortion(model, betas, indices, show_progress=show_progress)
     return diagnostics.suggest(curve, criterion, rate)

@@ -92,14 +92,14 @@ def obstacle_to_rescue(model: LatentModel) -> str | None:
     """Return the reason why a model cannot be rescued, with the remedy. None if it can."""
     if not all(parameter.requires_grad for parameter in model.module.parameters()):
         return (
-            "Some weights of the model are frozen, as in a query model, but a rescue trains all. "
-            "Rescue the reference model, or unfreeze the weights: "
-            "model.module.requires_grad_(True)."
+            "Some weights of the model are frozen, as in a query model, but a rescue trains all "
+            "weights. Rescue the reference model. Or, unfreeze the weights: "
+            "model.module.requires_grad_(True)"
         )
     if not model.module.beta_condition.is_fixed:
         return (
-            "The model was trained on a range of β and is expected to collapse at high β. Choose a "
-            "lower one with suggest_beta(), and pass it as beta=..."
+            "The model was trained on a range of β and is expected to collapse at high β. Choose "
+            "a lower β with suggest_beta(), and pass this β to other methods: beta=..."
         )
     if getattr(model, "validation_indices", None) is None or not len(model.validation_indices):
         return "No cells were held out to judge remedies. Train with train_size=0.9."

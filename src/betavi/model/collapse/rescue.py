@@ -224,7 +224,7 @@ def _check_request(
     if max_epochs < len(names):
         raise ValueError(
             f"`max_epochs` is {max_epochs}, but {len(names)} remedies need at least one epoch "
-            "each. Increase it, or name fewer `remedies`."
+            "each. Increase `max_epochs`, or name fewer `remedies`."
         )
     if reserved := RESERVED & {*train_kwargs, *(train_kwargs.get("plan_kwargs") or {})}:
-        raise ValueError(f"Each remedy sets its own {', '.join(sorted(reserved))}. Omit it.")
+        raise ValueError(f"Each remedy sets its own {', '.join(sorted(reserved))}. Omit these.")

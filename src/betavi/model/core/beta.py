@@ -19,16 +19,16 @@ _DOCUMENTATION = """
 Other Parameters
 ----------------
 beta
-    The β to use, for a model trained on a range of β. None uses the β of the range closest to 1.
+    The β to use, for a model trained on a range of β. If None, the β of the range closest to 1.
 """
 
 
 def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Callable[..., R]:
     """Add the argument ``beta`` to a function whose first argument is the model.
 
-    The module is in evaluation mode inside the function, and ``indices`` are positions. An untrained
-    model raises a RuntimeError, or with ``allow_untrained`` a warning. ``docs/extending.md`` has an
-    example.
+    Before the call, the module is set to this β and to evaluation mode, and cells in ``indices``
+    are converted to positions. For an untrained model, the function raises a RuntimeError. With
+    ``allow_untrained=True``, it only warns. ``docs/extending.md`` has an example.
     """
     signature = inspect.signature(getter)
 

@@ -151,8 +151,10 @@ def _advice(n_cells: int) -> str:
     """Return advice on how many of ``n_cells`` cells to hold out."""
     size = np.floor(100 * (1 - ENOUGH_KNOWN / n_cells)) / 100
     if size < SMALLEST_TRAINING_SHARE:
-        return f"Hold out {ENOUGH_KNOWN} cells. This object has only {n_cells} cells, too few for that."
-    return f"Hold out {ENOUGH_KNOWN} cells with train(train_size={size:.2g})."
+        return (
+            f"{ENOUGH_KNOWN} held-out cells are enough, but this object has only {n_cells} cells."
+        )
+    return f"Hold out {ENOUGH_KNOWN} cells: train(train_size={size:.2g})"
 
 
 def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
@@ -166,12 +168,12 @@ def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
         )
     if model.module.latent.is_on_simplex and on_simplex(positions):
         raise ValueError(
-            "For a logistic normal z, pass the positions before the softmax. "
-            "get_latent_representation(return_dist=True) returns them."
+            "The positions are after the softmax of a logistic normal z: each row sums to 1. Pass "
+            "the positions before the softmax: get_latent_representation(return_dist=True)[0]"
         )
     if not np.isfinite(positions).all():
         row = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
-        raise ValueError(f"Position {row} is not finite. Remove it, or correct its values.")
+        raise ValueError(f"Position {row} is not finite: {positions[row].tolist()}. Correct it.")
     return positions
 
 

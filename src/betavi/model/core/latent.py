@@ -93,8 +93,8 @@ def get_latent_representation(
     found = torch.cat(positions).numpy()
     if n_missing := int(np.isnan(found[:, 0]).sum()):
         warn(
-            f"{n_missing} cell(s) have none of the modalities {', '.join(map(repr, chosen))}. Their "
-            "latent position is NaN. Pass `indices` to leave these cells out."
+            f"{n_missing} cell(s) have none of the modalities {', '.join(map(repr, chosen))}. The "
+            "latent position of these cells is NaN. Pass `indices` to leave these cells out."
         )
     return (found, torch.cat(variances).numpy()) if return_dist else found
 

@@ -218,8 +218,8 @@ class LatentModel(
         if getattr(self, "minified_data_type", None) is not None:
             raise ValueError(
                 f"`{ability}` needs counts, but the object is minified: the model reads the stored "
-                f"posteriors. Call `{ability}` before minifying, or load the model with the original "
-                "object: load(..., adata=...)."
+                f"posteriors. Call `{ability}` before minifying. Or, load the original object: "
+                "load(..., adata=...)"
             )
 
     @contextmanager
@@ -231,8 +231,8 @@ class LatentModel(
             if not math.isclose(beta, stored, rel_tol=ROUNDING):
                 raise ValueError(
                     f"beta={beta:g} was passed, but the object is minified: it holds posteriors at "
-                    f"beta={stored:g} only. For another β, load the model with the original object: "
-                    "load(..., adata=...)."
+                    f"beta={stored:g} only. For another β, load the model with the original "
+                    "object: load(..., adata=...)"
                 )
         if beta is not None:
             self.module.check_beta(beta)
@@ -268,7 +268,7 @@ class LatentModel(
     # -- hooks of scvi-tools ------------------------------------------------------------------
 
     def default_epochs(self, n_cells: int) -> int | None:
-        """Return the default number of epochs; None for scvi-tools' own rule."""
+        """Return the default number of epochs, or None to let scvi-tools choose the number."""
         return None
 
     def _check_if_trained(self, warn: bool = True, message: str = UNTRAINED) -> None:

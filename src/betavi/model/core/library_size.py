@@ -24,7 +24,7 @@ MAX_CELLS_FOR_MEDIAN = 5000
 
 
 def measured_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return a mask of the cells with counts of a modality, ``(n_cells,)``, and their log totals."""
+    """Return a mask of the cells with counts of a modality, ``(n_cells,)``, and the log totals."""
     # a minified object stores totals in place of counts
     total_key = expert_keys(name).total
     rows = manager.rows(total_key if total_key in manager.data_registry else name)
@@ -36,9 +36,9 @@ def measured_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndar
 
 
 def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return each batch's median and standard deviation of log totals, and the largest batch.
+    """Return the log totals' median and deviation by batch, and the code of the largest batch.
 
-    Both arrays are ``(n_batch,)``, with NaN for a batch without measured cells.
+    Medians and standard deviations are ``(n_batch,)``, with NaN for a batch without measured cells.
     """
     has, log_totals = measured_sizes(manager, name)
     codes = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()[has]
@@ -73,7 +73,7 @@ def drawn_log_sizes(model: LatentModel, z: Tensor, tensors: Tensors, name: str) 
 
 
 def usual_size(model: LatentModel, name: str) -> float:
-    """Return the median library size of the cells that have a modality."""
+    """Return the median library size, or size factor, of the cells that have a modality."""
     if model.module.typical(name) is not None:
         return float(np.exp(np.median(measured_sizes(model.adata_manager, name)[1])))
     some = np.random.default_rng(0).permutation(model.adata.n_obs)[:MAX_CELLS_FOR_MEDIAN]

@@ -73,9 +73,10 @@ def train(
 
     Raises
     ------
-    ValueError, TypeError
-        If a word is unknown, a number is out of range, two options exclude each other, or an
-        argument is unknown. The error comes before training starts.
+    TypeError
+        If an argument is unknown. The errors come before training starts.
+    ValueError
+        If a word is unknown, a number is out of range, or two options exclude each other.
 
     Notes
     -----
@@ -205,7 +206,7 @@ def _check_arguments(
         return
     word, advice = unknown[0], close_matches(unknown[0], sorted(known))
     if word in _parameters_of(plan_functions):
-        advice = f"Pass it as plan_kwargs={{{word!r}: ...}}."
+        advice = f"Pass it as plan_kwargs={{{word!r}: ...}}"
     raise TypeError(f"{name} has no argument {word!r}. {advice}")
 
 
@@ -219,6 +220,6 @@ def _check_rescue(options: dict[str, Any], plan_kwargs: dict[str, Any]) -> None:
     words += [word for word in SCVI_SCHEDULE if word in plan_kwargs]
     if words:
         raise ValueError(
-            f"collapse_guard='rescue' changes β, and so does {words[0]}. Train with "
-            "collapse_guard=True, and call rescue() afterwards."
+            f"collapse_guard='rescue' and {words[0]} cannot be combined, because a rescue controls "
+            "β itself. Use collapse_guard=True, and call rescue() after training."
         )

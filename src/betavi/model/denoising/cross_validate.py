@@ -127,7 +127,10 @@ def _grid(
     """Return the label, constructor's arguments and β of each candidate."""
     candidates = {} if candidates is None else candidates
     if not isinstance(candidates, Mapping):
-        raise ValueError("`candidates` must be lists by argument, e.g. {'n_latent': [5, 10]}.")
+        raise ValueError(
+            "`candidates` must be a dictionary such as {'n_latent': [5, 10]}, not "
+            f"{candidates!r}."
+        )
     for name, values in candidates.items():
         if isinstance(values, str) or not hasattr(values, "__iter__") or not len(values):
             raise ValueError(f"`candidates[{name!r}]` must be a non-empty list, not {values!r}.")
@@ -142,6 +145,6 @@ def _grid(
         # invalid candidates must fail before any is trained
         module = model.sibling(**arguments).module
         if any(not module.likelihood(name).is_of_counts for name in names):
-            raise ValueError("The likelihood 'bernoulli' models detection, not counts. Omit it.")
+            raise ValueError("'bernoulli' models detection, not counts. Omit it in `candidates`.")
         grid.append((f", {label}" if label else "", arguments, beta))
     return grid

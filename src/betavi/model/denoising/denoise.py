@@ -64,7 +64,7 @@ def denoise(
     adata
         Object to denoise. The model's own if None. A view is copied.
     layer_added
-        Layer to write. None replaces ``X`` and moves its counts to ``layers["counts"]``. All
+        Layer to write. If None, replace ``X``, and move its counts to ``layers["counts"]``. All
         models, also loaded ones, then read the counts from there.
     std_layer_added
         Layer for standard deviations: of the posterior rate, and between posterior samples of z.
@@ -130,7 +130,9 @@ def denoise(
     model.refuse_minified("denoise")
     genes, names = _distinct(gene_list), model.named_modalities(modalities)
     if genes is not None and len(names) > 1:
-        raise ValueError("`gene_list` needs a single modality. Name it with `modalities=`.")
+        raise ValueError(
+            f"`gene_list` needs a single modality, not {len(names)}. Set `modalities`."
+        )
     refuse_view_of_file(adata)
     options = DenoiseOptions(
         estimate, n_samples, library_size, transform_batch, batch_size, show_progress

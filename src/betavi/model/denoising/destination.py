@@ -90,7 +90,7 @@ class Destination:
         if self._moves_x and COUNTS_LAYER in self.adata.layers:
             raise ValueError(
                 f"X cannot be moved to layers[{COUNTS_LAYER!r}], which exists. Rename the layer. "
-                f"If it holds the counts, register it instead: layer={COUNTS_LAYER!r}."
+                f"Or, if the layer holds the counts, register it: layer={COUNTS_LAYER!r}"
             )
 
     def _check_layers(self) -> None:
@@ -99,16 +99,17 @@ class Destination:
         for layer in (self.layer, self.std_layer):
             if layer is not None and layer == self.counts_layer:
                 raise ValueError(
-                    f"layers[{layer!r}] holds the counts that the model reads. Use another layer."
+                    f"layers[{layer!r}] holds the counts that the model reads, and denoise() would "
+                    "overwrite them. Choose another layer name."
                 )
             self._check_replaceable(layer)
         if not self.adata.isbacked:
             return
         if self.layer is None:
             raise ValueError(
-                "X cannot be replaced, because the object is backed by a file. Pass `layer_added`, "
-                "write another file (out='denoised.zarr'), or read the object into memory first: "
-                "adata.to_memory()."
+                "X cannot be replaced, because the object is backed by a file. Pass "
+                "`layer_added`, or write another file with out='denoised.zarr'. Or, read the "
+                "object into memory first: adata.to_memory()"
             )
         if self.prefix or self.adata.file["obs"].file.mode == "r":
             raise ValueError(
@@ -123,8 +124,9 @@ class Destination:
             return
         if holds_whole_numbers(self.adata.layers[layer]):
             raise ValueError(
-                f"layers[{layer!r}] holds whole numbers, possibly counts, that denoise() would "
-                f"overwrite. Use another layer, or delete it first: del adata.layers[{layer!r}]."
+                f"layers[{layer!r}] holds whole numbers that denoise() did not write. They may be "
+                "counts, and denoise() would overwrite them. Choose another layer name. Or, "
+                f"delete the layer first: del adata.layers[{layer!r}]"
             )
 
     def key(self, layer: str | None) -> str:

@@ -177,6 +177,6 @@ def _check_size(model: LatentModel, name: str, size: float | str) -> None:
         raise ValueError(f"`library_size` must be 'observed', 'latent' or positive, not {size!r}.")
     elif not model.likelihood(name).reads_size:
         raise ValueError(
-            f"`library_size` cannot set the total of {name!r}, which is decoded. Omit it, or name "
-            "the other modalities with `modalities=`."
+            f"`library_size` cannot set the total of {name!r}, which is decoded. Leave "
+            "`library_size` out, or choose other modalities with `modalities`."
         )

@@ -137,7 +137,7 @@ def _group_codes(
     if isinstance(groups, str):
         groups = obs_column(adata, groups).tolist()
     if len(groups) != adata.n_obs:
-        raise ValueError(f"`groups` has {len(groups)} values, but there are {adata.n_obs} cells.")
+        raise ValueError(f"`groups` has {len(groups)} values. Pass {adata.n_obs}, one per cell.")
     codes = pd.factorize(np.asarray(groups, dtype=object)[cells])[0]
     if (codes < 0).any():
         missing = adata.obs_names[cells[codes < 0]]

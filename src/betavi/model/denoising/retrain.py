@@ -35,7 +35,8 @@ def molecule_counts(model: LatentModel) -> dict[str, sparse.csr_matrix]:
         names = [n for n in names if parts[n].is_of_counts and parts[n].of_whole_numbers]
     if not names:
         raise ValueError(
-            "No modality has molecule counts, which this method holds out or shuffles."
+            "No modality has molecule counts, but this method holds out or shuffles molecules. "
+            "Register a modality with counts and a likelihood of counts, such as 'nb'."
         )
     return {name: molecules(_counts(model, name)) for name in names}
 

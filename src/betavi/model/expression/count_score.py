@@ -95,7 +95,7 @@ def score_counts(
             if (counts != counts.round()).any():
                 raise ValueError(
                     "The registered values are not integers, but only counts have probabilities. "
-                    "Register the layer that holds the counts: setup_anndata(..., layer=...)."
+                    "Register the layer that holds the counts: setup_anndata(..., layer=...)"
                 )
             if len(counts):
                 terms = _count_terms(model, model.masked(measured, [name]), name, n_samples)

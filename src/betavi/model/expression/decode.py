@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from scvi.data._utils import _validate_adata_dataloader_input
 
+from betavi.likelihoods import LIKELIHOODS
 from betavi.model.core.covariates import batch_codes
 from betavi.model.setup.selection import features_named
 
@@ -45,7 +46,7 @@ class DecodeRequest(NamedTuple):
 
     @property
     def columns(self) -> np.ndarray | None:
-        """Positions of the requested features; None for all."""
+        """Positions of the requested features. If None, all features are decoded."""
         if self.features is None:
             return None
         owner = f"The modality {self.name!r}" if len(self.model.modalities) > 1 else "adata"
@@ -53,7 +54,7 @@ class DecodeRequest(NamedTuple):
 
     @property
     def codes(self) -> list[int | None]:
-        """Codes of the requested batches, ``[None]`` for each cell's own."""
+        """Codes of the requested batches. ``[None]`` is each cell's own batch."""
         return batch_codes(self.model.adata_manager, self.transform_batch)
 
     def decoded(
@@ -122,7 +123,9 @@ def decoded_distribution(
 
 
 def suitable_modality(
-    model: LatentModel, modality: str | None, is_suitable: Callable[[Likelihood], bool]
+    model: LatentModel,
+    modality: str | None,
+    is_suitable: Callable[[Likelihood | type[Likelihood]], bool],
 ) -> str:
     """Return the requested modality, or the only one with a suitable likelihood."""
     suitable = [name for name in model.modalities if is_suitable(model.likelihood(name))]
@@ -132,13 +135,17 @@ def suitable_modality(
         if name not in suitable:
             raise ValueError(
                 f"{name!r} has the likelihood {model.module.likelihood_names[name]!r}, which this "
-                f"method does not support. Modalities that it supports: {choices or 'none'}."
+                f"method does not support. Supported modalities of the model: {choices or 'none'}."
             )
         return name
     if not suitable:
-        raise ValueError("No modality of the model has a likelihood that this method supports.")
+        own = ", ".join(map(repr, model.module.likelihood_names.values()))
+        supported = ", ".join(repr(word) for word, kind in LIKELIHOODS.items() if is_suitable(kind))
+        raise ValueError(
+            f"The model has the likelihoods {own}, but this method needs one of {supported}."
+        )
     if len(suitable) > 1:
-        raise ValueError(f"The model has several suitable modalities. Pass modality=: {choices}.")
+        raise ValueError(f"Several modalities are suitable: {choices}. Choose one with `modality`.")
     return suitable[0]
 
 
@@ -147,12 +154,12 @@ def expression_modality(
 ) -> str:
     """Return the requested modality. It must have counts, unless ``any_named``.
 
-    None chooses the only modality with counts, proteins with a background not included.
+    If None, the only modality with counts, proteins with a background not included.
     """
     if modality is None and len(model.modalities) == 1:
         return model.modalities[0]
 
-    def is_suitable(part: Likelihood) -> bool:
+    def is_suitable(part: Likelihood | type[Likelihood]) -> bool:
         by_default = not (part.is_of_detection or part.has_background)
         return by_default if modality is None else any_named or not part.is_of_detection
 

@@ -71,14 +71,14 @@ def differential_expression(
     adata, batch_size
         See :meth:`get_latent_representation`.
     groupby, group1, group2
-        Column of ``obs``, and the groups to compare. None compares each group with all other cells.
+        Column of ``obs``, and groups to compare. If None, each group with all other cells.
     idx1, idx2
         Cells in place of groups: names, positions, a mask, or a query of ``obs`` such as
         ``"cell_type == 'B' and condition == 'treated'"``.
     mode
         ``"vanilla"`` tests which group is higher (Lopez et al., 2018). ``"change"`` gives the
-        probability of an effect larger than ``delta`` (Boyeau et al., 2019). None is ``"vanilla"``
-        for BetaVI, as in SCVI, and ``"change"`` for JointVI, as in MULTIVI.
+        probability of an effect larger than ``delta`` (Boyeau et al., 2019). If None,
+        ``"vanilla"`` for BetaVI, as in SCVI, and ``"change"`` for JointVI, as in MULTIVI.
     delta
         Smallest relevant effect: a log2 fold change, 0.25 if None. For accessibility, a difference
         of probabilities, 0.05 if None.
@@ -95,7 +95,7 @@ def differential_expression(
     filter_outlier_cells
         Leave out cells that are outliers of their group in the latent space.
     modality
-        Modality to compare, of any kind. None is the default of :meth:`get_normalized_expression`.
+        Modality to compare, of any kind. If None, as in :meth:`get_normalized_expression`.
     **kwargs
         Arguments of :meth:`scvi.model.base.DifferentialComputation.get_bayes_factors`.
 

@@ -87,21 +87,22 @@ def get_reconstruction_error(
     data_loader_kwargs: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> dict[str, Tensor]:
-    """Return the distortion of each modality, in nats per cell.
+    """Return the distortion (negative log-likelihood) of each modality, in nats per cell.
 
     Parameters
     ----------
     adata, indices, batch_size, dataloader, data_loader_kwargs
         See :meth:`get_latent_representation`.
     return_mean
-        Return the mean over the cells that have the modality.
+        Return the mean over the cells that have the modality. If False, one value per cell.
     **kwargs
         Arguments of the module's ``forward``.
 
     Returns
     -------
-    Dictionary with the key ``reconstruction_loss``, or ``reconstruction_loss_*`` for each of several
-    modalities. Values are means, or ``(n_cells,)`` with zeros for cells that lack the modality.
+    Dictionary with the key ``reconstruction_loss``. With several modalities, one key for each, such
+    as ``reconstruction_loss_rna``. Each value is a mean, or an array ``(n_cells,)``, with zeros for
+    cells that lack the modality.
 
     Raises
     ------

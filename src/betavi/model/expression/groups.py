@@ -84,7 +84,7 @@ class Groups(NamedTuple):
         ((one, two),) = self.sides(obs)
         if not two.any():
             raise ValueError(
-                "`idx1` selects all cells, so none are left to compare with. Select fewer."
+                "`idx1` selects all cells, so none are left to compare with. Select fewer cells."
             )
         if (one == two).all():
             raise ValueError("`idx1` and `idx2` select the same cells. Choose different cells.")
@@ -113,9 +113,10 @@ class Groups(NamedTuple):
         """Warn if two groups share no batch, because correction then removes their difference."""
         if any(not np.intersect1d(batch[one], batch[two]).size for one, two in self.sides(obs)):
             warn(
-                "No batch has cells of both groups, and batch_correction=True removes all "
-                "differences between batches. If the difference that you study, such as a condition, "
-                "is between batches, train a model without it in batch_key."
+                "No batch has cells of both groups. batch_correction=True removes all differences "
+                "between batches, and therefore also the difference between these groups. To "
+                "study this difference, train a new model without `batch_key`, or with a "
+                "`batch_key` in which batches contain cells of both groups."
             )
 
 
@@ -138,5 +139,5 @@ def _mask(obs: pd.DataFrame, cells: Any, argument: str) -> np.ndarray:
             f"columns of obs are {name_some(list(obs.columns))}."
         ) from error
     if not isinstance(found, pd.DataFrame) or found.empty:
-        raise ValueError(f"{argument}={cells!r} selects no cell. Example of a query: {example}.")
+        raise ValueError(f"{argument}={cells!r} selects no cell. Change the query, e.g. {example}")
     return np.asarray(obs.index.isin(found.index))

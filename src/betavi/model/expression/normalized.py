@@ -77,7 +77,7 @@ def get_normalized_expression(
     silent
         Hide the progress bar.
     modality
-        Modality to decode. None chooses the only modality whose likelihood is neither
+        Modality to decode. If None, the only modality whose likelihood is neither
         ``"bernoulli"`` nor ``"nb_mixture"``.
     **importance_weighting_kwargs
         Options of :meth:`betavi.BetaVI.get_importance_weights`.
@@ -90,9 +90,11 @@ def get_normalized_expression(
 
     Raises
     ------
-    KeyError, ValueError
-        If a feature or a batch is unknown, the modality is unclear, or two options exclude each
-        other. ``transform_batch`` and ``n_samples_overall`` exclude ``dataloader``.
+    KeyError
+        If a feature is unknown.
+    ValueError
+        If a batch is unknown, the modality is unclear, or two options exclude each other.
+        ``transform_batch`` and ``n_samples_overall`` exclude ``dataloader``.
 
     Examples
     --------
@@ -145,9 +147,7 @@ def _request_overall(request: DecodeRequest, n_draws: int, by_importance: bool) 
     adata = request.model._validate_anndata(request.adata)
     check_whole("n_samples_overall", n_draws)
     if request.n_samples != 1:
-        raise ValueError(
-            "`n_samples` and `n_samples_overall` exclude each other. Pass one of them."
-        )
+        raise ValueError("`n_samples` and `n_samples_overall` cannot be combined. Pass only one.")
     cells = np.arange(adata.n_obs) if request.cells is None else np.asarray(request.cells)
     if by_importance:
         n_samples = n_draws // len(cells) + 1
@@ -181,7 +181,7 @@ def get_normalized_accessibility(
     region_list
         Regions to decode; all if None.
     modality
-        Modality to decode. None chooses the only one with the likelihood ``"bernoulli"``.
+        Modality to decode. If None, the only one with the likelihood ``"bernoulli"``.
 
     Raises
     ------
@@ -232,7 +232,7 @@ def get_protein_foreground_probability(
     protein_list
         Proteins to decode; all if None.
     modality
-        Modality to decode. None chooses the only one with the likelihood ``"nb_mixture"``.
+        Modality to decode. If None, the only one with the likelihood ``"nb_mixture"``.
 
     Raises
     ------

@@ -62,7 +62,7 @@ def posterior_predictive_sample(
     n_samples
         Number of draws per cell.
     modality
-        Modality to draw, of any kind. None is the default of :meth:`get_normalized_expression`.
+        Modality to draw, of any kind. If None, as in :meth:`get_normalized_expression`.
     **data_loader_kwargs
         Options of scvi-tools' data loader.
 
@@ -72,9 +72,10 @@ def posterior_predictive_sample(
 
     Raises
     ------
-    KeyError, ValueError
-        If a feature or a batch is unknown, the modality is unclear, or ``transform_batch`` is
-        passed with ``dataloader``.
+    KeyError
+        If a feature is unknown.
+    ValueError
+        If a batch or modality is unclear, or ``transform_batch`` is passed with ``dataloader``.
 
     References
     ----------

@@ -104,7 +104,7 @@ def translate(
         raise ValueError(f"{target!r} is both source and target. Leave it out of `source`.")
     if n_samples < FEWEST_DRAWS:
         raise ValueError(
-            f"A 90 % interval needs at least {FEWEST_DRAWS} draws, not `n_samples={n_samples}`."
+            f"`n_samples` is {n_samples}. A 90 % interval needs at least {FEWEST_DRAWS} draws."
         )
     transform = lookup(SCALES, scale, "scale")
     adata = model._validate_anndata(adata)
@@ -145,7 +145,7 @@ def predictability(
     source, target, n_samples, show_progress
         See :meth:`translate`.
     indices
-        Cells to score. None uses the cells held out from training. Cells that lack ``source`` or
+        Cells to score. If None, the cells held out from training. Cells that lack ``source`` or
         ``target`` are left out.
 
     Returns
@@ -179,9 +179,11 @@ def predictability(
     cells = cells[rows.present[cells]] if len(cells) else cells
     cells = _cells_with(model, model.adata, sources, cells) if len(cells) else cells
     if len(cells) < FEWEST_CELLS:
+        chosen = "held-out cells" if indices is None else "cells in `indices`"
         raise ValueError(
-            f"{len(cells)} cells have {source!r} and {target!r}, but predictability needs at least "
-            f"{FEWEST_CELLS}. Hold out more cells with train(train_size=0.9), or pass `indices`."
+            f"Only {len(cells)} of the {chosen} have {source!r} and {target!r}, but at least "
+            f"{FEWEST_CELLS} are needed. Pass more cells as `indices`. Or, hold out more cells: "
+            "train(train_size=0.8)"
         )
     predicted = translate(
         model, source, target, indices=cells, n_samples=n_samples, scale="log1p",

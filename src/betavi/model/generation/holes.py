@@ -73,7 +73,7 @@ def find_holes(
     20
     """
     if not 0 < level < 1:
-        raise ValueError(f"level is a probability between 0 and 1, not {level!r}.")
+        raise ValueError(f"`level` must be a probability between 0 and 1, not {level!r}.")
     options = decode_options(model, batch, library_size)
     reference = latent_reference(model, show_progress)
     some = np.random.default_rng(seed).permutation(len(reference.mean))[:MOST_CELLS]
@@ -91,6 +91,7 @@ def find_holes(
 def _warn_many_dimensions(n_latent: int) -> None:
     if n_latent > MOST_DIMENSIONS:
         warn(
-            f"find_holes can miss most holes in {n_latent} latent dimensions: if it reports none, "
-            f"there may be some. Train with n_latent={MOST_DIMENSIONS} or less to search for holes."
+            f"find_holes() can miss most holes in {n_latent} latent dimensions. If it reports no "
+            "holes, there may still be some. To search for holes, train with "
+            f"n_latent={MOST_DIMENSIONS} or less."
         )

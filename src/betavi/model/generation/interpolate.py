@@ -216,7 +216,10 @@ def _cells_at(reference: LatentReference, end: Any, word: str) -> np.ndarray | N
     if values.dtype.kind != "f":
         return cells_named(reference.names, end, word)
     if values.ndim > 1 and len(values) > 1:
-        raise ValueError(f"`{word}` must be cells or one position, not {len(values)} positions.")
+        raise ValueError(
+            f"`{word}` is an array of {len(values)} latent positions. Pass one latent position, or "
+            "select cells by names, whole numbers or a mask."
+        )
     return None
 
 
@@ -236,6 +239,6 @@ def _check_batches(model: LatentModel, start: np.ndarray | None, end: np.ndarray
     if not np.intersect1d(batch[start], batch[end]).size:
         warn(
             "No batch has cells of both ends. Expression is averaged over batches, so differences "
-            "between these batches do not change along the path. To study them, train without this "
-            "batch_key. To decode in one batch, pass batch=..."
+            "between these batches do not change along the path. To study these differences, "
+            "train a new model without this `batch_key`. To decode in one batch, pass batch=..."
         )

@@ -68,7 +68,7 @@ def validated(
         raise ValueError(f"`batch` must be one batch, not {batch!r}.")
     if latent is not None:
         if cells is not None or source != DEFAULT_SOURCE:
-            raise ValueError("`latent` replaces `source` and `cells`. Omit them, or omit `latent`.")
+            raise ValueError("`latent` replaces `source` and `cells`. Omit `latent` or the others.")
         sampler, name, latent = at_positions, "latent", checked_positions(model, latent)
         n_cells = len(latent) if n_cells is None else n_cells
     if cells is None:
@@ -98,7 +98,7 @@ def expected_totals(model: LatentModel, library_size: Any) -> dict[str, Any]:
         sizes = model.adapter.by_modality(library_size)
     except (TypeError, ValueError):
         example = f"{{{model.modalities[0]!r}: {library_size!r}}}"
-        raise ValueError(f"`library_size` must be given by modality: {example}.") from None
+        raise ValueError(f"`library_size` must be given by modality, e.g. {example}") from None
     for name, size in sizes.items():
         lookup(dict.fromkeys(model.modalities, True), name, "The modality of `library_size`")
         numbers = np.asarray(size)
@@ -106,7 +106,8 @@ def expected_totals(model: LatentModel, library_size: Any) -> dict[str, Any]:
             raise ValueError(f"{_label(name)} must be a positive number, not {size!r}.")
         if not model.likelihood(name).reads_size:
             raise ValueError(
-                f"`library_size` cannot set the total of {name!r}, which is decoded. Omit it."
+                f"`library_size` cannot set the total of {name!r}, which is decoded. Leave "
+                f"{name!r} out of `library_size`."
             )
     return sizes
 
@@ -117,7 +118,7 @@ def cells_of_batch(model: LatentModel, batch: str | int | None) -> np.ndarray:
     codes = model.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
     cells = np.arange(len(codes)) if code is None else np.flatnonzero(codes == code)
     if not len(cells):
-        raise ValueError(f"The batch {batch!r} has no cells in the model's object.")
+        raise ValueError(f"The batch {batch!r} has no cells in the model's object. Choose another.")
     return cells
 
 

@@ -40,7 +40,7 @@ def _from_prior(model: LatentModel, request: GenerationRequest) -> Sampler:
     if model.module.latent.is_deterministic:
         raise ValueError(
             "A deterministic autoencoder was not trained towards a prior. Generate from the "
-            "density of its cells: source='aggregate'."
+            "density of the cells: source='aggregate'"
         )
     with_near_cells = near_cell_sampler(model, request)
     prior = model.module.current_prior

@@ -148,20 +148,20 @@ def new_file(template: AnnData | MuData, out: str | Path, replaces: bool = False
     ending = lookup(dict(zip(endings, endings, strict=True)), path.suffix, "The ending of `out`")
     target = path.resolve()
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"The folder of `out` does not exist: {target.parent}. Create it.")
+        raise FileNotFoundError(f"The folder {target.parent} of `out` does not exist. Create it.")
     tidy(target)
     if target.exists() and not replaces:
-        raise FileExistsError(f"{path} exists. Remove it, or choose another file name.")
+        raise FileExistsError(f"`out` exists: {path}. Remove the file, or choose another name.")
     is_store = any((target / name).exists() for name in ("zarr.json", ".zgroup"))
     if target.exists() and (not is_store if ending == ".zarr" else target.is_dir()):
         raise FileExistsError(
-            f"{path} exists, but its format is not {ending}. Rename it, or choose another name."
+            f"`out` exists, but its format is not {ending}: {path}. Rename the file first."
         )
     return Writer(target, ending, getattr(template, f"write_{ending[1:]}"))
 
 
 def changed_file(adata: AnnData, without: Collection[str]) -> Writer:
-    """Return a writer that replaces the file that backs an object by a copy without some layers."""
+    """Return a writer that replaces a backed object's file. The layers ``without`` are dropped."""
     file = adata.file["obs"].file
     target = Path(adata.filename).resolve()
     tidy(target)

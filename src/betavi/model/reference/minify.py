@@ -49,8 +49,8 @@ def minify_adata(
     minified_data_type, use_latent_qzm_key, use_latent_qzv_key
         See :meth:`scvi.model.base.BaseMinifiedModeModelClass.minify_adata`.
     beta
-        The β of the posteriors in ``obsm``. All results of the minified object are at this β. None
-        is the model's own β, or the β of its range closest to 1.
+        The β of the posteriors in ``obsm``. All results of the minified object are at this β. If
+        None, the model's own β, or the β of the model's range that is closest to 1.
 
     Raises
     ------
@@ -89,14 +89,14 @@ def _check_posteriors(model: LatentModel, key: str, beta: float) -> None:
         found, _ = model.get_latent_representation(indices=some, return_dist=True)
     if not np.allclose(found, np.asarray(model.adata.obsm[key])[some], rtol=1e-3, atol=1e-3):
         raise ValueError(
-            f"The posteriors in adata.obsm[{key!r}] are not the model's at beta={beta:g}. Pass their "
-            "β, minify_adata(beta=...), or infer them again: "
-            "get_latent_representation(return_dist=True, beta=...)."
+            f"The posteriors in adata.obsm[{key!r}] are not the model's posteriors at "
+            f"beta={beta:g}. Pass the β of these posteriors: minify_adata(beta=...). Or, infer the "
+            "posteriors again: get_latent_representation(return_dist=True, beta=...)"
         )
 
 
 def read_minified(model: LatentModel, minified: AnnOrMuData, minified_data_type: str) -> None:
-    """Replace the model's object by a minified one."""
+    """Let the model read a minified object in place of its present object."""
     if isinstance(minified, AnnData):
         fields = model._get_fields_for_adata_minification(minified_data_type)
     else:
@@ -113,7 +113,7 @@ def read_minified(model: LatentModel, minified: AnnOrMuData, minified_data_type:
 
 def refuse_minify_adata(_model: LatentModel, *_args: Any, **_kwargs: Any) -> NoReturn:
     """Raise a TypeError: use :meth:`minify_mudata`."""
-    raise TypeError("JointVI has no minify_adata, because it reads a MuData. Call minify_mudata().")
+    raise TypeError("JointVI has no minify_adata, because it reads a MuData. Call minify_mudata()")
 
 
 def minify_mudata(
@@ -138,8 +138,8 @@ def minify_mudata(
         ``"latent_posterior_parameters"``, or ``"latent_posterior_parameters_with_counts"`` to
         store the counts too.
     beta
-        The β of the posteriors. All results of the minified object are at this β. None is the
-        model's own β, or the β of its range closest to 1.
+        The β of the posteriors. All results of the minified object are at this β. If None, the
+        model's own β, or the β of the model's range that is closest to 1.
     show_progress
         Show a progress bar.
 
@@ -166,8 +166,8 @@ def minify_mudata(
         raise ValueError(f"Unknown `minified_data_type` {minified_data_type!r}. {close}")
     if model.minified_data_type is not None:
         raise ValueError(
-            "The model's object is minified already. To minify it in another way, load the model with "
-            "the original object: load(..., adata=...)."
+            "The model's object is minified already. To minify it in another way, load the model "
+            "with the original object: load(..., adata=...)"
         )
     model._check_if_trained(warn=False)
     beta = model.module.settled_beta if beta is None else float(beta)

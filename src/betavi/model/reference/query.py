@@ -66,8 +66,10 @@ def load_query_data(
 
     Raises
     ------
-    TypeError, KeyError
-        If ``adata`` is of another kind than the reference's data, or lacks a modality.
+    TypeError
+        If ``adata`` is of another kind than the reference's data.
+    KeyError
+        If ``adata`` lacks a modality of the reference.
     ValueError
         If the features differ from the reference's features, or the counts are not valid.
 
@@ -229,8 +231,9 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
     fits = np.any([mdata.obsmap[name] > 0 for name in shared], axis=0)
     if not fits.all():
         warn(
-            f"{(~fits).sum()} cell(s) of the query have none of the reference's modalities, and are "
-            f"left out: {name_some(mdata.obs_names[~fits])}. Remove them to silence this warning."
+            f"{(~fits).sum()} cell(s) of the query have none of the reference's modalities, and "
+            f"are left out: {name_some(mdata.obs_names[~fits])}. Remove these cells to silence "
+            "this warning."
         )
     parts = {
         name: _with_features(mdata, name, pd.Index(names), layers.get(name))

@@ -57,8 +57,10 @@ def setup_anndata(
 
     Raises
     ------
-    TypeError, KeyError
-        If ``adata`` is a MuData, or lacks a layer or a column.
+    TypeError
+        If ``adata`` is a MuData.
+    KeyError
+        If ``adata`` lacks a layer or a column.
     ValueError
         If counts are negative, not finite or not numeric, a cell has no counts, a covariate is
         missing for a cell, or a category has no cells. ``adata`` is then unchanged.
@@ -127,12 +129,12 @@ def check_object(
 def _listed_columns(setup_args: dict[str, Any], argument: str) -> list[str]:
     columns = setup_args[argument] or []
     if isinstance(columns, str):
-        raise TypeError(f"`{argument}` must be a list of columns: [{columns!r}], not {columns!r}.")
+        raise TypeError(f"`{argument}` must be a list of columns: [{columns!r}], not {columns!r}")
     return list(columns)
 
 
 def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool = False) -> None:
-    """Check genes against a model's registry, and also categories unless new ones are allowed."""
+    """Check that the genes and, unless ``new_categories``, the categories fit a registry."""
     genes = registry["field_registries"][REGISTRY_KEYS.X_KEY][_STATE]["column_names"]
     check_obs.check_genes(adata, genes)
     if not new_categories:

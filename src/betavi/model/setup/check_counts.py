@@ -22,8 +22,9 @@ def check_is_anndata(adata: Any) -> None:
     """Raise a TypeError unless ``adata`` is an AnnData."""
     if isinstance(adata, MuData):
         raise TypeError(
-            f"BetaVI models one modality, but this is a MuData with {name_some(list(adata.mod))}. "
-            f"Pass one modality, for example mdata[{next(iter(adata.mod), None)!r}]."
+            "BetaVI models one modality, but this is a MuData with several "
+            f"({name_some(list(adata.mod))}). Use JointVI. Or, pass one modality, e.g. "
+            f"mdata[{next(iter(adata.mod), None)!r}]"
         )
     if not isinstance(adata, AnnData):
         raise TypeError(
@@ -73,14 +74,15 @@ def check_counts(
         cells = np.flatnonzero(~per_cell)
         warn_empty_cells(
             f"{len(cells)} cell(s) of {location} have no counts: "
-            f"{name_some(adata.obs_names[cells])} (row {name_some(cells.tolist())}). Remove them "
-            f"with sc.pp.filter_cells({name}, min_counts=1), or set keep_empty_cells=True."
+            f"{name_some(adata.obs_names[cells])} (row {name_some(cells.tolist())}). Set "
+            f"keep_empty_cells=True. Or, run: sc.pp.filter_cells({name}, min_counts=1)"
         )
     if warn_all_zero_genes is not None and not per_gene.all():
         genes = adata.var_names[~per_gene]
         warn_all_zero_genes(
             f"{len(genes)} gene(s) of {location} have no counts: {name_some(genes)}. The model "
-            f"learns nothing about them. Remove them with sc.pp.filter_genes({name}, min_counts=1)."
+            f"learns nothing about these genes. Remove the genes: sc.pp.filter_genes({name}, "
+            "min_counts=1)"
         )
 
 
@@ -90,8 +92,8 @@ def _warn_if_counts_are_back(adata: AnnData, name: str) -> None:
     if not is_minified and adata.X is not None and holds_whole_numbers(adata.X):
         warn(
             f"{name}.X holds whole numbers again, but counts are read from "
-            f"layers[{counts_layer(adata, None)!r}], where denoise() moved them. To read X "
-            f"instead, run: del {name}.uns['betavi'][{MOVED_COUNTS!r}]"
+            f"layers[{counts_layer(adata, None)!r}], where denoise() moved the counts. To "
+            f"read X instead, run: del {name}.uns['betavi'][{MOVED_COUNTS!r}]"
         )
 
 

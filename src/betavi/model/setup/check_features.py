@@ -62,12 +62,14 @@ def check_batches(
                     f"of mdata.obs[{key!r}], but many in other batches: {name_some(names)}."
                 )
                 if keep_absent or missing.mean() <= MOST_ABSENT:
-                    warn(f"{message} The model treats this as biology. If it is not, drop them.")
+                    warn(
+                        f"{message} The model treats this as biology. If wrong, drop the features."
+                    )
                     continue
                 error = ValueError(
-                    f"{message} They were probably not measured there. Drop them, or make the "
-                    "cells of this batch a separate modality. If this is biology, use "
-                    "setup_mudata(..., keep_absent_features=True)."
+                    f"{message} The features were probably not measured in this batch. Drop the "
+                    "features, or make the cells of this batch a separate modality. Or, if this "
+                    "is biology, pass keep_absent_features=True to setup_mudata."
                 )
                 error.add_note(f"All of them: {names.tolist()}")
                 raise error

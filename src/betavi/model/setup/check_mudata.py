@@ -64,14 +64,15 @@ def check_modalities(
     """
     if not likelihoods:
         raise ValueError(
-            "`likelihoods` names no modality. Pass, e.g., likelihoods={'rna': 'zinb'}."
+            "`likelihoods` names no modality. Pass, for example, likelihoods={'rna': 'zinb'}"
         )
     for name in {**likelihoods, **layers}:
         if name not in mdata.mod:
             raise KeyError(f"`mdata` has no modality {name!r}. {close_matches(name, mdata.mod)}")
     if unknown := sorted(set(layers) - set(likelihoods)):
         raise KeyError(
-            f"`layers` names {unknown[0]!r}, but `likelihoods` does not. Give it a likelihood."
+            f"`layers` names {unknown[0]!r}, but `likelihoods` does not. Add {unknown[0]!r} to "
+            f"`likelihoods`, or remove {unknown[0]!r} from `layers`."
         )
     for name, likelihood in likelihoods.items():
         if may_lack_any and not mdata.mod[name].n_obs:
@@ -90,7 +91,7 @@ def check_modalities(
             if not names.is_unique:
                 repeated = name_some(names[names.duplicated()].unique())
                 raise ValueError(
-                    f"{label} has repeated {kind} names: {repeated}. Make them unique."
+                    f"{label} has repeated {kind} names: {repeated}. Make the names unique."
                 )
         check_rows(mdata, name)
         if lacks_counts(mdata):
@@ -108,7 +109,7 @@ def check_rows(mdata: MuData, name: str) -> None:
     if not np.array_equal(position + 1, np.asarray(mdata.obsmap[name])):
         raise ValueError(
             f"mdata[{name!r}] was changed after the MuData was built, so its rows no longer match "
-            "the cells. Call mdata.update() first."
+            "the cells. Run first: mdata.update()"
         )
 
 
@@ -117,8 +118,8 @@ def _check_empty(adata: AnnData, layer: str | None, label: str) -> None:
     if empty.any():
         warn(
             f"{empty.sum()} cell(s) of {label} have no counts: "
-            f"{name_some(adata.obs_names[empty])}. The model treats them as measured. If they were "
-            "not, remove them from this modality: cells that lack an assay need no zeros."
+            f"{name_some(adata.obs_names[empty])}. The model treats these cells as measured. If "
+            "not measured, remove them from this modality: cells that lack an assay need no zeros."
         )
 
 
@@ -129,8 +130,8 @@ def _check_binary(adata: AnnData, layer: str | None, likelihood: str, label: str
     rows = Rows(counts_of(adata, layer))
     if all(block.max() <= 1 for _, block in rows.blocks()):
         warn(
-            f"{label} has no value above 1: it was binarised, or is shallow. {likelihood!r} models "
-            "counts. 'bernoulli' models detection."
+            f"{label} has no value above 1. It was binarised, or its counts are shallow. The "
+            f"likelihood {likelihood!r} is for counts. For detection, use 'bernoulli'."
         )
 
 
@@ -139,8 +140,8 @@ def _check_overlap(mdata: MuData, names: list[str], must_overlap: bool) -> None:
     empty = mdata.obs_names[~np.any(list(has.values()), axis=0)]
     if len(empty):
         raise ValueError(
-            f"{len(empty)} cell(s) have none of {name_some(names)}: {name_some(empty)}. Register a "
-            "modality that they have, or drop them."
+            f"{len(empty)} cell(s) have none of the registered modalities ({name_some(names)}): "
+            f"{name_some(empty)}. Register another modality of these cells, or drop these cells."
         )
     overlap = np.array([[(has[one] & has[other]).any() for one in names] for other in names])
     n_groups, group = connected_components(overlap, directed=False)
@@ -151,8 +152,8 @@ def _check_overlap(mdata: MuData, names: list[str], must_overlap: bool) -> None:
         ]
         warn(
             f"No cell links {' to '.join(groups)}: no cell was measured with both. The model "
-            "learns a separate latent space for each. Translation and joint embeddings across them "
-            "are meaningless."
+            "learns a separate latent space for each, between which translation and joint "
+            "embeddings are meaningless. Add cells that were measured with both."
         )
 
 
@@ -160,7 +161,7 @@ def check_is_set_up(mdata: Any) -> None:
     """Raise a ValueError for a MuData that was not registered."""
     check_is_mudata(mdata)
     if _SCVI_UUID_KEY not in mdata.uns:
-        raise ValueError("Register `mdata` first: JointVI.setup_mudata(mdata, likelihoods={...}).")
+        raise ValueError("Register `mdata` first: JointVI.setup_mudata(mdata, likelihoods={...})")
 
 
 def check_fusion(fusion: str, n_modalities: int) -> None:

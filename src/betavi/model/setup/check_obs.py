@@ -34,8 +34,9 @@ def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str 
         sizes = adata.obs[batch_key].value_counts()
         if lonely := sizes.index[sizes == 1].tolist():
             warn(
-                f"adata.obs[{batch_key!r}] has batches with one cell: {name_some(lonely)}. Their "
-                "batch effect cannot be separated from the cell's state. Merge or drop them."
+                f"adata.obs[{batch_key!r}] has batches with one cell: {name_some(lonely)}. The "
+                "effect of such a batch cannot be separated from the state of its cell. Merge "
+                "these batches with others, or drop their cells."
             )
 
 
@@ -49,8 +50,8 @@ def check_all_used(adata: AnnOrMuData, keys: Iterable[str | None]) -> None:
         if len(unused):
             raise ValueError(
                 f"obs[{key!r}] has categories without cells: {name_some(unused)}. The model cannot "
-                "learn them, but averages over categories would include them. Remove them: "
-                f"obs[{key!r}] = obs[{key!r}].cat.remove_unused_categories()."
+                "learn such categories, but averages over categories would include them. Remove "
+                f"the categories: obs[{key!r}] = obs[{key!r}].cat.remove_unused_categories()"
             )
 
 
@@ -59,7 +60,7 @@ def warn_repeated_genes(genes: pd.Index) -> None:
     if repeated := genes[genes.duplicated()].unique().tolist():
         warn(
             f"{len(repeated)} gene name(s) are repeated: {name_some(repeated)}. Genes cannot be "
-            "selected by a repeated name. Make names unique: adata.var_names_make_unique()."
+            "selected by a repeated name. Make names unique: adata.var_names_make_unique()"
         )
 
 
@@ -69,8 +70,8 @@ def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None
         column = obs_column(adata, key)
         if not pd.api.types.is_numeric_dtype(column):
             raise ValueError(
-                f"adata.obs[{key!r}] has dtype {column.dtype}, not numbers. Convert it, or "
-                "register it as a categorical covariate."
+                f"adata.obs[{key!r}] has dtype {column.dtype}, not numbers. Convert the column to "
+                "numbers, or register it as a categorical covariate."
             )
         values = column.to_numpy(dtype=float)
         wrong = ~np.isfinite(values) | (positive & ~(values > 0))
@@ -92,9 +93,10 @@ def obs_column(adata: AnnOrMuData, key: str) -> pd.Series:
     is_joint = isinstance(adata, MuData)
     if is_joint and (holders := [name for name, part in adata.mod.items() if key in part.obs]):
         raise KeyError(
-            f"mdata.obs has no column {key!r}, but the obs of {name_some(holders)} has. Copy it to "
-            f"mdata.obs, which has the cells of all modalities: for name in {holders}: "
-            f"mdata.obs.loc[mdata[name].obs_names, {key!r}] = mdata[name].obs[{key!r}].astype(str)"
+            f"mdata.obs has no column {key!r}, but the obs of these modalities has it: "
+            f"{name_some(holders)}. To copy the column to mdata.obs, which has the cells of all "
+            f"modalities, run: for name in {holders}: mdata.obs.loc[mdata[name].obs_names, "
+            f"{key!r}] = mdata[name].obs[{key!r}].astype(str)"
         )
     name = "mdata" if is_joint else "adata"
     raise KeyError(f"{name}.obs has no column {key!r}. {close_matches(key, adata.obs)}")
@@ -129,5 +131,5 @@ def check_genes(
     fault = fault if len(missing) else "None is missing, but some are new or their order differs"
     raise ValueError(
         f"{subject.format(len(names))} are not the {len(genes)} that the model was trained on. "
-        f"{fault}. Use {remedy} to reorder and complete them."
+        f"{fault}. Use {remedy} to reorder the genes and to add missing genes."
     )

@@ -33,7 +33,7 @@ def refuse_anndata(_cls: Any, *_args: Any, **_kwargs: Any) -> None:
     """Raise a TypeError: use :meth:`setup_mudata`, or :class:`betavi.BetaVI` for one modality."""
     raise TypeError(
         "JointVI models several modalities: use JointVI.setup_mudata(mdata, likelihoods={...}). "
-        "For one modality, use BetaVI.setup_anndata(adata)."
+        "For one modality, use BetaVI.setup_anndata(adata)"
     )
 
 
@@ -73,8 +73,10 @@ def setup_mudata(
 
     Raises
     ------
-    TypeError, KeyError
-        If ``mdata`` is not a MuData, or lacks a modality, a layer or a column.
+    TypeError
+        If ``mdata`` is not a MuData.
+    KeyError
+        If ``mdata`` lacks a modality, a layer or a column.
     ValueError
         If counts are invalid, names repeat, a cell has no modality, a covariate is missing for a
         cell, a category has no cells, or a batch lacks features. ``mdata`` is then unchanged.
@@ -124,8 +126,8 @@ def check_has_all(mdata: MuData, modalities: Iterable[str]) -> None:
     """Raise a KeyError if an object lacks a model's modality. A modality may have no cells."""
     if missing := [name for name in modalities if name not in mdata.mod]:
         raise KeyError(
-            f"`mdata` has no modality {missing[0]!r}, but the model has. "
-            "JointVI.prepare_query_mudata(mdata, model) adds it without cells."
+            f"`mdata` has no modality {missing[0]!r}, but the model has this modality. To add the "
+            "modality without cells, use JointVI.prepare_query_mudata(mdata, model)"
         )
 
 

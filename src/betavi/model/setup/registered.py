@@ -52,7 +52,7 @@ def refuse_other_kind(model: BaseModelClass, adata: AnnOrMuData) -> None:
     kinds = ["holds counts" if kind is None else f"is minified ({kind})" for kind in (other, own)]
     raise ValueError(
         f"`adata` {kinds[0]}, but the model's own object {kinds[1]}. Load the model with `adata`: "
-        f"{type(model).__name__}.load(folder, adata=...)."
+        f"{type(model).__name__}.load(folder, adata=...)"
     )
 
 

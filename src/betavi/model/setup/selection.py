@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,8 @@ def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
     if chosen.dtype == bool:
         if len(chosen) != len(names):
             raise IndexError(
-                f"`{argument}` is a mask of {len(chosen)} cells, but the object has {len(names)}."
+                f"`{argument}` is a mask of {len(chosen)} values, but the object has {len(names)} "
+                "cells. Pass a mask with one value per cell."
             )
         chosen = np.flatnonzero(chosen)
     elif chosen.dtype.kind in "OUS" and chosen.size:
@@ -44,7 +46,7 @@ def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
             )
         chosen = positions
     if not chosen.size:
-        raise ValueError(f"`{argument}` selects no cell.")
+        raise ValueError(f"`{argument}` selects no cell: {reprlib.repr(selection)}. Select a cell.")
     if chosen.dtype.kind not in "iu":
         raise ValueError(
             f"`{argument}` must be names, whole numbers or a mask, not {chosen.dtype}."
@@ -60,7 +62,7 @@ def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
 def listed_genes(gene_list: Iterable[str]) -> list[str]:
     """Return gene names as a list. Raises a TypeError for a single name."""
     if isinstance(gene_list, str):
-        raise TypeError(f"`gene_list` must be a list of names: [{gene_list!r}].")
+        raise TypeError(f"`gene_list` must be a list of names: [{gene_list!r}]")
     return list(gene_list)
 
 
@@ -76,7 +78,7 @@ def features_named(names: pd.Index, wanted: Iterable[str] | None, holder: str) -
             raise KeyError(f"{holder} has no feature {name!r}. {close_matches(name, names)}")
         if name in repeated:
             raise ValueError(
-                f"{holder} has several features named {name!r}. Call var_names_make_unique()."
+                f"{holder} has several features named {name!r}. Call var_names_make_unique()"
             )
     return np.array([known[name] for name in wanted], dtype=np.int64)
 

@@ -38,9 +38,9 @@ class Latent(nn.Module):
         return fused
 
     def transform(self, u: Tensor) -> Tensor:
-        """Return z for draws u, of the same shape."""
+        """Return z, the input of the decoder, for draws u of the posterior, in the same shape."""
         return u
 
     def mean(self, posterior: Distribution, n_samples: int) -> Tensor:
-        """Return the mean of z, ``(n_cells, n_latent)``, from draws without a closed form."""
+        """Return the mean of z, ``(n_cells, n_latent)``. It averages draws if it has no formula."""
         return posterior.mean

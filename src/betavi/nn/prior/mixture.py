@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GaussianMixture(Prior):
-    """Mixture of learned normal components. The rate is estimated at each cell's draw.
+    """Mixture of learned normal distributions. The rate (KL from the prior) is estimated at a draw.
 
     Reference: Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture VAEs.
 

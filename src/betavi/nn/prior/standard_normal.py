@@ -10,7 +10,7 @@ from betavi.nn.prior._base import Prior
 
 
 class StandardNormal(Prior):
-    """Independent standard normal dimensions. The rate is exact.
+    """Independent standard normal dimensions, with an exact rate (KL divergence from the prior).
 
     Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class VampPrior(Prior):
-    """Equal mixture of the posteriors of learned cells. The rate is estimated at each cell's draw.
+    """Equal mixture of the posteriors of learned cells. The rate (KL) is estimated at a draw of z.
 
     Reference: Tomczak & Welling (2018), VAE with a VampPrior.
 

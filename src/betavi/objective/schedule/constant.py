@@ -6,7 +6,7 @@ from betavi.objective.schedule._base import Schedule, full
 
 
 def constant(_warmup: float = 0.0) -> Schedule:
-    """Full β from the first step.
+    """Schedule that is 1 from the first step.
 
     Examples
     --------

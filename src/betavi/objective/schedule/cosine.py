@@ -8,7 +8,7 @@ from betavi.objective.schedule._base import Schedule, full, join
 
 
 def cosine(warmup: float) -> Schedule:
-    """Half a cosine from 0 to 1, flat at both ends of the warm-up.
+    """Schedule that rises over the warm-up from 0 to 1 as half a cosine. See :func:`cyclical`.
 
     Examples
     --------

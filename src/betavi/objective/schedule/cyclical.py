@@ -9,7 +9,10 @@ N_CYCLES = 4
 
 
 def cyclical(warmup: float) -> Schedule:
-    """Four rises from 0 to 1 within the warm-up, each followed by an equal time at 1.
+    """Schedule with four cycles in the warm-up: a straight rise from 0 to 1, then as long at 1.
+
+    ``warmup`` is a share of the planned steps. The schedule is a function of the share of the
+    planned steps that are done, from 0 to 1, and returns the factor of β.
 
     Reference: Fu et al. (2019), Cyclical annealing schedule.
 

@@ -6,7 +6,7 @@ from betavi.objective.schedule._base import Schedule, full, join
 
 
 def linear(warmup: float) -> Schedule:
-    """Straight line from 0 to 1 over the warm-up.
+    """Schedule that rises from 0 to 1 in a straight line over the warm-up. See :func:`cyclical`.
 
     Reference: Bowman et al. (2016), Generating sentences from a continuous space.
 
