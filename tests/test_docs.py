@@ -109,6 +109,7 @@ def _tables_as_they_were():
             del cls.expected_totals
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_tables_as_they_were")
 def test_what_extends_the_package_runs():
     names = {}

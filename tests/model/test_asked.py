@@ -40,7 +40,7 @@ def trained(adata):
 
 # SCVI answers them too, and so do we, with a warning
 ANSWERED_UNTRAINED = {
-    "get_elbo", "get_feature_correlation_matrix", "get_importance_weights", "get_likelihood_parameters",
+    "differential_expression", "get_elbo", "get_feature_correlation_matrix", "get_importance_weights", "get_likelihood_parameters",
     "get_marginal_ll", "get_normalized_accessibility", "get_normalized_expression",
     "get_protein_foreground_probability", "get_reconstruction_error", "posterior_predictive_sample",
 }  # fmt: skip

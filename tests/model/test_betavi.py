@@ -91,6 +91,7 @@ def scvi_script(cls, adata, folder):
     return shapes
 
 
+@pytest.mark.slow
 def test_a_script_for_scvi_runs_by_changing_one_import(counts, tmp_path):
     theirs = scvi_script(scvi.model.SCVI, counts.copy(), tmp_path / "scvi")
     ours = scvi_script(BetaVI, counts.copy(), tmp_path / "betavi")

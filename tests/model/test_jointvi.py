@@ -91,6 +91,7 @@ def test_zeros_in_the_place_of_what_is_missing_change_nothing(fusion):
     np.testing.assert_allclose(np.concatenate(found), own, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_factors_are_found_from_every_modality():
     mdata = simulate_multiome(n_cells=1000, n_types=1, n_factors=3, n_proteins=40)
     model = trained(mdata, train={"max_epochs": 60}, fusion="mopoe", n_hidden=64)

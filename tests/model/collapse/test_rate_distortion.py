@@ -145,6 +145,7 @@ def test_a_query_keeps_what_the_reference_says_of_beta(multi, counts):
             np.testing.assert_array_equal(value, theirs[name].state_dict()[key])
 
 
+@pytest.mark.slow
 def test_the_curve_agrees_with_the_getters(multi):
     curve = multi.rate_distortion([0.1, 1.0, 10.0], n_samples=200)
     np.testing.assert_allclose(curve["elbo"], -(curve["rate"] + curve["distortion"]))
@@ -270,6 +271,7 @@ def ordered(curve):
     )
 
 
+@pytest.mark.slow
 def test_the_rate_falls_and_the_distortion_rises_along_beta(counts):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts, n_latent=4, beta=(0.1, 30))

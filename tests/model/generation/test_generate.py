@@ -35,6 +35,7 @@ def trained():
     return model
 
 
+@pytest.mark.slow
 def test_latents_of_the_prior_are_the_priors(trained):
     z = trained.generate(4000, seed=0, **QUIET).obsm["z"]
     assert z.shape == (4000, 5)
@@ -171,6 +172,7 @@ def test_joint_totals_are_those_of_measured_cells_also_with_dropouts():
         assert mine.mean() == pytest.approx(real.mean(), abs=0.15)
 
 
+@pytest.mark.slow
 def test_what_is_generated_is_realistic_in_order(trained):
     generated = {
         "posterior": trained.generate(1200, source="cells", seed=0, **QUIET),
