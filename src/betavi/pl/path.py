@@ -102,7 +102,7 @@ def latent_path(
     rows = np.arange(len(shown))
     heat.plot(switches[is_switch], rows[is_switch], "|", color="w", ms=8, mew=2)
     if is_switch.any():
-        tick = "white tick: a switch has half of its change"
+        tick = "white tick: a switch gene has changed by half"
         heat.set_title(tick, fontsize="small", loc="left")
     label = "log expression\n(share of the gene's range)"
     bar = heat.figure.colorbar(image, ax=heat, shrink=0.6, label=label)
