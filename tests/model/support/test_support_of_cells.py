@@ -281,7 +281,7 @@ def test_cells_beyond_what_was_calibrated_are_told(trained):
 
 @pytest.mark.parametrize(
     ("n_cells", "advice"),
-    [(778, r"train\(train_size=0.87\)"), (150, "only 150 cells, too few for that")],
+    [(778, r"train\(train_size=0.87\)"), (150, "this object has only 150 cells")],
 )
 def test_the_advice_to_hold_cells_out_can_be_followed(n_cells, advice):
     assert re.search(advice, _advice(n_cells))
