@@ -64,7 +64,7 @@ def test_what_is_open_to_one_side_is_no_hole(seed):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("n_latent", [2, 3])
 def test_a_ball_of_cells_that_was_removed_is_found(n_latent, seed):
-    """Where cells are spread evenly, so that there is no other hole."""
+    """Even densities of cells, so that the planted hole is the only one."""
     rng = np.random.default_rng(seed)
     positions = rng.uniform(-1, 1, size=(2000, n_latent))
     centre, radius = rng.uniform(-0.3, 0.3, size=n_latent), 0.4

@@ -53,16 +53,16 @@ def test_where_shallow_cells_are_damaged_one_in_twenty_is_called_of_whole_and_th
 def test_between_two_copies_both_ranks_are_interpolated(calibration):
     depth = np.median(calibration.held_out.log_depth, axis=1)
     some = cells(200, np.random.default_rng(9))
-    strange = calibration._known_outlier_scores
+    known = calibration._known_outlier_scores
     at = (depth[0], (depth[0] + depth[1]) / 2, depth[1])
     whole, between, half = (some._replace(log_depth=np.full(200, x)) for x in at)
     for same, copies in ((whole, [0]), (between, [0, 1]), (half, [1])):
         value = calibration.outlier_score(same)
-        ranks = [(1 + (strange[copy] >= value[:, None]).sum(axis=1)) / 1001 for copy in copies]
+        ranks = [(1 + (known[copy] >= value[:, None]).sum(axis=1)) / 1001 for copy in copies]
         np.testing.assert_allclose(calibration.p_value(same), np.mean(ranks, axis=0))
 
 
-def test_worse_is_stranger_and_better_is_not(calibration):
+def test_worse_cells_are_outlying_and_better_ones_are_not(calibration):
     rng = np.random.default_rng(2)
     usual, worse, far = (cells(500, rng, worse) for worse in (0.0, 3.0, 30.0))
     medians = [np.median(calibration.outlier_score(some)) for some in (usual, worse, far)]
@@ -74,7 +74,7 @@ def test_worse_is_stranger_and_better_is_not(calibration):
     assert (calibration.p_value(easy) > 0.99).all()
 
 
-def test_cells_that_are_not_strange_are_told_apart(calibration):
+def test_cells_that_are_not_outlying_have_different_scores(calibration):
     p_value = calibration.p_value(cells(4000, np.random.default_rng(6), depths=(1.0,)))
     assert stats.kstest(p_value, "uniform").statistic < 0.06
     # no heap of them at one value, as of those of which neither score is unusual
@@ -86,8 +86,8 @@ def test_either_score_is_enough(calibration):
     some = cells(500, rng)
     thin = CellScores(some.log_density - 60, some.reconstruction_excess, some.log_depth)
     badly = CellScores(some.log_density, some.reconstruction_excess + 30, some.log_depth)
-    for strange in (thin, badly):
-        assert (calibration.p_value(strange) < 0.02).mean() > 0.95
+    for outlying in (thin, badly):
+        assert (calibration.p_value(outlying) < 0.02).mean() > 0.95
 
 
 def test_depths_beyond_those_known_are_judged_by_the_last(calibration):

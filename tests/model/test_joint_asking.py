@@ -156,9 +156,9 @@ def test_cells_without_the_first_assay_are_read_by_a_saved_model(model, everyone
 
 def test_queries_that_do_not_fit(model):
     query = simulate_multiome(n_cells=50, n_batches=1, n_proteins=0, n_peaks=0)
-    strange = assembled({"spliced": query["rna"].copy()})
+    unknown = assembled({"spliced": query["rna"].copy()})
     with pytest.raises(ValueError, match="share no modality"):
-        JointVI.prepare_query_mudata(strange, model)
+        JointVI.prepare_query_mudata(unknown, model)
     few = assembled({"rna": query["rna"][:, :-3].copy()})
     with pytest.warns(UserWarning, match="3 of 200 features of 'rna' are missing"):
         assert JointVI.prepare_query_mudata(few, model)["rna"].n_vars == 200

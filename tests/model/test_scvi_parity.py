@@ -317,6 +317,13 @@ def test_options_of_the_data_loader_arrive(pair, name, monkeypatch):
     assert given == [True]
 
 
+@pytest.mark.parametrize("likelihood", ["normal", "nb_mixture"])
+def test_importance_weights_that_scvi_cannot_compute_are_refused(adata, likelihood):
+    model = untrained(BetaVI, adata, gene_likelihood=likelihood)
+    with pytest.raises(NotImplementedError, match=f"{likelihood!r}.*Use weights='uniform'"):
+        model.get_normalized_expression(n_samples_overall=20, weights="importance")
+
+
 @pytest.mark.parametrize("options", [{}, {"truncation": True}, {"max_cells": 10}], ids=str)
 def test_importance_weights_are_those_of_scvi(pair, same_draws, options):
     weights = []

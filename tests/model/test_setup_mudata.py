@@ -37,6 +37,13 @@ def test_an_anndata_is_refused():
         BetaVI.setup_anndata(build())
 
 
+@pytest.mark.parametrize("kind", ["categorical", "continuous"])
+def test_a_column_for_a_list_is_refused(kind):
+    argument = f"{kind}_covariate_keys"
+    with pytest.raises(TypeError, match=rf"`{argument}` must be a list of columns: \['batch'\]"):
+        JointVI.setup_mudata(build(), LIKELIHOODS, **{argument: "batch"})
+
+
 def test_modalities_that_are_not_there_are_named():
     mdata = build()
     with pytest.raises(KeyError, match="no modality 'prot'"):

@@ -42,7 +42,7 @@ def test_of_possible_cells_one_in_twenty_is_called(trained, kept):
     assert found.index.equals(some.obs_names)
 
 
-def test_a_type_that_was_not_seen_is_strange(trained, whole):
+def test_an_unseen_type_is_outlying(trained, whole):
     seen = trained.support(indices=trained.test_indices, **QUIET)
     unseen = trained.support(whole[whole.obs["cell_type"] == "type_3"].copy(), **QUIET)
     truth = np.repeat([0, 1], [len(seen), len(unseen)])
@@ -51,7 +51,7 @@ def test_a_type_that_was_not_seen_is_strange(trained, whole):
     assert (unseen["p_value"] < 0.05).mean() > 3 * (seen["p_value"] < 0.05).mean()
 
 
-def test_cells_whose_genes_are_shuffled_are_strange_though_of_the_same_total(trained):
+def test_cells_with_shuffled_genes_are_outlying_at_the_same_total(trained):
     some = trained.adata[trained.test_indices].copy()
     rng = np.random.default_rng(0)
     dense = some.X.toarray()
@@ -60,7 +60,7 @@ def test_cells_whose_genes_are_shuffled_are_strange_though_of_the_same_total(tra
     assert (found["p_value"] < 0.01).mean() > 0.9
 
 
-def test_what_is_explained_worse_is_stranger(trained):
+def test_cells_explained_worse_have_higher_outlier_scores(trained):
     found = trained.support(indices=trained.test_indices, **QUIET)
     losses = trained.get_reconstruction_error(indices=trained.test_indices, return_mean=False)[
         "reconstruction_loss"
@@ -68,8 +68,8 @@ def test_what_is_explained_worse_is_stranger(trained):
     depth = np.log(np.asarray(trained.adata.X[trained.test_indices].sum(axis=1)).ravel())
     slope = np.polyfit(depth, np.asarray(losses), 1)
     reconstruction_excess = np.asarray(losses) - np.polyval(slope, depth)
-    strange = found["outlier_score"].rank().to_numpy()
-    assert np.corrcoef(strange, reconstruction_excess)[0, 1] > 0.15
+    outlying = found["outlier_score"].rank().to_numpy()
+    assert np.corrcoef(outlying, reconstruction_excess)[0, 1] > 0.15
 
 
 def test_positions(trained):
@@ -192,19 +192,19 @@ def test_too_few_cells_held_out_are_said(counts):
 
 
 def test_joint_support():
-    """Proteins that belong to other cells are strange, and so is RNA."""
+    """Proteins and RNA that belong to other cells are outlying."""
     mdata = simulate_multiome(n_cells=1500, seed=0, missing={"adt": 0.2})
     JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"})
     model = JointVI(mdata, n_latent=5)
     model.train(30, enable_progress_bar=False, train_size=0.6, validation_size=0.2)
     usual = model.support(indices=model.test_indices, **QUIET)
     assert 0.01 < (usual["p_value"] < 0.05).mean() < 0.1
-    strange = mdata.copy()
+    outlying = mdata.copy()
     rng = np.random.default_rng(0)
-    strange["rna"].X = np.array([rng.permutation(row) for row in strange["rna"].X.toarray()])
-    found = model.support(strange, **QUIET)
+    outlying["rna"].X = np.array([rng.permutation(row) for row in outlying["rna"].X.toarray()])
+    found = model.support(outlying, **QUIET)
     assert (found["p_value"] < 0.05).mean() > 0.6
-    assert found.index.equals(strange.obs_names)
+    assert found.index.equals(outlying.obs_names)
     assert model.support(latent=np.zeros(5)).shape == (1, 2)
 
 
@@ -252,11 +252,11 @@ def test_shallow_cells_are_judged_as_shallow_where_factors_say_so(whole):
     mixed = some.copy()
     rng = np.random.default_rng(0)
     mixed.X = np.array([rng.permutation(row) for row in some.X.toarray()])
-    usual, strange = (
+    usual, outlying = (
         (model.support(cells, **QUIET)["p_value"] < 0.05).mean() for cells in (some, mixed)
     )
     assert 0.01 < usual < 0.09
-    assert strange > 3 * usual
+    assert outlying > 3 * usual
 
 
 def test_cells_beyond_what_was_calibrated_are_told(trained):

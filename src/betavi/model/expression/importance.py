@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +66,8 @@ def get_importance_weights(
     Raises
     ------
     NotImplementedError
-        If the prior is not standard normal, or the model has several modalities.
+        If the prior is not standard normal, or the model has several modalities. With
+        ``weights="importance"``, also for the likelihoods ``"normal"`` and ``"nb_mixture"``.
 
     Examples
     --------
@@ -80,6 +82,15 @@ def get_importance_weights(
     >>> model.get_normalized_expression(indices=range(20), **options).shape
     (50, 20)
     """
+    _check_supported(model)
+    options = max_cells, truncation, n_mc_samples, n_mc_samples_per_pass
+    return RNASeqMixin.get_importance_weights(
+        model, adata, indices, qz, px, zs, *options, **data_loader_kwargs
+    )
+
+
+def _check_supported(model: LatentModel) -> None:
+    """Raise a NotImplementedError if scvi-tools cannot compute weights for this model."""
     if not isinstance(model.module.prior, StandardNormal):
         raise NotImplementedError(
             "scvi-tools' importance weights need a standard normal prior, not "
@@ -89,10 +100,6 @@ def get_importance_weights(
         raise NotImplementedError(
             "scvi-tools' importance weights need a model of one AnnData. Use weights='uniform'."
         )
-    options = max_cells, truncation, n_mc_samples, n_mc_samples_per_pass
-    return RNASeqMixin.get_importance_weights(
-        model, adata, indices, qz, px, zs, *options, **data_loader_kwargs
-    )
 
 
 def importance_sampled(
@@ -104,9 +111,15 @@ def importance_sampled(
             "Importance weights cannot be averaged over several batches. Pass one batch as "
             "`transform_batch`, or use weights='uniform'."
         )
+    _check_supported(request.model)
     columns, values, draws = request.columns, [], []
     posterior, likelihood = DistributionConcatenator(), DistributionConcatenator()
     for inferred, px in request.decoded(lambda px: px, request.codes):
+        if not px.arg_constraints.keys() <= inspect.signature(type(px)).parameters.keys():
+            raise NotImplementedError(
+                "scvi-tools' importance weights do not support the likelihood "
+                f"{request.model.module.likelihood_names[request.name]!r}. Use weights='uniform'."
+            )
         scale = px.get_normalized(key)
         values.append((scale if columns is None else scale[..., columns]).cpu())
         draws.append(inferred["z"].cpu())

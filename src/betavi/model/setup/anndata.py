@@ -118,19 +118,12 @@ def check_object(
         adata, setup_args["layer"], warn_empty_cells, None if minified else warn_all_zero_genes
     )
     batch_key, labels_key = setup_args["batch_key"], setup_args["labels_key"]
-    categorical = _listed_columns(setup_args, "categorical_covariate_keys")
+    categorical = check_obs.listed_columns(setup_args, "categorical_covariate_keys")
     check_obs.check_categories(adata, [batch_key, labels_key, *categorical], batch_key)
     size_factor = setup_args["size_factor_key"]
     check_obs.check_values(adata, [] if size_factor is None else [size_factor], positive=True)
-    continuous = _listed_columns(setup_args, "continuous_covariate_keys")
+    continuous = check_obs.listed_columns(setup_args, "continuous_covariate_keys")
     check_obs.check_values(adata, continuous, positive=False)
-
-
-def _listed_columns(setup_args: dict[str, Any], argument: str) -> list[str]:
-    columns = setup_args[argument] or []
-    if isinstance(columns, str):
-        raise TypeError(f"`{argument}` must be a list of columns: [{columns!r}], not {columns!r}")
-    return list(columns)
 
 
 def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool = False) -> None:

@@ -15,7 +15,13 @@ from betavi.data import CellManager, ExpertKeys, expert_keys
 from betavi.model.setup.anndata import check_all_known
 from betavi.model.setup.check_features import check_batches
 from betavi.model.setup.check_mudata import check_is_mudata, check_modalities
-from betavi.model.setup.check_obs import check_all_used, check_categories, check_genes, check_values
+from betavi.model.setup.check_obs import (
+    check_all_used,
+    check_categories,
+    check_genes,
+    check_values,
+    listed_columns,
+)
 from betavi.model.setup.registered import untouched_on_failure
 
 if TYPE_CHECKING:
@@ -96,11 +102,13 @@ def setup_mudata(
     check_modalities(mdata, likelihoods, layers, may_lack_any=source is not None)
     if source is not None:
         check_fit(mdata, source, new_categories=bool(kwargs.get("extend_categories")))
-    categorical = list(categorical_covariate_keys or [])
+    setup_args = setup_method_args["setup_args"]
+    categorical = listed_columns(setup_args, "categorical_covariate_keys")
     check_categories(mdata, [batch_key, labels_key, *categorical], batch_key)
     if source is None:
         check_all_used(mdata, [batch_key, *categorical])
-    check_values(mdata, continuous_covariate_keys or [], positive=False)
+    continuous = listed_columns(setup_args, "continuous_covariate_keys")
+    check_values(mdata, continuous, positive=False)
     counts_layers = {name: layers.get(name) for name in likelihoods}
     check_batches(mdata, counts_layers, batch_key, keep_absent_features)
     keys = REGISTRY_KEYS
