@@ -47,18 +47,18 @@ def likelihoods(adata: sc.AnnData) -> None:
 
 def everything_of_rna(adata: sc.AnnData, panels: np.ndarray) -> None:
     """Draw the pictures of one assay, and five panels of the first figure."""
-    healthy, dead = trained(adata, 60), trained(adata, 40, beta=TOO_HIGH)
-    reports = [model.diagnose(**QUIET) for model in (healthy, dead)]
+    healthy, collapsed = trained(adata, 60), trained(adata, 40, beta=TOO_HIGH)
+    reports = [model.diagnose(**QUIET) for model in (healthy, collapsed)]
     figure, axes = plt.subplots(2, 3, figsize=(9.5, 5.6), layout="constrained")
     for row, report in zip(axes, reports, strict=True):
         betavi.pl.collapse(report, row)
     save("collapse", figure.axes)
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    for ax, model in zip(axes, (healthy, dead), strict=True):
+    for ax, model in zip(axes, (healthy, collapsed), strict=True):
         betavi.pl.collapse_history(model.history, ax)
         ax.set_title(f"β = {model.module.settled_beta:g}")
     save("history", axes)
-    for ax, model, report in zip(panels[0, :2], (healthy, dead), reports, strict=True):
+    for ax, model, report in zip(panels[0, :2], (healthy, collapsed), reports, strict=True):
         umap(adata, model, ax)
         used = f"{report.active_dimensions} of {len(report.dimensions)} dimensions used"
         ax.set_title(f"β = {report.beta:g}: {used}", fontsize=10)
@@ -92,39 +92,41 @@ def umap(adata: sc.AnnData, model: betavi.BetaVI, ax: Axes) -> None:
 
 
 def information(ax: Axes, reports: list[Any]) -> None:
-    """Draw what the dimensions of both models carry."""
+    """Draw the information in each dimension of both models."""
     for report, style in zip(reports, ({"color": USED}, {"color": PALETTE[5]}), strict=True):
         nats = report.dimensions["information"].sort_values(ascending=False)
         label = f"β = {report.beta:g}: {report.verdict}"
         ax.plot(np.arange(1, len(nats) + 1), nats.clip(lower=1e-3), "o-", label=label, **style)
     ax.set(xlabel="latent dimension", ylabel="information, nats per cell", yscale="log")
-    ax.set_title("what the dimensions carry", fontsize=10)
+    ax.set_title("information per dimension", fontsize=10)
     ax.legend()
 
 
 def the_map(model: betavi.BetaVI, adata: sc.AnnData, panel: Axes) -> None:
-    """Draw the map, and how possible cells are on two ways."""
+    """Draw the map, and p-values along two paths."""
     types = adata.obs["celltype"]
     ends = [(types == name).to_numpy() for name in (FROM, TO)]
-    ways = {path: model.interpolate(*ends, path=path, **QUIET) for path in ("density", "straight")}
+    paths = {path: model.interpolate(*ends, path=path, **QUIET) for path in ("density", "straight")}
     axes = betavi.pl.latent_map(
         model.latent_density(**QUIET), model.get_latent_representation(), types,
-        list(ways.values()), model.find_holes(**QUIET), model.archetype(**QUIET),
+        list(paths.values()), model.find_holes(**QUIET), model.archetype(**QUIET),
     )  # fmt: skip
     save("map", axes)
-    save("path", betavi.pl.latent_path(ways["density"], 25))
+    save("path", betavi.pl.latent_path(paths["density"], 25))
     near = model.interpolate(ends[0], (types == NEAR).to_numpy(), path="density", **QUIET)
-    for way, style, to in ((near, "-", NEAR), (ways["density"], "--", TO)):
-        panel.plot(way.obs["step"], way.obs["p_value"], style, color=USED, label=f"to {to}")
-    print({to: way.obs["p_value"].min() for to, way in ((NEAR, near), (TO, ways["density"]))})
+    for route, style, to in ((near, "-", NEAR), (paths["density"], "--", TO)):
+        panel.plot(route.obs["step"], route.obs["p_value"], style, color=USED, label=f"to {to}")
+    print({to: route.obs["p_value"].min() for to, route in ((NEAR, near), (TO, paths["density"]))})
     panel.axhline(0.05, color=PALETTE[5], ls=":", lw=1)
-    panel.set(xlabel=f"share of the way from {FROM}", ylabel="p-value of a cell there", ylim=(0, 1))
-    panel.set_title("ways with cells on them, and without", fontsize=10)
+    panel.set(
+        xlabel=f"share of the path from {FROM}", ylabel="p-value of a cell there", ylim=(0, 1)
+    )
+    panel.set_title("paths through cells and through a gap", fontsize=10)
     panel.legend()
 
 
 def possible(adata: sc.AnnData) -> None:
-    """Draw whether unseen cells and cells of shuffled genes are possible, and how real new ones are."""
+    """Draw p-values of unseen cells and of cells with shuffled genes, and realism of new cells."""
     # a fifth is ranked, another fifth are the ranks
     model = trained(adata, 100, train_size=0.6, validation_size=0.2)
     seen, unseen = adata[model.train_indices], adata[model.test_indices].copy()

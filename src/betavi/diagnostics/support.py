@@ -89,10 +89,6 @@ class DensityCalibration:
         known = np.sort(-self.log_density)
         return (1 + _as_large(known, -log_density)) / (1 + len(known))
 
-    def thin_below(self, level: float) -> float:
-        """Return the quantile ``level`` of the held-out log densities."""
-        return float(np.quantile(self.log_density, level))
-
 
 @dataclass(frozen=True, eq=False)
 class SupportCalibration:

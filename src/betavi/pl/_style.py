@@ -136,4 +136,6 @@ def check_one_each(name: str, values: Any, n_cells: int) -> None:
     if isinstance(values, str):
         raise ValueError(f"`{name}` is {values!r}. Pass one value per cell: adata.obs[{values!r}]")
     if len(values) != n_cells:
-        raise ValueError(f"`{name}` has {len(values)} values for {n_cells} cells. Pass one each.")
+        raise ValueError(
+            f"`{name}` has {len(values)} values for {n_cells} cells. Pass one value per cell."
+        )

@@ -118,7 +118,9 @@ def cells_of_batch(model: LatentModel, batch: str | int | None) -> np.ndarray:
     codes = model.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
     cells = np.arange(len(codes)) if code is None else np.flatnonzero(codes == code)
     if not len(cells):
-        raise ValueError(f"The batch {batch!r} has no cells in the model's object. Choose another.")
+        raise ValueError(
+            f"The batch {batch!r} has no cells in the model's object. Choose a batch with cells."
+        )
     return cells
 
 
