@@ -19,6 +19,8 @@ import betavi
 STORED = Path(__file__).with_name("numbers.json")
 TOLERANCE = 2e-3
 """Relative differences that the order of summation on another CPU makes after training."""
+RANKS = 2 / 121
+"""Two steps of a p-value: it is a rank among the 120 held-out cells, so rounding moves it by steps."""
 N_SHOWN = 6
 QUIET = {"show_progress": False}
 
@@ -200,7 +202,7 @@ def test_numbers_are_what_they_were(case):
     assert found.keys() == stored.keys()
     for name, values in found.items():
         # the largest value of a kind sets what rounding may change
-        atol = TOLERANCE * np.abs(stored[name]).max()
+        atol = RANKS if name == "support p_value" else TOLERANCE * np.abs(stored[name]).max()
         np.testing.assert_allclose(values, stored[name], rtol=TOLERANCE, atol=atol, err_msg=name)
 
 
