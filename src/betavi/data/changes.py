@@ -6,8 +6,10 @@ import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import sparse
+from scvi import REGISTRY_KEYS
 from scvi.data.fields import LayerField
 
 from betavi.data.rows import Rows
@@ -72,11 +74,26 @@ def counts_keys(manager: AnnDataManager) -> list[str]:
     ]
 
 
+COVARIATES = {
+    REGISTRY_KEYS.BATCH_KEY: "batch_key",
+    REGISTRY_KEYS.LABELS_KEY: "labels_key",
+    REGISTRY_KEYS.SIZE_FACTOR_KEY: "size_factor_key",
+    REGISTRY_KEYS.CAT_COVS_KEY: "categorical_covariate_keys",
+    REGISTRY_KEYS.CONT_COVS_KEY: "continuous_covariate_keys",
+}
+"""Argument of the setup that names the columns of a field, by the field's key."""
+
+
 class RegisteredState(NamedTuple):
-    """Number of cells of an object at setup, and whether each count matrix held whole numbers."""
+    """State of an object at setup.
+
+    Number of cells, True for each count matrix that held whole numbers, and the covariates.
+    scvi-tools writes the covariates to columns of the object, which another setup overwrites.
+    """
 
     n_cells: int
     is_whole: dict[str, bool]
+    covariates: dict[str, Any]
 
     @classmethod
     def of(cls, manager: AnnDataManager) -> Self:
@@ -84,7 +101,9 @@ class RegisteredState(NamedTuple):
         whole = {
             key: sample_is_whole(manager.get_from_registry(key)) for key in counts_keys(manager)
         }
-        return cls(manager.adata.n_obs, whole)
+        stored = [key for key in COVARIATES if key in manager.data_registry]
+        covariates = {key: manager.get_from_registry(key).copy() for key in stored}
+        return cls(manager.adata.n_obs, whole, covariates)
 
 
 def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
@@ -111,6 +130,28 @@ def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
                 "counts. Or, before normalisation, copy the counts to a layer for "
                 "setup_anndata(layer=...): adata.layers['counts'] = adata.X.copy()"
             )
+
+
+def check_covariates(manager: AnnDataManager, before: RegisteredState) -> None:
+    """Raise a ValueError if a column of a covariate changed since setup. It may be missing."""
+    arguments, obs = manager.registry["setup_args"], manager.adata.obs
+    for key, values in before.covariates.items():
+        columns = arguments.get(COVARIATES[key]) or []
+        columns = [columns] if isinstance(columns, str) else list(columns)
+        state = manager.get_state_registry(key)
+        for column, old in zip(
+            columns, np.asarray(values).reshape(before.n_cells, -1).T, strict=False
+        ):
+            if column not in obs:
+                continue
+            known = state.get("mappings", {}).get(column, state.get("categorical_mapping"))
+            new = obs[column] if known is None else pd.Index(known).get_indexer(obs[column])
+            if (changed := np.asarray(new) != old).any():
+                raise ValueError(
+                    f"obs[{column!r}] changed after setup in {changed.sum()} cell(s), e.g. "
+                    f"{obs.index[changed][0]!r}, but the model would train on the values at setup. "
+                    "Restore the column, or run the setup again and create a new model."
+                )
 
 
 def _matrix_name(manager: AnnDataManager, key: str) -> str:

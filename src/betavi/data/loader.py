@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from betavi.kernels import compiled
 from betavi.kernels.sparse import rows_of
@@ -154,6 +155,30 @@ class Shuffled(Sampler["Tensor"]):
         generator = torch.Generator().manual_seed(int(torch.empty((), dtype=torch.int64).random_()))
         order = torch.randperm(self.n_cells, generator=generator)
         yield from order.split(self.batch_size)[: len(self)]
+
+
+class InOrder(SequentialSampler):
+    """Positions of the cells of each minibatch, in the order of the cells.
+
+    To overfit, Lightning replaces every sampler of another class, and would pass single cells.
+    """
+
+    def __init__(self, n_cells: int, batch_size: int) -> None:
+        super().__init__(range(n_cells))
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.data_source) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from np.array_split(
+            self.data_source, range(self.batch_size, len(self.data_source), self.batch_size)
+        )
+
+
+def in_order(cells: CellDataset, batch_size: int) -> DataLoader[Any]:
+    """Return a loader of the same minibatches in every epoch."""
+    return DataLoader(cells, sampler=InOrder(len(cells), batch_size), batch_size=None)
 
 
 def shuffled(cells: ResidentCells, batch_size: int, drop_last: bool) -> DataLoader[Any]:

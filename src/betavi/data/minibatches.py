@@ -10,7 +10,7 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnTorchDataset
 
-from betavi.data.changes import RegisteredState, check_unchanged
+from betavi.data.changes import RegisteredState, check_covariates, check_unchanged
 from betavi.data.rows import AlignedRows, Rows, counts_layer, counts_of
 from betavi.kernels.sparse import compressed
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 COUNTS: str = REGISTRY_KEYS.X_KEY
 """Key of the counts in a minibatch, and name of an AnnData's only modality."""
+
+
+NOTHING = RegisteredState(0, {}, {})
+"""State of an object that is not registered yet."""
 
 
 def present_key(modality: str) -> str:
@@ -168,15 +172,28 @@ class CellManager(AnnDataManager):
 
     def register_fields(self, adata: Any, *args: Any, **kwargs: Any) -> None:
         """Register the fields, and record the object's state for :meth:`check_unchanged`."""
+        self._registered = NOTHING
         super().register_fields(adata, *args, **kwargs)
         self._registered = RegisteredState.of(self)
+
+    def validate(self) -> None:
+        """Do nothing, because covariates are stored and no other setup changes them.
+
+        scvi-tools would register the object again, with columns that may have changed.
+        """
 
     def check_unchanged(self) -> None:
         """See :func:`betavi.data.changes.check_unchanged`."""
         check_unchanged(self, self._registered)
 
+    def check_covariates(self) -> None:
+        """See :func:`betavi.data.changes.check_covariates`."""
+        check_covariates(self, self._registered)
+
     def get_from_registry(self, registry_key: str) -> Any:
-        """Return a registered field. If denoised values replaced ``X``, return the moved counts."""
+        """Return a registered field: covariates as at setup, counts also after denoising."""
+        if registry_key in self._registered.covariates:
+            return self._registered.covariates[registry_key]
         entry = self.data_registry[registry_key]
         modality = entry.get("mod_key")
         holder = self.adata if modality is None else self.adata[modality]

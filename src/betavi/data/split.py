@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from scvi import dataloaders, settings
 
-from betavi.data.loader import ResidentCells, fits, shuffled, stays_compressed
+from betavi.data.loader import ResidentCells, fits, in_order, shuffled, stays_compressed
 from betavi.kernels import dense
 from betavi.kernels.sparse import is_compressed
 
@@ -62,6 +62,8 @@ class DataSplitter(dataloaders.DataSplitter):
         has_options = options - {"batch_size"} or self.load_sparse_tensor or self.pin_memory
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         dataset = self.adata_manager.create_torch_dataset(self.train_idx)
+        if self.trainer and self.trainer.overfit_batches:
+            return in_order(dataset, self.batch_size)
         if not (has_options or settings.dl_num_workers) and fits(dataset, device):
             self._resident = ResidentCells(dataset, device)
             return shuffled(self._resident, self.batch_size, self.drop_last)
@@ -71,6 +73,10 @@ class DataSplitter(dataloaders.DataSplitter):
             return super().train_dataloader()
         finally:
             self.load_sparse_tensor = before
+
+    def val_dataloader(self) -> Any:
+        """Return minibatches of the validation cells; no loader without validation cells."""
+        return super().val_dataloader() if len(self.val_idx) else []
 
     def teardown(self, stage: str) -> None:
         """Free the device memory, which the trainer of a trained model would keep."""

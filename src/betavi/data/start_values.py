@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from betavi.data.minibatches import CellManager
+    from betavi.data.rows import AlignedRows, Rows
 
 PSEUDOCOUNT = 0.5
 """Pseudocount of each feature, so that no feature is impossible. Not tuned."""
@@ -22,12 +24,18 @@ PSEUDOCOUNT = 0.5
 UNEXPLAINED = 0.4
 """Assumed share of a feature's variance that z leaves unexplained, tuned by ``benchmarks.start``."""
 
+LARGEST_DEPTH = 30.0
+"""Largest total of a cell with full weight, in medians. ``benchmarks.deep_cells`` measures it."""
+
+SAMPLED_CELLS = 4096
+"""Number of cells whose median total is computed. Not tuned."""
+
 TARGET_SUM = 1e4
 """Total counts per cell before the logarithm, as is usual with scanpy."""
 
 
 class Start(NamedTuple):
-    """Moments of each feature over cells, ``(n_features,)``.
+    """Moments of each feature over cells, ``(n_features,)``. Very deep cells are scaled down.
 
     Parameters
     ----------
@@ -37,6 +45,8 @@ class Start(NamedTuple):
         Averages of the expected count, of its square, and of the squared deviation from it.
     log_mean, log_variance
         Mean and variance of log(1 + counts per 10,000), or per unit of size with size factors.
+    largest_total
+        Total above which a cell is scaled down, a number: 30 times the median of the cells.
 
     Examples
     --------
@@ -53,6 +63,7 @@ class Start(NamedTuple):
     variance: Tensor
     log_mean: Tensor
     log_variance: Tensor
+    largest_total: float = math.inf
 
     @staticmethod
     def unexplained(variance: Tensor) -> Tensor:
@@ -69,13 +80,16 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     rows = manager.rows(key)
     assert rows is not None
     cells = cells[rows.present[cells]]
+    largest = LARGEST_DEPTH * typical_total(rows, cells)
     sizes = _size_factors(manager)
     total, squares, cross, logs, log_squares = (np.zeros(rows.shape[1]) for _ in range(5))
     size_total = size_squares = 0.0
     for start in range(0, len(cells), _blocks.DENSE_CELLS):
         some = np.sort(cells[start : start + _blocks.DENSE_CELLS])
         block = sparse.csr_array(rows[some], dtype=np.float64)
-        size = block.sum(axis=1) if sizes is None else sizes[some]
+        weights = np.minimum(1, largest / np.fmax(block.sum(axis=1), 1))
+        block = sparse.diags_array(weights) @ block
+        size = block.sum(axis=1) if sizes is None else sizes[some] * weights
         total += block.sum(axis=0)
         squares += block.power(2).sum(axis=0)
         cross += size @ block
@@ -97,7 +111,15 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     mean, log_mean = profile * size_total / len(cells), logs / len(cells)
     log_variance = log_squares / len(cells) - np.square(log_mean)
     values = (profile, mean, mean_square, variance, log_mean, log_variance)
-    return Start(*(torch.as_tensor(value, dtype=torch.float32) for value in values))
+    tensors = (torch.as_tensor(value, dtype=torch.float32) for value in values)
+    return Start._make([*tensors, largest])
+
+
+def typical_total(rows: Rows | AlignedRows, cells: np.ndarray) -> float:
+    """Return the median total of evenly spaced cells with counts."""
+    step = max(1, len(cells) // SAMPLED_CELLS)
+    some = sparse.csr_array(rows[np.sort(cells[::step])], dtype=np.float64).sum(axis=1)
+    return float(np.median(some[some > 0])) if some.any() else math.inf
 
 
 def _size_factors(manager: CellManager) -> np.ndarray | None:

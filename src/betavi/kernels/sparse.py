@@ -133,6 +133,15 @@ def log1p(x: Tensor) -> Tensor:
     return compressed(x.crow_indices(), x.col_indices(), x.values().log1p(), x.shape)
 
 
+@torch.compiler.disable
+def scaled(x: Tensor, weights: Tensor) -> Tensor:
+    """Return the rows of a minibatch times ``weights``, ``(n_rows,)``; CSR if ``x`` is."""
+    if not is_compressed(x):
+        return x * weights[:, None]
+    values = x.values() * weights.repeat_interleave(x.crow_indices().diff())
+    return compressed(x.crow_indices(), x.col_indices(), values, x.shape)
+
+
 def parts_of(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return row pointers, columns and values of a minibatch, as the compiled loops read them."""
     if not is_compressed(x):

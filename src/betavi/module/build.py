@@ -15,6 +15,7 @@ from betavi.nn import (
     LATENTS,
     PRIORS,
 )
+from betavi.nn.depth import DepthLimit
 from betavi.nn.library import LatentLibrary, TypicalLibrary
 from betavi.nn.networks import Decoder, Encoder
 from betavi.nn.prior.pseudo_cells import PseudoCells
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 BATCH_IS_EMBEDDED: dict[str, bool] = {"one-hot": False, "embedding": True}
 """True if networks read a learned vector of the batch instead of its code, by name."""
 
+PARTS = ("depth_limits", "z_encoders", "l_encoder", "typical_libraries", "decoders", "likelihoods")
+"""Names of the dictionaries with one part for each modality that has it."""
+
 
 def add_parts(
     module: MultimodalVAE, modalities: Mapping[str, Modality], architecture: Architecture
@@ -39,7 +43,7 @@ def add_parts(
     if module.embeds_batch:
         embedding_kwargs = options.batch_embedding_kwargs or {}
         module.init_embedding(REGISTRY_KEYS.BATCH_KEY, sizes.n_batch, **embedding_kwargs)
-    for kind in ("z_encoders", "l_encoder", "typical_libraries", "decoders", "likelihoods"):
+    for kind in PARTS:
         setattr(module, kind, nn.ModuleDict())
     for name, modality in modalities.items():
         _add_modality(module, name, modality, architecture)
@@ -73,6 +77,7 @@ def _add_modality(
     encoded, codes = (n_values, n_categories) if options.encode_covariates else (0, [])
     width = modality.n_features + encoded
     beta_condition = None if module.beta_condition.is_fixed else module.beta_condition
+    module.depth_limits[name] = DepthLimit()
     module.z_encoders[name] = Encoder(
         width, options.n_latent, codes, architecture, beta_condition=beta_condition
     )

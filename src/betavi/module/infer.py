@@ -64,10 +64,10 @@ def infer(
     """Infer the posterior from counts, and draw z and the library sizes."""
     experts: dict[str, Normal] = {}
     libraries: dict[str, Tensor | Normal] = {}
+    weights: dict[str, Tensor] = {}
     for name, counts in x.items():
-        h, categories = _with_covariates(
-            module, _encoder_input(module, counts), batch_index, cont_covs, cat_covs
-        )
+        h, weights[name] = _encoder_input(module, name, counts)
+        h, categories = _with_covariates(module, h, batch_index, cont_covs, cat_covs)
         experts[name] = module.z_encoders[name](h, *categories)
         if name in module.l_encoder:
             libraries[name] = module.l_encoder[name](h, *categories)
@@ -75,11 +75,13 @@ def infer(
             libraries[name] = observed_log_library(counts)
     fused = module.fusion(experts, present)
     drawn = _draw_all(module, module.latent.posterior(fused), libraries, n_samples)
-    return drawn | {"experts": experts}
+    return drawn | {"experts": experts, "weights": weights}
 
 
-def _encoder_input(module: MultimodalVAE, counts: Tensor) -> Tensor:
-    return log1p(counts) if module.options.log_variational else counts
+def _encoder_input(module: MultimodalVAE, name: str, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the encoder reads of a modality, and the weights of the cells in the loss."""
+    limited, weights = module.depth_limits[name](counts)
+    return log1p(limited) if module.options.log_variational else limited, weights
 
 
 def _with_covariates(
@@ -161,7 +163,7 @@ def _draw_all(
 def start_prior_at(module: MultimodalVAE, cells: Tensors) -> None:
     """Start the prior's learned cells at a minibatch of ``options.n_components`` cells."""
     module.pseudo_cells.start_at(
-        {name: _encoder_input(module, cells[name]) for name in module.z_encoders},
+        {name: _encoder_input(module, name, cells[name])[0] for name in module.z_encoders},
         cells[REGISTRY_KEYS.BATCH_KEY],
         cells.get(REGISTRY_KEYS.CONT_COVS_KEY),
         cells.get(REGISTRY_KEYS.CAT_COVS_KEY),

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
     from betavi.nn import Architecture, Fusion, Latent, Prior
+    from betavi.nn.depth import DepthLimit
     from betavi.nn.library import LatentLibrary, TypicalLibrary
     from betavi.nn.prior.pseudo_cells import PseudoCells
     from betavi.objective import RateController
@@ -76,6 +77,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     is_fresh: Tensor
     trained_beta: Tensor
     held_rate: Tensor
+    depth_limits: nn.ModuleDict
     z_encoders: nn.ModuleDict
     l_encoder: nn.ModuleDict
     typical_libraries: nn.ModuleDict
@@ -139,6 +141,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         """Start each modality's decoder at the moments of its features."""
         for name, start in starts.items():
             cast("Likelihood", self.likelihoods[name]).start_at(start)
+            cast("DepthLimit", self.depth_limits[name]).start_at(start.largest_total)
         self.is_fresh.fill_(False)
 
     def _get_generative_input(
@@ -272,8 +275,9 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         """Return the mean over cells of distortion + ``kl_weight`` * β * rate + library size terms.
 
         An inferred library size adds its rate. An observed one adds the error of its prediction
-        from z, if the model predicts sizes, without a gradient for z. Recorded terms are per cell,
-        in nats and unweighted, so that every logged ELBO is at weight 1. ``free_bits`` and
+        from z, if the model predicts sizes, without a gradient for z. The distortion of a very deep
+        cell has a small weight, see :class:`betavi.nn.depth.DepthLimit`. Recorded terms are per
+        cell, in nats and unweighted, so that every logged ELBO is at weight 1. ``free_bits`` and
         ``capacity`` constrain the rate: see :func:`betavi.objective.constrained`.
         """
         present = present_masks(self, tensors)
@@ -295,7 +299,10 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         order = None if drawn is None else drawn.squeeze(1).argsort()
         penalty = constrained(z_rates, nats, capacity, order)
         penalty = self.fusion.penalty(penalty, qz, inference_outputs["experts"], present)
-        weighted = sum(self.weights[name] * nats for name, nats in distortions.items())
+        of_cells = inference_outputs["weights"]
+        weighted = sum(
+            self.weights[name] * of_cells[name] * nats for name, nats in distortions.items()
+        )
         size_nats = self._size_nats(tensors, inference_outputs)
         return LossOutput(
             loss=(weighted + weight * penalty + l_rate + size_nats).mean(),

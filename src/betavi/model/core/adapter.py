@@ -15,6 +15,7 @@ from betavi._mudata import assembled, make_actual
 from betavi.data import COUNTS, counts_layer
 from betavi.model.setup.anndata import check_fits, check_object
 from betavi.model.setup.check_counts import check_is_anndata
+from betavi.model.setup.check_depth import warn_deep_cells
 from betavi.model.setup.check_mudata import check_is_mudata, check_modalities
 from betavi.model.setup.check_obs import check_values
 from betavi.model.setup.mudata import check_fit, check_has_all
@@ -115,7 +116,8 @@ class AnnDataAdapter(Adapter):
     def check_new(self, model: LatentModel, data: AnnData) -> None:
         # a model of a datamodule has no setup arguments; scvi-tools reports this itself
         if "setup_args" in model.registry_:
-            check_object(data, model.registry_["setup_args"])
+            totals = check_object(data, model.registry_["setup_args"])
+            warn_deep_cells(totals, data.obs_names, "adata", model.largest_totals[COUNTS])
             check_fits(data, model.registry_)
 
 
@@ -157,6 +159,12 @@ class MuDataAdapter(Adapter):
         make_actual(data)
         args = model.registry_["setup_args"]
         check_has_all(data, args["likelihoods"])
-        check_modalities(data, args["likelihoods"], args["layers"] or {}, may_lack_any=True)
+        check_modalities(
+            data,
+            args["likelihoods"],
+            args["layers"] or {},
+            may_lack_any=True,
+            largest_totals=model.largest_totals,
+        )
         check_fit(data, model.registry_)
         check_values(data, args["continuous_covariate_keys"] or [], positive=False)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from betavi.model.core.adapter import Adapter
     from betavi.model.core.covariates import Covariates
     from betavi.module import MultimodalVAE
+    from betavi.nn.depth import DepthLimit
 
 Tensors = dict[str, Any]
 
@@ -185,6 +186,12 @@ class LatentModel(
         n_continuous = stats.get("n_extra_continuous_covs", 0)
         n_categories = () if numbers is None else tuple(numbers)
         return CovariateSizes(stats.n_batch, stats.n_labels, n_continuous, n_categories)
+
+    @property
+    def largest_totals(self) -> dict[str, float]:
+        """Largest total count of a cell with full weight in training, by modality."""
+        limits = self.module.depth_limits.items()
+        return {name: cast("DepthLimit", limit).largest_total.item() for name, limit in limits}
 
     # -- state --------------------------------------------------------------------------------
 

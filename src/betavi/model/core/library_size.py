@@ -9,6 +9,7 @@ from scvi import REGISTRY_KEYS
 
 from betavi._blocks import ENCODED_CELLS
 from betavi.data import AlignedRows, expert_keys
+from betavi.data.start_values import LARGEST_DEPTH
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,9 @@ def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarr
     medians, deviations = np.full((2, n_batch), np.nan)
     for code in np.unique(codes):
         of_batch = log_totals[codes == code]
-        medians[code], deviations[code] = np.median(of_batch), of_batch.std()
+        medians[code] = np.median(of_batch)
+        # an aggregate of cells would widen the distribution of all cells
+        deviations[code] = np.minimum(of_batch, medians[code] + np.log(LARGEST_DEPTH)).std()
     return medians, deviations, int(np.bincount(codes, minlength=n_batch).argmax())
 
 

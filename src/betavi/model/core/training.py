@@ -12,6 +12,7 @@ from scvi.train import Trainer as ScviTrainer
 
 from betavi._tables import check_whole, close_matches, lookup
 from betavi.likelihoods import LIKELIHOODS
+from betavi.model.setup.selection import split_named
 from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ def train(
         _check_rescue(options, plan_kwargs)
     if model.adata is not None and kwargs.get("datamodule") is None:
         model.adata_manager.check_unchanged()
+        model.adata_manager.check_covariates()
+        splitting = dict(kwargs.get("datasplitter_kwargs") or {})
+        if (parts := splitting.get("external_indexing")) is not None:
+            splitting["external_indexing"] = split_named(model.adata.obs_names, parts)
+            kwargs["datasplitter_kwargs"] = splitting
     callbacks = list(kwargs.pop("callbacks", None) or [])
     if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
         callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))

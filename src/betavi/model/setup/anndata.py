@@ -11,12 +11,14 @@ from scvi.data._utils import _get_adata_minify_type
 from betavi.data import CellManager
 from betavi.model.setup import check_obs
 from betavi.model.setup.check_counts import check_counts, check_is_anndata, refuse
+from betavi.model.setup.check_depth import warn_deep_cells
 from betavi.model.setup.messages import warn
 from betavi.model.setup.registered import untouched_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from anndata import AnnData
     from scvi._types import AnnOrMuData
 
@@ -71,10 +73,17 @@ def setup_anndata(
     >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
     """
+    categorical_covariate_keys = check_obs.listed_columns(
+        categorical_covariate_keys, "categorical_covariate_keys"
+    )
+    continuous_covariate_keys = check_obs.listed_columns(
+        continuous_covariate_keys, "continuous_covariate_keys"
+    )
     setup_method_args = cls._get_setup_method_args(**locals())
     setup_args, source = setup_method_args["setup_args"], kwargs.get("source_registry")
     if source is None:
-        check_object(adata, setup_args, warn_empty_cells=refuse, warn_all_zero_genes=warn)
+        totals = check_object(adata, setup_args, warn_empty_cells=refuse, warn_all_zero_genes=warn)
+        warn_deep_cells(totals, adata.obs_names, "adata")
         check_obs.check_all_used(adata, [batch_key, *(categorical_covariate_keys or [])])
         check_obs.warn_repeated_genes(adata.var_names)
     else:
@@ -105,8 +114,10 @@ def check_object(
     setup_args: dict[str, Any],
     warn_empty_cells: Callable[[str], None] | None = None,
     warn_all_zero_genes: Callable[[str], None] | None = None,
-) -> None:
+) -> np.ndarray:
     """Check an object against the arguments of ``setup_anndata``. Raises the errors listed there.
+
+    Returns the total count of each cell, ``(n_cells,)``.
 
     The ``warn_`` arguments receive messages about cells and genes without counts. None skips them.
     """
@@ -114,16 +125,16 @@ def check_object(
     minified = _get_adata_minify_type(adata) is not None
     if minified or setup_args.get("keep_empty_cells", False):
         warn_empty_cells = None
-    check_counts(
+    totals = check_counts(
         adata, setup_args["layer"], warn_empty_cells, None if minified else warn_all_zero_genes
     )
     batch_key, labels_key = setup_args["batch_key"], setup_args["labels_key"]
-    categorical = check_obs.listed_columns(setup_args, "categorical_covariate_keys")
+    categorical = setup_args["categorical_covariate_keys"] or []
     check_obs.check_categories(adata, [batch_key, labels_key, *categorical], batch_key)
     size_factor = setup_args["size_factor_key"]
     check_obs.check_values(adata, [] if size_factor is None else [size_factor], positive=True)
-    continuous = check_obs.listed_columns(setup_args, "continuous_covariate_keys")
-    check_obs.check_values(adata, continuous, positive=False)
+    check_obs.check_values(adata, setup_args["continuous_covariate_keys"] or [], positive=False)
+    return totals
 
 
 def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool = False) -> None:

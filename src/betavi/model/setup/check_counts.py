@@ -45,8 +45,10 @@ def check_counts(
     warn_all_zero_genes: Callable[[str], None] | None,
     name: str = "adata",
     warn_fractions: Callable[[str], None] | None = warn,
-) -> None:
-    """Check the counts of an object. Messages name the first invalid cell and gene.
+) -> np.ndarray:
+    """Check the counts of an object, and return the total of each cell, ``(n_cells,)``.
+
+    Messages name the first invalid cell and gene.
 
     ``name`` is the object's name in messages. The three ``warn_`` arguments receive messages about
     cells without counts, genes without counts, and fractions. Each is :func:`refuse`,
@@ -69,9 +71,9 @@ def check_counts(
     if 0 in rows.shape:
         n_cells, n_genes = rows.shape
         raise ValueError(f"{location} is empty: it has {n_cells} cells and {n_genes} genes.")
-    per_cell, per_gene = _scan(rows, location, adata, warn_fractions)
-    if warn_empty_cells is not None and not per_cell.all():
-        cells = np.flatnonzero(~per_cell)
+    cell_totals, per_gene = _scan(rows, location, adata, warn_fractions)
+    if warn_empty_cells is not None and not cell_totals.all():
+        cells = np.flatnonzero(cell_totals == 0)
         warn_empty_cells(
             f"{len(cells)} cell(s) of {location} have no counts: "
             f"{name_some(adata.obs_names[cells])} (row {name_some(cells.tolist())}). Set "
@@ -84,6 +86,7 @@ def check_counts(
             f"learns nothing about these genes. Remove the genes: sc.pp.filter_genes({name}, "
             "min_counts=1)"
         )
+    return cell_totals
 
 
 def _warn_if_counts_are_back(adata: AnnData, name: str) -> None:
@@ -116,8 +119,8 @@ _REMEDIES = {
 def _scan(
     rows: Rows, location: str, adata: AnnData, warn_fractions: Callable[[str], None] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check every value. Return masks of the cells and the genes that have counts."""
-    per_cell: list[np.ndarray] = []
+    """Check every value. Return the totals of cells, and a mask of the genes that have counts."""
+    totals: list[np.ndarray] = []
     per_gene = np.zeros(rows.shape[1], dtype=bool)
     reported: set[str] = set()
     for start, block in rows.blocks():
@@ -130,10 +133,9 @@ def _scan(
                 # anndata.concat of denoised objects leads here, unless uns_merge="same"
                 hint = " This object has a layer 'counts'." if "counts" in adata.layers else ""
                 report(f"{location} has a value that is {fault}: {where}. {_REMEDIES[fault]}{hint}")
-        filled = block != 0
-        per_cell.append(np.asarray(filled.sum(axis=1)).ravel() > 0)
-        per_gene |= np.asarray(filled.sum(axis=0)).ravel() > 0
-    return np.concatenate(per_cell), per_gene
+        totals.append(np.asarray(block.sum(axis=1, dtype=np.float64)).ravel())
+        per_gene |= np.asarray((block != 0).sum(axis=0)).ravel() > 0
+    return np.concatenate(totals), per_gene
 
 
 def _faults(values: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from betavi._tables import close_matches, lookup
 from betavi.data import Rows, counts_of, expert_keys, present_key
 from betavi.likelihoods import LIKELIHOODS
 from betavi.model.setup.check_counts import check_counts
+from betavi.model.setup.check_depth import warn_deep_cells
 from betavi.model.setup.messages import name_some, warn
 from betavi.nn import FUSIONS
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TypeGuard
 
+    import pandas as pd
     from anndata import AnnData
 
 _RESERVED_KEYS = {
@@ -56,8 +58,12 @@ def check_modalities(
     likelihoods: Mapping[str, str],
     layers: Mapping[str, str | None],
     may_lack_any: bool = False,
+    largest_totals: Mapping[str, float] | None = None,
 ) -> None:
     """Check the names, counts and cells of every modality.
+
+    ``largest_totals`` are the limits of a trained model, by modality, see
+    :func:`~betavi.model.setup.check_depth.warn_deep_cells`.
 
     With ``may_lack_any``, modalities may have no cells or no cells in common. This is for queries,
     because the reference model has linked the modalities.
@@ -97,8 +103,9 @@ def check_modalities(
         if lacks_counts(mdata):
             continue
         warn_fractions = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
-        check_counts(modality, layers.get(name), None, warn, label, warn_fractions)
-        _check_empty(modality, layers.get(name), label)
+        totals = check_counts(modality, layers.get(name), None, warn, label, warn_fractions)
+        _check_empty(totals, modality.obs_names, label)
+        warn_deep_cells(totals, modality.obs_names, label, (largest_totals or {}).get(name))
         _check_binary(modality, layers.get(name), likelihood, label)
     _check_overlap(mdata, list(likelihoods), must_overlap=not may_lack_any)
 
@@ -113,12 +120,12 @@ def check_rows(mdata: MuData, name: str) -> None:
         )
 
 
-def _check_empty(adata: AnnData, layer: str | None, label: str) -> None:
-    empty = Rows(counts_of(adata, layer)).totals() == 0
+def _check_empty(totals: np.ndarray, names: pd.Index, label: str) -> None:
+    empty = totals == 0
     if empty.any():
         warn(
             f"{empty.sum()} cell(s) of {label} have no counts: "
-            f"{name_some(adata.obs_names[empty])}. The model treats these cells as measured. If "
+            f"{name_some(names[empty])}. The model treats these cells as measured. If "
             "not measured, remove them from this modality: cells that lack an assay need no zeros."
         )
 

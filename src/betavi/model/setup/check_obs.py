@@ -12,18 +12,17 @@ from betavi._tables import close_matches
 from betavi.model.setup.messages import name_some, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
     from scvi._types import AnnOrMuData
 
 
-def listed_columns(setup_args: Mapping[str, Any], argument: str) -> list[str]:
-    """Return the columns that an argument of the setup names. Raise a TypeError for a string."""
-    columns = setup_args[argument] or []
+def listed_columns(columns: Iterable[str] | None, argument: str) -> list[str] | None:
+    """Return columns of ``obs`` as a list, from any iterable. Raise a TypeError for a string."""
     if isinstance(columns, str):
         raise TypeError(f"`{argument}` must be a list of columns: [{columns!r}], not {columns!r}")
-    return list(columns)
+    return None if columns is None else list(columns)
 
 
 def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str | None) -> None:

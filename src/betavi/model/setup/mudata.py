@@ -95,6 +95,12 @@ def setup_mudata(
     """
     # copies, because the user may change the dictionaries later
     likelihoods, layers = dict(likelihoods), dict(layers or {})
+    categorical_covariate_keys = listed_columns(
+        categorical_covariate_keys, "categorical_covariate_keys"
+    )
+    continuous_covariate_keys = listed_columns(
+        continuous_covariate_keys, "continuous_covariate_keys"
+    )
     setup_method_args = cls._get_setup_method_args(**locals())
     check_is_mudata(mdata)
     if (source := kwargs.get("source_registry")) is not None:
@@ -103,12 +109,11 @@ def setup_mudata(
     if source is not None:
         check_fit(mdata, source, new_categories=bool(kwargs.get("extend_categories")))
     setup_args = setup_method_args["setup_args"]
-    categorical = listed_columns(setup_args, "categorical_covariate_keys")
+    categorical = setup_args["categorical_covariate_keys"] or []
     check_categories(mdata, [batch_key, labels_key, *categorical], batch_key)
     if source is None:
         check_all_used(mdata, [batch_key, *categorical])
-    continuous = listed_columns(setup_args, "continuous_covariate_keys")
-    check_values(mdata, continuous, positive=False)
+    check_values(mdata, setup_args["continuous_covariate_keys"] or [], positive=False)
     counts_layers = {name: layers.get(name) for name in likelihoods}
     check_batches(mdata, counts_layers, batch_key, keep_absent_features)
     keys = REGISTRY_KEYS

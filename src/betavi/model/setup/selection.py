@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from betavi._tables import close_matches
+from betavi.model.setup.messages import name_some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +59,37 @@ def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
             f"`{argument}` has position {chosen[outside][0]}, but there are {len(names)} cells."
         )
     return np.arange(len(names))[chosen]
+
+
+SPLIT = ("training", "validation", "test")
+
+
+def split_named(names: pd.Index, parts: Any) -> list[np.ndarray]:
+    """Return the positions of the training, validation and test cells of ``external_indexing``.
+
+    Each part is a selection as in :func:`cells_named`, or None or empty. Together, the parts must
+    hold each cell once. Raises the errors of :func:`cells_named`, and a ValueError for other parts.
+    """
+    argument = "external_indexing"
+    if isinstance(parts, str) or not isinstance(parts, Sequence) or not 1 <= len(parts) <= 3:
+        raise ValueError(
+            f"`{argument}` must be a list of one to three selections of cells: training, validation "
+            f"and test, not {reprlib.repr(parts)}"
+        )
+    found = [
+        np.array([], dtype=np.int64)
+        if part is None or not np.size(part)
+        else cells_named(names, part, f"{argument}[{number}]")
+        for number, part in enumerate([*parts, None, None][:3])
+    ]
+    uses = np.bincount(np.concatenate(found), minlength=len(names))
+    for wrong, fault in ((uses > 1, "more than once"), (uses == 0, "in no part")):
+        if wrong.any():
+            raise ValueError(
+                f"`{argument}` must hold each cell once, but {wrong.sum()} cell(s) are {fault}: "
+                f"{name_some(names[wrong])}. The parts are {', '.join(SPLIT)} cells."
+            )
+    return found
 
 
 def listed_genes(gene_list: Iterable[str]) -> list[str]:
