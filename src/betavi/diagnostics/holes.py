@@ -30,8 +30,8 @@ class Holes(NamedTuple):
     evidence
         Negative log probability that the ball is empty by chance, in nats, ``(n_holes,)``.
     depth
-        For a direction, the share of the surrounding cells on one side of the centre. The smallest
-        share over directions, ``(n_holes,)``. Near 0, the ball has cells on one side only.
+        Smallest share of the surrounding cells on one side of the centre, over all directions,
+        ``(n_holes,)``. A depth near 0 means that cells are on one side only.
     share
         Share of the straight lines between two random cells that cross the ball, ``(n_holes,)``.
     ends

@@ -40,11 +40,10 @@ def realism(
     """Compare generated cells with real cells.
 
     Real cells are split into three parts of equal size. The first part is compared with each set of
-    generated cells. For reference, the first part is also compared with the second part (the best
-    possible values), and with the second part after shuffling the counts of each gene over cells
-    (the worst values). Principal components are fitted to the third part, because components
-    distinguish the cells that they were fitted to. All compared sets have the same size, at most
-    2,000 cells.
+    generated cells. For reference, the first part is also compared with the second part, as perfect
+    generated cells would be, and with the second part after shuffling the counts of each gene over
+    cells. Principal components are fitted to the third part, because components distinguish the
+    cells that they were fitted to. All compared sets have the same size, at most 2,000 cells.
 
     Parameters
     ----------

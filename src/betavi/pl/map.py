@@ -42,8 +42,8 @@ def latent_map(
 ) -> Axes:
     """Draw cells and their density in the plane of the first two principal components.
 
-    Dots are cells, at most 5,000. Grey areas show the density, projected exactly to this plane.
-    Between two edges of grey areas, there are always about equally many cells. 98 % of the cells
+    Dots are cells, at most 5,000. Grey areas show the density, projected exactly to this plane. The
+    same number of cells lies between each two neighbouring edges of grey areas. 98 % of the cells
     are inside the dashed line. A path is a black line from a circle to a square. A star is the
     archetype. White crosses are holes. With more than two dimensions, cells may be drawn on top of
     a hole.

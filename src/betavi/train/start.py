@@ -58,7 +58,7 @@ def choose_schedule(
     if follows_scvi and not is_default:
         raise ValueError(
             "`beta_schedule` and `warmup` cannot be combined with scvi-tools' schedule options "
-            f"({', '.join(SCVI_SCHEDULE)}). Leave out either the former or the latter."
+            f"({', '.join(SCVI_SCHEDULE)}). Leave out both arguments, or leave out scvi-tools' options."
         )
     if callable(beta_schedule) and warmup != DEFAULT_WARMUP:
         raise ValueError("A function as `beta_schedule` has its own warm-up. Leave `warmup` out.")

@@ -139,8 +139,8 @@ class CauseRule:
     Parameters
     ----------
     judge
-        Function of :class:`Evidence`. It returns the text of the evidence and the text of the
-        remedy, or None if the evidence does not support the cause.
+        Function of :class:`Evidence`. The function returns the text of the evidence and the text of
+        the remedy, or None if the evidence does not support the cause.
     priority
         Position in the report, lowest first.
     explains
@@ -150,7 +150,8 @@ class CauseRule:
     is_last_resort
         True if this cause is only reported without a better explanation.
     independent_if
-        Function of :class:`Evidence`. If it returns True, the report always keeps this cause.
+        Function of :class:`Evidence`. If the function returns True, the report always keeps this
+        cause.
     is_trainable
         False if no training can repair the model, so that ``rescue`` does not try.
 

@@ -70,8 +70,8 @@ def rate_distortion(
     the same names in ``betavi.diagnostics``. The mutual information is at most the log of the
     number of cells. With ``labels_key``, ``agreement_common`` and ``agreement_rare`` are means of
     :func:`~betavi.diagnostics.label_agreement` over the common and over the rare types, among the
-    measured cells with a label. ``attrs["rare"]`` lists the rare types. A rare type has less than 5
-    % of the labelled cells of the object, and at least two measured cells.
+    measured cells with a label. ``attrs["rare"]`` lists the rare types. A rare type has at least
+    two measured cells, but less than 5 % of the labelled cells of the object.
 
     Raises
     ------

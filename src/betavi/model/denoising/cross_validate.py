@@ -57,8 +57,8 @@ def cross_validate_denoising(
     show_progress
         Show progress bars.
     **train_kwargs
-        Passed to ``train``. If this model was trained, the default of ``max_epochs`` is its number
-        of epochs.
+        Passed to ``train``. If this model was trained, the default of ``max_epochs`` is the same
+        number of epochs.
 
     Returns
     -------

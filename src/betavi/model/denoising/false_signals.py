@@ -60,8 +60,8 @@ def check_false_signals(
     modality
         Modality to shuffle. Not needed if only one modality has counts.
     **train_kwargs
-        Passed to ``train``. If this model was trained, the default of ``max_epochs`` is its number
-        of epochs.
+        Passed to ``train``. If this model was trained, the default of ``max_epochs`` is the same
+        number of epochs.
 
     Returns
     -------

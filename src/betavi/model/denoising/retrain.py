@@ -50,7 +50,7 @@ def trained_on(
 ) -> LatentModel:
     """Return a new model with the same settings, trained on other counts of the same cells.
 
-    If the given model was trained, the default of ``max_epochs`` is its number of epochs.
+    If the given model was trained, the default of ``max_epochs`` is the same number of epochs.
     """
     with warnings.catch_warnings():
         # the same warnings were shown at registration

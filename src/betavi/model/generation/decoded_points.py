@@ -40,7 +40,7 @@ PER_CELL = 1e4
 class DecodeOptions(NamedTuple):
     """Codes of the batches to average over, and totals by modality.
 
-    Without a total: median size.
+    A modality without a total is decoded at the median size.
     """
 
     batches: list[Any]
@@ -147,7 +147,7 @@ def _median_cell(model: LatentModel) -> Tensors:
 def mean_profile(model: LatentModel, name: str, cells: np.ndarray, total: float) -> np.ndarray:
     """Return the mean profile of a modality over measured cells.
 
-    With a library size, scale to a total.
+    If the likelihood reads a library size, each cell is first scaled to ``total``.
     """
     likelihood, adata = model.likelihood(name), model.adata
     rows, n_cells = model.rows(adata, name), 0

@@ -138,7 +138,7 @@ class Writer:
 
 
 def new_file(template: AnnData | MuData, out: str | Path, replaces: bool = False) -> Writer:
-    """Return the writer of a new file. ``replaces=True`` allows to replace a file of this format.
+    """Return the writer of a new file. With ``replaces``, an old file of this format is replaced.
 
     Raises a ValueError if the ending is unknown, a FileNotFoundError if the folder does not exist,
     and a FileExistsError if the file exists and is not replaced.

@@ -69,7 +69,7 @@ def listed_genes(gene_list: Iterable[str]) -> list[str]:
 def features_named(names: pd.Index, wanted: Iterable[str] | None, holder: str) -> np.ndarray:
     """Return the positions of some features.
 
-    None: of all features. ``holder`` starts the messages.
+    None means all features. ``holder`` names the object in messages.
     """
     if wanted is None:
         return np.arange(len(names))
