@@ -181,7 +181,7 @@ def test_blocks_do_not_matter(rates):
 def test_levels_are_told(rates):
     _, _, report = scored(rates, almost=0.8 * rates * 1.0001, far=0.8 * rates * 3)
     assert set(report.ties) == {"truth", "almost"}
-    assert "Equal within one standard error" in str(report)
+    assert "Methods equal within one standard error" in str(report)
 
 
 def test_expecting_nothing_is_not_infinitely_wrong(rates):

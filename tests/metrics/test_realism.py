@@ -47,7 +47,7 @@ def test_distances_of_the_same_distribution_are_around_zero(distance):
     found = [distance(*rng.normal(size=(2, 60, 3))) for _ in range(60)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
     assert min(found) < 0 < max(found)
-    with pytest.raises(ValueError, match="Each needs at least 2 points"):
+    with pytest.raises(ValueError, match="Each sample needs at least 2 points"):
         distance(np.zeros((1, 2)), np.zeros((5, 2)))
 
 
@@ -110,11 +110,11 @@ def test_fold_changes_are_recovered_or_not(table):
 
 def test_bad_input_is_named():
     real = simulate_counts(n_cells=60, n_genes=10)
-    with pytest.raises(ValueError, match="genes of 'mine' are not"):
+    with pytest.raises(ValueError, match="genes of the generated cells 'mine' must be"):
         realism(real, {"mine": real[:, ::-1]})
     with pytest.raises(ValueError, match=r"real cells were passed. Pass at least 36"):
         realism(real[:35], real)
-    with pytest.raises(ValueError, match=r"'mine' has 11 cells. Pass at least 12"):
+    with pytest.raises(ValueError, match=r"'mine' has only 11 cells. Pass at least 12"):
         realism(real, {"mine": real[:11]})
     silent = AnnData(0 * real.X, obs=real.obs, var=real.var)
     with pytest.raises(ValueError, match="All counts are zero in 'mine'"):
@@ -126,11 +126,11 @@ def test_bad_input_is_named():
         KeyError, match=r"'cell_type' is missing in obs of 'generated'.*labels_key='cell_type'"
     ):
         realism(real, unnamed, groupby="cell_type")
-    with pytest.raises(KeyError, match="Layer 'raw' is missing in the real cells"):
+    with pytest.raises(KeyError, match="The layer 'raw' is missing in the real cells"):
         realism(real, real, layer="raw")
     normalised = real.copy()
     normalised.X = normalised.X * 0.7
-    with pytest.raises(ValueError, match="the real cells have fractions"):
+    with pytest.raises(ValueError, match="the real cells hold non-integer values"):
         realism(normalised, real)
     # a normal distribution generates fractions, but nothing below zero
     assert len(realism(real, normalised)) == 3
@@ -143,7 +143,7 @@ def test_bad_input_is_named():
 
 def test_one_assay_is_compared_at_a_time():
     mdata = simulate_multiome(n_cells=40)
-    with pytest.raises(TypeError, match=r"the real cells have several\. .*\['rna'\]"):
+    with pytest.raises(TypeError, match=r"MuData of the real cells has several: .*\['rna'\]"):
         realism(mdata, mdata)
 
 

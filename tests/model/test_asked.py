@@ -157,7 +157,7 @@ def test_a_batch_of_a_model_without_any_is_refused_with_the_remedy(adata):
     BetaVI.setup_anndata(adata)
     model = BetaVI(adata, n_latent=3)
     model.train(**BRIEF)
-    with pytest.raises(ValueError, match=r"Unknown batch 'batch_0'.* without batches.*`batch_key`"):
+    with pytest.raises(ValueError, match=r"no batch 'batch_0'.* without batches.*`batch_key`"):
         model.generate(2, batch="batch_0", **QUIET)
 
 

@@ -357,7 +357,7 @@ def test_zeros_of_a_whole_batch_are_an_assay_that_was_not_measured():
 def test_a_column_of_a_modality_is_pointed_at(mosaic):
     mosaic["rna"].obs["lane"] = "one"
     with pytest.raises(
-        KeyError, match=r"the obs of these modalities has it: 'rna'.*mdata\.obs\.loc"
+        KeyError, match=r"obs of these modalities has this column: 'rna'.*mdata\.obs\.loc"
     ):
         JointVI.setup_mudata(mosaic, PAIR, batch_key="lane")
 

@@ -177,7 +177,7 @@ def test_a_model_of_many_beta_keeps_the_experts_of_one(mosaic):
     other = fitted(mosaic, beta=(0.1, 10.0))
     other.minify_mudata(beta=0.5, **QUIET)
     with pytest.raises(
-        ValueError, match=r"minified at beta=0.5, but the model's own object at beta=4"
+        ValueError, match=r"minified at beta=0.5, but the model's own object was minified at beta=4"
     ):
         model.get_latent_representation(other.adata.copy())
 

@@ -150,12 +150,12 @@ def test_what_cannot_be_translated():
     model = trained(missing={"adt": 0.5})
     with pytest.raises(ValueError, match="both source and target"):
         model.translate(["rna", "adt"], "adt")
-    with pytest.raises(ValueError, match="at least 19 draws"):
+    with pytest.raises(ValueError, match="at least 19 samples"):
         model.translate("rna", "adt", n_samples=18)
     with pytest.raises(ValueError, match="no modality 'prot'"):
         model.translate("rna", "prot")
     lacking = np.flatnonzero(model.adata.obsmap["adt"] == 0)
-    with pytest.raises(ValueError, match="None of the cells has 'adt'"):
+    with pytest.raises(ValueError, match="No cell has the modality 'adt'"):
         model.translate("adt", "rna", indices=lacking)
 
 
@@ -177,7 +177,7 @@ def test_expression_accessibility_and_proteins_are_those_of_every_cell():
         assert ((found >= 0) & (found <= 1)).all(axis=None)
     moved = [model.get_normalized_expression(transform_batch=f"batch_{i}") for i in range(2)]
     assert not np.allclose(moved[0], moved[1])
-    with pytest.raises(ValueError, match="Unknown batch 'batch_7'"):
+    with pytest.raises(ValueError, match="no batch 'batch_7'"):
         model.get_normalized_expression(transform_batch="batch_7")
     with pytest.raises(ValueError, match="'atac' has the likelihood 'bernoulli'"):
         model.get_normalized_expression(modality="atac")

@@ -291,10 +291,10 @@ def test_minibatches_in_place_of_an_object_are_decoded_in_their_own_batches(pair
     _, model = pair
     getter, minibatches = getattr(model, name), list(model._make_data_loader(model.adata))
     assert getter(dataloader=minibatches).shape == (150, 30)
-    with pytest.raises(ValueError, match="`transform_batch` was passed with `dataloader`"):
+    with pytest.raises(ValueError, match="`transform_batch` cannot be combined with `dataloader`"):
         getter(dataloader=minibatches, transform_batch="batch_1")
     if name == "get_normalized_expression":
-        with pytest.raises(ValueError, match="`n_samples_overall` was passed"):
+        with pytest.raises(ValueError, match="`n_samples_overall` cannot be combined"):
             getter(dataloader=minibatches, n_samples_overall=7)
 
 

@@ -73,7 +73,7 @@ def test_faults_are_found_in_a_file(counts, tmp_path):
 
 def test_counts_that_are_words_are_refused(counts):
     adata = anndata.AnnData(counts.X.toarray().astype(str), obs=counts.obs)
-    with pytest.raises(ValueError, match="not counts"):
+    with pytest.raises(ValueError, match="not numbers"):
         BetaVI.setup_anndata(adata)
 
 
@@ -146,7 +146,7 @@ def test_a_missing_name_suggests_others(counts, kwargs, match):
 @pytest.mark.parametrize(
     ("key", "value", "kwargs", "match"),
     [
-        ("donor", None, {"batch_key": "donor"}, "is missing for 1 cell.*'cell_2'"),
+        ("donor", None, {"batch_key": "donor"}, "has no value for 1 cell.*'cell_2'"),
         ("donor", None, {"categorical_covariate_keys": ["donor"]}, "'cell_2'"),
         ("age", np.nan, {"continuous_covariate_keys": ["age"]}, "not finite in cell.*'cell_2'"),
         ("size", 0.0, {"size_factor_key": "size"}, "not finite and positive in cell.*'cell_2'"),

@@ -111,9 +111,9 @@ def test_features_that_a_batch_was_not_measured_for_are_named():
     mdata["adt"].X = counts
     with pytest.raises(ValueError, match=r"no counts in batch 'batch_1'.*'protein_4'") as caught:
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
-    assert caught.value.__notes__ == ["All of them: ['protein_4']"]
+    assert caught.value.__notes__ == ["All these features: ['protein_4']"]
     JointVI.setup_mudata(mdata, LIKELIHOODS)
-    with pytest.warns(UserWarning, match="'protein_4'.*treats this as biology"):
+    with pytest.warns(UserWarning, match="'protein_4'.*treats the zeros as biology"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch", keep_absent_features=True)
 
 
@@ -125,7 +125,7 @@ def test_a_few_features_that_a_batch_lacks_are_biology():
     counts[in_batch, 7] = 0
     counts[~in_batch, 7] = 5
     mdata["rna"].X = counts
-    with pytest.warns(UserWarning, match="1 feature.*'gene_7'.*treats this as biology"):
+    with pytest.warns(UserWarning, match="1 feature.*'gene_7'.*treats the zeros as biology"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
 
 
@@ -162,7 +162,7 @@ def test_an_assay_that_was_changed_afterwards_is_refused(rows):
 def test_a_batch_that_says_nothing_of_a_cell_is_named():
     mdata = build(n_batches=2)
     mdata.obs.loc["cell_7", "batch"] = np.nan
-    with pytest.raises(ValueError, match=r"is missing for 1 cell.*'cell_7'"):
+    with pytest.raises(ValueError, match=r"has no value for 1 cell.*'cell_7'"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
     with pytest.raises(KeyError, match="no column 'lane'"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, batch_key="lane")

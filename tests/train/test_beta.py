@@ -95,7 +95,7 @@ def test_a_warmup_that_does_not_end_is_told(build):
         (1.0, {"free_bits": -1}, "`free_bits` must be a finite number"),
         (1.0, {"target_rate": 0}, "without information"),
         (1.0, {"target_rate": math.inf}, "`target_rate` must be a finite number"),
-        (1.0, {"target_rate": 5.0, "capacity": 5.0}, "Choose one"),
+        (1.0, {"target_rate": 5.0, "capacity": 5.0}, "Pass only one"),
         ((0.1, 10), {"target_rate": 5.0}, "`target_rate` sets one rate"),
         ((0.1, 10), {"capacity": 5.0}, "`capacity` sets one rate"),
         (1.0, {"plan_kwargs": {"one_cycle": 0.01, "reduce_lr_on_plateau": True}}, "both set"),
@@ -279,7 +279,7 @@ def test_a_schedule_of_ones_own_is_waited_for(build):
 
 def test_a_target_out_of_reach_is_told_and_early_stopping_waits_for_it(build):
     model = build()
-    with pytest.warns(UserWarning, match="target_rate=300 was not reached"):
+    with pytest.warns(UserWarning, match="target_rate=300 was requested"):
         model.train(
             **BRIEF | {"max_epochs": 10},
             target_rate=300.0,

@@ -63,7 +63,7 @@ def test_a_collapse_is_told_once_with_epoch_and_cause():
 
 def test_a_capacity_is_named_where_it_holds_the_rate():
     (message,) = told(build(beta=50.0), capacity=0.05)
-    assert "held at a capacity of 0.05 nats" in message
+    assert "kept at the capacity of 0.05 nats" in message
 
 
 class _Interrupt(Callback):
@@ -90,7 +90,7 @@ def test_a_guard_of_ones_own_is_not_doubled():
 def test_a_rescue_in_training_brings_the_latent_space_back():
     model = build(beta=500.0)
     options = {"max_epochs": 150, "warmup": 0.1}
-    with pytest.warns(UserWarning, match="Rescue 1 of 3: β is reduced to 125"):
+    with pytest.warns(UserWarning, match="rescue 1 of 3: β .* reduced value 125"):
         model.train(**BRIEF | options, collapse_guard="rescue")
     lost = build(beta=500.0)
     lost.train(**BRIEF | options)

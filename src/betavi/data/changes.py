@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
 MOST_VALUES, MOST_ROWS = 1000, 64
-"""Most values and rows sampled. In normalised counts, nearly all values above 0 are fractions."""
+"""Most values and rows sampled. In normalised counts, nearly all values above 0 have decimals."""
 
 
 def weights_digest(module: torch.nn.Module, *context: Any) -> str:
@@ -26,8 +26,10 @@ def weights_digest(module: torch.nn.Module, *context: Any) -> str:
 
     Parameters
     ----------
-    module, *context
-        Module, and other values that the result depends on. Their ``repr`` is used.
+    module
+        Module whose weights and buffers are read.
+    *context
+        Other values that the result depends on. Their ``repr`` is used.
 
     Returns
     -------
@@ -51,9 +53,9 @@ def weights_digest(module: torch.nn.Module, *context: Any) -> str:
 
 
 def sample_is_whole(data: Any) -> bool:
-    """Return True if a sample of what :class:`Rows` reads holds whole numbers only.
+    """Return True if a sample of a matrix holds whole numbers only.
 
-    The sample comes from all of a matrix in memory, or from the first rows of a file.
+    The sample covers all rows of a matrix in memory, but only the first rows of a file.
     """
     if sparse.issparse(data):
         values = data.data[:: max(1, data.nnz // MOST_VALUES)]
@@ -107,13 +109,13 @@ class RegisteredState(NamedTuple):
 
 
 def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
-    """Raise a ValueError if cells or genes changed since setup, or counts became fractions."""
+    """Raise a ValueError if cells or genes changed since setup, or counts are no longer whole."""
     if manager.adata.n_obs != before.n_cells:
         raise ValueError(
             f"The object has {manager.adata.n_obs} cells, but had {before.n_cells} at setup. The "
-            "model knows its held-out cells by their rows, so rows must not change. Filter cells "
-            "before setup, and train a new model. Methods that encode or decode still accept a "
-            "copy: get_latent_representation(adata.copy())"
+            "model stores the row numbers of its held-out cells, so the rows must not change. "
+            "Filter cells before setup, and train a new model. To encode or decode the present "
+            "cells with this model, pass a copy: get_latent_representation(adata.copy())"
         )
     for key, was_whole in before.is_whole.items():
         data, name = manager.get_from_registry(key), _matrix_name(manager, key)
@@ -125,8 +127,8 @@ def check_unchanged(manager: AnnDataManager, before: RegisteredState) -> None:
             )
         if was_whole and not sample_is_whole(data):
             raise ValueError(
-                f"{name} held whole numbers at setup, but holds fractions now. The values were "
-                "probably normalised, but the model would read them as counts. Restore the "
+                f"{name} held whole numbers at setup, but now holds non-integer values. The values "
+                "were probably normalised, but the model would read them as counts. Restore the "
                 "counts. Or, before normalisation, copy the counts to a layer for "
                 "setup_anndata(layer=...): adata.layers['counts'] = adata.X.copy()"
             )

@@ -110,7 +110,10 @@ def resident(
 
 
 def fits(dataset: CellDataset, device: torch.device) -> bool:
-    """Return True if no field is in a file. A GPU needs twice the fields' size in free memory."""
+    """Return True if a data set can stay on a device: no field is in a file, and all fields fit.
+
+    On a GPU, the fields may take at most half of the free memory.
+    """
     fields = dataset.fields.values()
     if any(rows.in_file for rows in fields):
         return False

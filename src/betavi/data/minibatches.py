@@ -53,8 +53,11 @@ class ExpertKeys(NamedTuple):
 
     Parameters
     ----------
-    mean, variance, total
-        Keys of the expert's moments, ``(n_cells, n_latent)``, and of totals, ``(n_cells, 1)``.
+    mean, variance
+        Keys of the mean and the variance, ``(n_cells, n_latent)``, of the posterior from this
+        modality alone.
+    total
+        Key of the total counts, ``(n_cells, 1)``.
 
     Examples
     --------
@@ -95,8 +98,9 @@ def expert_keys(modality: str) -> ExpertKeys:
 class CellDataset(AnnTorchDataset):
     """Registered fields of chosen cells, in the order given, also from a file.
 
-    ``getitem_tensors`` are the keys of the fields to read, with their types. ``indices`` are rows
-    of the object, integers or a mask. If None, all. ``load_sparse_tensor`` yields CSR tensors.
+    ``getitem_tensors``: keys of the fields to read, with their types. ``indices``: rows of the
+    object, as integers or as a mask. None means all rows. ``load_sparse_tensor``: return CSR
+    tensors.
     """
 
     def __init__(

@@ -131,7 +131,7 @@ class Rows:
 
     @property
     def stored(self) -> Rows:
-        """The stored rows, without cells that lack the modality: here, this object itself."""
+        """The stored rows. Here, every cell has a stored row, so this is the object itself."""
         return self
 
     @property

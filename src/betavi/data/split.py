@@ -23,8 +23,10 @@ class DataSplitter(dataloaders.DataSplitter):
 
     Parameters
     ----------
-    adata_manager, **kwargs
-        Manager of the object to split, and scvi-tools' options, such as ``train_size``.
+    adata_manager
+        Manager of the object to split.
+    **kwargs
+        scvi-tools' options, such as ``train_size``.
 
     Raises
     ------
@@ -49,8 +51,8 @@ class DataSplitter(dataloaders.DataSplitter):
         self._resident: ResidentCells | None = None
         if self.n_train < 1:
             raise ValueError(
-                f"The split leaves none of the {adata_manager.adata.n_obs} cells for training. Hold "
-                "out fewer cells with `train_size` or `validation_size`."
+                f"The split leaves none of the {adata_manager.adata.n_obs} cells for training. "
+                "Hold out fewer cells: pass a larger `train_size` to train()."
             )
 
     def train_dataloader(self) -> Any:

@@ -40,13 +40,17 @@ class Start(NamedTuple):
     Parameters
     ----------
     profile
-        Mean per unit of a cell's size. A cell's expected counts are its size times the profile.
-    mean, mean_square, variance
-        Averages of the expected count, of its square, and of the squared deviation from it.
+        Mean count per unit of cell size. The expected counts of a cell are its size times
+        ``profile``.
+    mean, mean_square
+        Mean over cells of the expected count, and of the squared expected count.
+    variance
+        Mean over cells of the squared difference between count and expected count.
     log_mean, log_variance
-        Mean and variance of log(1 + counts per 10,000), or per unit of size with size factors.
+        Mean and variance of log(1 + counts per 10,000). With size factors, of log(1 + counts per
+        unit of size).
     largest_total
-        Total above which a cell is scaled down, a number: 30 times the median of the cells.
+        Total above which the counts of a cell are scaled down: 30 times the median of the cells.
 
     Examples
     --------
@@ -74,8 +78,8 @@ class Start(NamedTuple):
 def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     """Return the moments of each feature of a registered matrix over chosen cells, on the CPU.
 
-    Cells without the modality are skipped. A cell's size is its size factor if one is registered,
-    otherwise its total. Raise a ValueError if none of the cells has counts.
+    Cells without the modality are skipped. The size of a cell is its size factor. Without
+    registered size factors, it is the total count. Raise a ValueError if no cell has counts.
     """
     rows = manager.rows(key)
     assert rows is not None
@@ -102,8 +106,8 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
         size_squares += np.square(size).sum()
     if not total.any():
         raise ValueError(
-            f"None of the {len(cells)} training cells has any counts in {key!r}. Hold out fewer "
-            "cells, or drop the cells without counts."
+            f"None of the {len(cells)} training cells has any counts in the modality {key!r}. Hold "
+            "out fewer cells, or drop the cells without counts."
         )
     profile = (total + PSEUDOCOUNT) / size_total
     mean_square = size_squares * np.square(profile) / len(cells)

@@ -77,8 +77,8 @@ def _from_wheel(url: str, output_file: str, _pooch: object) -> None:
             reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
             raise ConnectionError(
                 f"pbmc_mosaic() needs the file {Path(MEMBER).name} from the package {REQUIREMENT}, "
-                f"but pip could not download it ({reason}). Call it once with network access, or copy "
-                f"the file to {pooch.os_cache('betavi')} as pbmc_mosaic.h5mu."
+                f"but pip could not download it ({reason}). Connect to a network and try again, or "
+                f"copy the file to {pooch.os_cache('betavi')} as pbmc_mosaic.h5mu."
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
             Path(output_file).write_bytes(wheel.read(MEMBER))

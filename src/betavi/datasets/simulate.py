@@ -34,8 +34,9 @@ def simulate_counts(
     """Simulate zero-inflated negative binomial counts of cells with known latent factors.
 
     Each cell has a type, a position :math:`z` around the centre of its type, a batch and a library
-    size. Its mean counts are the library size times a softmax over genes. The softmax's argument is
-    a base level plus the loadings of :math:`z` plus the batch's effect.
+    size. The mean counts of a cell are its library size times a softmax over genes. The input of
+    the softmax is the sum of three terms: a constant of the gene, the gene's loadings times
+    :math:`z`, and the effect of the batch on the gene.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def simulate_counts(
     rare_share
         Share of the cells that belong to the last type.
     spread_within_type
-        Standard deviation of the factors around the centre of a type. The centres' is 1.
+        Standard deviation of the factors around the centre of a type. The centres themselves have a
+        standard deviation of 1.
     spread_of_batches
         Standard deviation of a batch's log effect on a gene.
     library_size
@@ -59,9 +61,10 @@ def simulate_counts(
     Returns
     -------
     Counts in ``X`` (CSR, int32). The truth is in ``obsm["z"]`` ``(n_cells, n_factors)``,
-    ``varm["loadings"]`` ``(n_genes, n_factors)``, ``varm["batch_effects"]``,
-    ``var["log_base"]``, ``var["theta"]``, ``obs["library_size"]`` and ``uns["zero_inflation"]``.
-    ``obs["log_likelihood"]`` is log p(x given z) in nats under the true model, the highest possible.
+    ``varm["loadings"]`` ``(n_genes, n_factors)``, ``varm["batch_effects"]``, ``var["log_base"]``,
+    ``var["theta"]``, ``obs["library_size"]`` and ``uns["zero_inflation"]``.
+    ``obs["log_likelihood"]`` is log p(x given z) in nats under the true model. On average, no other
+    model has a higher value.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def simulate_counts(
 def _draw_genes(
     rng: Generator, sizes: tuple[int, int, int], spread_of_batches: float
 ) -> tuple[np.ndarray, ...]:
-    """Return loadings, batch effects, log base levels and inverse dispersions."""
+    """Return loadings, batch effects, log base expression and inverse dispersions."""
     n_genes, n_factors, n_batches = sizes
     chosen = rng.random((n_genes, n_factors)) < SHARE_OF_LOADINGS
     loadings = chosen * rng.normal(size=(n_genes, n_factors))

@@ -42,18 +42,23 @@ def simulate_multiome(
 
     Parameters
     ----------
-    n_cells, n_genes, n_proteins, n_peaks
-        Numbers of cells, and of features of ``rna``, ``adt`` and ``atac``. 0 leaves a modality out.
+    n_cells
+        Number of cells.
+    n_genes, n_proteins, n_peaks
+        Numbers of features of ``rna``, ``adt`` and ``atac``. A modality with 0 features is left
+        out.
     n_factors, n_types, n_batches, seed
         See :func:`simulate_counts`.
     missing
-        Share of the cells that lack a modality, by name. Every cell has at least one modality.
+        Share of the cells that lack a modality, by name of the modality. Every cell has at least
+        one.
 
     Returns
     -------
-    Counts of ``rna``, zero-inflated negative binomial; of ``adt``, negative binomial around a
-    background, or a foreground where ``layers["is_foreground"]``; and of ``atac``, Poisson. ``obs``
-    has ``cell_type`` and ``batch``. ``obsm["z"]`` has the factors.
+    MuData with up to three modalities. Counts of ``rna`` are zero-inflated negative binomial.
+    Counts of ``adt`` are negative binomial. Their mean is a foreground where
+    ``layers["is_foreground"]`` is True, and a background elsewhere. Counts of ``atac`` are Poisson.
+    ``obs`` has ``cell_type`` and ``batch``, and ``obsm["z"]`` has the factors.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def simulate_multiome(
     parts = {name: make() for name, (number, make) in makers.items() if number}
     if unknown := sorted(set(shares) - set(parts)):
         known = ", ".join(parts)
-        raise ValueError(f"`missing` has the unknown name {unknown[0]!r}. Choose from {known}.")
+        raise ValueError(f"`missing` has the unknown modality {unknown[0]!r}. Choose from {known}.")
     has = _draw_present(rng, {name: shares.get(name, 0.0) for name in parts}, n_cells)
     for name, part in parts.items():
         part.obs_names = rna.obs_names
@@ -96,7 +101,7 @@ def simulate_multiome(
 def _draw_present(
     rng: Generator, shares: Mapping[str, float], n_cells: int
 ) -> dict[str, np.ndarray]:
-    """Return a mask of the cells with each modality. A cell without any gets one at random."""
+    """Return a mask of the cells with each modality. Every cell has at least one modality."""
     names = list(shares)
     has = rng.random((n_cells, len(names))) >= np.array([shares[name] for name in names])
     nothing = np.flatnonzero(~has.any(axis=1))

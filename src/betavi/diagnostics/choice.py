@@ -23,8 +23,12 @@ class BetaSuggestion:
 
     Parameters
     ----------
-    beta, criterion, reason
-        Suggested value, the criterion that chose it, and a description of the curve at this β.
+    beta
+        Suggested β.
+    criterion
+        Name of the criterion that chose β.
+    reason
+        Description of the curve at this β.
 
     Examples
     --------
@@ -47,7 +51,7 @@ def _held_out(curve: pd.DataFrame, _rate: float | None) -> BetaSuggestion:
         f"(rate {best['rate']:.1f}, distortion {best['distortion']:.1f})."
     )
     if best["beta"] in (curve["beta"].min(), curve["beta"].max()):
-        reason += " This β is an end of the range. A wider range may contain a better β."
+        reason += " This β is at an end of the range. A wider range may contain a better β."
     return BetaSuggestion(float(best["beta"]), "held_out", reason)
 
 
@@ -58,9 +62,11 @@ def _knee(curve: pd.DataFrame, _rate: float | None) -> BetaSuggestion:
     y = (distortion - distortion.min()) / np.ptp(distortion)
     best = int(np.argmin(x + y))
     reason = (
-        f"the curve bends most at this β. With {rate[best] - rate.min():.1f} of the "
-        f"{np.ptp(rate):.1f} nats of rate along the curve, the distortion falls by "
-        f"{distortion.max() - distortion[best]:.1f} of {np.ptp(distortion):.1f} nats."
+        "the curve bends most at this β. "
+        f"The rate is {rate[best] - rate.min():.1f} nats above its minimum (range of the curve: "
+        f"{np.ptp(rate):.1f} nats), and the distortion is "
+        f"{distortion.max() - distortion[best]:.1f} nats below its maximum (range of the curve: "
+        f"{np.ptp(distortion):.1f} nats)."
     )
     return BetaSuggestion(float(curve["beta"].iloc[best]), "knee", reason)
 
@@ -96,7 +102,7 @@ def suggest(
         ``"held_out"`` for the highest ELBO, ``"knee"`` for the strongest bend of the curve, or
         ``"rate"`` for the β at ``rate``.
     rate
-        Rate (KL divergence from the prior), nats per cell, for ``criterion="rate"``.
+        For ``criterion="rate"``: the rate (KL divergence from the prior), nats per cell.
 
     Returns
     -------
@@ -123,5 +129,7 @@ def suggest(
         )
     terms = curve[["rate", "distortion", "elbo"]].to_numpy(dtype=float)
     if not (np.isfinite(terms).all() and np.ptp(terms[:, 0]) and np.ptp(terms[:, 1])):
-        raise ValueError("`curve` is flat or not finite. Train on a wider range of β.")
+        raise ValueError(
+            "`curve` is flat, or has values that are not finite. Train on a wider range of β."
+        )
     return choose(curve, rate)

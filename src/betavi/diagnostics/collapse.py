@@ -11,7 +11,7 @@ from betavi.diagnostics.information import ACTIVE, mutual_information
 
 N_ERRORS = 3.0  # standard errors of a significant difference
 NOISE_SHARE = 0.5  # a dimension with less signal than this share of its information is noise
-LEAST_SIGNAL = 0.03  # nats: any dimension has traces; 1 % of the cells 3 sd apart have more
+LEAST_SIGNAL = 0.03  # nats: all dimensions have traces; 1 % of the cells 3 sd apart have more
 SMALLEST_ERROR = 1e-12  # avoids division by zero if no posterior moves
 
 
@@ -23,12 +23,16 @@ class DimensionArrays:
     ----------
     loc, scale
         Means and standard deviations of the posteriors, ``(n_cells, n_latent)``.
-    rates, losses
-        KL divergence from the prior, ``(n_latent,)``, NaN if it is not a sum over dimensions, and
-        loss of a cell if a dimension is drawn from the prior, ``(n_probed, n_latent)``, nats.
+    rates
+        Rate (KL divergence from the prior) of each dimension, nats, ``(n_latent,)``. NaN if the KL
+        is not a sum over dimensions.
+    losses
+        Increase in the reconstruction loss of a cell, nats, if a dimension is replaced by a draw
+        from the prior, ``(n_probed, n_latent)``.
     halves
-        Shift of the posterior mean if data without signal get back the measured values of one half
-        of the features, or of the other half, ``(n_splits, 2, n_probed, n_latent)``.
+        Features are split at random into two halves, several times. The data first have no signal
+        of the dimension. Then one half of the features gets its measured values back. The entry is
+        the resulting shift of the posterior mean, ``(n_splits, 2, n_probed, n_latent)``.
 
     Examples
     --------
@@ -47,26 +51,28 @@ class DimensionArrays:
 def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     """Classify latent dimensions as used, inactive, noise or unclear.
 
-    A dimension is ``"used"`` if decoding is worse without it, both halves of the features agree on
-    its value, and it carries at least 0.03 nats. Noise, of counting or of a single gene, has a
-    covariance between halves of about zero, even if the model has memorised the data. Other
-    dimensions are ``"inactive"`` if they carry at most 0.1 nats. They are ``"noise"`` if
-    significantly less than half of their information matters to the decoder or agrees between
-    halves. They are ``"unclear"`` if the cells are too few. All tests use three standard errors.
+    A dimension is ``"used"`` if three conditions hold. Decoding is worse without the dimension. Two
+    random halves of the features agree on its value. The dimension carries at least 0.03 nats.
+    Noise of counting or of a single gene does not agree between the halves, even if the model has
+    memorised the data. A dimension that is not used is ``"inactive"`` if it carries at most 0.1
+    nats. It is ``"noise"`` if significantly less than 50 % of its information matters to the
+    decoder, or agrees between the halves. It is ``"unclear"`` if there are too few cells to decide.
+    All tests use three standard errors.
 
     Parameters
     ----------
     found
-        Arrays of held-out cells. In training cells, the model has learnt the noise of both halves.
+        Arrays of held-out cells. For training cells, the model may have memorised the noise.
 
     Returns
     -------
-    One row per dimension: ``kl``; ``mean_variance`` of posterior means (Burda et al., 2016,
-    Importance weighted autoencoders); ``posterior_variance``, its mean over cells; ``information``
-    of the dimension alone, see :func:`~betavi.diagnostics.mutual_information`; ``signal``, the
-    information that both halves agree on; ``agreement``, in standard errors; ``sensitivity``, the
-    loss without the dimension, and its ``sensitivity_error``; and ``status``. Except for variances,
-    agreement and status, columns are in nats per cell.
+    One row per dimension. In nats per cell: ``kl``, the rate (KL); ``information`` of the dimension
+    alone, see :func:`~betavi.diagnostics.mutual_information`; ``signal``, the information on which
+    both halves agree; ``sensitivity``, the increase in loss without the dimension; and
+    ``sensitivity_error``, its standard error. Further columns: ``mean_variance``, the variance of
+    the posterior means (Burda et al., 2016, Importance weighted autoencoders);
+    ``posterior_variance``, the mean variance of the posteriors; ``agreement`` of the halves, in
+    standard errors; and ``status``.
 
     Examples
     --------

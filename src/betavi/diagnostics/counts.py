@@ -15,8 +15,10 @@ class GeneMoments:
 
     Parameters
     ----------
-    zeros, mean, variance
-        Share of zeros, mean and variance of the counts, each ``(n_genes,)``.
+    zeros
+        Share of cells with zero counts, ``(n_genes,)``.
+    mean, variance
+        Mean and variance of the counts over cells, ``(n_genes,)``.
 
     Examples
     --------
@@ -37,13 +39,18 @@ class CountTerms(NamedTuple):
     log_mass
         Log-probability of each count at each draw of z, ``(n_draws, n_cells, n_genes)``.
     log_ratio
-        log q(z given x) - log p(z), plus that of a latent library size, ``(n_draws, n_cells)``.
-    rate, library_rate
-        Rates of z and of the library size, 0 if it is observed, ``(n_cells,)``.
+        log q(z given x) - log p(z), ``(n_draws, n_cells)``. For a latent library size, the same
+        difference is added.
+    rate
+        Rate (KL divergence from the prior) of z, ``(n_cells,)``.
+    library_rate
+        Rate of the library size, ``(n_cells,)``. 0 if the library size is observed.
     log_detection
         Log-probability of the observed zero or non-zero, same shape as ``log_mass``.
-    zeros, mean, variance
-        Probability of zero, mean and variance of each count, same shape as ``log_mass``.
+    zeros
+        Probability of a zero count, same shape as ``log_mass``.
+    mean, variance
+        Mean and variance of the distribution of each count, same shape as ``log_mass``.
 
     Examples
     --------
@@ -67,14 +74,19 @@ class CountScore:
 
     Parameters
     ----------
-    rate, evidence
-        KL divergence of the posteriors from the prior, infinite for a deterministic autoencoder,
-        and importance-weighted lower bound of the log-probability of the counts.
-    distortion, detection
-        Negative log-probability of the counts, and of the pattern of zeros, at a draw of the
-        posterior. The distortion includes the rate of a latent library size.
-    predicted, observed, total
-        Moments of each gene in the model and in the data, and mean total count of a cell.
+    rate
+        Rate (KL divergence of the posteriors from the prior). Infinite for an autoencoder.
+    evidence
+        Importance-weighted lower bound of the log-probability of the counts.
+    distortion
+        Negative log-probability of the counts at a draw from the posterior. The rate of a latent
+        library size is included.
+    detection
+        Negative log-probability of the pattern of zeros at a draw from the posterior.
+    predicted, observed
+        Moments of each gene in the model, and in the data.
+    total
+        Mean total count of a cell.
 
     Examples
     --------

@@ -26,17 +26,22 @@ class DenoisingReport:
     ----------
     methods
         One row per method, best first. ``poisson_loss``, ``poisson_deviance``, ``nb_deviance`` and
-        ``mse_log``, the squared error of log(1 + counts per 10,000), are means over entries, lower
-        is better. ``explained`` is the share of the null model's Poisson deviance that the method
-        explains, ``behind`` the loss minus the lowest loss, ``behind_se`` its standard error.
+        ``mse_log`` are means over entries, and lower is better. ``mse_log`` is the squared error of
+        log(1 + counts per 10,000). ``explained`` is the share of the null model's Poisson deviance
+        that the method explains. ``behind`` is the Poisson loss minus the lowest Poisson loss, and
+        ``behind_se`` is the standard error of ``behind``.
     genes
-        One row per gene: ``mean``, remaining counts per cell; ``explained``, as above, NaN without
-        counts; ``z``, the gain over the null model in standard errors; ``trusted``, if ``z`` > 2.
+        One row per gene: ``mean``, the mean count per cell without held-out molecules;
+        ``explained``, as in ``methods``, NaN for a gene without counts; ``z``, the gain over the
+        null model in standard errors; ``trusted``, True if ``z`` > 2.
     explained
-        Share of the null model's deviance explained, ``(n_genes, n_methods)``.
-    chosen, ties, fraction
-        The model's best method, used for ``genes``, its methods within one standard error, and the
-        share of the molecules that were held out.
+        Share of the null model's deviance that each method explains, ``(n_genes, n_methods)``.
+    chosen
+        Best method of the model. The table ``genes`` describes this method.
+    ties
+        Methods of the model within one standard error of the best.
+    fraction
+        Share of the molecules that were held out.
 
     Examples
     --------
@@ -66,9 +71,9 @@ class DenoisingReport:
             f"significantly better than the gene mean. For {worse:.1%}, it is worse in this sample."
         )
         if first != self.chosen:
-            text += f" {first} is better by {best['behind']:.2g} nats per entry."
+            text += f" The method {first} is better by {best['behind']:.2g} nats per entry."
         if len(self.ties) > 1:
-            text += f" Equal within one standard error: {', '.join(self.ties)}."
+            text += f" Methods equal within one standard error: {', '.join(self.ties)}."
         return text
 
 
@@ -79,10 +84,14 @@ def report_denoising(
 
     Parameters
     ----------
-    held_out, scores
-        Held-out molecules, and scores by method, with the null model ``"gene mean x depth"``.
-    own, names
-        The model's methods, from which one is chosen, and gene names, ``(n_genes,)``.
+    held_out
+        Held-out molecules.
+    scores
+        Scores by method. One method is the null model ``"gene mean x depth"``.
+    own
+        Methods of the model. One of these is chosen.
+    names
+        Gene names, ``(n_genes,)``.
 
     Returns
     -------

@@ -24,8 +24,12 @@ class LatentDensity:
 
     Parameters
     ----------
-    weights, means, covariances
-        ``(n_components,)``, ``(n_components, n_latent)``, ``(n_components, n_latent, n_latent)``.
+    weights
+        Weight of each component, ``(n_components,)``.
+    means
+        Mean of each component, ``(n_components, n_latent)``.
+    covariances
+        Covariance of each component, ``(n_components, n_latent, n_latent)``.
     held_out
         Mean log density of draws from held-out cells, nats.
 
@@ -85,7 +89,7 @@ class LatentDensity:
         return -(shares[..., None] * pulls).sum(axis=1)
 
     def sample(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-        """Return draws, ``(n_draws, n_latent)``."""
+        """Return positions drawn from the density, ``(n_draws, n_latent)``."""
         chosen = rng.choice(len(self.weights), size=n_draws, p=self.weights)
         noise = rng.standard_normal((n_draws, self.n_latent))
         return self.means[chosen] + (self._roots[chosen] @ noise[..., None])[..., 0]
@@ -105,10 +109,12 @@ def fit_density(draws: np.ndarray, cells: np.ndarray | None = None, seed: int = 
     Parameters
     ----------
     draws
-        Latent positions, ``(n_draws, n_latent)``.
-    cells, seed
-        Cell of each draw, ``(n_draws,)``, because cells are held out with all their draws (None if
-        each draw is a cell), and seed of the held-out cells and of the fit.
+        Latent positions drawn from the posteriors, ``(n_draws, n_latent)``.
+    cells
+        Cell of each draw, ``(n_draws,)``. A held-out cell is held out with all its draws. If None,
+        each draw is a cell.
+    seed
+        Seed of the choice of held-out cells, and of the fit.
 
     Returns
     -------

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CELLS_PER_STRATUM = 50  # counts are shuffled among cells of similar depth, to keep depth effects
-MOST_GENES = 300  # shuffled genes, and other genes, that are compared in pairs
+MOST_GENES = 300  # most shuffled genes, and most other genes, that are compared in pairs
 ROUNDING = 1e-6  # error of single precision, relative to a gene's largest value
 
 
@@ -20,10 +20,13 @@ class Shuffled(NamedTuple):
 
     Parameters
     ----------
-    counts, genes, strata
-        Counts, ``(n_cells, n_genes)``, ascending positions of the shuffled genes,
-        ``(n_shuffled,)``, and stratum of each cell, ``(n_cells,)``. Counts were shuffled within a
-        stratum: cells of one batch and of similar depth.
+    counts
+        Counts, ``(n_cells, n_genes)``.
+    genes
+        Positions of the shuffled genes, ascending, ``(n_shuffled,)``.
+    strata
+        Code of the stratum of each cell, ``(n_cells,)``. A stratum is a group of cells from one
+        batch and of similar depth. Counts were shuffled only within these groups.
 
     Examples
     --------
@@ -50,21 +53,26 @@ class Shuffled(NamedTuple):
 def shuffle_genes(
     counts: sparse.csr_matrix, strata: np.ndarray, share: float = 0.5, seed: int = 0
 ) -> Shuffled:
-    """Shuffle the counts of some genes among cells of the same stratum and similar depth.
+    """Shuffle the counts of some genes among cells of the same batch and of similar depth.
 
-    Each gene is shuffled independently. It is then associated with other genes and cell types only
-    through depth and strata, which denoising takes into account.
+    Each gene is shuffled independently. A shuffled gene is then associated with other genes and
+    cell types only through batch and depth, which denoising takes into account.
 
     Parameters
     ----------
-    counts, strata
-        Counts, ``(n_cells, n_genes)``, and a code of each cell, such as its batch, ``(n_cells,)``.
-    share, seed
-        Share of the genes to shuffle, and seed of the permutations.
+    counts
+        Counts, ``(n_cells, n_genes)``.
+    strata
+        Code of each cell, such as the batch, ``(n_cells,)``. Counts are shuffled only among cells
+        with the same code.
+    share
+        Share of the genes to shuffle.
+    seed
+        Seed of the permutations.
 
     Returns
     -------
-    The counts, the shuffled genes, and the strata of batch and depth.
+    Counts, shuffled genes, and the group of each cell by code and depth.
 
     References
     ----------
@@ -108,8 +116,12 @@ def some_of_each(
 
     Parameters
     ----------
-    shuffled, n_genes, seed
-        Positions of the shuffled genes, ``(n_shuffled,)``, number of all genes, and random seed.
+    shuffled
+        Positions of the shuffled genes, ``(n_shuffled,)``.
+    n_genes
+        Number of all genes.
+    seed
+        Seed of the choice.
 
     Returns
     -------
@@ -131,8 +143,10 @@ def correlated_share(values: np.ndarray, alpha: float = 0.05) -> float:
 
     Parameters
     ----------
-    values, alpha
-        Expression, ``(n_cells, n_genes)``, and level of the test over all pairs (Bonferroni).
+    values
+        Expression, ``(n_cells, n_genes)``.
+    alpha
+        Significance level of the test over all pairs (Bonferroni).
 
     Returns
     -------
@@ -162,9 +176,12 @@ def marker_share(
 
     Parameters
     ----------
-    values, groups, alpha
-        Expression, ``(n_cells, n_genes)``, group of each cell, ``(n_cells,)``, and false discovery
-        rate (Benjamini & Hochberg) of a one-way analysis of variance.
+    values
+        Expression, ``(n_cells, n_genes)``.
+    groups
+        Group of each cell, ``(n_cells,)``.
+    alpha
+        False discovery rate (Benjamini & Hochberg) of a one-way analysis of variance.
 
     Returns
     -------

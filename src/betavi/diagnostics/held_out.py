@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from betavi.diagnostics.thinning import Thinned
 
-FLOOR = 1e-4  # least rate: the loss of a count at a rate of 0 is infinite
+FLOOR = 1e-4  # least expected count: the loss of a count with the expectation 0 is infinite
 INVERSE_DISPERSIONS = (1e-2, 1e6)
 
 
@@ -25,8 +25,10 @@ def poisson_loss(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    counts, rate
-        Observed and expected counts, ``(n_cells, n_genes)``.
+    counts
+        Observed counts, ``(n_cells, n_genes)``.
+    rate
+        Expected counts, ``(n_cells, n_genes)``.
 
     Returns
     -------
@@ -41,12 +43,16 @@ def poisson_loss(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
 
 def poisson_deviance(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """Return the Poisson deviance of each count: twice the nats lost against a perfect rate.
+    """Return the Poisson deviance of each count.
+
+    The deviance is twice the difference in loss from a perfect prediction, in nats.
 
     Parameters
     ----------
-    counts, rate
-        Observed and expected counts, ``(n_cells, n_genes)``.
+    counts
+        Observed counts, ``(n_cells, n_genes)``.
+    rate
+        Expected counts, ``(n_cells, n_genes)``.
 
     Returns
     -------
@@ -61,13 +67,16 @@ def poisson_deviance(counts: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
 
 def nb_deviance(counts: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Return the negative binomial deviance: twice the nats lost against a perfect mean.
+    """Return the negative binomial deviance of each count. See :func:`poisson_deviance`.
 
     Parameters
     ----------
-    counts, mean, theta
-        Observed counts and expected counts above 0, ``(n_cells, n_genes)``, and inverse dispersion
-        of each gene, ``(n_genes,)``.
+    counts
+        Observed counts, ``(n_cells, n_genes)``.
+    mean
+        Expected counts above 0, ``(n_cells, n_genes)``.
+    theta
+        Inverse dispersion of each gene, ``(n_genes,)``.
 
     Returns
     -------
@@ -111,9 +120,12 @@ class DenoisingScore:
     ----------
     losses
         Mean Poisson loss over the genes of each cell, nats, ``(n_cells,)``.
-    deviance, gain, square_gain
-        Poisson deviance, its reduction relative to the null model, and the square of the reduction,
-        summed over cells, ``(n_genes,)``.
+    deviance
+        Poisson deviance of each gene, summed over cells, ``(n_genes,)``.
+    gain
+        Deviance of the null model minus ``deviance``, summed over cells, ``(n_genes,)``.
+    square_gain
+        Square of this difference in each cell, summed over cells, ``(n_genes,)``.
     nb_deviance, mse_log
         Means over all entries, see :class:`DenoisingReport`.
 
@@ -135,13 +147,15 @@ class DenoisingScore:
 
 @dataclass
 class HeldOutMolecules:
-    """Held-out molecules, used to score rates that were predicted from the remaining molecules.
+    """Held-out molecules, used to score counts that were predicted from the remaining molecules.
 
     Parameters
     ----------
-    thinned, batch
-        Remaining and held-out molecules, and batch of each cell, ``(n_cells,)`` (if None, one). The
-        null model predicts each gene's mean in the batch or, if that is better, in all cells.
+    thinned
+        Remaining and held-out molecules.
+    batch
+        Batch of each cell, ``(n_cells,)``. If None, all cells are one batch. For each gene, the
+        null model predicts the mean of the batch or the mean of all cells, whichever is better.
 
     Examples
     --------
@@ -174,7 +188,7 @@ class HeldOutMolecules:
         self.theta = (square / excess.clip(1e-300)).clip(*INVERSE_DISPERSIONS)
 
     def _use_batch_means(self, batch: np.ndarray) -> None:
-        """Use batch means in the null model for the genes that they predict better."""
+        """Use batch means in the null model for genes that batch means predict better."""
         of_all, alone = self._profiles, self.score_null().deviance
         self._batch, self._profiles = batch, profiles_of(self.thinned.kept, batch)
         is_worse = self.score_null().deviance >= alone
@@ -189,7 +203,7 @@ class HeldOutMolecules:
         return self.score(self.null(rows) for rows in blocks(len(self._totals)))
 
     def score(self, expected: Iterable[np.ndarray]) -> DenoisingScore:
-        """Score blocks of expected counts, ``(n, n_genes)``, at the depth of the remaining ones."""
+        """Score blocks of expected counts, ``(n, n_genes)``, at the remaining depth."""
         n_cells, n_genes = self.thinned.kept.shape
         deviance, gain, square_gain = np.zeros((3, n_genes))
         score = DenoisingScore(np.zeros(n_cells), deviance, gain, square_gain, 0.0, 0.0)

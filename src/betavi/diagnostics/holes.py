@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 N_STARTS = 3000  # midpoints of pairs of cells, from which empty balls grow; not tuned
-NEAR_SHARE = 0.1  # share of the cells that count as near, in half of the pairs; not tuned
+NEAR_SHARE = 0.1  # share of the cells that are near a cell, for 50 % of the pairs; not tuned
 N_STEPS = 20
 SMALLEST_STEP = 0.02  # in distances to the nearest cells
 SHELL = 4.0  # volume of the ball whose cells surround a hole, in volumes of the hole; not tuned
@@ -23,14 +23,17 @@ class Holes(NamedTuple):
 
     Parameters
     ----------
-    centres, radius
-        Centre of the empty ball, ``(n_holes, n_latent)``, and distance to the nearest cell.
+    centres
+        Centre of each empty ball, ``(n_holes, n_latent)``.
+    radius
+        Distance from the centre to the nearest cell, ``(n_holes,)``.
     evidence
-        Negative log probability that the ball is empty by chance, in nats.
+        Negative log probability that the ball is empty by chance, in nats, ``(n_holes,)``.
     depth
-        Least share of the surrounding cells on one side of the centre, over directions.
+        Smallest share of the surrounding cells on one side of the centre, over all directions,
+        ``(n_holes,)``. A depth near 0 means that cells are on one side only.
     share
-        Share of the straight lines between two cells that cross the ball.
+        Share of the straight lines between two random cells that cross the ball, ``(n_holes,)``.
     ends
         Two cells whose line passes close to the centre, ``(n_holes, 2)``.
 
@@ -52,10 +55,11 @@ def find_holes(positions: np.ndarray, level: float = 0.01, seed: int = 0) -> Hol
     """Find empty balls that are surrounded by cells.
 
     Balls start at midpoints of pairs of cells and move away from the nearest cells while they grow.
-    A ball is a hole if cells are on all sides of it, and if it is too large to be empty by chance:
-    if the density were even in a ball of four times its volume, all n cells of that ball would be
-    in its outer part with probability ``0.75 ** n``. The method compares this probability with
-    ``level``, divided by the number of pairs of cells.
+    A ball is a hole if two conditions hold. Cells surround the ball on all sides, and the ball is
+    too large to be empty by chance. For the second condition, take the larger ball with the same
+    centre and four times the volume. Under an even density, all n cells of the larger ball are
+    outside the small ball with probability ``0.75 ** n``. This probability must be below ``level``
+    divided by the number of pairs of cells.
 
     The method finds 88 % of the balls that were removed from latent spaces of real cells in two
     dimensions (24 % by chance), and 67 % in three (26 %). In five dimensions it is hardly better than
@@ -66,13 +70,13 @@ def find_holes(positions: np.ndarray, level: float = 0.01, seed: int = 0) -> Hol
     positions
         Positions of cells, ``(n_cells, n_latent)``.
     level
-        Probability of any hole where the density is even.
+        Probability that the method reports a hole although the density is even.
     seed
         Seed of the pairs of cells and of the directions.
 
     Returns
     -------
-    Holes, the largest first. Their length is 0 without a hole.
+    Holes, the largest first. All arrays have length 0 if there are no holes.
 
     Examples
     --------
@@ -109,7 +113,10 @@ def find_holes(positions: np.ndarray, level: float = 0.01, seed: int = 0) -> Hol
 
 
 def _midpoints(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return midpoints of pairs of cells, half of them of near ones, ``(n, n_latent)``."""
+    """Return midpoints of pairs of cells, ``(n, n_latent)``.
+
+    In 50 % of the pairs, the cells are near.
+    """
     starts, ends = rng.integers(len(positions), size=(2, N_STARTS))
     n_near, half = max(2, int(NEAR_SHARE * len(positions))), N_STARTS // 2
     near = NearestNeighbors(n_neighbors=min(n_near, len(positions))).fit(positions)
@@ -120,7 +127,7 @@ def _midpoints(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _grown(points: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Move points away from the nearest cells; return them and their distances to a cell."""
+    """Move points away from the nearest cells. Return the points and their distances to a cell."""
     points, step = points.copy(), np.full(len(points), 0.5)
     n_near = min(2 * points.shape[1], len(positions))
     # trees are slow in many dimensions
@@ -152,13 +159,13 @@ def _counts(centres: np.ndarray, reach: np.ndarray, positions: np.ndarray) -> np
 
 
 def _overlaps(ball: int, others: list[int], centres: np.ndarray, radius: np.ndarray) -> bool:
-    """Return whether the centre of a ball is inside one of the others, or the reverse."""
+    """Return True if a ball contains the centre of another ball, or the reverse."""
     distance = np.linalg.norm(centres[others] - centres[ball], axis=1)
     return bool((distance <= np.maximum(radius[others], radius[ball])).any())
 
 
 def _depth(offsets: np.ndarray, rng: np.random.Generator) -> float:
-    """Return the least share of cells on one side of a point, from their offsets, over directions."""
+    """Return the smallest share of cells on one side of a point, over directions."""
     behind = float((offsets @ offsets.mean(axis=0) < 0).mean())
     if behind < ENCLOSED:  # most balls that are not surrounded end here, which saves time
         return behind
@@ -176,7 +183,7 @@ def _depth(offsets: np.ndarray, rng: np.random.Generator) -> float:
 def _crossing(
     centres: np.ndarray, radius: np.ndarray, positions: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the share of lines between cells that cross each ball, and the line closest to it."""
+    """Return the share of lines between cells that cross each ball, and the nearest line."""
     pairs = rng.integers(len(positions), size=(N_LINES, 2))
     starts, lines = positions[pairs[:, 0]], positions[pairs[:, 1]] - positions[pairs[:, 0]]
     length = np.square(lines).sum(axis=1).clip(min=np.finfo(float).tiny)

@@ -14,11 +14,11 @@ NEIGHBOURS = 15
 
 
 def dimension_information(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    r"""Return the information of each dimension about a cell, if positions are normal over cells.
+    r"""Return the information of each dimension about a cell, for normally distributed positions.
 
-    :math:`\frac12 (\log \mathrm{Var}\,z_j - E \log \sigma_j^2)`, the mean divergence of the
-    posteriors from the normal distribution with their common mean and variance. It does not depend
-    on the prior or on the units of z.
+    The information is :math:`\frac12 (\log \mathrm{Var}\,z_j - E \log \sigma_j^2)`, the mean
+    divergence of the posteriors from the normal distribution with their common mean and variance.
+    The information does not depend on the prior or on the units of z.
 
     Parameters
     ----------
@@ -42,13 +42,14 @@ def active_dimensions(loc: np.ndarray, scale: np.ndarray, threshold: float = ACT
     """Return the number of dimensions with more than ``threshold`` nats of information.
 
     Burda et al. (2016, Importance weighted autoencoders) count dimensions with a variance of the
-    posterior mean above 0.01. This is a threshold of about 0.005 nats, which noise can exceed.
+    posterior mean above 0.01. A variance of 0.01 is about 0.005 nats, which noise can exceed.
 
     Parameters
     ----------
-    loc, scale, threshold
-        Means and standard deviations of the posteriors, ``(n_cells, n_latent)``, and least
-        information of an active dimension, nats.
+    loc, scale
+        Means and standard deviations of the posteriors, ``(n_cells, n_latent)``.
+    threshold
+        Least information of an active dimension, nats.
 
     Returns
     -------
@@ -67,15 +68,17 @@ def mutual_information(
 ) -> float:
     r"""Estimate the mutual information between a cell and its latent position.
 
-    :math:`E \log q(z | x) - \log q(z)` at a draw of each posterior. :math:`q(z)` is the mean of the
-    posteriors of at most 2,000 random cells. The estimate cannot exceed the log of their number:
-    7.6 nats for 2,000 cells and 5.7 for 300. A value near this limit is only a lower bound.
+    The estimate is the mean of :math:`\log q(z | x) - \log q(z)` over one draw from each posterior.
+    :math:`q(z)` is the mean of the posteriors of at most 2,000 random cells. The estimate cannot
+    exceed the log of the number of these cells: 7.6 nats for 2,000 cells and 5.7 nats for 300. A
+    value near this limit is only a lower bound.
 
     Parameters
     ----------
-    loc, scale, rng
-        Means and standard deviations of the posteriors, ``(n_cells, n_latent)``, and generator or
-        seed of the draws.
+    loc, scale
+        Means and standard deviations of the posteriors, ``(n_cells, n_latent)``.
+    rng
+        Generator or seed of the draws.
 
     Returns
     -------
@@ -112,14 +115,17 @@ def label_agreement(
 
     Parameters
     ----------
-    latent, labels, n_neighbors
-        Position, ``(n_cells, n_latent)``, and type, ``(n_cells,)``, of each cell, and number of
-        nearest other cells.
+    latent
+        Position of each cell, ``(n_cells, n_latent)``.
+    labels
+        Type of each cell, ``(n_cells,)``.
+    n_neighbors
+        Number of nearest other cells.
 
     Returns
     -------
-    Mean share over the cells of each type with at least two cells. If a type has fewer cells than
-    neighbours, the share is relative to the largest possible value.
+    Mean share over the cells of a type, by type. Types with one cell are left out. If a type has
+    fewer cells than ``n_neighbors``, the share is relative to the largest possible share.
 
     Examples
     --------

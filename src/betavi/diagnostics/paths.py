@@ -32,8 +32,10 @@ def straight(start: np.ndarray, end: np.ndarray, n_steps: int) -> np.ndarray:
 
     Parameters
     ----------
-    start, end, n_steps
-        Positions, ``(n_latent,)``, and number of points, including both ends.
+    start, end
+        First and last position, ``(n_latent,)``.
+    n_steps
+        Number of points, including both ends.
 
     Returns
     -------
@@ -53,22 +55,26 @@ def along_density(
 ) -> np.ndarray:
     r"""Return a path through populated regions.
 
-    The shortest path in a graph of cells is optimised in the latent space. A length costs
+    The shortest path in a graph of cells is optimised in the latent space. A unit of length costs
     :math:`(q(z) / \max q)^{-1/d}`, from 1 to :math:`e^{10}`. The maximum is over cells, and
-    :math:`d` is the number of dimensions in which cells differ. Where cells are half as far apart,
-    a length costs half as much.
+    :math:`d` is the number of dimensions in which cells differ. The cost is thus proportional to
+    the distance between neighbouring cells.
 
     Parameters
     ----------
-    start, end, n_steps
-        Positions, ``(n_latent,)``, and number of points to return, including both ends.
-    density, nodes
-        The aggregate posterior, and positions of cells, ``(n_cells, n_latent)``.
+    start, end
+        First and last position, ``(n_latent,)``.
+    n_steps
+        Number of points to return, including both ends.
+    density
+        The aggregate posterior.
+    nodes
+        Positions of cells, ``(n_cells, n_latent)``.
 
     Returns
     -------
-    Evenly spaced positions, ``(n_steps, n_latent)``, on a path of 33 points that costs no more than
-    the straight line.
+    Evenly spaced positions, ``(n_steps, n_latent)``, along a path of 33 points. The path never
+    costs more than the straight line.
 
     References
     ----------

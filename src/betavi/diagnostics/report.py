@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CollapseReport:
-    """Signal in each latent dimension, a verdict, and causes of collapse. Nats are per cell.
+    """Signal in each latent dimension, a verdict, and causes of collapse. All nats are per cell.
 
     Parameters
     ----------
@@ -26,21 +26,36 @@ class CollapseReport:
         Table of :func:`judge_dimensions`.
     causes
         Causes of unused dimensions, most likely first. Empty if all dimensions are used.
-    beta, rate, distortion
-        Weight of the rate, NaN if training held the rate at a value, and the terms of the ELBO.
-    spectrum, mutual_information
-        Directions in which cells differ, after correction for covariates, and information between a
-        cell and its position (Hoffman & Johnson, 2016, ELBO surgery).
-    amortisation_gap, gap_error
-        Nats that separately optimised posteriors save (Cremer et al., 2018, Inference suboptimality
-        in variational autoencoders), and the standard error.
-    explained, covariates
-        Nats that a cell's z saves compared with a z from the prior, by modality, and nats that its
-        covariates save compared with those of another cell.
-    predicted, modalities
-        Table of :func:`predicted_from`, and reports on each modality of a joint model alone.
-    n_cells, is_held_out
-        Number of cells, and True if training has not seen them.
+    beta
+        Weight of the rate. NaN if training kept the rate constant.
+    rate
+        Rate (KL divergence from the prior), nats.
+    distortion
+        Negative log-likelihood, nats.
+    spectrum
+        Directions in which cells differ, after correction for covariates.
+    mutual_information
+        Information between a cell and its latent position (Hoffman & Johnson, 2016, ELBO surgery),
+        nats.
+    amortisation_gap
+        How much lower the loss is if the posterior of each cell is optimised separately (Cremer et
+        al., 2018, Inference suboptimality in variational autoencoders), nats.
+    gap_error
+        Standard error of ``amortisation_gap``.
+    explained
+        How much lower the reconstruction loss is with the cell's own z than with a z from the
+        prior, nats, by modality.
+    covariates
+        How much lower the reconstruction loss is with the cell's own covariates than with those of
+        another cell, nats.
+    predicted
+        Table of :func:`predicted_from`.
+    modalities
+        For a joint model: one report per modality, with all other modalities masked.
+    n_cells
+        Number of cells.
+    is_held_out
+        True if training did not use these cells.
 
     Examples
     --------
@@ -96,8 +111,9 @@ class CollapseReport:
     def verdict(self) -> str:
         """``"healthy"``, ``"partial"``, ``"collapsed"`` or ``"unclear"``.
 
-        Healthy: no dimension is inactive or noise. Partial: some are, or a modality is ignored.
-        Collapsed: all are. Unclear: some dimensions may be used, and none is used with certainty.
+        Healthy: no dimension is inactive or noise. Partial: some dimensions are inactive or noise,
+        or a modality is ignored. Collapsed: all dimensions are inactive or noise. Unclear: some
+        dimensions may be used, but no dimension is used with certainty.
         """
         n_unused = len(self.inactive_dimensions) + len(self.noise_dimensions)
         if n_unused == len(self.dimensions):
@@ -112,7 +128,7 @@ class CollapseReport:
         return [name for name, alone in self.modalities.items() if alone.verdict == "collapsed"]
 
     def by_modality(self) -> pd.DataFrame:
-        """Return the signal in each modality, with all others and alone, nats per cell."""
+        """Return the signal in each modality, together with the others and alone, nats per cell."""
         rows = {
             name: {
                 "used dimensions": alone.active_dimensions,
@@ -135,7 +151,10 @@ class CollapseReport:
 
     @property
     def marginal_kl(self) -> float:
-        """KL of the mean posterior from the prior. An upper bound if ``is_saturated``."""
+        """KL divergence of the mean posterior from the prior.
+
+        An upper bound if ``is_saturated``.
+        """
         return self.rate - self.mutual_information
 
     @property
@@ -145,7 +164,7 @@ class CollapseReport:
 
     @property
     def explained_share(self) -> float:
-        """Share of the distortion at a z from the prior that the cell's own z saves."""
+        """Relative decrease in distortion from a z of the prior to the cell's own z."""
         saved = sum(self.explained.values())
         return saved / (self.distortion + saved)
 
@@ -198,7 +217,8 @@ class CollapseReport:
         if not self.is_held_out:
             notes.append(
                 "The model was trained on these cells and may have memorised their noise, so that "
-                "noise dimensions seem used. Hold cells out, or pass others: diagnose(indices=...)."
+                "noise dimensions seem used. Hold out cells, or pass cells that the model has not "
+                "seen: diagnose(indices=...)."
             )
         return notes
 

@@ -22,13 +22,15 @@ class RescueReport:
     Parameters
     ----------
     tried
-        One row for ``"nothing"``, one per remedy, and one for the best remedy trained to the end,
-        ``"..., finished"``. Columns: ``epochs``; ``beta``; ``log_likelihood`` of held-out cells by
-        importance sampling, nats per cell; its ``gain`` over ``"nothing"``, and the paired standard
-        error ``gain_error``; and ``active_dimensions``.
-    chosen, before, after
-        Row with the model's weights, ``"nothing"`` if no remedy was better, and diagnoses of the
-        model, the same object if the model was not changed.
+        One row for ``"nothing"``, the model before the trials; one row per remedy; and ``"...,
+        finished"``, the best remedy trained to the end. Columns: ``epochs``; ``beta``;
+        ``log_likelihood`` of held-out cells by importance sampling, nats per cell; ``gain``, the
+        log-likelihood minus that of ``"nothing"``; ``gain_error``, the paired standard error of
+        ``gain``; and ``active_dimensions``.
+    chosen
+        Row of ``tried`` that has the model's weights. ``"nothing"`` if no remedy was better.
+    before, after
+        Diagnoses of the model before and after. The same object if the model was not changed.
 
     Examples
     --------
@@ -86,7 +88,7 @@ def gain(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
 
 
 def best_remedy(tried: pd.DataFrame) -> str:
-    """Return the remedy with the highest likelihood among those significantly better than nothing.
+    """Return the best of the remedies that are significantly better than ``"nothing"``.
 
     Parameters
     ----------

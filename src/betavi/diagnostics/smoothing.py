@@ -72,9 +72,10 @@ def gene_means(counts: sparse.csr_matrix, _seed: int = 0) -> Iterator[np.ndarray
 
 
 def neighbour_means(counts: sparse.csr_matrix, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield the mean gene shares of the 15 nearest cells, with the cell itself, times its total.
+    """Yield the mean gene shares of the 15 nearest cells, times the total count of the cell.
 
-    Distances are in 50 principal directions of log(1 + counts per 10,000).
+    The cell itself is one of the 15. Distances are in 50 principal directions of log(1 + counts per
+    10,000).
 
     Examples
     --------
@@ -113,6 +114,6 @@ BASELINES: dict[str, Callable[[sparse.csr_matrix, int], Iterator[np.ndarray]]] =
     "kNN smoothing": neighbour_means,
     "truncated SVD": low_rank,
 }
-"""Baselines by name. Each yields expected counts at the cells' own depth, ``(n, n_genes)``."""
+"""Baselines by name. Each yields expected counts at each cell's own depth, ``(n, n_genes)``."""
 
 NULL = "gene mean x depth"  # the null model, in which cells differ by depth only

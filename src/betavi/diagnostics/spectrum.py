@@ -1,6 +1,6 @@
-r"""Directions in which cells differ, and the number of them that a linear VAE would keep active.
+r"""Directions in which cells differ, and the number that a linear VAE would keep active.
 
-In a linear Gaussian VAE with noise :math:`\sigma^2` and weight β on the rate, a direction with
+In a linear Gaussian VAE with noise :math:`\sigma^2` and weight β on the rate (KL), a direction with
 variance :math:`\lambda` is active only if :math:`\lambda > \beta \sigma^2` (Lucas et al., 2019,
 Don't blame the ELBO!). Counts are converted to deviance residuals in units of each gene's noise.
 """
@@ -36,11 +36,13 @@ class SignalSpectrum:
     Parameters
     ----------
     signals
-        Signal-to-noise ratio of variances of each significant direction, descending,
+        Signal variance divided by noise variance, of each significant direction, descending,
         ``(n_factors,)``.
-    noise, median_total
-        Ratio of residual variance to mean of each feature, ``(n_features,)``, NaN without counts,
-        and median total count of a cell.
+    noise
+        Residual variance divided by the mean, of each feature, ``(n_features,)``. NaN for a feature
+        without counts.
+    median_total
+        Median total count of a cell.
 
     Examples
     --------
@@ -55,15 +57,15 @@ class SignalSpectrum:
 
     @property
     def n_factors(self) -> int:
-        """Number of significant directions, at least the number of factors."""
+        """Number of significant directions. A factor can appear as several directions."""
         return len(self.signals)
 
     def active_at(self, beta: float) -> int:
-        """Return the number of active directions of a linear VAE at β. NaN means all of them."""
+        """Return the number of active directions of a linear VAE at β. With NaN, all are active."""
         return alive_in_theory(1 + self.signals, 1.0, 0.0 if np.isnan(beta) else beta)
 
     def is_starved(self, beta: float, n_latent: int) -> bool:
-        """Return True if at most half of the directions that could be active are active at β."""
+        """Return True if at most 50 % of the directions that could be active are active at β."""
         possible = min(n_latent, self.n_factors)
         return possible > 0 and min(n_latent, self.active_at(beta)) <= possible / 2
 
@@ -80,8 +82,10 @@ def alive_in_theory(variances: np.ndarray, noise: float, beta: float) -> int:
     ----------
     variances
         Eigenvalues of the covariance of the data, signal plus noise, ``(n_directions,)``.
-    noise, beta
-        Noise variance :math:`\sigma^2` of the decoder, and weight of the rate.
+    noise
+        Noise variance :math:`\sigma^2` of the decoder.
+    beta
+        Weight of the rate (KL divergence from the prior).
 
     Returns
     -------
@@ -106,21 +110,26 @@ def signal_spectrum(
     """Find the directions in which cells differ by more than noise.
 
     Counts are converted to deviance residuals (Townes et al., 2019). Each gene is scaled by its
-    variance outside the directions. A direction is significant if its variance exceeds that of the
-    residuals with random signs, which have no common direction (Hong et al., 2020). Signals are
-    corrected for the variance that noise adds (Baik & Silverstein, 2006).
+    variance outside the directions. Residuals with random signs have no common direction. A
+    direction is significant if its variance exceeds the largest variance of such residuals (Hong et
+    al., 2020). Signals are corrected for the variance that noise adds (Baik & Silverstein, 2006).
 
     Parameters
     ----------
     counts
         Nonnegative values, ``(n_cells, n_features)``. The cost grows with the square of the cells.
-    groups, covariates
-        Codes, such as batches, ``(n_cells, ...)``, and numbers, ``(n_cells, n_covariates)``. Means
-        of each combination of codes and linear effects of numbers do not count as signal.
+    groups
+        Codes, such as batches, ``(n_cells, ...)``. Differences between the means of combinations of
+        codes are not signal.
+    covariates
+        Numbers, ``(n_cells, n_covariates)``. Their linear effects are not signal.
     assays
-        Assay of each feature, ``(n_features,)``. Codes from 0 have their own totals, -1 has none.
-    rng, show_progress
-        Generator or seed of the signs, and True to show a progress bar.
+        Code of the assay of each feature, ``(n_features,)``. Assays with codes from 0 are corrected
+        for the total of the assay. Features with code -1 are not corrected for a total.
+    rng
+        Generator or seed of the random signs.
+    show_progress
+        Show a progress bar.
 
     Returns
     -------

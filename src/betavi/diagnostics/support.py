@@ -15,14 +15,20 @@ SMALLEST_SPREAD = 1e-9
 
 
 class CellScores(NamedTuple):
-    """Outlier scores of cells, ``(n_cells,)``, or of several copies, ``(n_copies, n_cells)``.
+    """Outlier scores of cells, ``(n_cells,)``.
+
+    Cells may be scored several times, each time with a smaller share of their molecules. The arrays
+    are then ``(n_copies, n_cells)``.
 
     Parameters
     ----------
-    log_density, log_depth
-        Log density of the aggregate posterior at the cell's position, and log of its total count.
+    log_density
+        Log density of the aggregate posterior at the position of the cell.
+    log_depth
+        Log of the total count of the cell.
     reconstruction_excess
-        Reconstruction loss minus that of counts drawn from the decoded position, nats.
+        Reconstruction loss of the cell minus the loss of counts drawn from its decoded position,
+        nats.
 
     Examples
     --------
@@ -61,7 +67,7 @@ class _ScoreByDepth:
         self.spread = np.maximum((high - low) / 2, SMALLEST_SPREAD)
 
     def deviation(self, score: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Return the deviation of scores from the median at their depth, in standard deviations."""
+        """Return the deviation from the median score at the same depth, in standard deviations."""
         depth = np.clip(depth, *self.ends)
         median, spread = (np.interp(depth, self.knots, part) for part in (self.median, self.spread))
         return (score - self.trend(depth) - median) / spread
@@ -94,16 +100,17 @@ class DensityCalibration:
 class SupportCalibration:
     """Null distribution of outlier scores, estimated on held-out cells.
 
-    Scores are standardised at each depth, because a shallow cell has a wide posterior near the
-    centre and too few counts to disagree with it. Shallow cells also have longer tails, so a cell
-    is ranked among held-out cells that were thinned to its depth. Held-out cells are standardised
-    in 5 folds, each by the cells of the other folds.
+    Scores are standardised at each depth. A shallow cell has few counts, a wide posterior near the
+    centre of the latent space, and a small excess loss. Scores of shallow cells also have longer
+    tails. A cell is therefore ranked among held-out cells of the same depth: molecules of deeper
+    cells are removed at random. Held-out cells are standardised in 5 folds, each by the cells of
+    the other folds.
 
     Parameters
     ----------
     held_out
-        Scores of the held-out cells, first, and of thinned copies of them, each array
-        ``(n_copies, n_known)``.
+        Scores of the held-out cells, each array ``(n_copies, n_known)``. The first row has all
+        molecules. In each further row, molecules were removed at random.
 
     References
     ----------
@@ -141,7 +148,7 @@ class SupportCalibration:
         return found
 
     def outlier_score(self, scores: CellScores) -> np.ndarray:
-        """Return the root of the summed squares of both deviations, if positive, ``(n_cells,)``."""
+        """Return the root of the summed squares of the two positive deviations, ``(n_cells,)``."""
         return np.mean([_outlier_score(part, scores) for part in self._by_depth], axis=0)
 
     @cached_property
@@ -153,14 +160,14 @@ class SupportCalibration:
         return found
 
     def p_value(self, scores: CellScores) -> np.ndarray:
-        """Return the share of held-out cells, at the same depth, at least as outlying."""
+        """Return the share of held-out cells of the same depth that are at least as outlying."""
         outlying, known = self.outlier_score(scores), np.sort(self._known_outlier_scores, axis=1)
         ranks = np.stack([1 + _as_large(copy, outlying) for copy in known]) / (1 + self.n_known)
         depth = np.median(self.held_out.log_depth, axis=1)
         rising = np.argsort(depth)
         at = np.interp(scores.log_depth, depth[rising], np.arange(len(depth)))
         below, above, cells = np.floor(at).astype(int), np.ceil(at).astype(int), np.arange(len(at))
-        share = at - below  # p-values are interpolated between the depths of two copies
+        share = at - below  # p-values are interpolated between two depths of the held-out cells
         p_value: np.ndarray = (1 - share) * ranks[rising[below], cells]
         return p_value + share * ranks[rising[above], cells]
 

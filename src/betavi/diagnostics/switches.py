@@ -15,18 +15,23 @@ def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> p
 
     Parameters
     ----------
-    expression, std, names
-        Expected expression at each step, and its standard deviation from the uncertainty of the
-        position, both ``(n_steps, n_genes)``, and gene names.
+    expression
+        Expected expression at each step, ``(n_steps, n_genes)``.
+    std
+        Standard deviation of ``expression`` from the uncertainty of the position, ``(n_steps,
+        n_genes)``.
+    names
+        Gene names.
 
     Returns
     -------
     One row per gene. ``log2_fold_change`` compares the last step with the first. ``direction`` is
     ``"up"`` or ``"down"`` if the gene is monotone except for 5 % of its change, else ``"neither"``.
-    As shares of the path, ``peak_at`` is the maximum, ``switch_at`` half of the change in log
-    expression, and ``switch_width`` the distance from a quarter to three quarters of it: 0.5 for an
-    even change, about 0 for a sudden one. ``is_switch`` is True for a monotone gene that at least
-    doubles or halves, by more than two standard deviations of log expression.
+    Three columns are shares of the path. ``peak_at`` is the step with the highest expression.
+    ``switch_at`` is the point at which log expression has made 50 % of its change. ``switch_width``
+    is the distance between the points at 25 % and 75 % of the change: 0.5 for an even change, about
+    0 for a sudden change. ``is_switch`` is True for a monotone gene whose expression changes at
+    least twofold, and by more than two standard deviations of log expression.
 
     Examples
     --------

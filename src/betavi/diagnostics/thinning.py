@@ -18,8 +18,12 @@ class Thinned(NamedTuple):
 
     Parameters
     ----------
-    kept, held_out, fraction
-        Two CSR matrices, ``(n_cells, n_genes)``, and the probability that a molecule is held out.
+    kept
+        Counts of the remaining molecules, CSR, ``(n_cells, n_genes)``.
+    held_out
+        Counts of the held-out molecules, CSR, ``(n_cells, n_genes)``.
+    fraction
+        Probability that a molecule is held out.
 
     Examples
     --------
@@ -41,14 +45,18 @@ class Thinned(NamedTuple):
 def thin(counts: Any, fraction: float = 0.1, seed: int = 0) -> Thinned:
     """Hold out each molecule independently, with the same probability.
 
-    Given the expression rates of a cell, remaining and held-out molecules are independent. The
-    remaining molecules therefore predict the rates of held-out molecules, but not the noise.
+    Given the expected expression of a cell, remaining and held-out molecules are independent. The
+    remaining molecules therefore predict the expected counts of held-out molecules, but not their
+    noise.
 
     Parameters
     ----------
-    counts, fraction, seed
-        Whole numbers, ``(n_cells, n_genes)``, dense or sparse, probability that a molecule is held
-        out, between 0 and 1, and random seed.
+    counts
+        Whole numbers, ``(n_cells, n_genes)``, dense or sparse.
+    fraction
+        Probability that a molecule is held out, between 0 and 1.
+    seed
+        Seed of the split.
 
     Returns
     -------

@@ -20,8 +20,12 @@ def score_translation(
 
     Parameters
     ----------
-    predicted, truth, lower, upper
-        Predictions, true values and ends of the intervals, same scale, ``(n_cells, n_features)``.
+    predicted
+        Predicted values, ``(n_cells, n_features)``.
+    truth
+        True values, same shape and scale.
+    lower, upper
+        Lower and upper end of the intervals, same shape and scale.
 
     Returns
     -------

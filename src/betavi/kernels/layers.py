@@ -68,7 +68,8 @@ def _autocast_type() -> torch.dtype | None:
 def product(a: Tensor, b: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return ``a @ b`` without gradients, with factors rounded to ``dtype`` if given.
 
-    It is fastest if the rows of ``a`` are contiguous. The memory layout of ``b`` does not matter.
+    The product is fastest if the rows of ``a`` are contiguous. The memory layout of ``b`` does not
+    matter.
     """
     if dtype is not None:
         return (a.to(dtype) @ b.to(dtype)).to(a.dtype)
@@ -100,7 +101,8 @@ class _Linear(torch.autograd.Function):
 class TransposedLinear(nn.Linear):
     """Linear layer with weights stored as ``(in_features, out_features)``.
 
-    In this layout, gradients are cheapest to compute, and an optimiser reads both in one pass.
+    In this layout, gradients are cheapest to compute, and an optimiser reads weights and gradients
+    in one pass.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -157,9 +159,10 @@ class CountsLinear(TransposedLinear):
 
 
 class Heads(NamedTuple):
-    """Output layers of a decoder, the softmax's first, and the compiled loop of their likelihood.
+    """Output layers of a decoder, and the compiled loop of the likelihood.
 
-    ``log_theta``, the log inverse dispersion, is ``(n_genes,)`` or ``(n_cells, n_genes)``, or None.
+    The first layer is the input of the softmax. ``log_theta`` is the log inverse dispersion,
+    ``(n_genes,)`` or ``(n_cells, n_genes)``, or None.
     """
 
     rows: Callable[..., None]
@@ -232,14 +235,18 @@ def head_nats(heads: Heads, counts: Tensor, h: Tensor, log_size: Tensor) -> Tens
 
     Parameters
     ----------
-    heads, counts
-        Output layers, and counts, CSR or dense, ``(n_cells, n_genes)``. Counts have no gradient.
-    h, log_size
-        Decoder's hidden layer, ``(..., n_cells, n_hidden)``, and log sizes, ``(..., n_cells, 1)``.
+    heads
+        Output layers.
+    counts
+        Counts, CSR or dense, ``(n_cells, n_genes)``. Counts have no gradient.
+    h
+        Last hidden layer of the decoder, ``(..., n_cells, n_hidden)``.
+    log_size
+        Log library sizes or size factors, ``(..., n_cells, 1)``.
 
     Returns
     -------
-    Nats, ``(..., n_cells)``.
+    Distortion (negative log-likelihood) of each cell in nats, ``(..., n_cells)``.
 
     Examples
     --------

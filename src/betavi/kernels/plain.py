@@ -163,9 +163,12 @@ def nb_log_prob(x: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x, mu, theta
-        Counts, without gradient. Means of at least 0, ``(..., n_cells, n_genes)``. Inverse
-        dispersions: the variance is ``mu + mu**2 / theta``.
+    x
+        Counts. They have no gradient.
+    mu
+        Means of at least 0, ``(..., n_cells, n_genes)``.
+    theta
+        Inverse dispersions. The variance is ``mu + mu**2 / theta``.
 
     Returns
     -------
@@ -185,8 +188,10 @@ def zinb_log_prob(x: Tensor, mu: Tensor, theta: Tensor, logits: Tensor) -> Tenso
 
     Parameters
     ----------
-    x, mu, theta
-        See :func:`nb_log_prob`. The means are means before inflation.
+    x, theta
+        See :func:`nb_log_prob`.
+    mu
+        Means before inflation.
     logits
         Log-odds that a count was replaced by zero.
 
@@ -209,8 +214,10 @@ def poisson_log_prob(x: Tensor, rate: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x, rate
-        Counts, without gradient, and means of at least 0, ``(..., n_cells, n_genes)``.
+    x
+        Counts. They have no gradient.
+    rate
+        Means of at least 0, ``(..., n_cells, n_genes)``.
 
     Returns
     -------

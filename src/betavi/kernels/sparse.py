@@ -35,7 +35,7 @@ def compressed(
 ) -> Tensor:
     """Return a CSR tensor, without checking that its parts fit together.
 
-    ``pointers``, ``(n_rows + 1,)``, are the starts of the rows, and the end of the last row.
+    ``pointers``, ``(n_rows + 1,)``, are the start of each row, followed by the end of the last row.
     """
     return torch.sparse_csr_tensor(pointers, columns, values, shape, check_invariants=False)
 

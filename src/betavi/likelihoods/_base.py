@@ -39,9 +39,10 @@ def get_normalized(px: Any, key: str) -> Tensor:
 
 
 class Deferred:
-    """Distribution that ``make`` returns when it is needed, with a faster way to the distortion.
+    """Distribution that is made only when it is needed, with a faster way to the distortion.
 
-    Training needs nothing else. The other arguments are those of :func:`betavi.kernels.head_nats`.
+    Training needs only the distortion (negative log-likelihood). ``make`` returns the distribution.
+    The other arguments are those of :func:`betavi.kernels.head_nats`.
     """
 
     def __init__(
@@ -70,14 +71,20 @@ class Likelihood(nn.Module, ABC):
 
     Parameters
     ----------
-    n_hidden, n_features
-        Width of the decoder's last hidden layer, and number of genes, peaks or proteins.
+    n_hidden
+        Width of the decoder's last hidden layer.
+    n_features
+        Number of genes, peaks or proteins.
     scale_activation
-        ``"softmax"`` if the library size sets the cell's total, ``"softplus"`` for a size factor.
-    dispersion, sizes
-        Key of :data:`~betavi.likelihoods.DISPERSIONS`, and numbers of batches and labels.
+        ``"softmax"`` if the library size sets the total of the cell. ``"softplus"`` with size
+        factors.
+    dispersion
+        Key of :data:`~betavi.likelihoods.DISPERSIONS`.
+    sizes
+        Numbers of batches and labels.
     beta_condition
-        β of the dispersion, in a model of many β. A higher β leaves more variance unexplained.
+        Only for a model trained on a range of β: the β on which the dispersion depends. A higher β
+        leaves more variance unexplained.
 
     Raises
     ------
@@ -100,7 +107,7 @@ class Likelihood(nn.Module, ABC):
     """True if the mean depends on the library size."""
 
     is_of_counts: ClassVar[bool] = True
-    """True if it predicts the number of counts, not only their presence."""
+    """True if the likelihood predicts the number of counts, not only their presence."""
 
     of_whole_numbers: ClassVar[bool] = True
     """True if values are whole numbers, False if they are any numbers of at least 0."""
@@ -109,22 +116,22 @@ class Likelihood(nn.Module, ABC):
     """True if counts are Poisson draws of gamma-distributed rates. Includes the Poisson limit."""
 
     is_of_detection: ClassVar[bool] = False
-    """True if it predicts the presence of counts, not their number."""
+    """True if the likelihood predicts the presence of counts, not their number."""
 
     per_batch: ClassVar[tuple[str, ...]] = ()
     """Names of parameters with a column for each batch."""
 
     learns_from_counts: ClassVar[bool] = False
-    """True if a count is informative about its rate beyond z. See :meth:`posterior`."""
+    """True if a count adds information about its expected count given z. See :meth:`posterior`."""
 
     rows: ClassVar[str | None] = None
-    """Name of its training loop in ``betavi.kernels.compiled``, or None."""
+    """Name of the likelihood's training loop in ``betavi.kernels.compiled``, or None."""
 
     compiled_layers: ClassVar[tuple[str, ...]] = ("unscaled",)
-    """Names of the output layers, in the order in which that loop reads them."""
+    """Names of the output layers, in the order in which the training loop reads them."""
 
     has_background: ClassVar[bool] = False
-    """True if it separates a foreground from a background, as for surface proteins."""
+    """True if the likelihood separates a foreground from a background, as for surface proteins."""
 
     scale_is_local: ClassVar[bool] = True
     """True if a feature's normalised scale does not depend on other features."""
@@ -167,7 +174,10 @@ class Likelihood(nn.Module, ABC):
 
     @contextmanager
     def only(self, features: np.ndarray | None) -> Iterator[None]:
-        """Restrict distributions to features, ``(n_chosen,)``, in a ``with`` block. None: all."""
+        """Restrict distributions to some features, ``(n_chosen,)``, in a ``with`` block.
+
+        None keeps all.
+        """
         before = self._chosen
         device = self.unscaled.weight.device
         self._chosen = None if features is None else torch.as_tensor(features, device=device)
@@ -236,7 +246,8 @@ class Likelihood(nn.Module, ABC):
     def log_mass(self, px: Any, counts: Tensor) -> Tensor:
         """Return the log-probability of integer counts, ``(..., n_cells, n_features)``, in nats.
 
-        A density is integrated over half a count on both sides, for zero from minus infinity.
+        A density is integrated from 0.5 below to 0.5 above the count. For a count of zero, the
+        integral starts at minus infinity.
         """
         return px.log_prob(counts)
 
@@ -250,11 +261,12 @@ class Likelihood(nn.Module, ABC):
         return px.mean.clamp_min(0)
 
     def posterior(self, px: Any, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of the rate behind each count, given z and the count.
+        """Return mean and variance of the expected count behind each count, given z and the count.
 
-        If a count is a Poisson draw of a rate that varies around the decoder's mean, the posterior
-        mean lies between the decoder's mean and the count. Otherwise the count adds no information:
-        the mean is the decoder's mean, and the variance is zero.
+        The expected count of a cell may vary around the decoder's mean. If the observed count is a
+        Poisson draw with this expectation, the posterior mean lies between the decoder's mean and
+        the count. Otherwise the count adds no information: the mean is the decoder's mean, and the
+        variance is zero.
         """
         mean = self.expected(px)
         return mean, torch.zeros_like(mean)

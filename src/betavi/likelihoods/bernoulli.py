@@ -53,8 +53,9 @@ class Detection(Distribution):
 class BernoulliLikelihood(Likelihood):
     """Detection of features, more frequent in deeper cells. Numbers of counts are not predicted.
 
-    The probability is that of a Poisson count above zero, ``1 - exp(-rate)``, the complementary
-    log-log link. Rates are shares of a total, which is log-linear in the cell's size (learned).
+    The probability is the probability of a Poisson count above zero, ``1 - exp(-rate)``. This is
+    the complementary log-log link. ``rate`` is a share of a total. The log of the total is a
+    learned linear function of the log size of the cell.
 
     Reference: Ashuach et al. (2023), MultiVI, with Bernoulli chromatin and another link.
 

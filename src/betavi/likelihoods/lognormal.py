@@ -31,8 +31,8 @@ SMALLEST_LOG_SIZE = -30.0
 class LogNormal(Distribution):
     """Distribution of counts x with a normal log(1 + unit * x).
 
-    ``loc`` and ``deviation`` are mean and standard deviation of the logs. They broadcast to
-    ``(..., n_cells, n_features)``. ``unit`` is ``(..., n_cells, 1)``.
+    ``loc``: mean of the logs. ``deviation``: standard deviation of the logs. Both broadcast to
+    ``(..., n_cells, n_features)``. ``unit``: factor of the counts of a cell, ``(..., n_cells, 1)``.
     """
 
     arg_constraints: ClassVar = {
@@ -68,7 +68,7 @@ class LogNormal(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Draw counts, which are fractions and can be slightly below zero."""
+        """Draw counts. They are not whole numbers, and can be slightly below zero."""
         return self.logs.sample(torch.Size(sample_shape)).expm1() / self.unit
 
     @property
@@ -87,7 +87,7 @@ class LogNormal(Distribution):
 
 
 class LogNormalLikelihood(Likelihood):
-    """Counts with a normal log(1 + counts per 10,000), as PCA of log counts assumes.
+    """Counts whose log(1 + counts per 10,000) is normal, as PCA of log counts assumes.
 
     With size factors, log(1 + counts per unit of size) is normal.
 

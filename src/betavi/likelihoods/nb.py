@@ -30,17 +30,20 @@ class NegativeBinomial(distributions.NegativeBinomial):
 
 
 def positive_gamma(theta: Tensor, mu: Tensor) -> torch.distributions.Gamma:
-    """Return the gamma distribution of a count's rate. A mean of 0 becomes the smallest float."""
+    """Return the gamma distribution of an expected count.
+
+    A mean of 0 becomes the smallest float.
+    """
     tiny = torch.finfo(mu.dtype).tiny
     rate = (theta / mu.clamp_min(tiny)).clamp(tiny, torch.finfo(mu.dtype).max)
     return torch.distributions.Gamma(theta.clamp_min(tiny), rate)
 
 
 def gamma_posterior(mu: Tensor, theta: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of a negative binomial's rate, given its count.
+    """Return mean and variance of the expected count of a cell, given z and the observed count.
 
-    The rate is gamma-distributed, with mean mu and shape theta. Given a Poisson count x, its shape
-    is theta + x (Huang et al., 2018, SAVER).
+    Given z, the expected count is gamma-distributed, with mean mu and shape theta. Given also the
+    observed count x, its shape is theta + x (Huang et al., 2018, SAVER).
     """
     share = mu / (theta + mu)
     mean = share * (theta + counts)
@@ -48,7 +51,7 @@ def gamma_posterior(mu: Tensor, theta: Tensor, counts: Tensor) -> tuple[Tensor, 
 
 
 def overdispersion_at(start: Start) -> Tensor:
-    """Return the log inverse dispersion that produces the unexplained part of the excess variance.
+    """Return the log inverse dispersion that matches the excess variance that z does not explain.
 
     The variance of a negative binomial exceeds its mean by the squared mean over theta.
     """

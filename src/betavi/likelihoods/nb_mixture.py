@@ -60,9 +60,9 @@ class NegativeBinomialMixture(distributions.NegativeBinomialMixture):
 class NegativeBinomialMixtureLikelihood(Likelihood):
     """Counts of a background found in every cell, or of a foreground above it.
 
-    The background's mean is a parameter of feature and batch, times a size decoded from z. The
-    foreground's mean is the background's mean times a factor above one. The library size is not
-    read, because a cell's total protein count is biological.
+    The mean of the background is a parameter of each feature and batch, times a size decoded from
+    z. The foreground's mean is the background's mean times a factor above one. The library size is
+    not read, because a cell's total protein count is biological.
 
     Reference: Gayoso et al. (2021), Joint probabilistic modeling of single-cell multi-omic data
     with totalVI. There, the background is latent for each cell and protein. Here it is a parameter.
@@ -108,7 +108,10 @@ class NegativeBinomialMixtureLikelihood(Likelihood):
         )
 
     def posterior(self, px: NegativeBinomialMixture, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance. The count is also informative about its component."""
+        """Return mean and variance.
+
+        The count also shows if background or foreground is more likely.
+        """
         log_odds = nb_log_prob(counts, px.mu1, px.theta1) - nb_log_prob(counts, px.mu2, px.theta1)
         share = torch.sigmoid(log_odds + px.mixture_logits)
         low, low_variance = gamma_posterior(px.mu1, px.theta1, counts)

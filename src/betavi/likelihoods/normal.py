@@ -24,21 +24,25 @@ def log_deviation_at(unexplained: Tensor) -> Tensor:
 
 
 def count_interval(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ends of the interval that rounds to each count. Zero's interval is open below."""
+    """Return the ends of the interval that rounds to each count.
+
+    For zero, the lower end is infinite.
+    """
     return (counts - 0.5).where(counts > 0, -torch.inf), counts + 0.5
 
 
 def log_detection_at(loc: Tensor, deviation: Tensor, edge: Tensor, counts: Tensor) -> Tensor:
     """Return log P(y > edge) where there is a count, and log P(y < edge) elsewhere.
 
-    Both are computed directly, because either can be too small to change the other.
+    Both probabilities are computed directly. One minus the other would round a small probability to
+    zero.
     """
     distance = (edge.double() - loc.double()) / deviation.double()
     return torch.special.log_ndtr(distance.where(counts == 0, -distance))
 
 
 def log_mass_between(loc: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return log P(low < y < high) of normal y, in double precision. Ends may be infinite."""
+    """Return log P(low < y < high) of a normal y, in double precision. Ends may be infinite."""
     a, b = ((end.double() - loc.double()) / deviation.double() for end in (low, high))
     # in the upper tail both probabilities are 1 in floating point: mirror them
     mirrored = a > 0
@@ -51,7 +55,8 @@ def log_mass_between(loc: Tensor, deviation: Tensor, low: Tensor, high: Tensor) 
 class NormalLikelihood(Likelihood):
     """Normal values whose standard deviation, ``theta``, does not depend on their mean.
 
-    As in SCVI, the mean is a positive share of the cell's total. Do not use it for centred data.
+    As in SCVI, the mean is a positive share of the cell's total. Do not use this likelihood for
+    centred data.
 
     Examples
     --------

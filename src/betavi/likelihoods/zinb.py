@@ -67,7 +67,7 @@ class ZeroInflatedNegativeBinomialLikelihood(Likelihood):
     def posterior(self, px: ZeroInflatedNegativeBinomial, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and variance. By Bayes' rule, a zero count may be an inflated zero.
 
-        An inflated zero would be zero again in a second measurement.
+        An inflated zero is assumed to be zero again in a second measurement.
         """
         mean, variance = gamma_posterior(px.mu, px.theta, counts)
         log_zero = nb_log_prob(torch.zeros_like(mean), px.mu, px.theta)

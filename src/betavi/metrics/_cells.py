@@ -45,16 +45,16 @@ class Cells:
 
 
 def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None = None) -> Cells:
-    """Return the counts of an object, also if ``X`` was denoised and they were moved."""
+    """Return the counts of an object, also if ``denoise`` moved them from ``X`` to a layer."""
     if isinstance(adata, MuData):
         modality = next(iter(adata.mod))
         raise TypeError(
-            f"Only one modality can be compared, but {name} have several. The modalities are "
+            f"Only one modality can be compared, but the MuData of {name} has several: "
             f"{', '.join(map(repr, adata.mod))}. Pass one modality, for example mdata[{modality!r}]"
         )
     if layer is not None and layer not in adata.layers:
         layers = [word for word in adata.layers if word is not None]
-        raise KeyError(f"Layer {layer!r} is missing in {name}. {close_matches(layer, layers)}")
+        raise KeyError(f"The layer {layer!r} is missing in {name}. {close_matches(layer, layers)}")
     if groupby is not None and groupby not in adata.obs:
         raise KeyError(
             f"Column {groupby!r} is missing in obs of {name}. {close_matches(groupby, adata.obs)} "
@@ -77,9 +77,12 @@ def read_cells(name: str, adata: AnnData, layer: str | None, groupby: str | None
 
 
 def refuse_fractions(name: str, cells: Cells) -> None:
-    """Raise a ValueError for normalised or denoised values, which every test separates from counts."""
+    """Raise a ValueError for normalised or denoised values.
+
+    Any test would separate these from counts.
+    """
     if (cells.counts.data != np.floor(cells.counts.data)).any():
         raise ValueError(
-            f"Values of {name} have fractions, so they are not counts. Pass the layer with the "
+            f"{name} hold non-integer values, so they are not counts. Pass the layer with the "
             "counts: layer=..."
         )

@@ -19,13 +19,14 @@ def foscttm(one: ArrayLike, other: ArrayLike) -> float:
     Parameters
     ----------
     one, other
-        Positions of the same cells by two modalities, ``(n_cells, n_latent)``.
+        Positions of the same cells, inferred from two modalities, ``(n_cells, n_latent)``.
 
     Returns
     -------
-    Share of other cells that are closer to a cell's position in one modality than the cell's own
-    position in the other modality. Mean over cells and both directions, with ties as half: 0 if the
-    modalities agree, 0.5 by chance.
+    Each cell has one position from each modality. The result is the share of other cells whose
+    position from the second modality is closer to the cell's first position than the cell's own
+    second position. It is a mean over cells and over both orders of the modalities. A tie counts as
+    0.5. The result is 0 if the modalities agree, and 0.5 by chance.
 
     Raises
     ------

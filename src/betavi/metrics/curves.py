@@ -26,17 +26,19 @@ def mean_curves(cells: AnnData | Mapping[str, AnnData], layer: str | None = None
 
     Parameters
     ----------
-    cells, layer
-        Object with counts, or several objects by name: the first object sets the bins. Layer of
-        the counts. If None, ``X``.
+    cells
+        Object with counts, or several objects by name. The first object sets the bins.
+    layer
+        Layer of the counts. If None, ``X``.
 
     Returns
     -------
-    One row for each set and bin of genes with similar means. There are up to 20 bins, with equal
-    numbers of the first set's genes, at least ten. Bins with fewer than five genes of a set are left
-    out. ``cells`` is the name of the set, and ``bin`` the number of the bin. ``mean`` and ``variance``
-    are geometric means over the bin's genes, ``zeros`` is their mean share of cells without a count,
-    and ``n_genes`` is their number. Means are counts per cell, not scaled.
+    One row for each set of cells and each bin. A bin holds genes with similar means. There are up
+    to 20 bins, each with the same number of genes in the first set, at least ten. For a set with
+    fewer than five genes in a bin, the row is left out. Columns: ``cells``, the name of the set;
+    ``bin``, the number of the bin; ``mean`` and ``variance``, geometric means over the genes of the
+    bin; ``zeros``, the share of cells without a count, as a mean over these genes; ``n_genes``, the
+    number of these genes. Means are counts per cell, not scaled.
 
     Raises
     ------

@@ -35,41 +35,52 @@ def compare_likelihoods(
     """Compare likelihoods with each other, with PCA and with an autoencoder.
 
     The height of a density depends on the units of the data. So every model is scored by the
-    probability of the same integer counts. Densities are integrated over half a count on each side.
+    probability of the same integer counts. Densities are integrated from 0.5 below to 0.5 above
+    each count.
 
     Parameters
     ----------
     models
-        Trained models by name, with the same held-out cells. Or one model, trained or not: its
-        siblings are then trained with each of ``likelihoods``, and as a deterministic autoencoder.
+        Trained models by name, with the same held-out cells. Or one model, trained or not. Copies
+        of this model (siblings) are then trained: one with each of ``likelihoods``, and one as a
+        deterministic autoencoder.
     likelihoods
         Keys of :data:`betavi.likelihoods.LIKELIHOODS` for siblings. If None, all likelihoods that
         give integer counts a probability.
     indices
         Positions of the cells to score. If None, the cells that the first model held out.
-    n_samples, n_components
-        Number of posterior draws per cell, and number of PCA components. If None, no PCA.
+    n_samples
+        Number of posterior samples per cell.
+    n_components
+        Number of PCA components. If None, PCA is left out.
     modality
-        Modality whose likelihoods are compared, needed if there are several. Siblings keep the
-        other modalities' likelihoods. Cells with the modality are scored, with the posterior given
-        it alone.
+        Modality whose likelihoods are compared. Necessary if there are several modalities. Siblings
+        keep the likelihoods of the other modalities. Only cells with this modality are scored, and
+        z is inferred from this modality alone.
     **train_kwargs
         Passed to ``train`` of siblings.
 
     Returns
     -------
-    One row per model and ``"observed"``. Columns are in nats per cell unless stated otherwise:
+    One row per model, and the row ``"observed"``. Columns are in nats per cell unless stated
+    otherwise:
 
     ``elbo``, ``evidence``
-        Lower bounds of the log-probability of the counts. ``evidence`` is importance-weighted. Both
-        are minus infinity for an autoencoder, which represents a cell by a point.
+        Lower bounds of the log-probability of the counts. ``evidence`` is the importance-weighted
+        bound. Both are minus infinity for an autoencoder, which represents a cell by a point.
     ``rate``, ``distortion``
-        The two terms of the ELBO. An autoencoder can be compared by the distortion only.
-    ``nats_per_count``, ``detection``
-        Negative ELBO per count, and negative log-probability of the pattern of zeros.
-    ``zero_fraction``, ``zero_error``, ``variance_ratio``
-        Mean predicted share of zeros, mean absolute error of each gene's share, and median over
-        genes of the predicted variance over the observed variance.
+        The two terms of the ELBO: KL divergence from the prior, and negative log-likelihood. An
+        autoencoder can be compared by the distortion only.
+    ``nats_per_count``
+        Negative ELBO per count.
+    ``detection``
+        Negative log-probability of the pattern of zeros.
+    ``zero_fraction``
+        Mean predicted share of zeros.
+    ``zero_error``
+        Mean absolute error of the share of zeros of each gene.
+    ``variance_ratio``
+        Predicted variance divided by the observed variance, median over genes.
 
     Raises
     ------
@@ -93,7 +104,9 @@ def compare_likelihoods(
         name = _modality([models], modality)
         models = _trained_siblings(models, name, likelihoods, train_kwargs)
     elif train_kwargs:
-        raise ValueError(f"Trained models are not trained again. Remove {', '.join(train_kwargs)}.")
+        raise ValueError(
+            f"Trained models are not trained again. Leave out {', '.join(train_kwargs)}."
+        )
     name = _modality(models.values(), modality)
     untrained = [word for word, model in models.items() if not model.is_trained]
     if untrained:
@@ -101,7 +114,9 @@ def compare_likelihoods(
     first = next(iter(models.values()))
     cells = _measured(first, name, first.validation_indices if indices is None else indices)
     if not len(cells):
-        raise ValueError("No cells were held out. Hold out cells, or pass `indices` to score.")
+        raise ValueError(
+            "No cells were held out. Hold out cells, or pass cells to score: indices=..."
+        )
     if indices is None:
         _check_held_out(models, cells)
     scores = {}
@@ -127,7 +142,7 @@ def _modality(models: Iterable[CountModel], modality: str | None) -> str:
     named = {name: None for model in models for name in model.named_modalities(modality)}
     if len(named) > 1:
         raise ValueError(
-            "`modality` is needed, because the models have several modalities. Choose from "
+            "The models have several modalities. Choose one with `modality`. The modalities are "
             f"{', '.join(map(repr, named))}."
         )
     return next(iter(named))
@@ -173,7 +188,8 @@ def _check_held_out(models: Mapping[str, CountModel], cells: np.ndarray) -> None
         seen = np.intersect1d(cells, model.train_indices)
         if len(seen):
             raise ValueError(
-                f"{len(seen)} of the {len(cells)} cells to score were training cells of {name!r}. "
+                f"{len(seen)} of the {len(cells)} cells to score were training cells of the model "
+                f"{name!r}. "
                 "Compared models must hold out the same cells. Train all models with the same "
                 "split: train(datasplitter_kwargs={'external_indexing': [train, held_out]})"
             )

@@ -32,8 +32,10 @@ class LinearModel:
 
     Parameters
     ----------
-    counts, n_components
-        Training cells, ``(n_cells, n_genes)``, dense or sparse, and number of components.
+    counts
+        Counts of the training cells, ``(n_cells, n_genes)``, dense or sparse.
+    n_components
+        Number of components.
 
     References
     ----------
@@ -61,7 +63,7 @@ class LinearModel:
         self._to_mean = weighted @ self.covariance
 
     def posterior(self, counts: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return the means, ``(n_cells, n_components)``, and the covariance of every cell."""
+        """Return the posterior means, ``(n_cells, n_components)``, and the common covariance."""
         logs = _log_normalised(counts)
         return np.asarray(logs @ self._to_mean) - self.mean @ self._to_mean, self.covariance
 
@@ -110,15 +112,18 @@ def pca_rate_distortion(
 
     Parameters
     ----------
-    train, held_out
-        Raw counts of the cells to fit and of the cells to score, ``(n_cells, n_genes)``.
+    train
+        Raw counts of the cells to fit, ``(n_cells, n_genes)``.
+    held_out
+        Raw counts of the cells to score, ``(n_cells, n_genes)``.
     n_components
         Numbers of components, one row each. Numbers too large for the training data are left out.
 
     Returns
     -------
-    Columns ``n_components``, ``rate``, ``distortion`` and ``elbo``, nats per held-out cell. The
-    distortion is computed from probabilities of counts, as for zinb, nb and poisson.
+    Columns ``n_components``, ``rate`` (KL divergence from the prior), ``distortion`` and ``elbo``,
+    nats per held-out cell. The distortion is the negative log-probability of the counts, as for the
+    likelihoods zinb, nb and poisson.
 
     Examples
     --------

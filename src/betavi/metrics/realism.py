@@ -39,20 +39,25 @@ def realism(
 ) -> pd.DataFrame:
     """Compare generated cells with real cells.
 
-    Real cells are split in three. The first third is compared with each set of generated cells,
-    with the second third (the ceiling), and with the second third after shuffling each gene's
-    counts over cells (the floor). Principal components are fitted to the last third, because they
-    distinguish the cells that they were fitted to. All sets have the same size, at most 2,000.
+    Real cells are split into three parts of equal size. The first part is compared with each set of
+    generated cells. For reference, the first part is also compared with the second part, as perfect
+    generated cells would be, and with the second part after shuffling the counts of each gene over
+    cells. Principal components are fitted to the third part, because components distinguish the
+    cells that they were fitted to. All compared sets have the same size, at most 2,000 cells.
 
     Parameters
     ----------
     real
-        Counts of measured cells, preferably not training cells, which generated cells resemble.
+        Counts of measured cells. Preferably use cells that were not in training, because generated
+        cells resemble training cells.
     generated
         Counts of generated cells with the same genes, or several sets by name.
-    groupby, layer
-        Column of ``obs`` in all objects, for log fold changes of each group against the others.
-        Layer of the counts. If None, ``X``, or where ``denoise(layer_added=None)`` moved them.
+    groupby
+        Column of ``obs`` in all objects. If given, log fold changes of each group against the
+        others are compared.
+    layer
+        Layer of the counts. If None, ``X``, or the layer to which ``denoise(layer_added=None)``
+        moved the counts.
     seed
         Seed of the split, the shuffling and the trees.
 
@@ -61,16 +66,16 @@ def realism(
     One row per set, with
 
     - ``auc``, the area under the ROC curve of a random forest that separates the set from real
-      cells by 50 principal components of log counts, the total and the number of genes: 0.5 if it
-      cannot;
+      cells. The forest reads 50 principal components of log counts, the total, and the number of
+      detected genes. An area of 0.5 means that the forest cannot separate them;
     - ``mmd2`` and ``energy``, squared maximum mean discrepancy and energy distance in components;
     - ``correlation``, root mean square difference of the correlations between the 500 genes with
       most counts;
     - ``variance`` and ``zeros``, median absolute differences of genes' log10 variances and shares
       of zeros; ``variance_curve`` and ``zeros_curve``, mean absolute differences of
       :func:`mean_curves`;
-    - ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold changes against those
-      of the first third, means over groups, with ``groupby``.
+    - with ``groupby``: ``lfc_slope`` and ``lfc_r``, slope and Pearson correlation of log2 fold
+      changes against the fold changes in the first part, means over groups.
 
     Raises
     ------
@@ -105,14 +110,15 @@ def realism(
     for name, adata in several.items():
         if list(adata.var_names) != list(real.var_names):
             raise ValueError(
-                f"The genes of {name!r} are not the genes of the real cells in the same order. "
-                f"Select the genes: {name}[:, real.var_names]"
+                f"The genes of the generated cells {name!r} must be the genes of the real cells, "
+                f"in the same order. Select the genes: {name}[:, real.var_names]"
             )
         others[name] = read_cells(repr(name), adata, layer, groupby)
         if len(others[name]) < FEWEST_CELLS // 3:
             n_cells, fewest = len(others[name]), FEWEST_CELLS // 3
             raise ValueError(
-                f"{name!r} has {n_cells} cells. Pass at least {fewest} generated cells."
+                f"The set of generated cells {name!r} has only {n_cells} cells. Pass at least "
+                f"{fewest} cells."
             )
     others[FLOOR] = Cells(_shuffled(second.counts, rng), second.groups)
     n_cells = min(MOST_CELLS, *(len(cells) for cells in (first, *others.values())))
@@ -177,7 +183,7 @@ def two_sample_auc(one: np.ndarray, two: np.ndarray, seed: int = 0) -> float:
     Parameters
     ----------
     one, two
-        Samples, ``(n, n_features)`` and ``(m, n_features)``. Points are classified by
+        The two samples, ``(n, n_features)`` and ``(m, n_features)``. Points are classified by
         cross-validation, after Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests.
     seed
         Seed of the trees.
@@ -221,8 +227,10 @@ def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    counts, is_in
-        Counts, ``(n_cells, n_genes)``, and mask of the chosen cells, ``(n_cells,)``.
+    counts
+        Counts, ``(n_cells, n_genes)``.
+    is_in
+        Mask of the chosen cells, ``(n_cells,)``.
 
     Returns
     -------
@@ -240,7 +248,7 @@ def log_fold_changes(counts: Any, is_in: np.ndarray) -> np.ndarray:
 
 
 def _fold_change_recovery(first: Cells, other: Cells) -> tuple[float, float]:
-    """Return slope and correlation of groups' fold changes, as means over groups."""
+    """Return slope and correlation of the fold changes of groups, as means over groups."""
     assert first.groups is not None
     assert other.groups is not None
     names = sorted(set(first.groups) & set(other.groups))

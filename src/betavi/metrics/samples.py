@@ -11,15 +11,15 @@ def maximum_mean_discrepancy(
 ) -> float:
     r"""Return the unbiased squared maximum mean discrepancy of two samples.
 
-    The kernel is :math:`\exp(-\|x - y\|^2 / (2 h^2))`. For equal distributions, the mean is 0, and
-    single values can be negative.
+    The kernel is :math:`\exp(-\|x - y\|^2 / (2 h^2))`. For two samples of the same distribution,
+    the result is 0 on average, and can be negative.
 
     Parameters
     ----------
     one, two
-        Samples, ``(n, n_features)`` and ``(m, n_features)``.
+        The two samples, ``(n, n_features)`` and ``(m, n_features)``.
     bandwidth
-        ``h`` of the kernel. If None, the median distance between all points.
+        Bandwidth ``h`` of the kernel. If None, the median distance between all points.
 
     Returns
     -------
@@ -58,11 +58,12 @@ def energy_distance(one: np.ndarray, two: np.ndarray) -> float:
     Parameters
     ----------
     one, two
-        Samples, ``(n, n_features)`` and ``(m, n_features)``.
+        The two samples, ``(n, n_features)`` and ``(m, n_features)``.
 
     Returns
     -------
-    Distance in the unit of the features, unbiased: 0 on average for equal distributions.
+    Distance in the unit of the features. For samples of the same distribution, the distance is 0 on
+    average.
 
     Raises
     ------
@@ -85,5 +86,7 @@ def energy_distance(one: np.ndarray, two: np.ndarray) -> float:
 def _sizes(one: np.ndarray, two: np.ndarray) -> tuple[int, int]:
     n, m = len(one), len(two)
     if min(n, m) < 2:
-        raise ValueError(f"The samples have {n} and {m} points. Each needs at least 2 points.")
+        raise ValueError(
+            f"The samples have {n} and {m} points. Each sample needs at least 2 points."
+        )
     return n, m

@@ -51,9 +51,12 @@ class BetaVI(LatentModel):
         are made when :meth:`train` gets a ``datamodule``.
     registry
         Registry of a datamodule.
-    n_hidden, n_latent, n_layers
-        Width of the hidden layers, number of latent dimensions, and number of hidden layers of the
-        encoder and of the decoder.
+    n_hidden
+        Width of the hidden layers.
+    n_latent
+        Number of latent dimensions.
+    n_layers
+        Number of hidden layers of the encoder, and of the decoder.
     dropout_rate
         Share of the encoder's hidden units that are dropped in each training step.
     dispersion
@@ -67,12 +70,12 @@ class BetaVI(LatentModel):
     latent_distribution
         ``"normal"``, ``"ln"`` or ``"deterministic"``, a key of :data:`betavi.nn.LATENTS`.
     prior
-        ``"standard_normal"``, ``"vamp"`` or ``"mixture"``, a key of :data:`betavi.nn.PRIORS`. The
-        last two have ``n_components`` components.
+        ``"standard_normal"``, ``"vamp"`` or ``"mixture"``, a key of :data:`betavi.nn.PRIORS`.
+        ``"vamp"`` and ``"mixture"`` have ``n_components`` components.
     beta
         Weight of the rate (KL divergence from the prior) relative to the distortion (negative
-        log-likelihood). A pair ``(low, high)`` trains one model for every β in the range. Methods
-        then take ``beta=``.
+        log-likelihood). A pair ``(low, high)`` trains one model for all β in the range. Methods of
+        this model then take ``beta=``.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 

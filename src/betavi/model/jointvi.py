@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 
 class JointVI(LatentModel):
-    """β-VAE of several modalities. Cells may lack some of them.
+    """β-VAE of several modalities. Cells may lack some modalities.
 
-    Each modality has an encoder and a decoder. The encoder infers an expert, the posterior from this
-    modality alone. The experts of a cell are fused into its posterior.
+    Each modality has an encoder and a decoder. The encoder infers an expert: the posterior from
+    this modality alone. The experts of a cell are fused into the posterior of the cell.
 
     Parameters
     ----------
@@ -60,9 +60,10 @@ class JointVI(LatentModel):
     dispersion, latent_distribution, prior, beta
         See :class:`betavi.BetaVI`.
     modality_weights
-        Weight of each modality's distortion (negative log-likelihood) in the loss, by name. Other
-        modalities have weight 1. If all weights are 1, distortion plus rate (KL divergence from the
-        prior) bounds the log likelihood of all measurements, except with ``"mvtcae"``.
+        Weight of each modality's distortion (negative log-likelihood) in the loss, by name.
+        Modalities that are not named have weight 1. If all weights are 1, the negative sum of
+        distortion and rate (KL divergence from the prior) is a lower bound of the log-likelihood of
+        all measurements. With ``"mvtcae"``, this does not hold.
     **kwargs
         Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
 

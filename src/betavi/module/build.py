@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from betavi.nn import Architecture
 
 BATCH_IS_EMBEDDED: dict[str, bool] = {"one-hot": False, "embedding": True}
-"""True if networks read a learned vector of the batch instead of its code, by name."""
+"""By name: True if networks read a learned vector of the batch instead of its code."""
 
 PARTS = ("depth_limits", "z_encoders", "l_encoder", "typical_libraries", "decoders", "likelihoods")
 """Names of the dictionaries with one part for each modality that has it."""
@@ -62,7 +62,7 @@ def add_parts(
         )
     # True until the first step. Buffers are saved with the weights
     module.register_buffer("is_fresh", torch.tensor(True))
-    # β of the last training step, and the capacity in nats at which the rate was held, if any
+    # β of the last training step, and the constant rate in nats of training with a capacity
     module.register_buffer("trained_beta", torch.tensor(float("nan")))
     module.register_buffer("held_rate", torch.tensor(float("nan")))
     module.controller = RateController()

@@ -43,7 +43,7 @@ def sample(
 
 @torch.no_grad()
 def mean_rate(module: MultimodalVAE, tensors: dict[str, Any]) -> float:
-    """Return the mean rate of a minibatch in nats per cell, in evaluation mode.
+    """Return the mean rate (KL) of a minibatch in nats per cell, in evaluation mode.
 
     In training mode, dropout in the encoder raises the rate by a tenth or more.
     """
@@ -64,7 +64,7 @@ def marginal_ll(
     """Estimate the log marginal likelihood by importance sampling, in nats, ``(n_cells,)``.
 
     The estimate is a lower bound in expectation (Burda et al., 2016). ``n_mc_samples_per_pass``
-    draws are decoded at once. More draws at once need more memory and less time.
+    samples are decoded at once. More samples at once need more memory and less time.
     """
     log_weights = []
     for start in range(0, n_mc_samples, n_mc_samples_per_pass):
@@ -96,7 +96,7 @@ def _log_weight(module: MultimodalVAE, tensors: dict[str, Any], n_samples: int) 
 
 
 def latent_log_ratio(inferred: dict[str, Any], generated: dict[str, Any]) -> Tensor:
-    """Return log q - log p of the draws of z and of latent library sizes, ``(..., n_cells)``."""
+    """Return log q - log p of samples of z and of latent library sizes, ``(..., n_cells)``."""
     u = inferred["u"]
     log_ratio = log_density(inferred["qz"], u) - log_density(generated["pz"], u)
     for name, ql in inferred["ql"].items():

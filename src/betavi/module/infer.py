@@ -46,7 +46,10 @@ def get_inference_input(
 
 
 def present_masks(module: MultimodalVAE, tensors: Tensors) -> dict[str, Tensor]:
-    """Return masks of the cells with a modality, ``(n_cells, 1)``, unless every cell has it."""
+    """Return masks of the cells with a modality, ``(n_cells, 1)``.
+
+    If all cells have it, no mask.
+    """
     keys = {name: present_key(name) for name in module.z_encoders}
     return {name: tensors[key].bool() for name, key in keys.items() if key in tensors}
 

@@ -16,8 +16,10 @@ class CovariateSizes(NamedTuple):
 
     Parameters
     ----------
-    n_batch, n_labels, n_continuous, n_categories
-        Three numbers, and the number of categories of each categorical covariate.
+    n_batch, n_labels, n_continuous
+        Numbers of batches, labels and continuous covariates.
+    n_categories
+        Number of categories of each other categorical covariate.
 
     Examples
     --------
@@ -37,14 +39,18 @@ class Modality(NamedTuple):
 
     Parameters
     ----------
-    n_features, likelihood
-        Number of features, and key of :data:`betavi.likelihoods.LIKELIHOODS`.
+    n_features
+        Number of features.
+    likelihood
+        Key of :data:`betavi.likelihoods.LIKELIHOODS`.
     library_prior
-        Mean and variance of each batch's log library size, ``(1, n_batch)``. None if observed.
+        Mean and variance of each batch's log library size, ``(1, n_batch)``. None if library sizes
+        are observed.
     weight
-        Weight of its distortion in the loss.
+        Weight of the modality's distortion (negative log-likelihood) in the loss.
     typical
-        First arguments of :class:`betavi.nn.library.TypicalLibrary`, if cells may lack the assay.
+        Only if cells may lack the modality: first arguments of
+        :class:`betavi.nn.library.TypicalLibrary`.
 
     Examples
     --------
@@ -67,21 +73,31 @@ class Options:
 
     Parameters
     ----------
-    n_latent, n_components
-        Numbers of latent dimensions, and of components of a mixture prior.
-    latent_distribution, fusion, prior, dispersion
-        Keys of :data:`betavi.nn.LATENTS`, :data:`betavi.nn.FUSIONS`, :data:`betavi.nn.PRIORS` and
-        :data:`betavi.likelihoods.DISPERSIONS`.
+    n_latent
+        Number of latent dimensions.
+    n_components
+        Number of components of a mixture prior.
+    latent_distribution
+        Key of :data:`betavi.nn.LATENTS`.
+    fusion
+        Key of :data:`betavi.nn.FUSIONS`.
+    prior
+        Key of :data:`betavi.nn.PRIORS`.
+    dispersion
+        Key of :data:`betavi.likelihoods.DISPERSIONS`.
     given_size
         Read each cell's size factor from the data.
     encode_covariates
         Let encoders read the covariates. Decoders always read them.
     log_variational
         Let encoders read ``log(1 + x)`` instead of ``x``.
-    batch_representation, batch_embedding_kwargs
-        ``"one-hot"`` or ``"embedding"``, and arguments of :class:`scvi.nn.Embedding`.
+    batch_representation
+        ``"one-hot"`` or ``"embedding"``.
+    batch_embedding_kwargs
+        Arguments of :class:`scvi.nn.Embedding`.
     beta
-        Weight of the rate, or the range of weights, as in :class:`betavi.nn.BetaCondition`.
+        Weight of the rate (KL divergence from the prior), or range of weights, as in
+        :class:`betavi.nn.BetaCondition`.
     extra_payload_autotune
         Add the cells' z, batch and label to each loss, for :mod:`scvi.autotune`.
 

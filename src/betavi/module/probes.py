@@ -26,7 +26,7 @@ REFINING_RATE = 0.05
 """Learning rate for posteriors with standard deviations of about 1."""
 
 N_SPLITS = 4
-"""Number of random halvings of the features. More make the comparison of halves less noisy."""
+"""Number of random splits of the features into two halves. More splits give less noise."""
 
 COVARIATES = (
     REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY,
@@ -39,8 +39,10 @@ class Probe:
 
     Parameters
     ----------
-    module, batches
-        Module in evaluation mode, and minibatches, which stay in memory.
+    module
+        Module in evaluation mode.
+    batches
+        Minibatches, which stay in memory.
 
     Examples
     --------
@@ -58,7 +60,7 @@ class Probe:
 
     @torch.inference_mode()
     def posteriors(self) -> dict[str, np.ndarray]:
-        """Return ``loc``, ``scale``, and ``rates``, the KL of each dimension.
+        """Return ``loc`` and ``scale`` of the posteriors, and ``rates``, the KL of each dimension.
 
         Each is ``(n_cells, n_latent)``. ``rates`` has one column if the KL is not a sum over
         dimensions.
@@ -76,10 +78,11 @@ class Probe:
     def without(self, dimension: int, centre: float) -> dict[str, np.ndarray]:
         """Return the effects of removing a dimension, from the decoder and from the data.
 
-        ``loss``, ``(n_cells,)``, is the increase in distortion with a draw of the prior in its
-        place. ``halves``, ``(n_splits, 2, n_cells)``, is the shift of the dimension's posterior
-        mean. Data are drawn from the model with the dimension held at ``centre``. Then one half of
-        the features gets its measured values back, or the other half does.
+        ``loss``, ``(n_cells,)``, is the increase in distortion if the dimension is replaced by a
+        sample of the prior. For ``halves``, ``(n_splits, 2, n_cells)``, data are drawn from the
+        model with the dimension fixed at ``centre``, and features are split at random into two
+        halves. Each entry is the shift of the dimension's posterior mean if one half of the
+        features gets its measured values back.
         """
         losses, halves = [], []
         for tensors in self.batches:
@@ -95,7 +98,7 @@ class Probe:
         return {"loss": _numpy(torch.cat(losses)), "halves": _numpy(torch.cat(halves, dim=2))}
 
     def _put_back(self, tensors: Tensors, null: dict[str, Distribution], dimension: int) -> Tensor:
-        """Return the shift of a posterior mean, ``(2, n_cells)``, for each half with a new draw."""
+        """Return the shift of a posterior mean for each half of the features, ``(2, n_cells)``."""
         shifts = []
         halves = {name: torch.rand(px.mean.shape[-1]) < 0.5 for name, px in null.items()}
         for side in (True, False):
@@ -114,7 +117,7 @@ class Probe:
 
     @torch.inference_mode()
     def distortions(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the mean distortion by modality, at each cell's own z and at a z from the prior."""
+        """Return the mean distortion by modality, with each cell's own z and a z of the prior."""
         own: dict[str, list[Tensor]] = {}
         prior: dict[str, list[Tensor]] = {}
         for tensors in self.batches:
@@ -127,7 +130,7 @@ class Probe:
 
     @torch.inference_mode()
     def covariates(self) -> float:
-        """Return the nats lost if the decoder reads the covariates of a random other cell."""
+        """Return the increase in distortion if the decoder reads the covariates of another cell."""
         losses = []
         for tensors in self.batches:
             inferred = self._inferred(tensors)
@@ -139,7 +142,7 @@ class Probe:
 
     @torch.inference_mode()
     def variance_ratio(self, name: str) -> np.ndarray:
-        """Return the variance over the mean of a modality's likelihood, by feature."""
+        """Return the variance divided by the mean of a modality's likelihood, by feature."""
         means, variances = [], []
         for tensors in self.batches:
             inferred = self._inferred(tensors)
@@ -149,11 +152,12 @@ class Probe:
         return _numpy(torch.stack(variances).sum(dim=0) / torch.stack(means).sum(dim=0))
 
     def amortisation_gap(self, n_steps: int, n_draws: int) -> np.ndarray:
-        """Return the nats, ``(n_cells,)``, gained by refining each cell's posterior.
+        """Return the decrease in loss by refining each cell's posterior, nats, ``(n_cells,)``.
 
         Adam refines mean and log standard deviation while the decoder is fixed (Cremer et al.,
-        2018). The same ``n_draws`` draws estimate the losses before and after. In a mixture, the
-        component that uses all of a cell's modalities is refined. Without one, the gain is NaN.
+        2018). The same ``n_draws`` samples estimate the losses before and after. In a mixture, the
+        component that uses all modalities of a cell is refined. Without such a component, the
+        result is NaN.
         """
         gains = [self._refine(tensors, n_steps, n_draws) for tensors in self.batches]
         return _numpy(torch.cat(gains))

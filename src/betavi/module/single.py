@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from betavi.nn.library import LatentLibrary
 
 LAYER_NORM = {"use_batch_norm": "none", "use_layer_norm": "both"}
-"""Default normalisation in a model of many β."""
+"""Default normalisation in a model trained on a range of β."""
 
 
 class BetaVAE(MultimodalVAE):
@@ -27,15 +27,22 @@ class BetaVAE(MultimodalVAE):
 
     Parameters
     ----------
-    n_input, gene_likelihood
-        Number of genes, and key of :data:`~betavi.likelihoods.LIKELIHOODS`.
-    n_batch, n_labels, n_continuous_cov, n_cats_per_cov
-        Numbers of batches, labels and continuous covariates, and of categories of other covariates.
-    use_observed_lib_size, use_size_factor_key
-        Read each cell's library size from its total, or its size factor from the data. If both are
-        False, the library size is inferred.
+    n_input
+        Number of genes.
+    gene_likelihood
+        Key of :data:`~betavi.likelihoods.LIKELIHOODS`.
+    n_batch, n_labels, n_continuous_cov
+        Numbers of batches, labels and continuous covariates.
+    n_cats_per_cov
+        Number of categories of each other categorical covariate.
+    use_observed_lib_size
+        Use the total count of each cell as its library size.
+    use_size_factor_key
+        Read the size factor of each cell from the data. If both options are False, the library size
+        is inferred.
     library_log_means, library_log_vars
-        Mean and variance of the log library size of each batch, ``(1, n_batch)``, if it is inferred.
+        Only for inferred library sizes: mean and variance of the log library size of each batch,
+        ``(1, n_batch)``.
     n_hidden, n_layers, dropout_rate, n_latent, latent_distribution, dispersion, **kwargs
         Fields of :class:`~betavi.nn.Architecture` and :class:`~betavi.module.Options`.
 

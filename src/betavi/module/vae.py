@@ -55,8 +55,12 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ----------
     modalities
         Modalities by the key of their counts in a minibatch.
-    sizes, architecture, options
-        Sizes of the covariates, architecture of the networks, and options of the model.
+    sizes
+        Sizes of the covariates.
+    architecture
+        Architecture of the networks.
+    options
+        Options of the model.
 
     Raises
     ------
@@ -117,8 +121,8 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     def settled_beta(self) -> float:
         """β used by default.
 
-        With one β, it is the β at the end of training, which a schedule or a controller may have
-        changed. With a range, it is the β of the range closest to 1.
+        For a model trained at one β: the β at the end of training, which a schedule or a controller
+        may have changed. For a range of β: the β of the range closest to 1.
         """
         trained = self.trained_beta.item()
         if not self.beta_condition.is_fixed or math.isnan(trained):
@@ -172,9 +176,10 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ) -> dict[str, Any]:
         """Return p(x given z) of each modality, and the priors of z and of the library sizes.
 
-        ``z`` is ``(..., n_cells, n_latent)``. Log sizes by modality are ``(..., n_cells, 1)``,
-        codes and log size factors ``(n_cells, 1)``, and covariates ``(n_cells, n_covariates)``.
-        Size factors are read only if registered at setup. ``transform_batch`` is the code of a
+        ``z``: ``(..., n_cells, n_latent)``. ``library``: log library sizes by modality, ``(...,
+        n_cells, 1)``. ``batch_index`` and ``y``: codes of batch and label, ``(n_cells, 1)``.
+        ``cont_covs`` and ``cat_covs``: ``(n_cells, n_covariates)``. ``size_factor``: log size
+        factors, ``(n_cells, 1)``, used only if registered at setup. ``transform_batch``: code of a
         batch to decode in.
         """
         if transform_batch is not None:
@@ -208,9 +213,9 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ) -> Distribution:
         """Return p(x given z) of one modality, in each cell's own batch or in ``batch``.
 
-        ``z`` is ``(..., n_cells, n_latent)``, ``log_size`` broadcasts to ``(..., n_cells, 1)``, and
-        covariates are read from ``tensors``. A batch without the modality is replaced by another
-        batch, because the decoder has not learned its effect.
+        ``z`` is ``(..., n_cells, n_latent)``. ``log_size`` broadcasts to ``(..., n_cells, 1)``.
+        Covariates are read from ``tensors``. If a batch lacks the modality, another batch is used,
+        because the decoder has not learned the effect of the batch.
         """
         codes = self.measured_batch(tensors, name, batch)
         log_size = log_size.expand(*z.shape[:-1], 1)
@@ -240,7 +245,10 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         return {name: cast("LatentLibrary", part).prior(codes) for name, part in parts}
 
     def typical(self, name: str) -> TypicalLibrary | None:
-        """Return the distribution of library sizes of a modality that cells may lack, else None."""
+        """Return the distribution of library sizes of a modality.
+
+        None if all cells have the modality.
+        """
         # a ModuleDict has no get
         part = self.typical_libraries[name] if name in self.typical_libraries else None  # noqa: SIM401
         return cast("TypicalLibrary | None", part)
@@ -252,7 +260,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     def with_covariates(
         self, h: Tensor, batch: Tensor, continuous: Tensor | None, categorical: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Append continuous covariates to ``h``, and return it with categorical codes."""
+        """Append continuous covariates to ``h``. Return the result and the categorical codes."""
         values = [] if continuous is None else [continuous]
         codes = () if categorical is None else categorical.split(1, dim=1)
         if self.embeds_batch:
@@ -274,11 +282,12 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ) -> LossOutput:
         """Return the mean over cells of distortion + ``kl_weight`` * β * rate + library size terms.
 
-        An inferred library size adds its rate. An observed one adds the error of its prediction
-        from z, if the model predicts sizes, without a gradient for z. The distortion of a very deep
-        cell has a small weight, see :class:`betavi.nn.depth.DepthLimit`. Recorded terms are per
-        cell, in nats and unweighted, so that every logged ELBO is at weight 1. ``free_bits`` and
-        ``capacity`` constrain the rate: see :func:`betavi.objective.constrained`.
+        The rate is the KL divergence from the prior. An inferred library size adds its rate. If the
+        model predicts observed library sizes from z, the error of this prediction is added, without
+        a gradient for z. The distortion of a very deep cell has a small weight, see
+        :class:`betavi.nn.depth.DepthLimit`. Recorded terms are per cell, in nats and unweighted, so that every logged
+        ELBO is at weight 1. ``free_bits`` and ``capacity`` constrain the rate: see
+        :func:`betavi.objective.constrained`.
         """
         present = present_masks(self, tensors)
         qz, u = inference_outputs["qz"], inference_outputs["u"]
@@ -339,7 +348,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
 
 
 def _expected(qz: Distribution, u: Tensor, values: Tensor) -> Tensor:
-    """Average values over the strata of a mixture, if there is one value per stratum."""
+    """Average values over the components of a mixture, if there is one value per component."""
     if isinstance(qz, NormalMixture) and u.ndim > qz.loc.ndim:
         return qz.average(values)
     return values

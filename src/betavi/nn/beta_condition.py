@@ -34,7 +34,7 @@ class BetaCondition:
     Raises
     ------
     ValueError
-        If β is negative or not finite, or a range does not ascend from above 0.
+        If β is negative or not finite, or a range (low, high) does not have 0 < low < high.
 
     Examples
     --------
@@ -57,14 +57,17 @@ class BetaCondition:
 
     @property
     def level(self) -> float | Tensor:
-        """Log β, from -1 at the lowest β to 1 at the highest. ``(n_cells, 1)`` for drawn β."""
+        """Log β, scaled from -1 at the lowest β to 1 at the highest β.
+
+        ``(n_cells, 1)`` for drawn β.
+        """
         low, high = map(math.log, self.range)
         log_beta = math.log(self.beta) if self.drawn is None else self.drawn.log()
         return (log_beta - (low + high) / 2) / ((high - low) / 2)
 
     @property
     def weight(self) -> float | Tensor:
-        """Weight of the rate: one number, or ``(n_cells,)`` while a β is drawn for each cell."""
+        """Weight of the rate (KL): one number, or ``(n_cells,)`` if a β is drawn for each cell."""
         return self.beta if self.drawn is None else self.drawn.squeeze(1)
 
     @contextmanager
@@ -81,7 +84,7 @@ class BetaCondition:
     def drawing(self, n_cells: int, device: torch.device) -> Iterator[None]:
         """Draw a β for each cell of a minibatch inside a ``with`` block, if the model has a range.
 
-        The draws, ``(n_cells, 1)``, are log-uniform and spread evenly over the minibatch.
+        The values of β, ``(n_cells, 1)``, are log-uniform and spread evenly over the minibatch.
         """
         if not self.is_fixed:
             low, high = math.log(self.range[0]), math.log(BEYOND * self.range[1])
@@ -116,12 +119,16 @@ def _checked_range(beta: float | tuple[float, float]) -> tuple[float, float]:
 
 
 class BetaGate(nn.Module):
-    r"""Rescale units by :math:`2\sigma(w t + b)`, where t is the level of log β. 1 before training.
+    r"""Rescale units by :math:`2\sigma(w t + b)`, where t is log β scaled to [-1, 1].
+
+    Before training, the factor is 1.
 
     Parameters
     ----------
-    n_units, beta_condition
-        Number of units, and β of the module.
+    n_units
+        Number of units.
+    beta_condition
+        β of the module.
 
     References
     ----------
@@ -146,12 +153,14 @@ class BetaGate(nn.Module):
 
 
 class BetaFiLM(nn.Module):
-    """Shift and scale units before their activation, in proportion to the level of log β.
+    """Shift and scale units before their activation, in proportion to log β scaled to [-1, 1].
 
     Parameters
     ----------
-    n_units, beta_condition
-        Number of units, and β of the module.
+    n_units
+        Number of units.
+    beta_condition
+        β of the module.
 
     Examples
     --------
@@ -173,14 +182,19 @@ class BetaFiLM(nn.Module):
 
 
 class BetaLinear(nn.Module):
-    """Linear map with weights quadratic in the level of log β. Zero before training.
+    """Linear map whose weights are quadratic functions of log β. Zero before training.
 
-    A higher β leaves fewer active directions in the latent space. The map lets them rotate with β.
+    A higher β leaves fewer active directions in the latent space. The map lets these directions
+    rotate with β.
 
     Parameters
     ----------
-    n_input, n_output, beta_condition
-        Numbers of input and output units, and β of the module.
+    n_input
+        Number of input units.
+    n_output
+        Number of output units.
+    beta_condition
+        β of the module.
 
     Examples
     --------
@@ -204,12 +218,14 @@ class BetaLinear(nn.Module):
 
 
 class BetaBias(nn.Module):
-    """Bias per feature, quadratic in the level of log β. Zero before training.
+    """Bias per feature, a quadratic function of log β. Zero before training.
 
     Parameters
     ----------
-    n_features, beta_condition
-        Number of features, and β of the module.
+    n_features
+        Number of features.
+    beta_condition
+        β of the module.
 
     Examples
     --------

@@ -30,8 +30,9 @@ class TypicalLibrary(nn.Module):
     """Distribution of log library sizes given z and batch, for cells that lack a modality.
 
     Library sizes differ between cell types, so the dependence on z is learned. ``log_sizes`` and
-    ``spreads`` are median and standard deviation by batch, ``(n_batch,)``, NaN for a batch without
-    the modality. ``home`` is the code of the batch that replaces such batches.
+    ``spreads`` are median and standard deviation of log sizes by batch, ``(n_batch,)``. They are
+    NaN for a batch without the modality. ``home`` is the code of the batch that is used in place of
+    such a batch.
     """
 
     log_sizes: Tensor
@@ -56,7 +57,10 @@ class TypicalLibrary(nn.Module):
         return torch.where(self.log_sizes[batch].isnan(), self.home, batch)
 
     def given(self, z: Tensor, batch: Tensor) -> Normal:
-        """Return log sizes at z, ``(..., n_cells, n_latent)``, for batches with the modality."""
+        """Return the distribution of log sizes at z, ``(..., n_cells, n_latent)``.
+
+        ``batch`` must have only batches with the modality, see :meth:`measured`.
+        """
         shift, log_scale = self.of_z(z).chunk(2, dim=-1)
         spread = self.spreads[batch].clamp_min(SMALLEST_SPREAD)
         scale = spread * log_scale.clamp(*LOG_SCALE_RANGE).exp()
@@ -64,7 +68,7 @@ class TypicalLibrary(nn.Module):
 
     @property
     def usual(self) -> Tensor:
-        """Median over the batches."""
+        """Median over batches of the median log size."""
         return self.log_sizes.nanmedian()
 
 

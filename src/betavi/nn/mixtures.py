@@ -19,13 +19,16 @@ class NormalMixture(Distribution):
 
     Parameters
     ----------
-    loc, scale, weights
-        Mean and standard deviation of each component, ``(n_components, n_cells, n_latent)``, and
-        weights that sum to 1, ``(n_components, n_cells)``.
+    loc
+        Mean of each component, ``(n_components, n_cells, n_latent)``.
+    scale
+        Standard deviation of each component, ``(n_components, n_cells, n_latent)``.
+    weights
+        Weight of each component, ``(n_components, n_cells)``. The weights of a cell sum to 1.
 
     References
     ----------
-    Shi et al. (2019), Variational mixture-of-experts autoencoders, for draws of each component.
+    Shi et al. (2019), Variational mixture-of-experts autoencoders, for samples of each component.
 
     Examples
     --------
@@ -68,7 +71,7 @@ class NormalMixture(Distribution):
 
     @property
     def last(self) -> Normal:
-        """Last component of each cell with a weight above zero."""
+        """For each cell, the last component with a weight above zero."""
         numbers = torch.arange(len(self.weights), device=self.weights.device)[:, None]
         return self._chosen(torch.where(self.weights > 0, numbers, -1).argmax(dim=0))
 
@@ -86,15 +89,16 @@ class NormalMixture(Distribution):
         return (weights * values).sum(dim=0)
 
     def strata(self) -> Tensor:
-        """Return one draw of each component, ``(n_components, n_cells, n_latent)``.
+        """Return one sample of each component, ``(n_components, n_cells, n_latent)``.
 
-        The average of a function over the draws, by :meth:`average`, is an unbiased estimate of the
-        function's expectation. It has less variance than with as many draws of the mixture.
+        The average of a function over these samples, by :meth:`average`, is an unbiased estimate of
+        the expectation of the function. The variance is lower than with the same number of samples
+        of the whole mixture.
         """
         return self.components.rsample()
 
     def rsample(self, sample_shape: _size = ()) -> Tensor:
-        """Draw, with gradients through the drawn component."""
+        """Return samples, with gradients through the chosen component."""
         shape = torch.Size(sample_shape)
         if not shape.numel():
             return self.mean.new_empty(*shape, *self.mean.shape)

@@ -42,8 +42,10 @@ class Architecture:
 
     Parameters
     ----------
-    n_hidden, n_layers
-        Width and number of the hidden layers of encoder and decoder.
+    n_hidden
+        Width of the hidden layers of encoder and decoder.
+    n_layers
+        Number of hidden layers of the encoder, and of the decoder.
     dropout_rate
         Share of the encoder's hidden units dropped during training.
     use_batch_norm, use_layer_norm
@@ -123,14 +125,18 @@ class Encoder(nn.Module):
 
     Parameters
     ----------
-    n_input, n_output
-        Number of features and continuous covariates, and number of dimensions of the distribution.
+    n_input
+        Number of features and continuous covariates.
+    n_output
+        Number of dimensions of the distribution.
     n_categories
-        Number of categories of each covariate passed as a code.
-    architecture, n_layers
-        Architecture of the network, and number of hidden layers (if None, from ``architecture``).
+        Number of categories of each categorical covariate. These covariates are passed as codes.
+    architecture
+        Architecture of the network.
+    n_layers
+        Number of hidden layers. If None, the number in ``architecture``.
     beta_condition
-        β of the module, if the model is trained on a range of β.
+        Only for a model trained on a range of β: the β of the module.
 
     Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
     """

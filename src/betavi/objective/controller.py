@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Gains(NamedTuple):
-    """Gains of a controller: log β per step and unit of log(rate / target)."""
+    """Gains of a controller: change of log β per step and per unit of log(rate / target)."""
 
     proportional: float
     integral: float
@@ -19,7 +19,7 @@ class Gains(NamedTuple):
 GAINS = Gains(proportional=3.0, integral=0.1)
 
 LARGEST_ERROR = 1.0
-"""Largest error, that of a rate off by a factor of e. Larger errors are clipped."""
+"""Largest error: a rate that differs by a factor of e. Larger errors are clipped."""
 
 LOG_BETA_RANGE = (math.log(1e-6), math.log(1e6))
 """Range of log β. Beyond it, β no longer changes the rate."""
@@ -32,7 +32,7 @@ SMALLEST_RATE = 1e-6
 
 
 def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS) -> float:
-    r"""Return the log β of the next step, which brings the rate closer to its target.
+    r"""Return the log β of the next step, which brings the rate (KL) closer to its target.
 
     This is a proportional-integral controller in incremental form, :math:`\Delta\log\beta = K_p
     (e_t - e_{t-1}) + K_i e_t`. Errors and β are on the log scale, so that the gains do not depend
@@ -40,8 +40,12 @@ def steer(log_beta: float, error: float, last_error: float, gains: Gains = GAINS
 
     Parameters
     ----------
-    log_beta, error, last_error
-        Log β, and log(rate / target) at this step and at the previous step.
+    log_beta
+        Log β of this step.
+    error
+        log(rate / target) at this step.
+    last_error
+        log(rate / target) at the previous step.
     gains
         Gains :math:`K_p` and :math:`K_i`.
 

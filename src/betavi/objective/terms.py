@@ -27,12 +27,14 @@ CELLS_OF_ONE_BETA = 16
 
 
 def log_density(p: Distribution, u: Tensor) -> Tensor:
-    """Return the log density of each cell's u, also if p does not factorise over dimensions.
+    """Return the log density of each cell's position, also if p does not factorise over dimensions.
 
     Parameters
     ----------
-    p, u
-        Distribution, and positions, ``(..., n_cells, n_latent)``.
+    p
+        Distribution.
+    u
+        Positions, ``(..., n_cells, n_latent)``.
 
     Returns
     -------
@@ -50,21 +52,23 @@ def log_density(p: Distribution, u: Tensor) -> Tensor:
 
 
 def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
-    """Return KL(q, p) of each dimension, or the total if it is not a sum over dimensions.
+    """Return the rate KL(q, p) of each dimension.
 
-    It is exact if there is a closed form. Otherwise it is log q(u) - log p(u) at a draw u of q. This
-    estimate and its gradient are unbiased.
+    The rate is exact if there is a closed form. Otherwise the total over dimensions is estimated by
+    log q(u) - log p(u) at a sample u of q. This estimate and its gradient are unbiased.
 
     Parameters
     ----------
-    q, p
-        Posterior and prior, ``(n_cells, n_latent)`` or broadcastable. q factorises over dimensions.
+    q
+        Posterior, ``(n_cells, n_latent)``, which factorises over dimensions.
+    p
+        Prior, ``(n_cells, n_latent)`` or broadcastable.
     u
-        Draw of q, ``(..., n_cells, n_latent)``, used only without a closed form.
+        Sample of q, ``(..., n_cells, n_latent)``. Only used without a closed form.
 
     Returns
     -------
-    Rates in nats, ``(n_cells, n_latent)``, or ``(..., n_cells, 1)`` without a closed form.
+    Rates in nats, ``(n_cells, n_latent)``. Without a closed form, ``(..., n_cells, 1)``.
 
     References
     ----------
@@ -85,7 +89,7 @@ def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
 
 
 def rate(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
-    """Return KL(q, p) of each cell: the sum of :func:`rates`.
+    """Return the rate KL(q, p) of each cell, the sum of :func:`rates`.
 
     Parameters
     ----------
@@ -112,11 +116,13 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
 
     Parameters
     ----------
-    px, x
-        Likelihood, ``(..., n_cells, n_features)``, and dense or CSR data, ``(n_cells, n_features)``.
+    px
+        Likelihood, ``(..., n_cells, n_features)``.
+    x
+        Data, dense or CSR, ``(n_cells, n_features)``.
     present
-        Mask of measured cells, ``(n_cells, 1)``. If None, all. Other cells have zero distortion
-        and zero gradient.
+        Mask of measured cells, ``(n_cells, 1)``. Other cells have zero distortion and zero
+        gradient. If None, all cells were measured.
 
     Returns
     -------
@@ -138,15 +144,17 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
 
 
 def free_bits(rates: Tensor, nats: float) -> Tensor:
-    r"""Return each cell's rate, with dimensions below a threshold counted as the threshold.
+    r"""Return each cell's rate, in which dimensions below a threshold count as the threshold.
 
-    Averaged over the minibatch, it is :math:`\sum_j \max(\lambda, \frac1n \sum_i R_{ij})`. The rate
+    The average over the minibatch is :math:`\sum_j \max(\lambda, \frac1n \sum_i R_{ij})`. The rate
     of a dimension below the threshold is not reduced further, so no dimension has to collapse.
 
     Parameters
     ----------
-    rates, nats
-        Result of :func:`rates`, and threshold of each column's average over the minibatch.
+    rates
+        Result of :func:`rates`.
+    nats
+        Threshold of the average of each column over the minibatch.
 
     Returns
     -------
@@ -169,12 +177,14 @@ def free_bits(rates: Tensor, nats: float) -> Tensor:
 def off_capacity(rate: Tensor, capacity: float) -> Tensor:
     r"""Return the distance of the minibatch's mean rate from a capacity, as one term per cell.
 
-    Averaged over the minibatch, it is :math:`|\frac1n \sum_i R_i - C|`.
+    The average over the minibatch is :math:`|\frac1n \sum_i R_i - C|`.
 
     Parameters
     ----------
-    rate, capacity
-        Rate of each cell, ``(n_cells,)``, and target of the mean, which a schedule may raise.
+    rate
+        Rate of each cell, ``(n_cells,)``.
+    capacity
+        Target of the mean rate. A schedule may raise this target during training.
 
     Returns
     -------
@@ -200,13 +210,16 @@ def constrained(
 
     Parameters
     ----------
-    rates, nats
+    rates
+        See :func:`free_bits`.
+    nats
         See :func:`free_bits`. 0 means no free bits.
     capacity
         See :func:`off_capacity`. If None, no capacity.
     order
-        Indices that sort the cells by β, if β differs. Free bits are then averaged over cells of
-        similar β, because cells with a low β have high rates, which raise a common average.
+        Only if β differs between cells: indices that sort the cells by β. Rates are then averaged
+        over cells of similar β, because the high rates of cells with a low β would raise a common
+        average.
 
     Returns
     -------

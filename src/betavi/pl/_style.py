@@ -100,12 +100,14 @@ def colours_of(names: Sequence[Any], palette: Palette = None) -> dict[Any, Any]:
             )
         return {name: palette[name] for name in names}
     if len(palette) < len(names):
-        raise ValueError(f"`palette` has {len(palette)} colours for {len(names)} groups. Add more.")
+        raise ValueError(
+            f"`palette` has {len(palette)} colours for {len(names)} groups. Add colours."
+        )
     return dict(zip(names, palette, strict=False))
 
 
 def colours_of_groups(groups: pd.Series, palette: Palette = None) -> dict[Any, Any]:
-    """Return a colour for each category with cells. A list has colours for all, as in scanpy."""
+    """Return a colour for each category with cells. A list of colours has one for each category."""
     present = set(groups.unique())
     names = [n for n in groups.cat.categories if n in present or not isinstance(palette, Mapping)]
     return {n: colour for n, colour in colours_of(names, palette).items() if n in present}
@@ -124,7 +126,7 @@ def scatter_groups(
 def check_result(
     name: str, value: Any, call: str, attribute: str = "columns", columns: Sequence[str] = ()
 ) -> None:
-    """Raise an error unless an argument can be the result of a call, with these columns."""
+    """Raise an error unless an argument can be the result of ``call``, with these columns."""
     if not hasattr(value, attribute):
         raise TypeError(f"`{name}` is of type {type(value).__name__}. Pass the result of {call}")
     if missing := [column for column in columns if column not in value]:

@@ -39,15 +39,19 @@ def collapse(
     ----------
     report
         Result of :meth:`betavi.BetaVI.diagnose`.
-    axes, show, save
-        Three axes (if None, a new figure is made), True to show the figure, file to save it to.
+    axes
+        Three axes. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------
     Axes, ``(3,)``. Left: information of each dimension, highest first, with its KL divergence from
-    the prior and the threshold of an active dimension. Middle: nats per cell lost without the
-    dimension. Right: strength of the directions in the data. In theory, directions above β are
-    active (Lucas et al., 2019).
+    the prior and the threshold of an active dimension. Middle: increase in loss without the
+    dimension, nats per cell. Right: strength of the directions in the data. In theory, directions
+    above β are active (Lucas et al., 2019).
 
     Raises
     ------
@@ -134,8 +138,12 @@ def collapse_history(
     ----------
     history
         ``model.history`` of a model trained with ``collapse_guard``.
-    ax, show, save
-        Axes (if None, a new figure is made), True to show the figure, file to save it to.
+    ax
+        Axes. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------

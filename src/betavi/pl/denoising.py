@@ -38,8 +38,12 @@ def denoising(
     ----------
     report
         Result of :meth:`betavi.BetaVI.cross_validate_denoising`.
-    axes, show, save
-        Two axes (if None, a new figure is made), True to show the figure, file to save it to.
+    axes
+        Two axes. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------
@@ -49,7 +53,8 @@ def denoising(
     Raises
     ------
     TypeError
-        If ``report`` is not a report. :class:`betavi.JointVI` returns one for each modality.
+        If ``report`` is not one report. :class:`betavi.JointVI` returns a dictionary with one
+        report for each modality.
 
     Examples
     --------
@@ -120,14 +125,19 @@ def before_and_after(
         Result of :meth:`betavi.BetaVI.denoise`.
     genes
         Two or more gene names. Each gene is drawn against the next.
-    layer, counts_layer
-        Denoised values: a layer, a data frame in ``obsm``, or ``X`` if None. Layer of the counts:
-        if None, ``X`` or the layer to which ``denoise`` moved the counts.
+    layer
+        Denoised values: a layer, or a data frame in ``obsm``. If None, ``X``.
+    counts_layer
+        Layer of the counts. If None, ``X``, or the layer to which ``denoise`` moved the counts.
     groupby
-        Column of ``obs`` that colours the cells, with scanpy's colours if ``uns`` has them.
-    axes, show, save
-        Axes, ``(2, n_genes - 1)`` (if None, a new figure is made), True to show the figure, file to
-        save it to.
+        Column of ``obs`` that colours the cells. If ``uns`` has scanpy's colours of this column,
+        these are used.
+    axes
+        Axes, ``(2, n_genes - 1)``. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------

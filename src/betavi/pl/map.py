@@ -42,10 +42,11 @@ def latent_map(
 ) -> Axes:
     """Draw cells and their density in the plane of the first two principal components.
 
-    Dots are cells, at most 5,000. Grey areas show the density, projected exactly to this plane.
-    There are equal numbers of cells between their edges, and 98 % of the cells are inside the
-    dashed line. A path is a black line from a circle to a square. A star is the archetype. White
-    crosses are holes. With more than two dimensions, cells may be drawn on top of a hole.
+    Dots are cells, at most 5,000. Grey areas show the density, projected exactly to this plane. The
+    same number of cells lies between each two neighbouring edges of grey areas. 98 % of the cells
+    are inside the dashed line. A path is a black line from a circle to a square. A star is the
+    archetype. White crosses are holes. With more than two dimensions, cells may be drawn on top of
+    a hole.
 
     Parameters
     ----------
@@ -64,8 +65,12 @@ def latent_map(
     palette
         List of colours, as ``adata.uns["celltype_colors"]``, dictionary of colours by category, or
         name of a colour map. If None, ``betavi.pl.PALETTE``.
-    ax, show, save
-        Axes (if None, a new figure is made), True to show the figure, file to save it to.
+    ax
+        Axes. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------
@@ -76,8 +81,9 @@ def latent_map(
     TypeError
         If ``density`` is not a density.
     ValueError
-        If positions have other dimensions or are after a softmax, ``color`` does not have one
-        value per cell, or ``palette`` has no colour for a category.
+        If ``latent`` does not have the dimensions of ``density``, or holds positions after a
+        softmax. If ``color`` does not have one value per cell, or ``palette`` has no colour for a
+        category.
 
     Examples
     --------
@@ -116,17 +122,18 @@ def latent_map(
 
 
 def _checked(density: Any, latent: Any) -> np.ndarray:
-    """Check the density, and return positions as an array with its dimensions."""
+    """Check the density and the positions, and return the positions as an array."""
     _style.check_result("density", density, "model.latent_density()", "projected")
     positions = np.asarray(latent, dtype=np.float64)
     if positions.ndim != 2 or positions.shape[1] != density.n_latent:
         raise ValueError(
-            f"`latent` has the shape {positions.shape}. This density needs positions of the shape "
-            f"(n_cells, {density.n_latent})."
+            f"`latent` has the shape {positions.shape}, but `density` was fitted on "
+            f"{density.n_latent} dimensions, so the shape must be (n_cells, {density.n_latent}). "
+            "Pass positions from the model that `density` was fitted on."
         )
     if on_simplex(positions):
         raise ValueError(
-            "`latent` has positions after the softmax of a logistic normal z. The density is of "
+            "`latent` has positions after the softmax of a logistic normal z, but `density` needs "
             "positions before the softmax: get_latent_representation(return_dist=True)[0]"
         )
     return positions

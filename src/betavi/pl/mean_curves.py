@@ -24,14 +24,19 @@ def mean_curves(
     """Draw the variance and the share of zeros of genes against their mean count.
 
     Each line is a set of cells. The line of generated cells should follow the line of real cells.
-    The dashed line is Poisson noise, which does not explain values above the dashed line.
+    The dashed line is Poisson noise. Values above the dashed line have more variance, or more
+    zeros, than Poisson noise alone.
 
     Parameters
     ----------
     table
         Result of :func:`betavi.metrics.mean_curves`.
-    axes, show, save
-        Two axes (if None, a new figure is made), True to show the figure, file to save it to.
+    axes
+        Two axes. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------

@@ -37,16 +37,20 @@ def latent_path(
     adata
         Result of :meth:`betavi.BetaVI.interpolate`, or one modality of the result of a joint model.
     genes
-        Gene names in the order of the rows, or number of genes to choose. Switches with the largest
-        change are chosen first. Rarely expressed genes have a lower weight. Rows are then ordered
-        by the position of the change.
-    axes, show, save
-        Two axes (if None, a new figure is made), True to show the figure, file to save it to.
+        Gene names, in the order of the rows. Or the number of genes to choose: switch genes with
+        the largest change come first, and rarely expressed genes have a lower weight. Chosen genes
+        are ordered by the position of their change.
+    axes
+        Two axes. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------
-    Axes, ``(2,)``. Top: p-value of each step as a cell, with a line at 0.05. Bottom: heat map of
-    log expression, each gene scaled to its range.
+    Axes, ``(2,)``. Top: p-value of the position of each step, with a line at 0.05. Bottom: heat map
+    of log expression. Each gene is scaled to its own range.
 
     Raises
     ------

@@ -47,11 +47,16 @@ def rate_distortion(
     curve
         Result of :meth:`betavi.BetaVI.rate_distortion`.
     y, x
-        Columns of the axes. ``y="agreement_rare", x="beta"`` shows if rare types mix at a high β.
+        Columns of the vertical and of the horizontal axis. ``y="agreement_rare", x="beta"`` shows
+        if rare types mix at a high β.
     reference
         Points to compare with, the result of :func:`betavi.metrics.pca_rate_distortion`.
-    ax, show, save
-        Axes (if None, a new figure is made), True to show the figure, file to save it to.
+    ax
+        Axes. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------
@@ -80,7 +85,8 @@ def rate_distortion(
             raise KeyError(f"`curve` has no column {name!r}. Columns: {', '.join(curve.columns)}.")
         if curve[name].isna().all():
             raise ValueError(
-                f"{name!r} has no values. 'agreement_rare' needs types with less than 5 % of the cells."
+                f"The column {name!r} of `curve` has no values. Choose another column. The column "
+                "'agreement_rare' needs cell types with less than 5 % of the cells."
             )
     ax = _style.axes_or_new(ax, (4.5, 3.5))
     curve = curve.sort_values("beta")

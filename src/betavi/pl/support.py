@@ -28,9 +28,10 @@ def support(
     """Draw the cumulative distribution of p-values.
 
     Each line is a group of cells. Cells like the held-out cells follow the dashed diagonal. A line
-    above the diagonal has more outlying cells than expected, a line below it fewer. Each cell is
-    ranked among the held-out cells of all groups. A group with many outlying cells is therefore
-    above the diagonal, and another group below it, even if the model was trained on both groups.
+    above the diagonal has more outlying cells than expected, and a line below the diagonal has
+    fewer. Each cell is ranked among the held-out cells of all groups. A group with many outlying
+    cells is therefore above the diagonal, and another group is below the diagonal, even if the
+    model was trained on both groups.
 
     Parameters
     ----------
@@ -38,8 +39,12 @@ def support(
         Result of :meth:`betavi.BetaVI.support`.
     groups
         Group of each row, ``(n_cells,)``. If None, all cells are one group.
-    ax, show, save
-        Axes (if None, a new figure is made), True to show the figure, file to save it to.
+    ax
+        Axes. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------

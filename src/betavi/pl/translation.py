@@ -36,8 +36,12 @@ def translation(
     ----------
     table
         Result of :meth:`betavi.JointVI.predictability`.
-    axes, show, save
-        Two axes (if None, a new figure is made), True to show the figure, file to save it to.
+    axes
+        Two axes. If None, a new figure is made.
+    show
+        Show the figure.
+    save
+        File to save the figure to.
 
     Returns
     -------

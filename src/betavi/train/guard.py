@@ -22,7 +22,7 @@ ACTIONS: dict[str, bool] = {"warn": False, "rescue": True}
 
 # not tuned by a benchmark
 FALLEN = 0.1
-"""Share of the run's largest information below which the latent space counts as collapsed."""
+"""Share of the largest information of the run. Below this share, the latent space collapsed."""
 
 CELLS_COMPARED = 128
 """Last cells of an epoch, used for the mutual information. Time grows with the square."""
@@ -31,7 +31,7 @@ MINIBATCHES_SEEN = 16
 """Minibatches whose moments are summed at once, because small operations slow every step."""
 
 EARLIEST, FEWEST_STEPS = 0.1, 100
-"""Share and number of the planned steps before which a model may not have learned anything."""
+"""Share and number of steps. Before these, a model may not have learned anything yet."""
 
 MOST_RESCUES, BACK_OFF = 3, 0.25
 LATEST_RESCUE = 0.85
@@ -45,15 +45,17 @@ class CollapseGuard(Callback):
     """Monitors the information in the latent dimensions, and warns when it is lost.
 
     For each epoch, ``history["active_dimensions"]`` holds the number of dimensions with more than
-    0.1 nats per cell. ``history["mutual_information"]`` holds the nats per cell of all dimensions,
-    for the last 128 cells. In a model of many β, both use the cells with the lower β.
+    0.1 nats per cell. ``history["mutual_information"]`` holds the information of all dimensions
+    together, in nats per cell, for the last 128 cells. For a model trained on a range of β, both
+    use only the 50 % of the cells with the lower β.
 
     Parameters
     ----------
     action
-        ``"warn"`` warns once, with the epoch and the likely cause. ``"rescue"`` reduces β to a
-        quarter and lets it rise from 0 again over a tenth of the planned steps. Meanwhile,
-        dimensions have free bits, and the encoder takes two steps per minibatch. At most 3 rescues.
+        ``"warn"`` warns once, with the epoch and the likely cause. ``"rescue"`` reduces β to 25 %.
+        β then starts at 0 again and rises to the reduced value over 10 % of the planned steps.
+        During this rise, a low rate (KL) of each dimension is not penalised (free bits), and the
+        encoder takes two steps per minibatch. There are at most 3 rescues.
 
     Raises
     ------
@@ -156,12 +158,13 @@ class CollapseGuard(Callback):
     def _likely_cause(self, plan: TrainingPlan) -> str:
         beta = plan.module.beta_condition.beta * plan.share_of_beta
         if plan.capacity is not None:
-            return f"The rate is held at a capacity of {plan.capacity:.3g} nats."
+            return f"The rate is kept at the capacity of {plan.capacity:.3g} nats per cell."
         if beta > 1:
             return f"β = {beta:.3g} is probably too high for the signal."
         if self.peak < 1:
             return (
-                "They never carried 1 nat. Either counts are few, or covariates explain the cells."
+                "The dimensions never carried 1 nat. Either there are few counts, or covariates "
+                "explain the cells."
             )
         return "The decoder has probably learned to ignore the latent space."
 
@@ -176,9 +179,11 @@ class CollapseGuard(Callback):
         self._encoder_steps = torch.optim.Adam(encoders, lr=plan.lr)
         self.peak = 0.0
         warn(
-            f"{message} Rescue {self.n_rescues} of {MOST_RESCUES}: β is reduced to "
-            f"{beta_condition.beta:.3g}, and rises from 0 to this value. Meanwhile, dimensions "
-            "have free bits, and the encoder takes two steps for each step of the decoder."
+            f"{message} Training continues with rescue {self.n_rescues} of {MOST_RESCUES}: β "
+            f"starts at 0 again and rises to the reduced value {beta_condition.beta:.3g}. During "
+            "this rise, a minimum rate (KL) of each dimension is not penalised (free bits), and "
+            "the encoder takes two steps for each step of the decoder. You do not have to do "
+            "anything."
         )
 
     def on_train_batch_end(

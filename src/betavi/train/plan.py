@@ -41,14 +41,17 @@ class TrainingPlan(train.TrainingPlan):
         See :meth:`betavi.BetaVI.train`.
     one_cycle
         Peak of a learning rate that rises and falls within the planned steps, as in
-        :class:`torch.optim.lr_scheduler.OneCycleLR`. The default is 0.01, or 0.02 for a model of
-        many β, or 0.005 with ``target_rate`` or ``capacity``. As in SCVI, the rate is constant if
-        ``lr``, ``optimizer`` or ``reduce_lr_on_plateau`` is set, or early stopping may end the run.
+        :class:`torch.optim.lr_scheduler.OneCycleLR`. The default is 0.01. For a model trained on a
+        range of β, the default is 0.02. With ``target_rate`` or ``capacity``, the default is 0.005.
+        If ``lr``, ``optimizer`` or ``reduce_lr_on_plateau`` is set, or early stopping may end the
+        run, the learning rate is constant, as in SCVI.
     from_moments
-        Start a new module at the training cells' moments. False starts at random weights, as SCVI.
+        Start a new module at the moments of the training cells. False starts at random weights, as
+        SCVI does.
     **kwargs
         scvi-tools' options. ``n_epochs_kl_warmup``, ``n_steps_kl_warmup``, ``max_kl_weight`` and
-        ``min_kl_weight`` replace our schedule: the rate's weight is then their weight times β.
+        ``min_kl_weight`` replace the schedule of this package: the weight of the rate (KL) is then
+        scvi-tools' KL weight times β.
 
     Raises
     ------
@@ -127,12 +130,12 @@ class TrainingPlan(train.TrainingPlan):
 
     @property
     def factor(self) -> float:
-        """Schedule's factor at this share."""
+        """Factor of β that the schedule returns at :attr:`share`."""
         return float(super().kl_weight) if self.follows_scvi else self._schedule(self.share)
 
     @property
     def share_of_beta(self) -> float:
-        """Share of β that weights the rate. 1 if a capacity is scheduled instead."""
+        """Share of β that weights the rate (KL). 1 if the schedule applies to a capacity."""
         return 1.0 if self.capacity is not None else self.factor
 
     @property
@@ -163,7 +166,7 @@ class TrainingPlan(train.TrainingPlan):
         return abs(self.module.controller.smooth_rate.item() / self.target_rate - 1) < ON_TARGET
 
     def anneal_again(self, free_bits: float) -> None:
-        """Let β rise from 0 again, over a tenth of the planned steps or the rest of them."""
+        """Let β rise from 0 again, over 10 % of the planned steps or over all remaining steps."""
         begin, before = self.share, self._free_bits_after
         before = self.loss_kwargs.get("free_bits", 0.0) if before is None else before
         self.warmup = min(begin + ANNEALED_AGAIN, 1.0)
@@ -218,7 +221,7 @@ class TrainingPlan(train.TrainingPlan):
         return outputs
 
     def on_train_epoch_end(self) -> None:
-        """Record the losses and β: the last step's β, or the geometric mean of drawn β."""
+        """Record the losses and β: the β of the last step, or the geometric mean of drawn β."""
         super().on_train_epoch_end()
         if self._n_cells:
             self._log_means()
@@ -250,10 +253,10 @@ class TrainingPlan(train.TrainingPlan):
         super().on_train_end()
         if self.target_rate is not None and not self._is_on_target:
             start.warn(
-                f"target_rate={self.target_rate:g} was not reached: the rate is "
+                "The rate (KL to the prior) is "
                 f"{self.module.controller.smooth_rate.item():.3g} nats per cell at β = "
-                f"{self.module.beta_condition.beta:.3g}. Train longer, or choose a rate that this "
-                "model can reach."
+                f"{self.module.beta_condition.beta:.3g}, but target_rate={self.target_rate:g} was "
+                "requested. Train longer, or choose a target_rate nearer to the present rate."
             )
         if self.follows_scvi and self.factor < self.max_kl_weight:
             start.warn(

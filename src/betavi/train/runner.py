@@ -28,7 +28,7 @@ MONITORING = ("on_validation_end", "on_train_epoch_end")
 
 
 class TrainRunner(train.TrainRunner):
-    """scvi-tools' run. Ctrl-C stops it without losing the model.
+    """scvi-tools' training run. Ctrl-C stops the run without losing the model.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ SCVI_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "mi
 """scvi-tools' options for a schedule of the KL weight. If one is given, scvi-tools' rules apply."""
 
 DEFAULT_SCHEDULE, DEFAULT_WARMUP = "linear", 0.25
-"""Default schedule, and the share of the planned steps it takes. Not tuned."""
+"""Default schedule, and the share of the planned steps for its warm-up. Not tuned."""
 
 LATEST_STEERING = 0.75
 """Largest share of the steps for a warm-up before a target rate. Not tuned."""
@@ -39,10 +39,10 @@ USUAL_PEAK = 1e-2
 """Default peak of the learning rate. ``benchmarks.time_to_quality`` compares it on real data."""
 
 MANY_BETAS_PEAK = 2e-2
-"""Peak of the learning rate for many β. ``benchmarks.multi_rate`` compares it on real data."""
+"""Peak for a model trained on a range of β. ``benchmarks.multi_rate`` compares it on real data."""
 
 HELD_PEAK = 5e-3
-"""Peak of the learning rate if the KL is held at a value. With a constant learning rate, the KL of
+"""Peak of the learning rate if the KL is kept constant. With a constant learning rate, the KL of
 small data sets fluctuates by a tenth at any β. Tried on data, not tuned by a benchmark."""
 
 
@@ -58,7 +58,7 @@ def choose_schedule(
     if follows_scvi and not is_default:
         raise ValueError(
             "`beta_schedule` and `warmup` cannot be combined with scvi-tools' schedule options "
-            f"({', '.join(SCVI_SCHEDULE)}). Use either our arguments or scvi-tools' options."
+            f"({', '.join(SCVI_SCHEDULE)}). Leave out both arguments, or leave out scvi-tools' options."
         )
     if callable(beta_schedule) and warmup != DEFAULT_WARMUP:
         raise ValueError("A function as `beta_schedule` has its own warm-up. Leave `warmup` out.")
@@ -92,13 +92,13 @@ def check_constraints(
             "latent_distribution='normal'."
         )
     if target_rate is not None and capacity is not None:
-        raise ValueError("`target_rate` changes β, and `capacity` keeps β. Choose one option.")
+        raise ValueError("`target_rate` changes β, but `capacity` does not. Pass only one of them.")
     if not module.beta_condition.is_fixed and not {"target_rate", "capacity"}.isdisjoint(words):
         low, high = module.beta_condition.range
         raise ValueError(
-            f"`{words[-1]}` sets one rate, but a model of every β from {low:g} to {high:g} has a "
-            "range of rates. Train with one `beta`. Or, choose a β after training: "
-            "suggest_beta(criterion='rate', rate=...)"
+            f"`{words[-1]}` sets one rate (KL), but a model trained on a range of β, {low:g} to "
+            f"{high:g}, has a range of rates. Train with one `beta`. Or, choose a β after "
+            "training: suggest_beta(criterion='rate', rate=...)"
         )
 
 
@@ -118,7 +118,7 @@ def choose_peak(
 
 
 def peak_of_run(plan: TrainingPlan) -> float | None:
-    """Return the peak for this run. The usual learning rate needs a run of known length."""
+    """Return the peak of the learning rate. The default peak needs a run of known length."""
     is_open = not math.isfinite(plan.planned_steps)
     may_end_early = bool(plan.trainer.early_stopping_callbacks) or (plan.follows_scvi and is_open)
     peak = None if plan.has_usual_rate and may_end_early else plan.one_cycle

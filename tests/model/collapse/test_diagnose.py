@@ -116,7 +116,7 @@ def test_where_the_rate_is_held_its_capacity_is_the_cause_and_not_beta(tmp_path)
     for held in (model, BetaVI.load(tmp_path / "model")):
         report = held.diagnose(**QUIET)
         assert report.causes[0].name == "capacity_too_low"
-        assert "held the rate at 0.5 nats" in report.causes[0].evidence
+        assert "kept the rate (KL to the prior) at 0.5 nats" in report.causes[0].evidence
         # neither β nor the encoder is to blame for what a capacity leaves
         assert np.isnan([report.beta, report.amortisation_gap]).all()
         assert report.spectrum.active_at(report.beta) == report.spectrum.n_factors

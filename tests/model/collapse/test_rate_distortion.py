@@ -48,7 +48,9 @@ def multi(counts):
 def test_every_getter_takes_beta(multi, name):
     getter = getattr(multi, name)
     assert inspect.signature(getter).parameters["beta"].default is None
-    assert "beta\n    The β to use" in inspect.getdoc(getter)
+    assert "beta\n    Only for a model trained on a range of β: the β to use" in inspect.getdoc(
+        getter
+    )
     if name == "get_importance_weights":
         # called by differential expression, with its distributions
         return

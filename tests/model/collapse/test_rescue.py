@@ -99,9 +99,9 @@ def test_what_cannot_be_rescued(counts):
     model.train(**BRIEF, train_size=1.0)
     with pytest.raises(ValueError, match="No cells were held out"):
         model.rescue()
-    with pytest.raises(ValueError, match="sets its own warmup"):
+    with pytest.raises(ValueError, match="sets warmup itself"):
         model.rescue(warmup=0.5)
-    with pytest.raises(ValueError, match="sets its own n_epochs_kl_warmup"):
+    with pytest.raises(ValueError, match="sets n_epochs_kl_warmup itself"):
         model.rescue(plan_kwargs={"n_epochs_kl_warmup": 5})
     with pytest.raises(ValueError, match="4 remedies need at least one epoch each"):
         model.rescue(max_epochs=3)

@@ -242,7 +242,7 @@ def test_false_signals_of_a_modality_are_those_of_the_cells_that_have_it():
     table = model.check_false_signals("group", modality="adt", max_epochs=2, **QUIET)
     assert set(table.index) == {*BASELINES, *ESTIMATES}
     assert table.loc["raw counts", "false_markers"] < 0.2
-    with pytest.raises(ValueError, match="is missing for"):
+    with pytest.raises(ValueError, match="`groups` has no value for"):
         model.check_false_signals("group", modality="rna", max_epochs=2, **QUIET)
     # the model of a single modality makes the same baselines of the same counts
     alone = mdata["adt"].copy()
@@ -256,5 +256,5 @@ def test_false_signals_of_a_modality_are_those_of_the_cells_that_have_it():
 def test_a_likelihood_of_detection_expects_no_molecules(counts):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts)
-    with pytest.raises(ValueError, match="'bernoulli' models detection"):
+    with pytest.raises(ValueError, match="'bernoulli', which models detection"):
         model.cross_validate_denoising({"gene_likelihood": ["nb", "bernoulli"]}, **QUIET)

@@ -254,16 +254,16 @@ def test_bad_calls_name_the_remedy_and_change_nothing(counts):
         ({"library_size": "latent"}, ValueError, "infers no library size"),
         ({"library_size": -1}, ValueError, "positive"),
         ({"library_size": "big"}, ValueError, "'observed'"),
-        ({"transform_batch": "nowhere"}, ValueError, "Unknown batch 'nowhere'"),
+        ({"transform_batch": "nowhere"}, ValueError, "no batch 'nowhere'"),
         ({"transform_batch": []}, ValueError, "names no batch"),
         ({"gene_list": ["gene_x"]}, KeyError, "no feature 'gene_x'"),
         ({"gene_list": "gene_1"}, TypeError, "list of names"),
         (
             {"gene_list": ["gene_1"], "layer_added": None},
             ValueError,
-            "`gene_list` cannot replace X",
+            "`gene_list` needs `layer_added`, because it cannot replace X",
         ),
-        ({"layer_added": None}, ValueError, "which exists"),
+        ({"layer_added": None}, ValueError, "because this layer already exists"),
         ({"std_layer_added": "denoised"}, ValueError, "both 'denoised'"),
     ]:
         with pytest.raises(error, match=words):

@@ -334,7 +334,7 @@ def test_bad_files_are_refused_before_anything_is_computed(trained, counts, tmp_
         ({"library_size": None}, "positive"),
         ({"batch_size": 0}, "batch_size"),
         ({"layer_added": "a/b", "out": tmp_path / "x.zarr"}, "without slashes"),
-        ({"drop_below": 0.1, "dtype": "float16"}, "half precision"),
+        ({"drop_below": 0.1, "dtype": "float16"}, "no sparse float16"),
     ]:
         with pytest.raises(ValueError, match=words):
             trained.denoise(counts, **QUIET | kwargs)

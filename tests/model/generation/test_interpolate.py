@@ -67,7 +67,7 @@ def test_ends_in_every_form(trained):
         ({"n_steps": 1}, "both ends"),
         ({"n_steps": 0}, "n_steps"),
         ({"end": 0}, "same position"),
-        ({"batch": "batch_9"}, "Unknown batch 'batch_9'"),
+        ({"batch": "batch_9"}, "no batch 'batch_9'"),
         ({"library_size": 0}, "positive"),
         ({"end": np.zeros(3)}, r"\(n, 5\)"),
         ({"end": np.zeros((2, 5))}, "`end` is an array of 2 latent positions"),

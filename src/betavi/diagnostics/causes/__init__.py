@@ -28,7 +28,9 @@ CAUSES: dict[str, CauseRule | Judge] = {
 
 
 def causes_of(found: Evidence) -> list[Cause]:
-    """Return the causes that the evidence supports and that no other cause explains.
+    """Return the causes of unused dimensions that the evidence supports.
+
+    A cause is left out if another supported cause explains it.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ def causes_of(found: Evidence) -> list[Cause]:
 
     Returns
     -------
-    Causes in order of priority. Empty if the evidence supports none.
+    Causes in order of priority. The list is empty if the evidence supports no cause.
 
     Examples
     --------
@@ -71,7 +73,7 @@ def cause_rules() -> dict[str, CauseRule]:
 
 
 def explained_by(rule: CauseRule) -> set[str]:
-    """Return the names of the causes that a cause hides."""
+    """Return the names of the causes that a supported cause explains, and the report leaves out."""
     if not rule.explains_last_resorts:
         return set(rule.explains)
     last_resorts = {name for name, other in cause_rules().items() if other.is_last_resort}

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
 
 
 class Calls(NamedTuple):
-    """Python calls that repair a model, for the texts of remedies.
+    """Python code that repairs a model, quoted in the texts of remedies.
 
     Parameters
     ----------
-    repair, model, plain_counts
-        Calls that train this model again, make a model with other arguments in place of ``{}``, and
-        make a model with a likelihood that has counting noise only.
+    repair
+        Code that trains this model again.
+    model
+        Code that creates a model. Other arguments replace ``{}``.
+    plain_counts
+        Code that creates a model whose likelihood has counting noise only.
 
     Examples
     --------
@@ -32,26 +35,41 @@ class Calls(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence for causes of collapse, measured by ``diagnose``. Nats are per cell.
+    """Evidence for causes of collapse, measured by ``diagnose``. Values in nats are per cell.
 
     Parameters
     ----------
-    n_latent, n_used, n_unclear
-        Number of dimensions, of used dimensions including unclear ones, and of unclear ones.
-    beta, requested_beta, held_rate
-        β at the end of training, β that the user requested, and rate at which training was held.
-        Either ``beta`` or ``held_rate`` is NaN.
-    spectrum, spectrum_without_covariates
-        Directions in which cells differ, with and without correction for the decoder's covariates.
-    explained, covariates
-        Nats that a cell's z saves compared with a z from the prior, and nats that its covariates
-        save compared with those of another cell.
-    gap, gap_error
-        Loss at β that separately optimised posteriors save, nats, and its standard error.
+    n_latent
+        Number of latent dimensions.
+    n_used
+        Number of used dimensions. Unclear dimensions are included.
+    n_unclear
+        Number of unclear dimensions.
+    beta
+        β at the end of training. NaN if training kept the rate constant.
+    requested_beta
+        β that the user requested.
+    held_rate
+        Constant rate (KL to the prior) of training with ``capacity``, nats. NaN without it.
+    spectrum
+        Directions in which cells differ, after correction for the decoder's covariates.
+    spectrum_without_covariates
+        Directions in which cells differ, without this correction.
+    explained
+        How much lower the reconstruction loss is with the cell's own z than with a z from the
+        prior.
+    covariates
+        How much lower the reconstruction loss is with the cell's own covariates than with those of
+        another cell.
+    gap
+        How much lower the loss is if the posterior of each cell is optimised separately, nats.
+    gap_error
+        Standard error of ``gap``.
     excess_noise
-        Ratio of the model's variance to the variance outside the directions, median over genes.
+        Variance of the model's likelihood divided by the variance that the directions leave
+        unexplained. Median over genes.
     calls
-        Calls that repair the model.
+        Python code that repairs the model.
 
     Examples
     --------
@@ -87,8 +105,12 @@ class Cause:
 
     Parameters
     ----------
-    name, evidence, remedy
-        Key of ``CAUSES``, text with the measured numbers, and call that repairs the model.
+    name
+        Key of ``CAUSES``.
+    evidence
+        Text with the measured numbers.
+    remedy
+        Text with the code that repairs the model.
 
     Examples
     --------
@@ -117,14 +139,19 @@ class CauseRule:
     Parameters
     ----------
     judge
-        Function of :class:`Evidence` that returns evidence and remedy, two strings, or None.
+        Function of :class:`Evidence`. The function returns the text of the evidence and the text of
+        the remedy, or None if the evidence does not support the cause.
     priority
         Position in the report, lowest first.
-    explains, explains_last_resorts
-        Names of the causes that this one hides, and whether it hides all last resorts too.
-    is_last_resort, independent_if
-        Whether other causes may hide this one as a last resort, and condition under which no cause
-        hides it.
+    explains
+        Names of the causes that the report leaves out if this cause is supported.
+    explains_last_resorts
+        True if the report also leaves out all last resorts.
+    is_last_resort
+        True if this cause is only reported without a better explanation.
+    independent_if
+        Function of :class:`Evidence`. If the function returns True, the report always keeps this
+        cause.
     is_trainable
         False if no training can repair the model, so that ``rescue`` does not try.
 

@@ -14,8 +14,8 @@ def _judge(found: Evidence) -> Judgement:
         f"β = {found.beta:.3g} is too high for the signal. At this β, a linear VAE would keep "
         f"{spectrum.active_at(found.beta)} of the {spectrum.n_factors} directions in the data active, "
         f"and {found.used}. A direction is active if its variance is above β times its noise. The "
-        f"weakest direction that {found.n_latent} dimensions could represent has {weakest:.1f} times "
-        "its noise.",
+        f"variance of the weakest direction that {found.n_latent} dimensions could represent is "
+        f"{weakest:.1f} times the noise.",
         f"{found.calls.repair}, or {found.calls.model.format(f'beta={beta:.2g}')}.",
     )
 

@@ -1,4 +1,4 @@
-"""Capacity, the rate held in training, that is too low for the directions in the data."""
+"""Capacity (the constant rate in training) that is too low for the directions in the data."""
 
 import math
 
@@ -10,8 +10,8 @@ def _judge(found: Evidence) -> Judgement:
     if math.isnan(found.held_rate) or found.n_used >= min(found.n_latent, n_factors):
         return None
     return (
-        f"Training held the rate at {found.held_rate:.3g} nats per cell, and {found.used}. The "
-        f"{n_factors} directions in the data need a higher rate.",
+        f"Training kept the rate (KL to the prior) at {found.held_rate:.3g} nats per cell, and "
+        f"{found.used}. The {n_factors} directions in the data need a higher rate.",
         f"model.train(capacity={2 * max(found.held_rate, 1):.3g}).",
     )
 

@@ -14,8 +14,8 @@ def _judge(found: Evidence) -> Judgement:
         return None
     return (
         f"Cells differ in {without.n_factors} directions. After correction for the covariates, "
-        f"{with_them.n_factors} directions with {share:.0%} of the signal remain. The covariates save "
-        f"{found.covariates:.1f} nats per cell, so little is left for z.",
+        f"{with_them.n_factors} directions with {share:.0%} of the signal remain. The covariates "
+        f"lower the loss by {found.covariates:.1f} nats per cell, so little signal is left for z.",
         "Remove biological covariates (labels, clusters) from setup_anndata(batch_key=, "
         "categorical_covariate_keys=).",
     )

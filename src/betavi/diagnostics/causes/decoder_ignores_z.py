@@ -8,8 +8,9 @@ def _judge(found: Evidence) -> Judgement:
     if found.n_used or not predicted:
         return None
     return (
-        f"No dimension is used, and z explains {found.explained:.1f} nats per cell. A linear VAE would "
-        f"keep {predicted} directions in the data active. The decoder has learned to ignore z.",
+        f"No dimension is used, and z lowers the loss by {found.explained:.1f} nats per cell. A "
+        f"linear VAE would keep {predicted} directions in the data active. The decoder has learned "
+        "to ignore z.",
         f"{found.calls.repair}.",
     )
 

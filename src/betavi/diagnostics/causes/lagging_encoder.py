@@ -15,8 +15,9 @@ def _judge(found: Evidence) -> Judgement:
         return None
     share = f"{found.gap / possible:.0%}" if found.explained > 0 else "all"
     return (
-        f"Optimising the posterior of each cell separately saves {found.gap:.1f} nats per cell, "
-        f"{share} of what z could explain. The encoder lags behind its decoder.",
+        f"If the posterior of each cell is optimised separately, the loss is {found.gap:.1f} nats "
+        f"per cell lower. This is {share} of what z could explain. The encoder lags behind its "
+        "decoder.",
         f"{found.calls.repair}. A rescue first trains the encoder alone.",
     )
 

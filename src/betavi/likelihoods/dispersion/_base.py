@@ -35,8 +35,12 @@ class Dispersion(nn.Module, ABC):
 
     Parameters
     ----------
-    n_hidden, n_features, sizes
-        Width of the last hidden layer, number of genes, and numbers of batches and labels.
+    n_hidden
+        Width of the last hidden layer.
+    n_features
+        Number of genes.
+    sizes
+        Numbers of batches and labels.
 
     References
     ----------

@@ -30,35 +30,40 @@ def diagnose(
 ) -> CollapseReport:
     """Test whether each latent dimension carries signal, and name the causes of collapse.
 
-    Each dimension is removed in turn. Cells are decoded with a sample of the prior in its place, to
-    test whether the decoder uses it. The encoder reads data simulated without the dimension's
-    signal, in which one half of the genes is observed. If both halves agree about a cell, the
-    dimension carries signal. The report compares the result with the directions of signal that a
-    linear theory expects to be active at this β.
+    Each dimension is tested in two ways. First, cells are decoded with a sample of the prior in
+    place of the dimension. This shows if the decoder uses the dimension. Second, data are simulated
+    without the signal of the dimension. Genes are split at random into two halves, and the encoder
+    reads the data once with the measured counts of the first half, and once with those of the
+    second half. If both halves agree about a cell, the dimension carries signal. The report
+    compares the result with the directions in the data that a linear theory expects to be active at
+    this β.
 
-    With several modalities, this is done for all together, and for each alone with the others
-    masked. A dimension that one modality does not use may belong to another, which is not a fault.
-    A modality that uses no dimension has collapsed.
+    With several modalities, the tests use all modalities together, and each modality alone with the
+    others masked. A dimension that one modality does not use may belong to another modality, which
+    is not a fault. A modality that uses no dimension has collapsed.
 
     Parameters
     ----------
     adata, indices
-        Cells, by names, positions or a mask. If None, the held-out cells of the model's own object,
-        or all cells if fewer than 100 were held out. At most 2,000 cells are used, drawn at random.
+        Object, and cells by names, positions or a mask. If both are None, the held-out cells of the
+        model's own object. If fewer than 100 cells were held out, all cells. At most 2,000 cells
+        are used, drawn at random.
     beta
-        β to diagnose, for a model trained on a range of β. If None, 1 or the closest end.
+        Only for a model trained on a range of β: the β to diagnose. If None, the β of the range
+        closest to 1.
     seed
         Seed of the cells, draws and shuffles. PyTorch's generator is not changed.
     show_progress
         Show a progress bar for each report.
     modalities
-        Modalities with a report of their own. All if None, but at least 20 cells must have them.
+        Modalities with a report of their own. If None, all modalities that at least 20 cells have.
 
     Returns
     -------
     Verdict, causes, remedies and measurements. Print the report, or draw it with
     :func:`betavi.pl.collapse`. With several modalities, it includes a report on each. If the
-    posterior or the prior is a mixture, ``kl`` is NaN, because it is not a sum over dimensions.
+    posterior or the prior is a mixture, the column ``kl`` is NaN, because the KL divergence is then
+    not a sum over dimensions.
 
     Raises
     ------

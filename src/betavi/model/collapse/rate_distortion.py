@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 N_BETAS = 13
-"""Points of a curve, evenly spaced on the log scale. No benchmark tunes it."""
+"""Number of points of a curve, evenly spaced on the log scale. Not tuned."""
 
 RARE = 0.05
-"""Share of the cells below which a cell type is rare. No benchmark tunes it."""
+"""Share of the cells below which a cell type is rare. Not tuned."""
 
 
 @torch.inference_mode()
@@ -43,12 +43,13 @@ def rate_distortion(
     Parameters
     ----------
     betas
-        Values of β. If None, 13 values over the range of β that the model was trained on, with 1
-        if the range contains 1. For a model trained at one β, the β at the end of training.
+        Values of β. If None: for a model trained on a range of β, 13 values over the range, with 1
+        if the range contains 1; for a model trained at one β, the β at the end of training.
     indices
-        Names, positions or a mask of the cells to measure. If None, the held-out cells, or all
-        cells if fewer than 100 were held out or ``adata`` is another object. Few rare cells are
-        held out. To measure rare types, pass all cells: ``np.arange(adata.n_obs)``.
+        Names, positions or a mask of the cells to measure. If None, the held-out cells. If fewer
+        than 100 cells were held out, or ``adata`` is another object, all cells. The held-out cells
+        contain few cells of rare types. To measure rare types, pass all cells:
+        ``np.arange(adata.n_obs)``.
     adata
         Object with the cells. If None, the model's own object.
     labels_key
@@ -65,12 +66,12 @@ def rate_distortion(
     Data frame, one row per β, ascending. ``rate`` (KL divergence from the prior), ``distortion``
     (negative log-likelihood) and ``elbo`` are in nats per cell. The distortion includes the rate of
     an inferred library size. The ELBO is always at β = 1. The rate of a deterministic model is
-    infinite. ``active_dimensions`` and ``mutual_information`` are the results of these functions in
-    ``betavi.diagnostics``. The mutual information is at most the log of the number of cells. With
-    ``labels_key``, ``agreement_common`` and ``agreement_rare`` are means of
+    infinite. ``active_dimensions`` and ``mutual_information`` are the results of the functions with
+    the same names in ``betavi.diagnostics``. The mutual information is at most the log of the
+    number of cells. With ``labels_key``, ``agreement_common`` and ``agreement_rare`` are means of
     :func:`~betavi.diagnostics.label_agreement` over the common and over the rare types, among the
-    measured cells with a label. ``attrs["rare"]`` lists the rare types: less than 5 % of the
-    labelled cells of the object, and at least two measured cells.
+    measured cells with a label. ``attrs["rare"]`` lists the rare types. A rare type has at least
+    two measured cells, but less than 5 % of the labelled cells of the object.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def suggest_beta(
     criterion
         ``"held_out"``, ``"knee"`` or ``"rate"``, see :func:`betavi.diagnostics.suggest`.
     rate
-        Rate (KL divergence from the prior), nats per cell, for ``criterion="rate"``.
+        For ``criterion="rate"``: the rate (KL divergence from the prior), nats per cell.
     betas, indices, show_progress
         See :meth:`rate_distortion`. If ``indices`` is None, the held-out cells are measured.
 
@@ -172,8 +173,8 @@ def suggest_beta(
         indices = getattr(model, "validation_indices", None)
         if indices is None or not len(indices):
             raise ValueError(
-                "No cells were held out to judge β. Train with train_size=0.9. Or, pass cells "
-                "that the model was not trained on: indices=..."
+                "No cells were held out to judge β. Train with train(train_size=0.9). Or, pass "
+                "cells that the model was not trained on: suggest_beta(indices=...)"
             )
     curve = rate_distortion(model, betas, indices, show_progress=show_progress)
     return diagnostics.suggest(curve, criterion, rate)

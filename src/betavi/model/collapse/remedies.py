@@ -25,7 +25,7 @@ the schedule gains more than the epochs of the trials cost."""
 
 
 class Remedy(NamedTuple):
-    """Training of a trial, the causes that it treats, and whether it starts from new weights."""
+    """Function that trains a trial, the causes it treats, and True if the trial has new weights."""
 
     train: Callable[[Any, int, dict[str, Any]], None]
     treats: frozenset[str] = frozenset()
@@ -54,7 +54,7 @@ def _anneal(model: LatentModel, max_epochs: int, kwargs: dict[str, Any]) -> None
 
 
 def _free_bits(model: LatentModel, max_epochs: int, kwargs: dict[str, Any]) -> None:
-    """Train with free bits: some nats of each dimension are not penalised (Kingma et al., 2016)."""
+    """Train with free bits: a low rate of each dimension is not penalised (Kingma et al., 2016)."""
     model.train(max_epochs, free_bits=FREE_BITS, **kwargs)
 
 
@@ -89,7 +89,10 @@ def sorted_remedies(causes: Iterable[str]) -> list[str]:
 
 
 def obstacle_to_rescue(model: LatentModel) -> str | None:
-    """Return the reason why a model cannot be rescued, with the remedy. None if it can."""
+    """Return the reason why a model cannot be rescued, with the remedy.
+
+    None if rescue is possible.
+    """
     if not all(parameter.requires_grad for parameter in model.module.parameters()):
         return (
             "Some weights of the model are frozen, as in a query model, but a rescue trains all "
@@ -102,12 +105,12 @@ def obstacle_to_rescue(model: LatentModel) -> str | None:
             "a lower β with suggest_beta(), and pass this β to other methods: beta=..."
         )
     if getattr(model, "validation_indices", None) is None or not len(model.validation_indices):
-        return "No cells were held out to judge remedies. Train with train_size=0.9."
+        return "No cells were held out to judge remedies. Train with train(train_size=0.9)."
     return None
 
 
 def repair_call(model: LatentModel) -> str:
-    """Return the call that repairs a collapsed model, as text."""
+    """Return the Python code that repairs a collapsed model, as text."""
     if not model.module.beta_condition.is_fixed:
         return "model.suggest_beta(), and use the β that it suggests"
     return "train a new model" if obstacle_to_rescue(model) else "model.rescue()"

@@ -1,4 +1,4 @@
-"""Report on the latent space of all modalities of a model, or of one alone."""
+"""Report on the latent space of a model: from all modalities, or from one modality alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ FEWEST_CELLS = 20
 class View(NamedTuple):
     """Modalities and cells of a report. Other modalities are masked.
 
-    Posteriors are those of ``cells``. The directions of signal are estimated on ``spectrum_cells``.
+    The posteriors of ``cells`` are tested. The directions of signal are estimated on
+    ``spectrum_cells``.
     """
 
     adata: AnnOrMuData
@@ -101,13 +102,16 @@ def _is_whole(model: LatentModel, view: View) -> bool:
 
 
 def _is_fault(model: LatentModel, view: View, dimensions: pd.DataFrame) -> bool:
-    """Return whether unused dimensions are a fault: any of the whole model, all of one modality."""
+    """Return True if unused dimensions are a fault.
+
+    In the whole model, any unused dimension is a fault. In one modality, only if all are unused.
+    """
     is_unused = dimensions["status"].isin(["inactive", "noise"])
     return bool(is_unused.any() if _is_whole(model, view) else is_unused.all())
 
 
 def _calls(model: LatentModel, view: View) -> Calls:
-    """Return the calls that would repair the model."""
+    """Return the Python code that would repair the model."""
     name = view.modalities[0]
     if name == COUNTS:
         return diagnostics.Calls(repair_call(model))
@@ -163,7 +167,7 @@ def _excess_noise(view: View, probe: Probe, spectrum: SignalSpectrum) -> float:
 def _spectra(
     model: LatentModel, view: View, rng: np.random.Generator, show_progress: bool
 ) -> tuple[SignalSpectrum, SignalSpectrum]:
-    """Return the directions of signal beyond the covariates, and those with their effect."""
+    """Return the directions of signal with and without correction for the covariates."""
     view = _measured(model, view)
     cells = np.sort(rng.permutation(view.spectrum_cells)[:MOST_CELLS])
     parts = [sparse.csr_array(model.rows(view.adata, name)[cells]) for name in view.modalities]
@@ -183,7 +187,7 @@ def _spectra(
 
 
 def _measured(model: LatentModel, view: View) -> View:
-    """Restrict the spectrum to cells with every modality, or to the modality of most cells."""
+    """Restrict the spectrum to cells with every modality, or to the most frequent modality."""
     cells = view.spectrum_cells
     has = {name: model.adapter.has(view.adata, name)[cells] for name in view.modalities}
     has_all = np.all(list(has.values()), axis=0)

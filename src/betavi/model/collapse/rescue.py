@@ -52,21 +52,23 @@ def rescue(
 ) -> RescueReport:
     """Try to activate inactive dimensions, and adopt the best result if it is better.
 
-    Every remedy starts from the present weights and takes a sixteenth of the epochs. Trials are
-    compared by the importance-weighted likelihood of held-out cells, because noise activates
-    dimensions too. The best remedy is trained for the remaining epochs. The model changes only at
-    the end, if a result is better by 2 standard errors. You can interrupt at any time.
+    Each remedy is tried for 1/16 of the epochs. All except ``"restart"`` start from the present
+    weights. Trials are compared by the importance-weighted likelihood of held-out cells. The number
+    of active dimensions would not be a fair measure, because noise activates dimensions too. The
+    best remedy is trained for the remaining epochs. The model changes only at the end, if a result
+    is better than the present model by 2 standard errors. You can interrupt ``rescue`` at any time.
 
     Parameters
     ----------
     max_epochs
-        Total number of epochs: all trials, and the remaining training of the best.
+        Total number of epochs, for all trials and for the remaining training of the best remedy.
     beta
-        β to train at. If None, the present β or, if it is too high, that of :meth:`diagnose`.
+        β to train at. If None, the present β. If the present β is too high, the β that
+        :meth:`diagnose` advises.
     remedies
         Any of ``"encoder"``, ``"anneal"``, ``"free_bits"`` and ``"restart"``, the keys of
-        :data:`betavi.model.REMEDIES`. If None, all, those that treat the cause first. No remedy is
-        tried if training cannot repair the cause.
+        :data:`betavi.model.REMEDIES`. If None, all remedies, starting with those that treat the
+        cause. If None and training cannot repair the cause, no remedy is tried.
     show_progress
         Show progress bars.
     **train_kwargs
@@ -146,7 +148,7 @@ class Trial(NamedTuple):
 
 
 def _evaluated(model: LatentModel, epochs: int) -> Trial:
-    """Evaluate a model on the held-out cells, always with the same draws."""
+    """Evaluate a model on the held-out cells, always with the same random numbers."""
     cells = model.validation_indices
     with model.seeded(0):
         nats = model.get_marginal_ll(
@@ -209,7 +211,7 @@ def _copy(model: LatentModel, beta: float, keep_weights: bool) -> Any:
 
 
 def adopt_weights_of(model: LatentModel, trial: LatentModel) -> None:
-    """Replace a model's weights, and all else that training changed, by those of a trial."""
+    """Replace a model's weights, and all else that training changed, by the values of a trial."""
     for name in LEARNED:
         if hasattr(trial, name):
             setattr(model, name, getattr(trial, name))
@@ -227,4 +229,4 @@ def _check_request(
             "each. Increase `max_epochs`, or name fewer `remedies`."
         )
     if reserved := RESERVED & {*train_kwargs, *(train_kwargs.get("plan_kwargs") or {})}:
-        raise ValueError(f"Each remedy sets its own {', '.join(sorted(reserved))}. Omit these.")
+        raise ValueError(f"Each remedy sets {', '.join(sorted(reserved))} itself. Leave these out.")

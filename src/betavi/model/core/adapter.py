@@ -61,7 +61,10 @@ class Adapter(ABC):
 
     @abstractmethod
     def together(self, parts: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> Any:
-        """Return one object with all modalities, with ``obs`` as its cell annotation if given."""
+        """Return one object with all modalities.
+
+        If ``obs`` is given, it becomes the cell annotation.
+        """
 
     @abstractmethod
     def register(self, model: type[LatentModel], data: Any, setup_args: dict[str, Any]) -> None:

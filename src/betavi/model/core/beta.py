@@ -19,16 +19,18 @@ _DOCUMENTATION = """
 Other Parameters
 ----------------
 beta
-    The β to use, for a model trained on a range of β. If None, the β of the range closest to 1.
+    Only for a model trained on a range of β: the β to use. If None, the β of the range that is
+    closest to 1.
 """
 
 
 def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Callable[..., R]:
     """Add the argument ``beta`` to a function whose first argument is the model.
 
-    Before the call, the module is set to this β and to evaluation mode, and cells in ``indices``
-    are converted to positions. For an untrained model, the function raises a RuntimeError. With
-    ``allow_untrained=True``, it only warns. ``docs/extending.md`` has an example.
+    Before the function runs, the module is set to this β and to evaluation mode, and cells in
+    ``indices`` are converted to positions. For an untrained model, the function raises a
+    RuntimeError. With ``allow_untrained=True``, it only warns. ``docs/extending.md`` has an
+    example.
     """
     signature = inspect.signature(getter)
 
@@ -53,4 +55,4 @@ def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Ca
 
 
 scvi_getter = partial(takes_beta, allow_untrained=True)
-"""Decorator of methods that SCVI has too; like SCVI's, they only warn if the model is untrained."""
+"""Decorator of methods that SCVI has too. As in SCVI, they only warn if the model is untrained."""

@@ -50,12 +50,12 @@ def batch_codes(manager: AnnDataManager, batches: Any) -> list[int | None]:
     known = list(manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping)
     if manager.registry["setup_args"].get("batch_key") is None and several != known:
         raise ValueError(
-            f"Unknown batch {several[0]!r}: the model was set up without batches. Pass "
+            f"The model has no batch {several[0]!r}, because it was set up without batches. Pass "
             "`batch_key` to setup_anndata or setup_mudata, and train a new model."
         )
     if unknown := [batch for batch in several if batch not in known]:
         choices = ", ".join(map(repr, known))
-        raise ValueError(f"Unknown batch {unknown[0]!r}. The model has the batches {choices}.")
+        raise ValueError(f"The model has no batch {unknown[0]!r}. It has the batches {choices}.")
     return [known.index(batch) for batch in several]
 
 

@@ -37,7 +37,8 @@ SMALLEST_TRAINING_SHARE = 0.5
 class Posteriors(NamedTuple):
     """Posteriors of cells, before the transform to the decoder's input.
 
-    ``mean`` and ``variance`` are ``(n_cells, n_latent)``, ``draws`` ``(n_draws, n_cells, n_latent)``.
+    ``mean`` and ``variance`` are ``(n_cells, n_latent)``. ``draws`` are samples of the posteriors,
+    ``(n_draws, n_cells, n_latent)``.
     """
 
     mean: np.ndarray
@@ -53,7 +54,7 @@ def posteriors(
     n_draws: int = 0,
     progress: str | None = None,
 ) -> Posteriors:
-    """Return the posteriors of cells, in the given order; draws have a fixed seed."""
+    """Return the posteriors of cells, in the given order. Samples have a fixed seed."""
     parts: list[tuple[torch.Tensor, ...]] = []
     with model.seeded(0):
         for tensors in model.minibatches(adata, cells, ENCODED_CELLS, progress=progress):
@@ -69,7 +70,7 @@ def latent_density(model: LatentModel, show_progress: bool = True) -> LatentDens
     """Return the density of cells in the latent space.
 
     The density is a mixture of normal distributions, fitted to draws from the posteriors of cells.
-    The number of components is the one that explains left-out cells best. The fit is stored until
+    The number of components is chosen by the log density of held-out cells. The fit is stored until
     the model is trained again.
 
     Parameters
@@ -132,15 +133,16 @@ def density_calibration(model: LatentModel, show_progress: bool = False) -> Dens
 
 
 def calibration_cells(model: LatentModel, density: LatentDensity) -> np.ndarray:
-    """Return the cells that calibrate p-values; warn once if they are training cells."""
+    """Return the cells that calibrate p-values. Warn once if these are training cells."""
 
     def choose() -> np.ndarray:
         adata = model._validate_anndata(None)
         cells = model.held_out(adata)
         if model.has_seen(adata, cells):
             warn(
-                "Too few cells were held out from training to calibrate p-values. Training cells are "
-                f"used instead, so p-values of unseen cells are too small. {_advice(adata.n_obs)}"
+                "Too few cells were held out from training to calibrate p-values, so training "
+                "cells are used as well. The p-values of cells that the model has not seen are "
+                f"therefore too small. {_advice(adata.n_obs)}"
             )
         return np.sort(np.random.default_rng(0).permutation(cells)[:MOST_KNOWN])
 
@@ -168,12 +170,13 @@ def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
         )
     if model.module.latent.is_on_simplex and on_simplex(positions):
         raise ValueError(
-            "The positions are after the softmax of a logistic normal z: each row sums to 1. Pass "
-            "the positions before the softmax: get_latent_representation(return_dist=True)[0]"
+            "Each row of the latent positions sums to 1, so these are positions after the softmax "
+            "of a logistic normal z. Pass the positions before the softmax: "
+            "get_latent_representation(return_dist=True)[0]"
         )
     if not np.isfinite(positions).all():
         row = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
-        raise ValueError(f"Position {row} is not finite: {positions[row].tolist()}. Correct it.")
+        raise ValueError(f"Latent position {row} must be finite, not {positions[row].tolist()}.")
     return positions
 
 

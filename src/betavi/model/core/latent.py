@@ -39,27 +39,30 @@ def get_latent_representation(
     Parameters
     ----------
     adata
-        Data to encode; the model's own data if None.
+        Data to encode. If None, the model's own data.
     indices
-        Names, positions or a mask of cells; all cells if None.
+        Names, positions or a mask of cells. If None, all cells.
     batch_size
-        Number of cells per minibatch; scvi-tools' default if None.
-    dataloader, **data_loader_kwargs
-        Minibatches to read in place of ``adata``; options of scvi-tools' data loader.
+        Number of cells per minibatch. If None, scvi-tools' default.
+    dataloader
+        Minibatches to read in place of ``adata``.
+    **data_loader_kwargs
+        Options of scvi-tools' data loader.
     give_mean
-        Return the posterior mean of z. If False, return one draw.
+        Return the posterior mean of z. If False, return one posterior sample.
     mc_samples
-        Number of draws to average if the mean of z has no closed form (``"ln"``).
+        With ``latent_distribution="ln"``, the mean of z has no closed form: number of samples to
+        average.
     return_dist
         Return the mean and the variance of the posterior. For a mixture of experts, these are the
         moments of the whole mixture.
     modalities
-        Modalities to infer z from; all modalities that a cell has if None.
+        Modalities to infer z from. If None, all modalities that a cell has.
 
     Returns
     -------
     Positions, ``(n_cells, n_latent)``, or mean and variance in this shape. A cell without any of
-    the modalities has NaN, and a warning counts these cells.
+    the modalities has NaN. A warning gives the number of these cells.
 
     Raises
     ------

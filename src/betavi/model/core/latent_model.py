@@ -88,7 +88,7 @@ class LatentModel(
         return self.adapter.modalities(self.registry_)
 
     def named_modalities(self, names: Sequence[str] | str | None) -> list[str]:
-        """Return the requested modalities; all modalities for None."""
+        """Return the requested modalities. None means all modalities."""
         if names is None:
             return self.modalities
         chosen = [names] if isinstance(names, str) else list(names)
@@ -98,7 +98,9 @@ class LatentModel(
                     f"The model has no modality {name!r}. {close_matches(name, self.modalities)}"
                 )
         if not chosen:
-            raise ValueError("`modalities` is empty. Name at least one, or pass None to use all.")
+            raise ValueError(
+                "`modalities` is empty. Name at least one modality, or pass None to use all."
+            )
         return chosen
 
     def likelihood(self, name: str) -> Likelihood:
@@ -129,10 +131,10 @@ class LatentModel(
         progress: str | None = None,
         **loader_kwargs: Any,
     ) -> Iterator[Tensors]:
-        """Yield minibatches of the cells at some positions, in the given order; all cells for None.
+        """Yield minibatches of the cells at some positions, in the given order. None: all cells.
 
-        All modalities except ``modalities`` are masked; None masks nothing. ``progress`` is the
-        label of a progress bar; None shows no bar.
+        All modalities except ``modalities`` are masked. With None, no modality is masked.
+        ``progress`` is the label of a progress bar. None hides the bar.
         """
         loader = self._make_data_loader(adata, cells, batch_size, **loader_kwargs)
         shown = track(iter(loader), progress or "", total=len(loader), disable=progress is None)
@@ -154,11 +156,11 @@ class LatentModel(
         return tensors | {key: torch.zeros_like(tensors[key]) for key in hidden}
 
     def infer(self, tensors: Tensors, n_samples: int = 1) -> dict[str, Any]:
-        """Return the posterior of a minibatch, and draws from it.
+        """Return the posterior of a minibatch, and samples of the posterior.
 
-        Keys: ``qz``, the posterior; ``u`` and ``z``, draws before and after the transform,
-        ``([n_samples,] n_cells, n_latent)``; ``library``, log library sizes by modality; ``ql``,
-        posteriors of inferred library sizes.
+        Keys: ``qz``, the posterior; ``u``, samples before the transform to the decoder's input, and
+        ``z``, samples after the transform, both ``([n_samples,] n_cells, n_latent)``; ``library``,
+        log library sizes by modality; ``ql``, posteriors of inferred library sizes.
         """
         inputs = self.module._get_inference_input(tensors)
         inferred = self.module.inference(**inputs, n_samples=n_samples)
@@ -196,14 +198,17 @@ class LatentModel(
     # -- state --------------------------------------------------------------------------------
 
     def held_out(self, adata: AnnOrMuData) -> np.ndarray:
-        """Return the cells held out from training; all cells if these are fewer than 100."""
+        """Return the cells held out from training.
+
+        If there are fewer than 100, return all cells.
+        """
         held_out = getattr(self, "validation_indices", None)
         if held_out is not None and len(held_out) >= ENOUGH_HELD_OUT and self._was_split(adata):
             return np.asarray(held_out)
         return np.arange(adata.n_obs)
 
     def seen(self, adata: AnnOrMuData) -> np.ndarray:
-        """Return the training cells; all cells for another object."""
+        """Return the training cells. For another object, return all cells."""
         seen = getattr(self, "train_indices", None)
         if seen is None or not len(seen) or not self._was_split(adata):
             return np.arange(adata.n_obs)
@@ -215,23 +220,32 @@ class LatentModel(
         return seen is not None and self._was_split(adata) and bool(np.isin(cells, seen).any())
 
     def _was_split(self, adata: AnnOrMuData) -> bool:
-        """Return True if the object was split for training; a loaded model compares cell numbers."""
+        """Return True if the object was split for training.
+
+        A loaded model compares numbers of cells.
+        """
         parts = [getattr(self, f"{part}_indices", None) for part in ("train", "validation", "test")]
         split = np.concatenate([part for part in parts if part is not None])
         return adata is self.adata and (hasattr(self, "trainer") or len(split) == adata.n_obs)
 
     def refuse_minified(self, ability: str) -> None:
-        """Raise a ValueError if the model's object is minified; ``ability`` is the method's name."""
+        """Raise a ValueError if the model's object is minified.
+
+        ``ability`` is the method's name.
+        """
         if getattr(self, "minified_data_type", None) is not None:
             raise ValueError(
-                f"`{ability}` needs counts, but the object is minified: the model reads the stored "
-                f"posteriors. Call `{ability}` before minifying. Or, load the original object: "
-                "load(..., adata=...)"
+                f"`{ability}` needs counts, but the model's object is minified: it holds "
+                f"posteriors in place of counts. Call `{ability}` before minifying. Or, load the "
+                "model with the original object: load(..., adata=...)"
             )
 
     @contextmanager
     def at_beta(self, beta: float | None) -> Iterator[None]:
-        """Use β inside a ``with`` block; None is the β of minified posteriors, or the default."""
+        """Use β inside a ``with`` block.
+
+        None means the β of minified posteriors, or the default.
+        """
         if getattr(self, "minified_data_type", None) is not None:
             stored = self.adata.uns.get("betavi", {}).get(MINIFIED_BETA, self.module.settled_beta)
             beta = stored if beta is None else beta
@@ -251,7 +265,7 @@ class LatentModel(
 
     @property
     def beta_in_force(self) -> float:
-        """Weight of the rate after training; NaN if training held the rate at a target."""
+        """Weight of the rate (KL) after training. NaN if training kept the rate constant."""
         is_held = not self.module.held_rate.isnan()
         return float("nan") if is_held else self.module.settled_beta
 

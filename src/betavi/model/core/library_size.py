@@ -25,7 +25,7 @@ MAX_CELLS_FOR_MEDIAN = 5000
 
 
 def measured_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return a mask of the cells with counts of a modality, ``(n_cells,)``, and the log totals."""
+    """Return a mask of the cells with counts of a modality, ``(n_cells,)``, and log totals."""
     # a minified object stores totals in place of counts
     total_key = expert_keys(name).total
     rows = manager.rows(total_key if total_key in manager.data_registry else name)
@@ -37,7 +37,7 @@ def measured_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndar
 
 
 def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return the log totals' median and deviation by batch, and the code of the largest batch.
+    """Return median and deviation of the log totals by batch, and the code of the largest batch.
 
     Medians and standard deviations are ``(n_batch,)``, with NaN for a batch without measured cells.
     """
@@ -56,7 +56,8 @@ def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarr
 def cell_log_sizes(model: LatentModel, tensors: Tensors, name: str) -> Tensor:
     """Return log sizes for decoding measured cells, ``(n_cells, 1)``.
 
-    The size is the cell's size factor, the mean of its inferred library size, or its total count.
+    The size is the size factor of the cell, the mean of the inferred library size, or the total
+    count.
     """
     inferred = {} if model.module.options.given_size else model.infer(tensors)
     if name in inferred.get("ql", {}):
@@ -67,7 +68,8 @@ def cell_log_sizes(model: LatentModel, tensors: Tensors, name: str) -> Tensor:
 def drawn_log_sizes(model: LatentModel, z: Tensor, tensors: Tensors, name: str) -> Tensor:
     """Return log sizes for new cells at z, ``(..., n_cells, 1)``.
 
-    Sizes are drawn given z if the model predicts them. Otherwise they are the minibatch's own sizes.
+    If the model predicts sizes, they are drawn given z. Otherwise they are the minibatch's own
+    sizes.
     """
     typical = model.module.typical(name)
     if typical is None:

@@ -50,23 +50,25 @@ def train(
         after the warm-up.
     beta_schedule
         ``"constant"``, ``"linear"``, ``"cosine"`` or ``"cyclical"``, a key of
-        :data:`betavi.objective.SCHEDULES`. Or a function that takes the share of the planned steps,
-        from 0 to 1, and returns the factor of β.
+        :data:`betavi.objective.SCHEDULES`. Or a function of the share of the planned steps that are
+        done, from 0 to 1, that returns the factor of β.
     warmup
         Share of the planned steps in which β rises to its full value.
     free_bits
-        Rate of a latent dimension, averaged over a minibatch, that costs nothing, in nats per cell
-        (Kingma et al., 2016). If the prior's rate is not a sum over dimensions, ``n_latent`` times
-        as many nats are free for all dimensions together.
+        Rate (KL divergence from the prior) of a latent dimension below which the rate is not
+        penalised, in nats per cell, averaged over a minibatch (Kingma et al., 2016). For a prior
+        whose rate is not a sum over dimensions, ``n_latent`` times this number applies to all
+        dimensions together.
     target_rate
-        Rate in nats per cell that a controller holds after the warm-up by changing β (after Shao et
-        al., 2020). The controller is saved with the model.
+        Target of the rate, in nats per cell. After the warm-up, a controller changes β until the
+        rate reaches this target (after Shao et al., 2020). The controller is saved with the model.
     capacity
-        Rate in nats per cell. The loss becomes distortion + β * abs(rate - C), and the schedule
-        raises C from 0 to the capacity (Burgess et al., 2018). Choose a large β.
+        Target of the rate, in nats per cell. With this option, the loss is distortion + β *
+        abs(rate - C), and the schedule raises C from 0 to ``capacity`` (Burgess et al., 2018).
+        Choose a large β.
     collapse_guard
-        Monitor the latent dimensions, and warn once if they collapse. ``"rescue"`` also acts, see
-        :class:`betavi.train.CollapseGuard`. False switches the guard off.
+        Monitor the latent dimensions, and warn once if they collapse. ``"rescue"`` also changes the
+        training, see :class:`betavi.train.CollapseGuard`. False switches the guard off.
     plan_kwargs
         Options of :class:`betavi.train.TrainingPlan`. scvi-tools' ``n_epochs_kl_warmup``,
         ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` replace ``beta_schedule`` and
@@ -75,14 +77,15 @@ def train(
     Raises
     ------
     TypeError
-        If an argument is unknown. The errors come before training starts.
+        If an argument is unknown. All errors are raised before training starts.
     ValueError
         If a word is unknown, a number is out of range, or two options exclude each other.
 
     Notes
     -----
-    ``history["beta"]`` is β at the last step of each epoch. For a model trained on a range, it is
-    the geometric mean of the drawn β. Every ELBO in the history is at β = 1.
+    ``history["beta"]`` is β at the last step of each epoch. For a model trained on a range of β,
+    ``history["beta"]`` is the geometric mean of the β drawn in the epoch. Every ELBO in the history
+    is at β = 1.
 
     References
     ----------
@@ -147,8 +150,8 @@ def sibling(
     Parameters
     ----------
     likelihoods
-        New likelihoods of some modalities, by name. The setup of the data does not change. Only for
-        a model of a MuData; for a model of an AnnData, pass ``gene_likelihood``.
+        Only for a model of a MuData: new likelihoods of some modalities, by name of the modality.
+        The setup of the data does not change. For a model of an AnnData, pass ``gene_likelihood``.
     **changes
         Arguments of the constructor to change.
 
@@ -196,7 +199,7 @@ def _with_likelihoods(model: LatentModel, likelihoods: Mapping[str, str]) -> Cel
 
 
 def _store_beta(model: LatentModel, beta: float) -> None:
-    """Store the β that a rescue returned to in the arguments of copies and of saved files."""
+    """Store the β after a rescue, so that siblings and saved models have this β."""
     model._module_kwargs["beta"] = beta
     for arguments in (model.init_params_["non_kwargs"], *model.init_params_["kwargs"].values()):
         if "beta" in arguments:
@@ -206,13 +209,13 @@ def _store_beta(model: LatentModel, beta: float) -> None:
 def _check_arguments(
     name: str, arguments: dict[str, Any], functions: Functions, plan_functions: Functions = ()
 ) -> None:
-    """Raise a TypeError for an unknown argument, or for one that belongs into ``plan_kwargs``."""
+    """Raise a TypeError for an argument that is unknown, or belongs into ``plan_kwargs``."""
     known = _parameters_of(functions)
     if not (unknown := [argument for argument in arguments if argument not in known]):
         return
     word, advice = unknown[0], close_matches(unknown[0], sorted(known))
     if word in _parameters_of(plan_functions):
-        advice = f"Pass it as plan_kwargs={{{word!r}: ...}}"
+        advice = f"Pass this argument as plan_kwargs={{{word!r}: ...}}"
     raise TypeError(f"{name} has no argument {word!r}. {advice}")
 
 

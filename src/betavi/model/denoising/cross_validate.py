@@ -32,36 +32,38 @@ def cross_validate_denoising(
 ) -> Any:
     """Score denoising by molecular cross-validation.
 
-    Every molecule is held out with the same probability. A model like this one is trained on the
-    other molecules, and its denoised values are scored on the held-out molecules. The baselines are
-    the counts themselves, the mean of each gene times the depth of the cell, smoothing over nearest
-    neighbours, and truncated SVD. This model is not changed.
+    Every molecule is held out with the same probability. A new model with the same settings is
+    trained on the other molecules. The denoised values of the new model are scored on the held-out
+    molecules. The baselines are the counts themselves, the mean of each gene times the depth of the
+    cell, smoothing over nearest neighbours, and truncated SVD. This model is not changed.
 
-    With several modalities, each is scored in the cells that have it. Modalities with fractions, or
-    whose likelihood models only detection, are not thinned and not scored.
+    With several modalities, each modality is scored in the cells that have it. Two kinds of
+    modalities are not scored, and keep all their values: those with non-integer values, and those
+    whose likelihood models only detection.
 
     Parameters
     ----------
     candidates
-        Values of the constructor's arguments to choose between, for example
+        Arguments of the model, each with a list of values to compare, for example
         ``{"gene_likelihood": ["zinb", "nb"], "n_latent": [5, 10]}``. All combinations are scored.
-        For a model trained on a range of β, values of β need no training of their own. If None,
-        only the arguments of this model.
+        For a model trained on a range of β, all values of β are scored with one training run. If
+        None, only the arguments of this model are scored.
     fraction
         Share of the molecules to hold out.
     n_samples
-        Number of posterior samples. 1 uses the posterior mean.
+        Number of posterior samples. With 1, the posterior mean is used.
     seed
         Seed of the split.
     show_progress
         Show progress bars.
     **train_kwargs
-        Passed to ``train``. The default of ``max_epochs`` is that of this model if it was trained.
+        Passed to ``train``. If this model was trained, the default of ``max_epochs`` is the same
+        number of epochs.
 
     Returns
     -------
-    A :class:`betavi.diagnostics.DenoisingReport` with scores of methods and genes, and the genes to
-    trust. With several modalities, a dictionary of reports.
+    A :class:`betavi.diagnostics.DenoisingReport` with the scores of methods and genes, and with the
+    genes whose denoised values can be trusted. With several modalities, a dictionary of reports.
 
     Raises
     ------
@@ -145,6 +147,8 @@ def _grid(
         # invalid candidates must fail before any is trained
         module = model.sibling(**arguments).module
         if any(not module.likelihood(name).is_of_counts for name in names):
-            raise ValueError("'bernoulli' models detection, not counts. Omit it in `candidates`.")
+            raise ValueError(
+                "`candidates` has 'bernoulli', which models detection. Leave 'bernoulli' out."
+            )
         grid.append((f", {label}" if label else "", arguments, beta))
     return grid

@@ -55,48 +55,51 @@ def denoise(
 ) -> None:
     """Write denoised values, the expected counts without counting noise, into an object or a file.
 
-    With several modalities, a cell's latent position is inferred from all modalities of the cell.
-    Only cells that have a modality are denoised in it; ``translate`` predicts it for other cells.
-    For proteins, values include the background. For ``"bernoulli"``, values are probabilities.
+    With several modalities, a cell's latent position is inferred from all modalities of the cell. A
+    modality is denoised only in the cells that have it. For other cells, use ``translate``. For
+    proteins, values include the background. For ``"bernoulli"``, values are probabilities.
 
     Parameters
     ----------
     adata
-        Object to denoise. The model's own if None. A view is copied.
+        Object to denoise. If None, the model's own object. A view is copied.
     layer_added
-        Layer to write. If None, replace ``X``, and move its counts to ``layers["counts"]``. All
-        models, also loaded ones, then read the counts from there.
+        Layer to write. If None, the values replace ``X``, and the counts are moved from ``X`` to
+        ``layers["counts"]``. All models, also loaded models, then read the counts from this layer.
     std_layer_added
-        Layer for standard deviations: of the posterior rate, and between posterior samples of z.
+        Layer for standard deviations. They include the uncertainty of the expected count given z,
+        and the differences between posterior samples of z.
     estimate
-        ``"posterior"`` or ``"mean"``. The posterior estimate is the expected count of a second
-        measurement of the same cell, given z and the observed count. The mean is the expected count
-        given z alone, that of similar cells.
+        ``"posterior"`` or ``"mean"``. ``"posterior"`` is the expected count in a second measurement
+        of the same cell, given z and the observed count. ``"mean"`` is the expected count given z
+        alone, which is the expected count of similar cells.
     gene_list
         Features of a single modality, written as a data frame to ``obsm[layer_added]``.
     transform_batch
-        Batch to decode cells in, or several to average over. The estimate is then the mean.
+        Batch to decode cells in, or several batches to average over. The estimate is then
+        ``"mean"``.
     library_size
-        ``"observed"``, the size of each cell; ``"latent"``, its inferred size; or a number.
+        ``"observed"``, the observed library size of each cell; ``"latent"``, the inferred library
+        size of each cell; or a number for all cells.
     n_samples
-        Number of posterior samples. 1 uses the posterior mean.
+        Number of posterior samples. With 1, the posterior mean is used.
     batch_size
-        Number of cells per minibatch. scvi-tools' default if None.
+        Number of cells per minibatch. If None, scvi-tools' default.
     out
-        File to write by minibatches: ``"x.zarr"``, ``"x.h5ad"`` for an AnnData, or ``"x.h5mu"`` for
-        a MuData. It has ``obs``, ``var`` and the values, and with ``layer_added=None`` also the
-        counts. The complete file replaces an existing file in one step. If None, a backed object
-        (``"r+"``) is written to its own file in the same way.
+        File to write by minibatches: ``"x.zarr"``; ``"x.h5ad"`` for an AnnData; or ``"x.h5mu"`` for
+        a MuData. The file has ``obs``, ``var`` and the denoised values. With ``layer_added=None``,
+        the file also has the counts. Once complete, the new file replaces an existing file. If None
+        and the object is backed (``"r+"``), its own file is replaced in the same way.
     dtype
         ``"float32"`` or ``"float16"``.
     drop_below
-        Smallest value to store, in a sparse matrix. If None, all values are stored. The dropped
-        share of the sum is logged, and is in ``uns["betavi"]["denoised"]``. Standard deviations are
-        stored at the same entries as means.
+        Smallest value to store. Values are then stored in a sparse matrix, and standard deviations
+        at the same entries. The share of the sum of all values that is dropped is logged, and
+        stored in ``uns["betavi"]["denoised"]``. If None, all values are stored.
     show_progress
         Show a progress bar.
     modalities
-        Modalities to denoise. All if None.
+        Modalities to denoise. If None, all modalities.
 
     Raises
     ------
@@ -106,15 +109,16 @@ def denoise(
         If ``gene_list`` is a single name.
     ValueError
         If an argument is invalid, a modality or a batch is unknown, ``gene_list`` is given for
-        several modalities, the object is minified or a view of a file, a value is too large for
-        ``dtype``, ``layers["counts"]`` exists, or a layer to write holds whole numbers, such as
-        counts, that ``denoise`` did not write. The object is unchanged.
+        several modalities, the object is minified or a view of a file, or a value is too large for
+        ``dtype``. Also if ``layers["counts"]`` exists and counts would be moved there, or if a
+        layer to write holds whole numbers that ``denoise`` did not write, because they may be
+        counts. The object is unchanged.
     FileNotFoundError, FileExistsError
         If the folder of ``out`` does not exist, or ``out`` exists and has another format.
 
     References
     ----------
-    Huang et al. (2018), SAVER, for the posterior of a rate; Lopez et al. (2018), scVI.
+    Huang et al. (2018), SAVER, for the posterior of an expected count. Lopez et al. (2018), scVI.
 
     Examples
     --------
@@ -131,7 +135,8 @@ def denoise(
     genes, names = _distinct(gene_list), model.named_modalities(modalities)
     if genes is not None and len(names) > 1:
         raise ValueError(
-            f"`gene_list` needs a single modality, not {len(names)}. Set `modalities`."
+            f"`gene_list` needs a single modality, but {len(names)} modalities would be denoised. "
+            "Name one modality: modalities=..."
         )
     refuse_view_of_file(adata)
     options = DenoiseOptions(
@@ -167,10 +172,10 @@ def _distinct(gene_list: Iterable[str] | None) -> list[str] | None:
         return None
     genes = listed_genes(gene_list)
     if not genes:
-        raise ValueError("`gene_list` is empty. Omit it to denoise all genes.")
+        raise ValueError("`gene_list` is empty. To denoise all genes, leave `gene_list` out.")
     gene, times = Counter(genes).most_common(1)[0]
     if times > 1:
-        raise ValueError(f"`gene_list` has {gene!r} {times} times. Names must be unique.")
+        raise ValueError(f"`gene_list` has the gene {gene!r} {times} times. Names must be unique.")
     return genes
 
 
@@ -189,7 +194,10 @@ def _opened(
     options: DenoiseOptions,
     out: str | Path | None,
 ) -> Iterator[Writer | None]:
-    """Open the output file, if any. At the end, complete the file, or write into the object."""
+    """Open the output file, if there is one.
+
+    At the end, complete the file, or write into the object.
+    """
     first = destinations[0]
     if out is not None:
         parts = {one.name: one.template() for one in destinations}

@@ -40,7 +40,7 @@ COUNTS_LAYER = "counts"
 class Destination:
     """Layers, in an object or a file, for the denoised values of a modality.
 
-    A layer of None means ``X``. For ``std_layer``, None means no standard deviations.
+    ``layer=None`` means ``X``. ``std_layer=None`` means that standard deviations are not written.
     """
 
     name: str
@@ -70,27 +70,34 @@ class Destination:
         _ = self.features
         if self.layer is not None and self.layer == self.std_layer:
             raise ValueError(
-                f"`layer_added` and `std_layer_added` are both {self.layer!r}. They must differ."
+                f"`layer_added` and `std_layer_added` are both {self.layer!r}. Use different names."
             )
         for layer in (self.layer, self.std_layer):
             if layer is not None and (not layer or "/" in layer):
-                raise ValueError(f"{layer!r} is not a layer name. Use a name without slashes.")
+                raise ValueError(f"A layer cannot be named {layer!r}. Use a name without slashes.")
         if self.layer is None and self.std_layer == COUNTS_LAYER and (out or self._moves_x):
-            raise ValueError(f"`std_layer_added` must not be {COUNTS_LAYER!r}: X is moved there.")
+            raise ValueError(
+                f"`std_layer_added` must not be {COUNTS_LAYER!r}: counts are moved there."
+            )
         if out is not None:
             path, own = Path(out).expanduser(), self.adata.filename if self.adata.isbacked else None
             if own is not None and path.exists() and path.samefile(own):
-                raise ValueError(f"`out` is the file that backs the object: {path}. Omit `out`.")
+                raise ValueError(
+                    f"`out` is the file that backs the object: {path}. Leave `out` out."
+                )
             return
         self._check_layers()
         if self.layer is not None:
             return
         if self.genes is not None:
-            raise ValueError("`gene_list` cannot replace X. Pass a layer name as `layer_added`.")
+            raise ValueError(
+                "`gene_list` needs `layer_added`, because it cannot replace X. Pass a name."
+            )
         if self._moves_x and COUNTS_LAYER in self.adata.layers:
             raise ValueError(
-                f"X cannot be moved to layers[{COUNTS_LAYER!r}], which exists. Rename the layer. "
-                f"Or, if the layer holds the counts, register it: layer={COUNTS_LAYER!r}"
+                f"X cannot be moved to layers[{COUNTS_LAYER!r}], because this layer already "
+                "exists. Rename the layer. Or, if it holds the counts, register it before "
+                f"training: setup_anndata(adata, layer={COUNTS_LAYER!r})"
             )
 
     def _check_layers(self) -> None:
@@ -100,7 +107,7 @@ class Destination:
             if layer is not None and layer == self.counts_layer:
                 raise ValueError(
                     f"layers[{layer!r}] holds the counts that the model reads, and denoise() would "
-                    "overwrite them. Choose another layer name."
+                    "overwrite these counts. Choose another layer name."
                 )
             self._check_replaceable(layer)
         if not self.adata.isbacked:
@@ -125,7 +132,7 @@ class Destination:
         if holds_whole_numbers(self.adata.layers[layer]):
             raise ValueError(
                 f"layers[{layer!r}] holds whole numbers that denoise() did not write. They may be "
-                "counts, and denoise() would overwrite them. Choose another layer name. Or, "
+                "counts, so denoise() does not overwrite them. Choose another layer name. Or, "
                 f"delete the layer first: del adata.layers[{layer!r}]"
             )
 

@@ -40,7 +40,10 @@ ESTIMATES: dict[str, Callable[[Likelihood, Any, Tensor], Moments]] = {
 
 
 class DenoiseOptions(NamedTuple):
-    """Arguments of ``denoise``, with the codes of ``batches`` (None is the own batch) and the β."""
+    """Arguments of ``denoise``, with the codes of ``batches`` and the β.
+
+    A code of None means each cell's own batch.
+    """
 
     estimate: str = "posterior"
     n_samples: int = 1
@@ -100,7 +103,8 @@ def estimates(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield means and standard deviations, by minibatch, of the cells that have a modality.
 
-    ``features`` are positions, all if None. ``seed`` is the seed of the first minibatch.
+    ``features`` are positions. None means all features. ``seed`` is the seed of the first
+    minibatch.
     """
     likelihood, cells = model.likelihood(name), cells_with(model, adata, name)
     if not len(cells):
@@ -116,7 +120,7 @@ def estimates(
 
 
 def moments(model: LatentModel, tensors: Tensors, name: str, options: DenoiseOptions) -> Moments:
-    """Return mean and standard deviation over posterior samples and batches, none of them stored.
+    """Return mean and standard deviation over posterior samples and batches, which are not stored.
 
     Both are ``(n_cells, n_features)``. The variance is the mean variance of the samples plus the
     variance between them (Welford, 1962).
@@ -172,11 +176,14 @@ def _check_size(model: LatentModel, name: str, size: float | str) -> None:
         return
     if size == "latent":
         if name not in model.module.l_encoder:
-            raise ValueError("The model infers no library size. Pass 'observed' or a number.")
+            raise ValueError(
+                "The model infers no library size. Pass library_size='observed' or a number."
+            )
     elif not isinstance(size, Real) or not size > 0:
         raise ValueError(f"`library_size` must be 'observed', 'latent' or positive, not {size!r}.")
     elif not model.likelihood(name).reads_size:
         raise ValueError(
-            f"`library_size` cannot set the total of {name!r}, which is decoded. Leave "
-            "`library_size` out, or choose other modalities with `modalities`."
+            f"`library_size` cannot set the total of the modality {name!r}, because this total is "
+            "decoded from z. Leave `library_size` out, or choose other modalities with "
+            "`modalities`."
         )

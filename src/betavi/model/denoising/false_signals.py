@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
 N_GROUPS, N_COMPONENTS = 8, 20
-"""Clusters if groups are missing, and SVD components for clustering. No benchmark tunes them."""
+"""Number of clusters if groups are missing, and of SVD components for clustering. Not tuned."""
 
 
 def check_false_signals(
@@ -37,12 +37,14 @@ def check_false_signals(
 ) -> pd.DataFrame:
     """Count correlations and markers that denoising finds among shuffled genes.
 
-    Some genes are shuffled among cells of the same batch and of similar depth. A model like this
-    one is trained on these counts. Correlations with a shuffled gene, and groups of cells that it
-    marks, are then artefacts of denoising. Statistical tests need independent measurements, but
-    denoised values are not independent: neighbours share their counts.
+    Some genes are shuffled among cells of the same batch and of similar depth. A new model with the
+    same settings is trained on these counts. If a shuffled gene is then correlated with another
+    gene, or is a marker of a group of cells, this is an artefact of denoising. Statistical tests
+    need independent measurements, but denoised values are not independent: neighbours share their
+    counts.
 
-    With several modalities, only the features of one are shuffled, in the cells that have it.
+    With several modalities, only the features of one modality are shuffled, in the cells that have
+    it.
 
     Parameters
     ----------
@@ -58,23 +60,25 @@ def check_false_signals(
     modality
         Modality to shuffle. Not needed if only one modality has counts.
     **train_kwargs
-        Passed to ``train``. The default of ``max_epochs`` is that of this model if it was trained.
+        Passed to ``train``. If this model was trained, the default of ``max_epochs`` is the same
+        number of epochs.
 
     Returns
     -------
-    Data frame with a row for the counts, each baseline and each estimate. ``false_correlations`` is
-    the share of pairs of shuffled genes that are called correlated, on log(1 + counts per 10,000),
-    at a level of 5 % over the number of pairs. ``correlations`` is the share for the other genes.
-    ``false_markers`` and ``markers`` are the shares of shuffled and of other genes that differ
-    between the groups at a false discovery rate of 5 %.
+    Data frame with one row for the counts, for each baseline and for each estimate.
+    ``false_correlations`` is the share of pairs of shuffled genes with a significant correlation of
+    log(1 + counts per 10,000). The significance level is 5 % divided by the number of pairs.
+    ``correlations`` is the same share for the other genes. ``false_markers`` is the share of
+    shuffled genes that differ between the groups, at a false discovery rate of 5 %. ``markers`` is
+    the same share for the other genes.
 
     Raises
     ------
     KeyError
         If ``obs`` lacks the column.
     ValueError
-        If the number of groups differs from the number of cells, the registered values are not
-        counts, the object is minified, or ``modality`` is missing although several have counts.
+        If ``groups`` does not have one value per cell, the registered values are not counts, the
+        object is minified, or ``modality`` is missing although several modalities have counts.
 
     References
     ----------
@@ -122,14 +126,16 @@ def _shuffled_modality(model: LatentModel, modality: str | None) -> tuple[str, s
         raise ValueError(f"Several modalities have counts. Set `modality` to one of {choices}.")
     name = next(iter(counts)) if modality is None else modality
     if name not in counts:
-        raise ValueError(f"{name!r} has no molecule counts. Set `modality` to one of {choices}.")
+        raise ValueError(
+            f"The modality {name!r} has no molecule counts. Set `modality` to one of {choices}."
+        )
     return name, counts[name]
 
 
 def _group_codes(
     model: LatentModel, groups: Sequence[Any] | str | None, cells: np.ndarray
 ) -> np.ndarray | None:
-    """Return the code of each cell's group. None without groups and without labels."""
+    """Return the code of each cell's group. None if there are neither groups nor labels."""
     adata = model.adata
     if groups is None:
         codes = np.asarray(model.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY))
@@ -142,7 +148,8 @@ def _group_codes(
     if (codes < 0).any():
         missing = adata.obs_names[cells[codes < 0]]
         raise ValueError(
-            f"`groups` is missing for {len(missing)} cell(s): {name_some(missing)}. Assign a group."
+            f"`groups` has no value for {len(missing)} cell(s): {name_some(missing)}. Assign a "
+            "group to these cells."
         )
     return codes
 

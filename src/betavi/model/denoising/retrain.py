@@ -1,4 +1,4 @@
-"""Models with the settings of an existing one, trained on thinned or shuffled counts."""
+"""Models with the settings of an existing model, trained on remaining or shuffled molecules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def molecule_counts(model: LatentModel) -> dict[str, sparse.csr_matrix]:
     """Return the counts of the modalities with molecule counts, in the order of their rows.
 
-    Raises a ValueError if no modality has any, or values are not whole numbers.
+    Raises a ValueError if no modality has molecule counts, or values are not whole numbers.
     """
     names = model.modalities
     # BetaVI's likelihood is an argument of the constructor, so candidates may have another one
@@ -48,9 +48,9 @@ def trained_on(
     show_progress: bool,
     train_kwargs: dict[str, Any],
 ) -> LatentModel:
-    """Return a model like this one, trained on other counts of the same cells and features.
+    """Return a new model with the same settings, trained on other counts of the same cells.
 
-    The default of ``max_epochs`` is that of this model if it was trained.
+    If the given model was trained, the default of ``max_epochs`` is the same number of epochs.
     """
     with warnings.catch_warnings():
         # the same warnings were shown at registration

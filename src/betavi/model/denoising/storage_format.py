@@ -37,7 +37,7 @@ class StorageFormat:
             raise ValueError(f"`drop_below` must be positive or None, not {self.drop_below!r}.")
         if self.dtype == "float16":
             raise ValueError(
-                "`drop_below` needs dtype='float32': SciPy has no sparse half precision matrices."
+                "`drop_below` needs dtype='float32', because SciPy has no sparse float16 matrices."
             )
 
     @property
@@ -46,13 +46,13 @@ class StorageFormat:
         return self.dropped / self.total if self.total > 0 else 0.0
 
     def converted(self, mean: np.ndarray, std: np.ndarray) -> tuple[Any, Any]:
-        """Return means and deviations as stored. Raises a ValueError beyond the precision."""
+        """Return means and deviations as stored. Raises a ValueError if a value is too large."""
         dtype = DTYPES[self.dtype]
         largest, limit = max(mean.max(initial=0.0), std.max(initial=0.0)), np.finfo(dtype).max
         if largest > limit:
             raise ValueError(
-                f"The value {largest:g} is beyond {self.dtype}, whose largest value is {limit:g}. "
-                "Use dtype='float32', or a smaller `library_size`."
+                f"The value {largest:g} is too large for {self.dtype}, whose largest value is "
+                f"{limit:g}. Use dtype='float32', or a smaller `library_size`."
             )
         if self.drop_below is None:
             return mean.astype(dtype, copy=False), std.astype(dtype, copy=False)

@@ -41,17 +41,18 @@ def score_counts(
 
     Scores of all likelihoods are comparable, see :func:`betavi.metrics.compare_likelihoods`. The
     likelihoods ``"zinb"``, ``"nb"`` and ``"poisson"`` give probabilities of counts. The densities
-    ``"lognormal"`` and ``"normal"`` are integrated over half a count on both sides. Each modality is
-    scored alone: in the cells that have it, from the posterior given this modality only.
+    ``"lognormal"`` and ``"normal"`` are integrated from 0.5 below to 0.5 above each count. Each
+    modality is scored alone: only in the cells that have it, and with z inferred from this modality
+    only.
 
     Parameters
     ----------
     adata, indices, batch_size
         See :meth:`get_latent_representation`.
     n_samples
-        Number of posterior draws per cell.
+        Number of posterior samples per cell.
     modalities
-        Modalities to score; all if None.
+        Modalities to score. If None, all modalities.
 
     Returns
     -------
@@ -85,8 +86,8 @@ def score_counts(
         has = model.adapter.has(adata, name)
         if not has[slice(None) if indices is None else np.asarray(indices)].any():
             raise ValueError(
-                f"None of the cells has {name!r}, so its counts cannot be scored. Choose other cells, "
-                "or name other `modalities`."
+                f"None of the cells has the modality {name!r}, so its counts cannot be scored. "
+                "Choose other cells, or name other `modalities`."
             )
     for tensors in model.minibatches(adata, indices, batch_size):
         for name, score_sums in sums.items():
@@ -114,9 +115,9 @@ def raw_counts(
     Parameters
     ----------
     indices
-        Positions of cells; all cells if None.
+        Positions of cells. If None, all cells.
     modality
-        Modality to read; necessary if the model has several.
+        Modality to read. Necessary if the model has several modalities.
 
     Raises
     ------

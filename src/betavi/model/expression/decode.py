@@ -26,9 +26,10 @@ Batches = str | int | list[str] | list[int] | None
 
 
 class DecodeRequest(NamedTuple):
-    """Cells (positions), modality, features and batches (user's names) to decode.
+    """Cells, modality, features and batches to decode.
 
-    If there is a ``dataloader``, its minibatches replace the cells of ``adata``.
+    ``cells`` are positions. ``transform_batch`` has the user's names of batches. If there is a
+    ``dataloader``, its minibatches replace the cells of ``adata``.
     """
 
     model: LatentModel
@@ -60,10 +61,11 @@ class DecodeRequest(NamedTuple):
     def decoded(
         self, read: Callable[[Any], Any], codes: list[int | None], columns: np.ndarray | None = None
     ) -> Iterator[tuple[dict[str, Any], Any]]:
-        """Yield the posterior of each minibatch, and the values that ``read`` takes from p(x given z).
+        """Yield the posterior of each minibatch, and the values that ``read`` returns.
 
-        Values, ``([n_samples,] n_cells, n_features)``, are averaged over the batches ``codes``. Only
-        the features ``columns`` are decoded, all for None.
+        ``read`` takes p(x given z). Values, ``([n_samples,] n_cells, n_features)``, are averaged
+        over the batches ``codes``. Only the features ``columns`` are decoded. None means all
+        features.
         """
         minibatches = self.dataloader
         if minibatches is None:
@@ -108,15 +110,15 @@ def check_dataloader(
     passed = [name for name, value in need_adata.items() if value is not None]
     if dataloader is not None and passed:
         raise ValueError(
-            f"`{passed[0]}` was passed with `dataloader`, but needs an object. Pass `adata` in "
-            f"place of `dataloader`, or leave `{passed[0]}` out."
+            f"`{passed[0]}` cannot be combined with `dataloader`, because it needs an object. Pass "
+            f"`adata` in place of `dataloader`, or leave `{passed[0]}` out."
         )
 
 
 def decoded_distribution(
     model: LatentModel, tensors: Tensors, inferred: dict[str, Any], name: str, code: int | None
 ) -> Any:
-    """Return p(x given z) of a modality, at the typical size if cells may lack the modality."""
+    """Return p(x given z) of a modality. If cells may lack the modality, use the typical size."""
     typical = model.module.typical(name)
     size = model.module.log_sizes(tensors, inferred, name) if typical is None else typical.usual
     return model.decode(inferred["z"], tensors, name, size, code)
@@ -127,15 +129,16 @@ def suitable_modality(
     modality: str | None,
     is_suitable: Callable[[Likelihood | type[Likelihood]], bool],
 ) -> str:
-    """Return the requested modality, or the only one with a suitable likelihood."""
+    """Return the requested modality, or the only modality with a suitable likelihood."""
     suitable = [name for name in model.modalities if is_suitable(model.likelihood(name))]
     choices = ", ".join(map(repr, suitable))
     if modality is not None:
         (name,) = model.named_modalities(modality)
         if name not in suitable:
             raise ValueError(
-                f"{name!r} has the likelihood {model.module.likelihood_names[name]!r}, which this "
-                f"method does not support. Supported modalities of the model: {choices or 'none'}."
+                f"The modality {name!r} has the likelihood "
+                f"{model.module.likelihood_names[name]!r}, which this method does not support. "
+                f"Supported modalities of the model: {choices or 'none'}."
             )
         return name
     if not suitable:
@@ -152,9 +155,9 @@ def suitable_modality(
 def expression_modality(
     model: LatentModel, modality: str | None, *, any_named: bool = False
 ) -> str:
-    """Return the requested modality. It must have counts, unless ``any_named``.
+    """Return the requested modality. Without ``any_named``, the modality must have counts.
 
-    If None, the only modality with counts, proteins with a background not included.
+    If None, return the only modality with counts. Proteins with a background are not considered.
     """
     if modality is None and len(model.modalities) == 1:
         return model.modalities[0]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PSEUDOCOUNT = 0.01
 """Pseudocount of fold changes, in counts per cell of typical size. A feature with fewer counts
-shows no fold change. For proteins, which have a large background, it is 1. Not tuned."""
+shows no fold change. For proteins, which have a large background, 1 is used. Not tuned."""
 
 PER_CELL = 1e4
 """Total of each cell in the normalised means of raw counts, as in scvi-tools."""
@@ -62,40 +62,47 @@ def differential_expression(
 ) -> pd.DataFrame:
     """Compare groups of cells, feature by feature.
 
-    The test compares decoded expectations, with one draw per sampled cell. The reported
-    probabilities are the model's own. Only cells with the modality are compared. Their latent
-    positions are inferred from all their modalities.
+    The test compares expected values, decoded from one posterior sample of each sampled cell. The
+    reported probabilities are the model's own. Only cells with the modality are compared. The
+    latent position of a cell is inferred from all modalities of the cell.
 
     Parameters
     ----------
     adata, batch_size
         See :meth:`get_latent_representation`.
-    groupby, group1, group2
-        Column of ``obs``, and groups to compare. If None, each group with all other cells.
+    groupby
+        Column of ``obs`` with the groups.
+    group1
+        Group or groups to compare. If None, each group in turn.
+    group2
+        Group to compare with. If None, all other cells.
     idx1, idx2
         Cells in place of groups: names, positions, a mask, or a query of ``obs`` such as
         ``"cell_type == 'B' and condition == 'treated'"``.
     mode
-        ``"vanilla"`` tests which group is higher (Lopez et al., 2018). ``"change"`` gives the
-        probability of an effect larger than ``delta`` (Boyeau et al., 2019). If None,
-        ``"vanilla"`` for BetaVI, as in SCVI, and ``"change"`` for JointVI, as in MULTIVI.
+        ``"vanilla"`` tests which group has higher values (Lopez et al., 2018). ``"change"`` gives
+        the probability of an effect larger than ``delta`` (Boyeau et al., 2019). If None, BetaVI
+        uses ``"vanilla"``, as SCVI does, and JointVI uses ``"change"``, as MULTIVI does.
     delta
-        Smallest relevant effect: a log2 fold change, 0.25 if None. For accessibility, a difference
-        of probabilities, 0.05 if None.
+        Smallest relevant effect. This is a log2 fold change, by default 0.25. For accessibility, it
+        is a difference of probabilities, by default 0.05.
     all_stats
-        Add means and shares of nonzero values of the raw counts, if the object has counts.
-    batch_correction, batchid1, batchid2
-        Decode both groups in the same batches, or in the named batches.
+        Add the means of the raw counts, and the shares of nonzero counts, if the object has counts.
+    batch_correction
+        Decode both groups in the same batches.
+    batchid1, batchid2
+        Batches to decode the first and the second group in.
     fdr_target
         False discovery rate of the features tagged as differential.
     silent
         Hide the progress bar.
     weights, importance_weighting_kwargs
-        Weights of the draws, see :meth:`get_normalized_expression`.
+        Weights of the posterior samples, see :meth:`get_normalized_expression`.
     filter_outlier_cells
         Leave out cells that are outliers of their group in the latent space.
     modality
-        Modality to compare, of any kind. If None, as in :meth:`get_normalized_expression`.
+        Modality to compare. All likelihoods are possible. If None, as in
+        :meth:`get_normalized_expression`.
     **kwargs
         Arguments of :meth:`scvi.model.base.DifferentialComputation.get_bayes_factors`.
 
@@ -169,7 +176,7 @@ def differential_expression(
 
 
 def _pseudocounts(model: LatentModel, name: str) -> float | None:
-    """Return the pseudocount of fold changes; None for scvi-tools' own estimate."""
+    """Return the pseudocount of fold changes. None means scvi-tools' own estimate."""
     typical = model.module.typical(name)
     if typical is None:
         return None
@@ -185,12 +192,12 @@ def _sampled_values(
     transform_batch: str | int | None = None,
     n_samples_overall: int = 5000,
 ) -> np.ndarray:
-    """Return decoded draws of random cells that have the modality, ``(n_draws, n_features)``."""
+    """Return values decoded for random cells with the modality, ``(n_draws, n_features)``."""
     cells = indices[has[indices]]
     if not len(cells):
         raise ValueError(
-            f"No cell of a group has {request.name!r}. Choose groups in which this modality was "
-            "measured."
+            f"The modality {request.name!r} was not measured in any cell of a group. Choose other "
+            "groups."
         )
     # in random order, because scvi-tools compares the draws of two groups pair by pair
     cells = rng.choice(cells, n_samples_overall)
@@ -207,7 +214,7 @@ def _difference(first: np.ndarray, second: np.ndarray, pseudocounts: float) -> n
 def _raw_statistics(
     manager: AnnDataManager, idx1: np.ndarray, idx2: np.ndarray, name: str
 ) -> dict[str, np.ndarray]:
-    """Return means and nonzero shares of the raw counts, over cells that have the modality."""
+    """Return means and shares of nonzero values of raw counts, over cells with the modality."""
     rows, of_groups = manager.rows(name), []
     for chosen in (idx1, idx2):
         mask = np.zeros(rows.shape[0], dtype=bool)

@@ -47,11 +47,11 @@ def get_marginal_ll(
     adata, indices, batch_size, dataloader, data_loader_kwargs
         See :meth:`get_latent_representation`.
     n_mc_samples
-        Number of posterior draws per cell.
+        Number of posterior samples per cell.
     return_mean
         Return the mean over cells. If False, return one value per cell, ``(n_cells,)``.
     **kwargs
-        ``n_mc_samples_per_pass``, the number of draws decoded at once.
+        ``n_mc_samples_per_pass``, the number of samples decoded at once.
 
     Raises
     ------
@@ -94,15 +94,15 @@ def get_reconstruction_error(
     adata, indices, batch_size, dataloader, data_loader_kwargs
         See :meth:`get_latent_representation`.
     return_mean
-        Return the mean over the cells that have the modality. If False, one value per cell.
+        Return the mean over the cells that have the modality. If False, return one value per cell.
     **kwargs
         Arguments of the module's ``forward``.
 
     Returns
     -------
-    Dictionary with the key ``reconstruction_loss``. With several modalities, one key for each, such
-    as ``reconstruction_loss_rna``. Each value is a mean, or an array ``(n_cells,)``, with zeros for
-    cells that lack the modality.
+    Dictionary with the key ``reconstruction_loss``. With several modalities, there is one key for
+    each modality, such as ``reconstruction_loss_rna``. Each value is a mean or, with
+    ``return_mean=False``, an array ``(n_cells,)`` with zeros for cells that lack the modality.
 
     Raises
     ------
@@ -164,20 +164,22 @@ def get_likelihood_parameters(
     ----------
     adata, indices, batch_size, dataloader, **data_loader_kwargs
         See :meth:`get_latent_representation`.
-    n_samples, give_mean
-        Number of posterior draws per cell; return their mean if ``give_mean``.
+    n_samples
+        Number of posterior samples per cell.
+    give_mean
+        Return the mean over the samples.
 
     Returns
     -------
     Dictionary with ``mean``, and with ``dispersions`` and ``dropout`` if the likelihood has them.
-    Each is ``([n_samples,] n_cells, n_features)``. With several modalities, a dictionary of such
-    dictionaries. As in SCVI, the mean of a zero-inflated likelihood is the mean before inflation. If
-    cells may lack modalities, means are at the typical library size.
+    Each value is ``([n_samples,] n_cells, n_features)``. With several modalities, a dictionary of
+    such dictionaries. As in SCVI, the mean of a zero-inflated likelihood is the mean before
+    inflation. If cells may lack modalities, the means are for a cell of typical library size.
 
     Raises
     ------
     ValueError
-        If the number of draws is not a whole number of at least 1.
+        If ``n_samples`` is not a whole number of at least 1.
 
     Examples
     --------
@@ -228,7 +230,9 @@ def get_latent_library_size(
     adata, indices, batch_size, dataloader, **data_loader_kwargs
         See :meth:`get_latent_representation`.
     give_mean
-        Return the mean of the inferred size. If False, return a draw, or the observed size.
+        Return the posterior mean of an inferred library size. If False, return a posterior sample.
+        If the model does not infer library sizes, only False is possible, and returns the observed
+        size.
 
     Raises
     ------

@@ -40,7 +40,7 @@ class Groups(NamedTuple):
         return self._replace(**given)
 
     def checked(self, obs: pd.DataFrame, mode: str) -> Groups:
-        """Return the groups after a check; ``group1=None`` becomes all groups that have cells."""
+        """Return the groups after a check. ``group1=None`` becomes all groups that have cells."""
         lookup(MODES, mode, "mode")
         if self.idx1 is not None:
             self._check_cells(obs)
@@ -65,7 +65,7 @@ class Groups(NamedTuple):
                 )
         if len(known) == 1:
             raise ValueError(
-                f"obs[{key!r}] has the group {known[0]!r} only. Choose a column with several groups."
+                f"obs[{key!r}] has only one group, {known[0]!r}. Choose a column with more groups."
             )
         if self.group2 in _as_list(found.group1):
             raise ValueError(
@@ -75,16 +75,16 @@ class Groups(NamedTuple):
 
     @property
     def named(self) -> list[Any]:
-        """The groups of both sides; empty if cells are given."""
+        """The groups of both sides. Empty if cells are given."""
         sides = (self.group1, self.group2)
         return [group for side in sides if side is not None for group in _as_list(side)]
 
     def _check_cells(self, obs: pd.DataFrame) -> None:
-        """Raise a ValueError for an invalid query, or if a side is empty or both are the same."""
+        """Raise a ValueError if a query is invalid, a side is empty, or both sides are the same."""
         ((one, two),) = self.sides(obs)
         if not two.any():
             raise ValueError(
-                "`idx1` selects all cells, so none are left to compare with. Select fewer cells."
+                "`idx1` selects all cells, so no cells are left to compare with. Select fewer."
             )
         if (one == two).all():
             raise ValueError("`idx1` and `idx2` select the same cells. Choose different cells.")
@@ -105,12 +105,12 @@ class Groups(NamedTuple):
         for group in self.named if self.idx1 is None else []:
             if not has[(obs[self.groupby] == group).to_numpy()].any():
                 raise ValueError(
-                    f"No cell of the group {group!r} has {name!r}. Choose groups in which this "
-                    "modality was measured."
+                    f"The modality {name!r} was not measured in any cell of the group {group!r}. "
+                    "Choose other groups."
                 )
 
     def warn_of_batches(self, obs: pd.DataFrame, batch: np.ndarray) -> None:
-        """Warn if two groups share no batch, because correction then removes their difference."""
+        """Warn if no batch has cells of both groups: correction would remove their difference."""
         if any(not np.intersect1d(batch[one], batch[two]).size for one, two in self.sides(obs)):
             warn(
                 "No batch has cells of both groups. batch_correction=True removes all differences "

@@ -1,4 +1,4 @@
-"""Importance weights of posterior draws, for differential expression."""
+"""Importance weights of posterior samples, for differential expression."""
 
 from __future__ import annotations
 
@@ -40,26 +40,31 @@ def get_importance_weights(
     n_mc_samples_per_pass: int = 250,
     **data_loader_kwargs: Any,
 ) -> np.ndarray:
-    """Return importance weights of posterior draws, one per draw of z, with sum 1.
+    """Return importance weights of posterior samples, one per sample of z. The sum is 1.
 
     scvi-tools computes the weights (Boyeau et al., 2019). :meth:`get_normalized_expression` and
     :meth:`differential_expression` call this method with ``weights="importance"``.
 
     Parameters
     ----------
-    adata, indices
-        Data and cells of the draws.
-    qz, px
-        Posteriors and decoded likelihoods of these cells.
+    adata
+        Object with the cells.
+    indices
+        Cells of the samples.
+    qz
+        Posteriors of these cells.
+    px
+        Decoded likelihoods of these cells.
     zs
-        Draws of z, ``([n_samples,] n_cells, n_latent)``.
+        Samples of z, ``([n_samples,] n_cells, n_latent)``.
     max_cells
         Largest number of cells that the weights are estimated from.
     truncation
         Raise weights below the mean weight to the mean (Ionides, 2008).
-    n_mc_samples, n_mc_samples_per_pass
-        Number of posterior draws per cell, and number of draws decoded at once, for the estimate of
-        the marginal likelihood.
+    n_mc_samples
+        Number of posterior samples per cell for the estimate of the marginal likelihood.
+    n_mc_samples_per_pass
+        Number of these samples that are decoded at once.
     **data_loader_kwargs
         Options of scvi-tools' data loader.
 
@@ -105,7 +110,7 @@ def _check_supported(model: LatentModel) -> None:
 def importance_sampled(
     request: DecodeRequest, n_draws: int, key: str, kwargs: dict[str, Any]
 ) -> np.ndarray:
-    """Return values of draws chosen by their importance weights, ``(n_draws, n_features)``."""
+    """Return values of samples chosen by their importance weights, ``(n_draws, n_features)``."""
     if request.transform_batch is not None and np.size(request.transform_batch) > 1:
         raise NotImplementedError(
             "Importance weights cannot be averaged over several batches. Pass one batch as "

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 WEIGHTS: dict[str, bool] = {"uniform": False, "importance": True}
-"""Allowed ``weights``; True for importance weights."""
+"""Allowed values of ``weights``. True for importance weights."""
 
 
 @scvi_getter
@@ -60,33 +60,38 @@ def get_normalized_expression(
     adata, indices, batch_size, dataloader, data_loader_kwargs
         See :meth:`get_latent_representation`.
     transform_batch
-        Batch to decode all cells in, or several batches to average over; each cell's own batch if
-        None.
+        Batch to decode all cells in, or several batches to average over. If None, the own batch of
+        each cell.
     gene_list
-        Features to decode; all if None.
+        Features to decode. If None, all features.
     library_size
-        Total of each cell's features; for proteins, a factor of the foreground counts. ``"latent"``
-        returns expected counts at each cell's own library size, in models of one modality.
-    n_samples, return_mean
-        Number of posterior draws per cell; return their mean if ``return_mean``.
-    n_samples_overall, weights
-        Number of draws from random cells, in place of ``n_samples``. ``"uniform"`` draws cells with
-        equal weights, ``"importance"`` with :meth:`betavi.BetaVI.get_importance_weights`.
+        Sum of the values of each cell. For proteins, a factor of the expected foreground counts. In
+        a model of one modality, ``"latent"`` returns expected counts at the cell's own library
+        size.
+    n_samples
+        Number of posterior samples per cell.
+    return_mean
+        Return the mean over the samples.
+    n_samples_overall
+        Number of posterior samples in total, from random cells. It replaces ``n_samples``.
+    weights
+        With ``n_samples_overall``: ``"uniform"`` chooses all cells with the same probability.
+        ``"importance"`` uses the weights of :meth:`betavi.BetaVI.get_importance_weights`.
     return_numpy
-        Return an array in place of a data frame. Draws that are not averaged are always an array.
+        Return an array in place of a data frame. Samples that are not averaged are always an array.
     silent
         Hide the progress bar.
     modality
-        Modality to decode. If None, the only modality whose likelihood is neither
-        ``"bernoulli"`` nor ``"nb_mixture"``.
+        Modality to decode. If None, the only modality whose likelihood is neither ``"bernoulli"``
+        nor ``"nb_mixture"``.
     **importance_weighting_kwargs
         Options of :meth:`betavi.BetaVI.get_importance_weights`.
 
     Returns
     -------
-    Expression, ``(n_cells, n_features)``. Draws that are not averaged are
-    ``(n_samples, n_cells, n_features)``. Draws from random cells are
-    ``(n_samples_overall, n_features)``.
+    Expression, ``(n_cells, n_features)``. With ``return_mean=False`` and several samples,
+    ``(n_samples, n_cells, n_features)``. With ``n_samples_overall``, ``(n_samples_overall,
+    n_features)``.
 
     Raises
     ------
@@ -122,8 +127,8 @@ def get_normalized_expression(
             return factor * importance_sampled(request, n_samples_overall, key, kwargs)
     if return_numpy is False and n_samples > 1 and not return_mean:
         warn(
-            "`return_numpy=False` has no effect, because draws that are not averaged are an array. "
-            "Pass `return_mean=True` for a data frame of means."
+            "`return_numpy=False` has no effect, because samples that are not averaged are "
+            "returned as an array. For a data frame of means, pass return_mean=True."
         )
     return request.table(lambda px: px.get_normalized(key) * factor, return_numpy)
 
@@ -136,14 +141,17 @@ def _scale(model: LatentModel, name: str, library_size: float | str) -> tuple[st
         raise ValueError(f"`library_size` must be a number or 'latent', not {library_size!r}.")
     if model.module.typical(name) is not None:
         raise ValueError(
-            "`library_size` must be a number, not 'latent': a model whose cells may lack modalities "
-            "decodes at the typical library size."
+            "`library_size` must be a number, not 'latent', because cells of this model may lack a "
+            "modality. The model decodes all cells at the typical library size."
         )
     return "mu", 1.0
 
 
 def _request_overall(request: DecodeRequest, n_draws: int, by_importance: bool) -> DecodeRequest:
-    """Return a request for draws of random cells, or for enough draws of all cells to weight."""
+    """Return a request for samples of random cells.
+
+    With importance weights, request samples of all cells, from which the weights choose.
+    """
     adata = request.model._validate_anndata(request.adata)
     check_whole("n_samples_overall", n_draws)
     if request.n_samples != 1:
@@ -171,17 +179,17 @@ def get_normalized_accessibility(
 ) -> pd.DataFrame | np.ndarray:
     """Return the probability that each region is detected as open, ``(n_cells, n_regions)``.
 
-    The probability is for a cell of typical sequencing depth. Draws that are not averaged are
-    ``(n_samples, n_cells, n_regions)``.
+    The probability is for a cell of typical sequencing depth. With ``return_mean=False`` and
+    several samples, the result is ``(n_samples, n_cells, n_regions)``.
 
     Parameters
     ----------
     adata, indices, transform_batch, n_samples, batch_size, return_mean, return_numpy
         See :meth:`get_normalized_expression`.
     region_list
-        Regions to decode; all if None.
+        Regions to decode. If None, all regions.
     modality
-        Modality to decode. If None, the only one with the likelihood ``"bernoulli"``.
+        Modality to decode. If None, the only modality with the likelihood ``"bernoulli"``.
 
     Raises
     ------
@@ -221,18 +229,18 @@ def get_protein_foreground_probability(
 ) -> pd.DataFrame | np.ndarray:
     """Return the probability that each protein is present, ``(n_cells, n_proteins)``.
 
-    Counts of a protein that is not present are background only. The probability is given z, before
-    the cell's own count is taken into account. Draws that are not averaged are
-    ``(n_samples, n_cells, n_proteins)``.
+    Counts of a protein that is not present are background only. The probability is computed from z,
+    without the cell's own count of the protein. With ``return_mean=False`` and several samples, the
+    result is ``(n_samples, n_cells, n_proteins)``.
 
     Parameters
     ----------
     adata, indices, transform_batch, n_samples, batch_size, return_mean, return_numpy
         See :meth:`get_normalized_expression`.
     protein_list
-        Proteins to decode; all if None.
+        Proteins to decode. If None, all proteins.
     modality
-        Modality to decode. If None, the only one with the likelihood ``"nb_mixture"``.
+        Modality to decode. If None, the only modality with the likelihood ``"nb_mixture"``.
 
     Raises
     ------

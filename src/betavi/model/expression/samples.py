@@ -1,4 +1,4 @@
-"""Draws from the posterior predictive distribution, and feature correlations."""
+"""Samples of the posterior predictive distribution, and feature correlations."""
 
 from __future__ import annotations
 
@@ -52,23 +52,25 @@ def posterior_predictive_sample(
 ) -> sparse.GCXS:
     """Draw data from the posterior predictive distribution.
 
-    Positions are drawn from each cell's posterior, and data from the decoded likelihood. A cell that
-    lacks the modality also gets draws, at the typical library size.
+    Positions are drawn from the posterior of each cell, and data from the decoded likelihood. Data
+    are also drawn for a cell that lacks the modality, at the typical library size.
 
     Parameters
     ----------
     adata, indices, transform_batch, gene_list, batch_size, dataloader, silent
         See :meth:`get_normalized_expression`.
     n_samples
-        Number of draws per cell.
+        Number of samples per cell.
     modality
-        Modality to draw, of any kind. If None, as in :meth:`get_normalized_expression`.
+        Modality to sample. All likelihoods are possible. If None, as in
+        :meth:`get_normalized_expression`.
     **data_loader_kwargs
         Options of scvi-tools' data loader.
 
     Returns
     -------
-    Sparse array, ``(n_cells, n_features)``. For several draws, ``(n_cells, n_features, n_samples)``.
+    Sparse array, ``(n_cells, n_features)``. For several samples, ``(n_cells, n_features,
+    n_samples)``.
 
     Raises
     ------
@@ -122,25 +124,28 @@ def get_feature_correlation_matrix(
 ) -> pd.DataFrame:
     """Return correlations between features, without counting noise, ``(n_features, n_features)``.
 
-    The correlated values are draws of gamma rates: the posterior predictive distribution without
-    counting noise, at the same library size for all cells (Lopez et al., 2018).
+    The correlated values are samples of the posterior predictive distribution without counting
+    noise: gamma-distributed expected counts, at the same library size for all cells (Lopez et al.,
+    2018).
 
     Parameters
     ----------
     adata, indices, batch_size, silent, modality
         See :meth:`get_normalized_expression`.
-    n_samples, rna_size_factor
-        Number of draws per cell; library size of all cells.
+    n_samples
+        Number of samples per cell.
+    rna_size_factor
+        Library size of all cells.
     transform_batch
-        Batch to decode all cells in, or several batches to average correlations over; each cell's
-        own batch if None.
+        Batch to decode all cells in, or several batches to average correlations over. If None, the
+        own batch of each cell.
     correlation_type
         ``"spearman"`` or ``"pearson"``.
 
     Raises
     ------
     NotImplementedError
-        If counts of the likelihood are not Poisson draws of gamma rates.
+        If the likelihood is not a Poisson distribution with gamma-distributed expected counts.
 
     Examples
     --------

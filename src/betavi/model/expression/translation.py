@@ -29,10 +29,10 @@ INTERVAL = 0.9
 """Coverage of the interval between the layers ``lower`` and ``upper``."""
 
 FEWEST_DRAWS = 19
-"""Number of draws whose smallest and largest value are the ends of a 90 % interval."""
+"""Number of samples whose smallest and largest value are the ends of a 90 % interval."""
 
 FEWEST_CELLS, STANDARD_ERRORS = 20, 2.0
-"""Smallest number of scored cells; margin by which a predictable feature beats the baseline."""
+"""Smallest number of scored cells, and margin by which a predictable feature is better."""
 
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {
     "counts": lambda x: x,
@@ -57,20 +57,20 @@ def translate(
 ) -> AnnData:
     """Predict the counts of one modality from other modalities, with intervals.
 
-    Positions are drawn from the posterior given the source only. For each position, the target's
-    library size is drawn given z, if it has one, and counts from the decoded likelihood. Intervals
+    Positions z are drawn from the posterior given only the source. If the target has a library
+    size, it is drawn given z. Counts are then drawn from the decoded likelihood. Intervals
     therefore include the uncertainty of the position and of the count.
 
     Parameters
     ----------
     source
-        One modality or several. Cells without any of them are left out.
+        One modality or several modalities. Cells that have none of these modalities are left out.
     target
         Modality to predict. Its measured values are not used.
     adata, indices, batch_size
         See :meth:`get_latent_representation`.
     n_samples
-        Number of draws per cell.
+        Number of samples per cell, at least 19.
     scale
         ``"counts"``, or ``"log1p"`` for mean and interval of log(1 + counts).
     show_progress
@@ -85,7 +85,7 @@ def translate(
     Raises
     ------
     ValueError
-        If a modality is unknown, source and target overlap, no cell has the source, or
+        If a modality is unknown, the target is also a source, no cell has a source, or
         ``n_samples`` is smaller than 19.
 
     Examples
@@ -101,10 +101,12 @@ def translate(
     """
     sources, (target,) = model.named_modalities(source), model.named_modalities(target)
     if target in sources:
-        raise ValueError(f"{target!r} is both source and target. Leave it out of `source`.")
+        raise ValueError(
+            f"The modality {target!r} is both source and target. Remove it from `source`."
+        )
     if n_samples < FEWEST_DRAWS:
         raise ValueError(
-            f"`n_samples` is {n_samples}. A 90 % interval needs at least {FEWEST_DRAWS} draws."
+            f"`n_samples` is {n_samples}. A 90 % interval needs at least {FEWEST_DRAWS} samples."
         )
     transform = lookup(SCALES, scale, "scale")
     adata = model._validate_anndata(adata)
@@ -150,10 +152,11 @@ def predictability(
 
     Returns
     -------
-    One row per feature, with the scores of :func:`betavi.diagnostics.score_translation` on
-    log(1 + counts). With the likelihood ``"bernoulli"``, coverage and width are NaN. The baseline of
-    ``is_predictable`` is the feature's mean over all other cells: the squared error has to be
-    smaller than the baseline's, by two standard errors of the paired difference.
+    One row per feature, with the scores of :func:`betavi.diagnostics.score_translation` on log(1 +
+    counts). With the likelihood ``"bernoulli"``, coverage and width are NaN. ``is_predictable``
+    compares the squared error with a baseline, the mean of the feature over all other cells. It is
+    True if the squared error is smaller than the error of the baseline by two standard errors of
+    the paired difference.
 
     Raises
     ------
@@ -181,9 +184,9 @@ def predictability(
     if len(cells) < FEWEST_CELLS:
         chosen = "held-out cells" if indices is None else "cells in `indices`"
         raise ValueError(
-            f"Only {len(cells)} of the {chosen} have {source!r} and {target!r}, but at least "
-            f"{FEWEST_CELLS} are needed. Pass more cells as `indices`. Or, hold out more cells: "
-            "train(train_size=0.8)"
+            f"Only {len(cells)} of the {chosen} have the modalities {source!r} and {target!r}, but "
+            f"at least {FEWEST_CELLS} are needed. Pass more cells as `indices`. Or, hold out more "
+            "cells: train(train_size=0.8)"
         )
     predicted = translate(
         model, source, target, indices=cells, n_samples=n_samples, scale="log1p",
@@ -212,7 +215,9 @@ def _cells_with(model: LatentModel, adata: MuData, names: list[str], indices: An
     cells: np.ndarray = chosen[has[chosen]]
     if not len(cells):
         source = " or ".join(map(repr, names))
-        raise ValueError(f"None of the cells has {source}. Choose other cells or another `source`.")
+        raise ValueError(
+            f"No cell has the modality {source}. Choose other cells or another `source`."
+        )
     return cells
 
 
@@ -223,9 +228,9 @@ def _log_values(rows: Rows | AlignedRows, cells: np.ndarray, detects: bool) -> n
 
 
 def _levels(n_samples: int) -> Tensor:
-    """Return quantile levels whose interval of ``n_samples`` draws covers 90 % of new draws.
+    """Return quantiles of ``n_samples`` samples, between which 90 % of new samples are.
 
-    The 5 % and 95 % quantiles cover less: with 25 draws, 83 % of new draws.
+    The 5 % and 95 % quantiles would cover less: with 25 samples, 83 % of new samples.
     """
     tail = (1 - INTERVAL) / 2
     level = max(0.0, ((n_samples + 1) * tail - 1) / (n_samples - 1))

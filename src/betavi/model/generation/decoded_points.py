@@ -38,7 +38,10 @@ PER_CELL = 1e4
 
 
 class DecodeOptions(NamedTuple):
-    """Codes of the batches to average over, and totals by modality. Median sizes if missing."""
+    """Codes of the batches to average over, and totals by modality.
+
+    A modality without a total is decoded at the median size.
+    """
 
     batches: list[Any]
     totals: Mapping[str, float]
@@ -73,7 +76,10 @@ def decode_points(
     options: DecodeOptions,
     show_progress: bool,
 ) -> dict[str, Decoded]:
-    """Decode points by modality, with draws around them as wide as the posteriors of near cells."""
+    """Decode points by modality, with random positions around each point for its uncertainty.
+
+    The random positions are spread as widely as the posteriors of near cells.
+    """
     names = model.modalities
     if not len(points):
         return {name: Decoded(*np.zeros((2, 0, len(model.features(name))))) for name in names}
@@ -115,7 +121,7 @@ def _expected(
 
 
 def _mean_and_spread(expected: Tensor, around: np.ndarray) -> np.ndarray:
-    """Return values at points and their standard deviation. The first draws are the points."""
+    """Return values at points, and their standard deviation. The first positions are the points."""
     drawn = expected.reshape(*around.shape[:2], -1)
     # rows of a matrix product may differ in the last digit, even at equal positions
     moved = torch.as_tensor((around[1:] != around[0]).any(axis=-1), device=drawn.device)
@@ -139,7 +145,10 @@ def _median_cell(model: LatentModel) -> Tensors:
 
 
 def mean_profile(model: LatentModel, name: str, cells: np.ndarray, total: float) -> np.ndarray:
-    """Return the mean of a modality over measured cells, scaled to a total if it reads a size."""
+    """Return the mean profile of a modality over measured cells.
+
+    If the likelihood reads a library size, each cell is first scaled to ``total``.
+    """
     likelihood, adata = model.likelihood(name), model.adata
     rows, n_cells = model.rows(adata, name), 0
     sums: np.ndarray = np.zeros(len(model.features(name)))

@@ -55,26 +55,30 @@ def generate(
     n_cells
         Number of cells. If None, the number of ``cells`` or positions.
     batch
-        Batch to decode all cells in. Covariates, labels and sizes are those of near cells of this
-        batch. Positions are drawn from all batches. ``source="cells"`` draws around cells of this
-        batch, unless ``cells`` is given. If None, a generated cell has the batch of its near cell.
+        Batch to decode all cells in. A generated cell takes covariates, label and size from a near
+        measured cell of this batch. Positions are drawn from all batches, except with
+        ``source="cells"``: without ``cells``, they are then drawn around cells of this batch. If
+        None, a generated cell has the batch of its near cell.
     source
         Source of the positions. ``"prior"`` is the prior. ``"aggregate"`` is the density fitted to
-        the positions of cells, see :meth:`latent_density`. It avoids the holes between cells, and
-        does not repeat cells. ``"cells"`` draws from posteriors of measured cells.
+        the positions of cells, see :meth:`latent_density`. This density avoids the holes between
+        cells, and does not repeat cells. ``"cells"`` draws from posteriors of measured cells.
     cells
-        Names, positions or a mask of the cells to draw around, with ``source="cells"``.
+        Only with ``source="cells"``: names, positions or a mask of the cells to draw around.
     latent
         Latent positions in place of a source, ``(n, n_latent)``, used in turn.
     library_size
-        Expected total: one number, or one per cell, ``(n_cells,)``. For a joint model, by modality.
-        For ``"bernoulli"``, it is the sequencing depth. If None, :class:`betavi.BetaVI` uses the
-        size of a near cell, and :class:`betavi.JointVI` draws sizes given the position. Totals of a
-        ``"normal"`` likelihood are larger, because negative draws are set to 0.
+        Expected total count: one number, or one number per cell, ``(n_cells,)``. For a joint model,
+        a dictionary by modality. For ``"bernoulli"``, the sequencing depth. If None,
+        :class:`betavi.BetaVI` uses the size of a near cell, and :class:`betavi.JointVI` draws sizes
+        given the position. With a ``"normal"`` likelihood, totals are larger than requested,
+        because negative values are set to 0.
     seed
-        Seed of the draws. ``scvi.settings.seed`` if None. PyTorch's generator is not changed.
+        Seed of the random numbers. If None, ``scvi.settings.seed``. PyTorch's generator is not
+        changed.
     out
-        File to write by minibatches: ``.zarr`` or ``.h5ad``, for a joint model ``.h5mu``.
+        File to write by minibatches: ``.zarr`` or ``.h5ad``. For a joint model, ``.zarr`` or
+        ``.h5mu``.
     show_progress
         Show a progress bar.
 
@@ -82,15 +86,16 @@ def generate(
     -------
     Object with counts in ``X``, CSR. None if a file was written. ``obs`` has the registered
     columns, so the model can read the object. Covariates and labels are those of ``near_cell``: one
-    of the 15 nearest measured cells, or the cell drawn around. A size factor is the decoded one.
-    ``obsm["z"]`` has the positions, for a logistic normal before the softmax.
+    of the 15 nearest measured cells or, with ``source="cells"``, the cell that was drawn around. A
+    size factor is the size at which the cell was decoded. ``obsm["z"]`` has the positions. For a
+    logistic normal z, these are positions before the softmax.
 
     Raises
     ------
     ValueError
         If the number of cells, source, batch, seed, positions or sizes are invalid, the batch has
-        no cells, a size is given for a modality that reads none, or the model is a deterministic
-        autoencoder and ``source`` is the prior.
+        no cells, a size is given for a modality without a library size, or ``source`` is the prior
+        and the model is a deterministic autoencoder.
     KeyError, IndexError
         If a cell does not exist.
     FileExistsError

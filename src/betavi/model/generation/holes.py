@@ -36,15 +36,15 @@ def find_holes(
     """Return empty regions of the latent space that are surrounded by cells, decoded.
 
     A hole is a ball without cells that is too large to be empty by chance, see
-    :func:`betavi.diagnostics.find_holes`. Use two or three latent dimensions: in more it can
-    miss most holes, and a warning says so.
+    :func:`betavi.diagnostics.find_holes`. Use two or three latent dimensions. In more dimensions,
+    the method can miss most holes, and gives a warning.
 
     Parameters
     ----------
     level
-        Probability of any hole where the density of cells is even.
+        Probability that the method reports a hole although the density of cells is even.
     batch, library_size
-        Batch and size to decode with, as of :meth:`interpolate`.
+        Batch and library size to decode with, see :meth:`interpolate`.
     seed
         Seed of the search.
     show_progress
@@ -52,10 +52,10 @@ def find_holes(
 
     Returns
     -------
-    Object with a row per hole, the largest first, and the columns of :meth:`interpolate`. ``obs`` also
-    has ``evidence`` against an empty ball by chance, in nats; ``depth``, the least share of the
-    surrounding cells on one side of it; ``share``, that of the lines between two cells that cross it;
-    and ``start`` and ``end``, two cells on its sides. No rows if there are no holes.
+    Object with a row per hole, the largest first, and the columns of :meth:`interpolate`. ``obs``
+    also has ``evidence``, ``depth`` and ``share``, see :class:`betavi.diagnostics.Holes`, and
+    ``start`` and ``end``, two cells whose connecting line passes close to the centre of the hole.
+    Without holes, the object has no rows.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def find_holes(
 def _warn_many_dimensions(n_latent: int) -> None:
     if n_latent > MOST_DIMENSIONS:
         warn(
-            f"find_holes() can miss most holes in {n_latent} latent dimensions. If it reports no "
-            "holes, there may still be some. To search for holes, train with "
+            f"find_holes() can miss most holes in {n_latent} latent dimensions. If no holes are "
+            "reported, there may still be holes. To search for holes, train with "
             f"n_latent={MOST_DIMENSIONS} or less."
         )

@@ -51,7 +51,8 @@ MOST_NODES = 3000
 """Largest number of cells that a path may visit, drawn from all. A bound on time, not tuned."""
 
 MOST_COMPARED = 1000
-"""Largest number of cells in the sum of a medoid's distances. A bound on time, not tuned."""
+"""Largest number of cells to which a medoid's distances are computed. A bound on time, not
+tuned."""
 
 
 @takes_beta
@@ -70,29 +71,33 @@ def interpolate(
     Parameters
     ----------
     start, end
-        A cell, by name or position; the medoid of several cells, by names, positions or a mask; or
-        a latent position, ``(n_latent,)``, of floating-point numbers.
+        One cell, by name or number. Or several cells, by names, numbers or a mask: the path then
+        starts or ends at their medoid, the cell that is nearest to the others. Or a latent
+        position, ``(n_latent,)``, of floating-point numbers.
     n_steps
-        Number of steps with both ends, evenly spaced in the latent space.
+        Number of steps, including both ends, evenly spaced in the latent space.
     path
-        ``"straight"``, or ``"density"``: the shortest path if regions with few cells cost more.
+        ``"straight"`` for a straight line. ``"density"`` for the shortest path when a step through
+        a region with few cells counts as longer.
     batch
-        Batch to decode in. If None, the average over all batches. Differences between batches then
-        do not change along the path, so do not register a condition that you study as a batch.
+        Batch to decode in. If None, the average over all batches: the effect of the batch is then
+        the same along the path. To study a condition, do not register this condition as the batch.
     library_size
-        Expected total, for a joint model by modality. The median of the cells if None.
+        Expected total count. For a joint model, a dictionary by modality. If None, the median of
+        the cells.
     show_progress
         Show progress bars.
 
     Returns
     -------
-    Object with one row per step. ``X`` has expected expression, and ``layers["std"]`` its standard
-    deviation within the posterior of a cell at this position. It is 0 for a deterministic
-    autoencoder. ``obs`` has ``step``, the share of the path; ``log_density`` and ``p_value``, see
-    :meth:`support`; ``nearest_cell`` and its ``distance``; and ``uncertainty``, the mean standard
-    deviation of log expression, or of the probability of detection. ``var`` has the changes of each
-    gene, see :func:`betavi.diagnostics.genes_on_path`. ``obsm["z"]`` has the positions, for a
-    logistic normal before the softmax.
+    Object with one row per step. ``X`` has the expected expression. ``layers["std"]`` has its
+    standard deviation, from the uncertainty of the position of a cell. For a deterministic
+    autoencoder, the standard deviation is 0. ``obs`` has ``step``, the share of the path;
+    ``log_density`` and ``p_value``, see :meth:`support`; ``nearest_cell`` and its ``distance``; and
+    ``uncertainty``, the mean standard deviation of log expression, or of the probability of
+    detection. ``var`` has the changes of each gene, see :func:`betavi.diagnostics.genes_on_path`.
+    ``obsm["z"]`` has the positions. For a logistic normal z, these are positions before the
+    softmax.
 
     Raises
     ------
@@ -153,17 +158,20 @@ def archetype(
 ) -> AnnOrMuData:
     """Decode the centre of the prior, beside the mean and the medoid of the cells.
 
-    The archetype is decoded from the prior's mean, the position to which the rate pulls every cell.
-    It may be unlike any cell: see its ``p_value``. The mean, a mixture of all types, is that of
-    counts per total; for chromatin, of detection; for proteins, of counts. The medoid is the
-    decoded position of the cell that is nearest to the others.
+    The archetype is decoded from the mean of the prior, the position to which the rate (KL) pulls
+    every cell. The archetype may be unlike any cell: see its ``p_value``. The row ``mean`` is the
+    mean of the measured cells, which mixes all types: of counts per total for RNA, of detection for
+    chromatin, and of counts for proteins. The medoid is the decoded position of the cell that is
+    nearest to the others.
 
     Parameters
     ----------
     batch
-        Batch to decode in, and of the mean and the medoid. If None, the average over batches.
+        Batch to decode in. The mean and the medoid are those of the cells of this batch. If None,
+        the average over batches.
     library_size
-        Expected total, for a joint model by modality. The median of the cells if None.
+        Expected total count. For a joint model, a dictionary by modality. If None, the median of
+        the cells.
     show_progress
         Show progress bars.
 
@@ -211,7 +219,7 @@ def archetype(
 
 
 def _cells_at(reference: LatentReference, end: Any, word: str) -> np.ndarray | None:
-    """Return the cells of an end, or None if the end is a position."""
+    """Return the cells of an end of the path, or None if the end is a position."""
     values = np.asarray(end)
     if values.dtype.kind != "f":
         return cells_named(reference.names, end, word)
@@ -224,7 +232,7 @@ def _cells_at(reference: LatentReference, end: Any, word: str) -> np.ndarray | N
 
 
 def _medoid(positions: np.ndarray) -> np.ndarray:
-    """Return the position nearest to the others, or to a random sample of many."""
+    """Return the position nearest to the others. Of many positions, a random sample is compared."""
     some = positions[np.random.default_rng(0).permutation(len(positions))[:MOST_COMPARED]]
     parts = np.array_split(positions, max(1, len(positions) // _blocks.PROFILED_CELLS))
     distance = np.concatenate([cdist(part, some).sum(axis=1) for part in parts])

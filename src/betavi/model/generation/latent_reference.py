@@ -29,7 +29,10 @@ class LatentReference(NamedTuple):
 
 
 def latent_reference(model: LatentModel, show_progress: bool) -> LatentReference:
-    """Return the positions of all cells, which are encoded once per fitted density."""
+    """Return the positions of all cells.
+
+    Cells are encoded again only after a new fit of the density.
+    """
     density = latent_density(model, show_progress)
 
     def make() -> LatentReference:

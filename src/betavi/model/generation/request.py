@@ -28,8 +28,9 @@ DEFAULT_SOURCE = "prior"
 class GenerationRequest(NamedTuple):
     """Validated arguments of :func:`betavi.model.generation.generate.generate`.
 
-    ``name`` is ``"latent"`` if positions are given. ``cells`` are measured cells to draw around or
-    take covariates from. ``totals`` are expected totals by modality, ``(n_cells, 1)``.
+    ``name`` is the name of the source, or ``"latent"`` if positions are given. ``cells`` are the
+    measured cells to draw around, or to take covariates from. ``totals`` are the expected totals by
+    modality, ``(n_cells, 1)``.
     """
 
     name: str
@@ -68,7 +69,9 @@ def validated(
         raise ValueError(f"`batch` must be one batch, not {batch!r}.")
     if latent is not None:
         if cells is not None or source != DEFAULT_SOURCE:
-            raise ValueError("`latent` replaces `source` and `cells`. Omit `latent` or the others.")
+            raise ValueError(
+                "`latent` replaces `source` and `cells`. Leave out either `latent`, or both others."
+            )
         sampler, name, latent = at_positions, "latent", checked_positions(model, latent)
         n_cells = len(latent) if n_cells is None else n_cells
     if cells is None:
@@ -92,7 +95,7 @@ def validated(
 def expected_totals(model: LatentModel, library_size: Any) -> dict[str, Any]:
     """Return the user's library sizes by modality.
 
-    Raises a ValueError if a size is not positive, or a modality is unknown or reads no size.
+    Raises a ValueError if a size is not positive, or a modality is unknown or has no library size.
     """
     try:
         sizes = model.adapter.by_modality(library_size)
@@ -106,8 +109,8 @@ def expected_totals(model: LatentModel, library_size: Any) -> dict[str, Any]:
             raise ValueError(f"{_label(name)} must be a positive number, not {size!r}.")
         if not model.likelihood(name).reads_size:
             raise ValueError(
-                f"`library_size` cannot set the total of {name!r}, which is decoded. Leave "
-                f"{name!r} out of `library_size`."
+                f"`library_size` cannot set the total of the modality {name!r}, because this total "
+                f"is decoded from z. Leave {name!r} out of `library_size`."
             )
     return sizes
 
@@ -125,7 +128,7 @@ def cells_of_batch(model: LatentModel, batch: str | int | None) -> np.ndarray:
 
 
 def _total_per_cell(name: str, size: Any, n_cells: int) -> np.ndarray:
-    """Return the total of each cell, ``(n_cells, 1)``, from one number or one per cell."""
+    """Return the total of each cell, ``(n_cells, 1)``, from one number or one number per cell."""
     if np.ndim(size) > 0 and np.shape(size) != (n_cells,):
         raise ValueError(
             f"{_label(name)} has shape {np.shape(size)}, but {n_cells} cells are generated. Pass "

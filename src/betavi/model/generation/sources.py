@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Source = Callable[[LatentModel, GenerationRequest], Sampler]
 
 N_NEIGHBOURS = 15
-"""Number of nearest measured cells from which one is drawn; not tuned."""
+"""Number of nearest measured cells from which one cell is chosen at random; not tuned."""
 
 
 class SampledPositions(NamedTuple):
@@ -93,7 +93,10 @@ def near_cell_sampler(
 ) -> Callable[[np.ndarray], SampledPositions]:
     """Return a function that draws one of the nearest measured cells for each position."""
     if request.cells_are_named:
-        raise ValueError(f"`cells` needs source='cells', not {request.name!r}.")
+        raise ValueError(
+            "`cells` can be used only with source='cells', but the source is "
+            f"{request.name!r}. Pass source='cells', or leave `cells` out."
+        )
     cells = np.sort(request.rng.permutation(request.cells)[:MOST_CELLS])
     means = posteriors(model, model.adata, cells).mean
     index = NearestNeighbors(n_neighbors=min(N_NEIGHBOURS, len(cells))).fit(means)

@@ -1,9 +1,10 @@
 """Replacement of files and folders in one step, even if the process is killed.
 
 A new file is written beside its target under a unique name, ``.NAME.betavi-new-PID-...``. When it
-is complete, it takes the target's name. Replacing a file is one step on every system. Two folders
-swap names in one step on Linux. On other systems the old folder is first renamed to
-``...betavi-old-...``. If the process is killed right then, :func:`tidy` later restores its name.
+is complete, it takes the target's name. Replacing a file is one step on every system. On Linux, two
+folders swap names in one step. On other systems, the old folder is first renamed to
+``...betavi-old-...``. If the process is killed at this moment, :func:`tidy` later restores the
+name.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _reserved: set[Path] = set()
 
 
 def reserve(target: Path, ending: str) -> Path:
-    """Return a unique path beside a target, for this process. ``target`` must contain no links."""
+    """Return a unique path beside a target. ``target`` must contain no links."""
     # mudata recognises formats by the ending
     token = secrets.token_hex(4)
     new = target.with_name(f".{target.name}.betavi-new-{os.getpid()}-{token}-{HOST}{ending}")
@@ -86,7 +87,10 @@ def tidy(target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder. Ignores failures, e.g. if another process removes it too."""
+    """Remove a file or a folder.
+
+    Ignores failures, because another process may remove the same path.
+    """
     if path.is_dir() and not path.is_symlink():
         rmtree(path, ignore_errors=True)
     else:

@@ -10,8 +10,8 @@ Abilities with ``out=`` use it like this::
         writer.add_record("", {"denoised": {...}})   # merged into uns["betavi"]
                                                      # at the end, the file takes its name
 
-``template`` is an AnnData or MuData with all elements that are not appended. The first append of
-a key sets the format of the matrix, its dtype, and the rows per chunk of a dense one. If the body
+``template`` is an AnnData or MuData with all elements that are not appended. The first append of a
+key sets the format of the matrix, its dtype, and for a dense matrix the rows per chunk. If the body
 fails, the new file is removed. See :mod:`betavi.model.io.replace` for killed processes.
 """
 
@@ -138,7 +138,7 @@ class Writer:
 
 
 def new_file(template: AnnData | MuData, out: str | Path, replaces: bool = False) -> Writer:
-    """Return the writer of a new file. With ``replaces``, it may replace a file of the same format.
+    """Return the writer of a new file. With ``replaces``, an old file of this format is replaced.
 
     Raises a ValueError if the ending is unknown, a FileNotFoundError if the folder does not exist,
     and a FileExistsError if the file exists and is not replaced.
@@ -183,9 +183,9 @@ def collect(empty: Cells, chunks: Iterable[CellChunk], writer: Writer | None) ->
     """Collect generated cells, named ``generated_0`` and so on, in memory or in a file.
 
     ``empty`` is an object without cells. It has the features, ``uns``, and the matrices that
-    receive the counts: ``X`` and layers. It is also the template of ``writer``, which is written
-    before the first chunk is drawn. Returns cells with ``obs`` and ``obsm["z"]``, or None with a
-    writer.
+    receive the counts: ``X`` and layers. ``empty`` is also the template of ``writer``, and is
+    written before the first chunk is generated. Returns cells with ``obs`` and ``obsm["z"]``. With
+    a writer, returns None.
     """
     is_joint = isinstance(empty, MuData)
     parts: dict[str, AnnData] = dict(empty.mod) if isinstance(empty, MuData) else {COUNTS: empty}
@@ -228,7 +228,7 @@ def matrix_key(prefix: str, layer: str | None) -> str:
 
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Merge two dictionaries and the dictionaries in both. Entries of ``other`` win."""
+    """Merge two dictionaries, and dictionaries that both contain. Entries of ``other`` win."""
     both = {**one, **other}
     for key in one.keys() & other.keys():
         if isinstance(one[key], dict) and isinstance(other[key], dict):

@@ -55,8 +55,8 @@ def minify_adata(
     Raises
     ------
     ValueError
-        If the model was not trained at this β, or infers library sizes. Also if the model was
-        trained on a range, and the posteriors in ``obsm`` are not the model's at this β.
+        If the model was not trained at this β, or infers library sizes. For a model trained on a
+        range of β, also if the posteriors in ``obsm`` are not the model's posteriors at this β.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def minify_adata(
 
 
 def _check_posteriors(model: LatentModel, key: str, beta: float) -> None:
-    """Raise a ValueError if the stored posteriors of some cells are not the model's at β."""
+    """Raise a ValueError if stored posteriors are not the model's posteriors at β."""
     some = np.arange(min(N_COMPARED, model.adata.n_obs))
     with model.at_beta(beta):
         found, _ = model.get_latent_representation(indices=some, return_dist=True)
@@ -124,9 +124,9 @@ def minify_mudata(
 ) -> None:
     """Replace the counts of each cell by the posteriors from each of its modalities.
 
-    The posteriors from single modalities are fused as before. Latent positions, translations,
-    expression, differential expression and generated cells therefore do not change. ELBO, diagnosis,
-    predictability and training need counts, and raise an error.
+    The model still fuses the posteriors from single modalities. Latent positions, translations,
+    expression, differential expression and generated cells therefore do not change. ELBO,
+    diagnosis, predictability and training need counts, and raise an error.
 
     The model reads a new object, and the user's object does not change. In the new object, ``obsm``
     of each modality has the posterior means and variances, and ``obs`` the total counts. ``raw`` and
@@ -166,8 +166,8 @@ def minify_mudata(
         raise ValueError(f"Unknown `minified_data_type` {minified_data_type!r}. {close}")
     if model.minified_data_type is not None:
         raise ValueError(
-            "The model's object is minified already. To minify it in another way, load the model "
-            "with the original object: load(..., adata=...)"
+            "The model's object is minified already. To minify the data in another way, load the "
+            "model with the original object: load(..., adata=...)"
         )
     model._check_if_trained(warn=False)
     beta = model.module.settled_beta if beta is None else float(beta)

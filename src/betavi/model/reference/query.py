@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from betavi.module import MultimodalVAE
 
 BETA_LAYERS = (BetaBias, BetaGate, BetaFiLM, BetaLinear)
-"""Layers that depend on β; a query model does not train them."""
+"""Layers that depend on β. A query model does not train these layers."""
 
 
 def load_query_data(
@@ -60,14 +60,14 @@ def load_query_data(
 
     Returns
     -------
-    A model of the query. :meth:`train` fits only the weights of new categories, such as a new batch:
-    their columns in the networks, or their rows of the embedding with
-    ``batch_representation="embedding"``. A query without new categories needs no training.
+    A model of the query. :meth:`train` fits only the weights of new categories, such as a new
+    batch. These are columns of the networks or, with ``batch_representation="embedding"``, rows of
+    the embedding. A query without new categories needs no training.
 
     Raises
     ------
     TypeError
-        If ``adata`` is of another kind than the reference's data.
+        If ``adata`` is not of the same kind (AnnData or MuData) as the reference's data.
     KeyError
         If ``adata`` lacks a modality of the reference.
     ValueError
@@ -105,7 +105,10 @@ def load_query_data(
 
 
 def _set_trained_parts(model: BaseModelClass, unfrozen: bool) -> None:
-    """Train the batch embeddings of a query, and β layers only if all parts are trained."""
+    """Train the batch embeddings of a query.
+
+    Train layers that depend on β only if all parts are trained.
+    """
     # scvi-tools 1.4 freezes embeddings, so a new batch would keep its random start values
     for parameter in model.module.embeddings_dict.parameters():
         parameter.requires_grad_(True)
@@ -125,9 +128,9 @@ def _categories(registry: dict[str, Any]) -> list[list[Any]]:
 
 
 def _train_new_batches(module: MultimodalVAE, n_known: int) -> None:
-    """Start the likelihoods' parameters of new batches at the mean of known batches, and train them.
+    """Train the likelihoods' parameters of new batches, starting at the mean of known batches.
 
-    scvi-tools leaves them at random values, and does not train them.
+    scvi-tools leaves these parameters at random values, and does not train them.
     """
     for part in module.likelihoods.modules():
         for name in getattr(part, "per_batch", ()):
@@ -157,8 +160,8 @@ def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
 
     Returns
     -------
-    None if ``adata`` is changed in place. With other options, a new object, or the names of the
-    reference's genes.
+    None if ``adata`` is changed in place, which is the default. With other options, a new object,
+    or the names of the reference's genes.
 
     Raises
     ------
@@ -225,8 +228,8 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
     shared = [name for name in features if name in mdata.mod]
     if not shared:
         raise ValueError(
-            f"Query and reference share no modality. The query has {name_some(list(mdata.mod))}, the "
-            f"reference {name_some(list(features))}. Rename the modalities of the query."
+            f"Query and reference share no modality. The query has {name_some(list(mdata.mod))}. "
+            f"The reference has {name_some(list(features))}. Rename the modalities of the query."
         )
     fits = np.any([mdata.obsmap[name] > 0 for name in shared], axis=0)
     if not fits.all():
@@ -264,13 +267,13 @@ def _with_features(mdata: MuData, name: str, features: pd.Index, layer: str | No
     missing = features.difference(query.var_names)
     if len(missing) == len(features):
         raise ValueError(
-            f"The query's {name!r} has none of the reference's features, which are "
-            f"{name_some(features)}. Use the same names in `var_names`."
+            f"The modality {name!r} of the query has none of the reference's features, which are "
+            f"{name_some(features)}. Use the same names in `var_names` of the query."
         )
     if len(missing):
         warn(
-            f"{len(missing)} of {len(features)} features of {name!r} are missing in the query, and the "
-            f"model will read them as zeros: {name_some(missing)}."
+            f"{len(missing)} of the {len(features)} features of the modality {name!r} are missing "
+            f"in the query. The model will read zeros for these features: {name_some(missing)}."
         )
         zeros = sparse.csr_matrix((query.n_obs, len(missing)), dtype=np.float32)
         layers = {name: zeros.copy() for name in query.layers}

@@ -45,15 +45,17 @@ def setup_anndata(
     adata
         Cells by genes, with raw counts: dense or sparse, in memory or backed. A view is copied.
     layer
-        Layer with the counts. ``X`` if None.
-    batch_key, labels_key
-        Columns of ``obs`` with the batch and the label of each cell.
+        Layer with the counts. If None, ``X``.
+    batch_key
+        Column of ``obs`` with the batch of each cell.
+    labels_key
+        Column of ``obs`` with the label of each cell.
     size_factor_key
         Column of ``obs`` with positive size factors, which replace the library size.
     categorical_covariate_keys, continuous_covariate_keys
         Columns of ``obs`` with further covariates.
     keep_empty_cells
-        Allow cells without counts. The model learns nothing from them.
+        Allow cells without counts. The model learns nothing from these cells.
     **kwargs
         Passed to scvi-tools' ``AnnDataManager.register_fields``.
 
@@ -115,11 +117,12 @@ def check_object(
     warn_empty_cells: Callable[[str], None] | None = None,
     warn_all_zero_genes: Callable[[str], None] | None = None,
 ) -> np.ndarray:
-    """Check an object against the arguments of ``setup_anndata``. Raises the errors listed there.
+    """Check an object against the arguments of ``setup_anndata``. Raises the same errors.
 
     Returns the total count of each cell, ``(n_cells,)``.
 
-    The ``warn_`` arguments receive messages about cells and genes without counts. None skips them.
+    The ``warn_`` arguments are functions of a message. They receive the messages about cells and
+    about genes without counts. None skips these messages.
     """
     check_is_anndata(adata)
     minified = _get_adata_minify_type(adata) is not None
@@ -146,7 +149,10 @@ def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool
 
 
 def check_all_known(adata: AnnOrMuData, registry: dict[str, Any], mapping: str) -> None:
-    """Refuse categories that are unknown to a model. ``mapping`` is the call that adds them."""
+    """Refuse categories that are unknown to a model.
+
+    ``mapping`` is the code that adds categories.
+    """
     args = registry["setup_args"]
     states = {key: field[_STATE] for key, field in registry["field_registries"].items()}
     keys = {REGISTRY_KEYS.BATCH_KEY: "batch_key", REGISTRY_KEYS.LABELS_KEY: "labels_key"}

@@ -50,9 +50,11 @@ def check_counts(
 
     Messages name the first invalid cell and gene.
 
-    ``name`` is the object's name in messages. The three ``warn_`` arguments receive messages about
-    cells without counts, genes without counts, and fractions. Each is :func:`refuse`,
-    :func:`~betavi.model.setup.messages.warn`, or None, which skips the message.
+    ``name`` is the object's name in messages. The three ``warn_`` arguments are functions that
+    receive a message. Each is :func:`refuse`, which raises an error;
+    :func:`~betavi.model.setup.messages.warn`; or None, which skips the message.
+    ``warn_empty_cells``: for cells without counts. ``warn_all_zero_genes``: for genes without
+    counts. ``warn_fractions``: for values that are not whole numbers.
     """
     if layer is None and counts_layer(adata, None) is not None:
         _warn_if_counts_are_back(adata, name)
@@ -67,7 +69,7 @@ def check_counts(
     rows = Rows(data)
     kinds = (np.integer, np.floating, np.bool_)
     if not any(np.issubdtype(rows.dtype, kind) for kind in kinds):
-        raise ValueError(f"{location} has dtype {rows.dtype}, not counts. Convert it to numbers.")
+        raise ValueError(f"{location} has dtype {rows.dtype}, not numbers. Convert it to numbers.")
     if 0 in rows.shape:
         n_cells, n_genes = rows.shape
         raise ValueError(f"{location} is empty: it has {n_cells} cells and {n_genes} genes.")
@@ -94,14 +96,14 @@ def _warn_if_counts_are_back(adata: AnnData, name: str) -> None:
     is_minified = _get_adata_minify_type(adata) is not None
     if not is_minified and adata.X is not None and holds_whole_numbers(adata.X):
         warn(
-            f"{name}.X holds whole numbers again, but counts are read from "
-            f"layers[{counts_layer(adata, None)!r}], where denoise() moved the counts. To "
-            f"read X instead, run: del {name}.uns['betavi'][{MOVED_COUNTS!r}]"
+            f"denoise() moved the counts from {name}.X to layers[{counts_layer(adata, None)!r}], "
+            f"and the model reads this layer. But {name}.X holds whole numbers again. To read "
+            f"{name}.X, run: del {name}.uns['betavi'][{MOVED_COUNTS!r}]"
         )
 
 
 def holds_whole_numbers(data: Any) -> bool:
-    """Return whether all values of a matrix are whole numbers."""
+    """Return True if all values of a matrix are whole numbers."""
     blocks = (block for _, block in Rows(data).blocks())
     values = (block.data if sparse.issparse(block) else np.asarray(block) for block in blocks)
     return all(bool((value == np.floor(value)).all()) for value in values)

@@ -25,8 +25,8 @@ def check_batches(
     """Refuse features that are absent from a whole batch but frequent in others.
 
     The model would learn the zeros of unmeasured features as biology. Up to 1 % of a modality's
-    features may be absent for biological reasons, for example genes of the Y chromosome. They only
-    raise a warning, and so do all features with ``keep_absent``. ``layers`` has the layer with the
+    features may be absent for biological reasons, for example genes of the Y chromosome. Up to this
+    share, or with ``keep_absent``, there is only a warning. ``layers`` has the layer with the
     counts of each registered modality.
     """
     if key is None or lacks_counts(mdata):
@@ -52,24 +52,26 @@ def check_batches(
                 raise ValueError(
                     f"No cell of batch {code!r} of mdata.obs[{key!r}] has counts in "
                     f"mdata[{name!r}]. If this modality was not measured in the batch, remove "
-                    f"these cells from mdata.mod[{name!r}]: the model would learn their zeros as "
-                    "biology. If it was measured, pass keep_absent_features=True."
+                    f"these cells from mdata.mod[{name!r}], because the model would learn their "
+                    "zeros as biology. If this modality was measured, pass "
+                    "keep_absent_features=True to setup_mudata."
                 )
             if missing.any():
                 names = modality.var_names[missing]
                 message = (
                     f"{len(names)} feature(s) of mdata[{name!r}] have no counts in batch {code!r} "
-                    f"of mdata.obs[{key!r}], but many in other batches: {name_some(names)}."
+                    f"of mdata.obs[{key!r}], but many counts in other batches: {name_some(names)}."
                 )
                 if keep_absent or missing.mean() <= MOST_ABSENT:
                     warn(
-                        f"{message} The model treats this as biology. If wrong, drop the features."
+                        f"{message} The model treats the zeros as biology. If the features were "
+                        "not measured in this batch, drop them."
                     )
                     continue
                 error = ValueError(
                     f"{message} The features were probably not measured in this batch. Drop the "
-                    "features, or make the cells of this batch a separate modality. Or, if this "
-                    "is biology, pass keep_absent_features=True to setup_mudata."
+                    "features, or make the cells of this batch a separate modality. Or, if the "
+                    "zeros are biology, pass keep_absent_features=True to setup_mudata."
                 )
-                error.add_note(f"All of them: {names.tolist()}")
+                error.add_note(f"All these features: {names.tolist()}")
                 raise error

@@ -45,11 +45,14 @@ def check_is_mudata(mdata: Any) -> None:
             "mudata.MuData({'rna': rna, 'adt': adt}), or model one assay with BetaVI."
         )
     if mdata.axis != 0:
-        raise TypeError("The modalities of `mdata` share features. They must share cells: axis=0.")
+        raise TypeError(
+            f"`mdata` joins its modalities by features (axis={mdata.axis}), but they must be "
+            "joined by cells. Create it with MuData(..., axis=0)."
+        )
 
 
 def lacks_counts(mdata: MuData) -> bool:
-    """Return whether an object is minified, with zeros in place of counts."""
+    """Return True if an object is minified, with zeros in place of counts."""
     return bool(_get_adata_minify_type(mdata) == ADATA_MINIFY_TYPE.LATENT_POSTERIOR)
 
 
@@ -65,8 +68,8 @@ def check_modalities(
     ``largest_totals`` are the limits of a trained model, by modality, see
     :func:`~betavi.model.setup.check_depth.warn_deep_cells`.
 
-    With ``may_lack_any``, modalities may have no cells or no cells in common. This is for queries,
-    because the reference model has linked the modalities.
+    With ``may_lack_any``, modalities may have no cells, or no cells in common. This option is for
+    queries, because the reference model has already linked the modalities.
     """
     if not likelihoods:
         raise ValueError(
@@ -77,8 +80,8 @@ def check_modalities(
             raise KeyError(f"`mdata` has no modality {name!r}. {close_matches(name, mdata.mod)}")
     if unknown := sorted(set(layers) - set(likelihoods)):
         raise KeyError(
-            f"`layers` names {unknown[0]!r}, but `likelihoods` does not. Add {unknown[0]!r} to "
-            f"`likelihoods`, or remove {unknown[0]!r} from `layers`."
+            f"`layers` names the modality {unknown[0]!r}, but `likelihoods` does not. Add "
+            f"{unknown[0]!r} to `likelihoods`, or remove {unknown[0]!r} from `layers`."
         )
     for name, likelihood in likelihoods.items():
         if may_lack_any and not mdata.mod[name].n_obs:
@@ -86,12 +89,16 @@ def check_modalities(
         lookup(LIKELIHOODS, likelihood, f"likelihoods[{name!r}]")
         if "." in name or hasattr(nn.ModuleDict, name):
             raise ValueError(
-                f"PyTorch does not allow a part of a model to be named {name!r}. Rename the "
-                "modality: avoid dots and the attributes of torch.nn.ModuleDict."
+                f"A modality cannot be named {name!r}, because PyTorch does not allow this name. "
+                "Rename the modality. Do not use dots, or names of methods of torch.nn.ModuleDict "
+                "such as 'keys' or 'items'."
             )
         own_keys = {key for part in likelihoods for key in (present_key(part), *expert_keys(part))}
         if name in own_keys | _RESERVED_KEYS:
-            raise ValueError(f"{name!r} is reserved for other data. Rename the modality.")
+            raise ValueError(
+                f"A modality cannot be named {name!r}, because this name is reserved for other "
+                "data. Rename the modality."
+            )
         modality, label = mdata.mod[name], f"mdata[{name!r}]"
         for kind, names in (("cell", modality.obs_names), ("feature", modality.var_names)):
             if not names.is_unique:
@@ -115,8 +122,8 @@ def check_rows(mdata: MuData, name: str) -> None:
     position = mdata[name].obs_names.get_indexer(mdata.obs_names)
     if not np.array_equal(position + 1, np.asarray(mdata.obsmap[name])):
         raise ValueError(
-            f"mdata[{name!r}] was changed after the MuData was built, so its rows no longer match "
-            "the cells. Run first: mdata.update()"
+            f"mdata[{name!r}] was changed after the MuData was built, so the rows of this modality "
+            "no longer match the cells of the MuData. Run first: mdata.update()"
         )
 
 
@@ -126,7 +133,8 @@ def _check_empty(totals: np.ndarray, names: pd.Index, label: str) -> None:
         warn(
             f"{empty.sum()} cell(s) of {label} have no counts: "
             f"{name_some(names[empty])}. The model treats these cells as measured. If "
-            "not measured, remove them from this modality: cells that lack an assay need no zeros."
+            "they were not measured, remove the cells from this modality. Cells that lack a "
+            "modality need no zeros."
         )
 
 
@@ -137,8 +145,9 @@ def _check_binary(adata: AnnData, layer: str | None, likelihood: str, label: str
     rows = Rows(counts_of(adata, layer))
     if all(block.max() <= 1 for _, block in rows.blocks()):
         warn(
-            f"{label} has no value above 1. It was binarised, or its counts are shallow. The "
-            f"likelihood {likelihood!r} is for counts. For detection, use 'bernoulli'."
+            f"{label} has no value above 1, but the likelihood {likelihood!r} is for counts. If "
+            "the values show only presence or absence, use the likelihood 'bernoulli'. If the "
+            "values are counts from shallow sequencing, ignore this warning."
         )
 
 
@@ -159,7 +168,7 @@ def _check_overlap(mdata: MuData, names: list[str], must_overlap: bool) -> None:
         ]
         warn(
             f"No cell links {' to '.join(groups)}: no cell was measured with both. The model "
-            "learns a separate latent space for each, between which translation and joint "
+            "learns a separate latent space for each, so translation between them and joint "
             "embeddings are meaningless. Add cells that were measured with both."
         )
 
@@ -178,5 +187,5 @@ def check_fusion(fusion: str, n_modalities: int) -> None:
 
 
 def is_weight(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a positive, finite number."""
+    """Return True if a value is a positive, finite number."""
     return isinstance(value, Real) and math.isfinite(value) and float(value) > 0

@@ -34,8 +34,8 @@ def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str 
         missing = adata.obs_names[column.isna().to_numpy()]
         if len(missing):
             raise ValueError(
-                f"adata.obs[{key!r}] is missing for {len(missing)} cell(s): {name_some(missing)}. "
-                "Assign a category, or drop the cells."
+                f"adata.obs[{key!r}] has no value for {len(missing)} cell(s): "
+                f"{name_some(missing)}. Assign a category, or drop the cells."
             )
     if batch_key is not None:
         sizes = adata.obs[batch_key].value_counts()
@@ -72,7 +72,7 @@ def warn_repeated_genes(genes: pd.Index) -> None:
 
 
 def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None:
-    """Check that columns of ``obs`` exist and hold finite numbers, if required also positive."""
+    """Check that columns of ``obs`` exist and hold finite or, if required, positive numbers."""
     for key in keys:
         column = obs_column(adata, key)
         if not pd.api.types.is_numeric_dtype(column):
@@ -100,7 +100,7 @@ def obs_column(adata: AnnOrMuData, key: str) -> pd.Series:
     is_joint = isinstance(adata, MuData)
     if is_joint and (holders := [name for name, part in adata.mod.items() if key in part.obs]):
         raise KeyError(
-            f"mdata.obs has no column {key!r}, but the obs of these modalities has it: "
+            f"mdata.obs has no column {key!r}, but obs of these modalities has this column: "
             f"{name_some(holders)}. To copy the column to mdata.obs, which has the cells of all "
             f"modalities, run: for name in {holders}: mdata.obs.loc[mdata[name].obs_names, "
             f"{key!r}] = mdata[name].obs[{key!r}].astype(str)"
@@ -110,7 +110,10 @@ def obs_column(adata: AnnOrMuData, key: str) -> pd.Series:
 
 
 def check_known(adata: AnnData, key: str, known: Sequence[Any] | np.ndarray, mapping: str) -> None:
-    """Check a column of ``obs`` for unknown categories. ``mapping`` is the call that adds them."""
+    """Check a column of ``obs`` for unknown categories.
+
+    ``mapping`` is the code that adds categories.
+    """
     column = obs_column(adata, key)
     if unknown := column[~column.isin(list(known))].unique().tolist():
         raise ValueError(
@@ -135,7 +138,7 @@ def check_genes(
         return
     missing = pd.Index(genes).difference(adata.var_names, sort=False)
     fault = f"{len(missing)} are missing: {name_some(missing)}"
-    fault = fault if len(missing) else "None is missing, but some are new or their order differs"
+    fault = fault if len(missing) else "None is missing, but some are new, or the order differs"
     raise ValueError(
         f"{subject.format(len(names))} are not the {len(genes)} that the model was trained on. "
         f"{fault}. Use {remedy} to reorder the genes and to add missing genes."

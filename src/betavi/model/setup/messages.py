@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_NAMED = 5
-"""Number of names that a message lists. It counts the rest."""
+"""Number of names that a message lists. Further names are only counted."""
 
 
 def inform(message: str) -> None:

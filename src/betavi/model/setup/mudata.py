@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAY_BE_UNPAIRED = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
 
 MINIFIED_COLUMNS = ExpertKeys("betavi_expert_mean", "betavi_expert_variance", "betavi_total")
-"""Columns of a minified modality: its expert in ``obsm``, the totals of its counts in ``obs``."""
+"""Columns of a minified modality: the posterior in ``obsm``, and total counts in ``obs``."""
 
 
 def refuse_anndata(_cls: Any, *_args: Any, **_kwargs: Any) -> None:
@@ -58,22 +58,26 @@ def setup_mudata(
 ) -> None:
     """Register the modalities and covariates of a MuData.
 
-    Cells are matched by name. Leave cells that lack a modality out of it: they need no zeros.
+    Cells are matched by name. Leave cells that lack a modality out of this modality. These cells
+    need no zeros.
 
     Parameters
     ----------
     mdata
-        Modalities with raw counts that share cells.
+        Modalities with raw counts, joined by cells.
     likelihoods
         Likelihood of each modality, a key of :data:`betavi.likelihoods.LIKELIHOODS`, for example
         ``{"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}``. Other modalities are ignored.
     layers
-        Layer with the counts of each modality. ``X`` for modalities that are not named.
-    batch_key, labels_key, categorical_covariate_keys, continuous_covariate_keys
-        Columns of ``mdata.obs`` with the batch, label and further covariates of each cell.
+        Layer with the counts of each modality. For modalities that are not named, ``X``.
+    batch_key, labels_key
+        Columns of ``mdata.obs`` with the batch and with the label of each cell.
+    categorical_covariate_keys, continuous_covariate_keys
+        Columns of ``mdata.obs`` with further covariates.
     keep_absent_features
-        Accept, as biology, features that are absent from a whole batch but frequent in others. If
-        False, more than 1 % of a modality's features raise an error, and fewer a warning.
+        Accept features that are absent from a whole batch but frequent in others, as biology. If
+        False, such features raise an error if they are more than 1 % of a modality's features.
+        Otherwise they raise a warning.
     **kwargs
         Passed to scvi-tools' ``AnnDataManager.register_fields``.
 
@@ -139,8 +143,8 @@ def check_has_all(mdata: MuData, modalities: Iterable[str]) -> None:
     """Raise a KeyError if an object lacks a model's modality. A modality may have no cells."""
     if missing := [name for name in modalities if name not in mdata.mod]:
         raise KeyError(
-            f"`mdata` has no modality {missing[0]!r}, but the model has this modality. To add the "
-            "modality without cells, use JointVI.prepare_query_mudata(mdata, model)"
+            f"`mdata` lacks the modality {missing[0]!r} of the model. To add this modality without "
+            "cells, use JointVI.prepare_query_mudata(mdata, model)"
         )
 
 
@@ -159,7 +163,7 @@ def minified_fields(modalities: Iterable[str]) -> list[Any]:
 
 
 def check_fit(mdata: MuData, registry: dict[str, Any], *, new_categories: bool = False) -> None:
-    """Check features against a model's registry, and categories unless new ones are allowed."""
+    """Check features and, unless ``new_categories``, categories against a model's registry."""
     for name in registry["setup_args"]["likelihoods"]:
         subject = f"The {{}} features of mdata[{name!r}]"
         known = np.asarray(registry["field_registries"][name]["state_registry"]["column_names"])

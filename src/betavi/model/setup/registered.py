@@ -22,7 +22,7 @@ MINIFIED_BETA = "minified_beta"
 
 
 def is_registered(model: BaseModelClass, adata: AnnOrMuData) -> bool:
-    """Return whether an object is registered with a model."""
+    """Return True if an object is registered with a model."""
     managers = model._per_instance_manager_store.get(model.id, {})
     manager = managers.get(adata.uns.get(_SCVI_UUID_KEY)) if hasattr(adata, "uns") else None
     return manager is not None and manager.adata is adata
@@ -40,13 +40,13 @@ def check_registered(model: BaseModelClass, adata: AnnOrMuData | None) -> None:
 
 
 def refuse_other_kind(model: BaseModelClass, adata: AnnOrMuData) -> None:
-    """Raise a ValueError if the object and the model's own differ in minification or its β."""
+    """Raise a ValueError if an object and the model's own object are minified differently."""
     own, other = model.minified_data_type, _get_adata_minify_type(adata)
     if own == other:
         if own is not None and _beta_of(adata) != _beta_of(model.adata):
             raise ValueError(
-                f"`adata` was minified at beta={_beta_of(adata):g}, but the model's own object at "
-                f"beta={_beta_of(model.adata):g}. Minify both at the same β."
+                f"`adata` was minified at beta={_beta_of(adata):g}, but the model's own object was "
+                f"minified at beta={_beta_of(model.adata):g}. Minify both objects at the same β."
             )
         return
     kinds = ["holds counts" if kind is None else f"is minified ({kind})" for kind in (other, own)]
@@ -57,7 +57,7 @@ def refuse_other_kind(model: BaseModelClass, adata: AnnOrMuData) -> None:
 
 
 def _beta_of(adata: AnnOrMuData) -> float:
-    """Return the β of a minified object's posteriors. 1 if it is not recorded."""
+    """Return the β of a minified object's posteriors. If β is not recorded, 1."""
     return float(adata.uns.get("betavi", {}).get(MINIFIED_BETA, 1.0))
 
 

@@ -100,7 +100,10 @@ def listed_genes(gene_list: Iterable[str]) -> list[str]:
 
 
 def features_named(names: pd.Index, wanted: Iterable[str] | None, holder: str) -> np.ndarray:
-    """Return the positions of some features, or of all if None. Messages name their ``holder``."""
+    """Return the positions of some features.
+
+    None means all features. ``holder`` names the object in messages.
+    """
     if wanted is None:
         return np.arange(len(names))
     wanted = listed_genes(wanted)
@@ -111,7 +114,7 @@ def features_named(names: pd.Index, wanted: Iterable[str] | None, holder: str) -
             raise KeyError(f"{holder} has no feature {name!r}. {close_matches(name, names)}")
         if name in repeated:
             raise ValueError(
-                f"{holder} has several features named {name!r}. Call var_names_make_unique()"
+                f"{holder} has several features named {name!r}. Run: var_names_make_unique()"
             )
     return np.array([known[name] for name in wanted], dtype=np.int64)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel, Tensors
 
 N_REPLICATES = 8
-"""Number of draws per cell, for comparison with its counts; not tuned."""
+"""Number of count profiles drawn per cell, for comparison with its counts; not tuned."""
 
 N_WORST = 50
 """Number of features per cell that are scored: those with the lowest likelihood. The noise of all
@@ -33,9 +33,11 @@ SEED = 0
 
 
 class ScoredCells(NamedTuple):
-    """Scores, ``(n_shares, n_cells)``, with a number for the set of modalities of each cell.
+    """Scores of cells, with the modalities of each cell.
 
-    ``is_empty`` marks cells without counts. Both other arrays are ``(n_cells,)``.
+    ``scores``: arrays ``(n_shares, n_cells)``, with a row per share of the molecules. ``pattern``:
+    number of the set of modalities of each cell, ``(n_cells,)``. ``is_empty``: True for cells
+    without counts, ``(n_cells,)``.
     """
 
     scores: CellScores
@@ -52,7 +54,7 @@ def score_cells(
     shares: tuple[float, ...] = (1.0,),
     progress: str | None = None,
 ) -> ScoredCells:
-    """Score cells at some shares of their molecules. A score does not depend on other cells."""
+    """Score cells with all or some of their molecules. A score does not depend on other cells."""
     scores, patterns, depths = [], [], []
     with model.seeded(SEED):
         for tensors in model.minibatches(adata, cells, _blocks.ENCODED_CELLS, progress=progress):
@@ -91,9 +93,10 @@ def _scores(model: LatentModel, tensors: Tensors, density: LatentDensity) -> Cel
 def _nats_of_draws(
     model: LatentModel, px: dict[str, Any], n_cells: int, n_features: int
 ) -> dict[str, Tensor]:
-    """Return the expected nats of the worst features of drawn cells, ``(n_cells,)`` by modality.
+    """Return the mean loss of the worst features of drawn counts, ``(n_cells,)``, by modality.
 
-    Every cell is drawn with the same random numbers, so that its score depends only on the cell.
+    Counts of every cell are drawn with the same random numbers, so that a score depends only on the
+    cell.
     """
     source: Any = torch if model.device.type == "cpu" else torch.get_device_module(model.device)
     size = max(1, _blocks.DRAWN_VALUES // (N_REPLICATES * n_features))
@@ -118,7 +121,7 @@ def _nats_of_draws(
 
 
 def _split(px: Any, n_cells: int, size: int) -> list[Any]:
-    """Split a distribution into blocks of cells: copies with some rows of its tensors."""
+    """Split a distribution into distributions of blocks of cells."""
     parts_by_name: dict[str, Any] = {}
     for name, value in vars(px).items():
         if isinstance(value, Distribution):
@@ -135,13 +138,16 @@ def _split(px: Any, n_cells: int, size: int) -> list[Any]:
 
 
 def _worst_nats(px: Any, x: Tensor) -> Tensor:
-    """Return the nats of the features with the lowest likelihood, ``(..., n_cells)``."""
+    """Return the loss (nats) of the features with the lowest likelihood, ``(..., n_cells)``."""
     nats = -px.log_prob(x)
     return nats.topk(min(N_WORST, nats.shape[-1]), dim=-1)[0].sum(dim=-1)
 
 
 def _depth(model: LatentModel, tensors: Tensors) -> Tensor:
-    """Return the total of each cell over modalities with counts, or over all, ``(n_cells,)``."""
+    """Return the total of each cell, ``(n_cells,)``.
+
+    Modalities whose likelihood is not of counts are left out, unless there are no others.
+    """
     counted = [name for name in model.modalities if model.likelihood(name).is_of_counts]
     parts = [totals(tensors[name]) for name in counted or model.modalities]
     return torch.cat(parts, dim=1).sum(dim=1)
@@ -157,7 +163,10 @@ def _pattern(model: LatentModel, tensors: Tensors) -> np.ndarray:
 
 
 def _thinned(model: LatentModel, tensors: Tensors, share: float) -> Tensors:
-    """Return a minibatch with a random share of its molecules or detections. Fractions stay."""
+    """Return a minibatch with a random share of its molecules.
+
+    Non-integer values are not changed.
+    """
     if share == 1:
         return tensors
     thinned = {}

@@ -31,7 +31,7 @@ SHARES = (1.0, 0.5, 0.25, 0.125)
 """Shares of molecules at which held-out cells are scored, to calibrate shallow cells; not tuned."""
 
 ALL = -1
-"""Key of the calibration on all held-out cells, with any modalities."""
+"""Key of the calibration on all held-out cells, whatever modalities they have."""
 
 
 @takes_beta
@@ -47,31 +47,34 @@ def support(
     A cell is outlying if few cells are near it in the latent space, or if its counts are less
     likely than counts drawn from its decoded distribution. The second score compares the 50
     features with the lowest likelihood. Both scores are standardised at the depth of the cell. The
-    p-value is the share of held-out cells that are at least as outlying. Deeper held-out cells are
-    thinned to the cell's depth. For cells like the held-out cells, about 1 in 20 p-values is below
-    0.05. A joint model compares cells with the same modalities, if 100 of these were held out.
-
-    All cells use the same random numbers, so a p-value does not depend on other cells.
+    p-value is the share of held-out cells that are at least as outlying at the same depth:
+    molecules of deeper held-out cells are removed at random. For cells like the held-out cells,
+    about 1 in 20 p-values is below 0.05. In a joint model, a cell is compared with held-out cells
+    with the same modalities, if there are at least 100. All cells use the same random numbers, so a
+    p-value does not depend on other cells.
 
     Parameters
     ----------
     adata
-        Object with the cells. The model's own if None.
+        Object with the cells. If None, the model's own object.
     latent
-        Latent positions in place of cells, ``(n, n_latent)``. Without counts, only their density is
-        compared, with the density at the posterior means of held-out cells. Positions drawn from
-        posteriors are farther out than means.
+        Latent positions in place of cells, ``(n, n_latent)``. Positions have no counts, so the
+        p-value only compares the density at a position with the density at the posterior means of
+        held-out cells. Pass posterior means: positions drawn from posteriors are farther out, and
+        have lower p-values.
     indices
-        Names, positions or a mask of the cells to score. All if None.
+        Names, positions or a mask of the cells to score. If None, all cells.
     show_progress
         Show a progress bar.
 
     Returns
     -------
     Data frame, indexed by cell names, with ``log_density`` at the posterior mean, in nats, and
-    ``p_value``. Cells also have ``reconstruction_excess``, the reconstruction loss beyond that of
-    drawn counts, in nats, and ``outlier_score``, above 0. Cells without counts have NaN. A warning
-    names cells that are more than twice as deep as any held-out cell, or less than half as deep.
+    ``p_value``. With cells, there are two more columns. ``reconstruction_excess`` is the
+    reconstruction loss of a cell minus the loss of counts drawn from its decoded distribution, in
+    nats. ``outlier_score`` combines both scores, and is above 0. Cells without counts have NaN. A
+    warning names cells that are more than twice as deep as any held-out cell, or less than half as
+    deep.
 
     Raises
     ------
@@ -149,11 +152,12 @@ def _calibrations(
 def _warn_about_depths(names: pd.Index, is_empty: np.ndarray, is_beyond: np.ndarray) -> None:
     if is_empty.any():
         warn(
-            f"{is_empty.sum()} cell(s) without counts have no p-value: {name_some(names[is_empty])}."
+            f"{is_empty.sum()} cell(s) have no counts, and therefore no p-value (NaN): "
+            f"{name_some(names[is_empty])}."
         )
     if is_beyond.any():
         warn(
-            f"{is_beyond.sum()} cell(s) are more than twice as deep as any calibration cell, or "
-            "less than half as deep. Their p-values are those at the nearest calibrated depth: "
-            f"{name_some(names[is_beyond])}."
+            f"{is_beyond.sum()} cell(s) have more than twice the counts of the deepest calibration "
+            "cell, or less than half the counts of the shallowest. Their p-values are those at the "
+            f"nearest calibrated depth, and may be inaccurate: {name_some(names[is_beyond])}."
         )

@@ -56,7 +56,7 @@ class Fusion(nn.Module, ABC):
         return q
 
     def penalty(self, rate: Tensor, q: Distribution, experts: Experts, present: Masks) -> Tensor:
-        """Return the term of the loss that β weights, ``(n_cells,)``, in nats. By default the rate.
+        """Return the term of the loss that β weights, ``(n_cells,)``, nats. By default, the rate.
 
         Parameters
         ----------
@@ -80,7 +80,7 @@ def n_present(here: Masks) -> Tensor:
 
 
 def natural_parameters(experts: Experts, here: Masks) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return precision, and precision times mean, of each expert. Zero where it is missing."""
+    """Return precision, and precision times mean, of each expert. Zero for a missing modality."""
     found = {}
     for name, expert in experts.items():
         tau = expert.scale.square().reciprocal()
@@ -90,7 +90,7 @@ def natural_parameters(experts: Experts, here: Masks) -> dict[str, tuple[Tensor,
 
 
 def product(naturals: Collection[tuple[Tensor, Tensor]], prior: float = 1.0) -> Normal:
-    """Return the product of the experts and a power of the prior, or the prior without experts."""
+    """Return the product of the experts and a power of the prior. Without experts, the prior."""
     total = torch.stack([tau for tau, _ in naturals]).sum(dim=0)
     precision = torch.where(total > 0, prior + total, 1.0)
     weighted = torch.stack([loc for _, loc in naturals]).sum(dim=0)
@@ -104,7 +104,10 @@ def prior_where_missing(expert: Normal, here: Tensor) -> Normal:
 
 
 def mixture(parts: list[Normal], exists: list[Tensor]) -> NormalMixture:
-    """Return the equal mixture of each cell's existing components, or of all if none exists."""
+    """Return the mixture of each cell's existing components, with equal weights.
+
+    If no component of a cell exists, all components are used.
+    """
     shares = torch.stack(exists).to(parts[0].loc)
     nowhere = shares.sum(dim=0) == 0
     shares = torch.where(nowhere, 1.0, shares)

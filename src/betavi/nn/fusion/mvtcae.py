@@ -33,8 +33,9 @@ class TotalCorrelation(Fusion):
 
         \frac{M}{M - \alpha} \Big((1 - \alpha) \, KL(q \| p) + \frac{\alpha}{M} \sum_m KL(q \| q_m)\Big)
 
-    This is the paper's objective divided by its weight of the distortion. A cell with one modality
-    thus has the ELBO. Reported rates are divergences from the prior p.
+    This is the objective of the paper, divided by the paper's weight of the distortion. For a cell
+    with one modality, the loss is therefore the negative ELBO. Reported rates are KL divergences
+    from the prior p.
 
     Reference: Hwang et al. (2021), Multi-view representation learning via total correlation
     objective.

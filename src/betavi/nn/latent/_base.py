@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class Latent(nn.Module):
-    """Latent variable z as a function of a draw u, whose posterior starts as a normal distribution.
+    """Latent variable z, a function of a sample u of a posterior.
 
-    Posterior and function are the identity, unless a subclass overrides them.
+    The fused posterior is normal. By default, u has this posterior and z is u. Subclasses can
+    change both.
 
     Examples
     --------
@@ -38,9 +39,9 @@ class Latent(nn.Module):
         return fused
 
     def transform(self, u: Tensor) -> Tensor:
-        """Return z, the input of the decoder, for draws u of the posterior, in the same shape."""
+        """Return z, the input of the decoder, for samples u of the posterior, in the same shape."""
         return u
 
     def mean(self, posterior: Distribution, n_samples: int) -> Tensor:
-        """Return the mean of z, ``(n_cells, n_latent)``. It averages draws if it has no formula."""
+        """Return the mean of z, ``(n_cells, n_latent)``. Without a formula, average samples."""
         return posterior.mean

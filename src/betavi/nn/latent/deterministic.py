@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Point(Distribution):
     """Distribution with all mass at ``loc``, the limit of a normal posterior without variance.
 
-    Its divergence from any prior would be infinite for every encoder, so it is set to zero.
+    The KL divergence from any prior would be infinite for every encoder, so it is set to zero.
 
     Parameters
     ----------

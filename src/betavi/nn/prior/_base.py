@@ -21,7 +21,7 @@ class Prior(nn.Module, ABC):
     n_latent
         Number of latent dimensions.
     n_components
-        Number of components of a mixture. Other priors ignore it.
+        Number of components of a mixture. Other priors ignore this number.
 
     Examples
     --------
@@ -42,8 +42,8 @@ class Prior(nn.Module, ABC):
     def forward(self, pseudo_posteriors: Normal | None) -> Distribution:
         """Return a distribution over the last axis, of length ``n_latent``.
 
-        ``pseudo_posteriors`` are the posteriors of learned cells, ``(n_components, n_latent)``, for
-        a prior that reads them, else None.
+        ``pseudo_posteriors`` are the posteriors of learned cells, ``(n_components, n_latent)``.
+        None for a prior that does not read learned cells.
         """
 
 

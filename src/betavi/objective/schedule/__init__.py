@@ -34,9 +34,10 @@ PROBES = [percent / 100 for percent in range(101)]
 
 
 def end_of_warmup(word: str | Schedule, warmup: float) -> float:
-    """Return the share of the planned steps after which a schedule is constant, 0 if it always is.
+    """Return the share of the planned steps after which a schedule is constant.
 
-    A function is evaluated at 101 shares to find its end.
+    If the schedule is always constant, return 0. A function is evaluated at 101 shares to find the
+    end.
     """
     schedule = schedule_of(word, warmup)
     factors = [schedule(share) for share in PROBES]
@@ -54,7 +55,8 @@ def schedule_of(word: str | Schedule, warmup: float) -> Schedule:
     word
         Key of :data:`SCHEDULES`, or a function from the share of the planned steps to a factor of β.
     warmup
-        Share of the planned steps until β is reached. Not used by a function.
+        Share of the planned steps until β is reached. A function as ``word`` does not use this
+        share.
 
     Returns
     -------

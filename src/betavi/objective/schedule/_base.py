@@ -27,7 +27,7 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule
     schedules
         Schedules, each stretched over its own part of the run.
     boundaries
-        Ascending shares at which the next schedule starts, one fewer than schedules.
+        Ascending shares at which the next schedule starts. There is one share fewer than schedules.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule
     ends = [0.0, *boundaries, 1.0]
     if len(ends) != len(schedules) + 1:
         n, n_given = len(schedules), len(boundaries)
-        raise ValueError(f"{n} schedules need {n - 1} `boundaries`, not {n_given}.")
+        raise ValueError(f"{n} schedules need {n - 1} `boundaries`, but {n_given} were passed.")
     if any(not 0 <= end <= 1 for end in ends) or ends != sorted(ends):
         raise ValueError(f"`boundaries` must ascend from 0 to 1, not {list(boundaries)}.")
 
@@ -65,8 +65,10 @@ def repeat(schedule: Schedule, n_times: int) -> Schedule:
 
     Parameters
     ----------
-    schedule, n_times
-        Schedule, and number of repetitions, at least 1.
+    schedule
+        Schedule to repeat.
+    n_times
+        Number of repetitions, at least 1.
 
     Returns
     -------
@@ -92,8 +94,10 @@ def scale(schedule: Schedule, factor: float) -> Schedule:
 
     Parameters
     ----------
-    schedule, factor
-        Schedule, and factor of its values.
+    schedule
+        Schedule to scale.
+    factor
+        Factor of the values of the schedule.
 
     Returns
     -------
