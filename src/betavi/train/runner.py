@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from functools import wraps
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -121,12 +121,8 @@ def _wait_for_warmup(callbacks: Iterable[Callback], has_user_start: bool = False
         ):
             continue
         for hook in MONITORING:
-            setattr(callback, hook, _after_warmup(getattr(callback, hook)))
+            setattr(callback, hook, partial(_after_warmup, getattr(callback, hook)))
 
 
-def _after_warmup(hook: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(hook)
-    def waiting(trainer: Trainer, plan: TrainingPlan) -> Any:
-        return hook(trainer, plan) if plan.may_be_monitored else None
-
-    return waiting
+def _after_warmup(hook: Callable[..., Any], trainer: Trainer, plan: TrainingPlan) -> Any:
+    return hook(trainer, plan) if plan.may_be_monitored else None

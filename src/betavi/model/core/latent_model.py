@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, cast
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from betavi.nn.depth import DepthLimit
 
 Tensors = dict[str, Any]
+
+NOT_PICKLED = ("trainer", "_cache")
+"""Attributes that a pickled or copied model lacks."""
 
 ENOUGH_HELD_OUT = 100
 """Smallest number of held-out cells that a model is judged on. Not tuned."""
@@ -285,6 +289,20 @@ class LatentModel(
         if name not in stored or stored[name][0] != key:
             stored[name] = key, make()
         return stored[name][1]
+
+    # -- pickling and copying -----------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without the trainer, which holds the user's callbacks."""
+        return {name: value for name, value in self.__dict__.items() if name not in NOT_PICKLED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the attributes, and register the object with the new model."""
+        self.__dict__.update(state)
+        # scvi-tools stores managers by this name, which two models must not share
+        self.id = str(uuid4())
+        if self._adata_manager is not None:
+            self._register_manager_for_instance(self._adata_manager)
 
     # -- hooks of scvi-tools ------------------------------------------------------------------
 

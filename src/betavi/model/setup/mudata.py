@@ -11,6 +11,7 @@ from scvi.data._constants import _ADATA_MINIFY_TYPE_UNS_KEY
 from scvi.data._utils import _get_adata_minify_type
 
 from betavi._mudata import make_actual
+from betavi._pickling import allow_pickling
 from betavi.data import CellManager, ExpertKeys, expert_keys
 from betavi.model.setup.anndata import check_all_known
 from betavi.model.setup.check_features import check_batches
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mudata import MuData
+
+# models of a MuData hold both
+allow_pickling()
 
 MAY_BE_UNPAIRED = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
 

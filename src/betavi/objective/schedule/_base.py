@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from betavi._tables import check_whole
@@ -52,12 +53,13 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule
     if any(not 0 <= end <= 1 for end in ends) or ends != sorted(ends):
         raise ValueError(f"`boundaries` must ascend from 0 to 1, not {list(boundaries)}.")
 
-    def joined(share: float) -> float:
-        part = sum(share >= end for end in boundaries)
-        length = ends[part + 1] - ends[part]
-        return schedules[part]((share - ends[part]) / length if length else 1.0)
+    return partial(_joined, list(schedules), ends)
 
-    return joined
+
+def _joined(schedules: list[Schedule], ends: list[float], share: float) -> float:
+    part = sum(share >= end for end in ends[1:-1])
+    length = ends[part + 1] - ends[part]
+    return schedules[part]((share - ends[part]) / length if length else 1.0)
 
 
 def repeat(schedule: Schedule, n_times: int) -> Schedule:
@@ -109,4 +111,8 @@ def scale(schedule: Schedule, factor: float) -> Schedule:
     >>> scale(linear(0.5), 3.0)(0.75)
     3.0
     """
-    return lambda share: factor * schedule(share)
+    return partial(_scaled, schedule, factor)
+
+
+def _scaled(schedule: Schedule, factor: float, share: float) -> float:
+    return factor * schedule(share)

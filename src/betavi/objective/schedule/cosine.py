@@ -16,4 +16,9 @@ def cosine(warmup: float) -> Schedule:
     >>> [round(cosine(0.5)(share), 2) for share in (0, 0.125, 0.25, 0.5)]
     [0.0, 0.15, 0.5, 1.0]
     """
-    return join([lambda share: (1 - math.cos(math.pi * share)) / 2, full], [warmup])
+    return join([half_cosine, full], [warmup])
+
+
+def half_cosine(share: float) -> float:
+    """Return a value that rises from 0 to 1."""
+    return (1 - math.cos(math.pi * share)) / 2

@@ -22,4 +22,9 @@ def cyclical(warmup: float) -> Schedule:
     >>> [cyclical(1.0)(share) for share in (0, 0.0625, 0.125, 0.25)]
     [0.0, 0.5, 1.0, 0.0]
     """
-    return join([repeat(lambda share: min(1.0, 2 * share), N_CYCLES), full], [warmup])
+    return join([repeat(rise_and_stay, N_CYCLES), full], [warmup])
+
+
+def rise_and_stay(share: float) -> float:
+    """Return a value that rises from 0 to 1 in the first half, and stays at 1."""
+    return min(1.0, 2 * share)

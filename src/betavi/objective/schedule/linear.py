@@ -16,4 +16,9 @@ def linear(warmup: float) -> Schedule:
     >>> [linear(0.5)(share) for share in (0, 0.25, 0.75)]
     [0.0, 0.5, 1.0]
     """
-    return join([lambda share: share, full], [warmup])
+    return join([rise, full], [warmup])
+
+
+def rise(share: float) -> float:
+    """Return a value that rises from 0 to 1."""
+    return share
