@@ -174,9 +174,8 @@ class InOrder(SequentialSampler):
         return math.ceil(len(self.data_source) / self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        yield from np.array_split(
-            self.data_source, range(self.batch_size, len(self.data_source), self.batch_size)
-        )
+        cells = np.arange(len(self.data_source))
+        yield from np.split(cells, range(self.batch_size, len(cells), self.batch_size))
 
 
 def in_order(cells: CellDataset, batch_size: int) -> DataLoader[Any]:

@@ -225,6 +225,10 @@ class TrainingPlan(train.TrainingPlan):
         super().on_train_epoch_end()
         if self._n_cells:
             self._log_means()
+        self.record_beta()
+
+    def record_beta(self) -> None:
+        """Store the β of the steps since the last record in the module and in the history."""
         betas, self._betas_of_epoch = self._betas_of_epoch, []
         if not betas:
             return
@@ -248,9 +252,29 @@ class TrainingPlan(train.TrainingPlan):
         means["kl_global"] = torch.zeros_like(rate)
         self.log_dict({f"{name}_train": mean for name, mean in means.items()})
 
+    def forget_steps(self) -> None:
+        """Discard the β of steps whose weights are discarded."""
+        self._betas_of_epoch.clear()
+
+    def warn_if_short(self) -> None:
+        """Warn if the run ended before β, or the capacity, reached its final value."""
+        is_short = self.global_step < self.planned_steps and not self.is_warm
+        never_rose = self._last_factor == 0 and self._schedule(1.0) > 0
+        if self.follows_scvi or not (is_short or never_rose):
+            return
+        scheduled = "β" if self.capacity is None else "the capacity"
+        value = self.module.trained_beta if self.capacity is None else self.module.held_rate
+        start.warn(
+            f"The run ended after {self.global_step} of {self.planned_steps:g} steps, before the end "
+            f"of the warm-up. In the last step, {scheduled} was {value.item():.3g}, and the model is "
+            "a model of this value. Call train() again without an early end, such as max_time. Or, "
+            "train without a warm-up: train(beta_schedule='constant')"
+        )
+
     def on_train_end(self) -> None:
         """Warn if scvi-tools' schedule did not finish, or a target rate was not reached."""
         super().on_train_end()
+        self.warn_if_short()
         if self.target_rate is not None and not self._is_on_target:
             start.warn(
                 "The rate (KL to the prior) is "

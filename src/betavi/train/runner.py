@@ -12,6 +12,7 @@ from scvi import train
 from torch import nn
 
 from betavi.data.split import DataSplitter
+from betavi.train.run_guard import NonFiniteLossError, RunGuard, suspects
 from betavi.train.start import warn
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class TrainRunner(train.TrainRunner):
         **trainer_kwargs: Any,
     ) -> None:
         _check_last_minibatch(model.module, data_splitter)
+        self.run_guard = RunGuard()
+        # a copy, because scvi-tools adds callbacks to the list
+        callbacks = [*(trainer_kwargs.pop("callbacks", None) or []), self.run_guard]
+        trainer_kwargs["callbacks"] = callbacks
         super().__init__(model, training_plan, data_splitter, max_epochs, **trainer_kwargs)
         has_user_start = "early_stopping_warmup_epochs" in trainer_kwargs
         _wait_for_warmup(self.trainer.callbacks, has_user_start)
@@ -75,12 +80,33 @@ class TrainRunner(train.TrainRunner):
             # Lightning turns Ctrl-C into an exit, and ignores every later Ctrl-C
             if not isinstance(exit_.__context__, KeyboardInterrupt):
                 raise
-            self._keep_interrupted()
+            self._keep()
+            self.training_plan.warn_if_short()
+            warn(
+                f"Training was interrupted in epoch {self.trainer.current_epoch + 1} of "
+                f"{self.trainer.max_epochs}. The model keeps the weights reached so far."
+            )
+        except NonFiniteLossError as error:
+            raise self._explained(error) from None
         finally:
             if in_main_thread:
                 signal.signal(signal.SIGINT, handler)
 
-    def _keep_interrupted(self) -> None:
+    def _explained(self, error: NonFiniteLossError) -> NonFiniteLossError:
+        """Keep the last finite weights. Return the error with its likely causes and remedies."""
+        epoch, module = self.run_guard.epoch, self.model.module
+        kept = "The model keeps its initial weights."
+        if epoch:
+            self._keep()
+            kept = f"The model keeps the weights at the end of epoch {epoch}."
+        words = ", ".join(sorted(set(map(repr, module.likelihood_names.values()))))
+        return NonFiniteLossError(
+            f"{error} {kept} Likelihood: {words}. {suspects(module, self.data_splitter)} Or, lower "
+            "the learning rate, e.g. to a third: plan_kwargs={'one_cycle': 0.003}"
+        )
+
+    def _keep(self) -> None:
+        """Make a usable model of a run that ended early."""
         model, splitter = self.model, self.data_splitter
         model.train_indices = getattr(splitter, "train_idx", None)
         model.validation_indices = getattr(splitter, "val_idx", None)
@@ -89,10 +115,6 @@ class TrainRunner(train.TrainRunner):
         model.is_trained_ = True
         model.trainer = self.trainer
         model.to_device(self.device)
-        warn(
-            f"Training was interrupted in epoch {self.trainer.current_epoch + 1} of "
-            f"{self.trainer.max_epochs}. The model keeps the weights reached so far."
-        )
 
 
 def _check_last_minibatch(module: nn.Module, splitter: LightningDataModule) -> None:

@@ -12,6 +12,7 @@ from scvi.data._utils import _get_adata_minify_type
 
 from betavi._tables import close_matches
 from betavi.data import MOVED_COUNTS, Rows, counts_layer, counts_of
+from betavi.model.setup.check_obs import LARGEST_VALUE
 from betavi.model.setup.messages import name_some, warn
 
 if TYPE_CHECKING:
@@ -110,8 +111,11 @@ def holds_whole_numbers(data: Any) -> bool:
 
 
 _NOT_FINITE, _NEGATIVE, _FRACTION = "NaN or infinite", "negative", "not an integer"
+_TOO_LARGE = "too large"
 _REMEDIES = {
     _NOT_FINITE: "Pass the layer with raw counts (layer=...), or remove the cell.",
+    _TOO_LARGE: f"Counts are at most {LARGEST_VALUE:g}. Pass the layer with raw counts (layer=...), "
+    "or remove the cell.",
     _NEGATIVE: "Scaled or centred values are not counts. Pass the layer with raw counts (layer=...).",
     _FRACTION: "The likelihoods zinb, nb and poisson need raw counts (layer=...). For normalised "
     "values, use the likelihood 'normal'.",
@@ -141,11 +145,16 @@ def _scan(
 
 
 def _faults(values: np.ndarray) -> dict[str, np.ndarray]:
-    if not np.issubdtype(values.dtype, np.floating):
-        is_signed = np.issubdtype(values.dtype, np.signedinteger)
-        return {_NEGATIVE: values < 0} if is_signed else {}
-    fraction = values != np.floor(values)
-    return {_NOT_FINITE: ~np.isfinite(values), _NEGATIVE: values < 0, _FRACTION: fraction}
+    faults = {}
+    if is_floating := np.issubdtype(values.dtype, np.floating):
+        faults[_NOT_FINITE] = ~np.isfinite(values)
+    if is_floating or values.dtype.itemsize > 4:
+        faults[_TOO_LARGE] = values > LARGEST_VALUE
+    if is_floating or np.issubdtype(values.dtype, np.signedinteger):
+        faults[_NEGATIVE] = values < 0
+    if is_floating:
+        faults[_FRACTION] = values != np.floor(values)
+    return faults
 
 
 def _describe(position: int, values: np.ndarray, block: Any, start: int, adata: AnnData) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from scvi._types import AnnOrMuData
 
 
+LARGEST_VALUE = 1e12
+"""Largest value that the networks are given. Far larger values overflow in single precision."""
+
+
 def listed_columns(columns: Iterable[str] | None, argument: str) -> list[str] | None:
     """Return columns of ``obs`` as a list, from any iterable. Raise a TypeError for a string."""
     if isinstance(columns, str):
@@ -31,6 +36,7 @@ def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str 
         if key is None:
             continue
         column = obs_column(adata, key)
+        _check_kind(column, key)
         missing = adata.obs_names[column.isna().to_numpy()]
         if len(missing):
             raise ValueError(
@@ -45,6 +51,19 @@ def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str 
                 "effect of such a batch cannot be separated from the state of its cell. Merge "
                 "these batches with others, or drop their cells."
             )
+
+
+def _check_kind(column: pd.Series, key: str) -> None:
+    """Raise a ValueError for categories that cannot be sorted, or that a file cannot store."""
+    values = column.dropna().unique()
+    kinds = {"text" if isinstance(value, str) else type(value).__name__ for value in values}
+    numbers = all(isinstance(value, (bool, np.bool_, Integral, Real)) for value in values)
+    if len(values) and kinds != {"text"} and not numbers:
+        raise ValueError(
+            f"obs[{key!r}] has categories of the type(s) {', '.join(sorted(kinds))}, but categories "
+            "must be all text or all numbers, so that they can be sorted and saved. Convert the "
+            f"column: obs[{key!r}] = obs[{key!r}].astype(str)"
+        )
 
 
 def check_all_used(adata: AnnOrMuData, keys: Iterable[str | None]) -> None:
@@ -81,9 +100,18 @@ def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None
                 "numbers, or register it as a categorical covariate."
             )
         values = column.to_numpy(dtype=float)
-        wrong = ~np.isfinite(values) | (positive & ~(values > 0))
+        size = np.abs(values)
+        is_extreme = (size > LARGEST_VALUE) | (positive & (size < 1 / LARGEST_VALUE))
+        wrong = ~np.isfinite(values) | (positive & ~(values > 0)) | is_extreme
         if wrong.any():
             cells = adata.obs_names[wrong]
+            if is_extreme[wrong].all() and np.isfinite(values).all():
+                raise ValueError(
+                    f"adata.obs[{key!r}] has values such as {values[wrong][0]:g}, in cell(s) "
+                    f"{name_some(cells)}. The networks compute in single precision. Scale the "
+                    f"column so that its values are between {1 / LARGEST_VALUE:g} and "
+                    f"{LARGEST_VALUE:g}."
+                )
             kind = "finite and positive" if positive else "finite"
             raise ValueError(
                 f"adata.obs[{key!r}] is not {kind} in cell(s) {name_some(cells)}. Correct these "
@@ -96,6 +124,10 @@ def obs_column(adata: AnnOrMuData, key: str) -> pd.Series:
     if not isinstance(key, str):
         raise TypeError(f"{key!r} is a {type(key).__name__}, not the name of one column of `obs`.")
     if key in adata.obs:
+        if list(adata.obs.columns).count(key) > 1:
+            raise ValueError(
+                f"obs has several columns {key!r}. Rename or drop all but one of these columns."
+            )
         return adata.obs[key]
     is_joint = isinstance(adata, MuData)
     if is_joint and (holders := [name for name, part in adata.mod.items() if key in part.obs]):
