@@ -85,6 +85,16 @@ def counts_of(adata: AnnData, layer: str | None) -> Any:
     return adata.X if layer is None else adata.layers[layer]
 
 
+def is_lazy(data: Any) -> bool:
+    """Return True for an array of zarr or dask. Both libraries are optional."""
+    return type(data).__module__.split(".")[0] in ("zarr", "dask") and hasattr(data, "shape")
+
+
+def _computed(rows: Any) -> Any:
+    """Return rows in memory; dask computes its arrays only when they are needed."""
+    return rows.compute() if hasattr(rows, "compute") else rows
+
+
 class Rows:
     """Rows of a sparse or dense matrix, in memory or in a file.
 
@@ -94,7 +104,7 @@ class Rows:
     ----------
     data
         SciPy sparse matrix or array, NumPy array, data frame, or matrix of a backed
-        :class:`~anndata.AnnData`. CSC is converted to CSR, which loads a file into memory.
+        :class:`~anndata.AnnData`, or array of zarr or dask. CSC is converted to CSR, which loads a file into memory.
 
     Raises
     ------
@@ -117,13 +127,18 @@ class Rows:
             data = data.tocsr()
         elif isinstance(data, pd.DataFrame):
             data = data.to_numpy()
-        elif not isinstance(data, np.ndarray | h5py.Dataset | CSRDataset):
+        elif isinstance(data, np.ma.MaskedArray):
+            raise TypeError(
+                "Cannot read rows of a masked array, because masked values are not counts. Fill the "
+                "values, e.g. matrix.filled(0), or remove the mask: matrix.data"
+            )
+        elif not isinstance(data, np.ndarray | h5py.Dataset | CSRDataset) and not is_lazy(data):
             raise TypeError(
                 f"Cannot read rows of a {type(data).__name__}. Use a SciPy sparse matrix, a NumPy "
-                "array, a data frame or a backed AnnData."
+                "array, a data frame, a backed AnnData, or an array of zarr or dask."
             )
         self._data = data
-        self.in_file = isinstance(data, h5py.Dataset | CSRDataset)
+        self.in_file = isinstance(data, h5py.Dataset | CSRDataset) or is_lazy(data)
         self.is_sparse = sparse.issparse(data)
         self.dtype = np.dtype(data.dtype)
         n_rows, *n_columns = data.shape
@@ -173,7 +188,8 @@ class Rows:
             return self._data[cells]
         # a file is read in order, each row once
         unique, position = np.unique(cells, return_inverse=True)
-        return self._data[unique][position]
+        data = getattr(self._data, "oindex", self._data)
+        return _computed(data[unique])[position]
 
     def dense(self, cells: np.ndarray, dtype: type) -> np.ndarray:
         """Return the rows of the given cells as a dense array of this type."""
@@ -188,7 +204,7 @@ class Rows:
         per_row = self._data.nnz // max(1, n_rows) if self.is_sparse else n_columns
         size = max(1, _blocks.SCANNED_ENTRIES // max(1, per_row))
         for start in range(0, n_rows, size):
-            yield start, self._data[start : start + size]
+            yield start, _computed(self._data[start : start + size])
 
     def totals(self) -> np.ndarray:
         """Return the sum of each cell's row, ``(n_cells,)``, in double precision."""

@@ -67,10 +67,12 @@ def marginal_ll(
     samples are decoded at once. More samples at once need more memory and less time.
     """
     log_weights = []
-    for start in range(0, n_mc_samples, n_mc_samples_per_pass):
-        n_samples = min(n_mc_samples_per_pass, n_mc_samples - start)
-        log_weight = _log_weight(module, tensors, n_samples)
-        log_weights.append(log_weight if n_samples > 1 else log_weight[None])
+    # in training mode, likelihoods have faster distortions
+    with evaluating(module.likelihoods, mode=False):
+        for start in range(0, n_mc_samples, n_mc_samples_per_pass):
+            n_samples = min(n_mc_samples_per_pass, n_mc_samples - start)
+            log_weight = _log_weight(module, tensors, n_samples)
+            log_weights.append(log_weight if n_samples > 1 else log_weight[None])
     estimate = torch.cat(log_weights).logsumexp(dim=0) - math.log(n_mc_samples)
     return estimate.mean().item() if return_mean else estimate.cpu()
 

@@ -180,10 +180,10 @@ class Encoder(nn.Module):
 
 
 @contextmanager
-def evaluating(part: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode inside a ``with`` block."""
+def evaluating(part: nn.Module, mode: bool = True) -> Iterator[None]:
+    """Put a module in evaluation mode inside a ``with`` block; False: in training mode."""
     was_training = part.training
-    part.eval()
+    part.train(not mode)
     try:
         yield
     finally:

@@ -6,6 +6,8 @@ import inspect
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from betavi.model.setup.arguments import check_arguments, check_precision
+from betavi.model.setup.registered import untouched_on_failure
 from betavi.model.setup.selection import selected_cells
 
 if TYPE_CHECKING:
@@ -38,11 +40,13 @@ def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Ca
     def at_beta(model: LatentModel, *args: Any, beta: float | None = None, **kwargs: Any) -> R:
         model._check_if_trained(warn=allow_untrained)
         call = signature.bind(model, *args, **kwargs)
+        check_precision()
+        check_arguments(call.arguments)
         if (indices := call.arguments.get("indices")) is not None:
             call.arguments["indices"] = selected_cells(model, call.arguments.get("adata"), indices)
         # in training mode, dropout and batch statistics would change the results
         model.module.eval()
-        with model.at_beta(beta):
+        with model.at_beta(beta), untouched_on_failure(call.arguments.get("adata")):
             return getter(*call.args, **call.kwargs)
 
     parameters = list(signature.parameters.values())

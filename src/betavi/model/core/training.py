@@ -12,6 +12,7 @@ from scvi.train import Trainer as ScviTrainer
 
 from betavi._tables import check_whole, close_matches, lookup
 from betavi.likelihoods import LIKELIHOODS
+from betavi.model.setup.arguments import check_arguments, check_precision, check_training_precision
 from betavi.model.setup.selection import split_named
 from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
 
@@ -109,6 +110,9 @@ def train(
     plan_kwargs = dict(plan_kwargs or {})
     _check_arguments("train", kwargs, trainers, plan_functions)
     _check_arguments("plan_kwargs", plan_kwargs, plan_functions)
+    check_precision()
+    check_training_precision(kwargs.get("precision"))
+    check_arguments({"batch_size": kwargs.get("batch_size")})
     # -1 trains without end; the plan refuses it if a schedule needs an end
     if max_epochs not in (None, -1):
         check_whole("max_epochs", max_epochs)

@@ -14,6 +14,7 @@ from betavi.diagnostics import CountTerms, ScoreSums
 from betavi.kernels import dense
 from betavi.model.core.beta import takes_beta
 from betavi.model.expression.decode import suitable_modality
+from betavi.model.setup.selection import cells_named
 from betavi.module.estimates import latent_log_ratio
 from betavi.nn import Point
 from betavi.objective import rate
@@ -115,7 +116,7 @@ def raw_counts(
     Parameters
     ----------
     indices
-        Positions of cells. If None, all cells.
+        Names or positions of cells, or a mask. If None, all cells.
     modality
         Modality to read. Necessary if the model has several modalities.
 
@@ -133,8 +134,9 @@ def raw_counts(
     (2, 20)
     """
     name = suitable_modality(model, modality, lambda _: True)
-    rows = model.rows(model._validate_anndata(None), name)
-    return rows[np.arange(rows.shape[0]) if indices is None else np.asarray(indices)]
+    adata = model._validate_anndata(None)
+    everyone = slice(None) if indices is None else indices
+    return model.rows(adata, name)[cells_named(adata.obs_names, everyone, "indices")]
 
 
 def _measured_cells(tensors: Tensors, name: str) -> Tensors:

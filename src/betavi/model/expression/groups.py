@@ -80,14 +80,17 @@ class Groups(NamedTuple):
         return [group for side in sides if side is not None for group in _as_list(side)]
 
     def _check_cells(self, obs: pd.DataFrame) -> None:
-        """Raise a ValueError if a query is invalid, a side is empty, or both sides are the same."""
+        """Raise a ValueError if a query is invalid, a side is empty, or the sides share cells."""
         ((one, two),) = self.sides(obs)
         if not two.any():
             raise ValueError(
                 "`idx1` selects all cells, so no cells are left to compare with. Select fewer."
             )
-        if (one == two).all():
-            raise ValueError("`idx1` and `idx2` select the same cells. Choose different cells.")
+        if (both := one & two).any():
+            raise ValueError(
+                f"`idx1` and `idx2` both select {both.sum()} cell(s): {name_some(obs.index[both])}. "
+                "Choose groups without common cells."
+            )
 
     def sides(self, obs: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return masks of both sides of each comparison, each ``(n_cells,)``."""

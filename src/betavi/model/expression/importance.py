@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +89,9 @@ def get_importance_weights(
     (50, 20)
     """
     _check_supported(model)
+    # without gradients, the log-probability of scvi-tools takes a third of the time of ours
+    px = copy(px)
+    px.__class__ = next(cls for cls in type(px).__mro__ if cls.__module__.startswith("scvi."))
     options = max_cells, truncation, n_mc_samples, n_mc_samples_per_pass
     return RNASeqMixin.get_importance_weights(
         model, adata, indices, qz, px, zs, *options, **data_loader_kwargs

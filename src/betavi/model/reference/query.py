@@ -148,6 +148,15 @@ def _zero_known_batches(gradient: Tensor, n_known: int) -> Tensor:
     return gradient
 
 
+def _check_unique(names: pd.Index, label: str) -> None:
+    """Raise a ValueError if feature names are repeated, because they would match several times."""
+    if len(repeated := names[names.duplicated()].unique()):
+        raise ValueError(
+            f"{label} has {len(repeated)} repeated feature name(s): {name_some(repeated)}. Make the "
+            f"names unique first: {label}.var_names_make_unique()"
+        )
+
+
 def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
     """Sort the genes of query cells in the reference's order, and add missing genes as zeros.
 
@@ -183,6 +192,7 @@ def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
     (50, 20)
     """
     check_is_anndata(adata)
+    _check_unique(adata.var_names, "adata")
     entry = adata.uns.get("betavi")
     found = ArchesMixin.prepare_query_anndata(adata, *args, **kwargs)
     # padding drops uns, which says where the counts are
@@ -264,6 +274,7 @@ def _with_features(mdata: MuData, name: str, features: pd.Index, layer: str | No
         layers = {} if layer is None else {layer: empty.copy()}
         return AnnData(empty, var=pd.DataFrame(index=features), layers=layers)
     query = mdata[name]
+    _check_unique(query.var_names, f"mdata[{name!r}]")
     missing = features.difference(query.var_names)
     if len(missing) == len(features):
         raise ValueError(

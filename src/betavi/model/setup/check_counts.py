@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
@@ -12,6 +13,7 @@ from scvi.data._utils import _get_adata_minify_type
 
 from betavi._tables import close_matches
 from betavi.data import MOVED_COUNTS, Rows, counts_layer, counts_of
+from betavi.model.setup.arguments import check_name
 from betavi.model.setup.check_obs import LARGEST_VALUE
 from betavi.model.setup.messages import name_some, warn
 
@@ -31,6 +33,17 @@ def check_is_anndata(adata: Any) -> None:
         raise TypeError(
             f"BetaVI takes an AnnData, not a {type(adata).__name__}. Read a file with "
             "anndata.read_h5ad, or wrap a matrix in anndata.AnnData."
+        )
+    check_obs_in_memory(adata)
+
+
+def check_obs_in_memory(adata: AnnData) -> None:
+    """Raise a TypeError if ``obs`` is not a data frame, as in a lazily read object."""
+    if not isinstance(adata.obs, pd.DataFrame):
+        raise TypeError(
+            f"adata.obs is a {type(adata.obs).__name__}, not a data frame in memory. X can stay in the "
+            "file, but run first: adata.obs = adata.obs.to_memory(); "
+            "adata.var = adata.var.to_memory()"
         )
 
 
@@ -57,6 +70,8 @@ def check_counts(
     ``warn_empty_cells``: for cells without counts. ``warn_all_zero_genes``: for genes without
     counts. ``warn_fractions``: for values that are not whole numbers.
     """
+    if layer is not None:
+        check_name("layer", layer)
     if layer is None and counts_layer(adata, None) is not None:
         _warn_if_counts_are_back(adata, name)
     layer = counts_layer(adata, layer)

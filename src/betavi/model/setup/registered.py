@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from anndata import AnnData
 from mudata import MuData
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _get_adata_minify_type
@@ -67,8 +68,8 @@ def untouched_on_failure(adata: AnnOrMuData | None) -> Iterator[None]:
 
     This undoes registration, in which scvi-tools writes the codes of one field after another.
     """
-    # the body refuses None
-    if adata is None:
+    # the body refuses other objects
+    if not isinstance(adata, AnnData | MuData):
         yield
         return
     obs = adata.obs.copy(deep=False)

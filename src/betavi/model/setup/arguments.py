@@ -1,0 +1,84 @@
+"""Checks of arguments that several methods share, by the name of the argument."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from betavi._tables import check_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+LARGEST_NUMBER = 10**9
+"""Largest number of samples or cells of a minibatch. More would never end."""
+
+
+def _check_number(name: str, value: Any) -> None:
+    check_whole(f"`{name}`", value)
+    if value > LARGEST_NUMBER:
+        raise ValueError(f"`{name}` must be at most {LARGEST_NUMBER:,}, not {value!r}.")
+
+
+def check_name(name: str, value: Any) -> None:
+    """Raise a TypeError unless a value is a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be a name, not {type(value).__name__} {value!r}.")
+
+
+def _check_path(name: str, value: Any) -> None:
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(
+            f"`{name}` must be the path of a file, not {type(value).__name__} {value!r}."
+        )
+
+
+CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "batch_size": _check_number,
+    "n_samples": _check_number,
+    "n_samples_overall": _check_number,
+    "n_mc_samples": _check_number,
+    "n_mc_samples_per_pass": _check_number,
+    "layer_added": check_name,
+    "std_layer_added": check_name,
+    "out": _check_path,
+}
+"""Check of an argument that is not None, by name. A check raises a ValueError or a TypeError."""
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of a call that are in :data:`CHECKS`. ``kwargs`` may hold more."""
+    given = {**arguments.get("kwargs", {}), **arguments}
+    for name, check in CHECKS.items():
+        if given.get(name) is not None:
+            check(name, given[name])
+
+
+def check_precision() -> None:
+    """Raise a RuntimeError where PyTorch would compute in another precision than the model."""
+    if torch.get_default_dtype() != torch.float32:
+        raise RuntimeError(
+            f"PyTorch's default type is {torch.get_default_dtype()}, but models compute in single "
+            "precision. Run first: torch.set_default_dtype(torch.float32)"
+        )
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        raise RuntimeError(
+            "The call is inside torch.autocast, but models compute in single precision. Call the "
+            "method outside the `with` block. To train in mixed precision, use "
+            "train(precision='bf16-mixed')"
+        )
+
+
+PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed", "bf16", "16", 16)
+"""Values of ``precision`` that keep the weights in single precision."""
+
+
+def check_training_precision(precision: Any) -> None:
+    """Raise a ValueError for a precision that changes the type of the weights."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision={precision!r} is not available, because the weights must be in single "
+            "precision. Use precision='32-true', or 'bf16-mixed' for faster products."
+        )
