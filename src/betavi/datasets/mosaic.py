@@ -36,6 +36,8 @@ def pbmc_mosaic() -> MuData:
     ------
     ConnectionError
         If the file is not in the cache and pip cannot fetch it.
+    NotADirectoryError, PermissionError
+        If the folder of the cache cannot be written to.
 
     References
     ----------
@@ -49,13 +51,20 @@ def pbmc_mosaic() -> MuData:
     >>> mdata["rna"].shape  # doctest: +SKIP
     (1200, 500)
     """
-    path = pooch.retrieve(
-        url=f"pip:{REQUIREMENT}",
-        known_hash=f"sha256:{SHA256}",
-        fname="pbmc_mosaic.h5mu",
-        path=pooch.os_cache("betavi"),
-        downloader=_from_wheel,
-    )
+    folder = pooch.os_cache("betavi")
+    try:
+        path = pooch.retrieve(
+            url=f"pip:{REQUIREMENT}",
+            known_hash=f"sha256:{SHA256}",
+            fname="pbmc_mosaic.h5mu",
+            path=folder,
+            downloader=_from_wheel,
+        )
+    except (NotADirectoryError, PermissionError, FileExistsError) as error:
+        raise type(error)(
+            f"pbmc_mosaic() stores its file in the folder {folder}, but cannot write there. Set the "
+            "environment variable XDG_CACHE_HOME to a folder that you can write to."
+        ) from error
     with warnings.catch_warnings():
         # mudata warns of a new default that does not affect this file
         warnings.simplefilter("ignore", FutureWarning)

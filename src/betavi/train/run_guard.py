@@ -42,6 +42,10 @@ class RunGuard(Callback):
         self.weights: dict[str, Tensor] = {}
         self.epoch = 0
 
+    def on_train_start(self, trainer: Trainer, plan: TrainingPlan) -> None:
+        """Keep a copy of the initial weights."""
+        self.on_train_epoch_start(trainer, plan)
+
     def on_train_epoch_start(self, trainer: Trainer, plan: TrainingPlan) -> None:
         """Keep a copy of finite weights."""
         state = plan.module.state_dict()

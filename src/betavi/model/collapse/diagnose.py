@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from betavi.model.collapse.report import FEWEST_CELLS, View, report_on
+from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.selection import cells_named
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def diagnose(
     >>> len(report.dimensions), report.verdict in ("healthy", "partial", "unclear", "collapsed")
     (3, True)
     """
+    check_arguments({"seed": seed})
     model.refuse_minified("diagnose")
     check_can_collapse(model)
     chosen = model.named_modalities(modalities)

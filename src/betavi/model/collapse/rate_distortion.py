@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from betavi import diagnostics
+from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.check_obs import obs_column
 from betavi.model.setup.selection import cells_named
 
@@ -100,6 +101,7 @@ def rate_distortion(
     >>> model.rate_distortion([0.1, 1, 10], show_progress=False).columns[:4].tolist()
     ['beta', 'rate', 'distortion', 'elbo']
     """
+    check_arguments({"n_samples": n_samples, "batch_size": batch_size})
     model.refuse_minified("rate_distortion")
     model._check_if_trained(warn=False)
     adata = model._validate_anndata(adata)

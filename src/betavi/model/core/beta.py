@@ -7,6 +7,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from betavi.model.setup.arguments import check_arguments, check_precision
+from betavi.model.setup.process import prepare_fork
 from betavi.model.setup.registered import untouched_on_failure
 from betavi.model.setup.selection import selected_cells
 
@@ -40,6 +41,7 @@ def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Ca
     def at_beta(model: LatentModel, *args: Any, beta: float | None = None, **kwargs: Any) -> R:
         model._check_if_trained(warn=allow_untrained)
         call = signature.bind(model, *args, **kwargs)
+        prepare_fork()
         check_precision()
         check_arguments(call.arguments)
         if (indices := call.arguments.get("indices")) is not None:

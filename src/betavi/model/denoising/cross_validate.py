@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from scvi import REGISTRY_KEYS
 from sklearn.model_selection import ParameterGrid
 
-from betavi._tables import check_whole
 from betavi.diagnostics import BASELINES, NULL, HeldOutMolecules, report_denoising, thin
 from betavi.model.denoising.estimate import ESTIMATES, cells_with
 from betavi.model.denoising.retrain import expected_counts, molecule_counts, trained_on
+from betavi.model.setup.arguments import check_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,9 +84,9 @@ def cross_validate_denoising(
     >>> report.chosen in ("posterior", "mean"), report.genes["trusted"].dtype
     (True, dtype('bool'))
     """
+    check_arguments({"n_samples": n_samples, "seed": seed})
     model.refuse_minified("cross_validate_denoising")
     counts = molecule_counts(model)
-    check_whole("n_samples", n_samples)
     grid = _grid(model, candidates, list(counts))
     batch = model.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
     parts = {}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from betavi._tables import check_whole, lookup
+from betavi._tables import lookup
 from betavi.data import AlignedRows
 from betavi.model.core.covariates import batch_codes
 from betavi.model.setup.messages import warn
@@ -63,9 +63,6 @@ def validated_options(
     Raises a ValueError if an option is invalid or a batch is unknown.
     """
     lookup(ESTIMATES, options.estimate, "estimate")
-    check_whole("n_samples", options.n_samples)
-    if options.batch_size is not None:
-        check_whole("batch_size", options.batch_size)
     for name in names:
         _check_size(model, name, options.library_size)
     options = options._replace(beta=model.module.beta_condition.beta)

@@ -14,6 +14,7 @@ from sklearn.decomposition import TruncatedSVD
 from betavi import diagnostics
 from betavi.model.denoising.estimate import ESTIMATES, cells_with
 from betavi.model.denoising.retrain import expected_counts, molecule_counts, trained_on
+from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.check_obs import obs_column
 from betavi.model.setup.messages import name_some
 
@@ -94,6 +95,7 @@ def check_false_signals(
     >>> list(table.columns)
     ['false_correlations', 'correlations', 'false_markers', 'markers']
     """
+    check_arguments({"seed": seed})
     model.refuse_minified("check_false_signals")
     if not 0 < share < 1:
         raise ValueError(f"`share` must be between 0 and 1, both excluded, not {share!r}.")

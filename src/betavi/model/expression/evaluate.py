@@ -9,7 +9,6 @@ import torch
 from scvi.model.base import VAEMixin
 from scvi.utils import unsupported_if_adata_minified
 
-from betavi._tables import check_whole
 from betavi.data import present_key
 from betavi.model.core.beta import scvi_getter, takes_beta
 from betavi.model.expression.decode import decoded_distribution
@@ -192,7 +191,6 @@ def get_likelihood_parameters(
     ['dispersions', 'dropout', 'mean']
     """
     n_samples = 1 if n_samples is None else n_samples
-    check_whole("n_samples", n_samples)
     parts: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in model.modalities}
     for tensors in model.user_minibatches(
         dataloader, adata, indices, batch_size, **data_loader_kwargs

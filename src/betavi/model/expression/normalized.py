@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from betavi._tables import check_whole, lookup
+from betavi._tables import lookup
 from betavi.model.core.beta import scvi_getter
 from betavi.model.core.latent_model import numpy_generator
 from betavi.model.expression.decode import (
@@ -116,7 +116,6 @@ def get_normalized_expression(
     name = expression_modality(model, modality)
     by_importance = lookup(WEIGHTS, weights or "uniform", "weights")
     key, factor = _scale(model, name, library_size)
-    check_whole("n_samples", n_samples)
     options = transform_batch, n_samples, batch_size, return_mean, None if silent else "Decoding"
     loading = data_loader_kwargs or {}, dataloader
     request = DecodeRequest(model, adata, name, indices, gene_list, *options, *loading)
@@ -153,7 +152,6 @@ def _request_overall(request: DecodeRequest, n_draws: int, by_importance: bool) 
     With importance weights, request samples of all cells, from which the weights choose.
     """
     adata = request.model._validate_anndata(request.adata)
-    check_whole("n_samples_overall", n_draws)
     if request.n_samples != 1:
         raise ValueError("`n_samples` and `n_samples_overall` cannot be combined. Pass only one.")
     cells = np.arange(adata.n_obs) if request.cells is None else np.asarray(request.cells)

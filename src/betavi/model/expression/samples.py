@@ -10,7 +10,7 @@ import sparse
 import torch
 from scipy.stats import spearmanr
 
-from betavi._tables import check_whole, lookup
+from betavi._tables import lookup
 from betavi.likelihoods import LIKELIHOODS
 from betavi.model.core.beta import scvi_getter
 from betavi.model.expression.decode import (
@@ -94,7 +94,6 @@ def posterior_predictive_sample(
     (100, 20, 2)
     """
     check_dataloader(model, adata, dataloader, transform_batch=transform_batch)
-    check_whole("n_samples", n_samples)
     name = expression_modality(model, modality, any_named=True)
     if dataloader is None:
         adata = model._validate_anndata(adata)
@@ -158,7 +157,6 @@ def get_feature_correlation_matrix(
     (20, 20)
     """
     correlate = lookup(CORRELATIONS, correlation_type, "correlation_type")
-    check_whole("n_samples", n_samples)
     name = expression_modality(model, modality)
     if not model.likelihood(name).is_gamma_poisson:
         possible = [word for word, kind in LIKELIHOODS.items() if kind.is_gamma_poisson]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -63,8 +62,6 @@ def validated(
     argument is invalid or two arguments exclude each other.
     """
     sampler, name = lookup(SOURCES, source, "source"), source
-    if seed is not None and (not isinstance(seed, Integral) or seed < 0):
-        raise ValueError(f"`seed` must be a whole number of at least 0, not {seed!r}.")
     if batch is not None and np.ndim(batch) > 0:
         raise ValueError(f"`batch` must be one batch, not {batch!r}.")
     if latent is not None:

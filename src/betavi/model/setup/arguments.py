@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,9 @@ from betavi._tables import check_whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+LARGEST_SEED = 2**32 - 1
+"""Largest seed of NumPy's older generator, which scikit-learn uses."""
+
 LARGEST_NUMBER = 10**9
 """Largest number of samples or cells of a minibatch. More would never end."""
 
@@ -20,6 +24,13 @@ def _check_number(name: str, value: Any) -> None:
     check_whole(f"`{name}`", value)
     if value > LARGEST_NUMBER:
         raise ValueError(f"`{name}` must be at most {LARGEST_NUMBER:,}, not {value!r}.")
+
+
+def _check_seed(name: str, value: Any) -> None:
+    if not isinstance(value, Integral) or not 0 <= int(value) <= LARGEST_SEED:
+        raise ValueError(
+            f"`{name}` must be a whole number from 0 to {LARGEST_SEED}, not {value!r}."
+        )
 
 
 def check_name(name: str, value: Any) -> None:
@@ -41,6 +52,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "n_samples_overall": _check_number,
     "n_mc_samples": _check_number,
     "n_mc_samples_per_pass": _check_number,
+    "seed": _check_seed,
     "layer_added": check_name,
     "std_layer_added": check_name,
     "out": _check_path,
