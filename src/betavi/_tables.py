@@ -37,7 +37,7 @@ def close_matches(word: object, choices: Iterable[object]) -> str:
 
 def check_whole(name: str, number: object) -> None:
     """Raise a ValueError unless a number is whole and at least 1."""
-    if not isinstance(number, Integral) or number < 1:
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}.")
 
 

@@ -268,19 +268,19 @@ def test_numbers_that_single_precision_cannot_hold_are_named(counts, argument, v
 def test_a_count_that_cannot_be_computed_with_is_named(counts):
     counts.X = counts.X.toarray().astype(np.float32)
     counts.X[3, 4] = 3e38
-    with pytest.raises(ValueError, match="too large.*'cell_3'.*'gene_4'"):
+    with pytest.raises(ValueError, match=r"too large.*'cell_3'.*'gene_4'"):
         BetaVI.setup_anndata(counts)
 
 
 def test_repeated_gene_names_of_a_query_are_named(model):
     query = simulate_counts(n_cells=50, n_genes=40, seed=3)
     query.var_names = ["gene_0", "gene_0", *query.var_names[2:]]
-    with pytest.raises(ValueError, match="repeated feature name.*'gene_0'"):
+    with pytest.raises(ValueError, match=r"repeated feature name.*'gene_0'"):
         BetaVI.prepare_query_anndata(query, model)
 
 
 def test_groups_that_share_cells_are_refused(model):
-    with pytest.raises(ValueError, match="both select 2 cell.*'cell_3', 'cell_4'"):
+    with pytest.raises(ValueError, match=r"both select 2 cell.*'cell_3', 'cell_4'"):
         model.differential_expression(idx1=[1, 2, 3, 4], idx2=[3, 4, 5, 6])
 
 

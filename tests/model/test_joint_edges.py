@@ -263,7 +263,7 @@ def test_a_saved_model_is_loaded_without_its_object(mosaic, tmp_path):
             without.get_latent_representation(minified.copy())
     with pytest.raises(ValueError, match="setup_mudata"):
         JointVI(simulate_multiome(n_cells=20, n_peaks=0))
-    with pytest.raises(TypeError, match="takes a MuData"):
+    with pytest.raises(TypeError, match="must be a MuData"):
         JointVI()
 
 

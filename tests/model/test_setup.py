@@ -174,7 +174,7 @@ def test_a_mudata_is_refused_with_the_way_out(counts):
 @pytest.mark.parametrize("wrong", ["cells.h5ad", np.ones((3, 3)), pd.DataFrame()])
 def test_what_is_no_anndata_is_refused(wrong, model, tmp_path):
     for call in (BetaVI.setup_anndata, BetaVI, model.get_elbo):
-        with pytest.raises(TypeError, match=f"takes an AnnData, not a {type(wrong).__name__}"):
+        with pytest.raises(TypeError, match=f"must be an AnnData, not {type(wrong).__name__}"):
             call(wrong)
 
 

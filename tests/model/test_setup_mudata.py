@@ -27,11 +27,11 @@ def joined(**parts):
 
 def test_an_anndata_is_refused():
     adata = build()["rna"]
-    with pytest.raises(TypeError, match="takes a MuData, not a AnnData"):
+    with pytest.raises(TypeError, match="must be a MuData, not AnnData"):
         JointVI.setup_mudata(adata, LIKELIHOODS)
     with pytest.raises(TypeError, match=r"JointVI\.setup_mudata"):
         JointVI.setup_anndata(adata)
-    with pytest.raises(TypeError, match="takes a MuData"):
+    with pytest.raises(TypeError, match="must be a MuData"):
         JointVI(adata)
     with pytest.raises(TypeError, match="one modality, but this is a MuData"):
         BetaVI.setup_anndata(build())

@@ -43,7 +43,9 @@ def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Ca
         call = signature.bind(model, *args, **kwargs)
         prepare_fork()
         check_precision()
-        check_arguments(call.arguments)
+        check_arguments({"beta": beta, **call.arguments}, signature.parameters)
+        if (adata := call.arguments.get("adata")) is not None:
+            model.adapter.check_kind(adata)
         if (indices := call.arguments.get("indices")) is not None:
             call.arguments["indices"] = selected_cells(model, call.arguments.get("adata"), indices)
         # in training mode, dropout and batch statistics would change the results

@@ -41,7 +41,7 @@ def batch_codes(manager: AnnDataManager, batches: Any) -> list[int | None]:
     if batches is None:
         return [None]
     is_one = isinstance(batches, str) or np.ndim(batches) == 0
-    several = [batches] if is_one else list(batches)
+    several = [batches] if is_one else np.ravel(np.asarray(batches, dtype=object)).tolist()
     if not several:
         raise ValueError(
             "`transform_batch` names no batch. Name at least one, or pass None to decode each cell in "

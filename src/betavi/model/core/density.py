@@ -161,7 +161,10 @@ def _advice(n_cells: int) -> str:
 
 def checked_positions(model: LatentModel, latent: Any) -> np.ndarray:
     """Return latent positions as a finite array, ``(n, n_latent)``, or raise a ValueError."""
-    positions = np.atleast_2d(np.asarray(latent, dtype=np.float64))
+    try:
+        positions = np.atleast_2d(np.asarray(latent, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(f"Latent positions must be numbers, not {latent!r}.") from None
     n_latent = model.module.options.n_latent
     if positions.ndim != 2 or positions.shape[1] != n_latent:
         raise ValueError(

@@ -23,7 +23,6 @@ from betavi.model.denoising.storage_format import StorageFormat
 from betavi.model.io.writer import changed_file, new_file
 from betavi.model.setup.messages import inform
 from betavi.model.setup.registered import untouched_on_failure
-from betavi.model.setup.selection import listed_genes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -170,7 +169,7 @@ def _distinct(gene_list: Iterable[str] | None) -> list[str] | None:
     """Return the names in any kind of list. Refuses an empty list and repeated names."""
     if gene_list is None:
         return None
-    genes = listed_genes(gene_list)
+    genes = list(gene_list)
     if not genes:
         raise ValueError("`gene_list` is empty. To denoise all genes, leave `gene_list` out.")
     gene, times = Counter(genes).most_common(1)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -29,7 +30,9 @@ class StorageFormat:
     def __post_init__(self) -> None:
         """Validate the arguments."""
         if not isinstance(self.dtype, str):
-            self.dtype = np.dtype(self.dtype).name
+            # the table refuses what is no type
+            with suppress(TypeError, ValueError):
+                self.dtype = np.dtype(self.dtype).name
         lookup(DTYPES, self.dtype, "dtype")
         if self.drop_below is None:
             return

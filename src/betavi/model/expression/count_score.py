@@ -14,6 +14,7 @@ from betavi.diagnostics import CountTerms, ScoreSums
 from betavi.kernels import dense
 from betavi.model.core.beta import takes_beta
 from betavi.model.expression.decode import suitable_modality
+from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.selection import cells_named
 from betavi.module.estimates import latent_log_ratio
 from betavi.nn import Point
@@ -133,6 +134,7 @@ def raw_counts(
     >>> betavi.BetaVI(adata).raw_counts([3, 1]).shape
     (2, 20)
     """
+    check_arguments({"modality": modality})
     name = suitable_modality(model, modality, lambda _: True)
     adata = model._validate_anndata(None)
     everyone = slice(None) if indices is None else indices

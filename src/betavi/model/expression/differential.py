@@ -155,7 +155,7 @@ def differential_expression(
     if batch_correction:
         batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
         groups.warn_of_batches(adata.obs, batch)
-    if lookup(WEIGHTS, weights or "uniform", "weights"):
+    if lookup(WEIGHTS, "uniform" if weights is None else weights, "weights"):
         options: dict[str, Any] = {"batch_size": batch_size, "modality": modality}
         options |= {"weights": weights, "return_numpy": True}
         further = importance_weighting_kwargs or {}

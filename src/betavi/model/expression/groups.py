@@ -51,6 +51,8 @@ class Groups(NamedTuple):
             )
         if self.groupby is None:
             raise ValueError("Pass `groupby`, a column of obs, or `idx1`, the cells to compare.")
+        if np.ndim(self.group2) > 0:
+            raise ValueError(f"`group2` must be one group, not {self.group2!r}.")
         key = self.groupby
         if key not in obs:
             raise KeyError(f"obs[{key!r}] does not exist. {close_matches(key, obs.columns)}")

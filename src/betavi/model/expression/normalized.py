@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def get_normalized_expression(
     need_adata = {"transform_batch": transform_batch, "n_samples_overall": n_samples_overall}
     check_dataloader(model, adata, dataloader, **need_adata)
     name = expression_modality(model, modality)
-    by_importance = lookup(WEIGHTS, weights or "uniform", "weights")
+    by_importance = lookup(WEIGHTS, "uniform" if weights is None else weights, "weights")
     key, factor = _scale(model, name, library_size)
     options = transform_batch, n_samples, batch_size, return_mean, None if silent else "Decoding"
     loading = data_loader_kwargs or {}, dataloader
@@ -134,8 +135,8 @@ def get_normalized_expression(
 
 def _scale(model: LatentModel, name: str, library_size: float | str) -> tuple[str, float]:
     """Return the parameter of a decoded distribution to read, and the factor for it."""
-    if not isinstance(library_size, str):
-        return "scale", library_size
+    if isinstance(library_size, Real):
+        return "scale", float(library_size)
     if library_size != "latent":
         raise ValueError(f"`library_size` must be a number or 'latent', not {library_size!r}.")
     if model.module.typical(name) is not None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
-from numbers import Integral
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from anndata import AnnData
+from mudata import MuData
 
 from betavi._tables import check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from inspect import Parameter
+
+EVERY_DEFAULT_IS_NONE: Mapping[str, Parameter] = MappingProxyType({})
 
 LARGEST_SEED = 2**32 - 1
 """Largest seed of NumPy's older generator, which scikit-learn uses."""
@@ -46,6 +54,42 @@ def _check_path(name: str, value: Any) -> None:
         )
 
 
+def _check_real(name: str, value: Any) -> None:
+    if not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be a number, not {type(value).__name__} {value!r}.")
+
+
+def _check_positive(name: str, value: Any) -> None:
+    _check_real(name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be a finite number above 0, not {value!r}.")
+
+
+def _check_names(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        return
+    if not isinstance(value, Iterable) or any(not isinstance(part, str) for part in value):
+        raise TypeError(f"`{name}` must be a name or a list of names, not {value!r}.")
+
+
+def _check_list(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        raise TypeError(f"`{name}` must be a list of names: [{value!r}]")
+    _check_names(name, value)
+
+
+def _check_loader(name: str, value: Any) -> None:
+    # a loader has no positions
+    is_list = hasattr(value, "__getitem__") or isinstance(value, set)
+    has_minibatches = not is_list or (len(value) and isinstance(next(iter(value)), Mapping))
+    is_other = isinstance(value, str | Mapping | AnnData | MuData)
+    if is_other or not isinstance(value, Iterable) or not has_minibatches:
+        raise TypeError(
+            f"`{name}` must yield minibatches, which are dictionaries of tensors, not "
+            f"{type(value).__name__} {value!r}."
+        )
+
+
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "batch_size": _check_number,
     "n_samples": _check_number,
@@ -53,6 +97,19 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "n_mc_samples": _check_number,
     "n_mc_samples_per_pass": _check_number,
     "seed": _check_seed,
+    "beta": _check_real,
+    "level": _check_real,
+    "rna_size_factor": _check_positive,
+    "drop_below": _check_real,
+    "modality": check_name,
+    "groupby": check_name,
+    "modalities": _check_names,
+    "source": _check_names,
+    "target": _check_names,
+    "gene_list": _check_list,
+    "region_list": _check_list,
+    "protein_list": _check_list,
+    "dataloader": _check_loader,
     "layer_added": check_name,
     "std_layer_added": check_name,
     "out": _check_path,
@@ -60,12 +117,18 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
 """Check of an argument that is not None, by name. A check raises a ValueError or a TypeError."""
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Check the arguments of a call that are in :data:`CHECKS`. ``kwargs`` may hold more."""
+def check_arguments(
+    arguments: Mapping[str, Any], parameters: Mapping[str, Parameter] = EVERY_DEFAULT_IS_NONE
+) -> None:
+    """Check the arguments of a call that are in :data:`CHECKS`. ``kwargs`` may hold more.
+
+    None is allowed for a parameter whose default is None.
+    """
     given = {**arguments.get("kwargs", {}), **arguments}
-    for name, check in CHECKS.items():
-        if given.get(name) is not None:
-            check(name, given[name])
+    for name in CHECKS.keys() & given.keys():
+        may_be_none = name not in parameters or parameters[name].default is None
+        if given[name] is not None or not may_be_none:
+            CHECKS[name](name, given[name])
 
 
 def check_precision() -> None:

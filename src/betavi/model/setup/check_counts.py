@@ -25,13 +25,13 @@ def check_is_anndata(adata: Any) -> None:
     """Raise a TypeError unless ``adata`` is an AnnData."""
     if isinstance(adata, MuData):
         raise TypeError(
-            "BetaVI models one modality, but this is a MuData with several "
+            "BetaVI models one modality, but `adata` is a MuData with several "
             f"({name_some(list(adata.mod))}). Use JointVI. Or, pass one modality, e.g. "
             f"mdata[{next(iter(adata.mod), None)!r}]"
         )
     if not isinstance(adata, AnnData):
         raise TypeError(
-            f"BetaVI takes an AnnData, not a {type(adata).__name__}. Read a file with "
+            f"`adata` must be an AnnData, not {type(adata).__name__}. Read a file with "
             "anndata.read_h5ad, or wrap a matrix in anndata.AnnData."
         )
     check_obs_in_memory(adata)

@@ -41,7 +41,7 @@ def check_is_mudata(mdata: Any) -> None:
     """Raise a TypeError unless ``mdata`` is a MuData whose modalities share cells."""
     if not isinstance(mdata, MuData):
         raise TypeError(
-            f"JointVI takes a MuData, not a {type(mdata).__name__}. Combine assays with "
+            f"`adata` must be a MuData, not {type(mdata).__name__}. Combine assays with "
             "mudata.MuData({'rna': rna, 'adt': adt}), or model one assay with BetaVI."
         )
     if mdata.axis != 0:

@@ -30,6 +30,10 @@ def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
         selection = [selection]
     if isinstance(selection, slice):
         selection = np.arange(len(names))[selection]
+    if isinstance(selection, set | dict):
+        raise TypeError(
+            f"`{argument}` must be in order, not {type(selection).__name__}. Pass a list."
+        )
     chosen = np.atleast_1d(np.asarray(selection))
     if chosen.dtype == bool:
         if len(chosen) != len(names):
@@ -92,13 +96,6 @@ def split_named(names: pd.Index, parts: Any) -> list[np.ndarray]:
     return found
 
 
-def listed_genes(gene_list: Iterable[str]) -> list[str]:
-    """Return gene names as a list. Raises a TypeError for a single name."""
-    if isinstance(gene_list, str):
-        raise TypeError(f"`gene_list` must be a list of names: [{gene_list!r}]")
-    return list(gene_list)
-
-
 def features_named(names: pd.Index, wanted: Iterable[str] | None, holder: str) -> np.ndarray:
     """Return the positions of some features.
 
@@ -106,7 +103,7 @@ def features_named(names: pd.Index, wanted: Iterable[str] | None, holder: str) -
     """
     if wanted is None:
         return np.arange(len(names))
-    wanted = listed_genes(wanted)
+    wanted = list(wanted)
     known = {name: position for position, name in enumerate(names)}
     repeated = set(names[names.duplicated()])
     for name in wanted:

@@ -1,0 +1,182 @@
+"""Any argument of any public method: it works, or an error names it, and no object changes."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import scvi
+from anndata import AnnData
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from betavi import BetaVI, JointVI
+from betavi.datasets import simulate_counts, simulate_multiome
+from tests.conftest import BRIEF
+
+MOST_SECONDS = 2.0
+REFUSALS = (ValueError, TypeError, KeyError, IndexError, NotImplementedError, RuntimeError)
+
+# words that name an argument without its own name
+CONCEPTS = {
+    "transform_batch": "batch", "batch": "batch", "group1": "group", "group2": "group",
+    "groupby": "obs[", "modality": "modality", "modalities": "modality", "source": "modality",
+    "target": "modality", "gene_list": "feature", "region_list": "feature",
+    "protein_list": "feature", "latent": "Latent position",
+    "layer_added": "layer", "std_layer_added": "layer", "start": "osition", "end": "osition",
+}  # fmt: skip
+
+# Python itself reads these as true or false, and scvi-tools reads the second line
+NOT_CHECKED = {
+    "show_progress", "silent", "return_mean", "return_numpy", "return_dist", "give_mean", "all_stats",
+    "batchid1", "batchid2", "delta", "batch_correction", "fdr_target", "kwargs", "data_loader_kwargs",
+    "importance_weighting_kwargs",
+}  # fmt: skip
+
+# scvi-tools' own methods, the primitives of LatentModel, training, and files of models
+NOT_OURS = {
+    "differential_abundance", "get_importance_weights", "get_aggregated_posterior",
+    "get_batch_representation", "load_query_data", "prepare_query_anndata", "prepare_query_mudata",
+    "setup_anndata", "setup_mudata", "load", "save", "convert_legacy_save", "train", "rescue",
+    "minify_adata", "minify_mudata", "sibling", "suggest_beta", "cross_validate_denoising",
+    "check_false_signals", "diagnose", "rate_distortion", "latent_density", "default_epochs",
+}  # fmt: skip
+REQUIRED = {
+    "generate": {"n_cells": 4},
+    "interpolate": {"start": "cell_0", "end": "cell_1", "n_steps": 4},
+    "differential_expression": {"groupby": "cell_type", "group1": "type_0"},
+    "translate": {"source": "rna", "target": "adt"},
+    "predictability": {"source": "rna", "target": "adt", "indices": range(120)},
+    "get_latent_library_size": {"give_mean": False},
+    "get_marginal_ll": {"n_mc_samples": 5},
+}
+QUIET = {"show_progress": False, "silent": True}
+ODD_VALUES = st.one_of(
+    st.sampled_from(
+        [
+            None, True, False, "", "nowhere", "X", "batch_0", "cell_0", b"x", 1e30, -1, 0, 1, 3,
+            2.5, 10**30, float("nan"), float("inf"), 1 + 2j, [], (), {}, set(), [None], ["cell_0"],
+            ["gene_0"], ["gene_0", "gene_0"], [0.5], [True], slice(0, 3), range(3), object,
+            np.array([0, 1]), np.array([], dtype=int), np.zeros((2, 2)), np.array(["gene_1"]),
+            np.datetime64("2020-01-01"), pd.Index(["gene_0"]), pd.Series([1, 2]), lambda x: x,
+            {"rna": 1.0}, {"rna": "x"}, "posterior", "mean", "latent", "change", "aggregate",
+        ]
+    ),
+    st.integers(-3, 400),
+    st.floats(allow_nan=True),
+    st.text(max_size=4),
+    st.lists(st.integers(-500, 500), max_size=4),
+    st.lists(st.text(max_size=3), max_size=3),
+)  # fmt: skip
+
+
+def trained(cls, data, setup, *args, **kwargs):
+    setup(data, *args, **kwargs)
+    model = cls(data, n_latent=3, n_hidden=16)
+    model.train(**BRIEF)
+    return model
+
+
+@pytest.fixture(scope="module")
+def models():
+    scvi.settings.seed = 0
+    adata = simulate_counts(n_cells=120, n_genes=20, n_batches=2, seed=0)
+    mdata = simulate_multiome(
+        n_cells=120, n_genes=20, n_peaks=15, n_proteins=6, n_batches=2, seed=0
+    )
+    likelihoods = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
+    if "cell_type" not in mdata.obs:
+        mdata.obs["cell_type"] = ["type_0", "type_1"] * 60
+    return {
+        "BetaVI": trained(BetaVI, adata, BetaVI.setup_anndata, batch_key="batch"),
+        "JointVI": trained(JointVI, mdata, JointVI.setup_mudata, likelihoods, batch_key="batch"),
+    }
+
+
+def fingerprint(data):
+    """Return a digest of everything that a user can see in an object."""
+    digest = hashlib.sha256()
+    for part in [data, *(() if isinstance(data, AnnData) else data.mod.values())]:
+        digest.update(pd.util.hash_pandas_object(part.obs.astype(str)).to_numpy().tobytes())
+        names = [sorted(map(str, keys)) for keys in (part.obs, part.var, part.obsm, part.uns)]
+        digest.update(repr(names).encode())
+        if isinstance(part, AnnData):
+            digest.update(part.X.data.tobytes() if hasattr(part.X, "indptr") else part.X.tobytes())
+            digest.update(repr(sorted(map(str, part.layers))).encode())
+    return digest.hexdigest()
+
+
+def methods_of(model):
+    """Return the public methods that answer, with the names of their arguments."""
+    cls = type(model)
+    names = {
+        name
+        for name, value in vars(cls).items()
+        if inspect.isfunction(value) and not name.startswith("_") and name not in NOT_OURS
+    }
+    return {
+        name: list(inspect.signature(getattr(model, name)).parameters) for name in sorted(names)
+    }
+
+
+def check(models, folder, data):
+    model = models[data.draw(st.sampled_from(sorted(models)), label="model")]
+    methods = methods_of(model)
+    method = data.draw(st.sampled_from(sorted(methods)), label="method")
+    argument = data.draw(st.sampled_from(methods[method]), label="argument")
+    value = data.draw(ODD_VALUES, label="value")
+    arguments = {name: value for name, value in QUIET.items() if name in methods[method]}
+    arguments |= REQUIRED.get(method, {})
+    if method == "raw_counts" and len(model.modalities) > 1:
+        arguments["modality"] = "rna"
+    arguments[argument] = value
+    before = fingerprint(model.adata)
+    start, said = time.perf_counter(), None
+    try:
+        getattr(model, method)(**arguments)
+    except REFUSALS as error:
+        said = f"{type(error).__name__}: {error}"
+    seconds = time.perf_counter() - start
+    if said is not None:
+        names = {argument, CONCEPTS.get(argument, argument)}
+        named = argument in NOT_CHECKED or any(name in said for name in names)
+        assert named, f"{method}({argument}={value!r}): {said}"
+        assert fingerprint(model.adata) == before, f"{method}({argument}={value!r})"
+    # a run of many tests at once slows each down
+    assert seconds < 5 * MOST_SECONDS, f"{method}({argument}={value!r}) took {seconds:.1f} s"
+
+
+OPTIONS = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
+    "database": None,
+    "derandomize": True,
+}
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    """Relative paths are written here."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=40, **OPTIONS)
+@given(data=st.data())
+def test_an_argument_works_or_is_named(models, in_folder, data):
+    check(models, in_folder, data)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=int(os.environ.get("BETAVI_EXAMPLES", "1000")), **OPTIONS)
+@given(data=st.data())
+def test_a_thousand_arguments_work_or_are_named(models, in_folder, data):
+    check(models, in_folder, data)
