@@ -109,7 +109,7 @@ def test_genes_that_are_not_there_are_named(trained):
         ({"groupby": "cell_type", "group1": "type_9"}, KeyError, "no group 'type_9'"),
         ({"groupby": "cell_type", "group1": ["type_0"], "group2": "x"}, KeyError, "no group 'x'"),
         ({"groupby": "cell_type", "mode": "chance"}, ValueError, "'vanilla', 'change'"),
-        ({"groupby": "one"}, ValueError, "'same' only"),
+        ({"groupby": "one"}, ValueError, "only one group, 'same'"),
     ],
 )
 def test_comparisons_of_nothing_are_refused(trained, asked, error, message):

@@ -250,11 +250,11 @@ def test_size_factors_scale_the_mean(counts):
     BetaVI.setup_anndata(counts, size_factor_key="size")
     model = BetaVI(counts)
     model.train(**BRIEF)
-    means = []
-    for _ in range(2):
+    means, other = [], counts.copy()
+    other.obs["size"] *= 2
+    for adata in (counts, other):
         torch.manual_seed(0)
-        means.append(model.get_likelihood_parameters()["mean"])
-        counts.obs["size"] *= 2
+        means.append(model.get_likelihood_parameters(adata)["mean"])
     np.testing.assert_allclose(means[1], 2 * means[0], rtol=1e-5)
 
 

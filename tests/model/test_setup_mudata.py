@@ -33,7 +33,7 @@ def test_an_anndata_is_refused():
         JointVI.setup_anndata(adata)
     with pytest.raises(TypeError, match="must be a MuData"):
         JointVI(adata)
-    with pytest.raises(TypeError, match="one modality, but this is a MuData"):
+    with pytest.raises(TypeError, match="one modality, but .adata. is a MuData"):
         BetaVI.setup_anndata(build())
 
 
@@ -48,7 +48,7 @@ def test_modalities_that_are_not_there_are_named():
     mdata = build()
     with pytest.raises(KeyError, match="no modality 'prot'"):
         JointVI.setup_mudata(mdata, {"rna": "zinb", "prot": "nb_mixture"})
-    with pytest.raises(KeyError, match="`layers` names 'adt', but `likelihoods` does not"):
+    with pytest.raises(KeyError, match="`layers` names the modality 'adt', but `likelihoods` does not"):
         JointVI.setup_mudata(mdata, {"rna": "zinb"}, layers={"adt": "raw"})
     with pytest.raises(KeyError, match="no layer 'raw'"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, layers={"adt": "raw"})

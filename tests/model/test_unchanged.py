@@ -208,7 +208,7 @@ def test_groups_are_named_in_any_way(model, counts):
         ({"groupby": "cell_type", "group1": "type_0", "group2": "type_0"}, ValueError, "both"),
         ({"idx1": np.ones(300, dtype=bool)}, ValueError, "`idx1` selects all cells"),
         ({"idx1": "age < 100"}, ValueError, "`idx1` selects all cells"),
-        ({"idx1": [1, 2], "idx2": [2, 1]}, ValueError, "the same cells"),
+        ({"idx1": [1, 2], "idx2": [2, 1]}, ValueError, "both select"),
     ],
 )
 def test_groups_that_are_none(model, counts, asked, error, words):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,13 @@ class DepthLimit(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("largest_total", torch.tensor(float("inf")))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # models that were saved before there was a limit
+        state_dict.setdefault(f"{prefix}largest_total", torch.tensor(float("inf")))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def start_at(self, largest_total: float) -> None:
         """Set the limit."""

@@ -122,11 +122,12 @@ def check_arguments(
 ) -> None:
     """Check the arguments of a call that are in :data:`CHECKS`. ``kwargs`` may hold more.
 
-    None is allowed for a parameter whose default is None.
+    None is allowed, but not as a number that has another default.
     """
     given = {**arguments.get("kwargs", {}), **arguments}
     for name in CHECKS.keys() & given.keys():
-        may_be_none = name not in parameters or parameters[name].default is None
+        default = parameters[name].default if name in parameters else None
+        may_be_none = default is None or CHECKS[name] is not _check_number
         if given[name] is not None or not may_be_none:
             CHECKS[name](name, given[name])
 

@@ -101,7 +101,7 @@ def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None
             )
         values = column.to_numpy(dtype=float)
         size = np.abs(values)
-        is_extreme = (size > LARGEST_VALUE) | (positive & (size < 1 / LARGEST_VALUE))
+        is_extreme = (size > LARGEST_VALUE) | (positive & (size > 0) & (size < 1 / LARGEST_VALUE))
         wrong = ~np.isfinite(values) | (positive & ~(values > 0)) | is_extreme
         if wrong.any():
             cells = adata.obs_names[wrong]
