@@ -38,6 +38,7 @@ def model(cells):
     return fitted
 
 
+@pytest.mark.slow
 def test_generated_cells_have_every_assay_and_are_like_the_measured(model, cells):
     new = model.generate(1000, seed=0, **QUIET)
     assert list(new.mod) == list(cells.mod)

@@ -134,6 +134,7 @@ def test_genes_that_share_a_name_are_pointed_at(counts):
         BetaVI.setup_anndata(counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("joint", [False, True])
 def test_a_comparison_that_the_batch_takes_away_is_pointed_at(joint):
     # each batch has cells of one condition, and of two types

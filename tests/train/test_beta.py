@@ -205,6 +205,7 @@ def test_answers_are_of_the_beta_that_training_ended_with(build, tmp_path):
             ask([1.0])
 
 
+@pytest.mark.slow
 def test_a_steered_model_is_minified_and_loaded(build, tmp_path):
     model = build()
     model.train(**BRIEF | {"max_epochs": 20}, target_rate=2.0)

@@ -10,7 +10,7 @@ from betavi import BetaVI
 from betavi.datasets import simulate_counts
 from betavi.likelihoods import LIKELIHOODS
 from betavi.nn import PRIORS
-from tests.conftest import BRIEF
+from tests.conftest import BRIEF, mostly_slow
 
 QUIET = {"show_progress": False}
 
@@ -36,6 +36,7 @@ def collapsed():
     return trained(n_latent=4, beta=300.0)
 
 
+@pytest.mark.slow
 def test_as_many_dimensions_are_used_as_there_are_factors(wide):
     report = wide.diagnose(**QUIET)
     assert report.verdict == "partial"
@@ -56,6 +57,7 @@ def test_a_healthy_model_is_called_healthy():
     assert report.amortisation_gap < 0.1 * sum(report.explained.values())
 
 
+@pytest.mark.slow
 def test_too_high_a_beta_is_found_and_explained(collapsed):
     report = collapsed.diagnose(**QUIET)
     assert report.verdict == "collapsed"
@@ -65,6 +67,7 @@ def test_too_high_a_beta_is_found_and_explained(collapsed):
     assert report.explained_share < 0.02
 
 
+@pytest.mark.slow
 def test_healthy_beats_collapsed(wide, collapsed):
     alive, dead = wide.diagnose(**QUIET), collapsed.diagnose(**QUIET)
     assert alive.mutual_information > dead.mutual_information + 1
@@ -72,6 +75,7 @@ def test_healthy_beats_collapsed(wide, collapsed):
     assert alive.active_dimensions > dead.active_dimensions
 
 
+@pytest.mark.slow
 def test_the_cells_are_those_asked_for(wide):
     report = wide.diagnose(indices=np.arange(200), **QUIET)
     assert (report.n_cells, report.is_held_out) == (200, False)
@@ -80,6 +84,7 @@ def test_the_cells_are_those_asked_for(wide):
     assert wide.diagnose(other, **QUIET).n_cells == 150
 
 
+@pytest.mark.slow
 def test_a_diagnosis_changes_nothing_and_repeats(wide):
     before = copy.deepcopy(wide.module.state_dict())
     state = torch.get_rng_state()
@@ -125,6 +130,7 @@ def test_where_the_rate_is_held_its_capacity_is_the_cause_and_not_beta(tmp_path)
     assert wide_enough.diagnose(**QUIET).active_dimensions == 3
 
 
+@pytest.mark.slow
 def test_a_loaded_model_trusts_its_split_only_of_as_many_cells(wide, tmp_path):
     wide.save(tmp_path / "model", save_anndata=True)
     own = BetaVI.load(tmp_path / "model")
@@ -136,7 +142,7 @@ def test_a_loaded_model_trusts_its_split_only_of_as_many_cells(wide, tmp_path):
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{"gene_likelihood": name} for name in LIKELIHOODS]
+    mostly_slow([{"gene_likelihood": name} for name in LIKELIHOODS], [{"gene_likelihood": "zinb"}])
     + [{"prior": name, "n_components": 5} for name in PRIORS]
     + [{"latent_distribution": "ln"}, {"use_observed_lib_size": False}],
     ids=str,
@@ -172,6 +178,7 @@ def test_what_cannot_be_diagnosed(counts):
         model.diagnose()
 
 
+@pytest.mark.slow
 def test_noise_learned_by_heart_is_no_signal(real):
     """Real counts, of which each gene is shuffled: nothing is left that genes agree on."""
     adata = real("pancreas_3696x2000.h5ad")[:2000].copy()

@@ -13,7 +13,7 @@ import torch
 from betavi import JointVI
 from betavi.datasets import simulate_multiome
 from betavi.nn import FUSIONS
-from tests.conftest import getters
+from tests.conftest import getters, mostly_slow
 from tests.model.collapse.answers import plain
 
 QUIET = {"show_progress": False}
@@ -62,6 +62,7 @@ def sabotaged(model, parts):
     return other
 
 
+@pytest.mark.slow
 def test_healthy_modalities_are_called_so(healthy):
     report = healthy.diagnose(**QUIET)
     assert report.ignored_modalities == []
@@ -74,6 +75,7 @@ def test_healthy_modalities_are_called_so(healthy):
     assert "By modality:" in str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["decoders", "z_encoders"])
 def test_a_modality_that_z_ignores_is_a_collapse(healthy, part):
     broken = sabotaged(healthy, lambda module: getattr(module, part)["adt"])
@@ -89,6 +91,7 @@ def test_a_modality_that_z_ignores_is_a_collapse(healthy, part):
     assert alone.explained["adt"] < before.modalities["adt"].explained["adt"] / 2
 
 
+@pytest.mark.slow
 def test_a_modality_without_signal_is_ignored_for_want_of_it():
     mdata = simulate_multiome(n_cells=1200, n_peaks=0)
     rng = np.random.default_rng(0)
@@ -99,7 +102,9 @@ def test_a_modality_without_signal_is_ignored_for_want_of_it():
     assert report.modalities["rna"].verdict != "collapsed"
 
 
-@pytest.mark.parametrize("fusion", [name for name in FUSIONS if name != "single"])
+@pytest.mark.parametrize(
+    "fusion", mostly_slow([name for name in FUSIONS if name != "single"], {"poe"})
+)
 def test_every_fusion_is_diagnosed(fusion):
     mdata = simulate_multiome(n_cells=300, n_peaks=0, missing={"adt": 0.3})
     model = trained(mdata, max_epochs=3, fusion=fusion)
@@ -110,6 +115,7 @@ def test_every_fusion_is_diagnosed(fusion):
     assert all(cause.name != "lagging_encoder" for cause in report.causes) or fusion in WITH_GAPS
 
 
+@pytest.mark.slow
 def test_assays_that_no_cell_shares_are_diagnosed_too():
     mdata = simulate_multiome(n_cells=300, n_peaks=0)
     parts = {"rna": mdata["rna"][:150].copy(), "adt": mdata["adt"][150:].copy()}
@@ -120,6 +126,7 @@ def test_assays_that_no_cell_shares_are_diagnosed_too():
     assert list(report.modalities) == ["rna", "adt"]
 
 
+@pytest.mark.slow
 def test_only_the_modalities_asked_for_are_looked_at_alone(healthy):
     assert list(healthy.diagnose(modalities="atac", **QUIET).modalities) == ["atac"]
     with pytest.raises(ValueError, match="no modality 'protein'"):
@@ -128,6 +135,7 @@ def test_only_the_modalities_asked_for_are_looked_at_alone(healthy):
         healthy.diagnose(indices=range(5), **QUIET)
 
 
+@pytest.mark.slow
 def test_a_diagnosis_repeats_and_changes_nothing(healthy):
     before = {name: value.clone() for name, value in healthy.module.state_dict().items()}
     first, second = (healthy.diagnose(modalities="rna", **QUIET) for _ in range(2))
@@ -136,6 +144,7 @@ def test_a_diagnosis_repeats_and_changes_nothing(healthy):
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_joint_model_is_rescued():
     mdata = simulate_multiome(n_cells=600, n_peaks=0)
     model = trained(mdata, max_epochs=10, beta=300.0, fusion="poe")
@@ -146,6 +155,7 @@ def test_a_joint_model_is_rescued():
     assert model.module.options.fusion == "poe"
 
 
+@pytest.mark.slow
 def test_every_beta_of_a_joint_model_has_its_point():
     mdata = simulate_multiome(n_cells=600, n_peaks=50)
     model = trained(mdata, max_epochs=30, beta=(0.1, 10), n_latent=4)

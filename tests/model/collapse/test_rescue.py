@@ -33,6 +33,7 @@ def likelihood(model):
     return float(model.get_marginal_ll(indices=model.validation_indices, n_mc_samples=50))
 
 
+@pytest.mark.slow
 def test_a_collapsed_model_is_brought_back(tmp_path):
     model = trained(beta=300.0)
     before, held_out = likelihood(model), model.validation_indices
@@ -83,6 +84,7 @@ def test_what_does_not_help_is_rolled_back(monkeypatch):
     assert "The model is unchanged" in str(report)
 
 
+@pytest.mark.slow
 def test_nothing_is_tried_where_nothing_is_wrong():
     model = trained()
     report = model.rescue(**QUIET)
@@ -135,6 +137,7 @@ def test_what_is_made_for_a_cause_is_tried_first():
     assert sorted_remedies([]) == list(REMEDIES)
 
 
+@pytest.mark.slow
 def test_an_interrupted_rescue_tries_no_more(monkeypatch):
     def interrupt(model, max_epochs, kwargs):
         model.train(max_epochs, **kwargs)
