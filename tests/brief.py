@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from functools import wraps
+from importlib import import_module
 
 from betavi import BetaVI, JointVI
 
-MODELS = (BetaVI, JointVI)
+FEWER = {
+    "betavi.diagnostics.spectrum": {"N_FLIPS": 1},
+    "betavi.model.collapse.report": {"PROBED_CELLS": 100, "REFINING_STEPS": 5},
+    "betavi.model.collapse.rescue": {"IMPORTANCE_DRAWS": 5},
+}
+"""Numbers of repeats that make estimates precise, and lower ones."""
 
 
 def shortened(train):
@@ -20,7 +26,15 @@ def shortened(train):
     return short
 
 
-def shorten():
-    """Shorten all training in this process. The kernel of a notebook calls this function."""
-    for cls in MODELS:
-        cls.train = shortened(cls.train)
+def shorten(replace=setattr):
+    """Shorten training and diagnoses in this process. The kernel of a notebook calls this."""
+    for cls in (BetaVI, JointVI):
+        replace(cls, "train", shortened(cls.train))
+    repeat_less(replace)
+
+
+def repeat_less(replace):
+    """Make diagnoses and rescues fast and imprecise."""
+    for module, numbers in FEWER.items():
+        for name, number in numbers.items():
+            replace(import_module(module), name, number)

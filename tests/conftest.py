@@ -12,7 +12,7 @@ import torch
 
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
-from tests.brief import MODELS, shortened
+from tests.brief import shorten
 
 # a run of a few minibatches, for tests of what a model does rather than of how well it fits
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
@@ -54,8 +54,7 @@ def _seed():
 @pytest.fixture
 def brief(monkeypatch):
     """Let no model train for long, whatever an example asks for: what is tested is that it runs."""
-    for cls in MODELS:
-        monkeypatch.setattr(cls, "train", shortened(cls.train))
+    shorten(monkeypatch.setattr)
 
 
 @pytest.fixture

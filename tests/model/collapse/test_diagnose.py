@@ -36,9 +36,19 @@ def collapsed():
     return trained(n_latent=4, beta=300.0)
 
 
+@pytest.fixture(scope="module")
+def report_of_wide(wide):
+    return wide.diagnose(**QUIET)
+
+
+@pytest.fixture(scope="module")
+def report_of_collapsed(collapsed):
+    return collapsed.diagnose(**QUIET)
+
+
 @pytest.mark.slow
-def test_as_many_dimensions_are_used_as_there_are_factors(wide):
-    report = wide.diagnose(**QUIET)
+def test_as_many_dimensions_are_used_as_there_are_factors(wide, report_of_wide):
+    report = report_of_wide
     assert report.verdict == "partial"
     # in counts a factor bends, and may take more than one
     assert 3 <= report.active_dimensions <= 6
@@ -58,8 +68,8 @@ def test_a_healthy_model_is_called_healthy():
 
 
 @pytest.mark.slow
-def test_too_high_a_beta_is_found_and_explained(collapsed):
-    report = collapsed.diagnose(**QUIET)
+def test_too_high_a_beta_is_found_and_explained(report_of_collapsed):
+    report = report_of_collapsed
     assert report.verdict == "collapsed"
     assert report.causes[0].name == "beta_too_high"
     assert report.beta == 300
@@ -68,8 +78,8 @@ def test_too_high_a_beta_is_found_and_explained(collapsed):
 
 
 @pytest.mark.slow
-def test_healthy_beats_collapsed(wide, collapsed):
-    alive, dead = wide.diagnose(**QUIET), collapsed.diagnose(**QUIET)
+def test_healthy_beats_collapsed(report_of_wide, report_of_collapsed):
+    alive, dead = report_of_wide, report_of_collapsed
     assert alive.mutual_information > dead.mutual_information + 1
     assert alive.explained_share > dead.explained_share
     assert alive.active_dimensions > dead.active_dimensions
@@ -85,12 +95,12 @@ def test_the_cells_are_those_asked_for(wide):
 
 
 @pytest.mark.slow
-def test_a_diagnosis_changes_nothing_and_repeats(wide):
+def test_a_diagnosis_changes_nothing_and_repeats(wide, report_of_wide):
     before = copy.deepcopy(wide.module.state_dict())
     state = torch.get_rng_state()
-    first, second = (wide.diagnose(**QUIET) for _ in range(2))
+    again = wide.diagnose(**QUIET)
     assert torch.equal(torch.get_rng_state(), state)
-    assert first.dimensions.equals(second.dimensions)
+    assert again.dimensions.equals(report_of_wide.dimensions)
     for name, value in wide.module.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
 

@@ -147,7 +147,9 @@ def test_at_many_moments(tmp_path, kind, way):
     # The two ways differ in the last moments alone, which write records and rename. Each way
     # takes every second moment: both together cover twelve of all moments and the last twelve.
     first = way == "swap"
-    check_killed(target, [*range(1, last, last // 12)[first::2], *range(last - 12 + first, last + 1, 2)], way)
+    check_killed(
+        target, [*range(1, last, last // 12)[first::2], *range(last - 12 + first, last + 1, 2)], way
+    )
 
 
 def test_a_process_that_is_killed_between_two_renames(tmp_path, monkeypatch):
