@@ -98,10 +98,10 @@ def test_a_modality_that_z_ignores_is_a_collapse(healthy, report, part):
 
 @pytest.mark.slow
 def test_a_modality_without_signal_is_ignored_for_want_of_it():
-    mdata = simulate_multiome(n_cells=1200, n_peaks=0)
+    mdata = simulate_multiome(n_cells=800, n_peaks=0)
     rng = np.random.default_rng(0)
     mdata["adt"].X = rng.poisson(5.0, mdata["adt"].shape).astype(np.float32)
-    report = trained(mdata).diagnose(**QUIET)
+    report = trained(mdata, max_epochs=40).diagnose(**QUIET)
     assert report.ignored_modalities == ["adt"]
     assert report.modalities["adt"].causes[0].name == "too_few_counts"
     assert report.modalities["rna"].verdict != "collapsed"
@@ -152,9 +152,9 @@ def test_a_diagnosis_of_one_modality_repeats_and_changes_nothing(healthy, report
 
 @pytest.mark.slow
 def test_a_joint_model_is_rescued():
-    mdata = simulate_multiome(n_cells=600, n_peaks=0)
+    mdata = simulate_multiome(n_cells=300, n_peaks=0)
     model = trained(mdata, max_epochs=10, beta=300.0, fusion="poe")
-    report = model.rescue(max_epochs=150, **QUIET)
+    report = model.rescue(max_epochs=100, **QUIET)
     assert report.before.verdict == "collapsed"
     assert report.chosen != "nothing"
     assert report.after.active_dimensions > 0
