@@ -228,7 +228,10 @@ def test_a_steered_model_is_minified_and_loaded(build, tmp_path):
     ],
 )
 def test_the_controller_reaches_its_target_on_real_counts(real, file, target, max_epochs):
+    # the genes with the highest counts determine the rate, and fewer genes train faster
     adata = real(file)
+    totals = np.asarray(adata.X.sum(axis=0)).ravel()
+    adata = adata[:, np.sort(totals.argsort()[-1000:])].copy()
     BetaVI.setup_anndata(adata)
     model = BetaVI(adata)
     # some five hundred steps after the warm-up
