@@ -269,6 +269,7 @@ def test_a_saved_model_is_loaded_without_its_object(mosaic, tmp_path):
         JointVI()
 
 
+@pytest.mark.slow
 def test_cells_are_named_by_number_or_by_mask(mosaic):
     model = fitted(mosaic)
     mask = np.arange(200) % 2 == 0

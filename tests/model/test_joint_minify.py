@@ -164,6 +164,7 @@ def test_bad_calls_are_refused(mosaic):
     assert model.minified_data_type is None
 
 
+@pytest.mark.slow
 def test_a_model_of_many_beta_keeps_the_experts_of_one(mosaic):
     model = fitted(mosaic, beta=(0.1, 10.0))
     before = model.get_latent_representation(modalities="adt", beta=4.0)
@@ -219,6 +220,7 @@ def test_betavi_refuses_an_object_of_the_other_kind(tmp_path):
         loaded.get_latent_representation(model.adata.copy())
 
 
+@pytest.mark.slow
 def test_a_query_maps_onto_a_minified_reference(mosaic, tmp_path):
     reference = fitted(mosaic)
     reference.minify_mudata(**QUIET)

@@ -178,6 +178,7 @@ def test_a_comparison_that_the_batch_takes_away_is_pointed_at(joint):
         model.differential_expression(**asked | {"batch_correction": False}, groupby="condition")
 
 
+@pytest.mark.slow
 def test_groups_are_named_in_any_way(model, counts):
     one = (counts.obs["cell_type"] == "type_0").to_numpy()
     ways = {

@@ -80,6 +80,7 @@ def test_an_interrupted_run_is_no_longer_watched():
     assert not model.module._forward_hooks
 
 
+@pytest.mark.slow
 def test_a_guard_of_ones_own_is_not_doubled():
     guard = CollapseGuard()
     model = build()

@@ -16,7 +16,7 @@ from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.model.denoising import estimate
 from betavi.model.io import writer
-from tests.conftest import mostly_slow
+from tests.conftest import mostly_slow, slow_where
 from tests.killing import ended, killed_at, number_of_moments
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
@@ -51,7 +51,7 @@ def counts(trained):
 
 @pytest.mark.parametrize("ending", READ)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("genes", [None, [7, 2]])
+@pytest.mark.parametrize("genes", slow_where([None, [7, 2]], [None]))
 def test_a_file_has_what_an_object_has(trained, counts, tmp_path, ending, dtype, genes):
     ask = {"std_layer_added": "std", "library_size": 1e3, "batch_size": 40, "dtype": dtype} | QUIET
     trained.denoise(counts, **ask)
@@ -88,7 +88,7 @@ def test_x_of_a_file_is_replaced_and_models_find_the_counts(trained, counts, tmp
     )
 
 
-@pytest.mark.parametrize("ending", [None, *READ])
+@pytest.mark.parametrize("ending", slow_where([None, *READ], {".zarr"}))
 def test_small_values_are_dropped_and_their_mass_is_told(trained, counts, tmp_path, ending):
     trained.denoise(counts, std_layer_added="std", **QUIET)
     whole, std = counts.layers["denoised"], counts.layers["std"]
@@ -106,7 +106,7 @@ def test_small_values_are_dropped_and_their_mass_is_told(trained, counts, tmp_pa
     assert 0 < share < 0.5
 
 
-@pytest.mark.parametrize("drop", [None, 0.5])
+@pytest.mark.parametrize("drop", mostly_slow([None, 0.5], [0.5]))
 def test_a_backed_object_is_written_to_its_own_file(trained, counts, tmp_path, drop):
     trained.denoise(counts, std_layer_added="std", drop_below=drop, **QUIET)
     plain = counts.copy()
@@ -184,6 +184,7 @@ def test_a_backed_object_is_the_file_that_is_there_whatever_happens(
         np.testing.assert_allclose(found, counts.layers["denoised"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_precision_counts_go_along(tmp_path):
     adata = simulate_counts(n_cells=50, n_genes=10)
     adata.X = adata.X.toarray().astype(np.float16)
@@ -225,7 +226,7 @@ def test_modalities_go_into_one_file(tmp_path):
         model.denoise(out=tmp_path / "x.h5ad", **QUIET)
 
 
-@pytest.mark.parametrize("n_samples", [1, 3])
+@pytest.mark.parametrize("n_samples", mostly_slow([1, 3], {3}))
 def test_a_file_has_the_draws_of_an_object(trained, counts, tmp_path, n_samples):
     ask = {"n_samples": n_samples, "batch_size": 40, "std_layer_added": "s"} | QUIET
     torch.manual_seed(3)

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from betavi.model.io import replace
 from betavi.model.io.writer import CellChunk, changed_file, collect, new_file
-from tests.conftest import slow_where
+from tests.conftest import mostly_slow, slow_where
 from tests.killing import ended, killed_at, number_of_moments
 
 N_CELLS, N_GENES, AT_ONCE = 24, 7, 10
@@ -96,7 +96,7 @@ def test_a_file_is_written_and_replaced(tmp_path, kind, way):
         assert target.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_where(KINDS, {"mudata.zarr"}))
 def test_an_interrupted_call_leaves_the_old_file_alone(tmp_path, kind):
     target = tmp_path / f"x{kind}"
     with pytest.raises(KeyboardInterrupt):
@@ -175,8 +175,8 @@ def test_a_process_that_is_killed_between_two_renames(tmp_path, monkeypatch):
     assert names(tmp_path) == ["x.zarr"]
 
 
-@pytest.mark.parametrize("n_times", [3, pytest.param(10, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", [".zarr", ".h5ad", ".h5mu"])
+@pytest.mark.parametrize("n_times", mostly_slow([3, 10], {3}))
+@pytest.mark.parametrize("kind", slow_where([".zarr", ".h5ad", ".h5mu"], {".zarr"}))
 def test_processes_that_write_the_same_file_do_not_mix(tmp_path, kind, way, n_times):
     target = tmp_path / f"x{kind}"
     context = multiprocessing.get_context("fork")
