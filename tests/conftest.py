@@ -10,11 +10,23 @@ import pytest
 import scvi
 import torch
 
-from betavi import BetaVI, JointVI
+from betavi import BetaVI
 from betavi.datasets import simulate_counts
+from tests.brief import shorten
 
 # a run of a few minibatches, for tests of what a model does rather than of how well it fits
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+def mostly_slow(values, fast):
+    """Return values for ``parametrize``, all marked slow except for the fast ones."""
+    slow = pytest.mark.slow
+    return [value if value in fast else pytest.param(value, marks=slow) for value in values]
+
+
+def slow_where(values, slow):
+    """Return values for ``parametrize``, of which the slow ones are marked."""
+    return mostly_slow(values, [value for value in values if value not in slow])
 
 
 def getters(cls):
@@ -42,14 +54,7 @@ def _seed():
 @pytest.fixture
 def brief(monkeypatch):
     """Let no model train for long, whatever an example asks for: what is tested is that it runs."""
-    for cls in (BetaVI, JointVI):
-        train = cls.train
-
-        def short(self, max_epochs=None, *args, train=train, **kwargs):
-            kwargs["enable_progress_bar"] = False
-            return train(self, min(max_epochs or 3, 3), *args, **kwargs)
-
-        monkeypatch.setattr(cls, "train", short)
+    shorten(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import peers
 from betavi.datasets import pbmc_mosaic
+from tests.brief import repeat_less
 from tutorials import demo
 
 README = Path(__file__).parents[1] / "README.md"
@@ -32,6 +33,7 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "OUTPUT", tmp_path / "demo")
     monkeypatch.setitem(demo.TRAINING, "max_epochs", 2)
     monkeypatch.setattr(demo, "SHORTER", 2)
+    repeat_less(monkeypatch.setattr)
     # each worker has a core
     monkeypatch.setattr(peers, "THREADS", 1)
     demo.main()

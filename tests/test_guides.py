@@ -14,7 +14,7 @@ import scvi
 
 import betavi
 from betavi.datasets import simulate_counts, simulate_multiome
-from tests.conftest import BRIEF
+from tests.conftest import BRIEF, slow_where
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 LIKELIHOODS = {"rna": "zinb", "adt": "nb_mixture"}
@@ -62,7 +62,7 @@ def names_of(page):
 
 @pytest.mark.usefixtures("brief")
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", slow_where(PAGES, {"collapse.md", "denoise.md", "joint.md"}))
 def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     mpl.use("Agg")
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ from scipy.optimize import approx_fprime
 
 from betavi.diagnostics import along_density, find_holes, fit_density, genes_on_path, straight
 from betavi.diagnostics.paths import _Cost, resampled
+from tests.conftest import slow_where
 
 
 def ring(n_cells=3000, n_extra=0, seed=0):
@@ -75,7 +76,9 @@ def test_a_ball_of_cells_that_was_removed_is_found(n_latent, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("kind", ["normal", "disc", "ten dimensions", "skewed"])
+@pytest.mark.parametrize(
+    "kind", slow_where(["normal", "disc", "ten dimensions", "skewed"], {"ten dimensions"})
+)
 def test_no_hole_where_there_is_none(kind, seed):
     rng = np.random.default_rng(seed)
     if kind == "disc":

@@ -9,6 +9,7 @@ from scipy import integrate, stats
 from scvi import distributions
 
 from betavi.likelihoods import DISPERSIONS, LIKELIHOODS
+from tests.conftest import slow_where
 from tests.contracts import check_dispersion, check_likelihood
 from tests.contracts import likelihood as contract
 from tests.contracts.likelihood import N_CELLS, N_GENES, inputs
@@ -25,7 +26,7 @@ members = pytest.mark.parametrize("name", LIKELIHOODS)
 extents = pytest.mark.parametrize("dispersion", DISPERSIONS)
 
 
-@members
+@pytest.mark.parametrize("name", slow_where(LIKELIHOODS, {"nb_mixture"}))
 def test_every_likelihood_keeps_the_contract(name):
     check_likelihood(LIKELIHOODS[name])
 

@@ -125,6 +125,7 @@ def test_cells_have_to_be_held_out(counts):
     assert len(compare_likelihoods({"all": model}, indices=[0, 1, 2], n_components=None)) == 2
 
 
+@pytest.mark.slow
 def test_counts_beat_densities_on_real_counts(real):
     """The order of the lenses; the docs have the numbers of longer runs."""
     adata = real("kang_muscat.h5ad")

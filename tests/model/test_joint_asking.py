@@ -38,6 +38,7 @@ def model(cells):
     return fitted
 
 
+@pytest.mark.slow
 def test_generated_cells_have_every_assay_and_are_like_the_measured(model, cells):
     new = model.generate(1000, seed=0, **QUIET)
     assert list(new.mod) == list(cells.mod)
@@ -215,6 +216,7 @@ def test_cells_of_a_query_stay_in_order_and_are_not_lost_silently(model, everyon
     assert model.get_latent_representation(fitted).shape == (40, 6)
 
 
+@pytest.mark.slow
 def test_the_background_of_a_new_batch_starts_at_those_known_and_learns(model, everyone):
     query = everyone[1000:].copy()
     query.obs["batch"] = "new"
@@ -245,6 +247,7 @@ def test_queries_have_the_layers_of_the_reference(everyone):
     assert reference.translate("rna", "adt", fitted, **QUIET).shape == (1100, 15)
 
 
+@pytest.mark.slow
 def test_an_interval_has_the_uncertainty_of_a_size_that_is_not_known(model, cells):
     """Of RNA from protein, whose own size the protein does not say."""
     found = model.translate("adt", "rna", n_samples=100, scale="log1p", **QUIET)

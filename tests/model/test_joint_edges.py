@@ -144,6 +144,7 @@ def deep_types():
     return mdata, model
 
 
+@pytest.mark.slow
 def test_intervals_know_the_size_of_each_type(deep_types):
     mdata, model = deep_types
     new = mdata[700:].copy()
@@ -192,6 +193,7 @@ def test_cells_of_a_batch_have_its_covariates_and_can_be_read_again():
     assert totals["batch_1"] > 4 * totals["batch_0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_binary", [True, False])
 def test_probabilities_of_detection_are_calibrated(is_binary):
     mdata = simulate_multiome(n_cells=600, n_proteins=0, n_peaks=150, seed=5)
@@ -267,6 +269,7 @@ def test_a_saved_model_is_loaded_without_its_object(mosaic, tmp_path):
         JointVI()
 
 
+@pytest.mark.slow
 def test_cells_are_named_by_number_or_by_mask(mosaic):
     model = fitted(mosaic)
     mask = np.arange(200) % 2 == 0

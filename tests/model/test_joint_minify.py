@@ -51,6 +51,7 @@ def answers(model):
     return found | {"compared": table["bayes_factor"].to_numpy()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", JOINT)
 @pytest.mark.parametrize("kind", ADATA_MINIFY_TYPE)
 def test_every_answer_is_the_same(mosaic, fusion, kind, tmp_path):
@@ -103,6 +104,7 @@ def test_the_counts_are_in_a_layer(mosaic):
     np.testing.assert_allclose(model.get_latent_representation(), before, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_compares_with_counts_is_refused(mosaic):
     model = fitted(mosaic)
     model.minify_mudata(**QUIET)
@@ -131,6 +133,7 @@ def test_what_compares_with_counts_is_refused(mosaic):
         model.minify_mudata(**QUIET)
 
 
+@pytest.mark.slow
 def test_kept_counts_can_be_compared_with(mosaic):
     model = fitted(mosaic, fusion="poe")
     torch.manual_seed(0)
@@ -161,6 +164,7 @@ def test_bad_calls_are_refused(mosaic):
     assert model.minified_data_type is None
 
 
+@pytest.mark.slow
 def test_a_model_of_many_beta_keeps_the_experts_of_one(mosaic):
     model = fitted(mosaic, beta=(0.1, 10.0))
     before = model.get_latent_representation(modalities="adt", beta=4.0)
@@ -216,6 +220,7 @@ def test_betavi_refuses_an_object_of_the_other_kind(tmp_path):
         loaded.get_latent_representation(model.adata.copy())
 
 
+@pytest.mark.slow
 def test_a_query_maps_onto_a_minified_reference(mosaic, tmp_path):
     reference = fitted(mosaic)
     reference.minify_mudata(**QUIET)

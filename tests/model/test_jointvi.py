@@ -104,6 +104,7 @@ def test_factors_are_found_from_every_modality():
     assert scores["all"] >= max(scores.values()) - 0.02
 
 
+@pytest.mark.slow
 def test_proteins_are_translated_with_an_interval_that_holds():
     mdata = simulate_multiome(n_cells=1200, n_types=1, n_factors=3, n_peaks=0, missing={"adt": 0.4})
     paired = simulate_multiome(n_cells=1200, n_types=1, n_factors=3, n_peaks=0)
@@ -123,6 +124,7 @@ def test_proteins_are_translated_with_an_interval_that_holds():
     assert np.square(found.X - truth).mean() < np.square(seen - truth).mean()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_predicted_is_said():
     mdata = simulate_multiome(n_cells=1000, n_peaks=0)
     counts, rng = mdata["adt"].X.toarray(), np.random.default_rng(0)
@@ -183,6 +185,7 @@ def test_expression_accessibility_and_proteins_are_those_of_every_cell():
         model.get_normalized_expression(modality="atac")
 
 
+@pytest.mark.slow
 def test_proteins_that_are_there_are_told_from_background():
     mdata = simulate_multiome(n_cells=1000, n_peaks=0, missing={"rna": 0.2})
     model = trained(mdata, train={"max_epochs": 60}, n_hidden=64)
@@ -227,6 +230,7 @@ def test_a_saved_model_answers_as_before(tmp_path):
     assert "JointVI model of rna, adt, atac" in model._model_summary_string
 
 
+@pytest.mark.slow
 def test_the_learning_rate_rises_and_falls_unless_another_is_asked_for():
     def rates(**plan):
         plan = {"plan_kwargs": plan} if plan else {}

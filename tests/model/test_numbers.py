@@ -15,6 +15,7 @@ import scvi
 import torch
 
 import betavi
+from tests.conftest import slow_where
 
 STORED = Path(__file__).with_name("numbers.json")
 TOLERANCE = 2e-3
@@ -195,7 +196,7 @@ def one_thread():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_where(CASES, {"joint, mvtcae"}))
 def test_numbers_are_what_they_were(case):
     stored = json.loads(STORED.read_text())[case]
     found = CASES[case]()

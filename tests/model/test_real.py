@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anndata
 import numpy as np
+import pytest
 import scanpy as sc
 import scvi
 from sklearn.model_selection import cross_val_score
@@ -23,6 +24,7 @@ def held_out_elbo(cls, adata, batch_key=None, **kwargs):
     return float(model.get_elbo(indices=model.validation_indices))
 
 
+@pytest.mark.slow
 def test_overdispersed_likelihoods_explain_two_conditions_better_than_poisson(real):
     adata = real("kang_muscat.h5ad")
     elbos = {
@@ -32,6 +34,7 @@ def test_overdispersed_likelihoods_explain_two_conditions_better_than_poisson(re
     assert min(elbos["zinb"], elbos["nb"]) > elbos["poisson"]
 
 
+@pytest.mark.slow
 def test_a_short_run_explains_held_out_cells_better_than_scvi(real):
     adata = real("kang_muscat.h5ad")
     ours, theirs = (
@@ -40,6 +43,7 @@ def test_a_short_run_explains_held_out_cells_better_than_scvi(real):
     assert ours > theirs
 
 
+@pytest.mark.slow
 def test_cell_types_are_neighbours_in_the_latent_space(real):
     adata = real("kang_muscat.h5ad")
     BetaVI.setup_anndata(adata, batch_key="group_id")
@@ -69,6 +73,7 @@ def test_all_genes_of_a_sparse_matrix_from_a_file(real, tmp_path):
     assert np.isfinite(latents[0]).all()
 
 
+@pytest.mark.slow
 def test_denoised_counts_foretell_molecules_better_than_any_baseline(real):
     adata = real("kang_stim_ctrl_2000.h5ad")[::2].copy()
     sc.pp.highly_variable_genes(adata, n_top_genes=1000, flavor="seurat_v3", subset=True)
@@ -87,6 +92,7 @@ def test_denoised_counts_foretell_molecules_better_than_any_baseline(real):
     assert 0.1 < report.trusted_share < 0.9
 
 
+@pytest.mark.slow
 def test_shuffled_genes_of_real_counts_have_no_relations_until_they_are_smoothed(real):
     adata = real("kang_muscat.h5ad")
     BetaVI.setup_anndata(adata, batch_key="group_id", labels_key="cluster_id")

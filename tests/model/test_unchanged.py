@@ -134,6 +134,7 @@ def test_genes_that_share_a_name_are_pointed_at(counts):
         BetaVI.setup_anndata(counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("joint", [False, True])
 def test_a_comparison_that_the_batch_takes_away_is_pointed_at(joint):
     # each batch has cells of one condition, and of two types
@@ -177,6 +178,7 @@ def test_a_comparison_that_the_batch_takes_away_is_pointed_at(joint):
         model.differential_expression(**asked | {"batch_correction": False}, groupby="condition")
 
 
+@pytest.mark.slow
 def test_groups_are_named_in_any_way(model, counts):
     one = (counts.obs["cell_type"] == "type_0").to_numpy()
     ways = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.distributions import Normal
 from betavi.module import BetaVAE
 from betavi.module.infer import _pseudo_posteriors
 from betavi.nn import PRIORS
+from tests.conftest import mostly_slow
 
 N_CELLS, N_GENES = 12, 8
 
@@ -65,22 +67,22 @@ def test_the_autoencoder_is_the_limit_of_a_vanishing_variance(prior):
     assert losses.kl_local["kl_divergence_z"].abs().max() == 0
 
 
-@pytest.mark.parametrize("beta", [0.0, 1.0, 7.0])
+@pytest.mark.parametrize("beta", mostly_slow([0.0, 1.0, 7.0], {7.0}))
 @pytest.mark.parametrize(
-    ("latent", "prior"), [("normal", name) for name in PRIORS] + [("ln", "standard_normal")]
+    "prior", mostly_slow([*PRIORS, "of a logistic normal"], {"standard_normal"})
 )
-@pytest.mark.parametrize("part", ["mean", "variance"])
-def test_reparameterised_gradients_agree_with_finite_differences(latent, prior, beta, part):
+def test_reparameterised_gradients_agree_with_finite_differences(prior, beta):
     """Of the expectation over z, by quadrature in two latent dimensions."""
     torch.manual_seed(0)
-    kwargs = {"n_hidden": 6, "latent_distribution": latent, "beta": beta, "n_latent": 2}
-    kwargs |= {"prior": prior, "n_components": 3}
+    kwargs = {"n_hidden": 6, "beta": beta, "n_latent": 2}
+    kwargs |= (
+        {"prior": prior, "n_components": 3} if prior in PRIORS else {"latent_distribution": "ln"}
+    )
     module = BetaVAE(n_input=N_GENES, n_batch=1, **kwargs).eval().double()
     tensors = minibatch(1)
     tensors["X"] = tensors["X"].double()
-    bias = getattr(module.z_encoders["X"], part).bias
     # a fine and even grid; a Gauss rule would not see the kinks of ReLU
-    nodes = np.linspace(-6, 6, 121)
+    nodes = np.linspace(-6, 6, 101)
     grid = torch.tensor(np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2))
     mass = np.multiply.outer(*2 * [stats.norm.pdf(nodes)]).ravel()
     weight = torch.tensor(mass / mass.sum())
@@ -101,9 +103,10 @@ def test_reparameterised_gradients_agree_with_finite_differences(latent, prior, 
         return (weight[:, None] * (nats + beta * kl)).sum().item()
 
     # evenly scattered draws, whose mean is off by a tenth of what that of independent ones would be
-    uniform = torch.quasirandom.SobolEngine(2, scramble=True, seed=3).draw(2**14).double()
+    uniform = torch.quasirandom.SobolEngine(2, scramble=True, seed=3).draw(2**13).double()
     losses_at(Normal(0, 1).icdf(uniform.clamp(1e-9, 1 - 1e-9))).loss.backward()
-    for index in range(2):
+    encoder = module.z_encoders["X"]
+    for bias, index in itertools.product((encoder.mean.bias, encoder.variance.bias), range(2)):
         ends = []
         for step in (1e-4, -1e-4):
             with torch.no_grad():

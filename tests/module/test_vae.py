@@ -169,6 +169,7 @@ def test_transform_batch_decodes_as_another_batch():
     torch.testing.assert_close(moved.theta, module.generative(**there)["px"]["X"].theta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent_distribution", ["normal", "ln"])
 def test_marginal_likelihood_agrees_with_numerical_integration(latent_distribution):
     """One latent dimension: the integral over z on a grid."""
@@ -194,6 +195,7 @@ def test_marginal_likelihood_agrees_with_numerical_integration(latent_distributi
     torch.testing.assert_close(estimate.double(), exact, rtol=0, atol=0.1)
 
 
+@pytest.mark.slow
 def test_marginal_likelihood_bounds_the_elbo_also_with_a_latent_library():
     module = build(**library_prior()).eval()
     tensors = minibatch()
@@ -288,6 +290,7 @@ def test_what_a_missing_modality_holds_does_not_matter():
     torch.testing.assert_close(*losses, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_many_modalities_sample_and_bound():
     module, tensors = two_modalities(), two_modalities_minibatch()
     draws = module.sample(tensors, n_samples=2)

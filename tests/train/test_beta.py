@@ -181,15 +181,15 @@ def test_checkpoints_of_the_best_model_wait_for_the_warmup(build, tmp_path, opti
 @pytest.mark.parametrize("target", [1.0, 6.0])
 def test_the_controller_reaches_its_target_and_remembers(build, counts, tmp_path, target):
     model = build()
-    model.train(**BRIEF | {"max_epochs": 500}, target_rate=target)
+    model.train(**BRIEF | {"max_epochs": 300}, target_rate=target)
     assert rate(model) == pytest.approx(target, rel=0.05)
     model.save(tmp_path / "model")
     loaded = BetaVI.load(tmp_path / "model", counts)
     steered = loaded.module.controller.beta(otherwise=math.nan)
     assert steered == pytest.approx(betas(model)[-1], rel=0.05)
-    loaded.train(**BRIEF | {"max_epochs": 500}, target_rate=target)
+    loaded.train(**BRIEF | {"max_epochs": 300}, target_rate=target)
     # without another warm-up, in which the rate would get away
-    assert loaded.history["beta"]["beta"].iloc[-500] == pytest.approx(steered, rel=0.5)
+    assert loaded.history["beta"]["beta"].iloc[-300] == pytest.approx(steered, rel=0.5)
     assert rate(loaded) == pytest.approx(target, rel=0.05)
     # asked for no rate, the model goes back to the β it was made with
     loaded.train(**BRIEF | {"max_epochs": 1}, warmup=0.0)
@@ -205,6 +205,7 @@ def test_answers_are_of_the_beta_that_training_ended_with(build, tmp_path):
             ask([1.0])
 
 
+@pytest.mark.slow
 def test_a_steered_model_is_minified_and_loaded(build, tmp_path):
     model = build()
     model.train(**BRIEF | {"max_epochs": 20}, target_rate=2.0)
@@ -227,7 +228,10 @@ def test_a_steered_model_is_minified_and_loaded(build, tmp_path):
     ],
 )
 def test_the_controller_reaches_its_target_on_real_counts(real, file, target, max_epochs):
+    # the genes with the highest counts determine the rate, and fewer genes train faster
     adata = real(file)
+    totals = np.asarray(adata.X.sum(axis=0)).ravel()
+    adata = adata[:, np.sort(totals.argsort()[-1000:])].copy()
     BetaVI.setup_anndata(adata)
     model = BetaVI(adata)
     # some five hundred steps after the warm-up

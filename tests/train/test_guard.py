@@ -27,6 +27,7 @@ def told(model, **kwargs):
     return [str(w.message) for w in caught if "collapsed" in str(w.message)]
 
 
+@pytest.mark.slow
 def test_a_healthy_run_is_followed_and_not_disturbed():
     model = build()
     assert told(model) == []
@@ -61,6 +62,7 @@ def test_a_collapse_is_told_once_with_epoch_and_cause():
     assert "model.rescue()" in message
 
 
+@pytest.mark.slow
 def test_a_capacity_is_named_where_it_holds_the_rate():
     (message,) = told(build(beta=50.0), capacity=0.05)
     assert "kept at the capacity of 0.05 nats" in message
@@ -78,6 +80,7 @@ def test_an_interrupted_run_is_no_longer_watched():
     assert not model.module._forward_hooks
 
 
+@pytest.mark.slow
 def test_a_guard_of_ones_own_is_not_doubled():
     guard = CollapseGuard()
     model = build()
@@ -119,6 +122,7 @@ def test_many_betas_may_be_high_ones():
     assert (model.history["mutual_information"]["mutual_information"].iloc[-1]) > 0.5
 
 
+@pytest.mark.slow
 def test_what_has_no_posterior_is_not_followed():
     model = build(latent_distribution="deterministic")
     assert told(model) == []

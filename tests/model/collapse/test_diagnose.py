@@ -10,7 +10,7 @@ from betavi import BetaVI
 from betavi.datasets import simulate_counts
 from betavi.likelihoods import LIKELIHOODS
 from betavi.nn import PRIORS
-from tests.conftest import BRIEF
+from tests.conftest import BRIEF, mostly_slow
 
 QUIET = {"show_progress": False}
 
@@ -36,8 +36,19 @@ def collapsed():
     return trained(n_latent=4, beta=300.0)
 
 
-def test_as_many_dimensions_are_used_as_there_are_factors(wide):
-    report = wide.diagnose(**QUIET)
+@pytest.fixture(scope="module")
+def report_of_wide(wide):
+    return wide.diagnose(**QUIET)
+
+
+@pytest.fixture(scope="module")
+def report_of_collapsed(collapsed):
+    return collapsed.diagnose(**QUIET)
+
+
+@pytest.mark.slow
+def test_as_many_dimensions_are_used_as_there_are_factors(wide, report_of_wide):
+    report = report_of_wide
     assert report.verdict == "partial"
     # in counts a factor bends, and may take more than one
     assert 3 <= report.active_dimensions <= 6
@@ -56,8 +67,9 @@ def test_a_healthy_model_is_called_healthy():
     assert report.amortisation_gap < 0.1 * sum(report.explained.values())
 
 
-def test_too_high_a_beta_is_found_and_explained(collapsed):
-    report = collapsed.diagnose(**QUIET)
+@pytest.mark.slow
+def test_too_high_a_beta_is_found_and_explained(report_of_collapsed):
+    report = report_of_collapsed
     assert report.verdict == "collapsed"
     assert report.causes[0].name == "beta_too_high"
     assert report.beta == 300
@@ -65,13 +77,15 @@ def test_too_high_a_beta_is_found_and_explained(collapsed):
     assert report.explained_share < 0.02
 
 
-def test_healthy_beats_collapsed(wide, collapsed):
-    alive, dead = wide.diagnose(**QUIET), collapsed.diagnose(**QUIET)
+@pytest.mark.slow
+def test_healthy_beats_collapsed(report_of_wide, report_of_collapsed):
+    alive, dead = report_of_wide, report_of_collapsed
     assert alive.mutual_information > dead.mutual_information + 1
     assert alive.explained_share > dead.explained_share
     assert alive.active_dimensions > dead.active_dimensions
 
 
+@pytest.mark.slow
 def test_the_cells_are_those_asked_for(wide):
     report = wide.diagnose(indices=np.arange(200), **QUIET)
     assert (report.n_cells, report.is_held_out) == (200, False)
@@ -80,12 +94,13 @@ def test_the_cells_are_those_asked_for(wide):
     assert wide.diagnose(other, **QUIET).n_cells == 150
 
 
-def test_a_diagnosis_changes_nothing_and_repeats(wide):
+@pytest.mark.slow
+def test_a_diagnosis_changes_nothing_and_repeats(wide, report_of_wide):
     before = copy.deepcopy(wide.module.state_dict())
     state = torch.get_rng_state()
-    first, second = (wide.diagnose(**QUIET) for _ in range(2))
+    again = wide.diagnose(**QUIET)
     assert torch.equal(torch.get_rng_state(), state)
-    assert first.dimensions.equals(second.dimensions)
+    assert again.dimensions.equals(report_of_wide.dimensions)
     for name, value in wide.module.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
 
@@ -125,6 +140,7 @@ def test_where_the_rate_is_held_its_capacity_is_the_cause_and_not_beta(tmp_path)
     assert wide_enough.diagnose(**QUIET).active_dimensions == 3
 
 
+@pytest.mark.slow
 def test_a_loaded_model_trusts_its_split_only_of_as_many_cells(wide, tmp_path):
     wide.save(tmp_path / "model", save_anndata=True)
     own = BetaVI.load(tmp_path / "model")
@@ -136,7 +152,7 @@ def test_a_loaded_model_trusts_its_split_only_of_as_many_cells(wide, tmp_path):
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{"gene_likelihood": name} for name in LIKELIHOODS]
+    mostly_slow([{"gene_likelihood": name} for name in LIKELIHOODS], [{"gene_likelihood": "zinb"}])
     + [{"prior": name, "n_components": 5} for name in PRIORS]
     + [{"latent_distribution": "ln"}, {"use_observed_lib_size": False}],
     ids=str,
@@ -172,6 +188,7 @@ def test_what_cannot_be_diagnosed(counts):
         model.diagnose()
 
 
+@pytest.mark.slow
 def test_noise_learned_by_heart_is_no_signal(real):
     """Real counts, of which each gene is shuffled: nothing is left that genes agree on."""
     adata = real("pancreas_3696x2000.h5ad")[:2000].copy()

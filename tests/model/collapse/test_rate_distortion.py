@@ -10,7 +10,7 @@ from torch import nn
 
 from betavi import BetaVI
 from betavi.nn import BetaBias, BetaFiLM, BetaGate, BetaLinear
-from tests.conftest import BRIEF, getters
+from tests.conftest import BRIEF, getters, slow_where
 from tests.model.collapse.answers import plain
 
 BETAS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
@@ -30,6 +30,11 @@ ARGUMENTS = {
 INDIFFERENT = {"find_holes", "get_latent_library_size"}
 """What does not depend on β, the library size being observed; and there are no holes at either."""
 
+SLOW = {
+    "archetype", "differential_expression", "find_holes", "interpolate", "latent_density",
+    "posterior_predictive_sample", "support",
+}  # fmt: skip
+
 
 @pytest.fixture
 def multi(counts):
@@ -44,7 +49,7 @@ def multi(counts):
     return model
 
 
-@pytest.mark.parametrize("name", getters(BetaVI))
+@pytest.mark.parametrize("name", slow_where(getters(BetaVI), SLOW))
 def test_every_getter_takes_beta(multi, name):
     getter = getattr(multi, name)
     assert inspect.signature(getter).parameters["beta"].default is None
@@ -281,6 +286,7 @@ def test_the_rate_falls_and_the_distortion_rises_along_beta(counts):
     assert ordered(model.rate_distortion(BETAS, indices=model.validation_indices, n_samples=100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
     [
@@ -297,7 +303,7 @@ def test_the_rate_falls_and_the_distortion_rises_on_real_counts(real, file):
     adata = real(file)
     # the most expressed genes do: what is tested is the order, not the fit
     totals = np.asarray(adata.X.sum(axis=0)).ravel()
-    adata = adata[:, np.sort(totals.argsort()[-1000:])].copy()
+    adata = adata[:, np.sort(totals.argsort()[-500:])].copy()
     BetaVI.setup_anndata(adata, keep_empty_cells=True)
     model = BetaVI(adata, beta=(0.1, 30))
     # about six hundred steps, below which the ends of the range are not fitted
@@ -305,6 +311,7 @@ def test_the_rate_falls_and_the_distortion_rises_on_real_counts(real, file):
     assert ordered(model.rate_distortion(BETAS, indices=model.validation_indices, n_samples=20))
 
 
+@pytest.mark.slow
 def test_beta_of_zero_reconstructs_as_the_autoencoder_does(counts):
     BetaVI.setup_anndata(counts)
     distortion = {}
@@ -315,7 +322,7 @@ def test_beta_of_zero_reconstructs_as_the_autoencoder_does(counts):
     }.items():
         scvi.settings.seed = 0
         model = BetaVI(counts, n_latent=4, **kwargs)
-        model.train(**BRIEF | {"max_epochs": 300}, plan_kwargs={"one_cycle": 2e-2})
+        model.train(**BRIEF | {"max_epochs": 200}, plan_kwargs={"one_cycle": 2e-2})
         curve = model.rate_distortion(indices=model.train_indices, n_samples=20)
         distortion[name] = curve["distortion"].item()
     assert distortion["zero"] == pytest.approx(distortion["autoencoder"], rel=0.01)

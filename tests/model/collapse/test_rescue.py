@@ -18,13 +18,13 @@ from tests.conftest import BRIEF
 QUIET = {"show_progress": False, "accelerator": "cpu"}
 
 
-def trained(**kwargs):
+def trained(n_cells=1200, max_epochs=40, **kwargs):
     adata = simulate_counts(
-        n_cells=1200, n_factors=3, n_types=1, n_batches=1, spread_within_type=1.0
+        n_cells=n_cells, n_factors=3, n_types=1, n_batches=1, spread_within_type=1.0
     )
     BetaVI.setup_anndata(adata)
     model = BetaVI(adata, n_latent=5, **kwargs)
-    model.train(**BRIEF | {"max_epochs": 40}, train_size=0.8, collapse_guard=False)
+    model.train(**BRIEF | {"max_epochs": max_epochs}, train_size=0.8, collapse_guard=False)
     return model
 
 
@@ -33,6 +33,7 @@ def likelihood(model):
     return float(model.get_marginal_ll(indices=model.validation_indices, n_mc_samples=50))
 
 
+@pytest.mark.slow
 def test_a_collapsed_model_is_brought_back(tmp_path):
     model = trained(beta=300.0)
     before, held_out = likelihood(model), model.validation_indices
@@ -68,7 +69,7 @@ def test_what_does_not_help_is_rolled_back(monkeypatch):
 
     monkeypatch.setitem(REMEDIES, "anneal", Remedy(spoil))
     monkeypatch.setattr("betavi.model.collapse.rescue.finish", spoil)
-    model = trained(beta=300.0)
+    model = trained(n_cells=300, max_epochs=10, beta=300.0)
     module, weights = model.module, copy.deepcopy(model.module.state_dict())
     trainer, history = model.trainer, model.history_
     report = model.rescue(max_epochs=2, remedies=["anneal"], **QUIET)
@@ -83,6 +84,7 @@ def test_what_does_not_help_is_rolled_back(monkeypatch):
     assert "The model is unchanged" in str(report)
 
 
+@pytest.mark.slow
 def test_nothing_is_tried_where_nothing_is_wrong():
     model = trained()
     report = model.rescue(**QUIET)
@@ -135,11 +137,13 @@ def test_what_is_made_for_a_cause_is_tried_first():
     assert sorted_remedies([]) == list(REMEDIES)
 
 
+@pytest.mark.slow
 def test_an_interrupted_rescue_tries_no_more(monkeypatch):
     def interrupt(model, max_epochs, kwargs):
         model.train(max_epochs, **kwargs)
         model.trainer.state.status = TrainerStatus.INTERRUPTED
 
     monkeypatch.setitem(REMEDIES, "encoder", Remedy(interrupt))
-    report = trained(beta=300.0).rescue(max_epochs=8, remedies=["encoder", "restart"], **QUIET)
+    model = trained(n_cells=300, max_epochs=10, beta=300.0)
+    report = model.rescue(max_epochs=8, remedies=["encoder", "restart"], **QUIET)
     assert report.tried.index.tolist() == ["nothing", "encoder"]

@@ -75,6 +75,7 @@ def test_the_likelihood_that_made_the_counts_is_chosen(overdispersed):
     assert report.trusted_share > 0.9
 
 
+@pytest.mark.slow
 def test_beta_of_a_model_of_many_is_chosen_without_training_each(counts, monkeypatch):
     BetaVI.setup_anndata(counts)
     trained, train = [], BetaVI.train
@@ -97,6 +98,7 @@ def test_beta_of_a_model_of_many_is_chosen_without_training_each(counts, monkeyp
     assert len(trained) == 4
 
 
+@pytest.mark.slow
 def test_epochs_are_those_of_all_training_and_copies_do_not_matter(counts, monkeypatch, tmp_path):
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts)

@@ -116,6 +116,7 @@ def has(model, name):
     return model.adata.obsmap[name] > 0
 
 
+@pytest.mark.slow
 def test_a_score_is_that_of_torch_distributions(mosaic):
     """RNA from the posterior given RNA: the terms are computed here from the decoder's parameters."""
     cells = np.flatnonzero(has(mosaic, "rna"))
@@ -205,6 +206,7 @@ def test_predictive_draws_have_the_moments_of_the_likelihood(mosaic):
     assert (np.abs(draws.mean(axis=2) - parameters["rna"]["mean"]) < 6 * error + 0.05).all()
 
 
+@pytest.mark.slow
 def test_predictive_draws_of_another_modality_and_of_some_features(mosaic):
     draws = asked(mosaic, "posterior_predictive_sample", modality="adt").todense()
     assert draws.shape == (150, 6)

@@ -11,6 +11,7 @@ from betavi.datasets import simulate_counts
 from betavi.diagnostics import find_holes
 
 
+@pytest.mark.slow
 def test_holes_between_types():
     scvi.settings.seed = 0
     adata = simulate_counts(n_cells=1500, n_genes=100, n_types=4, spread_within_type=0.1, seed=0)

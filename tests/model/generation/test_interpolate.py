@@ -13,7 +13,7 @@ import betavi
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.model.generation.interpolate import PATHS
-from tests.conftest import BRIEF
+from tests.conftest import BRIEF, mostly_slow
 
 QUIET = {"show_progress": False}
 
@@ -91,7 +91,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, {"logistic normal"}))
 def test_every_kind_of_model_has_a_map_that_repeats(counts, kind):
     setup, arguments = KINDS[kind]
     BetaVI.setup_anndata(counts, **setup)
@@ -161,6 +161,7 @@ def test_the_archetype_the_mean_and_the_medoid(trained):
     assert not np.allclose(one.X, found.X)
 
 
+@pytest.mark.slow
 def test_the_map_of_a_joint_model(tmp_path):
     mdata = simulate_multiome(n_cells=300, seed=0, missing={"adt": 0.3})
     JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"})

@@ -26,7 +26,7 @@ from betavi.diagnostics import thin
 from betavi.likelihoods import LIKELIHOODS
 from betavi.model.core.density import ENOUGH_KNOWN, _advice, _fitted
 from betavi.model.support.scores import _split
-from tests.conftest import BRIEF
+from tests.conftest import BRIEF, mostly_slow
 
 QUIET = {"show_progress": False}
 
@@ -103,7 +103,7 @@ def test_a_p_value_is_of_the_cell_and_not_of_its_company(trained):
     np.testing.assert_allclose(alone, together.iloc[-1:], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", mostly_slow(LIKELIHOODS, {"lognormal", "zinb"}))
 def test_no_likelihood_lets_cells_depend_on_others(counts, likelihood):
     """A library size that is inferred is taken as expected, and not drawn."""
     if likelihood == "bernoulli":
@@ -191,6 +191,7 @@ def test_too_few_cells_held_out_are_said(counts):
         model.support(**QUIET)
 
 
+@pytest.mark.slow
 def test_joint_support():
     """Proteins and RNA that belong to other cells are outlying."""
     mdata = simulate_multiome(n_cells=1500, seed=0, missing={"adt": 0.2})
@@ -225,6 +226,7 @@ def test_a_loaded_model_says_the_same(trained, tmp_path):
     np.testing.assert_allclose(loaded.support(latent=z), trained.support(latent=z), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_of_real_cells_one_in_twenty_is_called(real):
     adata = real("pancreas_3696x2000.h5ad")
     BetaVI.setup_anndata(adata)
@@ -238,6 +240,7 @@ def test_of_real_cells_one_in_twenty_is_called(real):
         assert 0.02 < (model.support(some, **QUIET)["p_value"] < 0.05).mean() < 0.08
 
 
+@pytest.mark.slow
 def test_shallow_cells_are_judged_as_shallow_where_factors_say_so(whole):
     adata = whole.copy()
     adata.obs["size"] = np.asarray(adata.X.sum(axis=1)).ravel() / 1000
