@@ -59,7 +59,7 @@ SCVI = {
 @pytest.fixture(params=[True, False], ids=["CPU", "GPU"], autouse=True)
 def _device(request, monkeypatch):
     """Take the way of a CPU, and the one of a GPU, which asks for no size."""
-    monkeypatch.setattr(kernels, "_waits_for_sizes", lambda _: request.param)
+    monkeypatch.setattr(kernels, "waits_for_sizes", lambda _: request.param)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -154,7 +154,7 @@ def test_gradient_of_a_near_certain_zero(logits):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_special_functions_see_nonzeros_only(name, monkeypatch):
-    monkeypatch.setattr(kernels, "_waits_for_sizes", lambda _: True)
+    monkeypatch.setattr(kernels, "waits_for_sizes", lambda _: True)
     kernel, _, ranges = KERNELS[name]
     seen = []
     for function in ("lgamma", "digamma"):

@@ -72,7 +72,7 @@ def test_siblings_hold_the_same_cells_out_without_a_seed(counts, monkeypatch):
     others = {name: BetaVI(counts) for name in "ab"}
     for model in others.values():
         model.train(**BRIEF)
-    with pytest.raises(ValueError, match="were training cells of 'b'"):
+    with pytest.raises(ValueError, match="were training cells of the model 'b'"):
         compare_likelihoods(others)
 
 

@@ -163,7 +163,7 @@ def test_queries_that_do_not_fit(model):
     with pytest.raises(ValueError, match="share no modality"):
         JointVI.prepare_query_mudata(unknown, model)
     few = assembled({"rna": query["rna"][:, :-3].copy()})
-    with pytest.warns(UserWarning, match="3 of 200 features of 'rna' are missing"):
+    with pytest.warns(UserWarning, match="3 of the 200 features of the modality 'rna' are missing"):
         assert JointVI.prepare_query_mudata(few, model)["rna"].n_vars == 200
     renamed = query["rna"].copy()
     renamed.var_names = [f"other_{number}" for number in range(200)]

@@ -48,7 +48,9 @@ def test_modalities_that_are_not_there_are_named():
     mdata = build()
     with pytest.raises(KeyError, match="no modality 'prot'"):
         JointVI.setup_mudata(mdata, {"rna": "zinb", "prot": "nb_mixture"})
-    with pytest.raises(KeyError, match="`layers` names the modality 'adt', but `likelihoods` does not"):
+    with pytest.raises(
+        KeyError, match="`layers` names the modality 'adt', but `likelihoods` does not"
+    ):
         JointVI.setup_mudata(mdata, {"rna": "zinb"}, layers={"adt": "raw"})
     with pytest.raises(KeyError, match="no layer 'raw'"):
         JointVI.setup_mudata(mdata, LIKELIHOODS, layers={"adt": "raw"})

@@ -52,7 +52,7 @@ def test_reference_points_are_named_by_their_components(curve):
 def test_a_missing_column_is_named(curve):
     with pytest.raises(KeyError, match=r"no column 'agreement_rare'. Columns: beta, rate"):
         pl.rate_distortion(curve, y="agreement_rare")
-    with pytest.raises(ValueError, match="'agreement_rare' has no values"):
+    with pytest.raises(ValueError, match="'agreement_rare' of `curve` has no values"):
         pl.rate_distortion(curve.assign(agreement_rare=np.nan), y="agreement_rare")
 
 

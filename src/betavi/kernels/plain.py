@@ -66,7 +66,7 @@ def _exchange(
 
     On a CPU, only these places are computed. On a GPU, computing all is faster than counting them.
     """
-    if _waits_for_sizes(where):
+    if waits_for_sizes(where):
         at = where.nonzero(as_tuple=True)
         for whole, part in zip(wholes, function(*(x[at] for x in parameters)), strict=True):
             whole[at] = part.to(whole.dtype)
@@ -77,7 +77,8 @@ def _exchange(
     )
 
 
-def _waits_for_sizes(x: Tensor) -> bool:
+def waits_for_sizes(x: Tensor) -> bool:
+    """Return True where the size of a result is known at once. A GPU would have to wait for it."""
     return x.device.type == "cpu"
 
 

@@ -138,7 +138,8 @@ def scaled(x: Tensor, weights: Tensor) -> Tensor:
     """Return the rows of a minibatch times ``weights``, ``(n_rows,)``; CSR if ``x`` is."""
     if not is_compressed(x):
         return x * weights[:, None]
-    values = x.values() * weights.repeat_interleave(x.crow_indices().diff())
+    lengths, n_values = x.crow_indices().diff(), x.values().numel()
+    values = x.values() * weights.repeat_interleave(lengths, output_size=n_values)
     return compressed(x.crow_indices(), x.col_indices(), values, x.shape)
 
 

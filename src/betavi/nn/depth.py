@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from betavi.kernels import totals
+from betavi.kernels import plain, totals
 from betavi.kernels.sparse import scaled
 
 
@@ -17,7 +17,7 @@ class DepthLimit(nn.Module):
     Gradients grow with a cell's total. Without a limit, one aggregate of all cells determines the
     statistics of batch normalisation and the step size of Adam, and ruins the model for all cells.
     A cell with w times the largest total enters the encoder as counts / w. Its distortion has the
-    weight 1 / w in the loss. Until :meth:`start_at`, there is no limit.
+    weight 1 / w in the loss. Until :meth:`start_at`, the limit is infinite.
     """
 
     largest_total: Tensor
@@ -40,4 +40,5 @@ class DepthLimit(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return counts within the limit, ``(n_cells, n_features)``, and weights, ``(n_cells,)``."""
         weights = (self.largest_total / totals(x)).clamp(max=1).squeeze(-1)
-        return (scaled(x, weights) if (weights < 1).any() else x), weights
+        is_within = plain.waits_for_sizes(x) and not (weights < 1).any()
+        return (x if is_within else scaled(x, weights)), weights

@@ -99,7 +99,7 @@ class TrainingPlan(train.TrainingPlan):
         self.posterior: tuple[Tensor, Tensor, Tensor | None] | None = None
         self.planned_steps = math.inf
         self._betas_of_epoch: list[Any] = []
-        self._last_factor = 1.0
+        self._last_factor, self._last_beta = 1.0, math.nan
         self._free_bits_after: float | None = None
         self._sums: Tensor | float = 0.0
         self._n_cells = 0
@@ -235,9 +235,8 @@ class TrainingPlan(train.TrainingPlan):
         is_fixed = self.module.beta_condition.is_fixed
         beta = betas[-1] if is_fixed else float(np.exp(np.mean(np.log([*map(float, betas)]))))
         beta *= self._last_factor
-        self.module.trained_beta.fill_(beta)
-        held = self.loss_kwargs.get("capacity") if self.capacity is not None else None
-        self.module.held_rate.fill_(math.nan if held is None else held)
+        self._last_beta = beta
+        self.store_beta()
         if self.logger is not None:
             # self.log would round β to single precision
             self.logger.log_metrics({"beta": beta, "epoch": self.current_epoch}, self.global_step)
@@ -251,6 +250,12 @@ class TrainingPlan(train.TrainingPlan):
         means = {"elbo": distortion + rate, "reconstruction_loss": distortion, "kl_local": rate}
         means["kl_global"] = torch.zeros_like(rate)
         self.log_dict({f"{name}_train": mean for name, mean in means.items()})
+
+    def store_beta(self) -> None:
+        """Store the recorded β, and the capacity if there is one, in the module."""
+        self.module.trained_beta.fill_(self._last_beta)
+        held = self.loss_kwargs.get("capacity") if self.capacity is not None else None
+        self.module.held_rate.fill_(math.nan if held is None else held)
 
     def forget_steps(self) -> None:
         """Discard the β of steps whose weights are discarded."""

@@ -7,6 +7,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from scvi import train
 from torch import nn
@@ -76,6 +77,7 @@ class TrainRunner(train.TrainRunner):
         handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
         try:
             super().__call__()
+            self._answer_in_single_precision()
         except SystemExit as exit_:
             # Lightning turns Ctrl-C into an exit, and ignores every later Ctrl-C
             if not isinstance(exit_.__context__, KeyboardInterrupt):
@@ -91,6 +93,12 @@ class TrainRunner(train.TrainRunner):
         finally:
             if in_main_thread:
                 signal.signal(signal.SIGINT, handler)
+
+    def _answer_in_single_precision(self) -> None:
+        """Convert the weights of a run in another precision, which some processors cannot use."""
+        if any(part.dtype != torch.float32 for part in self.model.module.parameters()):
+            self.model.module.float()
+            self.training_plan.store_beta()
 
     def _explained(self, error: NonFiniteLossError) -> NonFiniteLossError:
         """Keep the last finite weights. Return the error with its likely causes and remedies."""

@@ -469,7 +469,11 @@ def test_bad_joint_calls(mosaic):
         ({"modalities": "rn"}, ValueError, "no modality 'rn'"),
         ({"gene_list": ["gene_1"]}, ValueError, "a single modality"),
         ({"gene_list": ["nothing"], "modalities": "adt"}, KeyError, "mdata\\['adt'\\]"),
-        ({"library_size": 1e4, "modalities": "adt"}, ValueError, "cannot set the total of 'adt'"),
+        (
+            {"library_size": 1e4, "modalities": "adt"},
+            ValueError,
+            "cannot set the total of the modality 'adt'",
+        ),
         ({"library_size": "latent"}, ValueError, "infers no library size"),
     ]:
         with pytest.raises(error, match=words):

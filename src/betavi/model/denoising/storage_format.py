@@ -30,7 +30,7 @@ class StorageFormat:
     def __post_init__(self) -> None:
         """Validate the arguments."""
         if not isinstance(self.dtype, str):
-            # the table refuses what is no type
+            # the table refuses other values
             with suppress(TypeError, ValueError):
                 self.dtype = np.dtype(self.dtype).name
         lookup(DTYPES, self.dtype, "dtype")

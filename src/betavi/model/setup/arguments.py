@@ -41,7 +41,7 @@ def _check_seed(name: str, value: Any) -> None:
         )
 
 
-def check_name(name: str, value: Any) -> None:
+def _check_name(name: str, value: Any) -> None:
     """Raise a TypeError unless a value is a string."""
     if not isinstance(value, str):
         raise TypeError(f"`{name}` must be a name, not {type(value).__name__} {value!r}.")
@@ -101,8 +101,8 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "level": _check_real,
     "rna_size_factor": _check_positive,
     "drop_below": _check_real,
-    "modality": check_name,
-    "groupby": check_name,
+    "modality": _check_name,
+    "groupby": _check_name,
     "modalities": _check_names,
     "source": _check_names,
     "target": _check_names,
@@ -110,8 +110,9 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "region_list": _check_list,
     "protein_list": _check_list,
     "dataloader": _check_loader,
-    "layer_added": check_name,
-    "std_layer_added": check_name,
+    "layer": _check_name,
+    "layer_added": _check_name,
+    "std_layer_added": _check_name,
     "out": _check_path,
 }
 """Check of an argument that is not None, by name. A check raises a ValueError or a TypeError."""
@@ -144,17 +145,4 @@ def check_precision() -> None:
             "The call is inside torch.autocast, but models compute in single precision. Call the "
             "method outside the `with` block. To train in mixed precision, use "
             "train(precision='bf16-mixed')"
-        )
-
-
-PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed", "bf16", "16", 16)
-"""Values of ``precision`` that keep the weights in single precision."""
-
-
-def check_training_precision(precision: Any) -> None:
-    """Raise a ValueError for a precision that changes the type of the weights."""
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"precision={precision!r} is not available, because the weights must be in single "
-            "precision. Use precision='32-true', or 'bf16-mixed' for faster products."
         )

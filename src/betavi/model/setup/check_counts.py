@@ -13,7 +13,7 @@ from scvi.data._utils import _get_adata_minify_type
 
 from betavi._tables import close_matches
 from betavi.data import MOVED_COUNTS, Rows, counts_layer, counts_of
-from betavi.model.setup.arguments import check_name
+from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.check_obs import LARGEST_VALUE
 from betavi.model.setup.messages import name_some, warn
 
@@ -70,8 +70,7 @@ def check_counts(
     ``warn_empty_cells``: for cells without counts. ``warn_all_zero_genes``: for genes without
     counts. ``warn_fractions``: for values that are not whole numbers.
     """
-    if layer is not None:
-        check_name("layer", layer)
+    check_arguments({"layer": layer})
     if layer is None and counts_layer(adata, None) is not None:
         _warn_if_counts_are_back(adata, name)
     layer = counts_layer(adata, layer)

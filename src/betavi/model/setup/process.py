@@ -13,7 +13,7 @@ _IMPORTED_IN = [os.getpid()]
 
 
 def prepare_fork() -> None:
-    """In a forked process, let PyTorch use one thread, because it would wait for others for ever.
+    """In a forked process, let PyTorch use one thread, because it would wait endlessly for the others.
 
     A forked process has none of the threads of its parent, but the OpenMP runtime counts on them.
     """

@@ -77,6 +77,9 @@ def untouched_on_failure(adata: AnnOrMuData | None) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        # scvi-tools first makes a view an object of its own
+        if adata.is_view:
+            raise
         adata.obs = obs
         for mapping, before in ((adata.obsm, obsm), (adata.uns, uns)):
             for key in set(mapping) - set(before):
