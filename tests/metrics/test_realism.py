@@ -99,6 +99,7 @@ def test_the_ceiling_the_floor_and_what_is_between(table):
     assert table.loc["shallow", "variance"] > 2 * table.loc["same", "variance"]
 
 
+@pytest.mark.slow
 def test_fold_changes_are_recovered_or_not(table):
     for name in ("other real cells", "same", "shallow"):
         assert table.loc[name, "lfc_slope"] == pytest.approx(1, abs=0.15)
@@ -108,6 +109,7 @@ def test_fold_changes_are_recovered_or_not(table):
     assert np.isnan(table.loc["one type", "lfc_slope"])
 
 
+@pytest.mark.slow
 def test_bad_input_is_named():
     real = simulate_counts(n_cells=60, n_genes=10)
     with pytest.raises(ValueError, match="genes of the generated cells 'mine' must be"):

@@ -33,7 +33,7 @@ def test_an_anndata_is_refused():
         JointVI.setup_anndata(adata)
     with pytest.raises(TypeError, match="must be a MuData"):
         JointVI(adata)
-    with pytest.raises(TypeError, match="one modality, but .adata. is a MuData"):
+    with pytest.raises(TypeError, match=r"one modality, but .adata. is a MuData"):
         BetaVI.setup_anndata(build())
 
 
