@@ -57,14 +57,16 @@ def passages_of_markdown(text: str) -> list[Passage]:
     fence, start = "", 1
     for number, line in enumerate([*text.splitlines(), ""], 1):
         stripped = line.strip()
-        mark = re.match(r"(`{3,}|~{3,}|:{3,}|\$\$)", stripped)
+        mark = re.match(r"(`{3,}|~{3,}|\$\$)", stripped)
         if fence:
-            fence = "" if stripped.startswith(fence) and stripped.endswith(fence) else fence
+            # a formula may end at the end of its last line
+            is_end = stripped.endswith(fence) and (fence == "$$" or stripped.startswith(fence))
+            fence = "" if is_end else fence
             stripped = ""
         elif mark and not re.fullmatch(r"\$\$.+\$\$", stripped):
             fence, stripped = mark.group(1), ""
         is_item = re.match(r"(?:[-*+]|\d+\.|>)\s", stripped)
-        is_prose = stripped and not re.match(r"(?:[#|<]|!\[|\$\$|\([\w-]+\)=|:\w)", stripped)
+        is_prose = stripped and not re.match(r"(?:[#|<]|!\[|\$\$|:{3,}|\([\w-]+\)=|:\w)", stripped)
         if lines and (not is_prose or is_item):
             blocks.append(Passage(start, " ".join(lines)))
             lines = []
