@@ -6,8 +6,7 @@ import inspect
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from betavi.model.setup.arguments import check_arguments, check_precision
-from betavi.model.setup.process import prepare_fork
+from betavi.model.setup.arguments import check_call
 from betavi.model.setup.registered import untouched_on_failure
 from betavi.model.setup.selection import selected_cells
 
@@ -41,9 +40,7 @@ def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Ca
     def at_beta(model: LatentModel, *args: Any, beta: float | None = None, **kwargs: Any) -> R:
         model._check_if_trained(warn=allow_untrained)
         call = signature.bind(model, *args, **kwargs)
-        prepare_fork()
-        check_precision()
-        check_arguments({"beta": beta, **call.arguments}, signature.parameters)
+        check_call({"beta": beta, **call.arguments}, signature.parameters)
         if (adata := call.arguments.get("adata")) is not None:
             model.adapter.check_kind(adata)
         if (indices := call.arguments.get("indices")) is not None:

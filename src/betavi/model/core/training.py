@@ -12,8 +12,7 @@ from scvi.train import Trainer as ScviTrainer
 
 from betavi._tables import check_whole, close_matches, lookup
 from betavi.likelihoods import LIKELIHOODS
-from betavi.model.setup.arguments import check_arguments, check_precision
-from betavi.model.setup.process import prepare_fork
+from betavi.model.setup.arguments import check_arguments, check_surroundings
 from betavi.model.setup.selection import split_named
 from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
 
@@ -111,8 +110,7 @@ def train(
     plan_kwargs = dict(plan_kwargs or {})
     _check_arguments("train", kwargs, trainers, plan_functions)
     _check_arguments("plan_kwargs", plan_kwargs, plan_functions)
-    prepare_fork()
-    check_precision()
+    check_surroundings()
     check_arguments({"batch_size": kwargs.get("batch_size")})
     # -1 trains without end; the plan refuses it if a schedule needs an end
     if max_epochs not in (None, -1):

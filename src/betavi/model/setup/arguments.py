@@ -1,4 +1,4 @@
-"""Checks of arguments that several methods share, by the name of the argument."""
+"""Checks before a call: arguments that several methods share, precision, and the process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from anndata import AnnData
 from mudata import MuData
 
 from betavi._tables import check_whole
+from betavi.model.setup.messages import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from inspect import Parameter
 
 EVERY_DEFAULT_IS_NONE: Mapping[str, Parameter] = MappingProxyType({})
+
+_PREPARED = [os.getpid()]
+"""Process that imported betavi, or the forked process that was checked last."""
 
 LARGEST_SEED = 2**32 - 1
 """Largest seed of NumPy's older generator, which scikit-learn uses."""
@@ -133,8 +137,18 @@ def check_arguments(
             CHECKS[name](name, given[name])
 
 
-def check_precision() -> None:
-    """Raise a RuntimeError where PyTorch would compute in another precision than the model."""
+def check_call(arguments: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> None:
+    """Check the precision, the process and the arguments of a call."""
+    check_surroundings()
+    check_arguments(arguments, parameters)
+
+
+def check_surroundings() -> None:
+    """Raise a RuntimeError where PyTorch would compute in another precision than the model.
+
+    In a forked process, PyTorch gets one thread, with a warning. A forked process has none of the
+    threads of its parent. The OpenMP runtime would wait endlessly for them.
+    """
     if torch.get_default_dtype() != torch.float32:
         raise RuntimeError(
             f"PyTorch's default type is {torch.get_default_dtype()}, but models compute in single "
@@ -146,3 +160,12 @@ def check_precision() -> None:
             "method outside the `with` block. To train in mixed precision, use "
             "train(precision='bf16-mixed')"
         )
+    if os.getpid() != _PREPARED[0]:
+        _PREPARED[0] = os.getpid()
+        if torch.get_num_threads() > 1:
+            torch.set_num_threads(1)
+            warn(
+                "This process was forked, so PyTorch's threads do not exist in it. It uses one "
+                "thread. To use more threads, start the process with "
+                "multiprocessing.get_context('spawn')."
+            )
