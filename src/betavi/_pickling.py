@@ -1,4 +1,4 @@
-"""Pickling of MuData, and of scvi-tools' fields of a MuData, which pickle cannot store.
+"""Pickling of scvi-tools' fields of a MuData, and the parts of a MuData that pickle can store.
 
 Models hold both. A model that is sent to another process, or stored by joblib, is pickled.
 """
@@ -8,14 +8,12 @@ from __future__ import annotations
 import copyreg
 from typing import TYPE_CHECKING, Any
 
-from mudata import MuData
 from scvi.data import fields
 
 from betavi._mudata import assembled, copied
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from anndata import AnnData
+    from mudata import MuData
 
 FIELDS = (
     fields.MuDataLayerField,
@@ -27,25 +25,33 @@ FIELDS = (
 )
 """Classes that scvi-tools makes in a function, so that pickle does not find them."""
 
-MAPPINGS = ("uns", "obsm", "obsp")
+TABLES, MAPPINGS = ("obs", "var"), ("uns", "obsm", "varm", "obsp", "varp")
 
 
-def _reduced(mdata: MuData) -> tuple[Any, ...]:
-    stored = {name: dict(getattr(mdata, name)) for name in MAPPINGS}
-    # masks of the cells of each modality, which MuData adds itself
-    stored["obsm"] = {k: v for k, v in stored["obsm"].items() if k not in mdata.mod}
-    return _restored, (dict(mdata.mod), mdata.obs, stored)
+class MuDataParts:
+    """Parts of a MuData that pickle can store."""
 
+    def __init__(self, mdata: MuData) -> None:
+        # a modality from a file refers to the file
+        self.modalities = {name: part.copy() for name, part in mdata.mod.items()}
+        self.tables = {name: getattr(mdata, name) for name in TABLES}
+        # MuData adds the masks of the modalities itself
+        self.mappings = {
+            name: {k: v for k, v in dict(getattr(mdata, name)).items() if k not in mdata.mod}
+            for name in MAPPINGS
+        }
 
-def _restored(
-    parts: dict[str, AnnData], obs: pd.DataFrame, stored: dict[str, dict[str, Any]]
-) -> MuData:
-    # the order of the cells as in the pickled object
-    mdata = copied(assembled(parts)[obs.index])
-    mdata.obs = obs
-    for name, values in stored.items():
-        getattr(mdata, name).update(values)
-    return mdata
+    def joined(self) -> MuData:
+        """Return the MuData."""
+        mdata = assembled(self.modalities)
+        names = self.tables["obs"].index
+        # the order of the cells as in the stored object
+        mdata = mdata if mdata.obs_names.equals(names) else copied(mdata[names])
+        for name, table in self.tables.items():
+            setattr(mdata, name, table)
+        for name, values in self.mappings.items():
+            getattr(mdata, name).update(values)
+        return mdata
 
 
 def _reduced_field(field: Any) -> tuple[Any, ...]:
@@ -61,7 +67,6 @@ def _restored_field(name: str, adata_field: Any, mod_key: str | None) -> Any:
 
 
 def allow_pickling() -> None:
-    """Register how a MuData and the fields of a MuData are pickled and copied."""
-    copyreg.pickle(MuData, _reduced)
+    """Register how the fields of a MuData are pickled and copied."""
     for cls in FIELDS:
         copyreg.pickle(cls, _reduced_field)

@@ -60,7 +60,7 @@ def with_aggregate(adata):
 
 def test_setup_names_barcodes_that_are_far_too_deep(counts):
     both = with_aggregate(counts)
-    with pytest.warns(UserWarning, match="30 times the median count of the cells.*'aggregate'"):
+    with pytest.warns(UserWarning, match="10 times the median count of the cells.*'aggregate'"):
         BetaVI.setup_anndata(both)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -71,11 +71,39 @@ def test_setup_names_the_modality_of_a_deep_barcode():
     mdata = simulate_multiome(n_cells=200, n_genes=30, n_peaks=20, seed=0)
     adt = mdata["adt"].copy()
     adt.X[7] *= 1000
-    with pytest.warns(UserWarning, match=r"mdata\['adt'\].*30 times.*'cell_7'"):
+    with pytest.warns(UserWarning, match=r"mdata\['adt'\].*10 times.*'cell_7'"):
         JointVI.setup_mudata(
             mudata.MuData({"rna": mdata["rna"].copy(), "adt": adt}),
             {"rna": "zinb", "adt": "nb_mixture"},
         )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"use_observed_lib_size": False}])
+@pytest.mark.parametrize("n_rows", [1, 9, 36])
+def test_several_aggregates_do_not_change_the_other_cells(options, n_rows):
+    adata = simulate_counts(n_cells=1000, n_genes=60, seed=0)
+    parts = np.array_split(np.arange(900), n_rows)
+    sums = sparse.csr_matrix(np.vstack([np.asarray(adata.X[part].sum(axis=0)) for part in parts]))
+    rows = anndata.AnnData(sums, obs=pd.DataFrame(index=[f"sum_{i}" for i in range(n_rows)]))
+    rows.var_names = adata.var_names
+    elbo = {}
+    for name, data in {"alone": adata, "with": anndata.concat([adata, rows])}.items():
+        train, held_out = (
+            np.setdiff1d(np.arange(data.n_obs), range(900, 1000)),
+            np.arange(900, 1000),
+        )
+        scvi.settings.seed = 0
+        BetaVI.setup_anndata(data)
+        model = BetaVI(data, n_latent=5, **options)
+        model.train(
+            max_epochs=30, enable_progress_bar=False,
+            datasplitter_kwargs={"external_indexing": [train, held_out]},
+        )  # fmt: skip
+        elbo[name] = np.mean([float(model.get_elbo(indices=held_out)) for _ in range(5)])
+    print(options, n_rows, elbo)
+    assert elbo["with"] == pytest.approx(elbo["alone"], rel=0.015)
 
 
 @pytest.mark.slow
@@ -418,6 +446,41 @@ def test_a_cache_folder_that_cannot_be_used_is_named(tmp_path, monkeypatch):
         mosaic.pbmc_mosaic()
 
 
+def test_a_joint_model_of_a_file_and_with_missing_cells_is_pickled(tmp_path):
+    mdata = simulate_multiome(
+        n_cells=200, n_genes=30, n_peaks=20, n_batches=2, seed=0, missing={"adt": 0.4}
+    )
+    mdata.write(tmp_path / "x.h5mu")
+    mdata = mudata.read_h5mu(tmp_path / "x.h5mu")
+    mdata = mdata[np.random.default_rng(0).permutation(mdata.n_obs)].copy()
+    JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"}, batch_key="batch")
+    model = JointVI(mdata, n_latent=4, n_hidden=16)
+    model.train(**BRIEF)
+    model.save(tmp_path / "saved", save_anndata=True)
+    for one in (model, JointVI.load(tmp_path / "saved")):
+        again = pickle.loads(pickle.dumps(one))
+        assert again.adata.obs_names.equals(one.adata.obs_names)
+        np.testing.assert_array_equal(
+            again.get_latent_representation(), one.get_latent_representation()
+        )
+        counts = one.raw_counts(modality="adt").toarray()
+        np.testing.assert_array_equal(again.raw_counts(modality="adt").toarray(), counts)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_models_that_pickle_cannot_restore_are_refused_with_a_remedy(model, tmp_path):
+    query = simulate_counts(n_cells=50, n_genes=40, seed=3)
+    query.obs["batch"] = "new"
+    mapped = BetaVI.load_query_data(query, model)
+    with pytest.raises(TypeError, match=r"query.*save\(folder\)"):
+        pickle.dumps(mapped)
+    simulate_counts(n_cells=100, n_genes=20, seed=0).write_h5ad(tmp_path / "x.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "x.h5ad", backed="r+")
+    BetaVI.setup_anndata(backed)
+    with pytest.raises(TypeError, match="backed by a file"):
+        pickle.dumps(BetaVI(backed, n_latent=2))
+
+
 # -- runs that end early, and Lightning's arguments -------------------------------------------
 
 
@@ -624,6 +687,22 @@ def test_raw_counts_takes_what_other_methods_take(model):
     assert model.raw_counts(slice(0, 5)).shape[0] == 5
     with pytest.raises(IndexError, match="position 300"):
         model.raw_counts([300])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_failed_call_leaves_a_view_a_view(model):
+    other = simulate_counts(n_cells=50, n_genes=40, seed=4)
+    view = other[:20]
+    for ask in (
+        lambda: model.get_normalized_expression(view, gene_list=["nope"]),
+        lambda: model.get_normalized_expression(view, transform_batch="nope"),
+        lambda: model.differential_expression(view, groupby="nope"),
+    ):
+        with pytest.raises((KeyError, ValueError), match="nope"):
+            ask()
+        assert view.is_view
+        assert view.n_obs == 20
+        assert "_scvi_uuid" not in view.uns
 
 
 @pytest.mark.filterwarnings("ignore")

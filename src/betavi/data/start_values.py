@@ -24,7 +24,7 @@ PSEUDOCOUNT = 0.5
 UNEXPLAINED = 0.4
 """Assumed share of a feature's variance that z leaves unexplained, tuned by ``benchmarks.start``."""
 
-LARGEST_DEPTH = 30.0
+LARGEST_DEPTH = 10.0
 """Largest total of a cell with full weight, in medians. ``benchmarks.deep_cells`` measures it."""
 
 SAMPLED_CELLS = 4096
@@ -49,8 +49,6 @@ class Start(NamedTuple):
     log_mean, log_variance
         Mean and variance of log(1 + counts per 10,000). With size factors, of log(1 + counts per
         unit of size).
-    largest_total
-        Total above which the counts of a cell are scaled down: 30 times the median of the cells.
 
     Examples
     --------
@@ -67,7 +65,6 @@ class Start(NamedTuple):
     variance: Tensor
     log_mean: Tensor
     log_variance: Tensor
-    largest_total: float = math.inf
 
     @staticmethod
     def unexplained(variance: Tensor) -> Tensor:
@@ -84,7 +81,7 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     rows = manager.rows(key)
     assert rows is not None
     cells = cells[rows.present[cells]]
-    largest = LARGEST_DEPTH * typical_total(rows, cells)
+    largest = largest_total(rows, cells)
     sizes = _size_factors(manager)
     total, squares, cross, logs, log_squares = (np.zeros(rows.shape[1]) for _ in range(5))
     size_total = size_squares = 0.0
@@ -116,14 +113,14 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     log_variance = log_squares / len(cells) - np.square(log_mean)
     values = (profile, mean, mean_square, variance, log_mean, log_variance)
     tensors = (torch.as_tensor(value, dtype=torch.float32) for value in values)
-    return Start._make([*tensors, largest])
+    return Start(*tensors)
 
 
-def typical_total(rows: Rows | AlignedRows, cells: np.ndarray) -> float:
-    """Return the median total of evenly spaced cells with counts."""
+def largest_total(rows: Rows | AlignedRows, cells: np.ndarray) -> float:
+    """Return the largest total of a cell with full weight; infinite without counts."""
     step = max(1, len(cells) // SAMPLED_CELLS)
     some = sparse.csr_array(rows[np.sort(cells[::step])], dtype=np.float64).sum(axis=1)
-    return float(np.median(some[some > 0])) if some.any() else math.inf
+    return LARGEST_DEPTH * float(np.median(some[some > 0])) if some.any() else math.inf
 
 
 def _size_factors(manager: CellManager) -> np.ndarray | None:

@@ -28,6 +28,7 @@ from betavi.model.generation.holes import find_holes
 from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.reference import minify, query
 from betavi.model.setup.anndata import setup_anndata
+from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.messages import warn
 from betavi.model.support.support import support
@@ -172,6 +173,7 @@ class BetaVI(LatentModel):
             check_is_anndata(adata)
         wait = adata is None and registry is None
         # only scvi-tools' own classes may start without data; others need an empty registry
+        check_surroundings()
         super().__init__(adata, {"field_registries": {}} if wait else registry)
         self._module_init_on_train = wait
         named = {

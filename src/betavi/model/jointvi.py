@@ -26,6 +26,7 @@ from betavi.model.generation.generate import generate
 from betavi.model.generation.holes import find_holes
 from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.reference import minify, query
+from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_mudata import check_fusion, check_is_set_up, is_weight
 from betavi.model.setup.mudata import refuse_anndata, setup_mudata
 from betavi.model.support.support import support
@@ -163,6 +164,7 @@ class JointVI(LatentModel):
     ) -> None:
         if adata is not None or registry is None:
             check_is_set_up(adata)
+        check_surroundings()
         super().__init__(adata, registry)
         check_fusion(fusion, len(self.modalities))
         named = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import auto_move_data
 from torch.distributions import Normal
@@ -139,7 +140,11 @@ def infer_from_experts(
         name: observed_log_library(total) for name, total in observed_lib_size.items()
     }
     posterior = module.latent.posterior(module.fusion(experts, present))
-    return _draw_all(module, posterior, libraries, n_samples) | {"experts": experts}
+    weights = {
+        name: torch.ones_like(total).squeeze(-1) for name, total in observed_lib_size.items()
+    }
+    drawn = _draw_all(module, posterior, libraries, n_samples)
+    return drawn | {"experts": experts, "weights": weights}
 
 
 def _draw_all(

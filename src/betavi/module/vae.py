@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
     from betavi.nn import Architecture, Fusion, Latent, Prior
-    from betavi.nn.depth import DepthLimit
     from betavi.nn.library import LatentLibrary, TypicalLibrary
     from betavi.nn.prior.pseudo_cells import PseudoCells
     from betavi.objective import RateController
@@ -145,7 +144,6 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         """Start each modality's decoder at the moments of its features."""
         for name, start in starts.items():
             cast("Likelihood", self.likelihoods[name]).start_at(start)
-            cast("DepthLimit", self.depth_limits[name]).start_at(start.largest_total)
         self.is_fresh.fill_(False)
 
     def _get_generative_input(
@@ -297,10 +295,13 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         }
         z_rates = _expected(qz, u, rates(qz, generative_outputs["pz"], u))
         z_rate = z_rates.sum(dim=-1)
-        l_rate = torch.zeros_like(z_rate)
+        of_cells = inference_outputs["weights"]
+        l_rate, weighted_l_rate = torch.zeros_like(z_rate), torch.zeros_like(z_rate)
         for name, ql in inference_outputs["ql"].items():
             library = inference_outputs["library"][name]
-            l_rate = l_rate + rate(ql, generative_outputs["pl"][name], library)
+            l_nats = rate(ql, generative_outputs["pl"][name], library)
+            l_rate = l_rate + l_nats
+            weighted_l_rate = weighted_l_rate + of_cells[name] * l_nats
         weight = kl_weight * self.beta_condition.weight
         # free bits of each dimension, or of all dimensions together
         nats = free_bits * self.options.n_latent / z_rates.shape[-1]
@@ -308,13 +309,12 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         order = None if drawn is None else drawn.squeeze(1).argsort()
         penalty = constrained(z_rates, nats, capacity, order)
         penalty = self.fusion.penalty(penalty, qz, inference_outputs["experts"], present)
-        of_cells = inference_outputs["weights"]
         weighted = sum(
             self.weights[name] * of_cells[name] * nats for name, nats in distortions.items()
         )
         size_nats = self._size_nats(tensors, inference_outputs)
         return LossOutput(
-            loss=(weighted + weight * penalty + l_rate + size_nats).mean(),
+            loss=(weighted + weight * penalty + weighted_l_rate + size_nats).mean(),
             reconstruction_loss={self.distortion_key(k): v for k, v in distortions.items()},
             kl_local={"kl_divergence_l": l_rate, "kl_divergence_z": z_rate},
             extra_metrics=self._payload(tensors, inference_outputs),

@@ -263,9 +263,12 @@ class TrainingPlan(train.TrainingPlan):
 
     def warn_if_short(self) -> None:
         """Warn if the run ended before β, or the capacity, reached its final value."""
+        if self.follows_scvi:
+            self._warn_if_short_of_scvi()
+            return
         is_short = self.global_step < self.planned_steps and not self.is_warm
         never_rose = self._last_factor == 0 and self._schedule(1.0) > 0
-        if self.follows_scvi or not (is_short or never_rose):
+        if not (is_short or never_rose):
             return
         scheduled = "β" if self.capacity is None else "the capacity"
         value = self.module.trained_beta if self.capacity is None else self.module.held_rate
@@ -275,6 +278,16 @@ class TrainingPlan(train.TrainingPlan):
             "a model of this value. Call train() again without an early end, such as max_time. Or, "
             "train without a warm-up: train(beta_schedule='constant')"
         )
+
+    def _warn_if_short_of_scvi(self) -> None:
+        """Warn if scvi-tools' schedule did not finish."""
+        if self.factor < self.max_kl_weight:
+            start.warn(
+                f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight, at β = "
+                f"{self.module.trained_beta.item():.3g}, because it had fewer epochs or steps than "
+                "scvi-tools' warm-up. Train longer. Or, leave out the options of this warm-up "
+                f"({', '.join(SCVI_SCHEDULE[:2])}): the default warm-up fits every run."
+            )
 
     def on_train_end(self) -> None:
         """Warn if scvi-tools' schedule did not finish, or a target rate was not reached."""
@@ -286,11 +299,4 @@ class TrainingPlan(train.TrainingPlan):
                 f"{self.module.controller.smooth_rate.item():.3g} nats per cell at β = "
                 f"{self.module.beta_condition.beta:.3g}, but target_rate={self.target_rate:g} was "
                 "requested. Train longer, or choose a target_rate nearer to the present rate."
-            )
-        if self.follows_scvi and self.factor < self.max_kl_weight:
-            start.warn(
-                f"The run ended at {self.factor / self.max_kl_weight:.0%} of the KL weight, "
-                "because it had fewer epochs or steps than scvi-tools' warm-up. Train longer. Or, "
-                f"leave out the options of this warm-up ({', '.join(SCVI_SCHEDULE[:2])}): the "
-                "default warm-up fits every run."
             )

@@ -35,7 +35,7 @@ class NonFiniteLossError(RuntimeError):
 class RunGuard(Callback):
     """Ends a run whose loss is NaN or infinite, with the weights at the end of an earlier epoch.
 
-    If a run ends with any error, the β of its last step is recorded.
+    If the user interrupts a run, the β of its last step is recorded.
     """
 
     def __init__(self) -> None:
@@ -48,12 +48,9 @@ class RunGuard(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, plan: TrainingPlan) -> None:
         """Keep a copy of finite weights."""
-        state = plan.module.state_dict()
-        floats = [part for part in state.values() if part.is_floating_point()]
-        # NaN marks a β or a rate that is not known yet
-        if all(
-            not part.isinf().any() and (part.ndim == 0 or part.isfinite().all()) for part in floats
-        ):
+        parameters = plan.module.parameters()
+        if not self.weights or all(part.isfinite().all() for part in parameters):
+            state = plan.module.state_dict()
             self.weights = {name: value.detach().clone() for name, value in state.items()}
             self.epoch = trainer.current_epoch
 
@@ -78,13 +75,16 @@ class RunGuard(Callback):
                 f"{trainer.current_epoch + 1})."
             )
 
-    def on_exception(self, _trainer: Trainer, plan: TrainingPlan, _error: BaseException) -> None:
-        """Record the β of the last step."""
-        plan.record_beta()
+    def on_exception(self, _trainer: Trainer, plan: TrainingPlan, error: BaseException) -> None:
+        """Record the β of the last step of an interrupted run, whose weights are used."""
+        if isinstance(error, KeyboardInterrupt):
+            plan.record_beta()
 
 
 def suspects(module: MultimodalVAE, splitter: DataSplitter) -> str:
     """Return a sentence with the training cells that have the largest distortion."""
+    if getattr(splitter, "adata_manager", None) is None:
+        return "Check the counts and covariates of the cells."
     names = splitter.adata_manager.adata.obs_names[splitter.train_idx]
     nats = np.concatenate([*_distortions(module, splitter)])
     # a loss that is not a number comes first

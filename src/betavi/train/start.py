@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from scvi import settings
 
-from betavi.data.start_values import moments
+from betavi.data.start_values import largest_total, moments
 from betavi.kernels import compiled
 from betavi.objective import schedule_of
 from betavi.objective.schedule import end_of_warmup
 from betavi.train.optimizer import ORDERED
 
 if TYPE_CHECKING:
-    from betavi.data import DataSplitter
+    from betavi.data import DataSplitter, Rows
     from betavi.module import MultimodalVAE
+    from betavi.nn.depth import DepthLimit
     from betavi.objective import Schedule
     from betavi.train.plan import TrainingPlan
 
@@ -153,8 +154,19 @@ def begin(plan: TrainingPlan) -> None:
     if not plan.from_moments:
         # neither now nor in a later run
         module.is_fresh.fill_(False)
-    if module.is_fresh and getattr(splitter, "adata_manager", None) is not None:
-        _start_at_moments(module, splitter, plan.device)
+    if getattr(splitter, "adata_manager", None) is not None:
+        _limit_depth(module, splitter)
+        if module.is_fresh:
+            _start_at_moments(module, splitter, plan.device)
+
+
+def _limit_depth(module: MultimodalVAE, splitter: DataSplitter) -> None:
+    """Set the limits of cells' totals that are not set yet, from the training cells."""
+    manager, cells = splitter.adata_manager, np.asarray(splitter.train_idx)
+    for name, limit in cast("dict[str, DepthLimit]", module.depth_limits).items():
+        if limit.largest_total.isinf():
+            rows = cast("Rows", manager.rows(name))
+            limit.start_at(largest_total(rows, cells[rows.present[cells]]))
 
 
 def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: torch.device) -> None:

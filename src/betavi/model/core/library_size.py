@@ -48,9 +48,13 @@ def typical_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndarr
     for code in np.unique(codes):
         of_batch = log_totals[codes == code]
         medians[code] = np.median(of_batch)
-        # an aggregate of cells would widen the distribution of all cells
-        deviations[code] = np.minimum(of_batch, medians[code] + np.log(LARGEST_DEPTH)).std()
+        deviations[code] = _limited(of_batch).std()
     return medians, deviations, int(np.bincount(codes, minlength=n_batch).argmax())
+
+
+def _limited(log_totals: np.ndarray) -> np.ndarray:
+    """Limit log totals, because an aggregate would widen the distribution of all cells."""
+    return np.minimum(log_totals, np.median(log_totals) + np.log(LARGEST_DEPTH))
 
 
 def cell_log_sizes(model: LatentModel, tensors: Tensors, name: str) -> Tensor:
@@ -98,6 +102,7 @@ def library_prior(manager: CellManager, n_batch: int) -> tuple[np.ndarray, np.nd
     for code in np.unique(batch):
         log_totals = np.log(totals[(batch == code) & (totals > 0)])
         if len(log_totals):
+            log_totals = _limited(log_totals)
             means[0, code] = log_totals.mean()
             variances[0, code] = max(log_totals.var(), SMALLEST_LOG_LIBRARY_VARIANCE)
     return means, variances

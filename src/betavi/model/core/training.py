@@ -111,16 +111,16 @@ def train(
     _check_arguments("train", kwargs, trainers, plan_functions)
     _check_arguments("plan_kwargs", plan_kwargs, plan_functions)
     check_surroundings()
-    check_arguments({"batch_size": kwargs.get("batch_size")})
+    options = {
+        "beta_schedule": beta_schedule, "warmup": warmup, "free_bits": free_bits,
+        "target_rate": target_rate, "capacity": capacity,
+    }  # fmt: skip
+    check_arguments({"batch_size": kwargs.get("batch_size"), **options})
     # -1 trains without end; the plan refuses it if a schedule needs an end
     if max_epochs not in (None, -1):
         check_whole("max_epochs", max_epochs)
         # Lightning does not accept NumPy's integers
         max_epochs = int(max_epochs)
-    options = {
-        "beta_schedule": beta_schedule, "warmup": warmup, "free_bits": free_bits,
-        "target_rate": target_rate, "capacity": capacity,
-    }  # fmt: skip
     if collapse_guard == "rescue":
         _check_rescue(options, plan_kwargs)
     if model.adata is not None and kwargs.get("datamodule") is None:

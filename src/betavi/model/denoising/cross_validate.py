@@ -84,7 +84,7 @@ def cross_validate_denoising(
     >>> report.chosen in ("posterior", "mean"), report.genes["trusted"].dtype
     (True, dtype('bool'))
     """
-    check_arguments({"n_samples": n_samples, "seed": seed})
+    check_arguments({"n_samples": n_samples, "seed": seed, "fraction": fraction})
     model.refuse_minified("cross_validate_denoising")
     counts = molecule_counts(model)
     grid = _grid(model, candidates, list(counts))

@@ -17,6 +17,7 @@ from scvi.model.base._archesmixin import _get_loaded_data
 
 from betavi._mudata import assembled, copied
 from betavi.model.setup.check_counts import check_is_anndata
+from betavi.model.setup.check_depth import warn_deep_cells
 from betavi.model.setup.check_mudata import check_is_mudata
 from betavi.model.setup.messages import name_some, warn
 from betavi.nn import BetaBias, BetaFiLM, BetaGate, BetaLinear
@@ -97,6 +98,9 @@ def load_query_data(
     unfrozen = bool(kwargs.get("unfrozen"))
     _set_trained_parts(model, unfrozen)
     if adata is not None:
+        for name, largest in model.largest_totals.items():
+            totals = model.rows(adata, name).totals()
+            warn_deep_cells(totals, adata.obs_names, f"the query ({name})", largest)
         old, new = _categories(reference["registry_"]), _categories(model.registry_)
         _train_new_batches(model.module, len(old[0]))
         # without new categories, the weights of the reference are sufficient

@@ -28,8 +28,8 @@ _PREPARED = [os.getpid()]
 LARGEST_SEED = 2**32 - 1
 """Largest seed of NumPy's older generator, which scikit-learn uses."""
 
-LARGEST_NUMBER = 10**9
-"""Largest number of samples or cells of a minibatch. More would never end."""
+LARGEST_NUMBER = 10**7
+"""Largest number of samples or of cells of a minibatch. More would take days."""
 
 
 def _check_number(name: str, value: Any) -> None:
@@ -103,6 +103,11 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "seed": _check_seed,
     "beta": _check_real,
     "level": _check_real,
+    "warmup": _check_real,
+    "free_bits": _check_real,
+    "target_rate": _check_real,
+    "capacity": _check_real,
+    "fraction": _check_real,
     "rna_size_factor": _check_positive,
     "drop_below": _check_real,
     "modality": _check_name,
@@ -122,6 +127,9 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
 """Check of an argument that is not None, by name. A check raises a ValueError or a TypeError."""
 
 
+NUMBERS = (_check_number, _check_seed, _check_real, _check_positive)
+
+
 def check_arguments(
     arguments: Mapping[str, Any], parameters: Mapping[str, Parameter] = EVERY_DEFAULT_IS_NONE
 ) -> None:
@@ -132,7 +140,7 @@ def check_arguments(
     given = {**arguments.get("kwargs", {}), **arguments}
     for name in CHECKS.keys() & given.keys():
         default = parameters[name].default if name in parameters else None
-        may_be_none = default is None or CHECKS[name] is not _check_number
+        may_be_none = default is None or CHECKS[name] not in NUMBERS
         if given[name] is not None or not may_be_none:
             CHECKS[name](name, given[name])
 

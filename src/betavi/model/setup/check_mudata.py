@@ -112,7 +112,9 @@ def check_modalities(
         warn_fractions = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
         totals = check_counts(modality, layers.get(name), None, warn, label, warn_fractions)
         _check_empty(totals, modality.obs_names, label)
-        warn_deep_cells(totals, modality.obs_names, label, (largest_totals or {}).get(name))
+        if largest_totals is not None or not may_lack_any:
+            limit = None if largest_totals is None else largest_totals[name]
+            warn_deep_cells(totals, modality.obs_names, label, limit)
         _check_binary(modality, layers.get(name), likelihood, label)
     _check_overlap(mdata, list(likelihoods), must_overlap=not may_lack_any)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from betavi._tables import close_matches
 from betavi.model.setup.messages import name_some, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
     from scvi._types import AnnOrMuData
@@ -27,7 +28,12 @@ def listed_columns(columns: Iterable[str] | None, argument: str) -> list[str] | 
     """Return columns of ``obs`` as a list, from any iterable. Raise a TypeError for a string."""
     if isinstance(columns, str):
         raise TypeError(f"`{argument}` must be a list of columns: [{columns!r}], not {columns!r}")
-    return None if columns is None else list(columns)
+    if columns is not None and not isinstance(columns, Iterable):
+        raise TypeError(f"`{argument}` must be a list of columns, not {columns!r}.")
+    listed = None if columns is None else list(columns)
+    if listed is not None and len(set(map(str, listed))) < len(listed):
+        raise ValueError(f"`{argument}` names a column twice: {listed}")
+    return listed
 
 
 def check_categories(adata: AnnData, keys: Iterable[str | None], batch_key: str | None) -> None:
@@ -57,12 +63,16 @@ def _check_kind(column: pd.Series, key: str) -> None:
     """Raise a ValueError for categories that cannot be sorted, or that a file cannot store."""
     values = column.dropna().unique()
     kinds = {"text" if isinstance(value, str) else type(value).__name__ for value in values}
-    numbers = all(isinstance(value, (bool, np.bool_, Integral, Real)) for value in values)
+    categories = column.dtype.categories if hasattr(column.dtype, "categories") else column
+    # in a file, columns of objects are text
+    numbers = categories.dtype != object and all(
+        isinstance(value, bool | np.bool_ | Integral | Real) for value in values
+    )
     if len(values) and kinds != {"text"} and not numbers:
         raise ValueError(
             f"obs[{key!r}] has categories of the type(s) {', '.join(sorted(kinds))}, but categories "
-            "must be all text or all numbers, so that they can be sorted and saved. Convert the "
-            f"column: obs[{key!r}] = obs[{key!r}].astype(str)"
+            "must be all text, or all numbers in a column of numbers, so that they can be sorted "
+            f"and saved. Convert the column: obs[{key!r}] = obs[{key!r}].astype(str)"
         )
 
 

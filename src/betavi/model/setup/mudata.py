@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-# models of a MuData hold both
+# models of a MuData hold such fields
 allow_pickling()
 
 MAY_BE_UNPAIRED = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)

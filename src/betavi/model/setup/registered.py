@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
 from mudata import MuData
@@ -62,6 +62,13 @@ def _beta_of(adata: AnnOrMuData) -> float:
     return float(adata.uns.get("betavi", {}).get(MINIFIED_BETA, 1.0))
 
 
+def _view_of(adata: AnnOrMuData) -> tuple[Any, ...] | None:
+    """Return the object and the indices of a view of an AnnData, else None."""
+    if not isinstance(adata, AnnData) or not adata.is_view:
+        return None
+    return adata._adata_ref, adata._oidx, adata._vidx
+
+
 @contextmanager
 def untouched_on_failure(adata: AnnOrMuData | None) -> Iterator[None]:
     """Restore ``obs``, ``obsm`` and ``uns`` of an object if the body fails.
@@ -72,6 +79,7 @@ def untouched_on_failure(adata: AnnOrMuData | None) -> Iterator[None]:
     if not isinstance(adata, AnnData | MuData):
         yield
         return
+    view = _view_of(adata)
     obs = adata.obs.copy(deep=False)
     obsm, uns = dict(adata.obsm), dict(adata.uns)
     try:
@@ -85,4 +93,6 @@ def untouched_on_failure(adata: AnnOrMuData | None) -> Iterator[None]:
             for key in set(mapping) - set(before):
                 del mapping[key]
             mapping.update(before)
+        if view is not None:
+            adata._init_as_view(*view)
         raise
