@@ -80,9 +80,11 @@ def test_setup_names_the_modality_of_a_deep_barcode():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("options", [{}, {"use_observed_lib_size": False}])
-@pytest.mark.parametrize("n_rows", [1, 9, 36])
-def test_several_aggregates_do_not_change_the_other_cells(options, n_rows):
+@pytest.mark.parametrize(
+    ("options", "largest_change"), [({}, 0.01), ({"use_observed_lib_size": False}, 0.02)]
+)
+@pytest.mark.parametrize("n_rows", [1, 9])
+def test_several_aggregates_do_not_change_the_other_cells(options, largest_change, n_rows):
     adata = simulate_counts(n_cells=1000, n_genes=60, seed=0)
     parts = np.array_split(np.arange(900), n_rows)
     sums = sparse.csr_matrix(np.vstack([np.asarray(adata.X[part].sum(axis=0)) for part in parts]))
@@ -102,8 +104,7 @@ def test_several_aggregates_do_not_change_the_other_cells(options, n_rows):
             datasplitter_kwargs={"external_indexing": [train, held_out]},
         )  # fmt: skip
         elbo[name] = np.mean([float(model.get_elbo(indices=held_out)) for _ in range(5)])
-    print(options, n_rows, elbo)
-    assert elbo["with"] == pytest.approx(elbo["alone"], rel=0.015)
+    assert elbo["with"] == pytest.approx(elbo["alone"], rel=largest_change)
 
 
 @pytest.mark.slow
