@@ -291,7 +291,8 @@ def _with_features(mdata: MuData, name: str, features: pd.Index, layer: str | No
             f"in the query. The model will read zeros for these features: {name_some(missing)}."
         )
         zeros = sparse.csr_matrix((query.n_obs, len(missing)), dtype=np.float32)
-        layers = {name: zeros.copy() for name in query.layers}
+        # from anndata 0.13, the layer None is X
+        layers = {name: zeros.copy() for name in query.layers if name is not None}
         obs, var = pd.DataFrame(index=query.obs_names), pd.DataFrame(index=missing)
         padding, uns = AnnData(zeros, obs=obs, var=var, layers=layers), dict(query.uns)
         query = anndata.concat([query, padding], axis=1, join="outer", merge="first")
