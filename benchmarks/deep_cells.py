@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SEEDS = (0, 1, 2)
-MAX_EPOCHS = 50
+MAX_EPOCHS = 30
 N_NEIGHBORS = 15
 ELBO_DRAWS = 5
 DATA: dict[str, tuple[DataSet, str]] = {

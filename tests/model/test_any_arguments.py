@@ -103,11 +103,15 @@ def fingerprint(data):
     digest = hashlib.sha256()
     for part in [data, *(() if isinstance(data, AnnData) else data.mod.values())]:
         digest.update(pd.util.hash_pandas_object(part.obs.astype(str)).to_numpy().tobytes())
-        names = [sorted(map(str, keys)) for keys in (part.obs, part.var, part.obsm, part.uns)]
-        digest.update(repr(names).encode())
+        digest.update(pd.util.hash_pandas_object(part.var.astype(str)).to_numpy().tobytes())
+        digest.update(repr(sorted(map(str, part.uns))).encode())
+        matrices = [*part.obsm.items(), *part.obsp.items()]
         if isinstance(part, AnnData):
-            digest.update(part.X.data.tobytes() if hasattr(part.X, "indptr") else part.X.tobytes())
-            digest.update(repr(sorted(map(str, part.layers))).encode())
+            matrices += [("X", part.X), *part.layers.items()]
+        for name, values in sorted(matrices, key=lambda pair: str(pair[0])):
+            dense = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+            digest.update(f"{name} {dense.dtype} {dense.shape}".encode())
+            digest.update(np.ascontiguousarray(dense).tobytes())
     return digest.hexdigest()
 
 
