@@ -18,8 +18,8 @@ def genes_on_path(expression: np.ndarray, std: np.ndarray, names: pd.Index) -> p
     expression
         Expected expression at each step, ``(n_steps, n_genes)``.
     std
-        Standard deviation of ``expression`` from the uncertainty of the position, ``(n_steps,
-        n_genes)``.
+        Standard deviation of ``expression`` from the uncertainty of the position,
+        ``(n_steps, n_genes)``.
     names
         Gene names.
 

@@ -174,8 +174,8 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     ) -> dict[str, Any]:
         """Return p(x given z) of each modality, and the priors of z and of the library sizes.
 
-        ``z``: ``(..., n_cells, n_latent)``. ``library``: log library sizes by modality, ``(...,
-        n_cells, 1)``. ``batch_index`` and ``y``: codes of batch and label, ``(n_cells, 1)``.
+        ``z``: ``(..., n_cells, n_latent)``. ``library``: log library sizes by modality,
+        ``(..., n_cells, 1)``. ``batch_index`` and ``y``: codes of batch and label, ``(n_cells, 1)``.
         ``cont_covs`` and ``cat_covs``: ``(n_cells, n_covariates)``. ``size_factor``: log size
         factors, ``(n_cells, 1)``, used only if registered at setup. ``transform_batch``: code of a
         batch to decode in.
@@ -283,7 +283,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         The rate is the KL divergence from the prior. An inferred library size adds its rate. If the
         model predicts observed library sizes from z, the error of this prediction is added, without
         a gradient for z. The distortion of a very deep cell has a small weight, see
-        :class:`betavi.nn.depth.DepthLimit`. Recorded terms are per cell, in nats and unweighted, so that every logged
+        ``betavi.nn.depth.DepthLimit``. Recorded terms are per cell, in nats and unweighted, so that every logged
         ELBO is at weight 1. ``free_bits`` and ``capacity`` constrain the rate: see
         :func:`betavi.objective.constrained`.
         """

@@ -91,8 +91,8 @@ def get_normalized_expression(
     Returns
     -------
     Expression, ``(n_cells, n_features)``. With ``return_mean=False`` and several samples,
-    ``(n_samples, n_cells, n_features)``. With ``n_samples_overall``, ``(n_samples_overall,
-    n_features)``.
+    ``(n_samples, n_cells, n_features)``. With ``n_samples_overall``,
+    ``(n_samples_overall, n_features)``.
 
     Raises
     ------

@@ -69,8 +69,8 @@ def posterior_predictive_sample(
 
     Returns
     -------
-    Sparse array, ``(n_cells, n_features)``. For several samples, ``(n_cells, n_features,
-    n_samples)``.
+    Sparse array, ``(n_cells, n_features)``. For several samples,
+    ``(n_cells, n_features, n_samples)``.
 
     Raises
     ------
