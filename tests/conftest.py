@@ -25,7 +25,7 @@ def mostly_slow(values, fast):
 
 
 def slow_where(values, slow):
-    """Return values for ``parametrize``, of which the slow ones are marked."""
+    """Return values for ``parametrize``, and mark the slow ones."""
     return mostly_slow(values, [value for value in values if value not in slow])
 
 

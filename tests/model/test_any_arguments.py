@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import time
 
 import numpy as np
@@ -180,7 +179,7 @@ def test_an_argument_works_or_is_named(models, in_folder, data):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=int(os.environ.get("BETAVI_EXAMPLES", "1000")), **OPTIONS)
+@settings(max_examples=1000, **OPTIONS)
 @given(data=st.data())
 def test_a_thousand_arguments_work_or_are_named(models, in_folder, data):
     check(models, in_folder, data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import multiprocessing
-import os
 import pickle
 import warnings
 
@@ -176,26 +175,12 @@ def test_each_model_trains_and_answers_with_its_own_registration(counts, between
         between.setup_anndata(counts, batch_key="donor")
     for key, model in models.items():
         model.train(**BRIEF)
-        alone = simulate_like(counts)
-        BetaVI.setup_anndata(alone, batch_key=key)
-        scvi.settings.seed = 0
-        expected = BetaVI(alone, n_latent=4)
-        scvi.settings.seed = 1
-        expected.train(**BRIEF)
-        fresh = BetaVI(alone, n_latent=4)
-        assert (
-            model.summary_stats.n_batch == counts.obs[key].nunique() == fresh.summary_stats.n_batch
-        )
+        assert model.summary_stats.n_batch == counts.obs[key].nunique()
         codes = np.concatenate([part["batch"] for part in model.minibatches(counts)]).ravel()
-        expected_codes = np.concatenate([b["batch"] for b in expected.minibatches(alone)]).ravel()
-        np.testing.assert_array_equal(codes, expected_codes)
+        np.testing.assert_array_equal(codes, counts.obs[key].astype("category").cat.codes)
         sibling = model.sibling(n_latent=3)
         sibling.train(**BRIEF)
         assert sibling.summary_stats.n_batch == counts.obs[key].nunique()
-
-
-def simulate_like(adata):
-    return adata.copy()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -713,4 +698,3 @@ def test_a_failed_call_leaves_another_object_as_it_was(model):
     with pytest.raises(ValueError, match="no batch"):
         model.get_normalized_expression(other, transform_batch="nowhere")
     assert (list(other.obs), dict(other.obsm), dict(other.uns)) == before
-    assert os.getpid()

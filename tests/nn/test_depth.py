@@ -36,3 +36,9 @@ def test_the_limit_is_saved_with_the_weights():
     limit.start_at(160.0)
     other.load_state_dict(limit.state_dict())
     assert other.largest_total.item() == 160.0
+
+
+def test_weights_that_were_saved_without_a_limit_are_loaded():
+    limit = DepthLimit()
+    limit.load_state_dict({})
+    assert limit.largest_total.item() == np.inf

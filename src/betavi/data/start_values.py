@@ -120,7 +120,12 @@ def largest_total(rows: Rows | AlignedRows, cells: np.ndarray) -> float:
     """Return the largest total of a cell with full weight; infinite without counts."""
     step = max(1, len(cells) // SAMPLED_CELLS)
     some = sparse.csr_array(rows[np.sort(cells[::step])], dtype=np.float64).sum(axis=1)
-    return LARGEST_DEPTH * float(np.median(some[some > 0])) if some.any() else math.inf
+    return limit_of(some)
+
+
+def limit_of(totals: np.ndarray) -> float:
+    """Return the limit for cells with these totals, ``(n_cells,)``; infinite without counts."""
+    return LARGEST_DEPTH * float(np.median(totals[totals > 0])) if totals.any() else math.inf
 
 
 def _size_factors(manager: CellManager) -> np.ndarray | None:

@@ -10,7 +10,7 @@ from scvi.module.base import auto_move_data
 
 from betavi.module.infer import present_masks
 from betavi.nn import Point
-from betavi.nn.networks import evaluating
+from betavi.nn.networks import evaluating, in_mode
 from betavi.objective import distortion, log_density, rate
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def marginal_ll(
     """
     log_weights = []
     # in training mode, likelihoods have faster distortions
-    with evaluating(module.likelihoods, mode=False):
+    with in_mode(module.likelihoods, training=True):
         for start in range(0, n_mc_samples, n_mc_samples_per_pass):
             n_samples = min(n_mc_samples_per_pass, n_mc_samples - start)
             log_weight = _log_weight(module, tensors, n_samples)

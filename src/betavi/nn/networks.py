@@ -22,6 +22,7 @@ from betavi.nn.beta_condition import BetaLinear, condition_on_beta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from betavi.nn.beta_condition import BetaCondition
 
@@ -179,11 +180,16 @@ class Encoder(nn.Module):
         return Normal(mean, variance.sqrt(), validate_args=False)
 
 
+def evaluating(part: nn.Module) -> AbstractContextManager[None]:
+    """Put a module in evaluation mode inside a ``with`` block."""
+    return in_mode(part, training=False)
+
+
 @contextmanager
-def evaluating(part: nn.Module, mode: bool = True) -> Iterator[None]:
-    """Put a module in evaluation mode inside a ``with`` block; False: in training mode."""
+def in_mode(part: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put a module in training or evaluation mode inside a ``with`` block."""
     was_training = part.training
-    part.train(not mode)
+    part.train(training)
     try:
         yield
     finally:

@@ -120,6 +120,7 @@ class TrainRunner(train.TrainRunner):
         model.validation_indices = getattr(splitter, "val_idx", None)
         model.test_indices = getattr(splitter, "test_idx", None)
         model.module.eval()
+        self._answer_in_single_precision()
         model.is_trained_ = True
         model.trainer = self.trainer
         model.to_device(self.device)

@@ -79,10 +79,10 @@ def test_too_high_a_beta_is_found_and_explained(report_of_collapsed):
 
 @pytest.mark.slow
 def test_healthy_beats_collapsed(report_of_wide, report_of_collapsed):
-    alive, dead = report_of_wide, report_of_collapsed
-    assert alive.mutual_information > dead.mutual_information + 1
-    assert alive.explained_share > dead.explained_share
-    assert alive.active_dimensions > dead.active_dimensions
+    healthy, collapsed = report_of_wide, report_of_collapsed
+    assert healthy.mutual_information > collapsed.mutual_information + 1
+    assert healthy.explained_share > collapsed.explained_share
+    assert healthy.active_dimensions > collapsed.active_dimensions
 
 
 @pytest.mark.slow

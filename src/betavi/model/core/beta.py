@@ -6,7 +6,7 @@ import inspect
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from betavi.model.setup.arguments import check_call
+from betavi.model.setup.arguments import check_arguments, check_surroundings
 from betavi.model.setup.registered import untouched_on_failure
 from betavi.model.setup.selection import selected_cells
 
@@ -40,7 +40,8 @@ def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Ca
     def at_beta(model: LatentModel, *args: Any, beta: float | None = None, **kwargs: Any) -> R:
         model._check_if_trained(warn=allow_untrained)
         call = signature.bind(model, *args, **kwargs)
-        check_call({"beta": beta, **call.arguments}, signature.parameters)
+        check_surroundings()
+        check_arguments({"beta": beta, **call.arguments}, signature.parameters)
         if (adata := call.arguments.get("adata")) is not None:
             model.adapter.check_kind(adata)
         if (indices := call.arguments.get("indices")) is not None:

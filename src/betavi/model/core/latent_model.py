@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, cast
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -25,9 +23,9 @@ from scvi.model.base import (
 from scvi.utils import track
 from torch.distributions import Normal
 
-from betavi._pickling import MuDataParts
 from betavi._tables import close_matches
 from betavi.data import DataSplitter, present_key
+from betavi.model.core import pickling
 from betavi.model.core.covariates import covariates_of
 from betavi.model.setup.registered import (
     MINIFIED_BETA,
@@ -56,9 +54,6 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, Any]
 
-NOT_PICKLED = ("trainer", "_cache")
-"""Attributes that a pickled or copied model lacks."""
-
 ENOUGH_HELD_OUT = 100
 """Smallest number of held-out cells that a model is judged on. Not tuned."""
 
@@ -85,6 +80,9 @@ class LatentModel(
     _train_runner_cls = TrainRunner
     _training_plan_cls = TrainingPlan
     _module_kwargs: dict[str, Any]
+
+    __getstate__ = pickling.state_of
+    __setstate__ = pickling.restore
 
     # -- modalities ---------------------------------------------------------------------------
 
@@ -291,43 +289,6 @@ class LatentModel(
         if name not in stored or stored[name][0] != key:
             stored[name] = key, make()
         return stored[name][1]
-
-    # -- pickling and copying -----------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes without the trainer, which holds the user's callbacks."""
-        self._check_can_be_pickled()
-        state = {name: value for name, value in self.__dict__.items() if name not in NOT_PICKLED}
-        if isinstance(self.adata, MuData):
-            state["_adata"] = MuDataParts(self.adata)
-        if self.adata_manager is not None:
-            state["_adata_manager"] = manager = copy(self.adata_manager)
-            manager.adata = None
-        return state
-
-    def _check_can_be_pickled(self) -> None:
-        """Raise a TypeError for a model of a query, or of an object that is backed by a file."""
-        if any(getattr(part, "hooks", None) for part in self.module.modules()):
-            raise TypeError(
-                "A model of a query cannot be pickled or copied, because hooks keep the weights of "
-                "the reference unchanged. Use model.save(folder), and load the model with load()."
-            )
-        if getattr(self.adata, "isbacked", False):
-            raise TypeError(
-                "The model cannot be pickled or copied, because its object is backed by a file. Use "
-                "model.save(folder), or read the object into memory: adata.to_memory()"
-            )
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the attributes, and register the object with the new model."""
-        self.__dict__.update(state)
-        if isinstance(parts := state["_adata"], MuDataParts):
-            self._adata = parts.joined()
-        # scvi-tools stores managers by this name, which two models must not share
-        self.id = str(uuid4())
-        if self._adata_manager is not None:
-            self._adata_manager.adata = self._adata
-            self._register_manager_for_instance(self._adata_manager)
 
     # -- hooks of scvi-tools ------------------------------------------------------------------
 

@@ -126,10 +126,7 @@ def train(
     if model.adata is not None and kwargs.get("datamodule") is None:
         model.adata_manager.check_unchanged()
         model.adata_manager.check_covariates()
-        splitting = dict(kwargs.get("datasplitter_kwargs") or {})
-        if (parts := splitting.get("external_indexing")) is not None:
-            splitting["external_indexing"] = split_named(model.adata.obs_names, parts)
-            kwargs["datasplitter_kwargs"] = splitting
+        kwargs["datasplitter_kwargs"] = _with_positions(model, kwargs.get("datasplitter_kwargs"))
     callbacks = list(kwargs.pop("callbacks", None) or [])
     if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
         callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
@@ -183,6 +180,14 @@ def sibling(
         return type(model)(model.adata, **model._module_kwargs | changes)
     finally:
         managers[name] = last
+
+
+def _with_positions(model: LatentModel, splitting: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the splitter's options, with positions of the cells of ``external_indexing``."""
+    splitting = dict(splitting or {})
+    if (parts := splitting.get("external_indexing")) is not None:
+        splitting["external_indexing"] = split_named(model.adata.obs_names, parts)
+    return splitting
 
 
 def _with_likelihoods(model: LatentModel, likelihoods: Mapping[str, str]) -> CellManager:

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +18,6 @@ from betavi.model.setup.messages import warn
 if TYPE_CHECKING:
     from collections.abc import Callable
     from inspect import Parameter
-
-EVERY_DEFAULT_IS_NONE: Mapping[str, Parameter] = MappingProxyType({})
 
 _PREPARED = [os.getpid()]
 """Process that imported betavi, or the forked process that was checked last."""
@@ -126,29 +123,23 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
 }
 """Check of an argument that is not None, by name. A check raises a ValueError or a TypeError."""
 
-
 NUMBERS = (_check_number, _check_seed, _check_real, _check_positive)
+"""Checks of numbers."""
 
 
 def check_arguments(
-    arguments: Mapping[str, Any], parameters: Mapping[str, Parameter] = EVERY_DEFAULT_IS_NONE
+    arguments: Mapping[str, Any], parameters: Mapping[str, Parameter] | None = None
 ) -> None:
     """Check the arguments of a call that are in :data:`CHECKS`. ``kwargs`` may hold more.
 
-    None is allowed, but not as a number that has another default.
+    None is allowed, but not as a number that has another default in ``parameters``.
     """
-    given = {**arguments.get("kwargs", {}), **arguments}
-    for name in CHECKS.keys() & given.keys():
-        default = parameters[name].default if name in parameters else None
-        may_be_none = default is None or CHECKS[name] not in NUMBERS
-        if given[name] is not None or not may_be_none:
-            CHECKS[name](name, given[name])
-
-
-def check_call(arguments: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> None:
-    """Check the precision, the process and the arguments of a call."""
-    check_surroundings()
-    check_arguments(arguments, parameters)
+    given, parameters = {**arguments.get("kwargs", {}), **arguments}, parameters or {}
+    for name, check in CHECKS.items():
+        value = given.get(name)
+        has_default = name in parameters and parameters[name].default is not None
+        if value is not None or (name in given and has_default and check in NUMBERS):
+            check(name, value)
 
 
 def check_surroundings() -> None:

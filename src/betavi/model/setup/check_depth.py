@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from betavi.data.start_values import LARGEST_DEPTH
+from betavi.data.start_values import LARGEST_DEPTH, limit_of
 from betavi.model.setup.messages import name_some, warn
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -28,8 +27,7 @@ def warn_deep_cells(
         Limit of a trained model. If None, the limit that training on these cells would set.
     """
     cells = "the cells" if largest is None else "the training cells"
-    if largest is None:
-        largest = LARGEST_DEPTH * float(np.median(totals[totals > 0])) if totals.any() else np.inf
+    largest = limit_of(totals) if largest is None else largest
     deep = totals > largest
     if deep.any():
         warn(
