@@ -30,6 +30,16 @@ def quietly(n_threads: int = THREADS) -> None:
     torch.set_num_threads(n_threads)
 
 
+def processor() -> str:
+    """Return the name of the processor, and of its generation if LLVM knows it."""
+    name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1].strip()
+    try:
+        from llvmlite.binding import get_host_cpu_name
+    except ImportError:
+        return name
+    return f"{name} ({get_host_cpu_name()})"
+
+
 AS_SCVI = {"lr": 1e-3}
 """Plan arguments for the constant learning rate of scvi-tools instead of a one-cycle rate."""
 

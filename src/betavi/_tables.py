@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -39,6 +45,43 @@ def check_whole(name: str, number: object) -> None:
     """Raise a ValueError unless a number is whole and at least 1."""
     if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise a TypeError unless a value is True or False. 1 and 0 are accepted, as in Python.
+
+    Examples
+    --------
+    >>> from betavi._tables import check_flag
+    >>> check_flag("silent", True)
+    """
+    is_flag = isinstance(value, Integral | np.bool_) and value in (0, 1)
+    if not is_flag:
+        raise TypeError(f"`{name}` must be True or False, not {value!r}.")
+
+
+def check_mapping(name: str, value: object) -> None:
+    """Raise a TypeError unless a value is a dictionary.
+
+    Examples
+    --------
+    >>> from betavi._tables import check_mapping
+    >>> check_mapping("plan_kwargs", {"lr": 1e-3})
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"`{name}` must be a dictionary of options, not {value!r}.")
+
+
+def check_fields(options: DataclassInstance) -> None:
+    """Raise a TypeError if a flag, a dictionary or a function has a value of another kind."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if isinstance(field.default, bool):
+            check_flag(field.name, value)
+        elif "dict" in str(field.type) and value is not None:
+            check_mapping(field.name, value)
+        elif "Callable" in str(field.type) and value is not None and not callable(value):
+            raise TypeError(f"`{field.name}` must be a function, not {value!r}.")
 
 
 def lookup(table: Mapping[str, T], word: str, what: str) -> T:

@@ -11,15 +11,23 @@ import pandas as pd
 import pytest
 import scvi
 from anndata import AnnData
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from scvi.model.base import UnsupervisedTrainingMixin
 
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
+from betavi.module import Options
+from betavi.nn import Architecture
+from betavi.train import TrainingPlan
 from tests.conftest import BRIEF
 
 MOST_SECONDS = 2.0
-REFUSALS = (ValueError, TypeError, KeyError, IndexError, NotImplementedError, RuntimeError)
+REFUSALS = (
+    ValueError, TypeError, KeyError, IndexError, NotImplementedError, RuntimeError,
+    MisconfigurationException,
+)  # fmt: skip
 
 # words that name an argument without its own name
 CONCEPTS = {
@@ -127,6 +135,25 @@ def methods_of(model):
     }
 
 
+def check_call(call, name, argument, value, data, names):
+    """The call works, or it raises an error that says one of the names, and ``data`` is as before."""
+    before, start, said = fingerprint(data), time.perf_counter(), None
+    try:
+        call()
+    except REFUSALS as error:
+        said = f"{type(error).__name__}: {error}"
+    seconds = time.perf_counter() - start
+    if said is not None:
+        # an unknown key of a dictionary of options is named itself
+        names = {argument, *names, *(value if isinstance(value, dict) else ())}
+        named = argument in NOT_CHECKED or any(str(word).lower() in said.lower() for word in names)
+        assert named, f"{name}({argument}={value!r}): {said}"
+        assert fingerprint(data) == before, f"{name}({argument}={value!r})"
+    # a run of many tests at once slows each down; tiny minibatches are the user's choice
+    is_fast = seconds < 5 * MOST_SECONDS or argument == "batch_size"
+    assert is_fast, f"{name}({argument}={value!r}) took {seconds:.1f} s"
+
+
 def check(models, folder, data):
     model = models[data.draw(st.sampled_from(sorted(models)), label="model")]
     methods = methods_of(model)
@@ -138,20 +165,88 @@ def check(models, folder, data):
     if method == "raw_counts" and len(model.modalities) > 1:
         arguments["modality"] = "rna"
     arguments[argument] = value
-    before = fingerprint(model.adata)
-    start, said = time.perf_counter(), None
-    try:
-        getattr(model, method)(**arguments)
-    except REFUSALS as error:
-        said = f"{type(error).__name__}: {error}"
-    seconds = time.perf_counter() - start
-    if said is not None:
-        names = {argument, CONCEPTS.get(argument, argument)}
-        named = argument in NOT_CHECKED or any(name in said for name in names)
-        assert named, f"{method}({argument}={value!r}): {said}"
-        assert fingerprint(model.adata) == before, f"{method}({argument}={value!r})"
-    # a run of many tests at once slows each down
-    assert seconds < 5 * MOST_SECONDS, f"{method}({argument}={value!r}) took {seconds:.1f} s"
+    names = {CONCEPTS.get(argument, argument)}
+    check_call(
+        lambda: getattr(model, method)(**arguments), method, argument, value, model.adata, names
+    )
+
+
+LIKELIHOODS = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
+COLUMNS = {"batch_key", "labels_key", "size_factor_key"}
+SMALL = {"n_hidden": 8, "n_latent": 2}
+ONCE = {"max_epochs": 1, "enable_progress_bar": False}
+
+
+def parameters_of(*functions):
+    names = [name for each in functions for name in inspect.signature(each).parameters]
+    left_out = {
+        "self",
+        "cls",
+        "adata",
+        "mdata",
+        "registry",
+        "args",
+        "kwargs",
+        "module",
+        "kl_weight",
+    }
+    # set by the model, or passed on to PyTorch and Lightning, which name them
+    left_out |= {
+        "given_size",
+        "devices",
+        "accelerator",
+        "trainer_kwargs",
+        "optimizer_creator",
+        "compile",
+        "compile_kwargs",
+    }
+    return [name for name in dict.fromkeys(names) if name not in left_out]
+
+
+def building(models, kind):
+    """Return the arguments of a call that builds something, a function of one of them, and data."""
+    data = models[kind].adata
+    cls, setup = type(models[kind]), getattr(type(models[kind]), f"setup_{SETUPS[kind]}")
+    required = {"likelihoods": LIKELIHOODS} if kind == "JointVI" else {}
+    copy = data.copy()
+    # scvi-tools takes a copy for the object itself
+    copy.uns.pop("_scvi_uuid")
+
+    def train(**changed):
+        cls(data, **SMALL).train(**ONCE | changed)
+
+    return {
+        "setup": (parameters_of(setup), lambda **changed: setup(copy, **required | changed), copy),
+        "init": (
+            parameters_of(cls.__init__, Architecture, Options),
+            lambda **changed: cls(data, **SMALL | changed),
+            data,
+        ),
+        "train": (parameters_of(cls.train, UnsupervisedTrainingMixin.train), train, data),
+        "plan": (
+            parameters_of(TrainingPlan.__init__, scvi.train.TrainingPlan.__init__),
+            lambda **changed: train(plan_kwargs=changed),
+            data,
+        ),
+    }
+
+
+SETUPS = {"BetaVI": "anndata", "JointVI": "mudata"}
+ENORMOUS = 500
+
+
+def check_building(models, data):
+    kind = data.draw(st.sampled_from(sorted(models)), label="model")
+    calls = building(models, kind)
+    step = data.draw(st.sampled_from(sorted(calls)), label="step")
+    arguments, call, read = calls[step]
+    argument = data.draw(st.sampled_from(arguments), label="argument")
+    value = data.draw(ODD_VALUES, label="value")
+    # networks of any size and runs of any length are allowed
+    is_size = argument.startswith("n_") or argument == "max_epochs"
+    assume(not (is_size and isinstance(value, int) and value > ENORMOUS))
+    names = {"obs", "layer"} if argument in COLUMNS else {"loss became", "obs"}
+    check_call(lambda: call(**{argument: value}), f"{kind} {step}", argument, value, read, names)
 
 
 OPTIONS = {
@@ -183,3 +278,18 @@ def test_an_argument_works_or_is_named(models, in_folder, data):
 @given(data=st.data())
 def test_a_thousand_arguments_work_or_are_named(models, in_folder, data):
     check(models, in_folder, data)
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=40, **OPTIONS)
+@given(data=st.data())
+def test_an_argument_of_setup_and_training_works_or_is_named(models, in_folder, data):
+    check_building(models, data)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=500, **OPTIONS)
+@given(data=st.data())
+def test_hundreds_of_arguments_of_setup_and_training_work_or_are_named(models, in_folder, data):
+    check_building(models, data)

@@ -7,6 +7,7 @@ import inspect
 import multiprocessing
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import anndata
 import joblib
@@ -163,6 +164,15 @@ def test_bulk_samples_are_named_and_found_outlying_and_have_a_bounded_elbo(model
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ask", ["sibling", "cross_validate_denoising", "get_elbo", "diagnose"])
+def test_a_model_answers_after_its_entries_are_deleted(either, ask):
+    options = {"show_progress": False} if ask in ("cross_validate_denoising", "diagnose") else {}
+    for key in [key for key in either.adata.uns if key.startswith("_scvi")]:
+        del either.adata.uns[key]
+    answer = getattr(either, ask)(**options)
+    assert ask != "sibling" or answer.adata is either.adata
+
+
 @pytest.mark.parametrize("between", [None, scvi.model.SCVI])
 def test_each_model_trains_and_answers_with_its_own_registration(counts, between):
     counts.obs["other"] = np.random.default_rng(0).choice(["x", "y", "z"], counts.n_obs)
@@ -698,3 +708,75 @@ def test_a_failed_call_leaves_another_object_as_it_was(model):
     with pytest.raises(ValueError, match="no batch"):
         model.get_normalized_expression(other, transform_batch="nowhere")
     assert (list(other.obs), dict(other.obsm), dict(other.uns)) == before
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_failed_call_leaves_a_view_of_a_mudata_a_view():
+    model, other = joint_model(), simulate_multiome(n_cells=50, n_genes=30, n_peaks=20, seed=4)
+    other.obs["batch"] = "batch_0"
+    view = other[:20]
+    for ask in (
+        lambda: model.get_normalized_expression(view, gene_list=["nope"]),
+        lambda: model.differential_expression(view, groupby="nope", modality="rna"),
+    ):
+        with pytest.raises((KeyError, ValueError), match="nope"):
+            ask()
+        assert view.is_view
+        assert (view.n_obs, view["rna"].n_obs) == (20, 20)
+        assert "_scvi_uuid" not in view.uns
+    assert model.get_latent_representation(view).shape == (20, 4)
+
+
+# -- threads ----------------------------------------------------------------------------------
+
+
+def test_two_models_train_in_two_threads():
+    def train(seed):
+        adata = simulate_counts(n_cells=200, n_genes=30, seed=seed)
+        BetaVI.setup_anndata(adata)
+        model = BetaVI(adata, n_latent=3, n_hidden=16)
+        model.train(**BRIEF)
+        return model.get_elbo(), model.history["beta"]["beta"].iloc[-1]
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(train, (0, 1)))
+    assert all(np.isfinite(elbo) and beta == 1 for elbo, beta in results)
+
+
+def test_threads_that_ask_at_once_get_the_same_answer(either):
+    expected = either.get_latent_representation()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: either.get_latent_representation(), range(8)))
+    for z in found:
+        np.testing.assert_array_equal(z, expected)
+
+
+# -- modalities without cells -----------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda m, d, **k: m.get_elbo(d, **k),
+        lambda m, d, **k: m.get_normalized_expression(d, modality="adt", **k),
+        lambda m, d, **k: m.get_protein_foreground_probability(d, **k),
+        lambda m, d, **k: m.support(d, show_progress=False, **k),
+        lambda m, d, **k: m.differential_expression(d, groupby="batch", modality="adt"),
+    ],
+)
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_modality_without_cells_is_named_or_left_out(ask, is_empty):
+    model = joint_model()
+    other = simulate_multiome(
+        n_cells=40, n_genes=30, n_peaks=20, n_batches=2, seed=4, missing={"adt": 0.5}
+    )
+    if is_empty:
+        other = JointVI.prepare_query_mudata(other[other.obsmap["adt"] == 0].copy(), model)
+    lacking = np.flatnonzero(other.obsmap["adt"] == 0)
+    said = ""
+    try:
+        found = ask(model, other, **({} if is_empty else {"indices": lacking}))
+    except ValueError as error:
+        found, said = None, str(error)
+    assert found is not None or "adt" in said or "modalit" in said

@@ -68,7 +68,7 @@ def test_generated_cells_repeat_and_come_from_the_batch_asked_for(model):
         np.testing.assert_array_equal(first[name].X.toarray(), second[name].X.toarray())
     with pytest.raises(ValueError, match="no batch 'batch_9'"):
         model.generate(5, batch="batch_9", **QUIET)
-    with pytest.raises(ValueError, match="n_cells must be"):
+    with pytest.raises(ValueError, match="`n_cells` must be"):
         model.generate(0, **QUIET)
 
 

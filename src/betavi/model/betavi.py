@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scvi.model.base import VAEMixin
 
+from betavi._tables import check_flag
 from betavi.model.collapse.diagnose import diagnose
 from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
 from betavi.model.collapse.rescue import rescue
@@ -174,6 +175,7 @@ class BetaVI(LatentModel):
         wait = adata is None and registry is None
         # only scvi-tools' own classes may start without data; others need an empty registry
         check_surroundings()
+        check_flag("use_observed_lib_size", use_observed_lib_size)
         super().__init__(adata, {"field_registries": {}} if wait else registry)
         self._module_init_on_train = wait
         named = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scvi.model.base import VAEMixin
 
+from betavi._tables import check_mapping
 from betavi.model.collapse.diagnose import diagnose
 from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
 from betavi.model.collapse.rescue import rescue
@@ -176,6 +177,8 @@ class JointVI(LatentModel):
         networks, options = split_options(named | kwargs)
         # batch normalisation would include cells that lack a modality in its statistics
         architecture = Architecture(**LAYER_NORM | networks)
+        if modality_weights is not None:
+            check_mapping("modality_weights", modality_weights)
         parts = self._module_modalities(dict(modality_weights or {}))
         sizes = self.covariate_sizes
         self.module = self._module_cls(parts, sizes, architecture, Options(**options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from betavi._tables import check_whole
+from betavi._tables import check_fields, check_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,5 +128,6 @@ class Options:
     extra_payload_autotune: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_whole("n_latent", self.n_latent)
         check_whole("n_components", self.n_components)

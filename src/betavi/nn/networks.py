@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from scvi.nn import FCLayers
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from betavi._tables import check_whole, lookup
+from betavi._tables import check_fields, check_whole, lookup
 from betavi.kernels import dense
 from betavi.kernels.layers import CountsLinear
 from betavi.nn.beta_condition import BetaLinear, condition_on_beta
@@ -81,8 +82,13 @@ class Architecture:
     extra_decoder_kwargs: dict[str, Any] | None = field(default=None)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_whole("n_hidden", self.n_hidden)
         check_whole("n_layers", self.n_layers)
+        if not isinstance(self.dropout_rate, Real) or not 0 <= self.dropout_rate < 1:
+            raise ValueError(
+                f"dropout_rate must be a share from 0 to below 1, not {self.dropout_rate!r}."
+            )
 
     def encoder_options(self) -> dict[str, Any]:
         """Return the arguments of an encoder's layers."""

@@ -118,6 +118,8 @@ class LatentModel(
 
     def manager(self, adata: AnnOrMuData) -> CellManager:
         """Return the registered fields of an object."""
+        if adata is self.adata:
+            return self.adata_manager
         return self.get_anndata_manager(adata, required=True)
 
     def rows(self, adata: AnnOrMuData, name: str) -> Rows | AlignedRows:

@@ -7,14 +7,23 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
+from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer as ScviTrainer
+from scvi.train._trainingplans import _compute_kl_weight
+from torch.optim import Adam
 
 from betavi._tables import check_whole, close_matches, lookup
 from betavi.likelihoods import LIKELIHOODS
 from betavi.model.setup.arguments import check_arguments, check_surroundings
 from betavi.model.setup.selection import split_named
-from betavi.train import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE, CollapseGuard
+from betavi.train import (
+    DEFAULT_SCHEDULE,
+    DEFAULT_WARMUP,
+    SCVI_SCHEDULE,
+    CollapseGuard,
+    TrainingPlan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,21 +112,17 @@ def train(
     >>> model.history["beta"]["beta"].tolist()
     [1.0, 3.0, 4.0, 4.0]
     """
-    # scvi-tools passes unknown arguments on to Lightning's trainer and its fit
-    trainers = (train, UnsupervisedTrainingMixin.train, ScviTrainer, Trainer, Trainer.fit)
-    plans = [plan.__init__ for plan in model._training_plan_cls.__mro__]
-    plan_functions = (*plans, model._module_cls.loss)
+    _check_known(model, kwargs, plan_kwargs)
     plan_kwargs = dict(plan_kwargs or {})
-    _check_arguments("train", kwargs, trainers, plan_functions)
-    _check_arguments("plan_kwargs", plan_kwargs, plan_functions)
     check_surroundings()
     options = {
         "beta_schedule": beta_schedule, "warmup": warmup, "free_bits": free_bits,
         "target_rate": target_rate, "capacity": capacity,
     }  # fmt: skip
-    check_arguments({"batch_size": kwargs.get("batch_size"), **options})
+    given = options | {"collapse_guard": collapse_guard}
+    check_arguments(given, inspect.signature(train).parameters)
     # -1 trains without end; the plan refuses it if a schedule needs an end
-    if max_epochs not in (None, -1):
+    if max_epochs is not None and not (isinstance(max_epochs, int) and max_epochs == -1):
         check_whole("max_epochs", max_epochs)
         # Lightning does not accept NumPy's integers
         max_epochs = int(max_epochs)
@@ -175,6 +180,8 @@ def sibling(
     # scvi-tools stores the last setup of an object and of its copies under one name
     managers, name = model._setup_adata_manager_store, manager.adata_uuid
     last = managers.get(name, manager)
+    # a user may have removed the name
+    model.adata.uns[_SCVI_UUID_KEY] = name
     managers[name] = manager if likelihoods is None else _with_likelihoods(model, likelihoods)
     try:
         return type(model)(model.adata, **model._module_kwargs | changes)
@@ -212,6 +219,29 @@ def _store_beta(model: LatentModel, beta: float) -> None:
     for arguments in (model.init_params_["non_kwargs"], *model.init_params_["kwargs"].values()):
         if "beta" in arguments:
             arguments["beta"] = beta
+
+
+def _check_known(
+    model: LatentModel, kwargs: dict[str, Any], plan_kwargs: dict[str, Any] | None
+) -> None:
+    """Raise an error for an option that is unknown or of a wrong kind."""
+    trained = inspect.signature(UnsupervisedTrainingMixin.train).parameters
+    check_arguments({"plan_kwargs": plan_kwargs, **kwargs}, trained)
+    plan = (Adam.__init__, TrainingPlan.__init__, _compute_kl_weight)
+    # options without a default may be None
+    numbers = {
+        name: parameter
+        for function in plan
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    check_arguments(plan_kwargs or {}, numbers)
+    # scvi-tools passes unknown arguments on to Lightning's trainer and its fit
+    trainers = (train, UnsupervisedTrainingMixin.train, ScviTrainer, Trainer, Trainer.fit)
+    plans = [plan.__init__ for plan in model._training_plan_cls.__mro__]
+    plan_functions = (*plans, model._module_cls.loss)
+    _check_arguments("train", kwargs, trainers, plan_functions)
+    _check_arguments("plan_kwargs", plan_kwargs or {}, plan_functions)
 
 
 def _check_arguments(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -161,7 +162,7 @@ def _sizes(
         own = observed_log_library(tensors[name].to(model.device))[None]
     if isinstance(options.library_size, str):
         return own, torch.ones_like(own)
-    requested = torch.full_like(own, options.library_size).log()
+    requested = torch.full_like(own, float(options.library_size)).log()
     if options.estimate == "posterior" and model.likelihood(name).learns_from_counts:
         # the count was observed at the cell's own size, so only the estimated rate is rescaled
         return own, (requested - own).exp()
@@ -169,16 +170,14 @@ def _sizes(
 
 
 def _check_size(model: LatentModel, name: str, size: float | str) -> None:
-    if size == "observed":
-        return
-    if size == "latent":
-        if name not in model.module.l_encoder:
-            raise ValueError(
-                "The model infers no library size. Pass library_size='observed' or a number."
-            )
-    elif not isinstance(size, Real) or not size > 0:
+    is_number = isinstance(size, Real) and 0 < size < math.inf
+    if not is_number and not (isinstance(size, str) and size in ("observed", "latent")):
         raise ValueError(f"`library_size` must be 'observed', 'latent' or positive, not {size!r}.")
-    elif not model.likelihood(name).reads_size:
+    if size == "latent" and name not in model.module.l_encoder:
+        raise ValueError(
+            "The model infers no library size. Pass library_size='observed' or a number."
+        )
+    if is_number and not model.likelihood(name).reads_size:
         raise ValueError(
             f"`library_size` cannot set the total of the modality {name!r}, because this total is "
             "decoded from z. Leave `library_size` out, or choose other modalities with "

@@ -51,8 +51,6 @@ class Groups(NamedTuple):
             )
         if self.groupby is None:
             raise ValueError("Pass `groupby`, a column of obs, or `idx1`, the cells to compare.")
-        if isinstance(self.group2, list | tuple | set | np.ndarray):
-            raise ValueError(f"`group2` must be one group, not {self.group2!r}.")
         key = self.groupby
         if key not in obs:
             raise KeyError(f"obs[{key!r}] does not exist. {close_matches(key, obs.columns)}")

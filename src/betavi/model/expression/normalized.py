@@ -137,7 +137,7 @@ def _scale(model: LatentModel, name: str, library_size: float | str) -> tuple[st
     """Return the parameter of a decoded distribution to read, and the factor for it."""
     if isinstance(library_size, Real):
         return "scale", float(library_size)
-    if library_size != "latent":
+    if not isinstance(library_size, str) or library_size != "latent":
         raise ValueError(f"`library_size` must be a number or 'latent', not {library_size!r}.")
     if model.module.typical(name) is not None:
         raise ValueError(

@@ -170,7 +170,9 @@ def get_feature_correlation_matrix(
 
     def draw_rates(px: Any) -> Tensor:
         theta = px.theta.expand(px.scale.shape)
-        return torch.distributions.Gamma(theta, theta / (rna_size_factor * px.scale)).sample()
+        return torch.distributions.Gamma(
+            theta, theta / (float(rna_size_factor) * px.scale)
+        ).sample()
 
     found = []
     for code in request.codes:

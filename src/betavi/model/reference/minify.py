@@ -20,6 +20,7 @@ from betavi._blocks import ENCODED_CELLS
 from betavi._mudata import assembled, copied
 from betavi._tables import close_matches
 from betavi.data import present_key
+from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.mudata import MINIFIED_COLUMNS, minified_fields
 from betavi.model.setup.registered import MINIFIED_BETA
 
@@ -72,6 +73,7 @@ def minify_adata(
     >>> float(model.adata.X.sum())
     0.0
     """
+    check_arguments({"beta": beta})
     beta = model.module.settled_beta if beta is None else float(beta)
     model.module.check_beta(beta)
     if not model.module.beta_condition.is_fixed:
@@ -170,6 +172,7 @@ def minify_mudata(
             "model with the original object: load(..., adata=...)"
         )
     model._check_if_trained(warn=False)
+    check_arguments({"beta": beta})
     beta = model.module.settled_beta if beta is None else float(beta)
     with model.at_beta(beta):
         experts = _experts(model, show_progress)

@@ -16,6 +16,7 @@ from scvi.model.base import ArchesMixin
 from scvi.model.base._archesmixin import _get_loaded_data
 
 from betavi._mudata import assembled, copied
+from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.check_depth import warn_deep_cells
 from betavi.model.setup.check_mudata import check_is_mudata
@@ -91,6 +92,7 @@ def load_query_data(
     """
     if adata is not None:
         cls.adapter.check_kind(adata)
+    check_arguments({"reference_model": reference_model})
     reference = _get_loaded_data(reference_model, device="cpu")[0]
     model = ArchesMixin.load_query_data.__func__(
         cls, adata, reference_model, registry, inplace_subset_query_vars, **kwargs
@@ -161,13 +163,17 @@ def _check_unique(names: pd.Index, label: str) -> None:
         )
 
 
-def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
+def prepare_query_anndata(
+    adata: AnnData, reference_model: str | BaseModelClass, *args: Any, **kwargs: Any
+) -> Any:
     """Sort the genes of query cells in the reference's order, and add missing genes as zeros.
 
     Parameters
     ----------
     adata
         Query cells.
+    reference_model
+        Model to map onto, or the folder of a saved model.
     *args, **kwargs
         See :meth:`scvi.model.base.ArchesMixin.prepare_query_anndata`.
 
@@ -196,9 +202,10 @@ def prepare_query_anndata(adata: AnnData, *args: Any, **kwargs: Any) -> Any:
     (50, 20)
     """
     check_is_anndata(adata)
+    check_arguments({"reference_model": reference_model})
     _check_unique(adata.var_names, "adata")
     entry = adata.uns.get("betavi")
-    found = ArchesMixin.prepare_query_anndata(adata, *args, **kwargs)
+    found = ArchesMixin.prepare_query_anndata(adata, reference_model, *args, **kwargs)
     # padding drops uns, which says where the counts are
     for prepared in (adata, found):
         if entry is not None and isinstance(prepared, AnnData):
@@ -237,6 +244,7 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
     (0, 15)
     """
     check_is_mudata(mdata)
+    check_arguments({"reference_model": reference_model})
     registry, features = _reference(reference_model)
     layers = registry["setup_args"]["layers"] or {}
     shared = [name for name in features if name in mdata.mod]

@@ -8,6 +8,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import fields
 from scvi.data._utils import _get_adata_minify_type
 
+from betavi._tables import check_flag
 from betavi.data import CellManager
 from betavi.model.setup import check_obs
 from betavi.model.setup.check_counts import check_counts, check_is_anndata, refuse
@@ -75,6 +76,7 @@ def setup_anndata(
     >>> adata = betavi.datasets.simulate_counts(n_cells=100, n_genes=20)
     >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
     """
+    check_flag("keep_empty_cells", keep_empty_cells)
     categorical_covariate_keys = check_obs.listed_columns(
         categorical_covariate_keys, "categorical_covariate_keys"
     )

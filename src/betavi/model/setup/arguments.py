@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from anndata import AnnData
+from lightning.pytorch.callbacks import Callback
 from mudata import MuData
+from scvi.model.base import BaseModelClass
 
-from betavi._tables import check_whole
+from betavi._tables import check_flag, check_mapping, check_whole
 from betavi.model.setup.messages import warn
 
 if TYPE_CHECKING:
@@ -79,12 +82,58 @@ def _check_list(name: str, value: Any) -> None:
     _check_names(name, value)
 
 
+def _check_share(name: str, value: Any) -> None:
+    _check_real(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must be a share of the cells, from 0 to 1, not {value!r}.")
+
+
+def _check_schedule(name: str, value: Any) -> None:
+    if isinstance(value, type) or not (isinstance(value, str) or callable(value)):
+        raise TypeError(f"`{name}` must be the name of a schedule or a function, not {value!r}.")
+
+
+def _check_guard(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        check_flag(name, value)
+
+
+def _check_callbacks(name: str, value: Any) -> None:
+    given = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(callback, Callback) for callback in given):
+        raise TypeError(
+            f"`{name}` must be callbacks of Lightning, such as betavi.train.CollapseGuard(), not "
+            f"{value!r}."
+        )
+
+
+def _check_datamodule(name: str, value: Any) -> None:
+    if not hasattr(value, "train_dataloader"):
+        raise TypeError(f"`{name}` must be a LightningDataModule, not {value!r}.")
+
+
+def _check_model(name: str, value: Any) -> None:
+    if not isinstance(value, str | os.PathLike | BaseModelClass):
+        raise TypeError(f"`{name}` must be a model, or the folder of a saved model, not {value!r}.")
+
+
+def _check_groups(name: str, value: Any) -> None:
+    groups = np.asarray(value, dtype=object)
+    if groups.ndim > 1 or not groups.size:
+        raise ValueError(f"`{name}` must be a group or a list of groups, not {value!r}.")
+
+
+def _check_group(name: str, value: Any) -> None:
+    if np.ndim(np.asarray(value, dtype=object)):
+        raise ValueError(f"`{name}` must be one group, not {value!r}.")
+
+
 def _check_loader(name: str, value: Any) -> None:
+    is_other = isinstance(value, str | Mapping | AnnData | MuData | np.generic)
+    is_other = is_other or not isinstance(value, Iterable)
     # a loader has no positions
     is_list = hasattr(value, "__getitem__") or isinstance(value, set)
-    has_minibatches = not is_list or (len(value) and isinstance(next(iter(value)), Mapping))
-    is_other = isinstance(value, str | Mapping | AnnData | MuData)
-    if is_other or not isinstance(value, Iterable) or not has_minibatches:
+    if is_other or (is_list and not isinstance(next(iter(value), None), Mapping)):
         raise TypeError(
             f"`{name}` must yield minibatches, which are dictionaries of tensors, not "
             f"{type(value).__name__} {value!r}."
@@ -97,16 +146,40 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "n_samples_overall": _check_number,
     "n_mc_samples": _check_number,
     "n_mc_samples_per_pass": _check_number,
+    "mc_samples": _check_number,
+    "n_cells": _check_number,
+    "n_steps": _check_number,
     "seed": _check_seed,
+    "train_size": _check_share,
+    "validation_size": _check_share,
+    "beta_schedule": _check_schedule,
+    "collapse_guard": _check_guard,
+    "plan_kwargs": check_mapping,
+    "datasplitter_kwargs": check_mapping,
+    "callbacks": _check_callbacks,
+    "datamodule": _check_datamodule,
+    "reference_model": _check_model,
     "beta": _check_real,
     "level": _check_real,
     "warmup": _check_real,
+    "one_cycle": _check_real,
+    "from_moments": check_flag,
+    "lr": _check_real,
+    "eps": _check_real,
+    "weight_decay": _check_real,
+    "n_epochs_kl_warmup": _check_real,
+    "n_steps_kl_warmup": _check_real,
+    "max_kl_weight": _check_real,
+    "min_kl_weight": _check_real,
     "free_bits": _check_real,
     "target_rate": _check_real,
     "capacity": _check_real,
     "fraction": _check_real,
     "rna_size_factor": _check_positive,
     "drop_below": _check_real,
+    "group1": _check_groups,
+    "group2": _check_group,
+    "mode": _check_name,
     "modality": _check_name,
     "groupby": _check_name,
     "modalities": _check_names,
@@ -123,23 +196,28 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
 }
 """Check of an argument that is not None, by name. A check raises a ValueError or a TypeError."""
 
-NUMBERS = (_check_number, _check_seed, _check_real, _check_positive)
-"""Checks of numbers."""
-
 
 def check_arguments(
     arguments: Mapping[str, Any], parameters: Mapping[str, Parameter] | None = None
 ) -> None:
     """Check the arguments of a call that are in :data:`CHECKS`. ``kwargs`` may hold more.
 
-    None is allowed, but not as a number that has another default in ``parameters``.
+    None is allowed, except for arguments whose default and type in ``parameters`` exclude it. An
+    argument whose default is True or False must be one of them.
     """
     given, parameters = {**arguments.get("kwargs", {}), **arguments}, parameters or {}
+    for name, parameter in parameters.items():
+        if isinstance(parameter.default, bool) and name in given and name not in CHECKS:
+            check_flag(name, given[name])
     for name, check in CHECKS.items():
-        value = given.get(name)
-        has_default = name in parameters and parameters[name].default is not None
-        if value is not None or (name in given and has_default and check in NUMBERS):
-            check(name, value)
+        if name in given and not (given[name] is None and _may_be_none(parameters.get(name))):
+            check(name, given[name])
+
+
+def _may_be_none(parameter: Parameter | None) -> bool:
+    if parameter is None or parameter.default is None:
+        return True
+    return "None" in str(parameter.annotation)
 
 
 def check_surroundings() -> None:

@@ -12,6 +12,7 @@ from scvi.data._utils import _get_adata_minify_type
 
 from betavi._mudata import make_actual
 from betavi._pickling import allow_pickling
+from betavi._tables import check_flag, check_mapping
 from betavi.data import CellManager, ExpertKeys, expert_keys
 from betavi.model.setup.anndata import check_all_known
 from betavi.model.setup.check_features import check_batches
@@ -101,6 +102,11 @@ def setup_mudata(
     >>> mdata = betavi.datasets.simulate_multiome(n_cells=100)
     >>> betavi.JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
     """
+    check_is_mudata(mdata)
+    check_flag("keep_absent_features", keep_absent_features)
+    check_mapping("likelihoods", likelihoods)
+    if layers is not None:
+        check_mapping("layers", layers)
     # copies, because the user may change the dictionaries later
     likelihoods, layers = dict(likelihoods), dict(layers or {})
     categorical_covariate_keys = listed_columns(
@@ -110,7 +116,6 @@ def setup_mudata(
         continuous_covariate_keys, "continuous_covariate_keys"
     )
     setup_method_args = cls._get_setup_method_args(**locals())
-    check_is_mudata(mdata)
     if (source := kwargs.get("source_registry")) is not None:
         check_has_all(mdata, likelihoods)
     check_modalities(mdata, likelihoods, layers, may_lack_any=source is not None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from anndata import AnnData
 from mudata import MuData
@@ -13,7 +14,7 @@ from scvi.data._utils import _get_adata_minify_type
 from betavi.model.setup.check_mudata import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from scvi._types import AnnOrMuData
     from scvi.model.base import BaseModelClass
@@ -62,11 +63,14 @@ def _beta_of(adata: AnnOrMuData) -> float:
     return float(adata.uns.get("betavi", {}).get(MINIFIED_BETA, 1.0))
 
 
-def _view_of(adata: AnnOrMuData) -> tuple[Any, ...] | None:
-    """Return the object and the indices of a view of an AnnData, else None."""
-    if not isinstance(adata, AnnData) or not adata.is_view:
-        return None
-    return adata._adata_ref, adata._oidx, adata._vidx
+def _view_again(adata: AnnOrMuData) -> Callable[[], None]:
+    """Return a function that turns an object into the view again that it is now, if it is one."""
+    if not adata.is_view:
+        return lambda: None
+    cells, features = adata._oidx, adata._vidx
+    if isinstance(adata, MuData):
+        return partial(adata._init_as_view, adata._mudata_ref, (cells, features))
+    return partial(adata._init_as_view, adata._adata_ref, cells, features)
 
 
 @contextmanager
@@ -79,7 +83,7 @@ def untouched_on_failure(adata: AnnOrMuData | None) -> Iterator[None]:
     if not isinstance(adata, AnnData | MuData):
         yield
         return
-    view = _view_of(adata)
+    view_again = _view_again(adata)
     obs = adata.obs.copy(deep=False)
     obsm, uns = dict(adata.obsm), dict(adata.uns)
     try:
@@ -93,6 +97,5 @@ def untouched_on_failure(adata: AnnOrMuData | None) -> Iterator[None]:
             for key in set(mapping) - set(before):
                 del mapping[key]
             mapping.update(before)
-        if view is not None:
-            adata._init_as_view(*view)
+        view_again()
         raise
