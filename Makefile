@@ -16,7 +16,7 @@ demo: $(VENV)/.test
 test test-fast: export OMP_NUM_THREADS = 1
 test test-fast: export NUMBA_NUM_THREADS = 1
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations=10
 
 # while you work: without the tests that are marked slow
 test-fast: $(VENV)/.test
@@ -42,7 +42,11 @@ figures: $(VENV)/.demo
 bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.time_to_quality
+	$(BIN)/python -m benchmarks.ablation
+	$(BIN)/python -m benchmarks.small_data
+	$(BIN)/python -m benchmarks.batch_size
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.held_out_elbo
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.multi_rate

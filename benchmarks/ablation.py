@@ -22,16 +22,15 @@ from torch import nn
 from benchmarks.peers import THREADS, processor, quietly
 from benchmarks.speed import counts, step
 from betavi import BetaVI
-from betavi.data import split
-from betavi.kernels import dense, layers, threads
+from betavi.kernels import dense, layers
 from betavi.likelihoods import Likelihood
 from betavi.train import TrainingPlan, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-N_GENES, LIKELIHOODS = (2000, 20_000), ("zinb", "nb")
-ROUNDS = 5
+N_GENES, LIKELIHOODS = (500, 2000, 20_000), ("zinb", "nb")
+ROUNDS = 7
 
 
 def without(target: Any, name: str, value: Any) -> Callable[[], AbstractContextManager[Any]]:
@@ -56,14 +55,9 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "nothing": nullcontext,
     "loss in one compiled loop": without(Likelihood, "_compiled_heads", lambda *_: None),
     "sparse product of the encoder": without(layers.CountsLinear, "forward", _dense_forward),
-    "several threads in loops": without(
-        layers, "_run", lambda loop, length, _work, *arguments: loop(0, length, *arguments)
-    ),
-    "PyTorch's thread team": without(threads, "_team", lambda: None),
     "oneDNN": without(layers, "_onednn_product", lambda: None),
     "Adam in memory order": without(start, "ORDERED", {torch.optim.Adam: torch.optim.Adam}),
     "weights by input": without(layers.TransposedLinear, "__init__", _usual_layout),
-    "counts that stay in CSR": without(split, "fits", lambda *_: False),
     "metrics once per epoch": without(TrainingPlan, "_add", _log_each_step),
 }
 """Parts of the fast path, with a switch that leaves the part out."""

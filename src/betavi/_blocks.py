@@ -39,6 +39,9 @@ HELD_OUT_CELLS = 512
 DENSE_GENES = 1000
 """Genes whose residuals are dense at once, for all cells."""
 
+STORED_VALUES = 2**23
+"""Residuals that are stored instead of computed again: 64 MiB in double precision."""
+
 MIXED_POSTERIORS = 64
 """Draws compared with all posteriors at once, in each dimension."""
 

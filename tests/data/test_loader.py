@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pytest
 import scvi
@@ -10,11 +11,10 @@ from scipy import sparse
 from scvi.dataloaders import AnnDataLoader
 
 from betavi import BetaVI, JointVI
-from betavi.data import loader
+from betavi.data import split
 from betavi.data.loader import DeviceCounts, ResidentCells, fits, shuffled
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.kernels import dense
-from betavi.kernels.sparse import is_compressed
 from tests.conftest import BRIEF
 
 CPU = torch.device("cpu")
@@ -70,21 +70,8 @@ def test_the_same_minibatches_in_the_same_order(form, drop_last):
         np.testing.assert_array_equal(dense(one["X"]).numpy(), expected[rows])
 
 
-def test_few_counts_stay_compressed_and_many_do_not():
+def test_counts_are_cut_with_their_zeros():
     manager = registered("csr")
-    few = manager.adata.X.nnz < loader.SPARSE_ENOUGH * np.prod(manager.adata.shape)
-    assert few
-    resident = ResidentCells(manager.create_torch_dataset(), CPU)
-    assert is_compressed(resident[[0, 1]]["X"])
-    manager.adata.X = sparse.csr_matrix(np.ones(manager.adata.shape, dtype=np.float32))
-    resident = ResidentCells(manager.create_torch_dataset(), CPU)
-    assert not is_compressed(resident[[0, 1]]["X"])
-
-
-def test_counts_are_cut_with_their_zeros_where_nothing_reads_nonzeros(monkeypatch):
-    # as on a GPU, on which this runs as it is
-    manager = registered("csr")
-    monkeypatch.setattr(loader, "stays_compressed", lambda *_: False)
     resident = ResidentCells(manager.create_torch_dataset(), CPU)
     cells = [4, 80, 4, 0]
     counts = resident[cells]["X"]
@@ -113,15 +100,15 @@ def test_joint_minibatches_say_who_has_what():
         torch.testing.assert_close(dense(resident[list(range(60))][key]), value)
 
 
-def test_what_is_in_a_file_is_not_resident(tmp_path):
-    import anndata
-
+def test_what_is_in_a_file_is_not_resident(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**9, 10**9))
     adata = simulate_counts(n_cells=30, n_genes=10)
     adata.write_h5ad(tmp_path / "x.h5ad")
     backed = anndata.read_h5ad(tmp_path / "x.h5ad", backed="r")
     for held, resides in ((adata, True), (backed, False)):
         BetaVI.setup_anndata(held)
-        assert fits(BetaVI(held).adata_manager.create_torch_dataset(), CPU) is resides
+        dataset = BetaVI(held).adata_manager.create_torch_dataset()
+        assert fits(dataset, torch.device("cuda")) is resides
 
 
 @pytest.mark.parametrize(("free", "resides"), [(10**9, True), (10**3, False)])
@@ -140,7 +127,9 @@ def test_a_dense_field_is_judged_by_the_type_it_has_on_the_device(monkeypatch):
     assert not fits(dataset, torch.device("cuda"))
 
 
-def test_a_trained_model_keeps_no_counts_on_the_device(counts):
+def test_a_trained_model_keeps_no_counts_on_the_device(counts, monkeypatch):
+    # as on a GPU
+    monkeypatch.setattr(split, "fits", lambda *_: True)
     BetaVI.setup_anndata(counts)
     model = BetaVI(counts)
     model.train(**BRIEF)
@@ -148,8 +137,9 @@ def test_a_trained_model_keeps_no_counts_on_the_device(counts):
     model.train(**BRIEF)
 
 
-def test_other_devices_are_fed_by_the_host():
-    assert not fits(registered("csr").create_torch_dataset(), torch.device("mps"))
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_other_devices_are_fed_by_the_host(device):
+    assert not fits(registered("csr").create_torch_dataset(), torch.device(device))
 
 
 def test_entries_stored_twice_are_one_count_where_they_are_cut_row_by_row():

@@ -21,7 +21,7 @@ from betavi.kernels import compiled
 
 row, nats, slope = np.zeros((1, 2), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32)
 counts = np.array([0, 1], np.int32), np.array([1], np.int32), np.array([3], np.float32)
-compiled.poisson_rows(0, 1, *counts, row, np.zeros(2, np.float32), np.zeros(1), nats, slope)
+compiled.poisson_rows(*counts, row, np.zeros(2, np.float32), np.zeros(1), nats, slope)
 print(float(nats[0]))
 """
 ZINB = """
@@ -35,7 +35,7 @@ layer, logits, theta = rng.normal(size=(3, n, genes)).astype(np.float32)
 theta, bias, slope = np.exp(theta[:1]), np.zeros(genes, np.float32), np.zeros_like(layer)
 nats, by_size = np.zeros((2, n), np.float32)
 compiled.zinb_rows(
-    0, n, *counts, layer, bias, logits, bias, theta, 1 / theta, np.full(n, 7.0), nats, by_size, slope
+    *counts, layer, bias, logits, bias, theta, 1 / theta, np.full(n, 7.0), nats, by_size, slope
 )
 print(hashlib.sha256(b"".join(x.tobytes() for x in (nats, by_size, slope, layer))).hexdigest())
 """

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from betavi.kernels import compiled, head_nats, layers, plain, threads
+from betavi.kernels import compiled, head_nats, plain
 from betavi.kernels.layers import CountsLinear, Heads
 from betavi.kernels.sparse import compressed
 from betavi.likelihoods import DISPERSIONS, LIKELIHOODS, DispersionSizes
@@ -154,59 +154,6 @@ def test_first_layer_reads_compressed_counts():
     for slow, fast in zip(*results, strict=True):
         torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
     assert results[1][1].stride() == layer.weight.stride()
-
-
-@pytest.mark.parametrize("has_team", [True, False])
-def test_threads_do_every_part_once(monkeypatch, has_team):
-    if not has_team:
-        monkeypatch.setattr(threads, "_team", lambda: None)
-    seen = torch.zeros(100)
-
-    def loop(start, stop, step):
-        seen[start:stop] += step
-
-    threads.in_parts(loop, 100, 3, 2.0)
-    assert (seen == 2).all()
-
-
-@pytest.mark.parametrize("has_team", [True, False])
-def test_threads_pass_errors_on(monkeypatch, has_team):
-    if not has_team:
-        monkeypatch.setattr(threads, "_team", lambda: None)
-
-    def loop(start, _stop):
-        if start:
-            raise ValueError("in the second part")
-
-    with pytest.raises(ValueError, match="second part"):
-        threads.in_parts(loop, 100, 2)
-
-
-@pytest.mark.parametrize(("work", "n_parts"), [(1e3, 1), (1e6, 3)])
-def test_only_work_that_is_worth_it_is_split(monkeypatch, work, n_parts):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    seen = []
-    monkeypatch.setattr(layers, "SMALLEST_PART", 1e6 / 3)
-    layers._run(lambda start, stop: seen.append((start, stop)), 90, work)
-    assert sorted(seen) == [(90 * k // n_parts, 90 * (k + 1) // n_parts) for k in range(n_parts)]
-
-
-def test_ctrl_c_between_two_parts_leaves_no_row_without_a_value(monkeypatch):
-    """What is raised before a part of a team's work is begun never reaches the loop itself."""
-    if (team := threads._team()) is None:
-        pytest.skip("there is no OpenMP runtime that others can call")
-
-    class Interrupted:
-        GOMP_parallel = team.GOMP_parallel
-        omp_get_thread_num = team.omp_get_thread_num
-
-        @staticmethod
-        def omp_get_num_threads():
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(threads, "_team", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        threads.in_parts(lambda start, stop: None, 100, 2)
 
 
 @members

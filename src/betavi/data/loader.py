@@ -1,4 +1,4 @@
-"""Minibatches cut from counts that stay on the model's device."""
+"""Minibatches, also those cut from counts that stay on a GPU. The speed on a GPU is not measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from betavi.kernels import compiled
-from betavi.kernels.sparse import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from betavi.data.rows import AlignedRows, Rows
 
 SHARE_OF_MEMORY = 0.5
-"""Largest share of a device's free memory that counts may take."""
+"""Largest share of a GPU's free memory that counts may take. Not tuned."""
 
 SPARSE_ENOUGH = 0.5
 """Approximate share of nonzeros up to which CSR is faster than a dense product. Not tuned."""
@@ -32,17 +31,6 @@ def stays_compressed(device: torch.device, n_counts: int, shape: tuple[int, ...]
     """Return True if the model reads these counts as CSR tensors on this device."""
     may_be = device.type == "cpu" and compiled is not None
     return may_be and n_counts < SPARSE_ENOUGH * shape[0] * shape[1]
-
-
-class HostField:
-    """Field cut on the CPU from the object's own matrix."""
-
-    def __init__(self, rows: Rows | AlignedRows, dtype: type) -> None:
-        self.rows, self.dtype = rows, dtype
-
-    def cut(self, cells: Tensor) -> Tensor:
-        """Return the rows of the given cells."""
-        return torch.from_numpy(np.ascontiguousarray(self.rows.dense(cells.numpy(), self.dtype)))
 
 
 class DeviceField:
@@ -58,7 +46,7 @@ class DeviceField:
 
 
 class DeviceCounts:
-    """Nonzero counts on a device. On a CPU, the CSR matrix is not copied.
+    """Nonzero counts on a device.
 
     ``position`` is the row of each cell, -1 for a cell without a row.
     """
@@ -72,13 +60,10 @@ class DeviceCounts:
         self.lengths = torch.from_numpy(np.append(np.diff(pointers), 0)[position])
         self.columns = _tensor(matrix.indices).to(device)
         self.values = _tensor(matrix.data).to(device)
-        self.stays_compressed = stays_compressed(device, matrix.nnz, matrix.shape)
 
     def cut(self, cells: Tensor) -> Tensor:
-        """Return the cells' counts, float32: CSR if the model reads CSR faster, else dense."""
+        """Return the cells' counts, dense, float32."""
         starts, lengths = self.starts[cells], self.lengths[cells]
-        if self.stays_compressed:
-            return rows_of(starts, lengths, self.columns, self.values, self.n_columns)
         device = self.values.device
         ends = lengths.cumsum(0)
         total = int(ends[-1])
@@ -101,24 +86,19 @@ def _tensor(values: np.ndarray) -> Tensor:
 
 def resident(
     rows: Rows | AlignedRows, dtype: type, device: torch.device
-) -> HostField | DeviceField | DeviceCounts:
-    """Return a field in the fastest form for a device."""
+) -> DeviceField | DeviceCounts:
+    """Return a field on a device: its nonzero counts if it is sparse."""
     # read once, because it copies an unsorted matrix
     if (matrix := rows.compressed) is not None:
         return DeviceCounts(matrix, rows.position, device)
-    return HostField(rows, dtype) if device.type == "cpu" else DeviceField(rows, dtype, device)
+    return DeviceField(rows, dtype, device)
 
 
 def fits(dataset: CellDataset, device: torch.device) -> bool:
-    """Return True if a data set can stay on a device: no field is in a file, and all fields fit.
-
-    On a GPU, the fields may take at most half of the free memory.
-    """
+    """Return True if a data set can stay on a GPU, where it may take half of the free memory."""
     fields = dataset.fields.values()
-    if any(rows.in_file for rows in fields):
+    if device.type != "cuda" or any(rows.in_file for rows in fields):
         return False
-    if device.type != "cuda":
-        return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)
     n_bytes = (rows.n_bytes(dataset.type_of(key)) for key, rows in dataset.fields.items())
     return sum(n_bytes) <= SHARE_OF_MEMORY * free

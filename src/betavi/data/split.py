@@ -58,7 +58,7 @@ class DataSplitter(dataloaders.DataSplitter):
     def train_dataloader(self) -> Any:
         """Return minibatches of the training cells, shuffled in every epoch.
 
-        The fields stay on the model's device if they fit there and no loader option is set.
+        The fields stay on a GPU if they fit there and no loader option is set.
         """
         options = {key for key, value in self.data_loader_kwargs.items() if value}
         has_options = options - {"batch_size"} or self.load_sparse_tensor or self.pin_memory

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 from scipy.linalg import eigh
+from scipy.sparse.linalg import eigsh
 from scipy.special import xlogy
 from scvi.utils import track
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_DIRECTIONS = 100
 N_FLIPS, N_ROUNDS = 3, 3
+ACCURACY = 1e-5  # relative, of the largest variance with random signs
 MARGIN = 1.05  # least ratio to the largest variance with random signs; about 1 without signal
 
 
@@ -199,6 +201,7 @@ class _Residuals:
         self.known = np.linalg.qr(np.hstack([*curves, covariates - covariates.mean(axis=0)]))[0]
         self.n_known = groups.shape[1] - 1 + self.known.shape[1]
         self.has_counts = self.shares.sum(axis=1) > 0
+        self._stored: list[tuple[slice, np.ndarray]] = []
 
     def inflation(self) -> float:
         """Return the inflation of variances by the total, n / (n - 1) for n similar features."""
@@ -210,11 +213,18 @@ class _Residuals:
         return float(1 / (1 - min(evenness.max(initial=0.0), 0.5)))
 
     def blocks(self, of: Residual | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield genes and their residuals, ``(n_cells, n_genes)``."""
+        """Yield genes and their residuals, ``(n_cells, n_genes)``. Few deviances are stored."""
+        if of is not None or self.counts.shape[0] * self.counts.shape[1] > _blocks.STORED_VALUES:
+            yield from self._computed(of or _deviance)
+            return
+        self._stored = self._stored or list(self._computed(_deviance))
+        yield from self._stored
+
+    def _computed(self, of: Residual) -> Iterator[tuple[slice, np.ndarray]]:
         for start in range(0, self.counts.shape[1], _blocks.DENSE_GENES):
             genes = slice(start, start + _blocks.DENSE_GENES)
             mean = self.totals[:, self.assays[genes]] * self.shares[genes].T[self.codes]
-            residuals = (of or _deviance)(self.counts[:, genes].toarray(), np.maximum(mean, 1e-12))
+            residuals = of(self.counts[:, genes].toarray(), np.maximum(mean, 1e-12))
             yield genes, residuals - self.known @ (self.known.T @ residuals)
 
     def noise_without(self, directions: np.ndarray, of: Residual | None = None) -> np.ndarray:
@@ -256,5 +266,9 @@ def _spectrum(
             scaled -= known @ (known.T @ scaled)
             scaled *= flips.choice([-1.0, 1.0], size=scaled.shape)
         gram += scaled @ scaled.T
-    values, vectors = eigh(gram / (n_cells - 1), subset_by_index=[n_cells - k, n_cells - 1])
+    gram /= n_cells - 1
+    if k == 1:
+        start = np.random.default_rng(0).normal(size=n_cells)
+        return eigsh(gram, 1, which="LA", v0=start, tol=ACCURACY)
+    values, vectors = eigh(gram, subset_by_index=[n_cells - k, n_cells - 1])
     return values[::-1], vectors[:, ::-1]

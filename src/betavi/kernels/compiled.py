@@ -5,7 +5,7 @@ functions, options and constants are here, and nothing of this package is import
 
 Log-probabilities are computed one cell at a time, so that a cell's values stay in the processor's
 cache. Zeros use vectorised single precision, and counts above zero avoid cancellation. Values are
-those of :mod:`betavi.kernels.plain`. A thread computes the rows from ``start`` to ``stop``.
+those of :mod:`betavi.kernels.plain`.
 """
 
 from __future__ import annotations
@@ -320,7 +320,7 @@ def _scatter(columns, buffer, value, slope, theta_slope):
 
 @loop
 def nb_rows(
-    start, stop, indptr, columns, values, unscaled, bias, theta, inverse, log_size, nats, size_slope, theta_slope
+    indptr, columns, values, unscaled, bias, theta, inverse, log_size, nats, size_slope, theta_slope
 ):  # fmt: skip
     """Compute the negative log-likelihood of each cell under the negative binomial, into ``nats``.
 
@@ -329,7 +329,7 @@ def nb_rows(
     """
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
     buffer = np.empty((N_BUFFER, unscaled.shape[1]), F)
-    for i in range(start, stop):
+    for i in range(len(unscaled)):
         row = i % theta.shape[0]
         size = math.exp(log_size[i])
         total = _exponentials(unscaled[i], bias, mean)
@@ -381,12 +381,12 @@ def _not_replaced(logit, value):
 
 @loop
 def zinb_rows(
-    start, stop, indptr, columns, values, unscaled, bias, logits, logits_bias, theta, inverse, log_size, nats, size_slope, theta_slope
+    indptr, columns, values, unscaled, bias, logits, logits_bias, theta, inverse, log_size, nats, size_slope, theta_slope
 ):  # fmt: skip
     """Like :func:`nb_rows`, with zero inflation. Derivatives also overwrite ``logits``."""
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
     buffer = np.empty((N_BUFFER, unscaled.shape[1]), F)
-    for i in range(start, stop):
+    for i in range(len(unscaled)):
         row = i % theta.shape[0]
         size = math.exp(log_size[i])
         total = _exponentials(unscaled[i], bias, mean)
@@ -422,11 +422,11 @@ def _poisson_zeros(mean, factor, value, slope):
 
 
 @loop
-def poisson_rows(start, stop, indptr, columns, values, unscaled, bias, log_size, nats, size_slope):
+def poisson_rows(indptr, columns, values, unscaled, bias, log_size, nats, size_slope):
     """Like :func:`nb_rows`, for the Poisson distribution."""
     mean, value = np.empty(unscaled.shape[1], F), np.empty(unscaled.shape[1], F)
     tiny = np.finfo(F).tiny
-    for i in range(start, stop):
+    for i in range(len(unscaled)):
         size = math.exp(log_size[i])
         total = _exponentials(unscaled[i], bias, mean)
         if _set_nan(i, total, nats, size_slope, unscaled[i]):
@@ -447,20 +447,6 @@ def poisson_rows(start, stop, indptr, columns, values, unscaled, bias, log_size,
 
 
 @loop
-def rows_of(starts, lengths, columns, values):
-    """Return the rows with the given starts and lengths as CSR, in single precision."""
-    indptr = np.zeros(starts.size + 1, np.int32)
-    for i in range(starts.size):
-        indptr[i + 1] = indptr[i] + lengths[i]
-    some_columns, some_values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-    for i in range(starts.size):
-        for k in range(lengths[i]):
-            some_columns[indptr[i] + k] = columns[starts[i] + k]
-            some_values[indptr[i] + k] = values[starts[i] + k]
-    return indptr, some_columns, some_values
-
-
-@loop
 def by_gene(indptr, columns, values, n_genes):
     """Convert CSR to CSC: return the start of each gene, and cell and value of each count."""
     starts = np.zeros(n_genes + 1, np.int64)
@@ -478,9 +464,9 @@ def by_gene(indptr, columns, values, n_genes):
 
 
 @loop
-def counts_times(start, stop, indptr, columns, values, weight, out):
+def counts_times(indptr, columns, values, weight, out):
     """Add the product of CSR counts and a dense matrix to ``out``."""
-    for i in range(start, stop):
+    for i in range(len(out)):
         sums, k, end = out[i], indptr[i], indptr[i + 1]
         # four entries at a time, so that sums are read and written once for them
         while k + 4 <= end:

@@ -16,26 +16,9 @@ from torch.nn.functional import linear
 
 from betavi.kernels.plain import EPS
 from betavi.kernels.sparse import compiled, dense, is_compressed, parts_of
-from betavi.kernels.threads import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-# rough timings of one processor, which set the number of threads and change no result
-SMALLEST_PART = 300
-"""Microseconds of work below which a thread costs more time than it saves."""
-
-ENTRY, MULTIPLICATION = 0.008, 0.0001
-"""Microseconds per entry of a likelihood, and per multiplication of sparse counts."""
-
-
-def _run(loop: Callable[..., None], length: int, work: float, *arguments: Any) -> None:
-    """Call a loop over rows, on several threads if it takes enough microseconds of work."""
-    n_parts = min(torch.get_num_threads(), length, int(work / SMALLEST_PART))
-    if n_parts > 1:
-        in_parts(loop, length, n_parts, *arguments)
-    else:
-        loop(0, length, *arguments)
 
 
 @cache
@@ -126,8 +109,7 @@ class _CompressedLinear(torch.autograd.Function):
         by_gene = weight.detach().t().contiguous()
         out = bias.detach().expand(len(x), -1).clone()
         ctx.parts, ctx.shape = parts_of(x), by_gene.shape
-        ctx.work = MULTIPLICATION * len(ctx.parts[1]) * out.shape[1]
-        _run(compiled.counts_times, len(x), ctx.work, *ctx.parts, by_gene.numpy(), out.numpy())
+        compiled.counts_times(*ctx.parts, by_gene.numpy(), out.numpy())
         return out
 
     @staticmethod
@@ -141,8 +123,7 @@ class _CompressedLinear(torch.autograd.Function):
         # transposed counts and the gradient are also read by rows
         parts = compiled.by_gene(*ctx.parts, ctx.shape[0])
         out = grad.new_zeros(ctx.shape)
-        arguments = *parts, grad.contiguous().numpy(), out.numpy()
-        _run(compiled.counts_times, len(out), ctx.work, *arguments)
+        compiled.counts_times(*parts, grad.contiguous().numpy(), out.numpy())
         return None, out.t(), bias_grad
 
 
@@ -193,8 +174,7 @@ class _HeadNats(torch.autograd.Function):
             given += [theta, (theta + EPS).reciprocal()]
             filled.append(h.new_empty(n_rows, n_genes))
         given.append(log_size.reshape(-1).double())
-        arguments = [part.detach().numpy() for part in given + filled]
-        _run(rows, n_rows, ENTRY * n_rows * n_genes, *parts_of(counts), *arguments)
+        rows(*parts_of(counts), *(part.detach().numpy() for part in given + filled))
         ctx.theta_shape = None if log_theta is None else log_theta.shape
         ctx.save_for_backward(h, size_slope, *weights, *slopes, *filled[2:])
         return nats

@@ -40,19 +40,6 @@ def compressed(
     return torch.sparse_csr_tensor(pointers, columns, values, shape, check_invariants=False)
 
 
-def rows_of(
-    starts: Tensor, lengths: Tensor, columns: Tensor, values: Tensor, n_columns: int
-) -> Tensor:
-    """Return some rows of a matrix on a CPU as CSR, ``(n_rows, n_columns)``, in single precision.
-
-    ``starts`` and ``lengths``, ``(n_rows,)``, locate the entries of each row.
-    """
-    assert compiled is not None
-    given = (part.numpy() for part in (starts, lengths, columns, values))
-    pointers, some_columns, some_values = map(torch.from_numpy, compiled.rows_of(*given))
-    return compressed(pointers, some_columns, some_values, (len(starts), n_columns))
-
-
 def is_compressed(x: Tensor) -> bool:
     """Return True if a minibatch is a CSR tensor."""
     return x.layout == torch.sparse_csr
