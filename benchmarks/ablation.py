@@ -29,8 +29,8 @@ from betavi.train import TrainingPlan, start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-N_GENES, LIKELIHOODS = (500, 2000, 20_000), ("zinb", "nb")
-ROUNDS = 7
+N_GENES, LIKELIHOODS = (2000, 20_000), ("zinb", "nb")
+ROUNDS = 5
 
 
 def without(target: Any, name: str, value: Any) -> Callable[[], AbstractContextManager[Any]]:

@@ -6,14 +6,12 @@ Models hold both. A model that is sent to another process, or stored by joblib, 
 from __future__ import annotations
 
 import copyreg
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mudata import MuData
 from scvi.data import fields
 
 from betavi._mudata import assembled, copied
-
-if TYPE_CHECKING:
-    from mudata import MuData
 
 FIELDS = (
     fields.MuDataLayerField,
@@ -66,7 +64,16 @@ def _restored_field(name: str, adata_field: Any, mod_key: str | None) -> Any:
     return field
 
 
+def _reduced_mudata(mdata: MuData) -> tuple[Any, ...]:
+    return _joined, (MuDataParts(mdata),)
+
+
+def _joined(parts: MuDataParts) -> MuData:
+    return parts.joined()
+
+
 def allow_pickling() -> None:
-    """Register how the fields of a MuData are pickled and copied."""
+    """Register how a MuData and its fields are pickled. A MuData alone cannot be pickled."""
     for cls in FIELDS:
         copyreg.pickle(cls, _reduced_field)
+    copyreg.pickle(MuData, _reduced_mudata)

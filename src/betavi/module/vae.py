@@ -330,7 +330,8 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
             nats = -given.log_prob(inferred["library"][name]).squeeze(-1)
             is_present = tensors[present_key(name)].squeeze(-1)
             has_size = (totals(tensors[name]).squeeze(-1) > 0) & is_present
-            total = total + _expected(qz, u, nats).where(has_size, 0.0)
+            nats = inferred["weights"][name] * _expected(qz, u, nats)
+            total = total + nats.where(has_size, 0.0)
         return total
 
     def distortion_key(self, modality: str) -> str:

@@ -75,6 +75,14 @@ class RunGuard(Callback):
                 f"{trainer.current_epoch + 1})."
             )
 
+    def on_train_end(self, trainer: Trainer, plan: TrainingPlan) -> None:
+        """Raise a NonFiniteLossError if the last step ruined the weights, after no later loss."""
+        if not all(part.isfinite().all() for part in plan.module.parameters()):
+            plan.module.load_state_dict(self.weights)
+            raise NonFiniteLossError(
+                f"The weights are not finite after the last step ({trainer.global_step})."
+            )
+
     def on_exception(self, _trainer: Trainer, plan: TrainingPlan, error: BaseException) -> None:
         """Record the β of the last step of an interrupted run, whose weights are used."""
         if isinstance(error, KeyboardInterrupt):

@@ -6,10 +6,6 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from mudata import MuData
-
-from betavi._pickling import MuDataParts
-
 if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
 
@@ -21,8 +17,6 @@ def state_of(model: LatentModel) -> dict[str, Any]:
     """Return the attributes of a model that can be pickled, with its object stored once."""
     _check_can_be_pickled(model)
     state = {name: value for name, value in model.__dict__.items() if name not in NOT_PICKLED}
-    if isinstance(model.adata, MuData):
-        state["_adata"] = MuDataParts(model.adata)
     if model.adata_manager is not None:
         state["_adata_manager"] = manager = copy(model.adata_manager)
         manager.adata = None
@@ -32,8 +26,6 @@ def state_of(model: LatentModel) -> dict[str, Any]:
 def restore(model: LatentModel, state: dict[str, Any]) -> None:
     """Restore the attributes, and register the object with the new model."""
     model.__dict__.update(state)
-    if isinstance(parts := state["_adata"], MuDataParts):
-        model._adata = parts.joined()
     # scvi-tools stores managers by this name, which two models must not share
     model.id = str(uuid4())
     if (manager := model._adata_manager) is not None:
@@ -43,7 +35,9 @@ def restore(model: LatentModel, state: dict[str, Any]) -> None:
 
 def _check_can_be_pickled(model: LatentModel) -> None:
     """Raise a TypeError for a model of a query, or of an object that is backed by a file."""
-    if any(getattr(part, "hooks", None) for part in model.module.modules()):
+    # a model that waits for a datamodule has no module
+    parts = [] if model.module is None else model.module.modules()
+    if any(getattr(part, "hooks", None) for part in parts):
         raise TypeError(
             "A model of a query cannot be pickled or copied, because hooks keep the weights of the "
             "reference unchanged. Use model.save(folder), and load the model with load()."

@@ -54,6 +54,8 @@ class Groups(NamedTuple):
         key = self.groupby
         if key not in obs:
             raise KeyError(f"obs[{key!r}] does not exist. {close_matches(key, obs.columns)}")
+        if list(obs.columns).count(key) > 1:
+            raise ValueError(f"obs has several columns {key!r}. Rename all but one of them.")
         categories = obs[key].astype("category").cat.remove_unused_categories().cat.categories
         known = categories.tolist()
         others = [group for group in known if group != self.group2]

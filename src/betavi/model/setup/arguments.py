@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,9 @@ def _check_positive(name: str, value: Any) -> None:
 def _check_names(name: str, value: Any) -> None:
     if isinstance(value, str):
         return
-    if not isinstance(value, Iterable) or any(not isinstance(part, str) for part in value):
+    # an iterator could be read only once
+    is_list = isinstance(value, Iterable) and not isinstance(value, Iterator)
+    if not is_list or any(not isinstance(part, str) for part in value):
         raise TypeError(f"`{name}` must be a name or a list of names, not {value!r}.")
 
 
@@ -85,7 +87,7 @@ def _check_list(name: str, value: Any) -> None:
 def _check_share(name: str, value: Any) -> None:
     _check_real(name, value)
     if not 0 <= value <= 1:
-        raise ValueError(f"`{name}` must be a share of the cells, from 0 to 1, not {value!r}.")
+        raise ValueError(f"`{name}` must be a share, from 0 to 1, not {value!r}.")
 
 
 def _check_schedule(name: str, value: Any) -> None:
@@ -182,6 +184,8 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "mode": _check_name,
     "modality": _check_name,
     "groupby": _check_name,
+    "delta": _check_real,
+    "fdr_target": _check_share,
     "modalities": _check_names,
     "source": _check_names,
     "target": _check_names,
