@@ -479,6 +479,16 @@ def test_a_cache_folder_that_cannot_be_used_is_named(tmp_path, monkeypatch):
         mosaic.pbmc_mosaic()
 
 
+@pytest.mark.parametrize("error", [PermissionError, OSError])
+def test_a_cache_folder_that_is_read_only_is_named(monkeypatch, error):
+    def refuse(**_):
+        raise error("Read-only file system")
+
+    monkeypatch.setattr(mosaic.pooch, "retrieve", refuse)
+    with pytest.raises(error, match="XDG_CACHE_HOME"):
+        mosaic.pbmc_mosaic()
+
+
 def test_a_joint_model_of_a_file_and_with_missing_cells_is_pickled(tmp_path):
     mdata = simulate_multiome(
         n_cells=200, n_genes=30, n_peaks=20, n_batches=2, seed=0, missing={"adt": 0.4}

@@ -60,7 +60,9 @@ def pbmc_mosaic() -> MuData:
             path=folder,
             downloader=_from_wheel,
         )
-    except (NotADirectoryError, PermissionError, FileExistsError) as error:
+    except ConnectionError:
+        raise
+    except OSError as error:
         raise type(error)(
             f"pbmc_mosaic() stores its file in the folder {folder}, but cannot write there. Set the "
             "environment variable XDG_CACHE_HOME to a folder that you can write to."

@@ -81,7 +81,10 @@ def check_counts(
     data = counts_of(adata, layer)
     if data is None:
         raise ValueError(f"{location} is empty. Pass the layer with the counts: layer=...")
-    rows = Rows(data)
+    try:
+        rows = Rows(data)
+    except TypeError as error:
+        raise TypeError(f"{location}: {error}") from None
     kinds = (np.integer, np.floating, np.bool_)
     if not any(np.issubdtype(rows.dtype, kind) for kind in kinds):
         raise ValueError(f"{location} has dtype {rows.dtype}, not numbers. Convert it to numbers.")
