@@ -72,9 +72,24 @@ def matrices(draw):
     return np.array(values[: shape[0] * shape[1]]).reshape(shape).astype(dtype)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
-@given(matrix=matrices(), container=st.sampled_from(sorted(CONTAINERS)), data=st.data())
+OPTIONS = {"deadline": None, "derandomize": True, "database": None}
+CASE = {"matrix": matrices(), "container": st.sampled_from(sorted(CONTAINERS)), "data": st.data()}
+
+
+@settings(max_examples=150, **OPTIONS)
+@given(**CASE)
 def test_rows_are_those_of_the_dense_matrix(matrix, container, data):
+    check_rows(matrix, container, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, **OPTIONS)
+@given(**CASE)
+def test_a_thousand_rows_are_those_of_the_dense_matrix(matrix, container, data):
+    check_rows(matrix, container, data)
+
+
+def check_rows(matrix, container, data):
     rows = Rows(CONTAINERS[container](matrix))
     cells = np.array(data.draw(st.lists(st.integers(0, len(matrix) - 1), max_size=6)), dtype=int)
     np.testing.assert_array_equal(rows.dense(cells, np.float32), matrix[cells].astype(np.float32))

@@ -582,6 +582,7 @@ def test_a_run_that_reaches_its_beta_says_nothing(counts, run):
         {"train_size": 1.0},
         {"limit_train_batches": 1},
         {"num_sanity_val_steps": 1},
+        {"callbacks": Callback()},
     ],
 )
 def test_arguments_of_lightning_work(counts, run):

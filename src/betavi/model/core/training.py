@@ -6,7 +6,7 @@ import inspect
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer as ScviTrainer
@@ -133,7 +133,9 @@ def train(
         model.adata_manager.check_unchanged()
         model.adata_manager.check_covariates()
         kwargs["datasplitter_kwargs"] = _with_positions(model, kwargs.get("datasplitter_kwargs"))
-    callbacks = list(kwargs.pop("callbacks", None) or [])
+    callbacks = kwargs.pop("callbacks", None) or []
+    # Lightning also takes one callback
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
         callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
     if max_epochs is None and kwargs.get("datamodule") is None:
