@@ -134,7 +134,7 @@ def _check_last_minibatch(module: nn.Module, splitter: LightningDataModule) -> N
         raise ValueError(
             f"{splitter.n_train} training cells in minibatches of {splitter.batch_size} leave a "
             "last minibatch of one cell, for which batch normalisation is undefined. Use another "
-            "`batch_size`, datasplitter_kwargs={'drop_last': True}, or use_batch_norm='none'."
+            "`batch_size` or `train_size`, datasplitter_kwargs={'drop_last': True}, or use_batch_norm='none'."
         )
 
 

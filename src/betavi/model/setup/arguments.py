@@ -69,6 +69,12 @@ def _check_positive(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be a finite number above 0, not {value!r}.")
 
 
+def _check_not_negative(name: str, value: Any) -> None:
+    _check_real(name, value)
+    if not value >= 0:
+        raise ValueError(f"`{name}` must be a number of at least 0, not {value!r}.")
+
+
 def _check_names(name: str, value: Any) -> None:
     if isinstance(value, str):
         return
@@ -166,9 +172,9 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "warmup": _check_real,
     "one_cycle": _check_real,
     "from_moments": check_flag,
-    "lr": _check_real,
-    "eps": _check_real,
-    "weight_decay": _check_real,
+    "lr": _check_not_negative,
+    "eps": _check_not_negative,
+    "weight_decay": _check_not_negative,
     "n_epochs_kl_warmup": _check_real,
     "n_steps_kl_warmup": _check_real,
     "max_kl_weight": _check_real,
