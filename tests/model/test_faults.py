@@ -142,6 +142,43 @@ def test_an_aggregate_of_all_cells_changes_the_others_by_less_than_one_percent(
     assert right["with"] == pytest.approx(right["alone"], abs=0.04)
 
 
+def joint_elbo(n_deep):
+    """Return the -ELBO of ordinary cells beside some antibody aggregates, 500 times as deep."""
+    whole = simulate_multiome(n_cells=600, n_genes=100, seed=0)
+    parts = {name: whole[name].copy() for name in ("rna", "adt")}
+    counts = np.array(parts["adt"].X.toarray())
+    counts[:n_deep] *= 500
+    parts["adt"].X = counts
+    mdata = mudata.MuData(parts)
+    JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+    scvi.settings.seed = 0
+    model = JointVI(mdata, n_latent=5, n_hidden=32)
+    model.train(60, train_size=1.0, enable_progress_bar=False)
+    return -np.mean([float(model.get_elbo(indices=np.arange(3, 600))) for _ in range(5)])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_antibody_aggregates_do_not_change_the_other_cells_of_a_joint_model():
+    assert joint_elbo(3) == pytest.approx(joint_elbo(0), rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_few_plate_cells_do_not_change_the_others_with_a_dispersion_by_batch():
+    elbos = []
+    for depth in (1, 40):
+        adata = simulate_counts(n_cells=900, n_genes=100, n_batches=1, seed=0)
+        adata.obs["batch"] = ["plate"] * 18 + ["droplet"] * 882
+        adata.X[:18] *= depth
+        BetaVI.setup_anndata(adata, batch_key="batch")
+        scvi.settings.seed = 0
+        model = BetaVI(adata, n_latent=5, n_hidden=32, dispersion="gene-batch")
+        model.train(30, train_size=1.0, enable_progress_bar=False)
+        elbos.append(np.mean([float(model.get_elbo(indices=np.arange(18, 900))) for _ in range(5)]))
+    assert elbos[1] == pytest.approx(elbos[0], rel=0.01)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_bulk_samples_are_named_and_found_outlying_and_have_a_bounded_elbo(model):
     cells = model.adata
