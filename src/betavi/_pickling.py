@@ -65,11 +65,7 @@ def _restored_field(name: str, adata_field: Any, mod_key: str | None) -> Any:
 
 
 def _reduced_mudata(mdata: MuData) -> tuple[Any, ...]:
-    return _joined, (MuDataParts(mdata),)
-
-
-def _joined(parts: MuDataParts) -> MuData:
-    return parts.joined()
+    return MuDataParts.joined, (MuDataParts(mdata),)
 
 
 def allow_pickling() -> None:

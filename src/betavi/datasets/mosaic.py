@@ -61,6 +61,7 @@ def pbmc_mosaic() -> MuData:
             downloader=_from_wheel,
         )
     except ConnectionError:
+        # its message names the remedy already
         raise
     except OSError as error:
         raise type(error)(

@@ -11,8 +11,6 @@ from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer as ScviTrainer
 from scvi.train import TrainingPlan as ScviPlan
-from scvi.train._trainingplans import _compute_kl_weight
-from torch.optim import Adam
 
 from betavi._tables import check_whole, close_matches, lookup
 from betavi.likelihoods import LIKELIHOODS
@@ -230,26 +228,18 @@ def _check_known(
     """Raise an error for an option that is unknown or of a wrong kind."""
     trained = inspect.signature(UnsupervisedTrainingMixin.train).parameters
     check_arguments({"plan_kwargs": plan_kwargs, **kwargs}, trained)
-    checked = _defaults(ScviPlan.__init__, bool)
-    for function in (Adam.__init__, TrainingPlan.__init__, _compute_kl_weight):
-        checked |= _defaults(function, object)
-    check_arguments(plan_kwargs or {}, checked)
+    options = dict(inspect.signature(ScviPlan.__init__).parameters)
+    options |= inspect.signature(TrainingPlan.__init__).parameters
+    for word in SCVI_SCHEDULE[:2]:
+        # None means no warm-up over epochs or steps, whatever its annotation says
+        del options[word]
+    check_arguments(plan_kwargs or {}, options)
     # scvi-tools passes unknown arguments on to Lightning's trainer and its fit
     trainers = (train, UnsupervisedTrainingMixin.train, ScviTrainer, Trainer, Trainer.fit)
     plans = [plan.__init__ for plan in model._training_plan_cls.__mro__]
     plan_functions = (*plans, model._module_cls.loss)
     _check_arguments("train", kwargs, trainers, plan_functions)
     _check_arguments("plan_kwargs", plan_kwargs or {}, plan_functions)
-
-
-def _defaults(function: Callable[..., Any], kind: type) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a function that have a default of some kind."""
-    parameters = inspect.signature(function).parameters.items()
-    return {
-        name: parameter
-        for name, parameter in parameters
-        if parameter.default is not parameter.empty and isinstance(parameter.default, kind)
-    }
 
 
 def _check_arguments(

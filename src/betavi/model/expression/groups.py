@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from betavi._tables import close_matches, lookup
+from betavi.model.setup.check_obs import check_not_repeated
 from betavi.model.setup.messages import name_some, warn
 from betavi.model.setup.selection import cells_named
 
@@ -54,8 +55,7 @@ class Groups(NamedTuple):
         key = self.groupby
         if key not in obs:
             raise KeyError(f"obs[{key!r}] does not exist. {close_matches(key, obs.columns)}")
-        if list(obs.columns).count(key) > 1:
-            raise ValueError(f"obs has several columns {key!r}. Rename all but one of them.")
+        check_not_repeated(obs, key)
         categories = obs[key].astype("category").cat.remove_unused_categories().cat.categories
         known = categories.tolist()
         others = [group for group in known if group != self.group2]

@@ -129,15 +129,20 @@ def check_values(adata: AnnData, keys: Iterable[str], *, positive: bool) -> None
             )
 
 
+def check_not_repeated(obs: pd.DataFrame, key: str) -> None:
+    """Raise a ValueError if a table has several columns of this name."""
+    if list(obs.columns).count(key) > 1:
+        raise ValueError(
+            f"obs has several columns {key!r}. Rename or drop all but one of these columns."
+        )
+
+
 def obs_column(adata: AnnOrMuData, key: str) -> pd.Series:
     """Return a column of ``obs``. Raises a TypeError if ``key`` is not a name, else a KeyError."""
     if not isinstance(key, str):
         raise TypeError(f"{key!r} is a {type(key).__name__}, not the name of one column of `obs`.")
     if key in adata.obs:
-        if list(adata.obs.columns).count(key) > 1:
-            raise ValueError(
-                f"obs has several columns {key!r}. Rename or drop all but one of these columns."
-            )
+        check_not_repeated(adata.obs, key)
         return adata.obs[key]
     is_joint = isinstance(adata, MuData)
     if is_joint and (holders := [name for name, part in adata.mod.items() if key in part.obs]):
