@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+LARGEST_SINGLE = float(np.finfo(np.float32).max)
+"""Largest number of single precision, in which models compute."""
 
 N_SUGGESTED, N_LISTED, MOST_COMPARED = 3, 20, 10_000
 """Most names suggested, most names listed, and most names searched for a similar one."""
@@ -60,6 +64,21 @@ def check_flag(name: str, value: object) -> None:
         raise TypeError(f"`{name}` must be True or False, not {value!r}.")
 
 
+def check_size(name: str, value: object) -> None:
+    """Raise a ValueError for a finite number that single precision cannot hold.
+
+    Examples
+    --------
+    >>> from betavi._tables import check_size
+    >>> check_size("beta", 4.0)
+    """
+    if isinstance(value, Real) and LARGEST_SINGLE < abs(value) < math.inf:
+        raise ValueError(
+            f"`{name}` must be at most {LARGEST_SINGLE:.1e}, the largest number of single precision, "
+            "in which models compute."
+        )
+
+
 def check_mapping(name: str, value: object) -> None:
     """Raise a TypeError unless a value is a dictionary.
 
@@ -73,9 +92,10 @@ def check_mapping(name: str, value: object) -> None:
 
 
 def check_fields(options: DataclassInstance) -> None:
-    """Raise a TypeError if a flag, a dictionary or a function has a value of another kind."""
+    """Raise an error if a value is of another kind than its field, or too large a number."""
     for field in fields(options):
         value = getattr(options, field.name)
+        check_size(field.name, value)
         if isinstance(field.default, bool):
             check_flag(field.name, value)
         elif "dict" in str(field.type) and value is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -322,3 +324,37 @@ def test_an_argument_of_setup_and_training_works_or_is_named(models, in_folder, 
 @given(data=st.data())
 def test_hundreds_of_arguments_of_setup_and_training_work_or_are_named(models, in_folder, data):
     check_building(models, data)
+
+
+# numbers of double precision that single precision cannot hold, or only as zero
+EXTREME = [5e-324, 1e-40, 1e39, -1e39, np.float64(1.7e308), 10**400]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", sorted(SETUPS))
+def test_extreme_numbers_work_or_are_named(models, in_folder, kind):
+    model = models[kind]
+    for method, arguments in methods_of(model).items():
+        fixed = {name: value for name, value in QUIET.items() if name in arguments}
+        fixed |= REQUIRED.get(method, {})
+        fixed |= {"modality": "rna"} if method == "raw_counts" and kind == "JointVI" else {}
+        call = getattr(model, method)
+        for argument, value in itertools.product(arguments, EXTREME):
+            names = {CONCEPTS.get(argument, argument)}
+            changed = fixed | {argument: value}
+            check_call(partial(call, **changed), method, argument, value, model.adata, names)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", sorted(SETUPS))
+def test_extreme_numbers_of_setup_and_training_work_or_are_named(models, in_folder, kind):
+    for step, (arguments, call, data) in building(models, kind).items():
+        names = {"obs", "layer"} if step == "setup" else {"loss became", "not finite"}
+        for argument, value in itertools.product(arguments, EXTREME):
+            # the networks of that size would not fit into memory
+            if isinstance(value, float) or not (
+                argument.startswith("n_") or argument == "max_epochs"
+            ):
+                check_call(partial(call, **{argument: value}), step, argument, value, data, names)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from betavi._tables import LARGEST_SINGLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -109,7 +111,7 @@ class BetaCondition:
 def _checked_range(beta: float | tuple[float, float]) -> tuple[float, float]:
     is_range = isinstance(beta, tuple | list)
     ends = beta if isinstance(beta, tuple | list) else (beta, beta)
-    numbers = all(isinstance(end, Real) and 0 <= end < math.inf for end in ends)
+    numbers = all(isinstance(end, Real) and 0 <= end <= LARGEST_SINGLE for end in ends)
     if not numbers or len(ends) != 2 or (is_range and not 0 < ends[0] < ends[1]):
         raise ValueError(
             "`beta` must be a finite number of at least 0, or a pair (low, high) with 0 < low < high, "

@@ -134,7 +134,7 @@ def raw_counts(
     >>> betavi.BetaVI(adata).raw_counts([3, 1]).shape
     (2, 20)
     """
-    check_arguments({"modality": modality})
+    check_arguments({"indices": indices, "modality": modality})
     name = suitable_modality(model, modality, lambda _: True)
     adata = model._validate_anndata(None)
     everyone = slice(None) if indices is None else indices

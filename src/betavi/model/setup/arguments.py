@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
@@ -15,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from mudata import MuData
 from scvi.model.base import BaseModelClass
 
-from betavi._tables import check_flag, check_mapping, check_whole
+from betavi._tables import check_flag, check_mapping, check_size, check_whole
 from betavi.model.setup.messages import warn
 
 if TYPE_CHECKING:
@@ -27,6 +26,9 @@ _PREPARED = [os.getpid()]
 
 LARGEST_SEED = 2**32 - 1
 """Largest seed of NumPy's older generator, which scikit-learn uses."""
+
+LARGEST_FACTOR = 1e20
+"""Largest factor between library sizes. Rates times it stay inside single precision."""
 
 LARGEST_NUMBER = 10**7
 """Largest number of samples or of cells of a minibatch. More would take days."""
@@ -63,10 +65,13 @@ def _check_real(name: str, value: Any) -> None:
         raise TypeError(f"`{name}` must be a number, not {type(value).__name__} {value!r}.")
 
 
-def _check_positive(name: str, value: Any) -> None:
+def _check_factor(name: str, value: Any) -> None:
     _check_real(name, value)
-    if not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a finite number above 0, not {value!r}.")
+    if not 1 / LARGEST_FACTOR <= value <= LARGEST_FACTOR:
+        raise ValueError(
+            f"`{name}` must be a number from {1 / LARGEST_FACTOR:g} to {LARGEST_FACTOR:g}, not "
+            f"{value!r}."
+        )
 
 
 def _check_not_negative(name: str, value: Any) -> None:
@@ -183,7 +188,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "target_rate": _check_real,
     "capacity": _check_real,
     "fraction": _check_real,
-    "rna_size_factor": _check_positive,
+    "rna_size_factor": _check_factor,
     "drop_below": _check_real,
     "group1": _check_groups,
     "group2": _check_group,
@@ -207,17 +212,25 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
 """Check of an argument that is not None, by name. A check raises a ValueError or a TypeError."""
 
 
+FLAGS = ("bool", "bool | None", str(bool), "Optional[bool]")
+"""Annotations of arguments that are True or False."""
+
+
 def check_arguments(
     arguments: Mapping[str, Any], parameters: Mapping[str, Parameter] | None = None
 ) -> None:
     """Check the arguments of a call that are in :data:`CHECKS`. ``kwargs`` may hold more.
 
-    None is allowed, except for arguments whose default and type in ``parameters`` exclude it. An
-    argument whose default is True or False must be one of them.
+    A finite number must fit into single precision. None is allowed, except for arguments whose default and type in ``parameters`` exclude it. An
+    argument that is annotated as True or False, or has such a default, must be one of them.
     """
     given, parameters = {**arguments.get("kwargs", {}), **arguments}, parameters or {}
+    for name, value in given.items():
+        check_size(name, value)
     for name, parameter in parameters.items():
-        if isinstance(parameter.default, bool) and name in given and name not in CHECKS:
+        is_flag = str(parameter.annotation) in FLAGS or isinstance(parameter.default, bool)
+        is_left = given.get(name) is None and _may_be_none(parameter)
+        if is_flag and name in given and name not in CHECKS and not is_left:
             check_flag(name, given[name])
     for name, check in CHECKS.items():
         if name in given and not (given[name] is None and _may_be_none(parameters.get(name))):
