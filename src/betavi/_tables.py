@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def check_size(name: str, value: object) -> None:
     >>> from betavi._tables import check_size
     >>> check_size("beta", 4.0)
     """
-    if isinstance(value, Real) and LARGEST_SINGLE < abs(value) < math.inf:
+    if isinstance(value, Real) and LARGEST_SINGLE < cast("float", abs(value)) < math.inf:
         raise ValueError(
             f"`{name}` must be at most {LARGEST_SINGLE:.1e}, the largest number of single precision, "
             "in which models compute."

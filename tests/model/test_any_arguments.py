@@ -61,6 +61,7 @@ REQUIRED = {
     "differential_expression": {"groupby": "cell_type", "group1": "type_0"},
     "translate": {"source": "rna", "target": "adt"},
     "predictability": {"source": "rna", "target": "adt", "indices": range(120)},
+    "transfer_labels": {"adata": None, "labels_key": "cell_type", "indices": range(20)},
     "get_latent_library_size": {"give_mean": False},
     "get_marginal_ll": {"n_mc_samples": 5},
 }

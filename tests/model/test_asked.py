@@ -20,6 +20,7 @@ ARGUMENTS = {
     "get_protein_foreground_probability": {"modality": "adt"},
     "translate": {"source": "rna", "target": "adt"},
     "get_aggregated_posterior": {},
+    "transfer_labels": {"adata": None, "labels_key": "cell_type", "indices": [0, 1]},
 }
 
 

@@ -150,6 +150,7 @@ OURS = {
     "archetype": {"cells": [0, 1]},
     "find_holes": QUIET,
     "score_counts": {},
+    "transfer_labels": {"adata": None, "labels_key": "batch", **QUIET},
     "translate": {"source": "rna", "target": "adt", **QUIET},
     "predictability": {"source": "rna", "target": "adt", **QUIET},
 }

@@ -32,6 +32,20 @@ from betavi.diagnostics.information import (
     label_agreement,
     mutual_information,
 )
+from betavi.diagnostics.intervals import (
+    FEWEST_CALIBRATION_CELLS,
+    INTERVAL,
+    IntervalCalibration,
+    calibrate_intervals,
+    cross_calibrated,
+)
+from betavi.diagnostics.labels import (
+    Classifier,
+    LabelCalibration,
+    calibrate_labels,
+    combine,
+    fit_classifier,
+)
 from betavi.diagnostics.paths import along_density, straight
 from betavi.diagnostics.report import CollapseReport
 from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
@@ -40,16 +54,19 @@ from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_
 from betavi.diagnostics.support import CellScores, DensityCalibration, SupportCalibration
 from betavi.diagnostics.switches import genes_on_path
 from betavi.diagnostics.thinning import Thinned, molecules, thin
-from betavi.diagnostics.translation import score_translation
+from betavi.diagnostics.translation import is_inside, score_translation
 
 __all__ = [
-    "ACTIVE", "BASELINES", "CAUSES", "NULL", "BetaSuggestion", "Calls", "Cause", "CauseRule",
-    "CellScores", "CollapseReport", "CountScore", "CountTerms", "DenoisingReport",
-    "DenoisingScore", "DensityCalibration", "DimensionArrays", "Evidence", "GeneMoments",
-    "HeldOutMolecules", "Holes", "LatentDensity", "RescueReport", "ScoreSums", "Shuffled",
-    "SignalSpectrum", "SupportCalibration", "Thinned", "active_dimensions", "alive_in_theory",
-    "along_density", "best_remedy", "causes_of", "correlated_share", "dimension_information",
-    "find_holes", "fit_density", "gain", "genes_on_path", "judge_dimensions", "label_agreement",
+    "ACTIVE", "BASELINES", "CAUSES", "FEWEST_CALIBRATION_CELLS", "INTERVAL", "NULL",
+    "BetaSuggestion", "Calls", "Cause", "CauseRule", "CellScores", "Classifier",
+    "CollapseReport", "CountScore", "CountTerms", "DenoisingReport", "DenoisingScore",
+    "DensityCalibration", "DimensionArrays", "Evidence", "GeneMoments", "HeldOutMolecules",
+    "Holes", "IntervalCalibration", "LabelCalibration", "LatentDensity", "RescueReport",
+    "ScoreSums", "Shuffled", "SignalSpectrum", "SupportCalibration", "Thinned",
+    "active_dimensions", "alive_in_theory", "along_density", "best_remedy",
+    "calibrate_intervals", "calibrate_labels", "causes_of", "combine", "correlated_share",
+    "cross_calibrated", "dimension_information", "find_holes", "fit_classifier", "fit_density",
+    "gain", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement",
     "log_normalised", "marker_share", "molecules", "mutual_information", "nb_deviance",
     "on_simplex", "poisson_deviance", "poisson_loss", "predicted_from", "report_denoising",
     "score_translation", "shuffle_genes", "signal_spectrum", "some_of_each", "straight",

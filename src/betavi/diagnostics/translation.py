@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 ROUNDING = 1e-6
 
 
+def is_inside(truth: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Return True for values inside their interval, or at one of its ends."""
+    # counts often equal an end of the interval, up to single precision
+    slack = ROUNDING * (1 + np.abs(truth))
+    inside: np.ndarray = (truth >= lower - slack) & (truth <= upper + slack)
+    return inside
+
+
 def score_translation(
     predicted: ArrayLike, truth: ArrayLike, lower: ArrayLike, upper: ArrayLike
 ) -> pd.DataFrame:
@@ -30,20 +38,19 @@ def score_translation(
     Returns
     -------
     One row per feature: ``pearson``, NaN if predictions or true values are constant; ``rmse``;
-    ``coverage``, the share of cells with the true value in the interval; ``width``, the mean width
-    of the interval; ``r2``, the share of variance explained, negative if the mean predicts better.
+    ``coverage``, the share of cells with the true value in the interval, and ``coverage_error``, its
+    standard error from the binomial distribution; ``width``, the mean width of the interval; ``r2``, the share of variance explained, negative if the mean predicts better.
 
     Examples
     --------
     >>> truth = np.array([[0.0], [1.0], [2.0]])
     >>> score_translation(truth, truth, truth - 1, truth + 1).round(3).to_dict("records")
-    [{'pearson': 1.0, 'rmse': 0.0, 'coverage': 1.0, 'width': 2.0, 'r2': 1.0}]
+    [{'pearson': 1.0, 'rmse': 0.0, 'coverage': 1.0, 'coverage_error': 0.0, 'width': 2.0, 'r2': 1.0}]
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
     error, spread = np.square(predicted - truth).mean(axis=0), truth.var(axis=0)
-    # counts often equal an end of the interval, up to single precision
-    slack = ROUNDING * (1 + np.abs(truth))
+    inside = is_inside(truth, lower, upper)
     products = (predicted - predicted.mean(axis=0)) * (truth - truth.mean(axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):
         pearson = products.mean(axis=0) / (predicted.std(axis=0) * truth.std(axis=0))
@@ -52,7 +59,8 @@ def score_translation(
         {
             "pearson": pearson,
             "rmse": np.sqrt(error),
-            "coverage": ((truth >= lower - slack) & (truth <= upper + slack)).mean(axis=0),
+            "coverage": (coverage := inside.mean(axis=0)),
+            "coverage_error": np.sqrt(coverage * (1 - coverage) / len(truth)),
             "width": (upper - lower).mean(axis=0),
             "r2": r2,
         }

@@ -33,6 +33,7 @@ from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.messages import warn
 from betavi.model.support.support import support
+from betavi.model.support.transfer import transfer_labels
 from betavi.module import BetaVAE
 
 if TYPE_CHECKING:
@@ -147,8 +148,9 @@ class BetaVI(LatentModel):
     rescue = rescue
     rate_distortion = rate_distortion
     suggest_beta = suggest_beta
-    # outlier scores, generated cells, paths and holes
+    # outlier scores, labels, generated cells, paths and holes
     support = support
+    transfer_labels = transfer_labels
     generate = generate
     interpolate = interpolate
     archetype = archetype

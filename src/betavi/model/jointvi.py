@@ -31,6 +31,7 @@ from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_mudata import check_fusion, check_is_set_up, is_weight
 from betavi.model.setup.mudata import refuse_anndata, setup_mudata
 from betavi.model.support.support import support
+from betavi.model.support.transfer import transfer_labels
 from betavi.module import Modality, MultimodalVAE, Options
 from betavi.module.single import LAYER_NORM, split_options
 from betavi.nn import Architecture
@@ -140,8 +141,9 @@ class JointVI(LatentModel):
     rescue = rescue
     rate_distortion = rate_distortion
     suggest_beta = suggest_beta
-    # outlier scores, generated cells, paths and holes
+    # outlier scores, labels, generated cells, paths and holes
     support = support
+    transfer_labels = transfer_labels
     generate = generate
     interpolate = interpolate
     archetype = archetype

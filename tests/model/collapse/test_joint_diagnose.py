@@ -28,6 +28,7 @@ ARGUMENTS = {
     "generate": {"n_cells": 20, "seed": 0, **QUIET},
     "interpolate": {"start": 0, "end": 1, "n_steps": 3, **QUIET},
     "predictability": {"source": "rna", "target": "adt", **QUIET},
+    "transfer_labels": {"adata": None, "labels_key": "cell_type", "indices": [0, 1], **QUIET},
     "translate": {"source": "rna", "target": "adt", **QUIET},
 }
 WITH_GAPS = {"poe", "mopoe", "mvtcae"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,15 @@ from scvi.utils import unsupported_if_adata_minified
 
 from betavi._blocks import TRANSLATED_CELLS
 from betavi._tables import lookup
-from betavi.diagnostics import score_translation
+from betavi.diagnostics import INTERVAL, cross_calibrated, score_translation
 from betavi.model.core.beta import takes_beta
 from betavi.model.core.library_size import drawn_log_sizes
+from betavi.model.expression.calibrated import (
+    Prediction,
+    batch_codes,
+    calibration_of,
+    check_like_measured,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,9 +30,6 @@ if TYPE_CHECKING:
 
     from betavi.data import AlignedRows, Rows
     from betavi.model.core.latent_model import LatentModel
-
-INTERVAL = 0.9
-"""Coverage of the interval between the layers ``lower`` and ``upper``."""
 
 FEWEST_DRAWS = 19
 """Number of samples whose smallest and largest value are the ends of a 90 % interval."""
@@ -54,12 +57,16 @@ def translate(
     scale: str = "counts",
     batch_size: int | None = None,
     show_progress: bool = True,
+    calibrate: bool = True,
 ) -> AnnData:
     """Predict the counts of one modality from other modalities, with intervals.
 
     Positions z are drawn from the posterior given only the source. If the target has a library
     size, it is drawn given z. Counts are then drawn from the decoded likelihood. Intervals
-    therefore include the uncertainty of the position and of the count.
+    therefore include the uncertainty of the position and of the count. They are then calibrated on
+    the cells that were held out from training and have both source and target: each feature's
+    interval is made wider or narrower, until it contains 90 % of the held-out values. Batches with
+    at least 100 of these cells are calibrated on their own cells.
 
     Parameters
     ----------
@@ -75,18 +82,29 @@ def translate(
         ``"counts"``, or ``"log1p"`` for mean and interval of log(1 + counts).
     show_progress
         Show a progress bar.
+    calibrate
+        Calibrate the intervals. If False, they are those of the model.
 
     Returns
     -------
     Cells by target features. ``X`` is the mean, and ``layers["lower"]`` and ``layers["upper"]`` are
-    the ends of a 90 % predictive interval. With the likelihood ``"bernoulli"``, mean and interval
-    are for the probability of detection.
+    the ends of a 90 % predictive interval. ``var["coverage"]`` is the share of held-out values
+    inside calibrated intervals, and ``var["coverage_error"]`` its standard error.
+    ``obs["is_calibrated"]`` is False for cells that are unlike the held-out cells: their batch has
+    none of these, or they are far from all cells whose target was measured. A warning tells how
+    many there are. With fewer than 24 held-out cells, intervals are not calibrated, also with a
+    warning. With the likelihood ``"bernoulli"``, mean and interval are for the probability of
+    detection, and are not calibrated.
 
     Raises
     ------
     ValueError
         If a modality is unknown, the target is also a source, no cell has a source, or
         ``n_samples`` is smaller than 19.
+
+    References
+    ----------
+    Romano et al. (2019), Conformalized quantile regression.
 
     Examples
     --------
@@ -108,26 +126,83 @@ def translate(
         raise ValueError(
             f"`n_samples` is {n_samples}. A 90 % interval needs at least {FEWEST_DRAWS} samples."
         )
-    transform = lookup(SCALES, scale, "scale")
+    lookup(SCALES, scale, "scale")
     adata = model._validate_anndata(adata)
     cells = _cells_with(model, adata, sources, indices)
-    parts: list[tuple[np.ndarray, ...]] = []
+    how = _How(sources, target, n_samples, scale, batch_size)
     progress = "Translating" if show_progress else None
-    model.module.eval()
-    for tensors in model.minibatches(adata, cells, batch_size, sources, progress):
-        z = model.infer(tensors, n_samples)["z"]
-        px: Any = model.decode(z, tensors, target, drawn_log_sizes(model, z, tensors, target))
-        if model.likelihood(target).is_of_detection:
+    found = predicted(model, adata, cells, how, progress)
+    obs, var = adata.obs.iloc[cells].copy(), pd.DataFrame(index=model.features(target))
+    if calibrate and not model.likelihood(target).is_of_detection:
+        found = _calibrated(model, adata, cells, how, found, obs, var)
+    return AnnData(
+        found.mean, obs=obs, var=var, layers={"lower": found.lower, "upper": found.upper}
+    )
+
+
+class _How(NamedTuple):
+    """What is predicted from what, and how."""
+
+    sources: list[str]
+    target: str
+    n_samples: int
+    scale: str
+    batch_size: int | None = None
+
+
+@torch.inference_mode()
+def predicted(
+    model: LatentModel, adata: MuData, cells: np.ndarray, how: _How, progress: str | None = None
+) -> Prediction:
+    """Return the mean of the target and the model's own interval."""
+    transform = SCALES[how.scale]
+    levels, parts = _levels(how.n_samples), []
+    for tensors in model.minibatches(adata, cells, how.batch_size, how.sources, progress):
+        z = model.infer(tensors, how.n_samples)["z"]
+        sizes = drawn_log_sizes(model, z, tensors, how.target)
+        px: Any = model.decode(z, tensors, how.target, sizes)
+        if model.likelihood(how.target).is_of_detection:
             draws = expected = px.mean * transform(torch.ones(()))
         else:
             draws = transform(px.sample())
             # the decoded mean has less noise than the mean of draws
-            expected = px.mean if scale == "counts" else draws
-        lower, upper = draws.quantile(_levels(n_samples).to(draws), dim=0)
+            expected = px.mean if how.scale == "counts" else draws
+        lower, upper = draws.quantile(levels.to(draws), dim=0)
         parts.append(tuple(part.cpu().numpy() for part in (expected.mean(dim=0), lower, upper)))
-    mean, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
-    var, layers = pd.DataFrame(index=model.features(target)), {"lower": lower, "upper": upper}
-    return AnnData(mean, obs=adata.obs.iloc[cells], var=var, layers=layers)
+    return Prediction(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def _calibrated(
+    model: LatentModel,
+    adata: MuData,
+    cells: np.ndarray,
+    how: _How,
+    found: Prediction,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+) -> Prediction:
+    """Return the prediction with calibrated intervals, and describe them in ``obs`` and ``var``."""
+    transform, rows = SCALES[how.scale], model.rows
+
+    def truth(some: np.ndarray) -> np.ndarray:
+        values = torch.as_tensor(rows(model.adata, how.target).dense(some, np.float64))
+        return transform(values).numpy()
+
+    def predict(some: np.ndarray) -> Prediction:
+        return predicted(model, model.adata, some, how)
+
+    key = how.n_samples, how.scale
+    calibration = calibration_of(model, how.sources, how.target, truth, predict, key)
+    if calibration is None:
+        obs["is_calibrated"] = False
+        return found
+    var["coverage"], var["coverage_error"] = calibration.coverage, calibration.error
+    obs["is_calibrated"] = check_like_measured(model, adata, cells, how.sources, calibration)
+    codes = batch_codes(model, adata)[cells]
+    lower, upper = calibration.intervals.extended(found.lower, found.upper, codes)
+    # counts are not negative
+    lower = np.maximum(lower, 0) if (found.lower >= 0).all() else lower
+    return Prediction(found.mean, lower.astype(np.float32), upper.astype(np.float32))
 
 
 @takes_beta
@@ -172,7 +247,7 @@ def predictability(
     >>> model.train(max_epochs=1, enable_progress_bar=False)
     >>> table = model.predictability("rna", "adt", show_progress=False)
     >>> table.shape, table["is_predictable"].dtype
-    ((15, 6), dtype('bool'))
+    ((15, 7), dtype('bool'))
     """
     sources, (target,) = model.named_modalities(source), model.named_modalities(target)
     held_out = getattr(model, "validation_indices", None)
@@ -188,24 +263,23 @@ def predictability(
             f"at least {FEWEST_CELLS} are needed. Pass more cells as `indices`. Or, hold out more "
             "cells: train(train_size=0.8)"
         )
-    predicted = translate(
-        model, source, target, indices=cells, n_samples=n_samples, scale="log1p",
-        show_progress=show_progress,
-    )  # fmt: skip
+    how = _How(sources, target, n_samples, "log1p")
+    found = predicted(model, model.adata, cells, how, "Translating" if show_progress else None)
     others = np.setdiff1d(np.flatnonzero(rows.present), cells)
     detects = model.likelihood(target).is_of_detection
     truth = _log_values(rows, cells, detects)
     blocks = np.array_split(others, max(1, len(others) // TRANSLATED_CELLS))
     sums = [_log_values(rows, block, detects).sum(axis=0) for block in blocks]
     mean = np.sum(sums, axis=0) / len(others)
-    interval = predicted.layers["lower"], predicted.layers["upper"]
-    table = score_translation(predicted.X, truth, *interval)
+    # each fifth of the cells is calibrated with the others, as new cells would be
+    interval = cross_calibrated(truth, found.lower, found.upper)
+    table = score_translation(found.mean, truth, *interval)
     if detects:
-        table[["coverage", "width"]] = np.nan
-    gain = np.square(truth - mean) - np.square(truth - predicted.X)
+        table[["coverage", "coverage_error", "width"]] = np.nan
+    gain = np.square(truth - mean) - np.square(truth - found.mean)
     error = gain.std(axis=0) / np.sqrt(len(gain))
     table["is_predictable"] = gain.mean(axis=0) > STANDARD_ERRORS * error
-    return table.set_index(predicted.var_names)
+    return table.set_index(model.features(target))
 
 
 def _cells_with(model: LatentModel, adata: MuData, names: list[str], indices: Any) -> np.ndarray:

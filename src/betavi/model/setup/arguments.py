@@ -197,6 +197,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "groupby": _check_name,
     "delta": _check_real,
     "fdr_target": _check_share,
+    "unknown": _check_share,
     "modalities": _check_names,
     "source": _check_names,
     "target": _check_names,

@@ -1,0 +1,93 @@
+"""Probabilities and sets of labels hold on new cells, and combine over assays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse, special
+from sklearn.linear_model import LogisticRegression
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from betavi.diagnostics import calibrate_labels, combine, fit_classifier
+
+
+def drawn(n, temperature, seed):
+    """Return scores that are ``temperature`` times too sure, and labels drawn from the truth."""
+    rng = np.random.default_rng(seed)
+    scores = 2 * rng.normal(size=(n, 4))
+    uniform = rng.random((n, 1))
+    codes = (special.softmax(scores, axis=1).cumsum(axis=1) < uniform).sum(axis=1)
+    return temperature * scores, codes
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_overconfident_scores_become_probabilities(temperature):
+    found = calibrate_labels(*drawn(3000, temperature, 0), level=0.9)
+    assert found.temperature == pytest.approx(temperature, rel=0.1)
+    scores, codes = drawn(20_000, temperature, 1)
+    error = multiclass_calibration_error(
+        torch.tensor(found.probabilities(scores)), torch.tensor(codes), 4, n_bins=15
+    )
+    assert float(error) < 0.02
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
+def test_sets_have_the_label_as_often_as_asked(level):
+    shares = []
+    for seed in range(10):
+        found = calibrate_labels(*drawn(300, 2.0, seed), level=level)
+        scores, codes = drawn(2000, 2.0, 100 + seed)
+        sets = found.sets(found.probabilities(scores))
+        shares.append(sets[np.arange(2000), codes].mean())
+    # the most probable label is in every set, so that sets hold more often at a low level
+    assert np.mean(shares) > level - 0.02
+    assert np.mean(shares) < max(level, 0.8) + 0.03
+
+
+def test_a_higher_level_gives_larger_sets():
+    scores, codes = drawn(1000, 1.0, 0)
+    sizes = []
+    for level in (0.5, 0.8, 0.95, 0.99):
+        found = calibrate_labels(scores, codes, level)
+        sizes.append(found.sets(found.probabilities(scores)).sum())
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+def test_cells_are_predicted_by_a_classifier_that_has_not_seen_them():
+    rng = np.random.default_rng(0)
+    counts = sparse.csr_matrix(rng.normal(size=(200, 300)))
+    codes = rng.integers(0, 2, 200)
+    found = fit_classifier(counts, codes, 2)
+    # labels are random: with its own label, the classifier would be right every time
+    assert (found.crossed.argmax(axis=1) == codes).mean() < 0.65
+    assert (found.log_probabilities(counts, 2).argmax(axis=1) == codes).mean() > 0.95
+
+
+def test_the_penalty_is_the_one_with_the_lowest_loss_of_the_first_fold():
+    rng = np.random.default_rng(1)
+    codes = rng.integers(0, 3, 600)
+    counts = sparse.csr_matrix(np.eye(3)[codes] + 0.8 * rng.normal(size=(600, 3)))
+    found = fit_classifier(counts, codes, 3)
+    expected = LogisticRegression(C=found.fitted.C, max_iter=300).fit(counts, codes)
+    np.testing.assert_allclose(
+        found.log_probabilities(counts, 3), expected.predict_log_proba(counts), atol=1e-6
+    )
+
+
+def test_a_rare_label_is_kept():
+    codes = np.repeat([0, 1, 2], [50, 50, 2])
+    counts = sparse.csr_matrix(np.eye(3)[codes])
+    found = fit_classifier(counts, codes, 3)
+    assert np.isfinite(found.crossed).all()
+    assert found.log_probabilities(counts, 3).argmax(axis=1)[-1] == 2
+
+
+def test_assays_combine_as_bayes_rule_says():
+    prior = np.array([0.7, 0.3])
+    likelihoods = np.array([[0.2, 0.5], [0.9, 0.1]])
+    parts = [np.log((p * prior / (p * prior).sum())[None]) for p in likelihoods]
+    joint = likelihoods.prod(axis=0) * prior
+    found = special.softmax(combine(parts, prior), axis=1)[0]
+    np.testing.assert_allclose(found, joint / joint.sum())

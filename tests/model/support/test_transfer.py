@@ -1,0 +1,147 @@
+"""Labels of new cells, on simulated and real counts."""
+
+from __future__ import annotations
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scvi
+from sklearn.linear_model import LogisticRegression
+
+from betavi import BetaVI, JointVI
+from betavi.datasets import simulate_counts, simulate_multiome
+from tests.conftest import BRIEF
+
+QUIET = {"show_progress": False}
+
+
+def model_of(adata, batch_key=None, **train):
+    BetaVI.setup_anndata(adata, batch_key=batch_key)
+    model = BetaVI(adata, n_latent=5)
+    model.train(**BRIEF | train)
+    return model
+
+
+@pytest.fixture(scope="module")
+def parts():
+    scvi.settings.seed = 0
+    adata = simulate_counts(n_cells=900, n_genes=60, n_types=4, n_batches=2, seed=0)
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
+    return adata[:700].copy(), adata[700:].copy()
+
+
+@pytest.fixture(scope="module")
+def model(parts):
+    return model_of(parts[0].copy(), "batch", max_epochs=20, train_size=0.8)
+
+
+def test_new_cells_get_their_label_with_honest_probabilities(model, parts):
+    query = parts[1].copy()
+    table = model.transfer_labels(query, "cell_type", **QUIET)
+    assert table.index.equals(query.obs_names)
+    truth = query.obs["cell_type"]
+    assert (table["guess"] == truth).mean() > 0.9
+    assert abs(table["probability"].mean() - (table["guess"] == truth).mean()) < 0.06
+    inside = [name in names for name, names in zip(truth, table["labels"], strict=True)]
+    assert np.mean(inside) > 0.87
+    assert (table["label"] == "unknown").mean() < 0.15
+    assert ((table["label"] == table["guess"]) | (table["label"] == "unknown")).all()
+    soft = model.transfer_labels(query, "cell_type", soft=True, **QUIET)
+    np.testing.assert_allclose(soft.sum(axis=1), 1)
+    assert (soft.idxmax(axis=1) == table["guess"]).all()
+    np.testing.assert_allclose(soft.max(axis=1), table["probability"])
+
+
+def test_a_type_that_the_reference_lacks_is_unknown(parts):
+    reference, query = parts[0], parts[1].copy()
+    out = "type_0"
+    rest = reference[reference.obs["cell_type"] != out].copy()
+    model = model_of(rest, "batch", max_epochs=20, train_size=0.7)
+    table = model.transfer_labels(query, "cell_type", **QUIET)
+    is_out = (query.obs["cell_type"] == out).to_numpy()
+    is_unknown = (table["label"] == "unknown").to_numpy()
+    assert is_unknown[is_out].mean() > 0.5 > 3 * is_unknown[~is_out].mean()
+    assert (
+        not model.transfer_labels(query, "cell_type", unknown=0.0, **QUIET)["p_value"].notna().any()
+    )
+
+
+def test_cells_without_a_label_are_labelled_in_place_of_a_query(parts):
+    adata = parts[0].copy()
+    truth = adata.obs["cell_type"].copy()
+    adata.obs.loc[adata.obs_names[::3], "cell_type"] = np.nan
+    model = model_of(adata, train_size=0.8)
+    table = model.transfer_labels(None, "cell_type", unknown=0.0, **QUIET)
+    assert table.index.equals(adata.obs_names[::3])
+    assert (table["guess"] == truth[::3]).mean() > 0.9
+    assert adata.obs["cell_type"].isna().sum() == len(table)
+    # labels given later are used
+    adata.obs["cell_type"] = truth
+    with pytest.raises(ValueError, match="All cells of the model's own object have a label"):
+        model.transfer_labels(None, "cell_type", **QUIET)
+
+
+def test_a_batch_that_the_reference_lacks_is_said(model, parts):
+    query = parts[1].copy()
+    query.obs["batch"] = "elsewhere"
+    before = query.obs.copy()
+    with pytest.warns(UserWarning, match="'elsewhere' are not in the reference"):
+        table = model.transfer_labels(query, "cell_type", **QUIET)
+    assert (table["guess"] == query.obs["cell_type"]).mean() > 0.85
+    pd.testing.assert_frame_equal(query.obs[before.columns], before)
+
+
+def test_what_cannot_be_transferred(model, parts):
+    with pytest.raises(KeyError, match=r"no column obs\['celltype'\].*'cell_type'"):
+        model.transfer_labels(parts[1].copy(), "celltype")
+    with pytest.raises(ValueError, match="`level` must be between 0 and 1"):
+        model.transfer_labels(parts[1].copy(), "cell_type", level=1.0)
+    with pytest.raises(ValueError, match="`unknown` must be a share"):
+        model.transfer_labels(parts[1].copy(), "cell_type", unknown=2.0)
+    model.adata.obs["one"] = "same"
+    with pytest.raises(ValueError, match=r"has 1 label\(s\) with at least 2 cells"):
+        model.transfer_labels(parts[1].copy(), "one")
+    del model.adata.obs["one"]
+
+
+def test_a_joint_model_labels_cells_from_what_they_have():
+    mdata = simulate_multiome(n_cells=900, n_genes=40, n_peaks=0, n_proteins=10, seed=1)
+    types = (mdata.obs if "cell_type" in mdata.obs else mdata["rna"].obs)["cell_type"].astype(str)
+    whole = {name: mdata[name][:600].copy() for name in mdata.mod}
+    reference = mudata.MuData(whole)
+    reference.obs["kind"] = types[:600]
+    JointVI.setup_mudata(reference, {"rna": "zinb", "adt": "nb_mixture"})
+    model = JointVI(reference, n_latent=5)
+    model.train(**BRIEF | {"max_epochs": 10})
+    new = {name: mdata[name][600:].copy() for name in mdata.mod}
+    right = {}
+    for names in (("rna",), ("adt",), ("rna", "adt")):
+        query = mudata.MuData({name: new[name].copy() for name in names})
+        if len(names) == 1:
+            (lacking,) = set(new) - set(names)
+            query = mudata.MuData(
+                {names[0]: new[names[0]].copy(), lacking: new[lacking][:50].copy()}
+            )
+        table = model.transfer_labels(query, "kind", unknown=0.0, **QUIET)
+        right[names] = (table["guess"] == types.reindex(table.index))[50:].mean()
+    assert min(right.values()) > 0.6
+    assert right["rna", "adt"] >= max(right.values()) - 0.02
+
+
+@pytest.mark.slow
+def test_labels_of_stimulated_cells_are_better_than_those_of_neighbours(real):
+    adata = real("kang_muscat.h5ad")
+    is_query = (adata.obs["group_id"] == "stim").to_numpy()
+    reference, query = adata[~is_query].copy(), adata[is_query].copy()
+    for part in (reference, query):
+        part.obs["cluster_id"] = part.obs["cluster_id"].astype(str)
+    model = model_of(reference, max_epochs=30)
+    soft = model.transfer_labels(query, "cluster_id", soft=True, **QUIET)
+    truth = query.obs["cluster_id"]
+    right = (soft.idxmax(axis=1) == truth).mean()
+    latent = model.get_latent_representation(), model.get_latent_representation(query)
+    on_latent = LogisticRegression(max_iter=500).fit(latent[0], reference.obs["cluster_id"])
+    assert right > 0.89
+    assert right > on_latent.score(latent[1], truth)
+    assert abs(soft.max(axis=1).mean() - right) < 0.03
