@@ -47,6 +47,20 @@ def test_right_intervals_keep_their_coverage_with_few_cells():
     assert np.mean(spread) < 0.035
 
 
+@pytest.mark.parametrize(("n", "least"), [(60, 0.8), (200, 0.85), (500, 0.87)])
+def test_a_wrong_feature_among_right_ones_is_mended(n, least):
+    shares = []
+    for seed in range(20):
+        truth = np.random.default_rng(seed).normal(size=(n + 1000, 100))
+        half = np.full_like(truth, 1.645)
+        half[:, 0] /= 10
+        found = calibrate_intervals(truth[:n], -half[:n], half[:n])
+        shares.append(is_inside(truth[n:], *found.extended(-half[n:], half[n:])).mean(axis=0))
+    share = np.mean(shares, axis=0)
+    assert share[0] > least
+    assert share[1:].mean() == pytest.approx(0.9, abs=0.02)
+
+
 def test_a_large_batch_has_its_own_calibration():
     truth, lower, upper, batches = cells(4000, 0, batch_scale=3.0)
     known, new = slice(0, 2000), slice(2000, 4000)
@@ -82,8 +96,6 @@ def test_ends_never_cross_and_order_of_cells_does_not_matter():
 
 def test_intervals_without_width_become_wider():
     truth = np.random.default_rng(0).poisson(1.0, size=(200, 2)).astype(float)
-    points = np.ones_like(truth)
-    points[::2] = 0.9
     found = calibrate_intervals(truth, 0 * truth, 0 * truth + 1e-9)
     lower, upper = found.extended(0 * truth, 0 * truth + 1e-9)
     assert is_inside(truth, lower, upper).mean() >= 0.88

@@ -9,7 +9,7 @@ from scipy import sparse, special
 from sklearn.linear_model import LogisticRegression
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from betavi.diagnostics import calibrate_labels, combine, fit_classifier
+from betavi.diagnostics import calibrate_labels, fit_classifier, log_shares
 
 
 def drawn(n, temperature, seed):
@@ -62,7 +62,7 @@ def test_cells_are_predicted_by_a_classifier_that_has_not_seen_them():
     found = fit_classifier(counts, codes, 2)
     # labels are random: with its own label, the classifier would be right every time
     assert (found.crossed.argmax(axis=1) == codes).mean() < 0.65
-    assert (found.log_probabilities(counts, 2).argmax(axis=1) == codes).mean() > 0.95
+    assert (found.evidence(counts).argmax(axis=1) == codes).mean() > 0.95
 
 
 def test_the_penalty_is_the_one_with_the_lowest_loss_of_the_first_fold():
@@ -72,7 +72,7 @@ def test_the_penalty_is_the_one_with_the_lowest_loss_of_the_first_fold():
     found = fit_classifier(counts, codes, 3)
     expected = LogisticRegression(C=found.fitted.C, max_iter=300).fit(counts, codes)
     np.testing.assert_allclose(
-        found.log_probabilities(counts, 3), expected.predict_log_proba(counts), atol=1e-6
+        found.evidence(counts) + log_shares(codes, 3), expected.predict_log_proba(counts), atol=1e-6
     )
 
 
@@ -81,13 +81,35 @@ def test_a_rare_label_is_kept():
     counts = sparse.csr_matrix(np.eye(3)[codes])
     found = fit_classifier(counts, codes, 3)
     assert np.isfinite(found.crossed).all()
-    assert found.log_probabilities(counts, 3).argmax(axis=1)[-1] == 2
+    assert found.evidence(counts).argmax(axis=1)[-1] == 2
 
 
-def test_assays_combine_as_bayes_rule_says():
-    prior = np.array([0.7, 0.3])
-    likelihoods = np.array([[0.2, 0.5], [0.9, 0.1]])
-    parts = [np.log((p * prior / (p * prior).sum())[None]) for p in likelihoods]
-    joint = likelihoods.prod(axis=0) * prior
-    found = special.softmax(combine(parts, prior), axis=1)[0]
-    np.testing.assert_allclose(found, joint / joint.sum())
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (50, 1), (1, 50, 3)])
+def test_few_cells_of_a_label(sizes):
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    counts = sparse.csr_matrix(np.eye(len(sizes))[codes])
+    found = fit_classifier(counts, codes, len(sizes))
+    assert np.isfinite(found.crossed).all()
+    assert (found.evidence(counts).argmax(axis=1) == codes).mean() > 0.9
+
+
+def test_a_label_that_a_classifier_has_not_seen_is_neutral():
+    codes = np.repeat([0, 2], 30)
+    counts = sparse.csr_matrix(np.eye(3)[codes])
+    found = fit_classifier(counts, codes, 3)
+    assert (found.evidence(counts)[:, 1] == 0).all()
+    assert (found.crossed[:, 1] == 0).all()
+
+
+def test_evidence_of_assays_adds_up_as_bayes_rule_says():
+    # two independent assays with two values each, given two labels
+    rng = np.random.default_rng(0)
+    codes = (rng.random(40_000) < 0.3).astype(int)
+    shares = np.array([[0.2, 0.5], [0.9, 0.4]])
+    assays = [(rng.random(40_000) < share[codes]).astype(float) for share in shares]
+    parts = [sparse.csr_matrix(assay[:, None]) for assay in assays]
+    found = [fit_classifier(part, codes, 2) for part in parts]
+    one = sparse.csr_matrix([[1.0]])
+    scores = sum(classifier.evidence(one) for classifier in found) + log_shares(codes, 2)
+    joint = shares.prod(axis=0) * np.array([0.7, 0.3])
+    np.testing.assert_allclose(special.softmax(scores, axis=1)[0], joint / joint.sum(), atol=0.01)

@@ -136,7 +136,7 @@ def test_what_cannot_be_predicted_is_said():
     assert not table["is_predictable"][:5].any()
     assert table["is_predictable"][5:].mean() > 0.8
     assert table["r2"][5:].min() > table["r2"][:5].max()
-    with pytest.raises(ValueError, match=r"of the .* have .*, but at least 20 are needed"):
+    with pytest.raises(ValueError, match=r"of the .* have .*, but at least 24 are needed"):
         model.predictability("rna", "adt", indices=[1, 2, 3])
 
 

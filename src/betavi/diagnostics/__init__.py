@@ -43,8 +43,8 @@ from betavi.diagnostics.labels import (
     Classifier,
     LabelCalibration,
     calibrate_labels,
-    combine,
     fit_classifier,
+    log_shares,
 )
 from betavi.diagnostics.paths import along_density, straight
 from betavi.diagnostics.report import CollapseReport
@@ -54,7 +54,7 @@ from betavi.diagnostics.spectrum import SignalSpectrum, alive_in_theory, signal_
 from betavi.diagnostics.support import CellScores, DensityCalibration, SupportCalibration
 from betavi.diagnostics.switches import genes_on_path
 from betavi.diagnostics.thinning import Thinned, molecules, thin
-from betavi.diagnostics.translation import is_inside, score_translation
+from betavi.diagnostics.translation import binomial_error, is_inside, score_translation
 
 __all__ = [
     "ACTIVE", "BASELINES", "CAUSES", "FEWEST_CALIBRATION_CELLS", "INTERVAL", "NULL",
@@ -63,12 +63,12 @@ __all__ = [
     "DensityCalibration", "DimensionArrays", "Evidence", "GeneMoments", "HeldOutMolecules",
     "Holes", "IntervalCalibration", "LabelCalibration", "LatentDensity", "RescueReport",
     "ScoreSums", "Shuffled", "SignalSpectrum", "SupportCalibration", "Thinned",
-    "active_dimensions", "alive_in_theory", "along_density", "best_remedy",
-    "calibrate_intervals", "calibrate_labels", "causes_of", "combine", "correlated_share",
+    "active_dimensions", "alive_in_theory", "along_density", "best_remedy", "binomial_error",
+    "calibrate_intervals", "calibrate_labels", "causes_of", "correlated_share",
     "cross_calibrated", "dimension_information", "find_holes", "fit_classifier", "fit_density",
     "gain", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement",
-    "log_normalised", "marker_share", "molecules", "mutual_information", "nb_deviance",
-    "on_simplex", "poisson_deviance", "poisson_loss", "predicted_from", "report_denoising",
-    "score_translation", "shuffle_genes", "signal_spectrum", "some_of_each", "straight",
-    "suggest", "thin",
+    "log_normalised", "log_shares", "marker_share", "molecules", "mutual_information",
+    "nb_deviance", "on_simplex", "poisson_deviance", "poisson_loss", "predicted_from",
+    "report_denoising", "score_translation", "shuffle_genes", "signal_spectrum", "some_of_each",
+    "straight", "suggest", "thin",
 ]  # fmt: skip

@@ -19,11 +19,14 @@ interval would vary by more than 0.06. Not tuned."""
 N_FOLDS = 5
 """Parts of the cells, each of which is calibrated with the others to estimate the coverage."""
 
-ENOUGH_OF_GROUP = 100
+ENOUGH_OF_GROUP = 50
 """Smallest number of cells of a batch for a calibration of its own. Not tuned."""
 
 FEWEST_FEATURES = 3
 """Smallest number of features that borrow from each other. Not tuned."""
+
+N_ERRORS = 2.0
+"""Standard errors between a feature and all features, from which on it does not borrow. Not tuned."""
 
 LEAST_WIDTH = 0.1
 """Width that is added to each interval before calibration, in mean widths of the feature. Intervals
@@ -64,11 +67,14 @@ class IntervalCalibration(NamedTuple):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return calibrated intervals, ``(n_cells, n_features)``. ``groups`` has a code per cell."""
         codes = np.full(len(lower), EVERYONE) if groups is None else groups
-        everyone = self.factors[EVERYONE]
-        factors = np.stack([self.factors.get(int(code), everyone) for code in codes])
-        extension = factors * (upper - lower + self.least)
-        middle = (lower + upper) / 2
-        return np.minimum(lower - extension, middle), np.maximum(upper + extension, middle)
+        ends = np.array(lower, dtype=np.float64), np.array(upper, dtype=np.float64)
+        for code in np.unique(codes):
+            mine, factor = codes == code, self.factors.get(int(code), self.factors[EVERYONE])
+            low, high = lower[mine], upper[mine]
+            extension, middle = factor * (high - low + self.least), (low + high) / 2
+            ends[0][mine] = np.minimum(low - extension, middle)
+            ends[1][mine] = np.maximum(high + extension, middle)
+        return ends
 
 
 def calibrate_intervals(
@@ -88,7 +94,7 @@ def calibrate_intervals(
     lower, upper
         Ends of the intervals, same shape and scale.
     groups
-        Code of each cell's batch, ``(n_cells,)``. Batches with at least 100 cells are calibrated on
+        Code of each cell's batch, ``(n_cells,)``. Batches with at least 50 cells are calibrated on
         their own cells.
 
     Raises
@@ -110,7 +116,7 @@ def calibrate_intervals(
 
 
 def cross_calibrated(
-    truth: np.ndarray, lower: np.ndarray, upper: np.ndarray
+    truth: np.ndarray, lower: np.ndarray, upper: np.ndarray, groups: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return intervals of each fifth of the cells, calibrated with the other cells.
 
@@ -123,13 +129,19 @@ def cross_calibrated(
     order = np.random.default_rng(0).permutation(len(truth))
     for part in np.array_split(order, N_FOLDS):
         others = np.setdiff1d(order, part)
-        found = _calibrated(truth[others], lower[others], upper[others])
-        ends[0][part], ends[1][part] = found.extended(ends[0][part], ends[1][part])
+        of_others, of_part = (None if groups is None else groups[some] for some in (others, part))
+        share = len(others) / len(order)
+        found = _calibrated(truth[others], lower[others], upper[others], of_others, share)
+        ends[0][part], ends[1][part] = found.extended(ends[0][part], ends[1][part], of_part)
     return ends
 
 
 def _calibrated(
-    truth: np.ndarray, lower: np.ndarray, upper: np.ndarray, groups: ArrayLike | None = None
+    truth: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    groups: ArrayLike | None = None,
+    share: float = 1.0,
 ) -> IntervalCalibration:
     width = upper - lower
     least = LEAST_WIDTH * np.maximum(width.mean(axis=0), np.finfo(np.float32).tiny)
@@ -137,7 +149,7 @@ def _calibrated(
     factors = {EVERYONE: _factor(outside)}
     codes = np.full(len(truth), EVERYONE) if groups is None else np.asarray(groups)
     for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-        if ENOUGH_OF_GROUP <= count < len(codes):
+        if share * ENOUGH_OF_GROUP <= count < len(codes):
             factors[int(code)] = _factor(outside[codes == code])
     return IntervalCalibration(factors, least)
 
@@ -145,8 +157,9 @@ def _calibrated(
 def _factor(outside: np.ndarray) -> np.ndarray:
     """Return the order statistic that another value does not exceed with a probability of 90 %.
 
-    It is shrunk towards the 90 % quantile of all features, by as much as its standard error is
-    larger than the differences between features (Efron & Morris, 1975).
+    It is shrunk towards the 90 % quantile of all features, the more, the larger its standard error
+    is beside the differences between features (Efron & Morris, 1975). A feature that is
+    significantly different from the others is not shrunk.
     """
     n_cells, n_features = outside.shape
     ordered = np.sort(outside, axis=0)
@@ -160,5 +173,6 @@ def _factor(outside: np.ndarray) -> np.ndarray:
     error, everyone = np.square((above - below) / 2), np.quantile(outside, INTERVAL)
     between = max(float(np.square(factor - everyone).mean() - error.mean()), 0.0)
     weight = between / (between + np.maximum(error, np.finfo(float).tiny))
+    weight[np.square(factor - everyone) > N_ERRORS**2 * error] = 1.0
     shrunk: np.ndarray = weight * factor + (1 - weight) * everyone
     return shrunk

@@ -28,14 +28,19 @@ SMALLEST = 1e-12
 
 
 class Classifier(NamedTuple):
-    """Classifier of all reference cells, and log probabilities of each cell from the other folds."""
+    """Classifier of all reference cells, and evidence of each cell from the other folds.
+
+    Evidence is log p(label given counts) - log p(label): 0 says nothing about a label, and a label
+    that the classifier has not seen has 0.
+    """
 
     fitted: LogisticRegression
+    log_prior: np.ndarray
     crossed: np.ndarray
 
-    def log_probabilities(self, counts: sparse.csr_matrix, n_labels: int) -> np.ndarray:
-        """Return log probabilities, ``(n_cells, n_labels)``."""
-        return _log_probabilities(self.fitted, counts, n_labels)
+    def evidence(self, counts: sparse.csr_matrix) -> np.ndarray:
+        """Return the evidence of new cells, ``(n_cells, n_labels)``."""
+        return _evidence(self.fitted, counts, self.log_prior)
 
 
 def fit_classifier(counts: sparse.csr_matrix, codes: np.ndarray, n_labels: int) -> Classifier:
@@ -44,16 +49,11 @@ def fit_classifier(counts: sparse.csr_matrix, codes: np.ndarray, n_labels: int) 
     Parameters
     ----------
     counts
-        Log counts of reference cells, ``(n_cells, n_features)``.
+        Log counts of reference cells, ``(n_cells, n_features)``, with at least two labels.
     codes
         Number of each cell's label, ``(n_cells,)``.
     n_labels
         Number of labels.
-
-    Raises
-    ------
-    ValueError
-        If the cells have only one label.
 
     Examples
     --------
@@ -66,25 +66,45 @@ def fit_classifier(counts: sparse.csr_matrix, codes: np.ndarray, n_labels: int) 
     >>> bool((found.crossed.argmax(axis=1) == codes).all())
     True
     """
-    folds = np.zeros(len(codes), dtype=int)
-    # a label with fewer cells than folds is missing from some folds
-    split = StratifiedKFold(min(N_FOLDS, len(codes)), shuffle=True, random_state=0)
-    for number, (_, part) in enumerate(split.split(counts, codes)):
-        folds[part] = number
+    log_prior = log_shares(codes, n_labels)
+    folds = _folds(codes)
     crossed = np.zeros((len(codes), n_labels))
-    first = folds == 0
-    losses = []
-    for strength in STRENGTHS:
-        fitted = _fit(counts[~first], codes[~first], strength)
-        found = _log_probabilities(fitted, counts[first], n_labels)
-        losses.append(-found[np.arange(len(found)), codes[first]].mean())
-        if losses[-1] == min(losses):
-            crossed[first], best = found, strength
-    for number in range(1, folds.max() + 1):
+    best, losses = STRENGTHS[0], []
+    for number in range(folds.max() + 1):
         part = folds == number
-        fitted = _fit(counts[~part], codes[~part], best)
-        crossed[part] = _log_probabilities(fitted, counts[part], n_labels)
-    return Classifier(_fit(counts, codes, best), crossed)
+        # the first fold chooses the penalty
+        for strength in STRENGTHS if number == 0 else (best,):
+            if len(np.unique(codes[~part])) < 2:
+                continue
+            fitted = _fit(counts[~part], codes[~part], strength)
+            found = _evidence(fitted, counts[part], log_shares(codes[~part], n_labels))
+            if number == 0:
+                scores = special.log_softmax(found + log_prior, axis=1)
+                losses.append(-scores[np.arange(len(scores)), codes[part]].mean())
+                if losses[-1] > min(losses):
+                    continue
+                best = strength
+            crossed[part] = found
+    return Classifier(_fit(counts, codes, best), log_prior, crossed)
+
+
+def log_shares(codes: np.ndarray, n_labels: int) -> np.ndarray:
+    """Return the log share of each label, ``(n_labels,)``. One cell is added to each label."""
+    counts = np.bincount(codes, minlength=n_labels) + 1
+    shares: np.ndarray = np.log(counts / counts.sum())
+    return shares
+
+
+def _folds(codes: np.ndarray) -> np.ndarray:
+    """Return the fold of each cell. Labels with few cells are missing from some folds."""
+    folds = np.zeros(len(codes), dtype=int)
+    n_folds = min(N_FOLDS, int(np.bincount(codes).max()))
+    split = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for number, (_, part) in enumerate(split.split(codes, codes)):
+            folds[part] = number
+    return folds
 
 
 def _fit(counts: sparse.csr_matrix, codes: np.ndarray, strength: float) -> LogisticRegression:
@@ -94,37 +114,11 @@ def _fit(counts: sparse.csr_matrix, codes: np.ndarray, strength: float) -> Logis
         return LogisticRegression(C=strength, max_iter=MOST_STEPS).fit(counts, codes)
 
 
-def _log_probabilities(fitted: LogisticRegression, counts: Any, n_labels: int) -> np.ndarray:
-    found = np.full((counts.shape[0], n_labels), SMALLEST)
-    found[:, fitted.classes_] = np.maximum(fitted.predict_proba(counts), SMALLEST)
-    log_probabilities: np.ndarray = np.log(found)
-    return log_probabilities
-
-
-def combine(parts: list[np.ndarray], prior: np.ndarray) -> np.ndarray:
-    """Combine log probabilities from several assays, as if these were independent given the label.
-
-    Parameters
-    ----------
-    parts
-        Log probabilities from each assay, ``(n_cells, n_labels)``.
-    prior
-        Share of each label, ``(n_labels,)``.
-
-    Returns
-    -------
-    Scores, ``(n_cells, n_labels)``, up to a constant per cell.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from betavi.diagnostics import combine
-    >>> part = np.log([[0.8, 0.2]])
-    >>> np.exp(combine([part, part], np.array([0.5, 0.5]))).round(2).tolist()
-    [[1.28, 0.08]]
-    """
-    total: np.ndarray = np.sum(parts, axis=0) - (len(parts) - 1) * np.log(prior)
-    return total
+def _evidence(fitted: LogisticRegression, counts: Any, log_prior: np.ndarray) -> np.ndarray:
+    found = np.zeros((counts.shape[0], len(log_prior)))
+    probabilities = np.maximum(fitted.predict_proba(counts), SMALLEST)
+    found[:, fitted.classes_] = np.log(probabilities) - log_prior[fitted.classes_]
+    return found
 
 
 class LabelCalibration(NamedTuple):
@@ -180,5 +174,6 @@ def calibrate_labels(scores: np.ndarray, codes: np.ndarray, level: float) -> Lab
     best = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x
     found = LabelCalibration(float(np.exp(best)), 0.0)
     of_label = np.sort(found.probabilities(scores)[rows, codes])
-    rank = int(np.floor((1 - level) * (len(codes) + 1)))
+    # rounding must not lose a rank
+    rank = int(np.floor((1 - level) * (len(codes) + 1) + 1e-9))
     return found._replace(least=float(of_label[rank - 1]) if rank else 0.0)

@@ -21,6 +21,16 @@ def is_inside(truth: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.nda
     return inside
 
 
+def binomial_error(share: np.ndarray, n: int) -> np.ndarray:
+    """Return the standard error of a share of ``n`` values, above 0 for a share of 0 or 1.
+
+    One value is added to both sides (Agresti & Coull, 1998).
+    """
+    moved = (n * share + 1) / (n + 2)
+    error: np.ndarray = np.sqrt(moved * (1 - moved) / n)
+    return error
+
+
 def score_translation(
     predicted: ArrayLike, truth: ArrayLike, lower: ArrayLike, upper: ArrayLike
 ) -> pd.DataFrame:
@@ -45,7 +55,7 @@ def score_translation(
     --------
     >>> truth = np.array([[0.0], [1.0], [2.0]])
     >>> score_translation(truth, truth, truth - 1, truth + 1).round(3).to_dict("records")
-    [{'pearson': 1.0, 'rmse': 0.0, 'coverage': 1.0, 'coverage_error': 0.0, 'width': 2.0, 'r2': 1.0}]
+    [{'pearson': 1.0, 'rmse': 0.0, 'coverage': 1.0, 'coverage_error': 0.231, 'width': 2.0, 'r2': 1.0}]
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
@@ -60,7 +70,7 @@ def score_translation(
             "pearson": pearson,
             "rmse": np.sqrt(error),
             "coverage": (coverage := inside.mean(axis=0)),
-            "coverage_error": np.sqrt(coverage * (1 - coverage) / len(truth)),
+            "coverage_error": binomial_error(coverage, len(truth)),
             "width": (upper - lower).mean(axis=0),
             "r2": r2,
         }

@@ -86,7 +86,7 @@ def test_a_batch_that_the_reference_lacks_is_said(model, parts):
     query = parts[1].copy()
     query.obs["batch"] = "elsewhere"
     before = query.obs.copy()
-    with pytest.warns(UserWarning, match="'elsewhere' are not in the reference"):
+    with pytest.warns(UserWarning, match="not in the reference: 'elsewhere'"):
         table = model.transfer_labels(query, "cell_type", **QUIET)
     assert (table["guess"] == query.obs["cell_type"]).mean() > 0.85
     pd.testing.assert_frame_equal(query.obs[before.columns], before)
@@ -127,6 +127,108 @@ def test_a_joint_model_labels_cells_from_what_they_have():
         right[names] = (table["guess"] == types.reindex(table.index))[50:].mean()
     assert min(right.values()) > 0.6
     assert right["rna", "adt"] >= max(right.values()) - 0.02
+
+
+def test_labels_keep_their_kind_and_unknown_means_no_label(parts):
+    adata = parts[0].copy()
+    truth = adata.obs["cell_type"].str[-1].astype(int)
+    adata.obs["number"] = truth
+    adata.obs["word"] = adata.obs["cell_type"].where(np.arange(len(truth)) % 3 > 0, "Unknown")
+    adata.obs["share"] = np.linspace(0, 1, len(truth))
+    model = model_of(adata, "batch")
+    table = model.transfer_labels(parts[1].copy(), "number", unknown=0.0, **QUIET)
+    expected = parts[1].obs["cell_type"].str[-1].astype(int)
+    assert (table["guess"].astype(int) == expected).mean() > 0.9
+    assert isinstance(table["labels"].iloc[0][0], int)
+    words = model.transfer_labels(None, "word", unknown=0.0, **QUIET)
+    assert len(words) == (adata.obs["word"] == "Unknown").sum()
+    assert "Unknown" not in set(words["guess"])
+    with pytest.raises(TypeError, match="has fractions, not labels"):
+        model.transfer_labels(parts[1].copy(), "share")
+
+
+def test_whole_number_batches_that_the_reference_lacks(parts):
+    reference, query = parts[0].copy(), parts[1].copy()
+    for part in (reference, query):
+        part.obs["plate"] = np.arange(part.n_obs) % 2
+    query.obs["plate"] += 7
+    model = model_of(reference, "plate", max_epochs=5)
+    with pytest.warns(UserWarning, match="not in the reference: '7', '8'"):
+        table = model.transfer_labels(query, "cell_type", unknown=0.0, **QUIET)
+    assert (table["guess"] == query.obs["cell_type"]).mean() > 0.85
+
+
+def test_counts_that_denoise_moved_are_read(parts):
+    reference, query = parts[0].copy(), parts[1].copy()
+    model = model_of(reference, "batch", max_epochs=5)
+    expected = model.transfer_labels(query, "cell_type", soft=True, **QUIET)
+    model.denoise(query, layer_added=None, **QUIET)
+    query.obs["batch"] = "new"
+    with pytest.warns(UserWarning, match="not in the reference"):
+        found = model.transfer_labels(query, "cell_type", soft=True, **QUIET)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_cells_without_counts_are_unknown(parts):
+    query = parts[1].copy()
+    counts = query.X.tolil()
+    counts[3] = 0
+    query.X = counts.tocsr()
+    model = model_of(parts[0].copy(), "batch", max_epochs=5)
+    with pytest.warns(UserWarning, match="no counts"):
+        table = model.transfer_labels(query, "cell_type", **QUIET)
+    assert table["label"].iloc[3] == "unknown"
+
+
+def joint(lacks, batch_key=None):
+    """Return a model whose protein lacks a type, with the types, and new cells."""
+    mdata = simulate_multiome(
+        n_cells=900, n_genes=40, n_peaks=0, n_proteins=10, n_batches=2, seed=1
+    )
+    obs = mdata.obs if "cell_type" in mdata.obs else mdata["rna"].obs
+    types, batches = (obs[key].astype(str) for key in ("cell_type", "batch"))
+    is_known = np.arange(900) < 600
+    measured = is_known & ~lacks(types).to_numpy()
+    reference = mudata.MuData(
+        {"rna": mdata["rna"][is_known].copy(), "adt": mdata["adt"][measured].copy()}
+    )
+    query = mudata.MuData({name: mdata[name][~is_known].copy() for name in ("rna", "adt")})
+    for part in (reference, query):
+        part.obs["kind"], part.obs["batch"] = (
+            types.reindex(part.obs_names),
+            batches.reindex(part.obs_names),
+        )
+    JointVI.setup_mudata(reference, {"rna": "zinb", "adt": "nb_mixture"}, batch_key=batch_key)
+    model = JointVI(reference, n_latent=5)
+    model.train(**BRIEF)
+    return model, query
+
+
+def test_a_label_that_one_modality_lacks_is_not_ruled_out():
+    model, query = joint(lambda types: types == "type_3")
+    table = model.transfer_labels(query, "kind", unknown=0.0, **QUIET)
+    mine = (query.obs["kind"] == "type_3").to_numpy()
+    assert (table["guess"] == query.obs["kind"])[mine].mean() > 0.5
+
+
+def test_modalities_that_few_labelled_cells_share_are_not_combined():
+    model, query = joint(lambda types: types != "type_3")
+    model.adata.obs.loc[model.adata.obs["kind"] == "type_3", "kind"] = np.nan
+    few = mudata.MuData({"rna": query["rna"][:5].copy(), "adt": query["adt"][5:].copy()})
+    with pytest.raises(ValueError, match="only adt, for which the reference has"):
+        model.transfer_labels(few, "kind", unknown=0.0, **QUIET)
+    with pytest.warns(UserWarning, match="labelled from rna only, not from adt"):
+        table = model.transfer_labels(query, "kind", unknown=0.0, **QUIET)
+    assert (table["guess"] == query.obs["kind"]).mean() > 0.5
+
+
+def test_a_joint_query_from_a_batch_that_the_reference_lacks():
+    model, query = joint(lambda types: types == "none", "batch")
+    query.obs["batch"] = "new"
+    with pytest.warns(UserWarning, match="not in the reference: 'new'"):
+        table = model.transfer_labels(query, "kind", unknown=0.0, **QUIET)
+    assert (table["guess"] == query.obs["kind"]).mean() > 0.6
+    assert set(query.obs["batch"]) == {"new"}
 
 
 @pytest.mark.slow

@@ -27,8 +27,9 @@ MOST_CELLS = 20_000
 FEWEST_DRAWS = 5000
 """Smallest number of posterior draws that a density is fitted to. Not tuned."""
 
-MOST_KNOWN, ENOUGH_KNOWN = 2000, 100
-"""Held-out cells that calibrate p-values: the largest and a sufficient number. Not tuned."""
+MOST_KNOWN, ENOUGH_KNOWN, FEWEST_KNOWN = 2000, 100, 30
+"""Held-out cells that calibrate p-values: the largest, a sufficient and the smallest number. With
+fewer, training cells are used as well. ``benchmarks.support`` measures p-values with 30 cells."""
 
 SMALLEST_TRAINING_SHARE = 0.5
 """Smallest share of training cells that a message advises."""
@@ -137,7 +138,7 @@ def calibration_cells(model: LatentModel, density: LatentDensity) -> np.ndarray:
 
     def choose() -> np.ndarray:
         adata = model._validate_anndata(None)
-        cells = model.held_out(adata)
+        cells = model.held_out(adata, FEWEST_KNOWN)
         if model.has_seen(adata, cells):
             warn(
                 "Too few cells were held out from training to calibrate p-values, so training "

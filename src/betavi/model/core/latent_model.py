@@ -203,29 +203,29 @@ class LatentModel(
 
     # -- state --------------------------------------------------------------------------------
 
-    def held_out(self, adata: AnnOrMuData) -> np.ndarray:
+    def held_out(self, adata: AnnOrMuData, enough: int = ENOUGH_HELD_OUT) -> np.ndarray:
         """Return the cells held out from training.
 
-        If there are fewer than 100, return all cells.
+        If there are fewer than ``enough``, return all cells.
         """
         held_out = getattr(self, "validation_indices", None)
-        if held_out is not None and len(held_out) >= ENOUGH_HELD_OUT and self._was_split(adata):
+        if held_out is not None and len(held_out) >= enough and self.was_split(adata):
             return np.asarray(held_out)
         return np.arange(adata.n_obs)
 
     def seen(self, adata: AnnOrMuData) -> np.ndarray:
         """Return the training cells. For another object, return all cells."""
         seen = getattr(self, "train_indices", None)
-        if seen is None or not len(seen) or not self._was_split(adata):
+        if seen is None or not len(seen) or not self.was_split(adata):
             return np.arange(adata.n_obs)
         return np.asarray(seen)
 
     def has_seen(self, adata: AnnOrMuData, cells: np.ndarray) -> bool:
         """Return True if any of the cells was in training."""
         seen = getattr(self, "train_indices", None)
-        return seen is not None and self._was_split(adata) and bool(np.isin(cells, seen).any())
+        return seen is not None and self.was_split(adata) and bool(np.isin(cells, seen).any())
 
-    def _was_split(self, adata: AnnOrMuData) -> bool:
+    def was_split(self, adata: AnnOrMuData) -> bool:
         """Return True if the object was split for training.
 
         A loaded model compares numbers of cells.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 from scvi import REGISTRY_KEYS
 from sklearn.neighbors import NearestNeighbors
 
@@ -13,6 +15,7 @@ from betavi.diagnostics import (
     FEWEST_CALIBRATION_CELLS,
     DensityCalibration,
     IntervalCalibration,
+    binomial_error,
     calibrate_intervals,
     cross_calibrated,
     is_inside,
@@ -27,16 +30,17 @@ if TYPE_CHECKING:
 
     from betavi.model.core.latent_model import LatentModel
 
-MOST_CALIBRATION_CELLS = 2000
-"""Largest number of held-out cells that calibrate intervals, drawn from all of them. Not tuned."""
+MOST_CALIBRATION_CELLS, MOST_VALUES = 2000, 2**23
+"""Largest number of held-out cells that calibrate intervals, and of their values of all features:
+64 MiB in double precision. Not tuned."""
 
 MOST_NEIGHBOURS_FROM, N_NEIGHBOURS = 5000, 10
 """Largest number of measured cells that new cells are compared with, and nearest cells of these
 whose mean distance is compared. Not tuned."""
 
-UNLIKE, MANY = 0.01, 0.1
-"""Share of held-out cells that are as far from measured cells as an unlike cell, and share of unlike
-cells above which a warning is given. Not tuned."""
+UNLIKE, SURE = 0.01, 0.99
+"""Share of held-out cells that are as far from measured cells as an unlike cell, and probability of
+fewer unlike cells than those that a warning needs, if all are like the held-out cells. Not tuned."""
 
 
 class Prediction(NamedTuple):
@@ -51,29 +55,39 @@ class Calibration(NamedTuple):
     """Calibration of the intervals of a target modality that is predicted from sources.
 
     ``coverage`` is the share of held-out values inside the interval, ``(n_features,)``, if each
-    fifth of the held-out cells is calibrated with the others. ``batches`` are the codes of the
-    batches of the held-out cells.
+    fifth of the held-out cells is calibrated with the others. ``batches`` are the codes of batches
+    with at least 24 held-out cells. ``of_batches`` has the number of held-out cells and the mean
+    coverage of each batch.
     """
 
     intervals: IntervalCalibration
     coverage: np.ndarray
     n_cells: int
     batches: np.ndarray
+    of_batches: pd.DataFrame
     measured: NearestNeighbors
     distances: DensityCalibration
 
     @property
     def error(self) -> np.ndarray:
         """Standard error of the coverage, from the binomial distribution, ``(n_features,)``."""
-        halves: np.ndarray = np.sqrt(self.coverage * (1 - self.coverage) / self.n_cells)
-        return halves
+        return binomial_error(self.coverage, self.n_cells)
 
     def is_unlike(self, positions: np.ndarray) -> np.ndarray:
         """Return True for positions that are far from all cells with a measured target."""
         p_values = self.distances.p_value(-_distances(self.measured, positions))
-        # with few held-out cells, a position is unlike them if it is farther than all of them
-        far: np.ndarray = p_values <= max(UNLIKE, 1 / (1 + self.n_cells))
+        far: np.ndarray = p_values <= self._n_far / (1 + self.n_cells)
         return far
+
+    @property
+    def _n_far(self) -> int:
+        # with few held-out cells, a position is unlike them if it is farther than all of them
+        return max(1, int(UNLIKE * (1 + self.n_cells)))
+
+    def are_many(self, n_unlike: int, n_cells: int) -> bool:
+        """Return True if cells like the held-out cells would hardly have so many unlike cells."""
+        others = 1 + self.n_cells - self._n_far
+        return n_unlike > float(stats.betabinom(n_cells, self._n_far, others).ppf(SURE))
 
 
 def calibration_of(
@@ -98,11 +112,16 @@ def calibration_of(
             return None
         with model.seeded(0):
             _, lower, upper = predict(cells)
-        batches, values = batch_codes(model, model.adata)[cells], truth(cells)
-        inside = is_inside(values, *cross_calibrated(values, lower, upper))
+        batches, values = cell_batches(model, model.adata)[cells], truth(cells)
+        inside = is_inside(values, *cross_calibrated(values, lower, upper, batches))
+        of_batches = pd.DataFrame({"batch": batches, "coverage": inside.mean(axis=1)})
+        of_batches = of_batches.groupby("batch")["coverage"].agg(["size", "mean"])
+        enough = of_batches.index[of_batches["size"] >= FEWEST_CALIBRATION_CELLS].to_numpy()
+        of_batches.index = pd.Index(batch_names(model)[of_batches.index], name="batch")
+        of_batches.columns = ["held_out_cells", "coverage"]
         return Calibration(
             calibrate_intervals(values, lower, upper, batches), inside.mean(axis=0), len(cells),
-            np.unique(batches), *_measured(model, sources, target, cells),
+            enough, of_batches, *_measured(model, sources, target, cells),
         )  # fmt: skip
 
     name = f"intervals of {target} from {', '.join(sources)}"
@@ -110,9 +129,8 @@ def calibration_of(
     if found is None:
         warn(
             f"Fewer than {FEWEST_CALIBRATION_CELLS} cells with {' and '.join([*sources, target])} "
-            "were held out from training, so the intervals are not calibrated. They are the model's "
-            "own, and may contain fewer than 90 % of new values. Hold out more cells: "
-            "train(train_size=0.8)"
+            "are known as held out from training, so the intervals are not calibrated. They are the "
+            f"model's own, and may contain fewer than 90 % of new values. {_remedy(model)}"
         )
     return found
 
@@ -129,18 +147,17 @@ def check_like_measured(
     A cell is unlike them if its batch has none of them, or if it is far from all cells with a
     measured target.
     """
-    codes = batch_codes(model, adata)[cells]
+    codes = cell_batches(model, adata)[cells]
     is_other = ~np.isin(codes, calibration.batches)
     if is_other.any():
-        state = model.manager(adata).get_state_registry(REGISTRY_KEYS.BATCH_KEY)
-        names = np.asarray(state["categorical_mapping"])[np.unique(codes[is_other])]
         warn(
-            f"{is_other.sum()} cell(s) are in batches without a held-out cell whose target was "
-            f"measured: {name_some(names)}. Their intervals are calibrated on other batches, and may "
-            "contain more or less than 90 % of the values."
+            f"{is_other.sum()} cell(s) are in batches with fewer than {FEWEST_CALIBRATION_CELLS} "
+            "held-out cells whose target was measured: "
+            f"{name_some(batch_names(model)[np.unique(codes[is_other])])}. Their intervals are "
+            "calibrated on other batches, and may contain more or less than 90 % of the values."
         )
     is_far = calibration.is_unlike(_positions(model, adata, cells, sources))
-    if is_far.mean() > MANY:
+    if calibration.are_many(int(is_far.sum()), len(cells)):
         warn(
             f"{is_far.sum()} of {len(cells)} cells are unlike all cells whose target was measured: "
             f"{name_some(adata.obs_names[cells[is_far]])}. Their predictions are extrapolations, and "
@@ -149,21 +166,41 @@ def check_like_measured(
     return ~(is_other | is_far)
 
 
-def batch_codes(model: LatentModel, adata: AnnOrMuData) -> np.ndarray:
+def cell_batches(model: LatentModel, adata: AnnOrMuData) -> np.ndarray:
     """Return the batch of each cell as a whole number, ``(n_cells,)``."""
     codes = model.manager(adata).get_from_registry(REGISTRY_KEYS.BATCH_KEY)
     return np.asarray(codes).ravel().astype(int)
 
 
+def batch_names(model: LatentModel) -> np.ndarray:
+    """Return the names of batches, by code."""
+    state = model.registry_["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+    return np.asarray(state["categorical_mapping"])
+
+
+def held_out_cells(model: LatentModel) -> np.ndarray:
+    """Return the cells of the model's object that are known as held out from training."""
+    held_out = getattr(model, "validation_indices", None)
+    is_minified = getattr(model, "minified_data_type", None) is not None
+    if held_out is None or is_minified or not model.was_split(model.adata):
+        return np.array([], dtype=int)
+    return np.asarray(held_out)
+
+
+def _remedy(model: LatentModel) -> str:
+    if getattr(model, "minified_data_type", None) is not None:
+        return "Load the model with the original object: load(..., adata=...)"
+    if getattr(model, "validation_indices", None) is not None and not model.was_split(model.adata):
+        return "Load the model with the object that it was trained on: load(..., adata=...)"
+    return "Hold out more cells: train(train_size=0.8)"
+
+
 def _held_out(model: LatentModel, names: list[str]) -> np.ndarray:
     """Return held-out cells that have all of the modalities."""
-    held_out = getattr(model, "validation_indices", None)
-    if held_out is None or getattr(model, "minified_data_type", None) is not None:
-        return np.array([], dtype=int)
-    cells = np.asarray(held_out)
+    cells = held_out_cells(model)
     has = np.all([model.adapter.has(model.adata, name)[cells] for name in names], axis=0)
-    chosen = np.random.default_rng(0).permutation(cells[has])[:MOST_CALIBRATION_CELLS]
-    return np.sort(chosen)
+    most = min(MOST_CALIBRATION_CELLS, MOST_VALUES // len(model.features(names[-1])))
+    return np.sort(np.random.default_rng(0).permutation(cells[has])[:most])
 
 
 def _measured(

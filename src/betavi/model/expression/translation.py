@@ -17,9 +17,10 @@ from betavi.model.core.beta import takes_beta
 from betavi.model.core.library_size import drawn_log_sizes
 from betavi.model.expression.calibrated import (
     Prediction,
-    batch_codes,
     calibration_of,
+    cell_batches,
     check_like_measured,
+    held_out_cells,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 FEWEST_DRAWS = 19
 """Number of samples whose smallest and largest value are the ends of a 90 % interval."""
 
-FEWEST_CELLS, STANDARD_ERRORS = 20, 2.0
+FEWEST_CELLS, STANDARD_ERRORS = 24, 2.0
 """Smallest number of scored cells, and margin by which a predictable feature is better."""
 
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -66,7 +67,7 @@ def translate(
     therefore include the uncertainty of the position and of the count. They are then calibrated on
     the cells that were held out from training and have both source and target: each feature's
     interval is made wider or narrower, until it contains 90 % of the held-out values. Batches with
-    at least 100 of these cells are calibrated on their own cells.
+    at least 50 of these cells are calibrated on their own cells.
 
     Parameters
     ----------
@@ -91,8 +92,9 @@ def translate(
     the ends of a 90 % predictive interval. ``var["coverage"]`` is the share of held-out values
     inside calibrated intervals, and ``var["coverage_error"]`` its standard error.
     ``obs["is_calibrated"]`` is False for cells that are unlike the held-out cells: their batch has
-    none of these, or they are far from all cells whose target was measured. A warning tells how
-    many there are. With fewer than 24 held-out cells, intervals are not calibrated, also with a
+    fewer than 24 of these, or they are far from all cells whose target was measured. A warning tells how
+    many there are. ``uns["coverage_by_batch"]`` has the number of held-out cells and the mean
+    coverage of each batch. With fewer than 24 held-out cells, intervals are not calibrated, also with a
     warning. With the likelihood ``"bernoulli"``, mean and interval are for the probability of
     detection, and are not calibrated.
 
@@ -132,12 +134,11 @@ def translate(
     how = _How(sources, target, n_samples, scale, batch_size)
     progress = "Translating" if show_progress else None
     found = predicted(model, adata, cells, how, progress)
-    obs, var = adata.obs.iloc[cells].copy(), pd.DataFrame(index=model.features(target))
+    var, layers = pd.DataFrame(index=model.features(target)), found._asdict()
+    result = AnnData(layers.pop("mean"), obs=adata.obs.iloc[cells].copy(), var=var, layers=layers)
     if calibrate and not model.likelihood(target).is_of_detection:
-        found = _calibrated(model, adata, cells, how, found, obs, var)
-    return AnnData(
-        found.mean, obs=obs, var=var, layers={"lower": found.lower, "upper": found.upper}
-    )
+        _calibrate(model, adata, cells, how, result)
+    return result
 
 
 class _How(NamedTuple):
@@ -172,16 +173,10 @@ def predicted(
     return Prediction(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def _calibrated(
-    model: LatentModel,
-    adata: MuData,
-    cells: np.ndarray,
-    how: _How,
-    found: Prediction,
-    obs: pd.DataFrame,
-    var: pd.DataFrame,
-) -> Prediction:
-    """Return the prediction with calibrated intervals, and describe them in ``obs`` and ``var``."""
+def _calibrate(
+    model: LatentModel, adata: MuData, cells: np.ndarray, how: _How, result: AnnData
+) -> None:
+    """Calibrate the intervals of a translation, and describe the calibration in it."""
     transform, rows = SCALES[how.scale], model.rows
 
     def truth(some: np.ndarray) -> np.ndarray:
@@ -194,15 +189,19 @@ def _calibrated(
     key = how.n_samples, how.scale
     calibration = calibration_of(model, how.sources, how.target, truth, predict, key)
     if calibration is None:
-        obs["is_calibrated"] = False
-        return found
-    var["coverage"], var["coverage_error"] = calibration.coverage, calibration.error
-    obs["is_calibrated"] = check_like_measured(model, adata, cells, how.sources, calibration)
-    codes = batch_codes(model, adata)[cells]
-    lower, upper = calibration.intervals.extended(found.lower, found.upper, codes)
+        result.obs["is_calibrated"] = False
+        return
+    result.var["coverage"], result.var["coverage_error"] = calibration.coverage, calibration.error
+    result.uns["coverage_by_batch"] = calibration.of_batches
+    is_like = check_like_measured(model, adata, cells, how.sources, calibration)
+    result.obs["is_calibrated"] = is_like
+    ends = result.layers["lower"], result.layers["upper"]
+    lower, upper = calibration.intervals.extended(*ends, cell_batches(model, adata)[cells])
     # counts are not negative
-    lower = np.maximum(lower, 0) if (found.lower >= 0).all() else lower
-    return Prediction(found.mean, lower.astype(np.float32), upper.astype(np.float32))
+    lower = np.maximum(lower, 0) if (ends[0] >= 0).all() else lower
+    result.layers["lower"], result.layers["upper"] = (
+        end.astype(np.float32) for end in (lower, upper)
+    )
 
 
 @takes_beta
@@ -236,7 +235,7 @@ def predictability(
     Raises
     ------
     ValueError
-        If fewer than 20 cells have both modalities, or the object is minified.
+        If fewer than 24 cells have both modalities, or the object is minified.
 
     Examples
     --------
@@ -250,9 +249,7 @@ def predictability(
     ((15, 7), dtype('bool'))
     """
     sources, (target,) = model.named_modalities(source), model.named_modalities(target)
-    held_out = getattr(model, "validation_indices", None)
-    held_out = np.array([], int) if held_out is None else held_out
-    cells = held_out if indices is None else np.asarray(indices)
+    cells = held_out_cells(model) if indices is None else np.asarray(indices)
     rows = model.rows(model.adata, target)
     cells = cells[rows.present[cells]] if len(cells) else cells
     cells = _cells_with(model, model.adata, sources, cells) if len(cells) else cells
@@ -272,7 +269,8 @@ def predictability(
     sums = [_log_values(rows, block, detects).sum(axis=0) for block in blocks]
     mean = np.sum(sums, axis=0) / len(others)
     # each fifth of the cells is calibrated with the others, as new cells would be
-    interval = cross_calibrated(truth, found.lower, found.upper)
+    batches = cell_batches(model, model.adata)[cells]
+    interval = cross_calibrated(truth, found.lower, found.upper, batches)
     table = score_translation(found.mean, truth, *interval)
     if detects:
         table[["coverage", "coverage_error", "width"]] = np.nan

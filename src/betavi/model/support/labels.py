@@ -1,0 +1,191 @@
+"""Labelled reference cells, with a classifier for each modality."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from betavi import _blocks
+from betavi._tables import close_matches
+from betavi.diagnostics import Classifier, fit_classifier, log_shares
+from betavi.model.setup.messages import name_some, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scvi._types import AnnOrMuData
+
+    from betavi.model.core.latent_model import LatentModel
+
+UNKNOWN = "unknown"
+"""Label of a cell that is unlike all reference cells."""
+
+TARGET_SUM = 1e4
+"""Total counts per cell before the logarithm, as is usual with scanpy."""
+
+MOST_REFERENCE_CELLS = 10_000
+"""Largest number of labelled cells that a classifier is fitted to, drawn from all. Not tuned."""
+
+FEWEST_OF_LABEL = 2
+"""Smallest number of reference cells of a label."""
+
+FEWEST_SHARED = 50
+"""Smallest number of labelled cells with some modalities that calibrate labels from these modalities
+together. Not tuned."""
+
+
+class Reference(NamedTuple):
+    """Labelled cells of the model's own object, and a classifier for each modality.
+
+    ``codes`` are the numbers of the labels of the cells, and ``has`` the cells with each modality
+    that has a classifier.
+    """
+
+    names: np.ndarray
+    codes: np.ndarray
+    has: dict[str, np.ndarray]
+    classifiers: dict[str, Classifier]
+
+    def scores(self, evidence: dict[str, np.ndarray]) -> np.ndarray:
+        """Return log probabilities of labels up to a constant, ``(n_cells, n_labels)``.
+
+        Modalities count as independent given the label.
+        """
+        return sum(evidence.values(), log_shares(self.codes, len(self.names)))
+
+    def shared(self, names: Sequence[str]) -> np.ndarray:
+        """Return a mask of the cells with all of these modalities."""
+        shared: np.ndarray = np.all([self.has[name] for name in names], axis=0)
+        return shared
+
+    def crossed(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores of the cells with these modalities, from the other folds, and labels."""
+        shared = self.shared(names)
+        parts = {name: self.classifiers[name].crossed[shared[self.has[name]]] for name in names}
+        return self.scores(parts), self.codes[shared]
+
+    def usable(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the most modalities that at least 50 labelled cells share, or that most share."""
+        known = [name for name in names if name in self.classifiers]
+        subsets = [subset for n in range(len(known), 0, -1) for subset in combinations(known, n)]
+        counts = {subset: int(self.shared(subset).sum()) for subset in subsets}
+        enough = [subset for subset in subsets if counts[subset] >= FEWEST_SHARED]
+        return enough[0] if enough else max(subsets, key=lambda subset: counts[subset])
+
+
+def labels_of(model: LatentModel, labels_key: str) -> pd.Series:
+    """Return the labels of the model's own cells, with NaN for cells without a usable label."""
+    adata = model._validate_anndata(None)
+    if not isinstance(labels_key, str) or labels_key not in adata.obs:
+        pull = (
+            "" if isinstance(adata, AnnData) else " Or, copy a modality's columns: mdata.pull_obs()"
+        )
+        raise KeyError(
+            f"The model's own object has no column obs[{labels_key!r}], given as `labels_key`. "
+            f"{close_matches(labels_key, adata.obs.columns)}{pull}"
+        )
+    labels = adata.obs[labels_key]
+    if pd.api.types.is_float_dtype(labels) and not (labels.dropna() % 1 == 0).all():
+        raise TypeError(
+            f"obs[{labels_key!r}], given as `labels_key`, has fractions, not labels. Name a column of "
+            "categories."
+        )
+    labels = labels.astype(object).where(labels.notna(), np.nan)
+    # the usual name of cells without a label
+    labels = labels.where(labels.astype(str).str.lower() != UNKNOWN, np.nan)
+    counts = labels.value_counts()
+    labels = labels.where(labels.isin(counts.index[counts >= FEWEST_OF_LABEL]), np.nan)
+    if labels.nunique() < 2:
+        raise ValueError(
+            f"obs[{labels_key!r}], given as `labels_key`, has {labels.nunique()} label(s) with at "
+            f"least {FEWEST_OF_LABEL} cells. Two labels are needed."
+        )
+    return labels
+
+
+def reference_of(model: LatentModel, labels: pd.Series, labels_key: str) -> Reference:
+    """Return fitted classifiers, stored until labels or the model's object change."""
+    found_codes, found_names = pd.factorize(labels, sort=False)
+    names = np.asarray(found_names, dtype=object)
+    order = np.argsort(names.astype(str))
+    names = names[order]
+    # cells without a label keep the code -1
+    codes = np.where(found_codes < 0, -1, np.argsort(order)[found_codes])
+
+    def make() -> Reference:
+        adata = model.adata
+        usable = np.random.default_rng(0).permutation(np.flatnonzero(codes >= 0))
+        cells = np.sort(usable[:MOST_REFERENCE_CELLS])
+        has, classifiers = {}, {}
+        for name in model.modalities:
+            mask = model.adapter.has(adata, name)[cells]
+            if len(np.unique(codes[cells[mask]])) > 1:
+                has[name], counts = mask, _log_counts(model, adata, name, cells[mask])
+                classifiers[name] = fit_classifier(counts, codes[cells[mask]], len(names))
+        if not classifiers:
+            raise ValueError(
+                f"No modality has cells of two labels of obs[{labels_key!r}], given as `labels_key`."
+            )
+        return Reference(names, codes[cells], has, classifiers)
+
+    key = id(model.adata), codes.tobytes(), tuple(names.tolist())
+    found: Reference = model.cached(f"labels {labels_key}", key, make)
+    return found
+
+
+def modalities_to_use(
+    model: LatentModel, adata: AnnOrMuData, cells: np.ndarray, reference: Reference
+) -> list[tuple[tuple[str, ...], np.ndarray]]:
+    """Return the modalities to label cells from, with a mask of the cells. Warn about left out ones."""
+    has = np.stack([model.adapter.has(adata, name)[cells] for name in model.modalities], axis=1)
+    found = []
+    for pattern in np.unique(has, axis=0):
+        mine = (has == pattern).all(axis=1)
+        names = [name for name, given in zip(model.modalities, pattern, strict=True) if given]
+        if not any(name in reference.classifiers for name in names):
+            raise ValueError(
+                f"{mine.sum()} cell(s) have only {' and '.join(names)}, for which the reference has "
+                f"fewer than two labels: {name_some(adata.obs_names[cells[mine]])}. Leave these cells "
+                "out: indices=..."
+            )
+        usable = reference.usable(names)
+        if left := sorted(set(names) - set(usable)):
+            warn(
+                f"{mine.sum()} cell(s) are labelled from {' and '.join(usable)} only, not from "
+                f"{' and '.join(left)}, because fewer than {FEWEST_SHARED} labelled cells have all of "
+                "these modalities."
+            )
+        found.append((usable, mine))
+    return found
+
+
+def evidence_of(
+    model: LatentModel, adata: AnnOrMuData, name: str, cells: np.ndarray, reference: Reference
+) -> np.ndarray:
+    """Return the evidence of cells from one modality, ``(n_cells, n_labels)``."""
+    blocks = np.array_split(cells, max(1, -(-len(cells) // _blocks.DENSE_CELLS)))
+    classifier = reference.classifiers[name]
+    return np.concatenate(
+        [classifier.evidence(_log_counts(model, adata, name, block)) for block in blocks]
+    )
+
+
+def _log_counts(
+    model: LatentModel, adata: AnnOrMuData, name: str, cells: np.ndarray
+) -> sparse.csr_matrix:
+    """Return log counts, per 10,000 counts of a cell if the modality has library sizes."""
+    rows, blocks = model.rows(adata, name), []
+    for start in range(0, len(cells), _blocks.DENSE_CELLS):
+        block = sparse.csr_matrix(
+            rows[cells[start : start + _blocks.DENSE_CELLS]], dtype=np.float32
+        )
+        if model.likelihood(name).reads_size:
+            totals = np.maximum(np.asarray(block.sum(axis=1)).ravel(), 1)
+            block = sparse.diags((TARGET_SUM / totals).astype(np.float32)) @ block
+        blocks.append(sparse.csr_matrix(block).log1p())
+    return sparse.vstack(blocks, format="csr")
