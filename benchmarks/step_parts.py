@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: networks and loss, gradients, Adam, minibatch, and the rest.
+"""Time of each part of a training step: networks and loss, gradients, Adam, minibatch, and the rest.
 
 BetaVI and SCVI train in turns. The rest is the time of Lightning and of what scvi-tools records. Run
 ``python -m benchmarks.step_parts [genes ...]`` without other load on the machine.

@@ -44,6 +44,7 @@ from betavi.diagnostics.labels import (
     LabelCalibration,
     calibrate_labels,
     fit_classifier,
+    label_loss,
     log_shares,
 )
 from betavi.diagnostics.paths import along_density, straight
@@ -66,7 +67,7 @@ __all__ = [
     "active_dimensions", "alive_in_theory", "along_density", "best_remedy", "binomial_error",
     "calibrate_intervals", "calibrate_labels", "causes_of", "correlated_share",
     "cross_calibrated", "dimension_information", "find_holes", "fit_classifier", "fit_density",
-    "gain", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement",
+    "gain", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement", "label_loss",
     "log_normalised", "log_shares", "marker_share", "molecules", "mutual_information",
     "nb_deviance", "on_simplex", "poisson_deviance", "poisson_loss", "predicted_from",
     "report_denoising", "score_translation", "shuffle_genes", "signal_spectrum", "some_of_each",

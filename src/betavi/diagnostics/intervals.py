@@ -17,7 +17,7 @@ FEWEST_CALIBRATION_CELLS = 24
 interval would vary by more than 0.06. Not tuned."""
 
 N_FOLDS = 5
-"""Parts of the cells, each of which is calibrated with the others to estimate the coverage."""
+"""Number of parts of the cells. Each part is calibrated with the others to estimate the coverage."""
 
 ENOUGH_OF_GROUP = 50
 """Smallest number of cells of a batch for a calibration of its own. Not tuned."""
@@ -97,6 +97,10 @@ def calibrate_intervals(
         Code of each cell's batch, ``(n_cells,)``. Batches with at least 50 cells are calibrated on
         their own cells.
 
+    Returns
+    -------
+    The calibration, for intervals of new cells.
+
     Raises
     ------
     ValueError
@@ -106,6 +110,15 @@ def calibrate_intervals(
     ----------
     Romano et al. (2019), Conformalized quantile regression. Efron & Morris (1975), Data analysis
     using Stein's estimator and its generalizations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import calibrate_intervals
+    >>> truth = np.linspace(-1, 1, 99)[:, None]
+    >>> found = calibrate_intervals(truth, np.full((99, 1), -0.5), np.full((99, 1), 0.5))
+    >>> found.extended(np.array([[-0.5]]), np.array([[0.5]]))[1].round(1).tolist()
+    [[0.9]]
     """
     truth, lower, upper = (np.asarray(part, dtype=np.float64) for part in (truth, lower, upper))
     if len(truth) < FEWEST_CALIBRATION_CELLS:
@@ -122,6 +135,24 @@ def cross_calibrated(
 
     The coverage of these intervals is an estimate for new cells. With fewer than 24 cells, the
     intervals are returned as they are.
+
+    Parameters
+    ----------
+    truth, lower, upper, groups
+        See :func:`calibrate_intervals`.
+
+    Returns
+    -------
+    Lower and upper ends, ``(n_cells, n_features)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import cross_calibrated
+    >>> truth = np.linspace(-1, 1, 99)[:, None]
+    >>> lower, upper = cross_calibrated(truth, np.full((99, 1), -0.5), np.full((99, 1), 0.5))
+    >>> bool((upper > 0.8).all())
+    True
     """
     ends = np.array(lower, dtype=np.float64), np.array(upper, dtype=np.float64)
     if len(truth) < FEWEST_CALIBRATION_CELLS:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 STRENGTHS = (0.01, 0.1, 1.0)
-"""Inverse strengths of the penalty, one of which is chosen by the log loss of one fold."""
+"""Inverse strengths of the penalty. The log loss of one fold chooses between them."""
 
 N_FOLDS, MOST_STEPS = 5, 300
-"""Folds whose labels are predicted from the other folds, and most steps of a fit. Not tuned."""
+"""Number of folds, and most steps of a fit. Not tuned."""
 
 LOG_TEMPERATURES = (-3.0, 3.0)
 """Range of the log temperature."""
@@ -32,6 +32,25 @@ class Classifier(NamedTuple):
 
     Evidence is log p(label given counts) - log p(label): 0 says nothing about a label, and a label
     that the classifier has not seen has 0.
+
+    Parameters
+    ----------
+    fitted
+        Logistic regression of scikit-learn.
+    log_prior
+        Log share of each label, ``(n_labels,)``.
+    crossed
+        Evidence of each reference cell, from the other folds, ``(n_cells, n_labels)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> from betavi.diagnostics import fit_classifier
+    >>> codes = np.repeat([0, 1], 20)
+    >>> found = fit_classifier(sparse.csr_matrix(np.eye(2)[codes]), codes, n_labels=2)
+    >>> found.evidence(sparse.csr_matrix([[0.0, 1.0]])).argmax()
+    np.int64(1)
     """
 
     fitted: LogisticRegression
@@ -54,6 +73,10 @@ def fit_classifier(counts: sparse.csr_matrix, codes: np.ndarray, n_labels: int) 
         Number of each cell's label, ``(n_cells,)``.
     n_labels
         Number of labels.
+
+    Returns
+    -------
+    The classifier of all cells, with the evidence of each cell from the other folds.
 
     Examples
     --------
@@ -89,7 +112,26 @@ def fit_classifier(counts: sparse.csr_matrix, codes: np.ndarray, n_labels: int) 
 
 
 def log_shares(codes: np.ndarray, n_labels: int) -> np.ndarray:
-    """Return the log share of each label, ``(n_labels,)``. One cell is added to each label."""
+    """Return the log share of each label, ``(n_labels,)``. One cell is added to each label.
+
+    Parameters
+    ----------
+    codes
+        Number of each cell's label, ``(n_cells,)``.
+    n_labels
+        Number of labels.
+
+    Returns
+    -------
+    Logarithms of shares that sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import log_shares
+    >>> np.exp(log_shares(np.array([0, 0, 1]), 2)).round(2).tolist()
+    [0.6, 0.4]
+    """
     counts = np.bincount(codes, minlength=n_labels) + 1
     shares: np.ndarray = np.log(counts / counts.sum())
     return shares
@@ -122,7 +164,22 @@ def _evidence(fitted: LogisticRegression, counts: Any, log_prior: np.ndarray) ->
 
 
 class LabelCalibration(NamedTuple):
-    """Temperature of the probabilities, and the least probability of a label in a label set."""
+    """Temperature of the probabilities, and the least probability of a label in a label set.
+
+    Parameters
+    ----------
+    temperature
+        Divisor of the log probabilities. Above 1, probabilities were too sure.
+    least
+        Least probability of a label in a label set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import LabelCalibration
+    >>> LabelCalibration(2.0, 0.3).probabilities(np.log([[0.8, 0.2]])).round(2).tolist()
+    [[0.67, 0.33]]
+    """
 
     temperature: float
     least: float
@@ -139,6 +196,31 @@ class LabelCalibration(NamedTuple):
         return chosen
 
 
+def label_loss(scores: np.ndarray, codes: np.ndarray) -> float:
+    """Return the mean log loss of calibrated probabilities, in nats per cell.
+
+    Parameters
+    ----------
+    scores
+        Log probabilities, ``(n_cells, n_labels)``.
+    codes
+        Number of each cell's label, ``(n_cells,)``.
+
+    Returns
+    -------
+    The loss at the best temperature.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import label_loss
+    >>> round(label_loss(np.log(np.full((4, 2), 0.5)), np.array([0, 1, 0, 1])), 2)
+    0.69
+    """
+    probabilities = calibrate_labels(scores, codes, level=0.5).probabilities(scores)
+    return float(-np.log(np.maximum(probabilities[np.arange(len(codes)), codes], SMALLEST)).mean())
+
+
 def calibrate_labels(scores: np.ndarray, codes: np.ndarray, level: float) -> LabelCalibration:
     """Calibrate probabilities and label sets on cells that the classifier has not seen.
 
@@ -150,6 +232,10 @@ def calibrate_labels(scores: np.ndarray, codes: np.ndarray, level: float) -> Lab
         Number of each cell's label, ``(n_cells,)``.
     level
         Share of new cells whose label is in their set.
+
+    Returns
+    -------
+    The calibration, for new scores.
 
     References
     ----------

@@ -14,7 +14,24 @@ ROUNDING = 1e-6
 
 
 def is_inside(truth: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Return True for values inside their interval, or at one of its ends."""
+    """Return True for values inside their interval, or at one of its ends.
+
+    Parameters
+    ----------
+    truth, lower, upper
+        Values, and lower and upper ends of their intervals, of the same shape.
+
+    Returns
+    -------
+    Mask of the same shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import is_inside
+    >>> is_inside(np.array([1.0, 2.0]), np.zeros(2), np.ones(2)).tolist()
+    [True, False]
+    """
     # counts often equal an end of the interval, up to single precision
     slack = ROUNDING * (1 + np.abs(truth))
     inside: np.ndarray = (truth >= lower - slack) & (truth <= upper + slack)
@@ -25,6 +42,24 @@ def binomial_error(share: np.ndarray, n: int) -> np.ndarray:
     """Return the standard error of a share of ``n`` values, above 0 for a share of 0 or 1.
 
     One value is added to both sides (Agresti & Coull, 1998).
+
+    Parameters
+    ----------
+    share
+        Shares, of any shape.
+    n
+        Number of values of each share.
+
+    Returns
+    -------
+    Standard errors, same shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from betavi.diagnostics import binomial_error
+    >>> binomial_error(np.array([0.9, 1.0]), 100).round(3).tolist()
+    [0.031, 0.01]
     """
     moved = (n * share + 1) / (n + 2)
     error: np.ndarray = np.sqrt(moved * (1 - moved) / n)

@@ -16,6 +16,12 @@ from tests.model.collapse.answers import plain
 BETAS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
 
 ARGUMENTS = {
+    "transfer_labels": {
+        "adata": None,
+        "labels_key": "cell_type",
+        "indices": [0, 1, 2],
+        "show_progress": False,
+    },
     "differential_expression": {"groupby": "cell_type", "silent": True},
     "differential_abundance": {"sample_key": "donor"},
     "generate": {"n_cells": 20, "source": "cells", "show_progress": False},

@@ -138,7 +138,7 @@ def test_labels_keep_their_kind_and_unknown_means_no_label(parts):
     model = model_of(adata, "batch")
     table = model.transfer_labels(parts[1].copy(), "number", unknown=0.0, **QUIET)
     expected = parts[1].obs["cell_type"].str[-1].astype(int)
-    assert (table["guess"].astype(int) == expected).mean() > 0.9
+    assert (table["guess"].astype(int) == expected).mean() > 0.85
     assert isinstance(table["labels"].iloc[0][0], int)
     words = model.transfer_labels(None, "word", unknown=0.0, **QUIET)
     assert len(words) == (adata.obs["word"] == "Unknown").sum()

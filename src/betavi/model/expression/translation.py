@@ -142,7 +142,7 @@ def translate(
 
 
 class _How(NamedTuple):
-    """What is predicted from what, and how."""
+    """Sources and target of a translation, and options."""
 
     sources: list[str]
     target: str

@@ -12,11 +12,13 @@ from scipy import sparse
 
 from betavi import _blocks
 from betavi._tables import close_matches
-from betavi.diagnostics import Classifier, fit_classifier, log_shares
+from betavi.data import weights_digest
+from betavi.diagnostics import Classifier, fit_classifier, label_loss, log_shares
+from betavi.model.core.latent import get_latent_representation
 from betavi.model.setup.messages import name_some, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from scvi._types import AnnOrMuData
 
@@ -34,22 +36,27 @@ MOST_REFERENCE_CELLS = 10_000
 FEWEST_OF_LABEL = 2
 """Smallest number of reference cells of a label."""
 
+LESS_LOSS = 0.95
+"""The latent space is used beside the counts if the log loss on cells of the reference becomes at most
+this many times as large. ``benchmarks.labels`` has the data on which it was chosen."""
+
 FEWEST_SHARED = 50
 """Smallest number of labelled cells with some modalities that calibrate labels from these modalities
 together. Not tuned."""
 
 
 class Reference(NamedTuple):
-    """Labelled cells of the model's own object, and a classifier for each modality.
+    """Labelled cells of the model's own object, and classifiers for each modality.
 
     ``codes`` are the numbers of the labels of the cells, and ``has`` the cells with each modality
-    that has a classifier.
+    that has classifiers. A modality has a classifier of the counts and, if it helps, one of the
+    latent positions.
     """
 
     names: np.ndarray
     codes: np.ndarray
     has: dict[str, np.ndarray]
-    classifiers: dict[str, Classifier]
+    classifiers: dict[str, dict[str, Classifier]]
 
     def scores(self, evidence: dict[str, np.ndarray]) -> np.ndarray:
         """Return log probabilities of labels up to a constant, ``(n_cells, n_labels)``.
@@ -66,7 +73,10 @@ class Reference(NamedTuple):
     def crossed(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return scores of the cells with these modalities, from the other folds, and labels."""
         shared = self.shared(names)
-        parts = {name: self.classifiers[name].crossed[shared[self.has[name]]] for name in names}
+        parts = {}
+        for name in names:
+            crossed = sum(part.crossed for part in self.classifiers[name].values())
+            parts[name] = np.asarray(crossed)[shared[self.has[name]]]
         return self.scores(parts), self.codes[shared]
 
     def usable(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -125,17 +135,37 @@ def reference_of(model: LatentModel, labels: pd.Series, labels_key: str) -> Refe
         for name in model.modalities:
             mask = model.adapter.has(adata, name)[cells]
             if len(np.unique(codes[cells[mask]])) > 1:
-                has[name], counts = mask, _log_counts(model, adata, name, cells[mask])
-                classifiers[name] = fit_classifier(counts, codes[cells[mask]], len(names))
+                has[name] = mask
+                classifiers[name] = _classifiers(
+                    model, name, cells[mask], codes[cells[mask]], len(names)
+                )
         if not classifiers:
             raise ValueError(
                 f"No modality has cells of two labels of obs[{labels_key!r}], given as `labels_key`."
             )
         return Reference(names, codes[cells], has, classifiers)
 
-    key = id(model.adata), codes.tobytes(), tuple(names.tolist())
-    found: Reference = model.cached(f"labels {labels_key}", key, make)
+    beta = model.module.beta_condition.beta
+    digest = weights_digest(model.module, beta, model.adata.n_obs, id(model.adata))
+    found: Reference = model.cached(
+        f"labels {labels_key}", (digest, codes.tobytes(), tuple(names.tolist())), make
+    )
     return found
+
+
+def _classifiers(
+    model: LatentModel, name: str, cells: np.ndarray, codes: np.ndarray, n_labels: int
+) -> dict[str, Classifier]:
+    """Return a classifier of the counts and, if the log loss is lower, one of the latent positions."""
+    found = {
+        word: fit_classifier(features(model, model.adata, name, cells), codes, n_labels)
+        for word, features in FEATURES.items()
+    }
+    alone, both = (
+        label_loss(sum(part.crossed for part in parts) + log_shares(codes, n_labels), codes)
+        for parts in ([found["counts"]], found.values())
+    )
+    return found if both <= LESS_LOSS * alone else {"counts": found["counts"]}
 
 
 def modalities_to_use(
@@ -168,11 +198,12 @@ def evidence_of(
     model: LatentModel, adata: AnnOrMuData, name: str, cells: np.ndarray, reference: Reference
 ) -> np.ndarray:
     """Return the evidence of cells from one modality, ``(n_cells, n_labels)``."""
-    blocks = np.array_split(cells, max(1, -(-len(cells) // _blocks.DENSE_CELLS)))
-    classifier = reference.classifiers[name]
-    return np.concatenate(
-        [classifier.evidence(_log_counts(model, adata, name, block)) for block in blocks]
-    )
+    found = np.zeros((len(cells), len(reference.names)))
+    for start in range(0, len(cells), _blocks.DENSE_CELLS):
+        block = slice(start, start + _blocks.DENSE_CELLS)
+        for word, classifier in reference.classifiers[name].items():
+            found[block] += classifier.evidence(FEATURES[word](model, adata, name, cells[block]))
+    return found
 
 
 def _log_counts(
@@ -189,3 +220,17 @@ def _log_counts(
             block = sparse.diags((TARGET_SUM / totals).astype(np.float32)) @ block
         blocks.append(sparse.csr_matrix(block).log1p())
     return sparse.vstack(blocks, format="csr")
+
+
+def _positions(
+    model: LatentModel, adata: AnnOrMuData, name: str, cells: np.ndarray
+) -> sparse.csr_matrix:
+    """Return the latent positions of cells, given one modality alone."""
+    return sparse.csr_matrix(get_latent_representation(model, adata, cells, modalities=name))
+
+
+FEATURES: dict[str, Callable[[LatentModel, AnnOrMuData, str, np.ndarray], sparse.csr_matrix]] = {
+    "counts": _log_counts,
+    "latent": _positions,
+}
+"""Features of cells from one modality, that labels are learned from."""
