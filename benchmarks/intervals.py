@@ -6,7 +6,7 @@ highest protein, and the mean width on the scale of log(1 + counts). *own* are t
 model, *calibrated* those of ``translate()``, and *ridge* those of ridge regression on 50 principal
 components, calibrated with the absolute errors of the same number of held-out cells. *unlike* is the
 share of hidden cells that ``translate()`` marks as unlike the measured cells.
-``python -m benchmarks.intervals [set ...] [seed ...]`` takes about 15 minutes for three seeds.
+``python -m benchmarks.intervals [set ...] [seed ...]`` takes about 40 minutes for three seeds.
 """
 
 from __future__ import annotations

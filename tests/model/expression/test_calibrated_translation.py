@@ -87,7 +87,7 @@ def test_a_hidden_batch_is_said():
     mdata = paired(n_batches=3)
     hidden = (mdata.obs["batch"] == mdata.obs["batch"].iloc[0]).to_numpy()
     model = trained(without_protein(mdata, hidden), "batch")
-    with pytest.warns(UserWarning, match="in batches with fewer than 24 held-out cells"):
+    with pytest.warns(UserWarning, match="in batches with fewer than 10 held-out cells"):
         found, _ = of_hidden(mdata, hidden, model)
     assert not found.obs[CALIBRATED].any()
 

@@ -38,6 +38,9 @@ MOST_NEIGHBOURS_FROM, N_NEIGHBOURS = 5000, 10
 """Largest number of measured cells that new cells are compared with, and nearest cells of these
 whose mean distance is compared. Not tuned."""
 
+FEWEST_OF_BATCH = 10
+"""Smallest number of held-out cells of a batch whose intervals count as calibrated. Not tuned."""
+
 UNLIKE, SURE = 0.01, 0.99
 """Share of held-out cells that are as far from measured cells as an unlike cell, and probability of
 fewer unlike cells than those that a warning needs, if all are like the held-out cells. Not tuned."""
@@ -56,7 +59,7 @@ class Calibration(NamedTuple):
 
     ``coverage`` is the share of held-out values inside the interval, ``(n_features,)``, if each
     fifth of the held-out cells is calibrated with the others. ``batches`` are the codes of batches
-    with at least 24 held-out cells. ``of_batches`` has the number of held-out cells and the mean
+    with at least 10 held-out cells. ``of_batches`` has the number of held-out cells and the mean
     coverage of each batch.
     """
 
@@ -116,7 +119,7 @@ def calibration_of(
         inside = is_inside(values, *cross_calibrated(values, lower, upper, batches))
         of_batches = pd.DataFrame({"batch": batches, "coverage": inside.mean(axis=1)})
         of_batches = of_batches.groupby("batch")["coverage"].agg(["size", "mean"])
-        enough = of_batches.index[of_batches["size"] >= FEWEST_CALIBRATION_CELLS].to_numpy()
+        enough = of_batches.index[of_batches["size"] >= FEWEST_OF_BATCH].to_numpy()
         of_batches.index = pd.Index(batch_names(model)[of_batches.index], name="batch")
         of_batches.columns = ["held_out_cells", "coverage"]
         return Calibration(
@@ -151,7 +154,7 @@ def check_like_measured(
     is_other = ~np.isin(codes, calibration.batches)
     if is_other.any():
         warn(
-            f"{is_other.sum()} cell(s) are in batches with fewer than {FEWEST_CALIBRATION_CELLS} "
+            f"{is_other.sum()} cell(s) are in batches with fewer than {FEWEST_OF_BATCH} "
             "held-out cells whose target was measured: "
             f"{name_some(batch_names(model)[np.unique(codes[is_other])])}. Their intervals are "
             "calibrated on other batches, and may contain more or less than 90 % of the values."

@@ -92,7 +92,7 @@ def translate(
     the ends of a 90 % predictive interval. ``var["coverage"]`` is the share of held-out values
     inside calibrated intervals, and ``var["coverage_error"]`` its standard error.
     ``obs["is_calibrated"]`` is False for cells that are unlike the held-out cells: their batch has
-    fewer than 24 of these, or they are far from all cells whose target was measured. A warning tells how
+    fewer than 10 of these, or they are far from all cells whose target was measured. A warning tells how
     many there are. ``uns["coverage_by_batch"]`` has the number of held-out cells and the mean
     coverage of each batch. With fewer than 24 held-out cells, intervals are not calibrated, also with a
     warning. With the likelihood ``"bernoulli"``, mean and interval are for the probability of
