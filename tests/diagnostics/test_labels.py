@@ -55,6 +55,14 @@ def test_a_higher_level_gives_larger_sets():
     assert sizes[0] < sizes[-1]
 
 
+@pytest.mark.parametrize("level", [5e-324, 1e-6, 1 - 1e-12])
+def test_extreme_levels_give_one_label_or_all(level):
+    scores, codes = drawn(100, 1.0, 0)
+    found = calibrate_labels(scores, codes, level)
+    sizes = found.sets(found.probabilities(scores)).sum(axis=1)
+    assert (sizes == (4 if level > 0.5 else 1)).mean() > 0.9
+
+
 def test_cells_are_predicted_by_a_classifier_that_has_not_seen_them():
     rng = np.random.default_rng(0)
     counts = sparse.csr_matrix(rng.normal(size=(200, 300)))

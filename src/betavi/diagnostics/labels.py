@@ -261,5 +261,5 @@ def calibrate_labels(scores: np.ndarray, codes: np.ndarray, level: float) -> Lab
     found = LabelCalibration(float(np.exp(best)), 0.0)
     of_label = np.sort(found.probabilities(scores)[rows, codes])
     # rounding must not lose a rank
-    rank = int(np.floor((1 - level) * (len(codes) + 1) + 1e-9))
+    rank = min(int(np.floor((1 - level) * (len(codes) + 1) + 1e-9)), len(codes))
     return found._replace(least=float(of_label[rank - 1]) if rank else 0.0)
