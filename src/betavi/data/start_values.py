@@ -72,6 +72,14 @@ class Start(NamedTuple):
         return UNEXPLAINED * variance
 
 
+def log_normalised(counts: sparse.csr_array) -> sparse.csr_array:
+    """Return log(1 + counts per 10,000 counts of a cell), sparse."""
+    counts = sparse.csr_array(counts, dtype=np.float64)
+    totals = counts.sum(axis=1)
+    units = TARGET_SUM / np.where(totals > 0, totals, 1.0)
+    return (sparse.diags_array(units) @ counts).log1p().tocsr()
+
+
 def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     """Return the moments of each feature of a registered matrix over chosen cells, on the CPU.
 

@@ -201,10 +201,8 @@ def label_loss(scores: np.ndarray, codes: np.ndarray) -> float:
 
     Parameters
     ----------
-    scores
-        Log probabilities, ``(n_cells, n_labels)``.
-    codes
-        Number of each cell's label, ``(n_cells,)``.
+    scores, codes
+        See :func:`calibrate_labels`.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from betavi import _blocks
-from betavi.data.start_values import TARGET_SUM
+from betavi.data.start_values import TARGET_SUM, log_normalised
 from betavi.diagnostics import CountTerms, ScoreSums
 from betavi.likelihoods.lognormal import LogNormal
 
@@ -51,7 +51,7 @@ class LinearModel:
     """
 
     def __init__(self, counts: Any, n_components: int) -> None:
-        logs = _log_normalised(counts)
+        logs = log_normalised(counts)
         pca = PCA(n_components, svd_solver="arpack", random_state=0).fit(logs)
         self.loadings = pca.components_.T * np.sqrt(pca.explained_variance_)
         self.mean = pca.mean_
@@ -64,7 +64,7 @@ class LinearModel:
 
     def posterior(self, counts: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the posterior means, ``(n_cells, n_components)``, and the common covariance."""
-        logs = _log_normalised(counts)
+        logs = log_normalised(counts)
         return np.asarray(logs @ self._to_mean) - self.mean @ self._to_mean, self.covariance
 
     def score(self, counts: Any, n_samples: int = 10, seed: int = 0) -> CountScore:
@@ -96,13 +96,6 @@ class LinearModel:
         zeros = px.log_mass(torch.zeros_like(dense)).exp()
         others = (part.numpy() for part in (px.log_detection(dense), zeros, px.mean, px.variance))
         return CountTerms(px.log_mass(dense).numpy(), log_ratio, rate, np.zeros_like(rate), *others)
-
-
-def _log_normalised(counts: Any) -> sparse.csr_array:
-    counts = sparse.csr_array(counts, dtype=np.float64)
-    totals = counts.sum(axis=1)
-    units = TARGET_SUM / np.where(totals > 0, totals, 1.0)
-    return (sparse.diags_array(units) @ counts).log1p().tocsr()
 
 
 def pca_rate_distortion(

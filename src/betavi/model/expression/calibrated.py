@@ -147,7 +147,7 @@ def check_like_measured(
 ) -> np.ndarray:
     """Return True for cells that are like the held-out cells. Warn if many others are not.
 
-    A cell is unlike them if its batch has none of them, or if it is far from all cells with a
+    A cell is unlike them if its batch has fewer than 10 of them, or if it is far from all cells with a
     measured target.
     """
     codes = cell_batches(model, adata)[cells]

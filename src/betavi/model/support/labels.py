@@ -13,6 +13,7 @@ from scipy import sparse
 from betavi import _blocks
 from betavi._tables import close_matches
 from betavi.data import weights_digest
+from betavi.data.start_values import log_normalised
 from betavi.diagnostics import Classifier, fit_classifier, label_loss, log_shares
 from betavi.model.core.latent import get_latent_representation
 from betavi.model.setup.messages import name_some, warn
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"
 """Label of a cell that is unlike all reference cells."""
-
-TARGET_SUM = 1e4
-"""Total counts per cell before the logarithm, as is usual with scanpy."""
 
 MOST_REFERENCE_CELLS = 10_000
 """Largest number of labelled cells that a classifier is fitted to, drawn from all. Not tuned."""
@@ -212,14 +210,10 @@ def _log_counts(
     """Return log counts, per 10,000 counts of a cell if the modality has library sizes."""
     rows, blocks = model.rows(adata, name), []
     for start in range(0, len(cells), _blocks.DENSE_CELLS):
-        block = sparse.csr_matrix(
-            rows[cells[start : start + _blocks.DENSE_CELLS]], dtype=np.float32
-        )
-        if model.likelihood(name).reads_size:
-            totals = np.maximum(np.asarray(block.sum(axis=1)).ravel(), 1)
-            block = sparse.diags((TARGET_SUM / totals).astype(np.float32)) @ block
-        blocks.append(sparse.csr_matrix(block).log1p())
-    return sparse.vstack(blocks, format="csr")
+        block = sparse.csr_array(rows[cells[start : start + _blocks.DENSE_CELLS]])
+        has_sizes = model.likelihood(name).reads_size
+        blocks.append(log_normalised(block) if has_sizes else block.astype(np.float64).log1p())
+    return sparse.csr_matrix(sparse.vstack(blocks))
 
 
 def _positions(

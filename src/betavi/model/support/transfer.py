@@ -113,8 +113,9 @@ def transfer_labels(
     if not 0 < level < 1:
         raise ValueError(f"`level` must be between 0 and 1, as 0.9, not {level!r}.")
     labels = labels_of(model, labels_key)
-    query = _query(model, adata)
-    cells = _cells(query, labels if query is model.adata and adata is None else None, indices)
+    known = None if adata is None else _with_known_batches(model, adata)
+    query = model._validate_anndata(known)
+    cells = _cells(query, labels if adata is None else None, indices)
     reference = reference_of(model, labels, labels_key)
     shape = len(cells), len(reference.names)
     probabilities, chosen = np.zeros(shape), np.zeros(shape, dtype=bool)
@@ -133,13 +134,6 @@ def transfer_labels(
         found = support(model, query, indices=cells, show_progress=show_progress)
         p_value = found["p_value"].to_numpy()
     return _table(probabilities, chosen, p_value, unknown, index, reference.names)
-
-
-def _query(model: LatentModel, adata: AnnOrMuData | None) -> AnnOrMuData:
-    """Return the object with the query cells, with known batches."""
-    return (
-        model.adata if adata is None else model._validate_anndata(_with_known_batches(model, adata))
-    )
 
 
 def _cells(query: AnnOrMuData, labels: pd.Series | None, indices: Any) -> np.ndarray:
@@ -210,7 +204,7 @@ def _table(
         )
     return pd.DataFrame(
         {
-            "label": np.where(is_unknown, UNKNOWN, names[best].astype(object)),
+            "label": np.where(is_unknown, UNKNOWN, names[best]),
             "guess": names[best],
             "probability": probabilities.max(axis=1),
             "labels": [
