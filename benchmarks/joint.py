@@ -140,7 +140,9 @@ def jointvi(**kwargs: Any) -> Callable[[Task], Prediction]:
             {"rna": task.rna[task.hidden].copy(), "prot": task.protein[task.hidden].copy()}
         )
         given = {"rna": "rna", "prot": "prot", "both": None}
-        hidden = {k: model.get_latent_representation(shown, names) for k, names in given.items()}
+        hidden = {
+            k: model.get_latent_representation(shown, modalities=names) for k, names in given.items()
+        }
         others = mdata.obs_names.get_indexer(task.rna.obs_names[~task.hidden])
         seen = model.get_latent_representation(indices=others)
         return Prediction(found.X, found.layers["lower"], found.layers["upper"], seen, hidden)

@@ -43,6 +43,24 @@ def test_data_without_a_signal_seldom_look_as_if_they_had_one():
     assert false <= 6
 
 
+def test_a_dimension_of_the_total_count_is_told_apart():
+    """Both halves agree about the depth of a cell, also if genes have nothing else in common."""
+    found = arrays([1.0, 1.0, 0.0], [0.2, 0.2, 0.2], [2, 2, 2])
+    depth = found.loc[:, :1] + 0.1 * np.random.default_rng(3).normal(size=(N_CELLS, 1))
+    without = judge_dimensions(found)
+    knows = judge_dimensions(replace(found, log_totals=np.exp(depth / 2)))
+    assert without["status"].tolist() == ["used", "used", "noise"]
+    assert knows["status"].tolist() == ["depth", "used", "noise"]
+    # the other dimensions keep their signal
+    np.testing.assert_allclose(knows["signal"][1:], without["signal"][1:], atol=0.05)
+
+
+def test_equal_totals_change_nothing():
+    found = arrays([1.0, 0.0], [0.2, 0.2], [2, 2])
+    same = judge_dimensions(replace(found, log_totals=np.full((N_CELLS, 2), 7.0)))
+    pd.testing.assert_frame_equal(same, judge_dimensions(found))
+
+
 def report(*status, causes=()):
     dimensions = pd.DataFrame({"information": 0.5, "sensitivity": 1.0, "status": list(status)})
     return CollapseReport(
@@ -58,6 +76,8 @@ def report(*status, causes=()):
         (["used", "noise"], "partial", []),
         (["used", "inactive"], "partial", [1]),
         (["used", "unclear"], "healthy", []),
+        (["used", "depth"], "partial", []),
+        (["depth", "inactive"], "collapsed", [1]),
         (["inactive", "inactive"], "collapsed", [0, 1]),
         (["noise", "noise"], "collapsed", []),
     ],

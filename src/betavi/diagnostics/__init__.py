@@ -47,6 +47,7 @@ from betavi.diagnostics.labels import (
     label_loss,
     log_shares,
 )
+from betavi.diagnostics.new_counts import new_count_coverage, new_count_interval
 from betavi.diagnostics.paths import along_density, straight
 from betavi.diagnostics.report import CollapseReport
 from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
@@ -69,7 +70,7 @@ __all__ = [
     "cross_calibrated", "dimension_information", "find_holes", "fit_classifier", "fit_density",
     "gain", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement", "label_loss",
     "log_normalised", "log_shares", "marker_share", "molecules", "mutual_information",
-    "nb_deviance", "on_simplex", "poisson_deviance", "poisson_loss", "predicted_from",
+    "nb_deviance", "new_count_coverage", "new_count_interval", "on_simplex", "poisson_deviance", "poisson_loss", "predicted_from",
     "report_denoising", "score_translation", "shuffle_genes", "signal_spectrum", "some_of_each",
     "straight", "suggest", "thin",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from betavi.diagnostics.information import ACTIVE, mutual_information
 N_ERRORS = 3.0  # standard errors of a significant difference
 NOISE_SHARE = 0.5  # a dimension with less signal than this share of its information is noise
 LEAST_SIGNAL = 0.03  # nats: all dimensions have traces; 1 % of the cells 3 sd apart have more
+DEPTH_POWERS = (0, 1, 2, 3)  # of the log total count, whose effect is removed from both halves
 SMALLEST_ERROR = 1e-12  # avoids division by zero if no posterior moves
 
 
@@ -33,6 +34,9 @@ class DimensionArrays:
         Features are split at random into two halves, several times. The data first have no signal
         of the dimension. Then one half of the features gets its measured values back. The entry is
         the resulting shift of the posterior mean, ``(n_splits, 2, n_probed, n_latent)``.
+    log_totals
+        Log total count of each cell in each modality with a library size,
+        ``(n_probed, n_modalities)``. If None, the effect of the total count is not removed.
 
     Examples
     --------
@@ -46,6 +50,7 @@ class DimensionArrays:
     rates: np.ndarray
     losses: np.ndarray
     halves: np.ndarray
+    log_totals: np.ndarray | None = None
 
 
 def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
@@ -54,7 +59,9 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     A dimension is ``"used"`` if three conditions hold. Decoding is worse without the dimension. Two
     random halves of the features agree on its value. The dimension carries at least 0.03 nats.
     Noise of counting or of a single gene does not agree between the halves, even if the model has
-    memorised the data. A dimension that is not used is ``"inactive"`` if it carries at most 0.1
+    memorised the data. The total count of a cell can agree, so its effect (a cubic function of the
+    log total count) is first removed from both halves. A dimension that meets the three conditions
+    only with this effect is ``"depth"``. Any other dimension that is not used is ``"inactive"`` if it carries at most 0.1
     nats. It is ``"noise"`` if significantly less than 50 % of its information matters to the
     decoder, or agrees between the halves. It is ``"unclear"`` if there are too few cells to decide.
     All tests use three standard errors.
@@ -68,7 +75,7 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     -------
     One row per dimension. In nats per cell: ``kl``, the rate (KL); ``information`` of the dimension
     alone, see :func:`~betavi.diagnostics.mutual_information`; ``signal``, the information on which
-    both halves agree; ``sensitivity``, the increase in loss without the dimension; and
+    both halves agree among cells with the same total count; ``sensitivity``, the increase in loss without the dimension; and
     ``sensitivity_error``, its standard error. Further columns: ``mean_variance``, the variance of
     the posterior means (Burda et al., 2016, Importance weighted autoencoders);
     ``posterior_variance``, the mean variance of the posteriors; ``agreement`` of the halves, in
@@ -86,10 +93,8 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     ['used', 'inactive']
     """
     noise = np.square(found.scale).mean(axis=0)
-    centred = found.halves - found.halves.mean(axis=2, keepdims=True)
-    products = centred.prod(axis=1).mean(axis=0)
-    n_probed = len(products)
-    shared, error = products.mean(axis=0), products.std(axis=0) / np.sqrt(n_probed)
+    shared, error = _shared(found.halves, found.log_totals)
+    n_probed = found.halves.shape[2]
     posteriors = zip(found.loc.T, found.scale.T, strict=True)
     table = pd.DataFrame(
         {
@@ -106,11 +111,29 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     )
     table.index.name = "dimension"
     is_decoded = table["sensitivity"] > N_ERRORS * table["sensitivity_error"]
-    is_signal = (table["agreement"] > N_ERRORS) & (table["information"] > LEAST_SIGNAL)
+    is_informative = is_decoded & (table["information"] > LEAST_SIGNAL)
+    is_signal = is_informative & (table["agreement"] > N_ERRORS)
+    with_depth, error_with_depth = _shared(found.halves, None)
+    is_depth = is_informative & (with_depth > N_ERRORS * error_with_depth)
     is_inactive = table["information"] <= ACTIVE
     most_signal = np.log1p(4 * np.maximum(shared + N_ERRORS * error, 0) / noise) / 2
     most_loss = table["sensitivity"] + N_ERRORS * table["sensitivity_error"]
     is_noise = np.minimum(most_signal, most_loss) < NOISE_SHARE * table["information"]
-    conditions = [is_decoded & is_signal, is_inactive, is_noise]
-    table["status"] = np.select(conditions, ["used", "inactive", "noise"], "unclear")
+    conditions = [is_signal, is_depth, is_inactive, is_noise]
+    table["status"] = np.select(conditions, ["used", "depth", "inactive", "noise"], "unclear")
     return table
+
+
+def _shared(halves: np.ndarray, log_totals: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the covariance of both halves over cells, and its standard error, ``(n_latent,)``."""
+    n_probed = halves.shape[2]
+    centred = halves - halves.mean(axis=2, keepdims=True)
+    if log_totals is not None:
+        deviations = log_totals - log_totals.mean(axis=0)
+        scaled = deviations / np.maximum(deviations.std(axis=0), SMALLEST_ERROR)
+        basis = np.hstack([scaled**power for power in DEPTH_POWERS])
+        shifts = np.moveaxis(centred, 2, 0).reshape(n_probed, -1)
+        shifts = shifts - basis @ np.linalg.lstsq(basis, shifts)[0]
+        centred = np.moveaxis(shifts.reshape(n_probed, *np.delete(halves.shape, 2)), 0, 2)
+    products = centred.prod(axis=1).mean(axis=0)
+    return products.mean(axis=0), products.std(axis=0) / np.sqrt(n_probed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import xlogy
 
+from betavi.diagnostics.new_counts import new_count_coverage
 from betavi.diagnostics.smoothing import TARGET_SUM, profiles_of, totals_of
 from betavi.diagnostics.thinning import blocks
 
@@ -212,6 +213,20 @@ class HeldOutMolecules:
             self._add(score, slice(start, start + len(block)), block.astype(np.float64))
             start += len(block)
         return score
+
+    def coverage(self, moments: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """Return the share of held-out counts inside their 90 % interval, by gene.
+
+        Blocks of expected counts and standard deviations at the remaining depth, both
+        ``(n, n_genes)``, give the intervals. See :func:`new_count_coverage`.
+        """
+        total, start = np.zeros(self.thinned.kept.shape[1]), 0
+        for mean, std in moments:
+            counts = self.thinned.held_out[start : start + len(mean)].toarray()
+            odds = self.thinned.odds
+            total += new_count_coverage(counts, mean * odds, std * odds).sum(axis=0)
+            start += len(mean)
+        return total / start
 
     def _add(self, score: DenoisingScore, rows: slice, expected: np.ndarray) -> None:
         counts = self.thinned.held_out[rows].toarray().astype(np.float64)

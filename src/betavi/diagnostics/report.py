@@ -100,6 +100,11 @@ class CollapseReport:
         return self._dimensions_of("noise")
 
     @property
+    def depth_dimensions(self) -> list[int]:
+        """Dimensions that carry only the total count of a cell."""
+        return self._dimensions_of("depth")
+
+    @property
     def unclear_dimensions(self) -> list[int]:
         """Dimensions for which the cells are too few to decide."""
         return self._dimensions_of("unclear")
@@ -111,11 +116,11 @@ class CollapseReport:
     def verdict(self) -> str:
         """``"healthy"``, ``"partial"``, ``"collapsed"`` or ``"unclear"``.
 
-        Healthy: no dimension is inactive or noise. Partial: some dimensions are inactive or noise,
-        or a modality is ignored. Collapsed: all dimensions are inactive or noise. Unclear: some
+        Healthy: no dimension is inactive, noise or depth. Partial: some dimensions are, or a
+        modality is ignored. Collapsed: all dimensions are inactive, noise or depth. Unclear: some
         dimensions may be used, but no dimension is used with certainty.
         """
-        n_unused = len(self.inactive_dimensions) + len(self.noise_dimensions)
+        n_unused = int(self.dimensions["status"].isin(["inactive", "noise", "depth"]).sum())
         if n_unused == len(self.dimensions):
             return "collapsed"
         if not self.active_dimensions:
@@ -175,6 +180,7 @@ class CollapseReport:
             "used dimensions": self.active_dimensions,
             "inactive dimensions": len(self.inactive_dimensions),
             "noise dimensions": len(self.noise_dimensions),
+            "depth dimensions": len(self.depth_dimensions),
             "directions in the data": self.spectrum.n_factors,
             "directions active in theory": self.spectrum.active_at(self.beta),
             "β": self.beta,
@@ -191,7 +197,7 @@ class CollapseReport:
     def __str__(self) -> str:
         used = f"{self.active_dimensions} of {len(self.dimensions)} dimensions are used."
         head = f"{self.verdict}: {used}"
-        for status in ("inactive", "noise", "unclear"):
+        for status in ("inactive", "noise", "depth", "unclear"):
             if which := self._dimensions_of(status):
                 head += f" {status.capitalize()}: {', '.join(map(str, which))}."
         if ignored := self.ignored_modalities:

@@ -8,6 +8,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from torch.distributions import Normal
 
+from betavi.kernels import totals
 from betavi.module.infer import present_masks
 from betavi.objective import distortion, rate, rates
 
@@ -73,6 +74,18 @@ class Probe:
             parts["scale"].append(q.scale)
             parts["rates"].append(rates(q, self.module.current_prior(), inferred["u"]))
         return {name: _numpy(torch.cat(values)) for name, values in parts.items()}
+
+    @torch.inference_mode()
+    def log_totals(self) -> np.ndarray | None:
+        """Return log(1 + total count) of each modality with a library size, ``(n_cells, n)``.
+
+        None if no modality has a library size.
+        """
+        names = [k for k in self.module.decoders if self.module.likelihood(k).reads_size]
+        columns = [
+            torch.cat([totals(tensors[name]).log1p() for tensors in self.batches]) for name in names
+        ]
+        return _numpy(torch.cat(columns, dim=1)) if columns else None
 
     @torch.inference_mode()
     def without(self, dimension: int, centre: float) -> dict[str, np.ndarray]:

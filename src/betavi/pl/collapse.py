@@ -22,6 +22,7 @@ STYLES: dict[str, dict[str, Any]] = {
     # lightness and hatching differ too, so that colour is not needed
     "used": {"facecolor": _style.USED},
     "noise": {"facecolor": _style.NOISE, "hatch": "///", "edgecolor": "white"},
+    "depth": {"facecolor": _style.PALE, "hatch": "|||", "edgecolor": _style.NOISE},
     "unclear": {"facecolor": _style.PALE, "hatch": "...", "edgecolor": "white"},
     "inactive": {"facecolor": _style.GREY, "edgecolor": "0.4", "hatch": "xxx"},
 }

@@ -260,3 +260,13 @@ def test_a_likelihood_of_detection_expects_no_molecules(counts):
     model = BetaVI(counts)
     with pytest.raises(ValueError, match="'bernoulli', which models detection"):
         model.cross_validate_denoising({"gene_likelihood": ["nb", "bernoulli"]}, **QUIET)
+
+
+@pytest.mark.slow
+def test_intervals_of_new_counts_hold_only_with_what_a_cell_says_of_itself(overdispersed):
+    """Rates differ within a type: the decoder's mean is too sure, the posterior of a rate is not."""
+    BetaVI.setup_anndata(overdispersed)
+    model = BetaVI(overdispersed, n_latent=3, gene_likelihood="nb")
+    genes = model.cross_validate_denoising(fraction=0.5, n_samples=5, **QUICK).genes
+    assert abs(genes["coverage"].mean() - 0.9) < 0.02
+    assert (abs(genes["coverage"] - 0.9) < 4 * genes["coverage_error"] + 0.02).all()

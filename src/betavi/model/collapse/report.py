@@ -106,7 +106,7 @@ def _is_fault(model: LatentModel, view: View, dimensions: pd.DataFrame) -> bool:
 
     In the whole model, any unused dimension is a fault. In one modality, only if all are unused.
     """
-    is_unused = dimensions["status"].isin(["inactive", "noise"])
+    is_unused = dimensions["status"].isin(["inactive", "noise", "depth"])
     return bool(is_unused.any() if _is_whole(model, view) else is_unused.all())
 
 
@@ -151,7 +151,8 @@ def _dimensions(probe: Probe, encoded: dict[str, np.ndarray], show_progress: boo
     removed = [probe.without(dimension, centres[dimension]) for dimension in bar]
     losses, halves = (np.stack([part[key] for part in removed], -1) for key in ("loss", "halves"))
     mean_rates = rates.mean(axis=0) if rates.shape == loc.shape else np.full(len(centres), np.nan)
-    arrays = diagnostics.DimensionArrays(loc, scale, mean_rates, losses, halves)
+    log_totals = probe.log_totals()
+    arrays = diagnostics.DimensionArrays(loc, scale, mean_rates, losses, halves, log_totals)
     return diagnostics.judge_dimensions(arrays)
 
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import ParameterGrid
 
 from betavi.diagnostics import BASELINES, NULL, HeldOutMolecules, report_denoising, thin
 from betavi.model.denoising.estimate import ESTIMATES, cells_with
-from betavi.model.denoising.retrain import expected_counts, molecule_counts, trained_on
+from betavi.model.denoising.retrain import denoised_moments, molecule_counts, trained_on
 from betavi.model.setup.arguments import check_arguments
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def cross_validate_denoising(
     n_samples
         Number of posterior samples. With 1, the posterior mean is used.
     seed
-        Seed of the split.
+        Seed of the split of the molecules.
     show_progress
         Show progress bars.
     **train_kwargs
@@ -96,6 +96,7 @@ def cross_validate_denoising(
     scores = {name: _baselines(part, seed) for name, part in parts.items()}
     training_counts = {name: part.thinned.kept for name, part in parts.items()}
     models: dict[str, LatentModel] = {}
+    runs: dict[str, tuple[LatentModel, float | None, str]] = {}
     for label, arguments, beta in grid:
         # candidates that differ only in β share a model trained on a range of β
         key = repr(sorted(arguments.items()))
@@ -104,13 +105,21 @@ def cross_validate_denoising(
         for name, part in parts.items():
             with models[key].at_beta(beta):
                 for estimate in ESTIMATES:
-                    rows = expected_counts(models[key], name, estimate, n_samples, show_progress)
-                    scores[name][f"{estimate}{label}"] = part.score(rows)
+                    runs[f"{estimate}{label}"] = models[key], beta, estimate
+                    moments = denoised_moments(
+                        models[key], name, estimate, n_samples, show_progress
+                    )
+                    scores[name][f"{estimate}{label}"] = part.score(mean for mean, _ in moments)
     reports = {}
     for name, part in parts.items():
         methods = [method for method in scores[name] if method not in BASELINES]
         features = model.adapter.part(model.adata, name).var_names
-        reports[name] = report_denoising(part, scores[name], methods, features)
+        report = report_denoising(part, scores[name], methods, features)
+        best, beta, estimate = runs[report.chosen]
+        with best.at_beta(beta):
+            moments = denoised_moments(best, name, estimate, n_samples, show_progress)
+            coverage = part.coverage(moments)
+        reports[name] = report.with_coverage(coverage, part.thinned.kept.shape[0])
     return model.adapter.bare(reports)
 
 

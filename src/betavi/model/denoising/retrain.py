@@ -67,14 +67,13 @@ def trained_on(
 
 
 @torch.inference_mode()
-def expected_counts(
+def denoised_moments(
     model: LatentModel, name: str, estimate: str, n_samples: int = 1, show_progress: bool = False
-) -> Iterator[np.ndarray]:
-    """Yield denoised values, by blocks of the cells that have a modality."""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield denoised values and standard deviations, by blocks of the cells with a modality."""
     size = _blocks.ENCODED_CELLS
     options = DenoiseOptions(estimate, n_samples, batch_size=size, show_progress=show_progress)
-    for mean, _ in estimates(model, model.adata, name, options):
-        yield mean
+    yield from estimates(model, model.adata, name, options)
 
 
 def _counts(model: LatentModel, name: str) -> Any:
