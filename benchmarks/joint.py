@@ -141,7 +141,8 @@ def jointvi(**kwargs: Any) -> Callable[[Task], Prediction]:
         )
         given = {"rna": "rna", "prot": "prot", "both": None}
         hidden = {
-            k: model.get_latent_representation(shown, modalities=names) for k, names in given.items()
+            k: model.get_latent_representation(shown, modalities=names)
+            for k, names in given.items()
         }
         others = mdata.obs_names.get_indexer(task.rna.obs_names[~task.hidden])
         seen = model.get_latent_representation(indices=others)
