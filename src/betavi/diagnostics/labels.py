@@ -141,6 +141,8 @@ def folds_of(codes: np.ndarray) -> np.ndarray:
     """Return the fold of each cell. Labels with few cells are missing from some folds."""
     folds = np.zeros(len(codes), dtype=int)
     n_folds = min(N_FOLDS, int(np.bincount(codes).max()))
+    if n_folds < 2:
+        return folds
     split = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

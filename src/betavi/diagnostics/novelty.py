@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from sklearn.decomposition import TruncatedSVD
+from sklearn.utils.extmath import randomized_svd
 
 from betavi.diagnostics.labels import folds_of
 from betavi.diagnostics.support import CellScores, SupportCalibration
@@ -136,7 +136,7 @@ def fit_shapes(counts: sparse.csr_matrix, codes: np.ndarray) -> LabelShapes:
     sizes = np.bincount(codes)[:, None]
     members = sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
     n_components = min(N_COMPONENTS, *counts.shape)
-    components = TruncatedSVD(n_components, random_state=0, n_iter=4).fit(counts).components_
+    components = randomized_svd(counts, n_components, n_iter=4, random_state=0)[2]
     places = counts @ components.T
     centres = members @ places / sizes
     covariances = _covariances(places - centres[codes], codes, len(names))
