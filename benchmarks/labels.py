@@ -5,14 +5,20 @@ probabilities (15 bins), for *transfer_labels()* and its peers on the same cells
 PCA, in the latent space of BetaVI and of SCVI, SCANVI (scvi-tools' defaults, with the query as a batch
 if the data have one), and logistic regression on scaled log counts, as in CellTypist. *set* is the share
 of query cells whose label is in the label set at 0.9, and *size* the mean number of labels in it.
-*refused* is the share of cells that are called unknown. The second table leaves out one type of the
-reference in turn: the share of its cells called unknown, and of other new cells.
-``python -m benchmarks.labels [method ...] [seed ...]`` takes about an hour per seed, and a few minutes
-without SCVI and SCANVI.
+*refused* is the share of cells that are called unknown. CellTypist is added if it is installed.
+
+The second table leaves out one type of the reference in turn: the share of its cells called unknown,
+and of other new cells, with all and with half of their molecules. *support* is the share of cells with
+a p-value of *support()* below 0.05, for the first seed only. *used* tells whether the data were used to
+choose the test for unknown cells.
+``python -m benchmarks.labels [unknown] [method ...] [seed ...]`` takes about an hour per seed, and a few
+minutes without SCVI and SCANVI. With ``unknown`` and no method, only the second table is printed.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +39,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from benchmarks.missing_middle import logs
 from benchmarks.peers import quietly, real_folder
 from benchmarks.realism import NO_TYPE, read
+from benchmarks.support import thinned
 from betavi import BetaVI
 from betavi.datasets import pbmc_mosaic
 
@@ -41,7 +48,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-SEEDS, N_NEIGHBORS, PCS, BINS, N_TYPE = (0, 1, 2), 15, 30, 15, 60
+SEEDS, N_NEIGHBORS, PCS, BINS, N_TYPE, MOST_CELLS = (0, 1, 2), 15, 30, 15, 60, 2000
+HALF = "unknown, half depth", "others, half depth"
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
@@ -206,6 +214,21 @@ def of_regression(pair: Pair) -> dict[str, float]:
     )
 
 
+def of_celltypist(pair: Pair) -> dict[str, float]:
+    """Return scores of CellTypist, which is trained on the reference.
+
+    Its other solver needs a version of scikit-learn below 1.8.
+    """
+    import celltypist
+
+    parts = [anndata.AnnData(logs(part.X), obs=part.obs, var=part.var[[]]) for part in pair[:2]]
+    model = celltypist.train(parts[0], labels="type", check_expression=False, use_SGD=True)
+    found = celltypist.annotate(parts[1], model=model).probability_matrix
+    # one-vs-rest probabilities do not sum to 1
+    found = found.div(found.sum(axis=1), axis=0)[sorted(found.columns)]
+    return score(found.to_numpy(), found.columns.to_numpy(), pair.query.obs["type"].to_numpy())
+
+
 def of_transfer(model: BetaVI, pair: Pair) -> dict[str, float]:
     table = model.transfer_labels(pair.query, "type", show_progress=False)
     soft = model.transfer_labels(pair.query, "type", soft=True, show_progress=False)
@@ -231,26 +254,80 @@ METHODS: dict[str, Callable[[Pair, int], dict[str, float]]] = {
     "PCA, neighbours": of_pca,
     "scaled regression": lambda pair, _: of_regression(pair),
 }
+if importlib.util.find_spec("celltypist"):
+    METHODS["CellTypist, SGD"] = lambda pair, _: of_celltypist(pair)
 
 
-def left_out(name: str, seed: int) -> list[dict[str, Any]]:
-    """Leave out each type of the reference in turn."""
-    data, rows = read(name), []
-    types = data.adata.obs["type"].to_numpy()
+def some_cells(adata: AnnData) -> AnnData:
+    """Return at most 2,000 random cells, so that a seed takes minutes."""
+    some = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:MOST_CELLS])
+    adata = adata[some, np.asarray(adata[some].X.sum(axis=0)).ravel() > 0].copy()
+    return adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+
+
+def control() -> AnnData:
+    adata = read("kang").adata
+    return adata[(adata.obs["group_id"] != "stim").to_numpy()].copy()
+
+
+def whole(pair: Pair) -> AnnData:
+    return anndata.concat([pair.reference, pair.query], merge="same")
+
+
+UNSEEN: dict[str, tuple[str, Callable[[], AnnData]]] = {
+    "Kang, control": ("yes", control),
+    "pbmc10k": ("yes", lambda: read("pbmc10k").adata),
+    "zeisel": ("in part", lambda: whole(zeisel(0))),
+    "pancreas": ("no", lambda: read("pancreas").adata),
+    "mosaic": ("no", lambda: whole(batch_of_mosaic(0))),
+    "cortex": ("no", lambda: whole(batch_of_cortex(0))),
+}
+"""Data whose types are left out in turn, and whether they were used to choose the test for unknown
+cells. False refusals of zeisel led to one correction."""
+
+
+def is_unknown(model: BetaVI, adata: AnnData) -> float:
+    """Return the share of cells that are called unknown."""
+    table = model.transfer_labels(adata.copy(), "type", show_progress=False)
+    return float((table["label"] == "unknown").mean())
+
+
+def left_out(name: str, seed: int, with_support: bool) -> list[dict[str, Any]]:
+    """Leave out each type of the reference in turn, with at least 60 cells."""
+    used, make = UNSEEN[name]
+    adata, rows = some_cells(make()), []
+    types = adata.obs["type"].to_numpy().astype(str)
     is_new = np.random.default_rng(seed).random(len(types)) < 0.3
     for kind, count in zip(*np.unique(types, return_counts=True), strict=True):
         if count < N_TYPE:
             continue
-        reference = data.adata[~is_new & (types != kind)].copy()
-        model = trained(BetaVI, Pair(reference, reference, data.batch_key), seed)
-        tables = [
-            model.transfer_labels(data.adata[chosen].copy(), "type", show_progress=False)
-            for chosen in (types == kind, is_new & (types != kind))
-        ]
-        shares = [(table["label"] == "unknown").mean() for table in tables]
-        rows.append({"data": name, "left out": kind, "refused": shares[0], "others": shares[1]})
+        out, others = (adata[mask] for mask in (types == kind, is_new & (types != kind)))
+        reference = adata[~is_new & (types != kind)].copy()
+        scvi.settings.seed = seed
+        BetaVI.setup_anndata(reference)
+        model = BetaVI(reference)
+        # the test for unknown cells does not use the model, but support() does
+        model.train(max_epochs=None if with_support else 1, **QUIET)
+        row = {"data": name, "used": used, "left out": kind, "cells": count}
+        row |= {"unknown": is_unknown(model, out), "others": is_unknown(model, others)}
+        half = [thinned(part, 0.5) for part in (out, others)]
+        row |= {word: is_unknown(model, x) for word, x in zip(HALF, half, strict=True)}
+        for word, part in {"support": out, "support, others": others}.items():
+            found = model.support(part.copy(), show_progress=False) if with_support else None
+            row[word] = np.nan if found is None else (~(found["p_value"] >= 0.05)).mean()
+        rows.append(row)
         print(rows[-1], flush=True)
     return rows
+
+
+def print_left_out(rows: list[dict[str, Any]]) -> None:
+    """Print means over seeds, by type and by data set."""
+    table = pd.DataFrame(rows).drop(columns="cells")
+    by_type = table.groupby(["data", "used", "left out"], sort=False).mean()
+    print(f"Left-out types, means over seeds:\n{by_type.round(2).to_string()}\n")
+    by_data = by_type.groupby(["data", "used"], sort=False).mean()
+    print(f"Means over types:\n{by_data.round(3).to_string()}\n")
+    print(by_data.groupby("used", sort=False).mean().round(3).to_string())
 
 
 def main(*words: str) -> None:
@@ -258,19 +335,19 @@ def main(*words: str) -> None:
     quietly(1)
     warnings.filterwarnings("ignore")
     rows, unknown = [], []
-    chosen = [word for word in words if word in METHODS] or list(METHODS)
-    for seed in [int(word) for word in words if word.isdigit()] or SEEDS:
-        for name, make in PAIRS.items():
-            for method in chosen:
+    seeds = [int(word) for word in words if word.isdigit()] or SEEDS
+    chosen = [word for word in words if word in METHODS]
+    if "unknown" not in words or chosen:
+        for seed, (name, make) in itertools.product(seeds, PAIRS.items()):
+            for method in chosen or METHODS:
                 rows.append({"data": name, "method": method, **METHODS[method](make(seed), seed)})
                 print(rows[-1], flush=True)
-        for name in ("pbmc10k", "pancreas", "kang") if "transfer_labels()" in chosen else ():
-            unknown += left_out(name, seed)
-    table = pd.DataFrame(rows).groupby(["data", "method"], sort=False).median()
-    print(f"\nMedians over seeds:\n{table.round(3).to_string()}\n")
-    if unknown:
-        table = pd.DataFrame(unknown).groupby(["data", "left out"], sort=False).median()
-        print(table.round(2).to_string())
+        table = pd.DataFrame(rows).groupby(["data", "method"], sort=False).median()
+        print(f"\nMedians over seeds:\n{table.round(3).to_string()}\n")
+    if "unknown" in words or not chosen:
+        for seed, name in itertools.product(seeds, UNSEEN):
+            unknown += left_out(name, seed, with_support=seed == seeds[0])
+        print_left_out(unknown)
 
 
 if __name__ == "__main__":

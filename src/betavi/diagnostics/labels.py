@@ -90,7 +90,7 @@ def fit_classifier(counts: sparse.csr_matrix, codes: np.ndarray, n_labels: int) 
     True
     """
     log_prior = log_shares(codes, n_labels)
-    folds = _folds(codes)
+    folds = folds_of(codes)
     crossed = np.zeros((len(codes), n_labels))
     best, losses = STRENGTHS[0], []
     for number in range(folds.max() + 1):
@@ -137,10 +137,12 @@ def log_shares(codes: np.ndarray, n_labels: int) -> np.ndarray:
     return shares
 
 
-def _folds(codes: np.ndarray) -> np.ndarray:
+def folds_of(codes: np.ndarray) -> np.ndarray:
     """Return the fold of each cell. Labels with few cells are missing from some folds."""
     folds = np.zeros(len(codes), dtype=int)
     n_folds = min(N_FOLDS, int(np.bincount(codes).max()))
+    if n_folds < 2:
+        return folds
     split = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

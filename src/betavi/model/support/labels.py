@@ -8,25 +8,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from betavi import _blocks
 from betavi._tables import close_matches
 from betavi.data import weights_digest
-from betavi.data.start_values import log_normalised
 from betavi.diagnostics import Classifier, fit_classifier, label_loss, log_shares
-from betavi.model.core.latent import get_latent_representation
 from betavi.model.setup.messages import name_some, warn
+from betavi.model.support.features import FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from scvi._types import AnnOrMuData
 
+    from betavi.diagnostics import NoveltyTest
     from betavi.model.core.latent_model import LatentModel
 
 UNKNOWN = "unknown"
-"""Label of a cell that is unlike all reference cells."""
+"""Label of a cell that resembles no label."""
 
 MOST_REFERENCE_CELLS = 10_000
 """Largest number of labelled cells that a classifier is fitted to, drawn from all. Not tuned."""
@@ -46,15 +45,17 @@ together. Not tuned."""
 class Reference(NamedTuple):
     """Labelled cells of the model's own object, and classifiers for each modality.
 
-    ``codes`` are the numbers of the labels of the cells, and ``has`` the cells with each modality
-    that has classifiers. A modality has a classifier of the counts and, if it helps, one of the
-    latent positions.
+    ``cells`` are their positions, ``codes`` the numbers of their labels, and ``has`` the cells with
+    each modality that has classifiers. A modality has a classifier of the counts and, if it helps,
+    one of the latent positions. ``tests`` for unknown cells are added at first use.
     """
 
     names: np.ndarray
+    cells: np.ndarray
     codes: np.ndarray
     has: dict[str, np.ndarray]
     classifiers: dict[str, dict[str, Classifier]]
+    tests: dict[str, NoveltyTest]
 
     def scores(self, evidence: dict[str, np.ndarray]) -> np.ndarray:
         """Return log probabilities of labels up to a constant, ``(n_cells, n_labels)``.
@@ -141,7 +142,7 @@ def reference_of(model: LatentModel, labels: pd.Series, labels_key: str) -> Refe
             raise ValueError(
                 f"No modality has cells of two labels of obs[{labels_key!r}], given as `labels_key`."
             )
-        return Reference(names, codes[cells], has, classifiers)
+        return Reference(names, cells, codes[cells], has, classifiers, {})
 
     beta = model.module.beta_condition.beta
     digest = weights_digest(model.module, beta, model.adata.n_obs, id(model.adata))
@@ -202,29 +203,3 @@ def evidence_of(
         for word, classifier in reference.classifiers[name].items():
             found[block] += classifier.evidence(FEATURES[word](model, adata, name, cells[block]))
     return found
-
-
-def _log_counts(
-    model: LatentModel, adata: AnnOrMuData, name: str, cells: np.ndarray
-) -> sparse.csr_matrix:
-    """Return log counts, per 10,000 counts of a cell if the modality has library sizes."""
-    rows, blocks = model.rows(adata, name), []
-    for start in range(0, len(cells), _blocks.DENSE_CELLS):
-        block = sparse.csr_array(rows[cells[start : start + _blocks.DENSE_CELLS]])
-        has_sizes = model.likelihood(name).reads_size
-        blocks.append(log_normalised(block) if has_sizes else block.astype(np.float64).log1p())
-    return sparse.csr_matrix(sparse.vstack(blocks))
-
-
-def _positions(
-    model: LatentModel, adata: AnnOrMuData, name: str, cells: np.ndarray
-) -> sparse.csr_matrix:
-    """Return the latent positions of cells, given one modality alone."""
-    return sparse.csr_matrix(get_latent_representation(model, adata, cells, modalities=name))
-
-
-FEATURES: dict[str, Callable[[LatentModel, AnnOrMuData, str, np.ndarray], sparse.csr_matrix]] = {
-    "counts": _log_counts,
-    "latent": _positions,
-}
-"""Features of cells from one modality, that labels are learned from."""

@@ -20,7 +20,7 @@ from betavi.model.support.labels import (
     modalities_to_use,
     reference_of,
 )
-from betavi.model.support.support import support
+from betavi.model.support.novelty import novelty_p_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,9 +50,13 @@ def transfer_labels(
     reference by at least 5 %, a second regression on latent positions is added. This helps if counts
     are sparse. The probabilities are calibrated on cells that the regressions have not seen, so that of all cells with a probability of 0.8, about 80 % have
     this label. In a joint model, each modality has its own regression, and a cell is labelled from
-    the modalities that it has. A cell that :meth:`support` finds unlike the reference is called
-    ``"unknown"``. Cells that the model was trained on are rarely unknown, even if their type has no
-    label.
+    the modalities that it has.
+
+    A cell that resembles no label is called ``"unknown"``. Two scores of its log counts decide: the
+    distance to the likeliest label in 20 components, and the 30 features that exceed the means of
+    the label most. The p-value is the share of labelled cells of the same depth that are at least
+    as outlying. These cells are left out of the estimates. Unlike :meth:`support`, this test does
+    not use the model.
 
     Parameters
     ----------
@@ -66,19 +70,20 @@ def transfer_labels(
     level
         Share of cells whose label is in their label set.
     unknown
-        Share of cells like the reference that are called unknown. With 0, no cell is.
+        Share of cells like the labelled cells that are called unknown, between 0 and 1. With 0, no
+        cell is.
     soft
         Return the probability of each label instead, as SCANVI's ``predict(soft=True)`` does.
         ``unknown`` is then not used.
     show_progress
-        Show a progress bar.
+        Show a progress bar of the test for unknown cells.
 
     Returns
     -------
     Data frame, indexed by cell names: ``label``, the most probable label or ``"unknown"``;
     ``guess``, the most probable label of every cell; ``probability`` of the guess; ``labels``, the
-    label set, a tuple of names with the most probable first; and ``p_value`` of :meth:`support`, NaN
-    with ``unknown=0``. With ``soft=True``, one column for each label.
+    label set, a tuple of names with the most probable first; and ``p_value``, small for a cell that
+    resembles no label, and NaN with ``unknown=0``. With ``soft=True``, one column for each label.
 
     Raises
     ------
@@ -95,7 +100,9 @@ def transfer_labels(
     Guo et al. (2017), On calibration of modern neural networks. Sadinle et al. (2019), Least
     ambiguous set-valued classifiers with bounded error levels. Abdelaal et al. (2019), A comparison
     of automatic cell identification methods for single-cell RNA sequencing data, on linear
-    classifiers of counts.
+    classifiers of counts. Lee et al. (2018), A simple unified framework for detecting
+    out-of-distribution samples and adversarial attacks, on distances to classes. Bates et al. (2023),
+    Testing for outliers with conformal p-values.
 
     Examples
     --------
@@ -119,6 +126,7 @@ def transfer_labels(
     reference = reference_of(model, labels, labels_key)
     shape = len(cells), len(reference.names)
     probabilities, chosen = np.zeros(shape), np.zeros(shape, dtype=bool)
+    p_value = np.full(len(cells), np.nan)
     for names, mine in modalities_to_use(model, query, cells, reference):
         calibration = calibrate_labels(*reference.crossed(names), level)
         scores = reference.scores(
@@ -126,13 +134,13 @@ def transfer_labels(
         )
         probabilities[mine] = calibration.probabilities(scores)
         chosen[mine] = calibration.sets(probabilities[mine])
+        if unknown > 0 and not soft:
+            p_value[mine] = novelty_p_values(
+                model, query, names, cells[mine], reference, show_progress
+            )
     index = query.obs_names[cells]
     if soft:
         return pd.DataFrame(probabilities, index=index, columns=pd.Index(reference.names))
-    p_value = np.full(len(cells), np.nan)
-    if unknown > 0:
-        found = support(model, query, indices=cells, show_progress=show_progress)
-        p_value = found["p_value"].to_numpy()
     return _table(probabilities, chosen, p_value, unknown, index, reference.names)
 
 
