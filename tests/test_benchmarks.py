@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from benchmarks.middles import placed
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
 OPTIONAL = ("univi", "magic")
@@ -20,3 +23,13 @@ def test_a_benchmark_finds_what_it_imports(script):
         if error.name not in OPTIONAL:
             raise
         pytest.skip(f"{error.name} is not installed")
+
+
+def test_a_cluster_has_its_place_between_two_others():
+    """The nearest point of the line, and the way through the cluster relative to the line."""
+    centres = {"a": np.zeros(2), "b": np.array([4.0, 0.0]), "beside": np.array([0.0, 3.0])}
+    beside = placed(centres, "beside", ("a", "b"))
+    assert (beside.detour, beside.share) == pytest.approx((2.0, 0.0))
+    centres["between"] = np.array([1.0, 0.0])
+    assert placed(centres, "between", ("a", "b"))[2:] == pytest.approx((1.0, 0.25))
+    assert placed(centres, "between", ("b", "a"))[2:] == pytest.approx((1.0, 0.75))

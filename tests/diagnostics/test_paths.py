@@ -10,6 +10,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from betavi.diagnostics import along_density, find_holes, fit_density, genes_on_path, straight
+from betavi.diagnostics.density import LatentDensity
 from betavi.diagnostics.paths import _Cost, resampled
 from tests.conftest import slow_where
 
@@ -144,6 +145,39 @@ def test_the_gradient_of_the_energy_is_a_finite_difference():
 
     numeric = approx_fprime(points[1:-1].ravel(), energy, 1e-7)
     np.testing.assert_allclose(cost.energy(points)[1], numeric, rtol=1e-3, atol=1e-3)
+
+
+def test_the_cost_is_the_distance_between_neighbours():
+    """Cells in d dimensions at a density that is lower by a factor c^d are c times as far apart."""
+    density = LatentDensity(np.ones(1), np.zeros((1, 3)), np.eye(3)[None], held_out=0.0)
+    nodes = np.vstack([np.zeros(3), np.random.default_rng(0).normal(size=(200, 3))])
+    cost = _Cost(density, nodes)
+    positions = np.array([[0.0, 0, 0], [2, 0, 0], [0, 0, 3], [30, 0, 0]])
+    apart = np.exp(np.square(positions).sum(axis=1) / 2 / 3)
+    expected = np.minimum(apart, np.exp(10))
+    np.testing.assert_allclose(cost.value(positions), expected)
+    np.testing.assert_allclose(cost(positions)[0], expected)
+
+
+def test_the_cost_of_a_path_is_the_sum_of_its_integrals():
+    density = LatentDensity(np.ones(1), np.zeros((1, 2)), np.eye(2)[None], held_out=0.0)
+    cost = _Cost(density, np.random.default_rng(0).normal(size=(500, 2)))
+    corners = np.array([[-1.0, 0.5], [0.0, -0.5], [1.0, 1.0]])
+    fine = resampled(corners, 4001)
+    at_middle = cost.value((fine[1:] + fine[:-1]) / 2)
+    expected = at_middle @ np.linalg.norm(np.diff(fine, axis=0), axis=1)
+    assert cost.of_path(corners) == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_path_costs_more_than_the_straight_line(seed):
+    rng = np.random.default_rng(seed)
+    positions = np.vstack([rng.uniform(-4, 4, size=(1000, 2)), rng.normal(size=(1000, 2)) * 0.4])
+    density = fit_density(positions)
+    start, end = np.array([-4.0, 1.0]), np.array([4.0, 1.0])
+    path, line = along_density(start, end, 33, density, positions), straight(start, end, 33)
+    cost = _Cost(density, positions)
+    assert cost.of_path(path) <= cost.of_path(line)
 
 
 def test_points_are_spread_evenly_along_a_polygon():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,16 +57,19 @@ class LatentDensity:
         """Number of dimensions."""
         return int(self.means.shape[1])
 
-    @property
+    @cached_property
     def _roots(self) -> np.ndarray:
         return np.linalg.cholesky(self.covariances)
+
+    @cached_property
+    def _whitening(self) -> np.ndarray:
+        return np.linalg.inv(self._roots)
 
     def _components(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the log density of each weighted component, and the whitened offsets."""
         offsets = np.asarray(positions, dtype=np.float64)[:, None] - self.means
-        roots = self._roots
-        white = np.einsum("kij,nkj->nki", np.linalg.inv(roots), offsets)
-        log_volume = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
+        white = (self._whitening @ offsets.transpose(1, 2, 0)).transpose(2, 0, 1)
+        log_volume = np.log(np.diagonal(self._roots, axis1=1, axis2=2)).sum(axis=1)
         constant = np.log(self.weights) - log_volume - 0.5 * self.n_latent * np.log(2 * np.pi)
         return constant - 0.5 * np.square(white).sum(axis=2), white
 
@@ -81,12 +85,17 @@ class LatentDensity:
         within = self.weights @ np.diagonal(self.covariances, axis1=1, axis2=2)
         return within + self.weights @ np.square(self.means - self.weights @ self.means)
 
+    def log_prob_and_slope(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log density, nats, ``(n,)``, and its gradient, ``(n, n_latent)``."""
+        logs, white = self._components(positions)
+        log_prob = logsumexp(logs, axis=1)
+        shares = np.exp(logs - log_prob[:, None])
+        pulls = (shares[..., None] * white).transpose(1, 0, 2) @ self._whitening
+        return log_prob, -pulls.sum(axis=0)
+
     def slope(self, positions: np.ndarray) -> np.ndarray:
         """Return the gradient of the log density at positions, both ``(n, n_latent)``."""
-        logs, white = self._components(positions)
-        shares = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
-        pulls = np.einsum("kji,nkj->nki", np.linalg.inv(self._roots), white)
-        return -(shares[..., None] * pulls).sum(axis=1)
+        return self.log_prob_and_slope(positions)[1]
 
     def sample(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
         """Return positions drawn from the density, ``(n_draws, n_latent)``."""

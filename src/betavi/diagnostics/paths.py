@@ -108,23 +108,32 @@ class _Cost:
         is_active = nodes.var(axis=0) > ACTIVE * density.variance
         self.n_active = max(1, int(is_active.sum()))
 
+    def value(self, positions: np.ndarray) -> np.ndarray:
+        """Return the cost of a unit of length, ``(n,)``."""
+        return self._of_log_prob(self.density.log_prob(positions))[0]
+
+    def _of_log_prob(self, log_prob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cost, ``(n,)``, and its derivative by the log density, ``(n,)``."""
+        depth = (self.densest - log_prob) / self.n_active
+        cost = np.exp(np.clip(depth, 0.0, MOST_DEPTH))
+        return cost, -cost * ((depth > 0) & (depth < MOST_DEPTH)) / self.n_active
+
     def __call__(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the cost of a unit of length, ``(n,)``, and its gradient, ``(n, n_latent)``."""
-        depth = (self.densest - self.density.log_prob(positions)) / self.n_active
-        cost = np.exp(np.clip(depth, 0.0, MOST_DEPTH))
-        varies = (depth > 0) & (depth < MOST_DEPTH)
-        gradient = -(cost * varies / self.n_active)[:, None] * self.density.slope(positions)
-        return cost, gradient
+        log_prob, slope = self.density.log_prob_and_slope(positions)
+        cost, derivative = self._of_log_prob(log_prob)
+        return cost, derivative[:, None] * slope
 
-    def of_edges(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return the cost of straight edges, ``(n,)``, integrated by Simpson's rule."""
-        length = np.linalg.norm(ends - starts, axis=1)
-        first, middle, last = (self(part)[0] for part in (starts, (starts + ends) / 2, ends))
-        return length * (first + 4 * middle + last) / 6
+    def of_edges(self, places: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return the cost of edges between places, ``(n,)``, integrated by Simpson's rule."""
+        length = np.linalg.norm(places[ends] - places[starts], axis=1)
+        at_place, at_middle = self.value(places), self.value((places[starts] + places[ends]) / 2)
+        return length * (at_place[starts] + 4 * at_middle + at_place[ends]) / 6
 
     def of_path(self, points: np.ndarray) -> float:
         """Return the cost of a polygon."""
-        return float(self.of_edges(points[:-1], points[1:]).sum())
+        number = np.arange(len(points))
+        return float(self.of_edges(points, number[:-1], number[1:]).sum())
 
     def energy(self, points: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the sum of squared steps times squared cost, and its gradient at inner points."""
@@ -144,7 +153,7 @@ def _through_cells(
     places = np.vstack([start, end, nodes])
     n_neighbours = min(N_NEIGHBOURS, len(places) - 1)
     graph = sparse.coo_array(kneighbors_graph(places, n_neighbours))
-    weights = np.maximum(cost.of_edges(places[graph.row], places[graph.col]), 1e-12)
+    weights = np.maximum(cost.of_edges(places, graph.row, graph.col), 1e-12)
     edges = sparse.csr_array((weights, (graph.row, graph.col)), shape=graph.shape)
     costs, before = dijkstra(edges, directed=False, indices=0, return_predecessors=True)
     if not np.isfinite(costs[1]):
