@@ -216,6 +216,7 @@ METHODS: dict[str, Callable[[Task], Prediction]] = {
     "kNN, 20": neighbours,
     **{f"JointVI, {name}": jointvi(fusion=name) for name in ("mvtcae", "mopoe", "moe", "poe")},
     "JointVI, mvtcae, protein x 2": jointvi(modality_weights={"prot": 2.0}),
+    "JointVI, mvtcae, beta 2": jointvi(beta=2.0),
     "JointVI, mvtcae, beta 0.5, 10 dimensions": jointvi(beta=0.5, n_latent=10),
     "TOTALVI": totalvi,
     "UniVI": univi,

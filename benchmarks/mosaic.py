@@ -83,6 +83,7 @@ METHODS: dict[str, Callable[[MuData, int], np.ndarray]] = {
     **{
         f"JointVI, {fusion}": jointvi(fusion=fusion) for fusion in ("mvtcae", "mopoe", "moe", "poe")
     },
+    "JointVI, mvtcae, beta 2": jointvi(beta=2.0),
 }
 
 

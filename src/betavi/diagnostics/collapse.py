@@ -12,7 +12,7 @@ from betavi.diagnostics.information import ACTIVE, mutual_information
 N_ERRORS = 3.0  # standard errors of a significant difference
 NOISE_SHARE = 0.5  # a dimension with less signal than this share of its information is noise
 LEAST_SIGNAL = 0.03  # nats: all dimensions have traces; 1 % of the cells 3 sd apart have more
-DEPTH_POWERS = (0, 1, 2, 3)  # of the log total count, whose effect is removed from both halves
+DEPTH_POWERS = range(6)  # of the log total count, whose effect is removed from both halves
 SMALLEST_ERROR = 1e-12  # avoids division by zero if no posterior moves
 
 
@@ -59,8 +59,8 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     A dimension is ``"used"`` if three conditions hold. Decoding is worse without the dimension. Two
     random halves of the features agree on its value. The dimension carries at least 0.03 nats.
     Noise of counting or of a single gene does not agree between the halves, even if the model has
-    memorised the data. The total count of a cell can agree, so its effect (a cubic function of the
-    log total count) is first removed from both halves. A dimension that meets the three conditions
+    memorised the data. The total count of a cell can agree, so its effect (a polynomial of degree 5
+    in the log total count) is first removed from both halves. A dimension that meets the three conditions
     only with this effect is ``"depth"``. Any other dimension that is not used is ``"inactive"`` if it carries at most 0.1
     nats. It is ``"noise"`` if significantly less than 50 % of its information matters to the
     decoder, or agrees between the halves. It is ``"unclear"`` if there are too few cells to decide.
