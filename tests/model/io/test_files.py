@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from contextlib import contextmanager, suppress
@@ -315,6 +316,41 @@ def test_a_model_of_a_datamodule(tmp_path):
         separate(model.module.state_dict())
     )
     loaded.save(tmp_path / "model", datamodule=datamodule, overwrite=True)
+
+
+def test_a_save_between_two_reads(fitted, tmp_path, monkeypatch):
+    """A reader finds all old or all new files, also while another process saves."""
+    fitted.save(tmp_path / "model")
+    other = fitted.sibling()
+    working, calls = files._read_tensors, []
+
+    def slow(path):
+        calls.append(path)
+        if len(calls) == 1:
+            other.save(tmp_path / "model", overwrite=True)
+        return working(path)
+
+    monkeypatch.setattr(files, "_read_tensors", slow)
+    check_same(other, type(fitted).load(tmp_path / "model", fitted.adata.copy()))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("name", ["save", "load", "load_registry", "view_setup_args"])
+@pytest.mark.parametrize("cls", [BetaVI, JointVI])
+def test_arguments_are_those_of_scvi(cls, name):
+    ours, theirs = (inspect.signature(getattr(each, name)).parameters for each in (cls, SCVI))
+    shared = list(ours.values())[: len(theirs)]
+    found = [(word.name, word.default) for word in shared if word.name != "model"]
+    theirs = [word for word in theirs.values() if word.name != "self"]
+    if name == "save":
+        assert list(ours.values())[-1].kind is theirs[-1].kind is inspect.Parameter.VAR_KEYWORD
+        found, theirs = found[:-1], theirs[:-1]
+    assert found == [(word.name, word.default) for word in theirs]
+    assert set(ours) - {word.name for word in theirs} <= {
+        "model",
+        "trust_pickle",
+        "anndata_write_kwargs",
+    }
 
 
 # -- damage -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from scvi.model.base._save_load import _load_saved_files
 
 from betavi.model.io.archive import inner_json, read_tensors, write_archive
 from betavi.model.io.saved import Saved, digest, separate
-from betavi.model.io.together import current
+from betavi.model.io.together import current, stamp
 from betavi.model.io.typed_json import decode, encode
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ FORMAT, SCHEMA = "betavi model", 1
 """Name and version of the format of ``model.json``."""
 
 JSON, TENSORS, ARCHIVE = "model.json", "model.safetensors", "model.pt"
+
+N_TRIES = 5
+"""Most reads of files that another process replaces at the same time."""
 
 FAULTS = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, RecursionError,
@@ -59,6 +62,18 @@ def read(
     ``trust_pickle`` is False.
     """
     place, start = Path(folder), prefix or ""
+    for _ in range(N_TRIES):
+        before = stamp(place, start)
+        try:
+            return _read(place, start, trust_pickle)
+        except (ValueError, FileNotFoundError):
+            # a save in another process may have replaced the files between two reads
+            if stamp(place, start) == before:
+                raise
+    return _read(place, start, trust_pickle)
+
+
+def _read(place: Path, start: str, trust_pickle: bool) -> Saved:
     text, tensors, archive = (current(place, name, start) for name in (JSON, TENSORS, ARCHIVE))
     if text.is_file():
         model = _parsed(text, text.read_bytes())
@@ -81,7 +96,8 @@ def read(
             "author, load the model with load(..., trust_pickle=True). Or, rewrite the folder once "
             "in the format that runs no code: betavi.convert(old_folder, new_folder)"
         )
-    return _read_pickle(place, prefix)
+    with _damage(archive):
+        return _read_pickle(place, start)
 
 
 def _text(saved: Saved) -> str:
@@ -145,7 +161,7 @@ def _saved(path: Path, model: dict[str, Any], tensors: dict[str, Tensor], source
         return Saved(attributes, names, tensors, model["data"], model["versions"])
 
 
-def _read_pickle(folder: Path, prefix: str | None) -> Saved:
+def _read_pickle(folder: Path, prefix: str) -> Saved:
     """Unpickle a ``model.pt`` of betavi before the safe format, which can run code."""
     attributes, names, tensors, _ = _load_saved_files(
         str(folder), load_adata=False, prefix=prefix, map_location="cpu"
@@ -153,7 +169,7 @@ def _read_pickle(folder: Path, prefix: str | None) -> Saved:
     tensors.pop("pyro_param_store", None)
     saved = Saved(attributes, names, separate(tensors), versions={})
     # these files do not say whether the object was saved
-    is_there = current(folder, saved.data_name, prefix or "").is_file()
+    is_there = current(folder, saved.data_name, prefix).is_file()
     saved.data = saved.data_name if is_there else None
     return saved
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -138,14 +139,10 @@ def convert(
     False
     """
     saved = read(old, prefix, trust_pickle=True)
-    copied = None
+    copy_object = None
     if saved.data:
-        source = current(Path(old), saved.data, prefix or "")
-
-        def copied(path: Path) -> object:
-            return shutil.copyfile(source, path)
-
-    _write(saved, new, prefix, overwrite, copied)
+        copy_object = partial(shutil.copyfile, current(Path(old), saved.data, prefix or ""))
+    _write(saved, new, prefix, overwrite, copy_object)
 
 
 def convert_legacy_save(_cls: type[LatentModel], /, *_args: Any, **_kwargs: Any) -> NoReturn:

@@ -70,6 +70,19 @@ def current(folder: Path, name: str, prefix: str) -> Path:
     return new if new is not None and new.exists() else target
 
 
+def stamp(folder: Path, prefix: str) -> list[tuple[int, int] | None]:
+    """Return a value that changes when a save replaces files."""
+    found: list[tuple[int, int] | None] = []
+    for name in NAMES:
+        try:
+            status = (folder / f"{prefix}{name}").stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_mtime_ns))
+    return found
+
+
 def _finish(marker: Path) -> None:
     """Let the new files that a marker lists take the names of their targets."""
     for name, new in _listed(marker).items():
