@@ -434,6 +434,7 @@ def test_deep_json(folder):
 
 
 def test_weights_of_another_model(folder, tmp_path):
+    scvi.settings.seed = 1
     BetaVI(simulated("BetaVI"), **SMALL).save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", folder)
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged.*checksum"):

@@ -58,7 +58,7 @@ def read(
 ) -> Saved:
     """Read the files of a model.
 
-    Raises a ValueError if there is no model, a file is damaged, or the model is a pickle and
+    Raises a ValueError if the folder has no model, a file is damaged, or the model is a pickle and
     ``trust_pickle`` is False.
     """
     place, start = Path(folder), prefix or ""
