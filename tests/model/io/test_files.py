@@ -29,6 +29,7 @@ from betavi.model.io.saved import saved_from, separate
 from betavi.model.reference.query import reference_of
 from betavi.nn import FUSIONS, LATENTS, PRIORS
 from tests.conftest import BRIEF
+from tests.killing import killed_at, number_of_moments
 from tests.model.io.conftest import SMALL, simulated
 from tests.model.io.test_typed_json import same
 
@@ -316,6 +317,41 @@ def test_a_model_of_a_datamodule(tmp_path):
         separate(model.module.state_dict())
     )
     loaded.save(tmp_path / "model", datamodule=datamodule, overwrite=True)
+
+
+def labelled(model, label):
+    """Give the weights and the object of a model the same label."""
+    model.adata.uns["label"] = label
+    with torch.no_grad():
+        next(iter(model.module.parameters())).fill_(label)
+
+
+def label_of(folder):
+    model = BetaVI.load(folder)
+    found = next(iter(model.module.parameters())).unique().tolist()
+    assert found == [model.adata.uns["label"]]
+    return found[0]
+
+
+def test_a_killed_save_leaves_a_whole_model(tmp_path):
+    model = BetaVI(simulated("BetaVI"), **SMALL)
+    folder, seen = tmp_path / "model", set()
+
+    def write():
+        model.save(folder, overwrite=True, save_anndata=True)
+
+    labelled(model, 1.0)
+    write()
+    last = number_of_moments(tmp_path, write)
+    for moment in (last // 2, last - 60, last - 30, last - 8):
+        labelled(model, 1.0)
+        write()
+        labelled(model, 2.0)
+        assert killed_at(moment, tmp_path, write)
+        seen.add(label_of(folder))
+    assert seen == {1.0, 2.0}
+    write()
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_a_save_between_two_reads(fitted, tmp_path, monkeypatch):
