@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +40,7 @@ N_TRIES = 5
 
 FAULTS = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, RecursionError,
-    OverflowError, EOFError, SafetensorError, BadZipFile,
+    OverflowError, EOFError, OSError, SafetensorError, BadZipFile, struct.error, zlib.error,
 )  # fmt: skip
 """Errors that a damaged file causes."""
 
@@ -181,6 +183,6 @@ def _damage(path: Path) -> Iterator[None]:
         yield
     except FAULTS as error:
         raise ValueError(
-            f"{path} is damaged, or another program changed it: {error}. Copy the folder again from "
-            "its source, or save the model again."
+            f"{path} is damaged or cannot be read: {error}. Copy the folder again from its source, or "
+            "save the model again."
         ) from error
