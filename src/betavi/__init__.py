@@ -8,7 +8,9 @@ from importlib.metadata import version
 import rich.pretty  # noqa: F401
 
 from betavi import datasets, metrics, pl
-from betavi.model import BetaVI, JointVI
+from betavi.model import BetaVI, JointVI, convert, hub_card
 
 __version__ = version("betavi")
-__all__ = ["BetaVI", "JointVI", "__version__", "datasets", "metrics", "pl"]
+__all__ = [
+    "BetaVI", "JointVI", "__version__", "convert", "datasets", "hub_card", "metrics", "pl",
+]  # fmt: skip

@@ -51,7 +51,8 @@ NOT_CHECKED = {
 NOT_OURS = {
     "differential_abundance", "get_importance_weights", "get_aggregated_posterior",
     "get_batch_representation", "load_query_data", "prepare_query_anndata", "prepare_query_mudata",
-    "setup_anndata", "setup_mudata", "load", "save", "convert_legacy_save", "train", "rescue",
+    "setup_anndata", "setup_mudata", "load", "load_registry", "save", "view_setup_args",
+    "convert_legacy_save", "train", "rescue",
     "minify_adata", "minify_mudata", "sibling", "suggest_beta", "cross_validate_denoising",
     "check_false_signals", "diagnose", "rate_distortion", "latent_density", "default_epochs",
 }  # fmt: skip

@@ -27,6 +27,7 @@ from betavi.model.expression.importance import get_importance_weights
 from betavi.model.generation.generate import generate
 from betavi.model.generation.holes import find_holes
 from betavi.model.generation.interpolate import archetype, interpolate
+from betavi.model.io import loading, saving
 from betavi.model.reference import minify, query
 from betavi.model.setup.anndata import setup_anndata
 from betavi.model.setup.arguments import check_surroundings
@@ -116,8 +117,16 @@ class BetaVI(LatentModel):
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
     prepare_query_anndata = staticmethod(query.prepare_query_anndata)
+    prepare_query_mudata = staticmethod(query.refuse_prepare_query_mudata)
     minify_adata = minify.minify_adata
     _update_adata_and_manager_post_minification = minify.read_minified
+
+    # files
+    save = saving.save
+    load = classmethod(loading.load)
+    load_registry = staticmethod(loading.load_registry)
+    view_setup_args = staticmethod(loading.view_setup_args)
+    convert_legacy_save = classmethod(saving.convert_legacy_save)
 
     # the latent space
     get_latent_representation = get_latent_representation

@@ -26,6 +26,7 @@ from betavi.model.expression.differential import differential_expression
 from betavi.model.generation.generate import generate
 from betavi.model.generation.holes import find_holes
 from betavi.model.generation.interpolate import archetype, interpolate
+from betavi.model.io import loading, saving
 from betavi.model.reference import minify, query
 from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_mudata import check_fusion, check_is_set_up, is_weight
@@ -106,9 +107,17 @@ class JointVI(LatentModel):
     train = training.train
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
+    prepare_query_anndata = staticmethod(query.refuse_prepare_query_anndata)
     prepare_query_mudata = staticmethod(query.prepare_query_mudata)
     minify_adata = minify.refuse_minify_adata
     minify_mudata = minify.minify_mudata
+
+    # files
+    save = saving.save
+    load = classmethod(loading.load)
+    load_registry = staticmethod(loading.load_registry)
+    view_setup_args = staticmethod(loading.view_setup_args)
+    convert_legacy_save = classmethod(saving.convert_legacy_save)
 
     # the latent space
     get_latent_representation = get_latent_representation

@@ -16,6 +16,7 @@ from scvi.model.base import ArchesMixin
 from scvi.model.base._archesmixin import _get_loaded_data
 
 from betavi._mudata import assembled, copied
+from betavi.model.io.loading import reference_of
 from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.check_depth import warn_deep_cells
@@ -24,6 +25,8 @@ from betavi.model.setup.messages import name_some, warn
 from betavi.nn import BetaBias, BetaFiLM, BetaGate, BetaLinear
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from mudata import MuData
     from scvi._types import AnnOrMuData
     from scvi.model.base import BaseModelClass
@@ -93,6 +96,7 @@ def load_query_data(
     if adata is not None:
         cls.adapter.check_kind(adata)
     check_arguments({"reference_model": reference_model})
+    reference_model = reference_of(reference_model)
     reference = _get_loaded_data(reference_model, device="cpu")[0]
     model = ArchesMixin.load_query_data.__func__(
         cls, adata, reference_model, registry, inplace_subset_query_vars, **kwargs
@@ -205,7 +209,8 @@ def prepare_query_anndata(
     check_arguments({"reference_model": reference_model})
     _check_unique(adata.var_names, "adata")
     entry = adata.uns.get("betavi")
-    found = ArchesMixin.prepare_query_anndata(adata, reference_model, *args, **kwargs)
+    reference = reference_of(reference_model)
+    found = ArchesMixin.prepare_query_anndata(adata, reference, *args, **kwargs)
     # padding drops uns, which says where the counts are
     for prepared in (adata, found):
         if entry is not None and isinstance(prepared, AnnData):
@@ -272,9 +277,24 @@ def prepare_query_mudata(mdata: MuData, reference_model: str | BaseModelClass) -
     return copied(found[mdata.obs_names[fits]])
 
 
+def refuse_prepare_query_anndata(*_args: Any, **_kwargs: Any) -> NoReturn:
+    """Raise a TypeError: use :meth:`prepare_query_mudata`."""
+    raise TypeError(
+        "JointVI has no prepare_query_anndata, because it reads a MuData. Call prepare_query_mudata()"
+    )
+
+
+def refuse_prepare_query_mudata(*_args: Any, **_kwargs: Any) -> NoReturn:
+    """Raise a TypeError: use :meth:`prepare_query_anndata`."""
+    raise TypeError(
+        "BetaVI has no prepare_query_mudata, because it reads an AnnData. Call "
+        "prepare_query_anndata()"
+    )
+
+
 def _reference(model: str | BaseModelClass) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the registry of a model, and the feature names of its modalities."""
-    registry = _get_loaded_data(model, device="cpu")[0]["registry_"]
+    registry = _get_loaded_data(reference_of(model), device="cpu")[0]["registry_"]
     fields, names = registry["field_registries"], registry["setup_args"]["likelihoods"]
     return registry, {name: fields[name]["state_registry"]["column_names"] for name in names}
 
