@@ -126,7 +126,7 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     model, fresh = prepare(scenario, seed)
     report: CollapseReport = model.diagnose(show_progress=False)
     truth = active_in_truth(model, fresh)
-    unused = report.dimensions["status"].isin(["inactive", "noise"]).to_numpy()
+    unused = report.dimensions["status"].isin(["inactive", "noise", "depth"]).to_numpy()
     first = report.causes[0].name if report.causes else "none"
     expected = "none" if truth.all() else scenario.cause
     return {
