@@ -54,6 +54,7 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.collapse
 	$(BIN)/python -m benchmarks.collapse_real
 	$(BIN)/python -m benchmarks.collapse_cost
+	$(BIN)/python -m benchmarks.new_counts
 	$(BIN)/python -m benchmarks.rescue
 	$(BIN)/python -m benchmarks.joint
 	$(BIN)/python -m benchmarks.mosaic
