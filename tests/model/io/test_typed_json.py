@@ -97,7 +97,7 @@ def test_any_plain_value_comes_back(value):
         *(pd.array([1, None], dtype=dtype) for dtype in NULLABLE if dtype != "boolean"),
         pd.array([True, None], dtype="boolean"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_tables_come_back(value):
     assert same(value, returned(value)) or value == returned(value)
