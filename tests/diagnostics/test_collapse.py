@@ -55,6 +55,24 @@ def test_a_dimension_of_the_total_count_is_told_apart():
     np.testing.assert_allclose(knows["signal"][1:], without["signal"][1:], atol=0.05)
 
 
+@pytest.mark.parametrize(("n_cells", "n_modalities"), [(20, 1), (20, 3), (60, 3)])
+def test_the_effect_of_totals_is_not_overfitted_in_few_cells(n_cells, n_modalities):
+    """Totals that say nothing about the cells: signal stays signal, and noise noise."""
+    found = {"signal": [], "noise": []}
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        z, totals = rng.normal(size=(n_cells, 1)), rng.normal(8, 0.5, (n_cells, n_modalities))
+        own = rng.normal(size=(N_SPLITS, 2, n_cells, 1))
+        losses = 1 + 0.1 * rng.normal(size=(n_cells, 1))
+        for what, halves in (("signal", 0.5 * z + 0.15 * own), ("noise", own)):
+            given = DimensionArrays(z, np.full_like(z, 0.3), np.ones(1), losses, halves, totals)
+            found[what] += judge_dimensions(given)["status"].tolist()
+    assert "depth" not in found["signal"]
+    assert "noise" not in found["signal"]
+    assert found["signal"].count("used") >= 70
+    assert found["noise"].count("used") <= 2
+
+
 def test_equal_totals_change_nothing():
     found = arrays([1.0, 0.0], [0.2, 0.2], [2, 2])
     same = judge_dimensions(replace(found, log_totals=np.full((N_CELLS, 2), 7.0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import sparse, stats
 
 from betavi.diagnostics import INTERVAL, new_count_coverage, new_count_interval
 
@@ -51,3 +51,8 @@ def test_bad_input_names_what_is_needed(mean, std):
         new_count_interval(mean, std)
     with pytest.raises(ValueError, match=r"model\.denoise"):
         new_count_coverage([[1.0]], mean, std)
+
+
+def test_values_with_dropped_entries_are_refused():
+    with pytest.raises(TypeError, match="without drop_below"):
+        new_count_interval(sparse.csr_matrix([[1.0]]), sparse.csr_matrix([[1.0]]))

@@ -7,7 +7,8 @@ import pytest
 from scipy import sparse
 from scipy.spatial.distance import mahalanobis
 
-from betavi.diagnostics import fit_novelty, fit_shapes, thin
+from betavi.diagnostics import fit_novelty, thin
+from betavi.diagnostics.novelty import fit_shapes
 from betavi.diagnostics.novelty import N_PRIOR, N_WORST
 
 N_GENES = 80

@@ -48,7 +48,7 @@ from betavi.diagnostics.labels import (
     log_shares,
 )
 from betavi.diagnostics.new_counts import new_count_coverage, new_count_interval
-from betavi.diagnostics.novelty import LabelShapes, NoveltyTest, fit_novelty, fit_shapes
+from betavi.diagnostics.novelty import NoveltyTest, fit_novelty
 from betavi.diagnostics.paths import along_density, straight
 from betavi.diagnostics.report import CollapseReport
 from betavi.diagnostics.rescue import RescueReport, best_remedy, gain
@@ -64,12 +64,12 @@ __all__ = [
     "BetaSuggestion", "Calls", "Cause", "CauseRule", "CellScores", "Classifier", "CollapseReport",
     "CountScore", "CountTerms", "DenoisingReport", "DenoisingScore", "DensityCalibration",
     "DimensionArrays", "Evidence", "GeneMoments", "HeldOutMolecules", "Holes",
-    "IntervalCalibration", "LabelCalibration", "LabelShapes", "LatentDensity", "NoveltyTest",
+    "IntervalCalibration", "LabelCalibration", "LatentDensity", "NoveltyTest",
     "RescueReport", "ScoreSums", "Shuffled", "SignalSpectrum", "SupportCalibration", "Thinned",
     "active_dimensions", "alive_in_theory", "along_density", "best_remedy", "binomial_error",
     "calibrate_intervals", "calibrate_labels", "causes_of", "correlated_share", "cross_calibrated",
     "dimension_information", "find_holes", "fit_classifier", "fit_density", "fit_novelty",
-    "fit_shapes", "gain", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement",
+    "gain", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement",
     "label_loss", "log_normalised", "log_shares", "marker_share", "molecules",
     "mutual_information", "nb_deviance", "new_count_coverage", "new_count_interval", "on_simplex",
     "poisson_deviance", "poisson_loss", "predicted_from", "report_denoising", "score_translation",

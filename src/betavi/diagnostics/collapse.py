@@ -12,7 +12,8 @@ from betavi.diagnostics.information import ACTIVE, mutual_information
 N_ERRORS = 3.0  # standard errors of a significant difference
 NOISE_SHARE = 0.5  # a dimension with less signal than this share of its information is noise
 LEAST_SIGNAL = 0.03  # nats: all dimensions have traces; 1 % of the cells 3 sd apart have more
-DEPTH_POWERS = range(6)  # of the log total count, whose effect is removed from both halves
+DEPTH_POWERS = range(1, 6)  # of the log total count, whose effect is removed from both halves
+CELLS_PER_POWER = 20  # fewest cells for each power and modality, so that the fit follows no noise
 SMALLEST_ERROR = 1e-12  # avoids division by zero if no posterior moves
 
 
@@ -61,7 +62,7 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     Noise of counting or of a single gene does not agree between the halves, even if the model has
     memorised the data. The total count of a cell can agree, so its effect (a polynomial of degree 5
     in the log total count) is first removed from both halves. A dimension that meets the three conditions
-    only with this effect is ``"depth"``. Any other dimension that is not used is ``"inactive"`` if it carries at most 0.1
+    only with this effect, which must itself be significant, is ``"depth"``. Any other dimension that is not used is ``"inactive"`` if it carries at most 0.1
     nats. It is ``"noise"`` if significantly less than 50 % of its information matters to the
     decoder, or agrees between the halves. It is ``"unclear"`` if there are too few cells to decide.
     All tests use three standard errors.
@@ -93,7 +94,8 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     ['used', 'inactive']
     """
     noise = np.square(found.scale).mean(axis=0)
-    shared, error = _shared(found.halves, found.log_totals)
+    products = _products(found.halves, found.log_totals)
+    shared, error = _mean_and_error(products)
     n_probed = found.halves.shape[2]
     posteriors = zip(found.loc.T, found.scale.T, strict=True)
     table = pd.DataFrame(
@@ -113,8 +115,10 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     is_decoded = table["sensitivity"] > N_ERRORS * table["sensitivity_error"]
     is_informative = is_decoded & (table["information"] > LEAST_SIGNAL)
     is_signal = is_informative & (table["agreement"] > N_ERRORS)
-    with_depth, error_with_depth = _shared(found.halves, None)
-    is_depth = is_informative & (with_depth > N_ERRORS * error_with_depth)
+    # what both halves say with the depth, and what the depth alone adds
+    whole = _products(found.halves, None)
+    parts = (_mean_and_error(part) for part in (whole, whole - products))
+    is_depth = is_informative & np.all([mean > N_ERRORS * error for mean, error in parts], axis=0)
     is_inactive = table["information"] <= ACTIVE
     most_signal = np.log1p(4 * np.maximum(shared + N_ERRORS * error, 0) / noise) / 2
     most_loss = table["sensitivity"] + N_ERRORS * table["sensitivity_error"]
@@ -124,16 +128,31 @@ def judge_dimensions(found: DimensionArrays) -> pd.DataFrame:
     return table
 
 
-def _shared(halves: np.ndarray, log_totals: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the covariance of both halves over cells, and its standard error, ``(n_latent,)``."""
+def _products(halves: np.ndarray, log_totals: np.ndarray | None) -> np.ndarray:
+    """Return the product of both halves' shifts of each cell, ``(n_probed, n_latent)``.
+
+    The mean over cells is the covariance of both halves, for cells with the same total counts.
+    """
     n_probed = halves.shape[2]
-    centred = halves - halves.mean(axis=2, keepdims=True)
+    shifts = np.moveaxis(halves - halves.mean(axis=2, keepdims=True), 2, 0)
+    n_free = n_probed
     if log_totals is not None:
-        deviations = log_totals - log_totals.mean(axis=0)
-        scaled = deviations / np.maximum(deviations.std(axis=0), SMALLEST_ERROR)
-        basis = np.hstack([scaled**power for power in DEPTH_POWERS])
-        shifts = np.moveaxis(centred, 2, 0).reshape(n_probed, -1)
-        shifts = shifts - basis @ np.linalg.lstsq(basis, shifts)[0]
-        centred = np.moveaxis(shifts.reshape(n_probed, *np.delete(halves.shape, 2)), 0, 2)
-    products = centred.prod(axis=1).mean(axis=0)
-    return products.mean(axis=0), products.std(axis=0) / np.sqrt(n_probed)
+        basis = _powers(log_totals, n_probed)
+        flat = shifts.reshape(n_probed, -1)
+        fit, _, rank, _ = np.linalg.lstsq(basis, flat, rcond=None)
+        shifts = (flat - basis @ fit).reshape(shifts.shape)
+        n_free -= int(rank) - 1
+    products: np.ndarray = shifts.prod(axis=2).mean(axis=1) * (n_probed / n_free)
+    return products
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values.mean(axis=0), values.std(axis=0) / np.sqrt(len(values))
+
+
+def _powers(log_totals: np.ndarray, n_cells: int) -> np.ndarray:
+    """Return powers of the log total counts, fewer of them if there are few cells."""
+    deviations = log_totals - log_totals.mean(axis=0)
+    scaled = deviations / np.maximum(deviations.std(axis=0), SMALLEST_ERROR)
+    most = max(1, n_cells // (CELLS_PER_POWER * log_totals.shape[1]))
+    return np.hstack([scaled**0, *(scaled**power for power in DEPTH_POWERS[:most])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import sparse, stats
 
 from betavi.diagnostics.intervals import INTERVAL
 
@@ -41,6 +41,8 @@ def new_count_interval(mean: ArrayLike, std: ArrayLike) -> tuple[np.ndarray, np.
     ------
     ValueError
         If shapes differ, or a value is negative or not finite.
+    TypeError
+        If an argument is sparse.
 
     References
     ----------
@@ -80,6 +82,8 @@ def new_count_coverage(counts: ArrayLike, mean: ArrayLike, std: ArrayLike) -> np
     ------
     ValueError
         If shapes differ, or a value is negative or not finite.
+    TypeError
+        If an argument is sparse.
 
     References
     ----------
@@ -104,6 +108,11 @@ def new_count_coverage(counts: ArrayLike, mean: ArrayLike, std: ArrayLike) -> np
 
 def _distribution(mean: ArrayLike, std: ArrayLike) -> stats.rv_discrete:
     """Return the negative binomial distribution of new counts."""
+    if sparse.issparse(mean) or sparse.issparse(std):
+        raise TypeError(
+            "`mean` and `std` are sparse, so values below `drop_below` are missing, and their intervals "
+            "would be wrong. Denoise without drop_below: model.denoise(std_layer_added=...)"
+        )
     values, errors = np.asarray(mean, dtype=float), np.asarray(std, dtype=float)
     is_valid = np.isfinite(values) & np.isfinite(errors) & (values >= 0) & (errors >= 0)
     if values.shape != errors.shape or not is_valid.all():

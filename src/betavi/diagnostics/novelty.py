@@ -53,7 +53,7 @@ class LabelShapes(NamedTuple):
     --------
     >>> import numpy as np
     >>> from scipy import sparse
-    >>> from betavi.diagnostics import fit_shapes
+    >>> from betavi.diagnostics.novelty import fit_shapes
     >>> counts = sparse.csr_matrix([[1.0, 0.0], [1.2, 0.0], [0.0, 1.0], [0.0, 1.4]])
     >>> fit_shapes(counts, np.array([0, 0, 1, 1])).means.round(1).tolist()
     [[1.1, 0.0], [0.0, 1.2]]
@@ -126,7 +126,7 @@ def fit_shapes(counts: sparse.csr_matrix, codes: np.ndarray) -> LabelShapes:
     --------
     >>> import numpy as np
     >>> from scipy import sparse
-    >>> from betavi.diagnostics import fit_shapes
+    >>> from betavi.diagnostics.novelty import fit_shapes
     >>> counts = sparse.csr_matrix(np.random.default_rng(0).poisson(1.0, (50, 3)))
     >>> found = fit_shapes(counts.astype(float), np.repeat([0, 1], 25))
     >>> found.centres.shape, found.variances.shape

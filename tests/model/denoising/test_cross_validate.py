@@ -11,11 +11,12 @@ from scipy import sparse
 
 from betavi import BetaVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome
-from betavi.diagnostics import BASELINES
+from betavi.diagnostics import BASELINES, new_count_interval
 from betavi.model.denoising.estimate import ESTIMATES
 
 BRIEF = {"max_epochs": 2, "enable_progress_bar": False}
 QUIET = {"show_progress": False}
+QUICK_RUN = {"max_epochs": 1, "enable_progress_bar": False}
 QUICK = {"max_epochs": 50, "show_progress": False, "plan_kwargs": {"one_cycle": 1e-2}}
 
 
@@ -269,4 +270,9 @@ def test_intervals_of_new_counts_hold_only_with_what_a_cell_says_of_itself(overd
     model = BetaVI(overdispersed, n_latent=3, gene_likelihood="nb")
     genes = model.cross_validate_denoising(fraction=0.5, n_samples=5, **QUICK).genes
     assert abs(genes["coverage"].mean() - 0.9) < 0.02
+    model.train(**QUICK_RUN)
+    model.denoise(std_layer_added="std", **QUIET)
+    layers = overdispersed.layers["denoised"], overdispersed.layers["std"]
+    lower, upper = new_count_interval(*layers)
+    assert (lower <= upper).all()
     assert (abs(genes["coverage"] - 0.9) < 4 * genes["coverage_error"] + 0.02).all()

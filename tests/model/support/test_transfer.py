@@ -247,7 +247,7 @@ def test_a_joint_model_finds_unknown_cells_in_what_they_have(names):
     is_out = (query.obs["kind"].reindex(table.index) == "type_3").to_numpy()
     is_unknown = (table["label"] == "unknown").to_numpy()
     assert is_unknown[~is_out].mean() < 0.12
-    assert is_unknown[is_out].mean() > 2 * is_unknown[~is_out].mean()
+    assert is_unknown[is_out].mean() > max(0.15, 2 * is_unknown[~is_out].mean())
 
 
 def test_a_label_that_one_modality_lacks_is_not_ruled_out():
