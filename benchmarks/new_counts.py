@@ -2,8 +2,8 @@
 
 The molecules of all cells are split at random into two halves. BetaVI is trained on one half, and its
 denoised values and standard deviations give an interval for each count of the other half. The table
-has the median coverage over genes, the 5 % and 95 % quantiles, and the share of genes between .88
-and .92. *mean* is ``denoise(estimate="mean")``, which does not use the cell's own count.
+has the median coverage over genes, the 5 % and 95 % quantiles, and the share of genes between 0.88
+and 0.92. *mean* is ``denoise(estimate="mean")``, which does not use the cell's own count.
 No choice was made on these data: the intervals follow from the negative binomial distribution.
 ``python -m benchmarks.new_counts [set ...] [seed ...]`` takes about 10 minutes for three seeds.
 """
@@ -68,7 +68,7 @@ def main(*words: str) -> None:
                             "median": of_genes.median(),
                             "5 %": of_genes.quantile(0.05),
                             "95 %": of_genes.quantile(0.95),
-                            ".88 to .92": of_genes.between(0.88, 0.92).mean(),
+                            "0.88 to 0.92": of_genes.between(0.88, 0.92).mean(),
                         }
                     )
                     print(*rows[-1].values(), sep="\t", flush=True)
