@@ -8,8 +8,7 @@ from scipy import sparse
 from scipy.spatial.distance import mahalanobis
 
 from betavi.diagnostics import fit_novelty, thin
-from betavi.diagnostics.novelty import fit_shapes
-from betavi.diagnostics.novelty import N_PRIOR, N_WORST
+from betavi.diagnostics.novelty import N_PRIOR, N_WORST, fit_shapes
 
 N_GENES = 80
 
