@@ -11,10 +11,10 @@ from pathlib import Path
 import anndata
 import mudata
 
-from betavi.model.io import replace, together, writer
+from betavi.model.io import lock, replace, together, writer
 
 EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
-CODE = {writer.__file__, replace.__file__, together.__file__}
+CODE = {module.__file__ for module in (lock, replace, together, writer)}
 FOLDERS = tuple(str(Path(package.__file__).parent) for package in (anndata, mudata))
 
 

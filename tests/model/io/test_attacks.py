@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from scvi.model.base._save_load import _load_saved_files
 
 from betavi import BetaVI, JointVI, convert
 from tests.model.io.conftest import SMALL, simulated
@@ -77,6 +78,31 @@ def test_a_prepared_pickle_is_not_opened(clean, tmp_path, entry, place, write):
     else:
         assert ENTRIES[entry](cls, data, str(folder)) is not None
     assert not mark.exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("place", ["alone", "beside clean files"])
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_the_same_pickle_runs_in_the_reader_of_scvi_tools(
+    clean, tmp_path, monkeypatch, entry, place
+):
+    """The same 16 cases with the reader that betavi 0.1 used."""
+    cls, data, source = clean
+    folder, mark = tmp_path / "folder", tmp_path / "mark"
+    shutil.copytree(source, folder)
+    pickled_by_torch(Attack(mark), folder / "model.pt")
+    if place == "alone":
+        for name in ("model.json", "model.safetensors"):
+            (folder / name).unlink()
+
+    def read(dir_path, *args, **kwargs):
+        return _load_saved_files(str(dir_path), load_adata=False, map_location="cpu")
+
+    for module in ("loading", "files"):
+        monkeypatch.setattr(f"betavi.model.io.{module}.read", read)
+    with pytest.raises((AttributeError, TypeError, ValueError)):
+        ENTRIES[entry](cls, data, str(folder))
+    assert mark.exists()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import scvi
 import torch
+from scipy import sparse
 from scvi.model import SCVI
 from scvi.model.base._archesmixin import _get_loaded_data
 
@@ -30,6 +31,7 @@ from betavi.model.reference.query import reference_of
 from betavi.nn import FUSIONS, LATENTS, PRIORS
 from tests.conftest import BRIEF
 from tests.killing import killed_at, number_of_moments
+from tests.model.io.conftest import LIKELIHOODS as LIKELIHOOD_OF
 from tests.model.io.conftest import SMALL, simulated
 from tests.model.io.test_typed_json import same
 
@@ -202,6 +204,26 @@ def test_minified_models_and_queries(fitted, tmp_path):
     np.testing.assert_allclose(minified.get_latent_representation(), expected, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["BetaVI", "JointVI"])
+def test_counts_in_a_layer_beside_an_empty_matrix(tmp_path, name):
+    """An object is minified if the matrix that the setup names is empty."""
+    cls, data = {"BetaVI": BetaVI, "JointVI": JointVI}[name], simulated(name)
+    part = data if name == "BetaVI" else data["rna"]
+    part.layers["counts"] = sparse.csr_matrix(part.X)
+    part.X = sparse.csr_matrix(part.shape, dtype=np.float32)
+    if name == "BetaVI":
+        BetaVI.setup_anndata(data, layer="counts")
+    else:
+        JointVI.setup_mudata(data, LIKELIHOOD_OF, layers={"rna": "counts"})
+    model = cls(data, **SMALL)
+    model.save(tmp_path, overwrite=True, save_anndata=True)
+    check_same(model, cls.load(tmp_path))
+    part.layers["counts"] = part.X.copy()
+    with pytest.raises(ValueError, match="non-minified model with minified"):
+        cls.load(tmp_path, data)
+
+
 def test_a_reference_is_a_model_or_a_folder(fitted, tmp_path):
     """scvi-tools changes what it reads, so each reading is independent of the others."""
     fitted.save(tmp_path / "model")
@@ -368,7 +390,30 @@ def test_a_save_between_two_reads(fitted, tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "_read_tensors", slow)
     check_same(other, type(fitted).load(tmp_path / "model", fitted.adata.copy()))
-    assert len(calls) == 2
+    assert len(calls) > 1
+
+
+def test_a_save_between_the_weights_and_the_object(tmp_path, monkeypatch):
+    """The object has no checksum, so the reader looks whether its file has changed."""
+    model, folder, calls = BetaVI(simulated("BetaVI"), **SMALL), tmp_path / "model", []
+    labelled(model, 1.0)
+    model.save(folder, save_anndata=True)
+    working = anndata.read_h5ad
+
+    def slow(path):
+        calls.append(path)
+        if len(calls) < limit:
+            labelled(model, 1.0 + len(calls))
+            model.save(folder, save_anndata=True, overwrite=True)
+        return working(path)
+
+    monkeypatch.setattr(anndata, "read_h5ad", slow)
+    limit = 3
+    assert label_of(folder) == 3.0
+    assert len(calls) == 3
+    limit = 100
+    with pytest.raises(ValueError, match=r"changed during each of 5 reads.*no other process"):
+        BetaVI.load(folder)
 
 
 @pytest.mark.parametrize("name", ["save", "load", "load_registry", "view_setup_args"])
@@ -459,8 +504,61 @@ def test_another_version_of_the_format(folder):
 @pytest.mark.parametrize("changes", [{"format": "other"}, {"model": []}, {"sha256": "0"}])
 def test_another_json(folder, changes):
     changed_json(folder, **changes)
-    with pytest.raises(ValueError, match=r"model\.json (is damaged|has version None)"):
+    with pytest.raises(ValueError, match=r"model\.json is damaged"):
         BetaVI.load(folder, adata=False)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "[]", '"text"', "null", '{"format": "other"}'])
+def test_a_json_of_another_program(folder, text):
+    (folder / "model.json").write_text(text)
+    with pytest.raises(ValueError, match=r"model\.json is damaged, or another program.*`prefix`"):
+        BetaVI.load(folder, adata=False)
+
+
+def forge(folder, change):
+    """Change a model, with right checksums."""
+    saved = read(folder)
+    change(saved)
+    for name, write in writers_of(saved).items():
+        if name != "model.pt":
+            write(folder / name)
+
+
+FORGERIES = {
+    "no arguments": lambda saved: saved.attributes.pop("init_params_"),
+    "list of arguments": lambda saved: saved.attributes.update(init_params_=[]),
+    "empty arguments": lambda saved: saved.attributes.update(init_params_={}),
+    "other argument": lambda saved: argument(saved, "other", 1),
+    "argument twice": lambda saved: argument(saved, "adata", 1),
+    "empty registry": lambda saved: saved.attributes.update(registry_={"model_name": "BetaVI"}),
+    "no fields": lambda saved: saved.attributes["registry_"].pop("field_registries"),
+    "no field": lambda saved: saved.attributes["registry_"].update(field_registries={}),
+    "list of setup arguments": lambda saved: saved.attributes["registry_"].update(setup_args=[]),
+    "setup argument twice": lambda saved: saved.attributes["registry_"]["setup_args"].update(
+        source_registry={}
+    ),
+    "more weights": lambda saved: saved.tensors.update(other=torch.ones(1)),
+    "fewer weights": lambda saved: saved.tensors.pop(
+        next(name for name in saved.tensors if name.endswith("weight"))
+    ),
+}
+
+
+def argument(saved, name, value):
+    saved.attributes["init_params_"]["non_kwargs"][name] = value
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("has_object", [True, False])
+@pytest.mark.parametrize("name", FORGERIES)
+def test_forged_settings(folder, name, has_object):
+    forge(folder, FORGERIES[name])
+    data = simulated("BetaVI") if has_object else False
+    if name == "setup argument twice" and not has_object:
+        assert BetaVI.load(folder, data).adata is None
+        return
+    with pytest.raises(ValueError, match=r"(?s)model\.json is damaged.*save"):
+        BetaVI.load(folder, data)
 
 
 def test_deep_json(folder):
@@ -493,6 +591,12 @@ def test_another_class(fitted, tmp_path):
     derived = type("Derived", (type(fitted),), {})
     with pytest.raises(ValueError, match="different class"):
         derived.load(tmp_path / "model", adata=False)
+    forge(tmp_path / "model", lambda x: x.attributes["registry_"].update(model_name="Derived"))
+    with pytest.raises(ValueError, match="class 'Derived', which betavi cannot load"):
+        type(fitted).load(tmp_path / "model", adata=False)
+    allowed = ["Derived"]
+    type(fitted).load(tmp_path / "model", adata=False, allowed_classes_names_list=allowed)
+    fitted.save(tmp_path / "model", overwrite=True)
     allowed = [type(fitted).__name__]
     derived.load(tmp_path / "model", adata=False, allowed_classes_names_list=allowed)
 
@@ -570,6 +674,18 @@ def test_an_old_folder(fitted, tmp_path):
     check_same(fitted, loaded)
     with pytest.raises(ValueError, match="already exists"):
         convert(old, new)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_of_scvi_tools_is_not_converted(tmp_path):
+    data = simulated("BetaVI")
+    SCVI.setup_anndata(data)
+    SCVI(data, **SMALL).save(tmp_path / "old")
+    with pytest.raises(ValueError, match=r"class 'SCVI'\. Only models of BetaVI and JointVI"):
+        convert(tmp_path / "old", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match=r"class 'SCVI', which betavi cannot load"):
+        BetaVI.load(tmp_path / "old", adata=False, trust_pickle=True)
 
 
 def test_versions_are_recorded(whole):

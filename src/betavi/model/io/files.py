@@ -12,7 +12,7 @@ import struct
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile
 
 import safetensors.torch
@@ -44,6 +44,9 @@ FAULTS = (
 )  # fmt: skip
 """Errors that a damaged file causes."""
 
+T = TypeVar("T")
+"""Type of what is read."""
+
 
 def writers_of(saved: Saved) -> dict[str, Callable[[Path], object]]:
     """Return functions that write the files of a model, by name."""
@@ -64,15 +67,28 @@ def read(
     ``trust_pickle`` is False.
     """
     place, start = Path(folder), prefix or ""
+    return unchanged(place, start, lambda: _read(place, start, trust_pickle))
+
+
+def unchanged(place: Path, start: str, action: Callable[[], T]) -> T:
+    """Return what an action reads, from the files of one save.
+
+    It is repeated if a save in another process replaces the files between two reads.
+    """
     for _ in range(N_TRIES):
         before = stamp(place, start)
         try:
-            return _read(place, start, trust_pickle)
+            found = action()
         except (ValueError, FileNotFoundError):
-            # a save in another process may have replaced the files between two reads
             if stamp(place, start) == before:
                 raise
-    return _read(place, start, trust_pickle)
+        else:
+            if stamp(place, start) == before:
+                return found
+    raise ValueError(
+        f"The files of {place} changed during each of {N_TRIES} reads. Try again when no other "
+        "process saves into this folder."
+    )
 
 
 def _read(place: Path, start: str, trust_pickle: bool) -> Saved:
@@ -85,11 +101,11 @@ def _read(place: Path, start: str, trust_pickle: bool) -> Saved:
             f"Failed to load model file at {text}. Neither this file nor {archive.name} exists. "
             "Pass the folder that save() wrote, and the same `prefix`."
         )
-    with _damage(archive):
+    with damage(archive):
         inner = inner_json(archive)
     if inner is not None:
         model = _parsed(archive, inner)
-        with _damage(archive):
+        with damage(archive):
             found = read_tensors(archive, model["tensors"])
         return _saved(archive, model, found, archive)
     if not trust_pickle:
@@ -98,7 +114,7 @@ def _read(place: Path, start: str, trust_pickle: bool) -> Saved:
             "author, load the model with load(..., trust_pickle=True). Or, rewrite the folder once "
             "in the format that runs no code: betavi.convert(old_folder, new_folder)"
         )
-    with _damage(archive):
+    with damage(archive):
         return _read_pickle(place, start)
 
 
@@ -129,16 +145,21 @@ def _checksum(model: Any) -> str:
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     """Return what ``model.json`` says about the model, after checks of format and checksum."""
-    with _damage(path):
+    with damage(path):
         whole = json.loads(content)
-        schema = whole["schema"] if whole["format"] == FORMAT else None
-        checksum, model = whole["sha256"], whole["model"]
+    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is damaged, or another program wrote it. Copy the folder again from its source, "
+            "or pass the `prefix` of the model that betavi saved."
+        )
+    with damage(path):
+        schema, checksum, model = whole["schema"], whole["sha256"], whole["model"]
     if schema != SCHEMA:
         raise ValueError(
             f"{path} has version {schema!r} of the format, but this version of betavi reads "
             f"version {SCHEMA}. Install the version of betavi that wrote the file, or a newer one."
         )
-    with _damage(path):
+    with damage(path):
         if _checksum(model) != checksum:
             raise ValueError("the checksum of the settings differs")
         return dict(model)
@@ -149,16 +170,16 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} is missing, which holds the weights of the model. Copy all files of the folder."
         )
-    with _damage(path):
+    with damage(path):
         # from bytes, as a mapped file would stay open, and change with the file
         return dict(safetensors.torch.load(path.read_bytes()))
 
 
 def _saved(path: Path, model: dict[str, Any], tensors: dict[str, Tensor], source: Path) -> Saved:
-    with _damage(source):
+    with damage(source):
         if digest(tensors) != model["sha256_of_tensors"]:
             raise ValueError(f"the checksum of the weights is not that in {path.name}")
-    with _damage(path):
+    with damage(path):
         attributes, names = decode(model["attributes"]), decode(model["var_names"])
         return Saved(attributes, names, tensors, model["data"], model["versions"])
 
@@ -177,11 +198,11 @@ def _read_pickle(folder: Path, prefix: str) -> Saved:
 
 
 @contextmanager
-def _damage(path: Path) -> Iterator[None]:
+def damage(path: Path, faults: tuple[type[Exception], ...] = FAULTS) -> Iterator[None]:
     """Turn errors of reading a file into one that names the file and a remedy."""
     try:
         yield
-    except FAULTS as error:
+    except faults as error:
         raise ValueError(
             f"{path} is damaged or cannot be read: {error}. Copy the folder again from its source, or "
             "save the model again."

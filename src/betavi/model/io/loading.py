@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,9 @@ from scvi.data._download import _download
 from scvi.model._utils import parse_device_args
 from scvi.model.base._save_load import _initialize_model, _validate_var_names
 
-from betavi.model.io.files import ARCHIVE, JSON, read
+from betavi.data import counts_of
+from betavi.model.io.files import ARCHIVE, JSON, damage, read, unchanged
+from betavi.model.io.saved import CLASSES
 from betavi.model.io.together import current
 from betavi.model.setup.messages import warn
 
@@ -89,13 +93,19 @@ def load(
     _, _, torch_device = parse_device_args(
         accelerator=accelerator, devices=device, return_device="torch", validate_single_device=True
     )
-    if backup_url is not None and not current(Path(dir_path), JSON, prefix or "").is_file():
-        _download(backup_url, str(dir_path), f"{prefix or ''}{ARCHIVE}")
-    saved = read(dir_path, prefix, trust_pickle)
-    _check_class(cls, saved, allowed_classes_names_list or [])
-    if adata is None:
-        adata = _read_object(Path(dir_path), saved, prefix or "")
-    model = _build(cls, saved, None if adata is False else adata, datamodule)
+    place, start = Path(dir_path), prefix or ""
+    if backup_url is not None and not current(place, JSON, start).is_file():
+        _download(backup_url, str(dir_path), f"{start}{ARCHIVE}")
+
+    def found() -> tuple[Saved, Any]:
+        saved = read(place, prefix, trust_pickle)
+        _check_class(cls, saved, allowed_classes_names_list or [])
+        return saved, _read_object(place, saved, start) if adata is None else adata
+
+    saved, adata = unchanged(place, start, found)
+    path = current(place, JSON, start)
+    path = path if path.is_file() else current(place, ARCHIVE, start)
+    model = _build(cls, saved, None if adata is False else adata, datamodule, path)
     model.to_device(torch_device)
     model.module.eval()
     if model.adata is not None:
@@ -173,12 +183,19 @@ def reference_of(model: str | os.PathLike[str] | BaseModelClass) -> Any:
 
 def _check_class(cls: type[LatentModel], saved: Saved, allowed: list[str]) -> None:
     """Raise a ValueError for files of another class."""
-    if saved.class_name not in (None, cls.__name__, *allowed):
+    name = saved.class_name
+    if name in (None, cls.__name__, *allowed):
+        return
+    start = "It appears you are loading a model from a different class. The files are of "
+    if name not in CLASSES:
+        # a stranger's file names the class, so a remedy must not repeat it
         raise ValueError(
-            "It appears you are loading a model from a different class. The files are of "
-            f"{saved.class_name}. Call {saved.class_name}.load(), or pass "
-            f"allowed_classes_names_list=[{saved.class_name!r}]."
+            f"{start}the class {str(name)[:50]!r}, which betavi cannot load. Open the folder with the "
+            "program that saved it, if you trust its author."
         )
+    raise ValueError(
+        f"{start}{name}. Call betavi.{name}.load(), or pass allowed_classes_names_list=[{name!r}]."
+    )
 
 
 def _read_object(folder: Path, saved: Saved, prefix: str) -> Any:
@@ -206,34 +223,51 @@ def _read_object(folder: Path, saved: Saved, prefix: str) -> Any:
     return False
 
 
-def _build(cls: type[LatentModel], saved: Saved, adata: Any, datamodule: Any) -> Any:
-    """Return a model with the saved settings and tensors."""
+def _build(cls: type[LatentModel], saved: Saved, adata: Any, datamodule: Any, path: Path) -> Any:
+    """Return a model with the saved settings and tensors. ``path`` names the file in errors."""
     attributes = dict(saved._get_user_attributes())
     registry = attributes.pop("registry_")
     if adata is not None:
-        if _SETUP_ARGS_KEY not in registry:
-            raise ValueError(
-                "Saved model does not contain original setup inputs, so no object can be set up. "
-                "Load it with adata=False."
-            )
-        _validate_var_names(adata, saved.get_var_names())
-        if saved.setup_name != "setup_datamodule":
-            setup = getattr(cls, saved.setup_name)
-            setup(adata, source_registry=registry, **registry[_SETUP_ARGS_KEY])
-    # the constructors take no datamodule, because the registry has the sizes of the networks
-    model = _initialize_model(cls, adata, registry, attributes, None)
+        _set_up(cls, saved, adata, path)
+    with damage(path, (KeyError, TypeError, AttributeError)):
+        # the constructors take no datamodule, because the registry has the sizes of the networks
+        model = _initialize_model(cls, adata, registry, attributes, None)
     if datamodule is not None:
         model._datamodule = datamodule
     model.module.on_load(model, pyro_param_store=None)
-    model.module.load_state_dict(saved.tensors)
+    with damage(path):
+        model.module.load_state_dict(saved.tensors)
     return model
+
+
+def _set_up(cls: type[LatentModel], saved: Saved, adata: Any, path: Path) -> None:
+    """Set up an object as in training."""
+    registry = deepcopy(saved.attributes["registry_"])
+    if _SETUP_ARGS_KEY not in registry:
+        raise ValueError(
+            "Saved model does not contain original setup inputs, so no object can be set up. "
+            "Load it with adata=False."
+        )
+    _validate_var_names(adata, saved.get_var_names())
+    if saved.setup_name == "setup_datamodule":
+        return
+    setup, arguments = getattr(cls, saved.setup_name), registry[_SETUP_ARGS_KEY]
+    with damage(path):
+        # errors of the call itself are about the object
+        inspect.signature(setup).bind(adata, source_registry=None, **arguments)
+    setup(adata, source_registry=registry, **arguments)
 
 
 def _check_minified(saved: Saved, adata: Any) -> None:
     """Raise a ValueError for an object without counts, if the model was not minified."""
-    part = next(iter(adata.mod.values())) if isinstance(adata, MuData) else adata
-    fields = saved.attributes["registry_"].get(_FIELD_REGISTRIES_KEY, {})
-    is_empty = sparse.issparse(part.X) and part.X.nnz == 0
+    registry = saved.attributes["registry_"]
+    fields, setup = (registry.get(key) or {} for key in (_FIELD_REGISTRIES_KEY, _SETUP_ARGS_KEY))
+    part, layer = adata, setup.get("layer")
+    if isinstance(adata, MuData):
+        name = next(iter(setup.get("likelihoods", adata.mod)))
+        part, layer = adata[name], (setup.get("layers") or {}).get(name)
+    counts = counts_of(part, layer if layer in part.layers else None)
+    is_empty = sparse.issparse(counts) and counts.nnz == 0
     has_posteriors = all(key in part.obsm for key in POSTERIORS)
     if is_empty and REGISTRY_KEYS.MINIFY_TYPE_KEY not in fields and not has_posteriors:
         kind = "adata" if isinstance(adata, AnnData) else "mudata"

@@ -36,11 +36,11 @@ NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _reserved: set[Path] = set()
 
 
-def reserve(target: Path, ending: str) -> Path:
+def reserve(target: Path, ending: str, kind: str = "new") -> Path:
     """Return a unique path beside a target. ``target`` must contain no links."""
     # mudata recognises formats by the ending
     token = secrets.token_hex(4)
-    new = target.with_name(f".{target.name}.betavi-new-{os.getpid()}-{token}-{HOST}{ending}")
+    new = target.with_name(f".{target.name}.betavi-{kind}-{os.getpid()}-{token}-{HOST}{ending}")
     _reserved.add(new)
     return new
 
@@ -73,11 +73,11 @@ def take_place(new: Path, target: Path) -> None:
             _put_back(old, target)
 
 
-def tidy(target: Path) -> None:
+def tidy(target: Path, kinds: str = "new|old|gone") -> None:
     """Remove what killed processes of this machine left beside a target. Restore the target."""
     start = f".{target.name}.betavi-"
     for path in [path for path in target.parent.iterdir() if path.name.startswith(start)]:
-        found = re.fullmatch(rf"(new|old|gone)-(\d+)-\w+-{HOST}", path.stem.removeprefix(start))
+        found = re.fullmatch(rf"({kinds})-(\d+)-\w+-{HOST}", path.stem.removeprefix(start))
         if found is None or _is_in_use(path, int(found[2])):
             continue
         if found[1] == "old":
@@ -130,7 +130,7 @@ def _renamed(path: Path, kind: str) -> Path:
 
 def _is_in_use(path: Path, pid: int) -> bool:
     if pid == os.getpid():
-        return _renamed(path, "new") in _reserved
+        return not _reserved.isdisjoint({path, _renamed(path, "new")})
     # on Windows, os.kill() with any signal would end the process
     if sys.platform == "win32":
         return True

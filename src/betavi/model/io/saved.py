@@ -10,7 +10,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scvi.data._constants import _MODEL_NAME_KEY, _SETUP_METHOD_NAME
+from scvi.data._constants import (
+    _FIELD_REGISTRIES_KEY,
+    _MODEL_NAME_KEY,
+    _SETUP_ARGS_KEY,
+    _SETUP_METHOD_NAME,
+)
 
 from betavi.data import COUNTS
 
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
 
 PACKAGES = ("betavi", "scvi-tools", "anndata", "mudata", "torch", "numpy", "pandas")
 """Packages whose versions are recorded."""
+
+CLASSES = ("BetaVI", "JointVI")
+"""Names of the classes of models that are loaded and converted."""
 
 SETUPS = ("setup_anndata", "setup_mudata", "setup_datamodule")
 """Names of methods that a file may name for setting up an object."""
@@ -71,6 +79,10 @@ class Saved:
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the attributes are not those of a model."""
+        for name in ("init_params_", "registry_"):
+            if not isinstance(self.attributes.get(name), dict):
+                raise ValueError(f"the attribute {name!r} is missing")
+        _check_registry(self.attributes["registry_"])
         unknown = [
             name for name in self.attributes if not name.endswith("_") and name not in OF_DATAMODULE
         ]
@@ -108,6 +120,19 @@ class Saved:
     def get_var_names(self) -> Any:
         """Return the names of the features. For a MuData, by modality."""
         return deepcopy(self.var_names)
+
+
+def _check_registry(registry: dict[str, Any]) -> None:
+    """Raise a ValueError if a registry lacks its parts. That of some datamodules is empty."""
+    fields, arguments = registry.get(_FIELD_REGISTRIES_KEY), registry.get(_SETUP_ARGS_KEY, {})
+    if not registry:
+        return
+    if not isinstance(fields, dict) or not all(isinstance(x, dict) for x in fields.values()):
+        raise ValueError(f"the registry has no {_FIELD_REGISTRIES_KEY!r}")
+    if not fields or not isinstance(arguments, dict):
+        raise ValueError(
+            f"{_FIELD_REGISTRIES_KEY!r} or {_SETUP_ARGS_KEY!r} is empty or no dictionary"
+        )
 
 
 def saved_from(model: LatentModel, legacy_mudata_format: bool, datamodule: Any) -> Saved:

@@ -12,7 +12,7 @@ import mudata
 from mudata import MuData
 
 from betavi.model.io.files import read, writers_of
-from betavi.model.io.saved import Saved, saved_from
+from betavi.model.io.saved import CLASSES, Saved, saved_from
 from betavi.model.io.together import current, write_together
 from betavi.model.setup.messages import warn
 
@@ -124,7 +124,7 @@ def convert(
     Raises
     ------
     ValueError
-        If ``old`` has no model, or ``new`` exists and ``overwrite`` is False.
+        If ``old`` has no model of betavi, or ``new`` exists and ``overwrite`` is False.
 
     Examples
     --------
@@ -139,6 +139,12 @@ def convert(
     False
     """
     saved = read(old, prefix, trust_pickle=True)
+    # a model of a datamodule may have no name
+    if saved.class_name not in (None, *CLASSES):
+        raise ValueError(
+            f"{old} has a model of the class {saved.class_name!r}. Only models of "
+            f"{' and '.join(CLASSES)} can be converted. Open this folder with the program that saved it."
+        )
     copy_object = None
     if saved.data:
         copy_object = partial(shutil.copyfile, current(Path(old), saved.data, prefix or ""))

@@ -7,10 +7,13 @@
 A process that is killed before step 2 leaves the old files. A process that is killed later leaves
 the new files: with a marker, a reader takes the listed file where it still exists. The next save
 finishes the replacement. Other files of the folder do not change.
+
+Steps 2 and 3 are under a lock, so two saves do not mix. Readers need no lock.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -18,16 +21,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from betavi.model.io.lock import locked
 from betavi.model.io.replace import discard, reserve, take_place, tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
 MARKER = "model.saving"
 """Name of the marker, after the prefix of the files."""
 
-NAMES = ("model.safetensors", "model.json", "model.pt", "adata.h5ad", "mdata.h5mu", MARKER)
+FILES = ("model.safetensors", "model.json", "model.pt", "adata.h5ad", "mdata.h5mu")
+"""Names of files that a save writes."""
+
+NAMES = (*FILES, MARKER)
 """Names of files that an earlier save may have left unfinished."""
+
+KIND = "saving"
+"""Part of the names of new files. Other parts of betavi remove files of other kinds only."""
+
+NO_FOLDERS = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""Errors of file systems that cannot force the names of a folder's files to the disk."""
 
 
 def write_together(
@@ -38,29 +52,54 @@ def write_together(
     If a writer fails, the old files stay as they are.
     """
     marker = folder / f"{prefix}{MARKER}"
-    _finish(marker)
-    targets = {name: folder / f"{prefix}{name}" for name in writers}
-    for name in NAMES:
-        tidy(folder / f"{prefix}{name}")
-    new = {name: reserve(target, target.suffix) for name, target in targets.items()}
-    listed = reserve(marker, marker.suffix)
+    with _lock(marker):
+        _finish(marker)
+        for name in NAMES:
+            tidy(folder / f"{prefix}{name}", KIND)
+    new = {path: _reserved(path) for path in (folder / f"{prefix}{name}" for name in writers)}
+    listed = _reserved(marker)
     try:
-        for name, write in writers.items():
-            write(new[name])
-            _to_disk(new[name])
-        listed.write_text(json.dumps({targets[name].name: new[name].name for name in writers}))
+        for path, write in zip(new.values(), writers.values(), strict=True):
+            write(path)
+            _to_disk(path)
+        listed.write_text(json.dumps({target.name: path.name for target, path in new.items()}))
         _to_disk(listed)
-        _to_disk(folder)
-        take_place(listed, marker)
+        with _lock(marker):
+            _commit(listed, marker)
     except BaseException:
         # an interruption just after the marker took its name changes nothing
-        if listed.exists() or not marker.exists():
+        if not _is_listed(marker, new.values()):
             for path in (*new.values(), listed):
                 discard(path)
         raise
-    discard(listed)
-    _to_disk(folder)
+
+
+def _commit(listed: Path, marker: Path) -> None:
+    """Let a list of new files become the marker, and replace the old files."""
+    # another process may have been killed since
     _finish(marker)
+    _to_disk(marker.parent)
+    take_place(listed, marker)
+    discard(listed)
+    _to_disk(marker.parent)
+    _finish(marker)
+
+
+def _lock(marker: Path) -> AbstractContextManager[None]:
+    return locked(marker.with_name(f".{marker.name}.lock"))
+
+
+def _reserved(target: Path) -> Path:
+    return reserve(target, target.suffix, KIND)
+
+
+def _is_listed(marker: Path, new: Iterable[Path]) -> bool:
+    """Return whether the marker is that of some new files, whose names are unique."""
+    try:
+        content = marker.read_bytes()
+    except FileNotFoundError:
+        return False
+    return any(path.name.encode() in content for path in new)
 
 
 def current(folder: Path, name: str, prefix: str) -> Path:
@@ -85,8 +124,10 @@ def stamp(folder: Path, prefix: str) -> list[tuple[int, int] | None]:
 
 def _finish(marker: Path) -> None:
     """Let the new files that a marker lists take the names of their targets."""
+    if not marker.exists():
+        return
     for name, new in _listed(marker).items():
-        # another process may finish the same replacement
+        # a killed process may have replaced some files
         with suppress(FileNotFoundError):
             take_place(new, marker.with_name(name))
         discard(new)
@@ -102,13 +143,22 @@ def _listed(marker: Path) -> dict[str, Path]:
         return {}
     try:
         names = dict(json.loads(content))
-        parts = [name for pair in names.items() for name in pair]
-        is_inside = all(Path(name).name == name and name != ".." for name in parts)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(_damaged(marker)) from error
-    if not is_inside:
+    if not all(_is_ours(marker, name, new) for name, new in names.items()):
         raise ValueError(_damaged(marker))
     return {name: marker.with_name(new) for name, new in names.items()}
+
+
+def _is_ours(marker: Path, name: str, new: object) -> bool:
+    """Return whether a save writes these names. A stranger's marker may name any file."""
+    prefix = marker.name.removesuffix(MARKER)
+    if name not in {f"{prefix}{known}" for known in FILES} or not isinstance(new, str):
+        return False
+    if not new.startswith(f".{name}.betavi-{KIND}-") or Path(new).name != new or "\0" in new:
+        return False
+    path = marker.with_name(new)
+    return not path.is_symlink() and not path.is_dir()
 
 
 def _damaged(marker: Path) -> str:
@@ -126,5 +176,8 @@ def _to_disk(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in NO_FOLDERS:
+            raise
     finally:
         os.close(handle)
