@@ -33,8 +33,9 @@ ARGUMENTS = {
 }
 """What a getter is asked beside β."""
 
-INDIFFERENT = {"find_holes", "get_latent_library_size"}
-"""What does not depend on β, the library size being observed; and there are no holes at either."""
+INDIFFERENT = {"find_holes", "get_latent_library_size", "transfer_labels"}
+"""What does not depend on β, the library size being observed; there are no holes at either; and labels
+are read from the latent space only where it lowers the log loss."""
 
 SLOW = {
     "archetype", "differential_expression", "find_holes", "interpolate", "latent_density",

@@ -262,16 +262,21 @@ def _check_minified(saved: Saved, adata: Any) -> None:
     """Raise a ValueError for an object without counts, if the model was not minified."""
     registry = saved.attributes["registry_"]
     fields, setup = (registry.get(key) or {} for key in (_FIELD_REGISTRIES_KEY, _SETUP_ARGS_KEY))
-    part, layer = adata, setup.get("layer")
+    parts = [(adata, setup.get("layer"))]
     if isinstance(adata, MuData):
-        name = next(iter(setup.get("likelihoods", adata.mod)))
-        part, layer = adata[name], (setup.get("layers") or {}).get(name)
-    counts = counts_of(part, layer if layer in part.layers else None)
-    is_empty = sparse.issparse(counts) and counts.nnz == 0
-    has_posteriors = all(key in part.obsm for key in POSTERIORS)
+        layers = setup.get("layers") or {}
+        parts = [(adata[name], layers.get(name)) for name in setup.get("likelihoods", adata.mod)]
+    # cells may lack some modalities
+    is_empty = all(_has_no_counts(*part) for part in parts)
+    has_posteriors = all(key in parts[0][0].obsm for key in POSTERIORS)
     if is_empty and REGISTRY_KEYS.MINIFY_TYPE_KEY not in fields and not has_posteriors:
         kind = "adata" if isinstance(adata, AnnData) else "mudata"
         raise ValueError(
             f"It appears you are trying to load a non-minified model with minified {kind}. Pass "
             "the object with the counts: load(..., adata=...)"
         )
+
+
+def _has_no_counts(part: AnnData, layer: str | None) -> bool:
+    counts = counts_of(part, layer if layer in part.layers else None)
+    return bool(sparse.issparse(counts) and counts.nnz == 0)
