@@ -266,8 +266,9 @@ def _check_minified(saved: Saved, adata: Any) -> None:
     if isinstance(adata, MuData):
         layers = setup.get("layers") or {}
         parts = [(adata[name], layers.get(name)) for name in setup.get("likelihoods", adata.mod)]
-    # cells may lack some modalities
-    is_empty = all(_has_no_counts(*part) for part in parts)
+    # all cells may lack some modalities
+    measured = [part for part in parts if part[0].n_obs]
+    is_empty = bool(measured) and _has_no_counts(*measured[0])
     has_posteriors = all(key in parts[0][0].obsm for key in POSTERIORS)
     if is_empty and REGISTRY_KEYS.MINIFY_TYPE_KEY not in fields and not has_posteriors:
         kind = "adata" if isinstance(adata, AnnData) else "mudata"
