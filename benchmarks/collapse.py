@@ -20,7 +20,7 @@ from benchmarks.parallel import measured
 from benchmarks.peers import AS_SCVI
 from betavi import BetaVI
 from betavi.datasets import simulate_counts
-from betavi.diagnostics import ACTIVE
+from betavi.diagnostics import ACTIVE, UNUSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +126,7 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     model, fresh = prepare(scenario, seed)
     report: CollapseReport = model.diagnose(show_progress=False)
     truth = active_in_truth(model, fresh)
-    unused = report.dimensions["status"].isin(["inactive", "noise", "depth"]).to_numpy()
+    unused = report.dimensions["status"].isin(UNUSED).to_numpy()
     first = report.causes[0].name if report.causes else "none"
     expected = "none" if truth.all() else scenario.cause
     return {

@@ -23,7 +23,7 @@ import scvi
 from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 
-from benchmarks.missing_middle import logs
+from benchmarks.middles import logs
 from benchmarks.peers import quietly, real_folder
 from betavi import JointVI
 from betavi.datasets import pbmc_mosaic, simulate_multiome

@@ -36,7 +36,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from benchmarks.missing_middle import logs
+from benchmarks.middles import logs
 from benchmarks.peers import quietly, real_folder
 from benchmarks.realism import NO_TYPE, read
 from benchmarks.support import thinned

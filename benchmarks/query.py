@@ -19,7 +19,7 @@ import scvi
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from benchmarks.missing_middle import logs
+from benchmarks.middles import logs
 from benchmarks.peers import AS_SCVI, quietly
 from benchmarks.realism import read
 from betavi import BetaVI

@@ -21,7 +21,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
-from benchmarks.missing_middle import logs
+from benchmarks.middles import logs
 from benchmarks.peers import quietly
 from benchmarks.realism import read
 from betavi import BetaVI

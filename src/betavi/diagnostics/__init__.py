@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from betavi.diagnostics.causes import CAUSES, Calls, Cause, CauseRule, Evidence, causes_of
 from betavi.diagnostics.choice import BetaSuggestion, suggest
-from betavi.diagnostics.collapse import DimensionArrays, judge_dimensions
+from betavi.diagnostics.collapse import UNUSED, DimensionArrays, judge_dimensions
 from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, ScoreSums
 from betavi.diagnostics.covariates import predicted_from
 from betavi.diagnostics.denoising import DenoisingReport, report_denoising
@@ -60,7 +60,7 @@ from betavi.diagnostics.thinning import Thinned, molecules, thin
 from betavi.diagnostics.translation import binomial_error, is_inside, score_translation
 
 __all__ = [
-    "ACTIVE", "BASELINES", "CAUSES", "FEWEST_CALIBRATION_CELLS", "INTERVAL", "NULL",
+    "ACTIVE", "BASELINES", "CAUSES", "FEWEST_CALIBRATION_CELLS", "INTERVAL", "NULL", "UNUSED",
     "BetaSuggestion", "Calls", "Cause", "CauseRule", "CellScores", "Classifier", "CollapseReport",
     "CountScore", "CountTerms", "DenoisingReport", "DenoisingScore", "DensityCalibration",
     "DimensionArrays", "Evidence", "GeneMoments", "HeldOutMolecules", "Holes",

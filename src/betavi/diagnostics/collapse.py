@@ -14,6 +14,7 @@ NOISE_SHARE = 0.5  # a dimension with less signal than this share of its informa
 LEAST_SIGNAL = 0.03  # nats: all dimensions have traces; 1 % of the cells 3 sd apart have more
 DEPTH_POWERS = range(1, 6)  # of the log total count, whose effect is removed from both halves
 CELLS_PER_POWER = 20  # fewest cells for each power and modality, so that the fit follows no noise
+UNUSED = ("inactive", "noise", "depth")  # statuses of dimensions without signal
 SMALLEST_ERROR = 1e-12  # avoids division by zero if no posterior moves
 
 

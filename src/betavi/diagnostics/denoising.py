@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from betavi.diagnostics.smoothing import NULL
-from betavi.diagnostics.translation import binomial_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +33,9 @@ class DenoisingReport:
     genes
         One row per gene: ``mean``, the mean count per cell without held-out molecules;
         ``explained``, as in ``methods``, NaN for a gene without counts; ``z``, the gain over the
-        null model in standard errors; ``trusted``, True if ``z`` > 2; and, from
-        :meth:`with_coverage`, ``coverage`` and ``coverage_error``.
+        null model in standard errors; ``trusted``, True if ``z`` > 2. From
+        ``cross_validate_denoising`` also ``coverage``, see :meth:`HeldOutMolecules.coverage`, and its
+        standard error ``coverage_error``.
     explained
         Share of the null model's deviance that each method explains, ``(n_genes, n_methods)``.
     chosen
@@ -58,24 +58,6 @@ class DenoisingReport:
     chosen: str
     ties: list[str]
     fraction: float
-
-    def with_coverage(self, coverage: np.ndarray, n_cells: int) -> DenoisingReport:
-        """Return the report with the share of held-out counts inside their 90 % interval, by gene.
-
-        Parameters
-        ----------
-        coverage
-            Shares, ``(n_genes,)``, see :meth:`HeldOutMolecules.coverage`.
-        n_cells
-            Number of cells, for the standard error of the binomial distribution.
-
-        Returns
-        -------
-        A new report. ``genes`` has the columns ``coverage`` and ``coverage_error``.
-        """
-        error = binomial_error(coverage, n_cells)
-        genes = self.genes.assign(coverage=coverage, coverage_error=error)
-        return replace(self, genes=genes)
 
     @property
     def trusted_share(self) -> float:

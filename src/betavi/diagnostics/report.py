@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from betavi.diagnostics.collapse import UNUSED
 from betavi.diagnostics.information import MOST_CELLS
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class CollapseReport:
         modality is ignored. Collapsed: all dimensions are inactive, noise or depth. Unclear: some
         dimensions may be used, but no dimension is used with certainty.
         """
-        n_unused = int(self.dimensions["status"].isin(["inactive", "noise", "depth"]).sum())
+        n_unused = int(self.dimensions["status"].isin(UNUSED).sum())
         if n_unused == len(self.dimensions):
             return "collapsed"
         if not self.active_dimensions:
@@ -197,7 +198,7 @@ class CollapseReport:
     def __str__(self) -> str:
         used = f"{self.active_dimensions} of {len(self.dimensions)} dimensions are used."
         head = f"{self.verdict}: {used}"
-        for status in ("inactive", "noise", "depth", "unclear"):
+        for status in (*UNUSED, "unclear"):
             if which := self._dimensions_of(status):
                 head += f" {status.capitalize()}: {', '.join(map(str, which))}."
         if ignored := self.ignored_modalities:

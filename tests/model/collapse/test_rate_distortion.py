@@ -34,8 +34,8 @@ ARGUMENTS = {
 """What a getter is asked beside β."""
 
 INDIFFERENT = {"find_holes", "get_latent_library_size", "transfer_labels"}
-"""What does not depend on β, the library size being observed; there are no holes at either; and labels
-are read from the latent space only where it lowers the log loss."""
+"""Getters that may return the same for two values of β. Library sizes are observed. There are no holes.
+The latent space is used for labels only if it lowers the log loss."""
 
 SLOW = {
     "archetype", "differential_expression", "find_holes", "interpolate", "latent_density",

@@ -27,7 +27,7 @@ from betavi.likelihoods import DISPERSIONS, LIKELIHOODS
 from betavi.model.io import files
 from betavi.model.io.files import read, writers_of
 from betavi.model.io.saved import saved_from, separate
-from betavi.model.reference.query import reference_of
+from betavi.model.reference.query import opened
 from betavi.nn import FUSIONS, LATENTS, PRIORS
 from tests.conftest import BRIEF
 from tests.killing import killed_at, number_of_moments
@@ -227,7 +227,7 @@ def test_counts_in_a_layer_beside_an_empty_matrix(tmp_path, name):
 def test_a_reference_is_a_model_or_a_folder(fitted, tmp_path):
     """scvi-tools changes what it reads, so each reading is independent of the others."""
     fitted.save(tmp_path / "model")
-    reference = reference_of(tmp_path / "model")
+    reference = opened(tmp_path / "model")
     for _ in range(2):
         attributes, names, tensors, _ = _get_loaded_data(reference)
         assert attributes.pop("registry_")["field_registries"].pop("batch")
@@ -237,7 +237,7 @@ def test_a_reference_is_a_model_or_a_folder(fitted, tmp_path):
     mapped = type(fitted).load_query_data(fitted.adata.copy(), tmp_path / "model")
     for name, tensor in fitted.module.state_dict().items():
         assert torch.equal(tensor.nan_to_num(), mapped.module.state_dict()[name].nan_to_num())
-    assert reference_of(fitted) is fitted
+    assert opened(fitted) is fitted
 
 
 # -- the folder -------------------------------------------------------------------------------

@@ -232,7 +232,7 @@ def fail(error):
 
 @pytest.fixture(params=["flock", "new file"])
 def way(request, monkeypatch):
-    """How savers exclude each other: with the system's locks, or with a file."""
+    """Two kinds of locks between saves: those of the system, and a file."""
     monkeypatch.setattr(lock, "HAS_FLOCK", request.param == "flock")
 
 

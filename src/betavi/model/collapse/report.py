@@ -106,7 +106,7 @@ def _is_fault(model: LatentModel, view: View, dimensions: pd.DataFrame) -> bool:
 
     In the whole model, any unused dimension is a fault. In one modality, only if all are unused.
     """
-    is_unused = dimensions["status"].isin(["inactive", "noise", "depth"])
+    is_unused = dimensions["status"].isin(diagnostics.UNUSED)
     return bool(is_unused.any() if _is_whole(model, view) else is_unused.all())
 
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from scvi import REGISTRY_KEYS
 from sklearn.model_selection import ParameterGrid
 
-from betavi.diagnostics import BASELINES, NULL, HeldOutMolecules, report_denoising, thin
+from betavi.diagnostics import (
+    BASELINES,
+    NULL,
+    HeldOutMolecules,
+    binomial_error,
+    report_denoising,
+    thin,
+)
 from betavi.model.denoising.estimate import ESTIMATES, cells_with
 from betavi.model.denoising.retrain import denoised_moments, molecule_counts, trained_on
 from betavi.model.setup.arguments import check_arguments
@@ -114,12 +121,14 @@ def cross_validate_denoising(
     for name, part in parts.items():
         methods = [method for method in scores[name] if method not in BASELINES]
         features = model.adapter.part(model.adata, name).var_names
-        report = report_denoising(part, scores[name], methods, features)
+        report = reports[name] = report_denoising(part, scores[name], methods, features)
         best, beta, estimate = runs[report.chosen]
         with best.at_beta(beta):
-            moments = denoised_moments(best, name, estimate, n_samples, show_progress)
-            coverage = part.coverage(moments)
-        reports[name] = report.with_coverage(coverage, part.thinned.kept.shape[0])
+            coverage = part.coverage(
+                denoised_moments(best, name, estimate, n_samples, show_progress)
+            )
+        report.genes["coverage"] = coverage
+        report.genes["coverage_error"] = binomial_error(coverage, part.thinned.kept.shape[0])
     return model.adapter.bare(reports)
 
 

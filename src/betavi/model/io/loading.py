@@ -176,7 +176,7 @@ def view_setup_args(dir_path: str | os.PathLike[str], prefix: str | None = None)
     AnnDataManager.view_setup_method_args(load_registry(dir_path, prefix))
 
 
-def reference_of(model: str | os.PathLike[str] | BaseModelClass) -> Any:
+def opened(model: str | os.PathLike[str] | BaseModelClass) -> Any:
     """Return a model as it is, or the content of a folder, which scvi-tools reads like a model."""
     return read(model) if isinstance(model, str | os.PathLike) else model
 

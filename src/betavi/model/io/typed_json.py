@@ -149,7 +149,7 @@ def _is_nullable(value: Any) -> bool:
     return isinstance(value, pd.api.extensions.ExtensionArray) and str(value.dtype) in NULLABLE
 
 
-def _encode_nullable(values: Any, path: str) -> dict[str, Any]:
+def _encode_extension(values: Any, path: str) -> dict[str, Any]:
     return {"dtype": str(values.dtype), "values": _encode_all(values.astype(object), path)}
 
 
@@ -163,10 +163,6 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, pd.api.extensions.ExtensionArray) and isinstance(
         value.dtype, pd.StringDtype
     )
-
-
-def _encode_text(values: Any, path: str) -> dict[str, Any]:
-    return {"dtype": str(values.dtype), "values": _encode_all(values.astype(object), path)}
 
 
 def _decode_text(value: dict[str, Any]) -> Any:
@@ -245,8 +241,8 @@ TAGS: dict[str, Tag] = {
     "array": Tag(_is(np.ndarray), _encode_array, _decode_array),
     "scalar": Tag(lambda value: isinstance(value, np.generic), _encode_array, _decode_scalar),
     "missing": Tag(lambda value: value is pd.NA, lambda *_: None, lambda _: pd.NA),
-    "nullable": Tag(_is_nullable, _encode_nullable, _decode_nullable),
-    "text": Tag(_is_text, _encode_text, _decode_text),
+    "nullable": Tag(_is_nullable, _encode_extension, _decode_nullable),
+    "text": Tag(_is_text, _encode_extension, _decode_text),
     "categorical": Tag(_is(pd.Categorical), _encode_categorical, _decode_categorical),
     "index": Tag(
         lambda value: isinstance(value, pd.Index) and value.nlevels == 1,

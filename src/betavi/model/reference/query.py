@@ -16,7 +16,7 @@ from scvi.model.base import ArchesMixin
 from scvi.model.base._archesmixin import _get_loaded_data
 
 from betavi._mudata import assembled, copied
-from betavi.model.io.loading import reference_of
+from betavi.model.io.loading import opened
 from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.check_depth import warn_deep_cells
@@ -96,7 +96,7 @@ def load_query_data(
     if adata is not None:
         cls.adapter.check_kind(adata)
     check_arguments({"reference_model": reference_model})
-    reference_model = reference_of(reference_model)
+    reference_model = opened(reference_model)
     reference = _get_loaded_data(reference_model, device="cpu")[0]
     model = ArchesMixin.load_query_data.__func__(
         cls, adata, reference_model, registry, inplace_subset_query_vars, **kwargs
@@ -209,7 +209,7 @@ def prepare_query_anndata(
     check_arguments({"reference_model": reference_model})
     _check_unique(adata.var_names, "adata")
     entry = adata.uns.get("betavi")
-    reference = reference_of(reference_model)
+    reference = opened(reference_model)
     found = ArchesMixin.prepare_query_anndata(adata, reference, *args, **kwargs)
     # padding drops uns, which says where the counts are
     for prepared in (adata, found):
@@ -294,7 +294,7 @@ def refuse_prepare_query_mudata(*_args: Any, **_kwargs: Any) -> NoReturn:
 
 def _reference(model: str | BaseModelClass) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the registry of a model, and the feature names of its modalities."""
-    registry = _get_loaded_data(reference_of(model), device="cpu")[0]["registry_"]
+    registry = _get_loaded_data(opened(model), device="cpu")[0]["registry_"]
     fields, names = registry["field_registries"], registry["setup_args"]["likelihoods"]
     return registry, {name: fields[name]["state_registry"]["column_names"] for name in names}
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from scvi._types import AnnOrMuData
 
-    from betavi.diagnostics import NoveltyTest
     from betavi.model.core.latent_model import LatentModel
 
 UNKNOWN = "unknown"
@@ -47,7 +46,7 @@ class Reference(NamedTuple):
 
     ``cells`` are their positions, ``codes`` the numbers of their labels, and ``has`` the cells with
     each modality that has classifiers. A modality has a classifier of the counts and, if it helps,
-    one of the latent positions. ``tests`` for unknown cells are added at first use.
+    one of the latent positions. ``key`` changes with the model, the object and the labels.
     """
 
     names: np.ndarray
@@ -55,7 +54,7 @@ class Reference(NamedTuple):
     codes: np.ndarray
     has: dict[str, np.ndarray]
     classifiers: dict[str, dict[str, Classifier]]
-    tests: dict[str, NoveltyTest]
+    key: tuple[object, ...]
 
     def scores(self, evidence: dict[str, np.ndarray]) -> np.ndarray:
         """Return log probabilities of labels up to a constant, ``(n_cells, n_labels)``.
@@ -142,13 +141,12 @@ def reference_of(model: LatentModel, labels: pd.Series, labels_key: str) -> Refe
             raise ValueError(
                 f"No modality has cells of two labels of obs[{labels_key!r}], given as `labels_key`."
             )
-        return Reference(names, cells, codes[cells], has, classifiers, {})
+        return Reference(names, cells, codes[cells], has, classifiers, key)
 
     beta = model.module.beta_condition.beta
     digest = weights_digest(model.module, beta, model.adata.n_obs, id(model.adata))
-    found: Reference = model.cached(
-        f"labels {labels_key}", (digest, codes.tobytes(), tuple(names.tolist())), make
-    )
+    key = labels_key, digest, codes.tobytes(), tuple(names.tolist())
+    found: Reference = model.cached(f"labels {labels_key}", key, make)
     return found
 
 

@@ -57,11 +57,11 @@ def novelty_p_values(
 def _p_values(
     model: LatentModel, adata: AnnOrMuData, name: str, cells: np.ndarray, reference: Reference
 ) -> np.ndarray:
-    if name not in reference.tests:
-        reference.tests[name] = _fitted(model, name, reference)
+    stored = f"unknown cells of {reference.key[0]} in {name}"
+    test = model.cached(stored, reference.key, lambda: _fitted(model, name, reference))
     counts = raw_counts(model, adata, name, cells)
-    p_value = reference.tests[name].p_value(log_values(model, name, counts), _log_depth(counts))
-    is_empty = model.likelihood(name).is_of_counts & (np.asarray(counts.sum(axis=1)).ravel() <= 0)
+    p_value = test.p_value(log_values(model, name, counts), _log_depth(counts))
+    is_empty = model.likelihood(name).is_of_counts & (_totals(counts) <= 0)
     return np.where(is_empty, np.nan, p_value)
 
 
@@ -78,6 +78,10 @@ def _fitted(model: LatentModel, name: str, reference: Reference) -> NoveltyTest:
     return fit_novelty(logs, np.stack([_log_depth(copy) for copy in copies]), reference.codes[has])
 
 
+def _totals(counts: sparse.csr_matrix) -> np.ndarray:
+    return np.asarray(counts.sum(axis=1)).ravel()
+
+
 def _log_depth(counts: sparse.csr_matrix) -> np.ndarray:
-    depth: np.ndarray = np.log(np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1.0))
+    depth: np.ndarray = np.log(np.maximum(_totals(counts), 1.0))
     return depth

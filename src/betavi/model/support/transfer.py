@@ -48,9 +48,9 @@ def transfer_labels(
 
     A logistic regression on log counts learns the labels. If it lowers the log loss on cells of the
     reference by at least 5 %, a second regression on latent positions is added. This helps if counts
-    are sparse. The probabilities are calibrated on cells that the regressions have not seen, so that of all cells with a probability of 0.8, about 80 % have
-    this label. In a joint model, each modality has its own regression, and a cell is labelled from
-    the modalities that it has.
+    are sparse. The probabilities are calibrated on cells that the regressions have not seen: of all
+    cells with a probability of 0.8, about 80 % have this label. In a joint model, each modality has
+    its own regression, and a cell is labelled from the modalities that it has.
 
     A cell that resembles no label is called ``"unknown"``. Two scores of its log counts decide: the
     distance to the likeliest label in 20 components, and the 30 features that exceed the means of
