@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from betavi.data.changes import weights_digest
+from betavi.data.lazy import read_lazy
 from betavi.data.minibatches import COUNTS, CellManager, ExpertKeys, expert_keys, present_key
 from betavi.data.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
 from betavi.data.split import DataSplitter
+from betavi.data.store import StoreDataModule
+from betavi.data.stored import StackedRows, files_of
 
 __all__ = [
     "COUNTS",
@@ -15,9 +18,13 @@ __all__ = [
     "DataSplitter",
     "ExpertKeys",
     "Rows",
+    "StackedRows",
+    "StoreDataModule",
     "counts_layer",
     "counts_of",
     "expert_keys",
+    "files_of",
     "present_key",
+    "read_lazy",
     "weights_digest",
 ]

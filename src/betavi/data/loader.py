@@ -96,8 +96,7 @@ def resident(
 
 def fits(dataset: CellDataset, device: torch.device) -> bool:
     """Return True if a data set can stay on a GPU, where it may take half of the free memory."""
-    fields = dataset.fields.values()
-    if device.type != "cuda" or any(rows.in_file for rows in fields):
+    if device.type != "cuda" or dataset.in_file:
         return False
     free, _ = torch.cuda.mem_get_info(device)
     n_bytes = (rows.n_bytes(dataset.type_of(key)) for key, rows in dataset.fields.items())

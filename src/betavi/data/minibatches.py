@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -125,6 +126,11 @@ class CellDataset(AnnTorchDataset):
         }
 
     @property
+    def in_file(self) -> bool:
+        """True if any field is read from a file."""
+        return any(rows.in_file for rows in self._rows.values())
+
+    @property
     def fields(self) -> dict[str, Rows | AlignedRows]:
         """Rows of every field, and masks of the cells that have each modality, by key."""
         return self._rows | {key: Rows(mask) for key, mask in self._present.items()}
@@ -132,6 +138,14 @@ class CellDataset(AnnTorchDataset):
     def type_of(self, key: str) -> type:
         """Return the type of a field in a minibatch."""
         return self.keys_and_dtypes.get(key, bool)
+
+    def in_memory(self, indexes: Sequence[int] | np.ndarray) -> CellDataset:
+        """Return a data set of the cells at some positions, with their fields in memory."""
+        cells, loaded = self.indices[indexes], copy(self)
+        loaded.indices = np.arange(len(cells))
+        loaded._rows = {key: Rows(rows[cells]) for key, rows in self._rows.items()}
+        loaded._present = {key: mask[cells] for key, mask in self._present.items()}
+        return loaded
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -11,6 +11,7 @@ from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
 from betavi import _blocks
+from betavi.data.stored import StackedRows, StoredMatrix, read_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +124,8 @@ class Rows:
     def __init__(self, data: Any) -> None:
         if isinstance(data, CSCDataset):
             data = data.to_memory()
+        elif isinstance(data, CSRDataset) and not isinstance(data, StackedRows):
+            data = StackedRows([StoredMatrix(data.group)])
         if sparse.issparse(data):
             data = data.tocsr()
         elif isinstance(data, pd.DataFrame):
@@ -132,13 +135,13 @@ class Rows:
                 "Cannot read rows of a masked array, because masked values are not counts. Fill the "
                 "values, e.g. matrix.filled(0), or remove the mask: matrix.data"
             )
-        elif not isinstance(data, np.ndarray | h5py.Dataset | CSRDataset) and not is_lazy(data):
+        elif not isinstance(data, np.ndarray | h5py.Dataset | StackedRows) and not is_lazy(data):
             raise TypeError(
                 f"Cannot read rows of a {type(data).__name__}. Use a SciPy sparse matrix, a NumPy "
                 "array, a data frame, a backed AnnData, or an array of zarr or dask."
             )
         self._data = data
-        self.in_file = isinstance(data, h5py.Dataset | CSRDataset) or is_lazy(data)
+        self.in_file = isinstance(data, h5py.Dataset | StackedRows) or is_lazy(data)
         self.is_sparse = sparse.issparse(data)
         self.dtype = np.dtype(data.dtype)
         n_rows, *n_columns = data.shape
@@ -182,12 +185,28 @@ class Rows:
         width = self.dtype.itemsize if self.dtype in INDEXABLE else np.float32().itemsize
         return self._data.nnz * (width + self._data.indices.itemsize)
 
+    @property
+    def chunk_rows(self) -> int:
+        """Approximate number of rows that a file stores together; 1 in memory."""
+        if isinstance(self._data, StackedRows):
+            return self._data.chunk_rows
+        rows = (getattr(self._data, "chunks", None) or (1,))[0]
+        return max(rows) if isinstance(rows, tuple) else int(rows)
+
+    @property
+    def per_row(self) -> int:
+        """Approximate number of stored entries in a row."""
+        n_rows, n_columns = self.shape
+        return max(1, int(getattr(self._data, "nnz", n_rows * n_columns)) // max(1, n_rows))
+
     def __getitem__(self, cells: np.ndarray) -> Any:
         """Return the rows of the given cells, as a CSR matrix or a dense array."""
         if not self.in_file:
             return self._data[cells]
         # a file is read in order, each row once
         unique, position = np.unique(cells, return_inverse=True)
+        if not is_lazy(self._data):
+            return read_runs(self._data, unique)[position]
         data = getattr(self._data, "oindex", self._data)
         return _computed(data[unique])[position]
 
@@ -200,10 +219,8 @@ class Rows:
 
     def blocks(self) -> Iterator[tuple[int, Any]]:
         """Yield blocks of consecutive stored rows, each with the number of its first row."""
-        n_rows, n_columns = self.shape
-        per_row = self._data.nnz // max(1, n_rows) if self.is_sparse else n_columns
-        size = max(1, _blocks.SCANNED_ENTRIES // max(1, per_row))
-        for start in range(0, n_rows, size):
+        size = max(1, _blocks.SCANNED_ENTRIES // self.per_row)
+        for start in range(0, self.shape[0], size):
             yield start, _computed(self._data[start : start + size])
 
     def totals(self) -> np.ndarray:
@@ -238,6 +255,7 @@ class AlignedRows:
         self.in_file, self.is_sparse, self.dtype = stored.in_file, stored.is_sparse, stored.dtype
         self.shape = len(position), stored.shape[1]
         self.blocks = stored.blocks
+        self.chunk_rows, self.per_row = stored.chunk_rows, stored.per_row
 
     @property
     def compressed(self) -> sparse.csr_array | sparse.csr_matrix | None:

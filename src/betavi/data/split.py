@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from scvi import dataloaders, settings
 
+from betavi.data.file_loader import shuffled_blocks, split_order
 from betavi.data.loader import ResidentCells, fits, in_order, shuffled, stays_compressed
 from betavi.kernels import dense
 from betavi.kernels.sparse import is_compressed
@@ -55,10 +57,23 @@ class DataSplitter(dataloaders.DataSplitter):
                 "Hold out fewer cells: pass a larger `train_size` to train()."
             )
 
+    def setup(self, stage: str | None = None) -> None:
+        """Split the cells. Held-out cells of a file are a random sample of small blocks."""
+        super().setup(stage)
+        n_cells = self.adata_manager.adata.n_obs
+        if self.external_indexing or not self.shuffle_set_split:
+            return
+        if not self.adata_manager.create_torch_dataset(np.zeros(0, dtype=np.int64)).in_file:
+            return
+        order = split_order(n_cells, np.random.default_rng(settings.seed))
+        parts = np.split(order, np.cumsum([self.n_val, self.n_train]))
+        self.val_idx, self.train_idx, self.test_idx = map(np.sort, parts)
+
     def train_dataloader(self) -> Any:
         """Return minibatches of the training cells, shuffled in every epoch.
 
-        The fields stay on a GPU if they fit there and no loader option is set.
+        The fields stay on a GPU if they fit there and no loader option is set. Cells of a file are
+        read in blocks.
         """
         options = {key for key, value in self.data_loader_kwargs.items() if value}
         has_options = options - {"batch_size"} or self.load_sparse_tensor or self.pin_memory
@@ -66,6 +81,9 @@ class DataSplitter(dataloaders.DataSplitter):
         dataset = self.adata_manager.create_torch_dataset(self.train_idx)
         if self.trainer and self.trainer.overfit_batches:
             return in_order(dataset, self.batch_size)
+        if dataset.in_file:
+            dataset.load_sparse_tensor = True
+            return shuffled_blocks(dataset, self.batch_size, self.drop_last)
         if not (has_options or settings.dl_num_workers) and fits(dataset, device):
             self._resident = ResidentCells(dataset, device)
             return shuffled(self._resident, self.batch_size, self.drop_last)

@@ -88,13 +88,14 @@ def moments(manager: CellManager, key: str, cells: np.ndarray) -> Start:
     """
     rows = manager.rows(key)
     assert rows is not None
-    cells = cells[rows.present[cells]]
+    # in the order of the file
+    cells = np.sort(cells[rows.present[cells]])
     largest = largest_total(rows, cells)
     sizes = _size_factors(manager)
     total, squares, cross, logs, log_squares = (np.zeros(rows.shape[1]) for _ in range(5))
     size_total = size_squares = 0.0
     for start in range(0, len(cells), _blocks.DENSE_CELLS):
-        some = np.sort(cells[start : start + _blocks.DENSE_CELLS])
+        some = cells[start : start + _blocks.DENSE_CELLS]
         block = sparse.csr_array(rows[some], dtype=np.float64)
         weights = np.minimum(1, largest / np.fmax(block.sum(axis=1), 1))
         block = sparse.diags_array(weights) @ block

@@ -43,14 +43,21 @@ class TypicalLibrary(nn.Module):
         self, log_sizes: np.ndarray, spreads: np.ndarray, home: int, n_latent: int
     ) -> None:
         super().__init__()
-        self.register_buffer("log_sizes", torch.as_tensor(log_sizes, dtype=torch.float32))
-        self.register_buffer("spreads", torch.as_tensor(spreads, dtype=torch.float32))
+        for name in ("log_sizes", "spreads"):
+            self.register_buffer(name, torch.empty(len(log_sizes)))
         self.register_buffer("home", torch.tensor(home))
+        self.start_at(log_sizes, spreads, home)
         last = nn.Linear(N_HIDDEN, 2)
         # before training, sizes depend on the batch only
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.of_z = nn.Sequential(nn.Linear(n_latent, N_HIDDEN), nn.ReLU(), last)
+
+    def start_at(self, log_sizes: np.ndarray, spreads: np.ndarray, home: int) -> None:
+        """Set the sizes of the training cells."""
+        self.log_sizes.copy_(torch.as_tensor(log_sizes))
+        self.spreads.copy_(torch.as_tensor(spreads))
+        self.home.fill_(home)
 
     def measured(self, batch: Tensor) -> Tensor:
         """Return batch codes, ``(n_cells, 1)``, with batches without the modality replaced."""
@@ -94,8 +101,14 @@ class LatentLibrary(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = Encoder(n_input, 1, n_categories, architecture, n_layers=1)
-        self.register_buffer("log_means", torch.as_tensor(log_means, dtype=torch.float32))
-        self.register_buffer("log_vars", torch.as_tensor(log_vars, dtype=torch.float32))
+        for name in ("log_means", "log_vars"):
+            self.register_buffer(name, torch.empty(log_means.shape))
+        self.start_at(log_means, log_vars)
+
+    def start_at(self, log_means: np.ndarray, log_vars: np.ndarray) -> None:
+        """Set the prior, and the encoder's initial mean."""
+        self.log_means.copy_(torch.as_tensor(log_means))
+        self.log_vars.copy_(torch.as_tensor(log_vars))
         # training from 0 would take thousands of steps at a learning rate of 0.001
         nn.init.constant_(self.encoder.mean.bias, float(self.log_means.mean()))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from betavi.data import CellManager, Rows
     from betavi.model.core.latent_model import LatentModel, Tensors
+    from betavi.nn.library import LatentLibrary
 
 SMALLEST_LOG_LIBRARY_VARIANCE = 1e-4
 """Smallest variance of a batch's log library sizes, for batches with one cell. Not tuned."""
@@ -91,11 +92,24 @@ def usual_size(model: LatentModel, name: str) -> float:
     return float(np.exp(np.median(np.concatenate(sizes))))
 
 
-def library_prior(manager: CellManager, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
+def start_sizes(model: LatentModel, manager: CellManager) -> None:
+    """Set the typical sizes, or the prior of inferred sizes, of a model without an object."""
+    n_batch = model.covariate_sizes.n_batch
+    for name in model.modalities:
+        if (typical := model.module.typical(name)) is not None:
+            typical.start_at(*typical_sizes(manager, name))
+        if name in model.module.l_encoder:
+            prior = cast("LatentLibrary", model.module.l_encoder[name])
+            prior.start_at(*library_prior(manager, n_batch))
+
+
+def library_prior(manager: CellManager | None, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and variance of the log library size of each batch, ``(1, n_batch)``.
 
-    A batch without cells in the object has mean 0 and variance 1.
+    A batch without cells in the object has mean 0 and variance 1. So have all batches without an object.
     """
+    if manager is None:
+        return np.zeros((1, n_batch)), np.ones((1, n_batch))
     totals = cast("Rows", manager.rows(REGISTRY_KEYS.X_KEY)).totals()
     batch = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
     means, variances = np.zeros((1, n_batch)), np.ones((1, n_batch))

@@ -14,6 +14,7 @@ from scvi.train import TrainingPlan as ScviPlan
 
 from betavi._tables import check_whole, close_matches, lookup
 from betavi.likelihoods import LIKELIHOODS
+from betavi.model.core.library_size import start_sizes
 from betavi.model.setup.arguments import check_arguments, check_surroundings
 from betavi.model.setup.selection import split_named
 from betavi.train import (
@@ -127,6 +128,9 @@ def train(
         max_epochs = int(max_epochs)
     if collapse_guard == "rescue":
         _check_rescue(options, plan_kwargs)
+    cells = getattr(kwargs.get("datamodule"), "adata_manager", None)
+    if model.adata is None and cells is not None and getattr(model.module, "is_fresh", False):
+        start_sizes(model, cells)
     if model.adata is not None and kwargs.get("datamodule") is None:
         model.adata_manager.check_unchanged()
         model.adata_manager.check_covariates()

@@ -17,7 +17,7 @@ from anndata.io import sparse_dataset
 from scipy import sparse
 
 from betavi import _blocks
-from betavi.data import MOVED_COUNTS, Rows, counts_layer, counts_of
+from betavi.data import MOVED_COUNTS, Rows, counts_layer, counts_of, files_of
 from betavi.model.io.writer import matrix_key, merged, named_layers
 from betavi.model.setup.check_counts import holds_whole_numbers
 from betavi.model.setup.selection import features_named
@@ -79,13 +79,23 @@ class Destination:
             raise ValueError(
                 f"`std_layer_added` must not be {COUNTS_LAYER!r}: counts are moved there."
             )
+        files = files_of(self.adata)
         if out is not None:
             path, own = Path(out).expanduser(), self.adata.filename if self.adata.isbacked else None
             if own is not None and path.exists() and path.samefile(own):
                 raise ValueError(
                     f"`out` is the file that backs the object: {path}. Leave `out` out."
                 )
+            if path.exists() and any(path.samefile(file) for file in files):
+                raise ValueError(
+                    f"`out` is the file that holds the counts: {path}. Choose another."
+                )
             return
+        if files and self.genes is None:
+            raise ValueError(
+                f"The counts stay in {files[0]}, so denoised values are not kept in memory. Write them to "
+                "another file: out='denoised.zarr'. Or, denoise some genes: gene_list=[...]"
+            )
         self._check_layers()
         if self.layer is not None:
             return

@@ -22,6 +22,7 @@ from betavi.model.expression.calibrated import (
     check_like_measured,
     held_out_cells,
 )
+from betavi.model.setup.selection import cells_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -249,7 +250,8 @@ def predictability(
     ((15, 7), dtype('bool'))
     """
     sources, (target,) = model.named_modalities(source), model.named_modalities(target)
-    cells = held_out_cells(model) if indices is None else np.asarray(indices)
+    named = model.adata.obs_names
+    cells = held_out_cells(model) if indices is None else cells_named(named, indices, "indices")
     rows = model.rows(model.adata, target)
     cells = cells[rows.present[cells]] if len(cells) else cells
     cells = _cells_with(model, model.adata, sources, cells) if len(cells) else cells

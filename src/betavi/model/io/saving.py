@@ -11,10 +11,11 @@ import anndata
 import mudata
 from mudata import MuData
 
+from betavi.data import files_of
 from betavi.model.io.files import read, writers_of
 from betavi.model.io.saved import CLASSES, Saved, saved_from
 from betavi.model.io.together import current, write_together
-from betavi.model.setup.messages import warn
+from betavi.model.setup.messages import name_some, warn
 
 if TYPE_CHECKING:
     import os
@@ -90,6 +91,7 @@ def save(
             "silence this warning."
         )
     elif save_anndata:
+        _refuse_files(model.adata)
         saved.data = saved.data_name
     writer = _object_writer(model.adata, anndata_write_kwargs) if saved.data else None
     _write(saved, dir_path, prefix, overwrite, writer)
@@ -188,6 +190,15 @@ def _write(
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
         raise
+
+
+def _refuse_files(adata: Any) -> None:
+    """Raise a ValueError if the counts of an object stay in files."""
+    if files := files_of(adata):
+        raise ValueError(
+            f"The counts of the object stay in {name_some(list(map(str, files)))}, and cannot be saved with the "
+            "model. Leave save_anndata out. Later, call load(folder, adata=betavi.data.read_lazy(paths))."
+        )
 
 
 def _object_writer(adata: Any, kwargs: dict[str, Any]) -> Callable[[Path], object]:

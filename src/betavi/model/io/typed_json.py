@@ -43,7 +43,7 @@ NAMED: dict[str, Any] = {
 """Functions and classes that a model may be made with, and that are written by their name."""
 
 REMEDY = (
-    "A model file holds numbers, text, None, lists, tuples, sets, dictionaries, arrays of numbers "
+    "A model file holds numbers, text, None, lists, tuples, sets, dictionaries, tensors, arrays of numbers "
     "and text, and tables of pandas. Convert the value before you make the model."
 )
 
@@ -239,6 +239,11 @@ TAGS: dict[str, Tag] = {
         lambda value: isinstance(value, dict), _encode_pairs, lambda value: dict(decode(value))
     ),
     "array": Tag(_is(np.ndarray), _encode_array, _decode_array),
+    "tensor": Tag(
+        _is(torch.Tensor),
+        lambda value, path: _encode_array(value.detach().cpu().numpy(), path),
+        lambda value: torch.from_numpy(_decode_array(value)),
+    ),
     "scalar": Tag(lambda value: isinstance(value, np.generic), _encode_array, _decode_scalar),
     "missing": Tag(lambda value: value is pd.NA, lambda *_: None, lambda _: pd.NA),
     "nullable": Tag(_is_nullable, _encode_extension, _decode_nullable),

@@ -98,6 +98,8 @@ def load_query_data(
     check_arguments({"reference_model": reference_model})
     reference_model = opened(reference_model)
     reference = _get_loaded_data(reference_model, device="cpu")[0]
+    if registry is not None:
+        _check_extends(registry, reference["registry_"])
     model = ArchesMixin.load_query_data.__func__(
         cls, adata, reference_model, registry, inplace_subset_query_vars, **kwargs
     )
@@ -112,6 +114,24 @@ def load_query_data(
         # without new categories, the weights of the reference are sufficient
         model.is_trained_ = reference["is_trained_"] and new == old and not unfrozen
     return model
+
+
+def _check_extends(registry: dict[str, Any], reference: dict[str, Any]) -> None:
+    """Raise a ValueError if a datamodule numbers the batches unlike the reference."""
+    batches, known = (
+        list(_state(each).get("categorical_mapping", [])) for each in (registry, reference)
+    )
+    if batches[: len(known)] != known:
+        raise ValueError(
+            f"The datamodule has the batches {name_some(batches)}, but must begin with the batches of the "
+            f"reference, {name_some(known)}. Map the files: load_query_data(betavi.data.read_lazy(paths), model). Or, "
+            "make the datamodule with source_registry=model.registry_, extend_categories=True."
+        )
+
+
+def _state(registry: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = registry["field_registries"].get(REGISTRY_KEYS.BATCH_KEY, {})
+    return found.get("state_registry", {})
 
 
 def _set_trained_parts(model: BaseModelClass, unfrozen: bool) -> None:

@@ -29,10 +29,12 @@ def check_is_anndata(adata: Any) -> None:
             f"({name_some(list(adata.mod))}). Use JointVI. Or, pass one modality, e.g. "
             f"mdata[{next(iter(adata.mod), None)!r}]"
         )
-    if not isinstance(adata, AnnData):
+    # scvi-tools' CollectionAdapter only claims to be an AnnData
+    if not issubclass(type(adata), AnnData):
         raise TypeError(
             f"`adata` must be an AnnData, not {type(adata).__name__}. Read a file with "
-            "anndata.read_h5ad, or wrap a matrix in anndata.AnnData."
+            "anndata.read_h5ad, or several files with betavi.data.read_lazy. Or, wrap a matrix in "
+            "anndata.AnnData."
         )
     check_obs_in_memory(adata)
 

@@ -30,6 +30,11 @@ def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
         selection = [selection]
     if isinstance(selection, slice):
         selection = np.arange(len(names))[selection]
+    if isinstance(selection, AnnData | MuData):
+        # NumPy would read an object entry by entry
+        raise TypeError(
+            f"`{argument}` must be names, whole numbers or a mask, not {type(selection).__name__}."
+        )
     if isinstance(selection, set | dict):
         raise TypeError(
             f"`{argument}` must be in order, not {type(selection).__name__}. Pass a list."

@@ -1,0 +1,91 @@
+"""Random minibatches of cells whose counts are in a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from betavi import _blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from betavi.data.minibatches import CellDataset
+
+SMALLEST_BLOCK = 64
+"""Fewest consecutive cells that are read together. Not tuned."""
+
+BLOCKS_AT_ONCE = 32
+"""Fewest blocks whose cells are mixed. Not tuned."""
+
+BLOCKS_OF_SPLIT = 1000
+"""Number of blocks from which held-out cells are drawn, if they have fewer than 64 cells."""
+
+
+def blocks_in_random_order(cells: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return sorted cells, ``(n_cells,)``, in blocks of consecutive cells, which are shuffled."""
+    blocks = np.split(cells, range(size, len(cells), size))
+    return np.concatenate([blocks[number] for number in rng.permutation(len(blocks))])
+
+
+def split_order(n_cells: int, rng: np.random.Generator) -> np.ndarray:
+    """Return all cells in an order whose first cells are a random sample of blocks."""
+    size = min(SMALLEST_BLOCK, max(1, n_cells // BLOCKS_OF_SPLIT))
+    return blocks_in_random_order(np.arange(n_cells), size, rng)
+
+
+class FileMinibatches(IterableDataset["dict[str, Tensor]"]):
+    """Minibatches in random order, read in blocks of consecutive cells.
+
+    In every epoch, the blocks are shuffled, and then the cells of some tens of blocks, which
+    are in memory together. To read the next blocks in a thread was not faster on a CPU.
+
+    Parameters
+    ----------
+    dataset
+        Cells to read. Their order has no effect.
+    batch_size
+        Number of cells in a minibatch.
+    drop_last
+        Leave out the last minibatch if it is smaller.
+    """
+
+    def __init__(self, dataset: CellDataset, batch_size: int, drop_last: bool) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        n_cells = len(dataset)
+        self.n_cells = n_cells - n_cells % batch_size if drop_last else n_cells
+        self.by_cell = np.argsort(dataset.indices, kind="stable")
+
+    def __len__(self) -> int:
+        return -(-self.n_cells // self.batch_size)
+
+    @property
+    def block_size(self) -> int:
+        """Number of cells in a block: what the files store together, and at least 64."""
+        chunks = [rows.chunk_rows for rows in self.dataset.fields.values() if rows.in_file]
+        return max([SMALLEST_BLOCK, *chunks])
+
+    @property
+    def n_mixed(self) -> int:
+        """Number of cells that are in memory at once, a multiple of the batch size."""
+        per_cell = sum(rows.per_row for rows in self.dataset.fields.values())
+        n_cells = max(_blocks.MIXED_ENTRIES // per_cell, BLOCKS_AT_ONCE * self.block_size)
+        return self.batch_size * max(1, n_cells // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        rng = np.random.default_rng(int(torch.empty((), dtype=torch.int64).random_()))
+        order = blocks_in_random_order(self.by_cell, self.block_size, rng)[: self.n_cells]
+        for start in range(0, len(order), self.n_mixed):
+            cells = self.dataset.in_memory(rng.permutation(order[start : start + self.n_mixed]))
+            for first in range(0, len(cells), self.batch_size):
+                yield cells[slice(first, first + self.batch_size)]
+
+
+def shuffled_blocks(cells: CellDataset, batch_size: int, drop_last: bool) -> DataLoader[Any]:
+    """Return a loader of :class:`FileMinibatches`."""
+    return DataLoader(FileMinibatches(cells, batch_size, drop_last), batch_size=None)
