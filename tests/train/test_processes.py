@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
@@ -187,6 +188,33 @@ def test_both_processes_have_the_same_model(compared, case):
     assert first == second
     assert first["trained"]
     assert sorted(first["train"] + first["validation"]) == list(range(300))
+
+
+REAL = """
+import anndata
+if __name__ == "__main__":
+    scvi.settings.seed = 0
+    adata = anndata.read_h5ad(sys.argv[3])
+    BetaVI.setup_anndata(adata, batch_key="group_id")
+    model = BetaVI(adata)
+    train(model, int(sys.argv[1]), 128, max_epochs=15)
+    if RANK == 0:
+        with open(sys.argv[2], "w") as file:
+            json.dump({key: float(table.iloc[-1, 0]) for key, table in model.history.items()}, file)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_reach_the_loss_of_one_on_real_counts(real, tmp_path):
+    real("kang_muscat.h5ad")
+    path = Path(os.environ["BETAVI_DATA_DIR"]).resolve() / "kang_muscat.h5ad"
+    found = []
+    for n in (1, 2):
+        code, output = run(tmp_path, REAL, n, f"{n}.json", path)
+        assert code == 0, output
+        found.append(json.loads((tmp_path / f"{n}.json").read_text()))
+    for key in ("elbo_train", "elbo_validation"):
+        assert found[1][key] == pytest.approx(found[0][key], rel=0.01)
 
 
 UNSEEDED = """

@@ -63,10 +63,12 @@ class DataSplitter(dataloaders.DataSplitter):
         if not hasattr(self, "train_idx"):
             super().setup(stage)
         if self.n_processes > 1:
-            parts = self.train_idx, self.val_idx, self.test_idx
+            names = ("train_idx", "val_idx", "test_idx")
             seed = int(torch.empty((), dtype=torch.int64).random_())
+            parts = [getattr(self, name) for name in names]
             parts, self.seed = self.trainer.strategy.broadcast((parts, seed))
-            self.train_idx, self.val_idx, self.test_idx = parts
+            for name, cells in zip(names, parts, strict=True):
+                setattr(self, name, cells)
 
     def train_dataloader(self) -> Any:
         """Return minibatches of the training cells, shuffled in every epoch.

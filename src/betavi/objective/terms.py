@@ -186,9 +186,7 @@ def free_bits(rates: Tensor, nats: float, cell_mean: CellMean = mean_of_cells) -
     return rates.where(is_above, nats).sum(dim=-1)
 
 
-def off_capacity(
-    rate: Tensor, capacity: float, cell_mean: CellMean = mean_of_cells
-) -> Tensor:
+def off_capacity(rate: Tensor, capacity: float, cell_mean: CellMean = mean_of_cells) -> Tensor:
     r"""Return the distance of the minibatch's mean rate from a capacity, as one term per cell.
 
     The average over the minibatch is :math:`|\frac1n \sum_i R_i - C|`.

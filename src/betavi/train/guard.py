@@ -117,7 +117,8 @@ class CollapseGuard(Callback):
         numbers, sums, last = zip(*processes.gathered(trainer, own), strict=True)
         self._n_cells, self._sums = sum(numbers), sum(sums)
         share = -(-CELLS_COMPARED // len(last))
-        self._last = tuple(torch.cat([part[-share:] for part in parts]) for parts in zip(*last))
+        of_all = zip(*last, strict=True)
+        self._last = tuple(torch.cat([part[-share:] for part in parts]) for parts in of_all)
 
     def information(self) -> Tensor:
         """Return the information in each dimension in this epoch, nats, ``(n_latent,)``."""

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import __main__
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import (
     _MultiProcessingLauncher,
@@ -18,8 +17,9 @@ from lightning.pytorch.strategies.launchers import (
 )
 from scvi.train import SaveCheckpoint
 from torch import distributed
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+import __main__
 from betavi.data.split import DataSplitter
 from betavi.train.run_guard import NonFiniteLossError
 
@@ -52,6 +52,8 @@ class WatchedScripts(_SubprocessScriptLauncher):
     Lightning's own observer would kill this process without a message.
     """
 
+    procs: list[subprocess.Popen[bytes]]
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.children: list[subprocess.Popen[bytes]] = []
@@ -60,7 +62,8 @@ class WatchedScripts(_SubprocessScriptLauncher):
     def _call_children_scripts(self) -> None:
         super()._call_children_scripts()
         # Lightning's observer watches the processes in this list
-        self.children, self.procs = self.procs, []
+        self.children = self.procs
+        self.procs = []
         threading.Thread(target=self._watch, daemon=True).start()
 
     def kill(self, signum: Any) -> None:

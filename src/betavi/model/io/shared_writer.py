@@ -123,7 +123,6 @@ class SharedWriter(Writer):
 
     def _create_matrix(self, key: str, rows: Any) -> None:
         n_rows, n_columns = self._sizes[_prefix(key)], rows.shape[1]
-        parent, _, name = key.rpartition("/")
         self.write(key, np.zeros((0, n_columns), dtype=rows.dtype), dataset_kwargs={
             "chunks": (self.chunk, max(1, n_columns)),
         })  # fmt: skip
