@@ -367,7 +367,7 @@ def test_a_run_of_scripts_needs_a_script(untrained, monkeypatch):
 
     monkeypatch.setattr(sys, "argv", ["-c"])
     monkeypatch.setattr(__main__, "__spec__", None)
-    with pytest.raises(ValueError, match="there is no script"):
+    with pytest.raises(ValueError, match="has no script"):
         untrained.train(**SEVERAL | {"strategy": "ddp"})
 
 

@@ -36,14 +36,23 @@ GRACE = 30.0
 """Seconds that this process has to notice by itself that another process ended. Not tuned."""
 
 CONNECTION_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-"""Parts of the messages of PyTorch's errors of communication, many of which have no type."""
+"""Parts of messages of PyTorch. Many errors of communication have no type of their own."""
 
 ended_runs: list[BaseException] = []
 """Errors that ended earlier runs of this script, whose processes no longer work together."""
 
 
 class LostProcessError(RuntimeError):
-    """A process of a training run ended before the run."""
+    """A process of a training run ended before the run.
+
+    The message names the process, how it ended, and what to do.
+
+    Examples
+    --------
+    >>> from betavi.train import LostProcessError
+    >>> issubclass(LostProcessError, RuntimeError)
+    True
+    """
 
 
 class WatchedScripts(_SubprocessScriptLauncher):
@@ -142,7 +151,7 @@ def _check_start(trainer: Trainer, model: Any) -> None:
     has_script = __main__.__spec__ is not None or Path(sys.argv[0]).is_file()
     if not has_script and not launcher.cluster_environment.creates_processes_externally:
         raise ValueError(
-            "strategy='ddp' runs the script again in every other process, but there is no script. "
+            "strategy='ddp' runs the script again in every other process, but this code has no script. "
             "Write the code into a file, and run the file with python."
         )
 
