@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from betavi.train.guard import CollapseGuard
-from betavi.train.launch import LostProcessError
 from betavi.train.plan import TrainingPlan
 from betavi.train.runner import TrainRunner
 from betavi.train.start import (
@@ -21,7 +20,6 @@ __all__ = [
     "SETS_RATE",
     "USUAL_PEAK",
     "CollapseGuard",
-    "LostProcessError",
     "TrainRunner",
     "TrainingPlan",
 ]

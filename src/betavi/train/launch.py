@@ -43,16 +43,7 @@ ended_runs: list[BaseException] = []
 
 
 class LostProcessError(RuntimeError):
-    """A process of a training run ended before the run.
-
-    The message names the process, how it ended, and what to do.
-
-    Examples
-    --------
-    >>> from betavi.train import LostProcessError
-    >>> issubclass(LostProcessError, RuntimeError)
-    True
-    """
+    """A process of a training run ended before the run."""
 
 
 class WatchedScripts(_SubprocessScriptLauncher):

@@ -90,7 +90,7 @@ def train(
         If an argument is unknown. All errors are raised before training starts.
     ValueError
         If a word is unknown, a number is out of range, or two options exclude each other.
-    betavi.train.LostProcessError
+    RuntimeError
         If one of several processes stops during training.
 
     Notes
