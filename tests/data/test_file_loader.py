@@ -63,6 +63,24 @@ def test_each_cell_comes_once_an_epoch_and_with_its_own_covariates(
     assert (found != other).any()
 
 
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_processes_share_the_cells_of_each_step(lazy, drop_last):
+    dataset = manager(lazy).create_torch_dataset(np.arange(1999), load_sparse_tensor=True)
+    shares = [
+        [cells_of(loader) for _ in range(2)]
+        for loader in (FileMinibatches(dataset, 150, drop_last, rank, 3, 7) for rank in range(3))
+    ]
+    for epoch in range(2):
+        minibatches = [share[epoch] for share in shares]
+        sizes = [[len(cells) for cells in one] for one in minibatches]
+        steps = np.sum(sizes, axis=0)
+        assert steps.tolist() == [450] * 4 + ([] if drop_last else [199])
+        assert np.ptp(sizes, axis=0).max() <= 1
+        found = np.concatenate([cells for one in minibatches for cells in one])
+        assert len(np.unique(found)) == len(found) == steps.sum()
+    assert any((one != two).any() for one, two in zip(*shares[0], strict=True))
+
+
 def test_the_order_is_random_and_follows_the_seed(lazy):
     dataset = manager(lazy).create_torch_dataset(load_sparse_tensor=True)
 

@@ -58,7 +58,7 @@ def test_the_splitter_foretells_the_smallest_minibatch(counts, train_size, batch
     )
     splitter.setup()
     sizes = [len(minibatch["X"]) for minibatch in splitter.train_dataloader()]
-    assert not sizes or min(sizes) == splitter.smallest_minibatch
+    assert not sizes or min(sizes) == splitter.smallest_minibatch()
 
 
 def test_a_last_minibatch_of_one_cell_is_dropped_if_asked(untrained):

@@ -53,16 +53,31 @@ class FileMinibatches(IterableDataset["dict[str, Tensor]"]):
         Number of cells in a minibatch.
     drop_last
         Leave out the last minibatch if it is smaller.
+    rank, n_processes
+        Number of this process, from 0, and number of processes. Each process reads its own blocks. Together, their
+        minibatches are those of one process with ``n_processes * batch_size`` cells.
+    seed
+        Seed of the order of the blocks, which all processes share. None draws a new order from torch's generator.
     """
 
-    def __init__(self, dataset: CellDataset, batch_size: int, drop_last: bool) -> None:
+    def __init__(
+        self,
+        dataset: CellDataset,
+        batch_size: int,
+        drop_last: bool,
+        rank: int = 0,
+        n_processes: int = 1,
+        seed: int | None = None,
+    ) -> None:
         self.dataset, self.batch_size = dataset, batch_size
-        n_cells = len(dataset)
-        self.n_cells = n_cells - n_cells % batch_size if drop_last else n_cells
+        self.rank, self.n_processes = rank, n_processes
+        self.seed, self.n_epochs = seed, 0
+        n_cells, together = len(dataset), n_processes * batch_size
+        self.n_cells = n_cells - n_cells % together if drop_last else n_cells
         self.by_cell = np.argsort(dataset.indices, kind="stable")
 
     def __len__(self) -> int:
-        return -(-self.n_cells // self.batch_size)
+        return -(-self.n_cells // (self.n_processes * self.batch_size))
 
     @property
     def block_size(self) -> int:
@@ -77,15 +92,28 @@ class FileMinibatches(IterableDataset["dict[str, Tensor]"]):
         n_cells = max(_blocks.MIXED_ENTRIES // per_cell, BLOCKS_AT_ONCE * self.block_size)
         return self.batch_size * max(1, n_cells // self.batch_size)
 
+    def _share(self, order: np.ndarray) -> np.ndarray:
+        """Return the part of the cells that this process reads."""
+        whole, rest = divmod(self.n_cells, self.n_processes * self.batch_size)
+        last = np.array_split(np.arange(rest), self.n_processes)
+        ends = np.cumsum([whole * self.batch_size + len(part) for part in last])
+        return np.split(order[: self.n_cells], ends[:-1])[self.rank]
+
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        rng = np.random.default_rng(int(torch.empty((), dtype=torch.int64).random_()))
-        order = blocks_in_random_order(self.by_cell, self.block_size, rng)[: self.n_cells]
+        seed = self.seed
+        if seed is None:
+            seed = int(torch.empty((), dtype=torch.int64).random_())
+        rng = np.random.default_rng([seed, self.n_epochs])
+        self.n_epochs += 1
+        order = self._share(blocks_in_random_order(self.by_cell, self.block_size, rng))
         for start in range(0, len(order), self.n_mixed):
             cells = self.dataset.in_memory(rng.permutation(order[start : start + self.n_mixed]))
             for first in range(0, len(cells), self.batch_size):
                 yield cells[slice(first, first + self.batch_size)]
 
 
-def shuffled_blocks(cells: CellDataset, batch_size: int, drop_last: bool) -> DataLoader[Any]:
-    """Return a loader of :class:`FileMinibatches`."""
-    return DataLoader(FileMinibatches(cells, batch_size, drop_last), batch_size=None)
+def shuffled_blocks(
+    cells: CellDataset, batch_size: int, drop_last: bool, *place: Any
+) -> DataLoader[Any]:
+    """Return a loader of :class:`FileMinibatches`; ``place``: rank, number of processes, and seed."""
+    return DataLoader(FileMinibatches(cells, batch_size, drop_last, *place), batch_size=None)

@@ -10,6 +10,7 @@ from scvi import dataloaders, settings
 
 from betavi.data.file_loader import shuffled_blocks, split_order
 from betavi.data.loader import ResidentCells, fits, in_order, shuffled, stays_compressed
+from betavi.data.shares import Shares, in_shares, loader_of_share
 from betavi.kernels import dense
 from betavi.kernels.sparse import is_compressed
 
@@ -42,13 +43,15 @@ class DataSplitter(dataloaders.DataSplitter):
     >>> betavi.BetaVI.setup_anndata(adata)
     >>> from betavi.data import DataSplitter
     >>> splitter = DataSplitter(betavi.BetaVI(adata).adata_manager, train_size=0.9, batch_size=20)
-    >>> splitter.n_train, splitter.n_val, splitter.smallest_minibatch
+    >>> splitter.n_train, splitter.n_val, splitter.smallest_minibatch()
     (45, 5, 5)
     """
 
     load_sparse_tensor: bool
 
     def __init__(self, adata_manager: CellManager, **kwargs: Any) -> None:
+        # scvi-tools' sampler of shares would see some cells twice
+        kwargs.pop("distributed_sampler", None)
         super().__init__(adata_manager, **kwargs)
         self._resident: ResidentCells | None = None
         if self.n_train < 1:
@@ -58,22 +61,34 @@ class DataSplitter(dataloaders.DataSplitter):
             )
 
     def setup(self, stage: str | None = None) -> None:
-        """Split the cells. Held-out cells of a file are a random sample of small blocks."""
-        super().setup(stage)
-        n_cells = self.adata_manager.adata.n_obs
+        """Split the cells, once. All processes use the split of the first process."""
+        if not hasattr(self, "train_idx"):
+            super().setup(stage)
+            self._hold_out_blocks()
+        if self.n_processes > 1:
+            names = ("train_idx", "val_idx", "test_idx")
+            seed = int(torch.empty((), dtype=torch.int64).random_())
+            parts = [getattr(self, name) for name in names]
+            parts, self.seed = self.trainer.strategy.broadcast((parts, seed))
+            for name, cells in zip(names, parts, strict=True):
+                setattr(self, name, cells)
+
+    def _hold_out_blocks(self) -> None:
+        """Hold out a random sample of small blocks of a file, in place of single cells."""
         if self.external_indexing or not self.shuffle_set_split:
             return
-        if not self.adata_manager.create_torch_dataset(np.zeros(0, dtype=np.int64)).in_file:
-            return
-        order = split_order(n_cells, np.random.default_rng(settings.seed))
-        parts = np.split(order, np.cumsum([self.n_val, self.n_train]))
-        self.val_idx, self.train_idx, self.test_idx = map(np.sort, parts)
+        if self.adata_manager.create_torch_dataset(np.zeros(0, dtype=np.int64)).in_file:
+            order = split_order(
+                self.adata_manager.adata.n_obs, np.random.default_rng(settings.seed)
+            )
+            parts = np.split(order, np.cumsum([self.n_val, self.n_train]))
+            self.val_idx, self.train_idx, self.test_idx = map(np.sort, parts)
 
     def train_dataloader(self) -> Any:
         """Return minibatches of the training cells, shuffled in every epoch.
 
         The fields stay on a GPU if they fit there and no loader option is set. Cells of a file are
-        read in blocks.
+        read in blocks. Each process has its share of every minibatch.
         """
         options = {key for key, value in self.data_loader_kwargs.items() if value}
         has_options = options - {"batch_size"} or self.load_sparse_tensor or self.pin_memory
@@ -81,11 +96,18 @@ class DataSplitter(dataloaders.DataSplitter):
         dataset = self.adata_manager.create_torch_dataset(self.train_idx)
         if self.trainer and self.trainer.overfit_batches:
             return in_order(dataset, self.batch_size)
+        place = (
+            (self.trainer.global_rank, self.n_processes, self.seed) if self.n_processes > 1 else ()
+        )
         if dataset.in_file:
             dataset.load_sparse_tensor = True
-            return shuffled_blocks(dataset, self.batch_size, self.drop_last)
+            return shuffled_blocks(dataset, self.batch_size, self.drop_last, *place)
         if not (has_options or settings.dl_num_workers) and fits(dataset, device):
             self._resident = ResidentCells(dataset, device)
+        if place:
+            shares = Shares(len(dataset), self.batch_size, self.drop_last, *place)
+            return self._of_share(self._resident, self.train_idx, shares)
+        if self._resident is not None:
             return shuffled(self._resident, self.batch_size, self.drop_last)
         # only nonzeros are passed on, also from a file
         before, self.load_sparse_tensor = self.load_sparse_tensor, True
@@ -96,7 +118,21 @@ class DataSplitter(dataloaders.DataSplitter):
 
     def val_dataloader(self) -> Any:
         """Return minibatches of the validation cells; no loader without validation cells."""
+        if self.n_processes > 1 and len(self.val_idx):
+            place = self.trainer.global_rank, self.n_processes
+            shares = in_shares(len(self.val_idx), self.batch_size, *place)
+            return self._of_share(None, self.val_idx, shares)
         return super().val_dataloader() if len(self.val_idx) else []
+
+    def _of_share(self, cells: ResidentCells | None, indices: Any, minibatches: Any) -> Any:
+        """Return a loader of given minibatches, of cells on the GPU or of chosen cells."""
+        if cells is not None:
+            return loader_of_share(cells, minibatches)
+        # only nonzeros are passed on
+        dataset = self.adata_manager.create_torch_dataset(indices, load_sparse_tensor=True)
+        options = self.data_loader_kwargs | {"pin_memory": self.pin_memory}
+        options.pop("batch_size", None)
+        return loader_of_share(dataset, minibatches, **options)
 
     def teardown(self, stage: str) -> None:
         """Free the device memory, which the trainer of a trained model would keep."""
@@ -119,7 +155,16 @@ class DataSplitter(dataloaders.DataSplitter):
         return int(self.data_loader_kwargs.get("batch_size") or settings.batch_size)
 
     @property
-    def smallest_minibatch(self) -> int:
-        """Number of cells in the last training minibatch."""
-        rest = 0 if self.drop_last else self.n_train % self.batch_size
-        return rest or self.batch_size
+    def n_processes(self) -> int:
+        """Number of processes that train together."""
+        return int(self.trainer.world_size) if self.trainer else 1
+
+    def cells_of_step(self, step: int, n_processes: int) -> int:
+        """Return the number of cells in a step of an epoch, of all processes together."""
+        together = n_processes * self.batch_size
+        return min(together, self.n_train - step * together)
+
+    def smallest_minibatch(self, n_processes: int = 1) -> int:
+        """Return the number of cells in the smallest training minibatch of any process."""
+        rest = 0 if self.drop_last else self.n_train % (n_processes * self.batch_size)
+        return rest // n_processes if rest else self.batch_size

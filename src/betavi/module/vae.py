@@ -31,6 +31,7 @@ from betavi.module.build import BATCH_IS_EMBEDDED, add_parts
 from betavi.module.infer import present_masks
 from betavi.nn import ROUNDING, BetaCondition, NormalMixture
 from betavi.objective import constrained, distortion, rate, rates
+from betavi.objective.terms import mean_of_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from betavi.nn.library import LatentLibrary, TypicalLibrary
     from betavi.nn.prior.pseudo_cells import PseudoCells
     from betavi.objective import RateController
+    from betavi.objective.terms import CellMean
 
 Tensors = dict[str, Any]
 
@@ -277,6 +279,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         kl_weight: Tensor | float = 1.0,
         free_bits: float = 0.0,
         capacity: float | None = None,
+        cell_mean: CellMean = mean_of_cells,
     ) -> LossOutput:
         """Return the mean over cells of distortion + ``kl_weight`` * β * rate + library size terms.
 
@@ -284,7 +287,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         model predicts observed library sizes from z, the error of this prediction is added, without
         a gradient for z. The distortion of a very deep cell has a small weight, see
         ``betavi.nn.depth.DepthLimit``. Recorded terms are per cell, in nats and unweighted, so that every logged
-        ELBO is at weight 1. ``free_bits`` and ``capacity`` constrain the rate: see
+        ELBO is at weight 1. ``free_bits``, ``capacity`` and ``cell_mean`` constrain the rate: see
         :func:`betavi.objective.constrained`.
         """
         present = present_masks(self, tensors)
@@ -307,7 +310,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         nats = free_bits * self.options.n_latent / z_rates.shape[-1]
         drawn = self.beta_condition.drawn
         order = None if drawn is None else drawn.squeeze(1).argsort()
-        penalty = constrained(z_rates, nats, capacity, order)
+        penalty = constrained(z_rates, nats, capacity, order, cell_mean)
         penalty = self.fusion.penalty(penalty, qz, inference_outputs["experts"], present)
         weighted = sum(
             self.weights[name] * of_cells[name] * nats for name, nats in distortions.items()

@@ -19,8 +19,13 @@ from betavi.kernels import dense
 from betavi.likelihoods._base import Deferred
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
     from torch.distributions import Distribution
+
+    CellMean = Callable[[Tensor], Tensor]
+    """Function from ``(n_cells, ...)`` to the mean over cells."""
 
 CELLS_OF_ONE_BETA = 16
 """Number of cells of similar β that share free bits, if β differs between cells."""
@@ -143,7 +148,12 @@ def distortion(px: Distribution | Deferred, x: Tensor, present: Tensor | None = 
     return nats if present is None else nats.where(present.squeeze(-1), 0.0)
 
 
-def free_bits(rates: Tensor, nats: float) -> Tensor:
+def mean_of_cells(values: Tensor) -> Tensor:
+    """Return the mean over the cells of a minibatch, ``(...)`` for values ``(n_cells, ...)``."""
+    return values.mean(dim=0)
+
+
+def free_bits(rates: Tensor, nats: float, cell_mean: CellMean = mean_of_cells) -> Tensor:
     r"""Return each cell's rate, in which dimensions below a threshold count as the threshold.
 
     The average over the minibatch is :math:`\sum_j \max(\lambda, \frac1n \sum_i R_{ij})`. The rate
@@ -155,6 +165,8 @@ def free_bits(rates: Tensor, nats: float) -> Tensor:
         Result of :func:`rates`.
     nats
         Threshold of the average of each column over the minibatch.
+    cell_mean
+        Function that averages over cells. Several processes average over all their minibatches.
 
     Returns
     -------
@@ -170,11 +182,11 @@ def free_bits(rates: Tensor, nats: float) -> Tensor:
     >>> free_bits(torch.tensor([[0.0, 3.0], [0.2, 1.0]]), 0.5)
     tensor([3.5000, 1.5000])
     """
-    is_above = rates.mean(dim=0) > nats
+    is_above = cell_mean(rates.detach()) > nats
     return rates.where(is_above, nats).sum(dim=-1)
 
 
-def off_capacity(rate: Tensor, capacity: float) -> Tensor:
+def off_capacity(rate: Tensor, capacity: float, cell_mean: CellMean = mean_of_cells) -> Tensor:
     r"""Return the distance of the minibatch's mean rate from a capacity, as one term per cell.
 
     The average over the minibatch is :math:`|\frac1n \sum_i R_i - C|`.
@@ -185,6 +197,8 @@ def off_capacity(rate: Tensor, capacity: float) -> Tensor:
         Rate of each cell, ``(n_cells,)``.
     capacity
         Target of the mean rate. A schedule may raise this target during training.
+    cell_mean
+        See :func:`free_bits`.
 
     Returns
     -------
@@ -200,11 +214,15 @@ def off_capacity(rate: Tensor, capacity: float) -> Tensor:
     >>> off_capacity(torch.tensor([3.0, 4.0]), 5.0)
     tensor([2., 1.])
     """
-    return (rate - capacity) * (rate.mean() - capacity).detach().sign()
+    return (rate - capacity) * (cell_mean(rate.detach()) - capacity).sign()
 
 
 def constrained(
-    rates: Tensor, nats: float = 0.0, capacity: float | None = None, order: Tensor | None = None
+    rates: Tensor,
+    nats: float = 0.0,
+    capacity: float | None = None,
+    order: Tensor | None = None,
+    cell_mean: CellMean = mean_of_cells,
 ) -> Tensor:
     """Return the term that β weights: the rate, or a constraint on it.
 
@@ -220,6 +238,8 @@ def constrained(
         Only if β differs between cells: indices that sort the cells by β. Rates are then averaged
         over cells of similar β, because the high rates of cells with a low β would raise a common
         average.
+    cell_mean
+        See :func:`free_bits`. Cells of similar β are averaged in each process on its own.
 
     Returns
     -------
@@ -234,8 +254,8 @@ def constrained(
     if not nats:
         rate = rates.sum(dim=-1)
     elif order is None:
-        rate = free_bits(rates, nats)
+        rate = free_bits(rates, nats, cell_mean)
     else:
         groups = rates[order].tensor_split(max(1, len(rates) // CELLS_OF_ONE_BETA))
         rate = torch.cat([free_bits(group, nats) for group in groups])[order.argsort()]
-    return rate if capacity is None else off_capacity(rate, capacity)
+    return rate if capacity is None else off_capacity(rate, capacity, cell_mean)

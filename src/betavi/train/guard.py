@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from betavi._tables import lookup
 from betavi.diagnostics import ACTIVE, mutual_information
+from betavi.train import processes
 from betavi.train.start import warn
 
 if TYPE_CHECKING:
@@ -108,11 +109,21 @@ class CollapseGuard(Callback):
         pairs = zip(self._last, (loc, scale), strict=True) if self._last else ((loc,), (scale,))
         self._last = tuple(torch.cat(pair)[-CELLS_COMPARED:] for pair in pairs)
 
+    def _gather(self, trainer: Trainer) -> None:
+        """Add the cells of all processes."""
+        assert isinstance(self._sums, torch.Tensor)
+        # on the CPU, because not every device has double precision
+        own = self._n_cells, self._sums.cpu().double(), [part.cpu() for part in self._last]
+        numbers, sums, last = zip(*processes.gathered(trainer, own), strict=True)
+        self._n_cells, self._sums = sum(numbers), sum(sums)
+        share = -(-CELLS_COMPARED // len(last))
+        of_all = zip(*last, strict=True)
+        self._last = tuple(torch.cat([part[-share:] for part in parts]) for parts in of_all)
+
     def information(self) -> Tensor:
         """Return the information in each dimension in this epoch, nats, ``(n_latent,)``."""
         assert isinstance(self._sums, torch.Tensor)
-        # on the CPU, because not every device has double precision
-        mean, square, noise, log_scale = self._sums.cpu().double() / self._n_cells
+        mean, square, noise, log_scale = self._sums / self._n_cells
         return (square - mean.square() + noise).log() / 2 - log_scale
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
@@ -121,12 +132,13 @@ class CollapseGuard(Callback):
             self._add_recent()
         if not self._n_cells:
             return
+        self._gather(trainer)
         information = self.information()
         loc, scale = self._last
         if trainer.logger is not None:
             seen = {
                 "active_dimensions": int((information > ACTIVE).sum()),
-                "mutual_information": mutual_information(loc.cpu().numpy(), scale.cpu().numpy()),
+                "mutual_information": mutual_information(loc.numpy(), scale.numpy()),
                 "epoch": trainer.current_epoch,
             }
             trainer.logger.log_metrics(seen, trainer.global_step)
@@ -196,8 +208,9 @@ class CollapseGuard(Callback):
         _, _, losses = pl_module.forward(batch, loss_kwargs=pl_module.loss_kwargs)
         self._see(pl_module)
         parameters = self._encoder_steps.param_groups[0]["params"]
-        gradients = torch.autograd.grad(losses.loss, parameters, allow_unused=True)
+        loss = losses.loss * pl_module.weight_of(losses.n_obs_minibatch, batch_idx)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = processes.mean_gradient(trainer, parameter, gradient)
         self._encoder_steps.step()
         self._encoder_steps.zero_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from scvi import REGISTRY_KEYS, train
 from torch.optim.lr_scheduler import OneCycleLR
 
+from betavi.data.split import DataSplitter
 from betavi.objective import constant, join, linear
-from betavi.train import start
+from betavi.train import processes, start
 from betavi.train.start import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE
 
 if TYPE_CHECKING:
@@ -101,14 +103,17 @@ class TrainingPlan(train.TrainingPlan):
         self._betas_of_epoch: list[Any] = []
         self._last_factor, self._last_beta = 1.0, math.nan
         self._free_bits_after: float | None = None
-        self._sums: Tensor | float = 0.0
-        self._n_cells = 0
+        # sums of loss, distortion and rate over cells, and the number of cells, by part of the cells
+        self._sums: dict[str, Tensor] = {}
         super().__init__(module, free_bits=free_bits, **kwargs)
 
     def on_fit_start(self) -> None:
         """Set β and the start values, unless the module has weights to keep."""
         super().on_fit_start()
-        start.begin(self)
+        with processes.seeded_alike(self.trainer):
+            start.begin(self)
+        if self.trainer.world_size > 1:
+            self.loss_kwargs["cell_mean"] = partial(processes.cell_mean, self.trainer)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimiser and its schedule, now that the number of steps is known."""
@@ -189,28 +194,59 @@ class TrainingPlan(train.TrainingPlan):
             beta = beta_condition.beta if drawn is None else drawn.log().mean().exp()
             self._betas_of_epoch.append(beta)
             self._last_factor = self.loss_kwargs["kl_weight"] = self.share_of_beta
-            # scvi-tools does the logging if every step is logged
-            if self.on_step or self.use_sync_dist or self.module.options.extra_payload_autotune:
+            if self.logs_with_scvi:
                 loss: Tensor = super().training_step(batch, batch_idx)
             else:
+                if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+                    self.log("kl_weight", self._last_factor, on_step=True, on_epoch=False)
                 losses: LossOutput = self.forward(batch, loss_kwargs=self.loss_kwargs)[-1]
-                self._add(losses)
+                self._add("train", losses)
                 loss = losses.loss
         if self.target_rate is not None and self.is_warm:
-            rate = self.module.mean_rate(batch)
-            beta_condition.beta = self.module.controller.next_beta(
-                rate, self.target_rate, beta_condition.beta, n_cells
-            )
-        return loss
+            self._steer(batch, n_cells)
+        return loss * self.weight_of(n_cells, batch_idx)
 
-    def _add(self, losses: LossOutput) -> None:
+    def weight_of(self, n_cells: int, batch_idx: int) -> float:
+        """Return the weight of a minibatch, because those of other processes may be larger.
+
+        With these weights, the mean of the losses over processes is the mean over cells.
+        """
+        n_processes, splitter = self.trainer.world_size, self.trainer.datamodule
+        if n_processes == 1 or not isinstance(splitter, DataSplitter):
+            return 1.0
+        return n_cells * n_processes / splitter.cells_of_step(batch_idx, n_processes)
+
+    def _steer(self, batch: Any, n_cells: int) -> None:
+        """Set the β of the next step from the rate of this step, over all processes."""
+        assert self.target_rate is not None
+        beta_condition, rate = self.module.beta_condition, self.module.mean_rate(batch)
+        if self.trainer.world_size > 1:
+            sums = torch.tensor([rate * n_cells, n_cells], device=self.device)
+            total, everywhere = processes.summed(self.trainer, sums).tolist()
+            rate, n_cells = total / everywhere, int(everywhere)
+        beta_condition.beta = self.module.controller.next_beta(
+            rate, self.target_rate, beta_condition.beta, n_cells
+        )
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Sum the losses of a minibatch of held-out cells."""
+        if self.logs_with_scvi:
+            super().validation_step(batch, batch_idx)
+        else:
+            self._add("validation", self.forward(batch, loss_kwargs=self.loss_kwargs)[-1])
+
+    @property
+    def logs_with_scvi(self) -> bool:
+        """True if scvi-tools does the logging: of every step, or for its metrics of batches."""
+        return bool(self.on_step or self.module.options.extra_payload_autotune)
+
+    def _add(self, part: str, losses: LossOutput) -> None:
         """Sum losses over cells, because scvi-tools' metrics take milliseconds of every step."""
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
-            self.log("kl_weight", self._last_factor, on_step=True, on_epoch=False)
         n_cells = losses.n_obs_minibatch
-        sums = (losses.loss * n_cells, losses.reconstruction_loss_sum, losses.kl_local_sum)
-        self._sums = self._sums + torch.stack(sums).detach()
-        self._n_cells += n_cells
+        loss = losses.loss.detach()
+        sums = (loss * n_cells, losses.reconstruction_loss_sum, losses.kl_local_sum)
+        new = torch.stack([*sums, loss.new_tensor(n_cells)]).detach()
+        self._sums[part] = self._sums[part] + new if part in self._sums else new
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the module's outputs for a minibatch, and store its posterior."""
@@ -223,9 +259,16 @@ class TrainingPlan(train.TrainingPlan):
     def on_train_epoch_end(self) -> None:
         """Record the losses and β: the β of the last step, or the geometric mean of drawn β."""
         super().on_train_epoch_end()
-        if self._n_cells:
-            self._log_means()
+        self._log_means("train")
+        if not self.module.beta_condition.is_fixed:
+            drawn = processes.gathered(self.trainer, [*map(float, self._betas_of_epoch)])
+            self._betas_of_epoch = [beta for betas in drawn for beta in betas]
         self.record_beta()
+
+    def on_validation_epoch_end(self) -> None:
+        """Record the losses of the held-out cells."""
+        super().on_validation_epoch_end()
+        self._log_means("validation")
 
     def record_beta(self) -> None:
         """Store the β of the steps since the last record in the module and in the history."""
@@ -241,21 +284,35 @@ class TrainingPlan(train.TrainingPlan):
             # self.log would round β to single precision
             self.logger.log_metrics({"beta": beta, "epoch": self.current_epoch}, self.global_step)
 
-    def _log_means(self) -> None:
-        assert isinstance(self._sums, torch.Tensor)
-        loss, distortion, rate = self._sums / self._n_cells
-        self._sums, self._n_cells = 0.0, 0
-        self.log("train_loss", loss, prog_bar=True)
+    def _log_means(self, part: str) -> None:
+        """Log the means over the cells of all processes."""
+        if part not in self._sums:
+            return
+        sums = processes.summed(self.trainer, self._sums.pop(part))
+        loss, distortion, rate = sums[:3] / sums[3]
+        # all processes have the same values
+        together = {"sync_dist": self.trainer.world_size > 1}
+        self.log(f"{part}_loss", loss, prog_bar=part == "train", **together)
         # a global KL would be of parameters with a posterior, which our modules do not have
         means = {"elbo": distortion + rate, "reconstruction_loss": distortion, "kl_local": rate}
         means["kl_global"] = torch.zeros_like(rate)
-        self.log_dict({f"{name}_train": mean for name, mean in means.items()})
+        self.log_dict({f"{name}_{part}": mean for name, mean in means.items()}, **together)
 
     def store_beta(self) -> None:
         """Store the recorded β, and the capacity if there is one, in the module."""
         self.module.trained_beta.fill_(self._last_beta)
-        held = self.loss_kwargs.get("capacity") if self.capacity is not None else None
+        held = self.final_beta[1] if self.capacity is not None else None
         self.module.held_rate.fill_(math.nan if held is None else held)
+
+    @property
+    def final_beta(self) -> tuple[float, float | None]:
+        """The recorded β, and the capacity if there is one."""
+        return self._last_beta, self.loss_kwargs.get("capacity")
+
+    @final_beta.setter
+    def final_beta(self, values: tuple[float, float | None]) -> None:
+        self._last_beta, capacity = values
+        self.loss_kwargs["capacity"] = capacity
 
     def forget_steps(self) -> None:
         """Discard the β of steps whose weights are discarded."""

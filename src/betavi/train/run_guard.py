@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 from betavi._blocks import ENCODED_CELLS
 from betavi.nn.networks import evaluating
+from betavi.train import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from betavi.train.plan import TrainingPlan
 
 STEPS_PER_CHECK = 50
-"""Steps between checks on a device that would have to wait for a check. Not tuned."""
+"""Steps between checks on a device or in a process that waits for a check. Not tuned."""
 
 N_SUSPECTS = 3
 """Number of cells that a message names."""
@@ -63,10 +64,11 @@ class RunGuard(Callback):
         batch_idx: int,
     ) -> None:
         """Raise a NonFiniteLossError, after the weights are restored."""
-        waits = plan.device.type != "cpu"
+        waits = plan.device.type != "cpu" or trainer.world_size > 1
         if waits and batch_idx % STEPS_PER_CHECK and not trainer.is_last_batch:
             return
-        loss = outputs["loss"]
+        # a loss that is not finite in any process is not finite in the sum
+        loss = processes.summed(trainer, outputs["loss"])
         if not loss.isfinite():
             plan.module.load_state_dict(self.weights)
             plan.forget_steps()

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from scvi import train
-from torch import nn
+from scvi.model._utils import use_distributed_sampler
+from torch import distributed, nn
 
 from betavi.data.split import DataSplitter
+from betavi.train import launch
+from betavi.train.handover import HandOver
 from betavi.train.run_guard import NonFiniteLossError, RunGuard, suspects
 from betavi.train.start import warn
 
@@ -62,12 +68,26 @@ class TrainRunner(train.TrainRunner):
         max_epochs: int,
         **trainer_kwargs: Any,
     ) -> None:
-        _check_last_minibatch(model.module, data_splitter)
         self.run_guard = RunGuard()
         # a copy, because scvi-tools adds callbacks to the list
         callbacks = [*(trainer_kwargs.pop("callbacks", None) or []), self.run_guard]
         trainer_kwargs["callbacks"] = callbacks
-        super().__init__(model, training_plan, data_splitter, max_epochs, **trainer_kwargs)
+        if use_distributed_sampler(trainer_kwargs.get("strategy")):
+            launch.refuse_early_stopping(trainer_kwargs)
+            # scvi-tools would write the history into the user's folder
+            self.folder = TemporaryDirectory()
+            trainer_kwargs.setdefault("log_save_dir", self.folder.name)
+        if isinstance(data_splitter, DataSplitter):
+            # the splitter divides the cells itself
+            trainer_kwargs["use_distributed_sampler"] = False
+        with warnings.catch_warnings():
+            # early stopping was refused above
+            warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")
+            super().__init__(model, training_plan, data_splitter, max_epochs, **trainer_kwargs)
+        _check_last_minibatch(model.module, data_splitter, self.trainer.world_size)
+        if self.trainer.world_size > 1:
+            launch.check(self)
+            launch.configure(self.trainer, model.module)
         has_user_start = "early_stopping_warmup_epochs" in trainer_kwargs
         _wait_for_warmup(self.trainer.callbacks, has_user_start)
 
@@ -76,12 +96,21 @@ class TrainRunner(train.TrainRunner):
         in_main_thread = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
         try:
-            super().__call__()
+            if self.trainer.world_size == 1:
+                super().__call__()
+            else:
+                self._run_in_processes()
             self._answer_in_single_precision()
         except SystemExit as exit_:
             # Lightning turns Ctrl-C into an exit, and ignores every later Ctrl-C
-            if not isinstance(exit_.__context__, KeyboardInterrupt):
+            if not isinstance(exit_.__context__, KeyboardInterrupt) or self.trainer.global_rank:
                 raise
+            if launch.is_spawned(self.trainer):
+                self.trainer.strategy.launcher.kill(signal.SIGKILL)
+                raise RuntimeError(
+                    "Training was interrupted. The weights were in spawned processes, so the model "
+                    "is unchanged. To keep a model that is interrupted, use strategy='ddp'."
+                ) from None
             self._keep()
             self.training_plan.warn_if_short()
             warn(
@@ -93,6 +122,24 @@ class TrainRunner(train.TrainRunner):
         finally:
             if in_main_thread:
                 signal.signal(signal.SIGINT, handler)
+
+    def _run_in_processes(self) -> None:
+        """Train in several processes. At the end, every process has the history and the split."""
+        trainer, is_spawned = self.trainer, launch.is_spawned(self.trainer)
+        if is_spawned:
+            # in this process too, which does not train
+            self.data_splitter.setup("fit")
+            hand_over = HandOver(Path(self.folder.name) / "beta.json")
+            trainer.callbacks.append(hand_over)
+        with launch.explained(trainer):
+            super().__call__()
+            if is_spawned:
+                hand_over.restore(self.training_plan)
+            else:
+                self.model.history_ = trainer.strategy.broadcast(self.model.history_)
+                # running means of batch normalisation differ between processes
+                for buffer in self.model.module.buffers():
+                    distributed.broadcast(buffer, 0)
 
     def _answer_in_single_precision(self) -> None:
         """Convert the weights of a run in another precision, which some processors cannot use."""
@@ -126,15 +173,23 @@ class TrainRunner(train.TrainRunner):
         model.to_device(self.device)
 
 
-def _check_last_minibatch(module: nn.Module, splitter: LightningDataModule) -> None:
+def _check_last_minibatch(
+    module: nn.Module, splitter: LightningDataModule, n_processes: int
+) -> None:
     """Raise a ValueError if batch normalisation would be undefined in a minibatch of one cell."""
-    if not isinstance(splitter, DataSplitter) or splitter.smallest_minibatch > 1:
+    if not isinstance(splitter, DataSplitter) or splitter.smallest_minibatch(n_processes) > 1:
         return
+    in_each = f" in each of {n_processes} processes" if n_processes > 1 else ""
+    begin = (
+        f"{splitter.n_train} training cells in minibatches of {splitter.batch_size}{in_each} leave"
+    )
+    remedy = "Use another `batch_size` or `train_size`, or datasplitter_kwargs={'drop_last': True}"
+    if splitter.smallest_minibatch(n_processes) == 0:
+        raise ValueError(f"{begin} a process without cells in the last step. {remedy}.")
     if any(isinstance(part, nn.BatchNorm1d) for part in module.modules()):
         raise ValueError(
-            f"{splitter.n_train} training cells in minibatches of {splitter.batch_size} leave a "
-            "last minibatch of one cell, for which batch normalisation is undefined. Use another "
-            "`batch_size` or `train_size`, datasplitter_kwargs={'drop_last': True}, or use_batch_norm='none'."
+            f"{begin} a last minibatch of one cell, for which batch normalisation is undefined. "
+            f"{remedy}, or use_batch_norm='none'."
         )
 
 

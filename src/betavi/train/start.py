@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from scvi import settings
 
 from betavi.data.start_values import largest_total, moments
@@ -180,5 +181,6 @@ def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: tor
 
 
 def warn(message: str) -> None:
-    """Warn with scvi-tools' stack level."""
-    warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)
+    """Warn with scvi-tools' stack level. Of several processes, only the first warns."""
+    if rank_zero_only.rank == 0:
+        warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)

@@ -57,7 +57,8 @@ def train(
         10,000 cells, fewer for more cells, and at least 8. JointVI trains as many as SCVI.
     *args, **kwargs
         See :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of the best model start
-        after the warm-up.
+        after the warm-up. With ``devices=2, strategy="ddp"``, two processes train together, and
+        ``batch_size`` is the number of cells in each of them.
     beta_schedule
         ``"constant"``, ``"linear"``, ``"cosine"`` or ``"cyclical"``, a key of
         :data:`betavi.objective.SCHEDULES`. Or a function of the share of the planned steps that are
@@ -90,6 +91,8 @@ def train(
         If an argument is unknown. All errors are raised before training starts.
     ValueError
         If a word is unknown, a number is out of range, or two options exclude each other.
+    RuntimeError
+        If one of several processes stops during training.
 
     Notes
     -----

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from scvi import settings
 
 from betavi.data import MOVED_COUNTS
 from betavi.model.core.beta import takes_beta
@@ -18,8 +19,14 @@ from betavi.model.denoising.destination import (
     refuse_view_of_file,
     restored_on_failure,
 )
-from betavi.model.denoising.estimate import DenoiseOptions, estimates, validated_options
+from betavi.model.denoising.estimate import (
+    DenoiseOptions,
+    cells_with,
+    estimates,
+    validated_options,
+)
 from betavi.model.denoising.storage_format import StorageFormat
+from betavi.model.io.shared_writer import SharedWriter, from_first, join_processes
 from betavi.model.io.writer import changed_file, new_file
 from betavi.model.setup.messages import inform
 from betavi.model.setup.registered import untouched_on_failure
@@ -51,6 +58,7 @@ def denoise(
     drop_below: float | None = None,
     show_progress: bool = True,
     modalities: Sequence[str] | str | None = None,
+    in_processes: bool = False,
 ) -> None:
     """Write denoised values, the expected counts without counting noise, into an object or a file.
 
@@ -99,6 +107,10 @@ def denoise(
         Show a progress bar.
     modalities
         Modalities to denoise. If None, all modalities.
+    in_processes
+        Divide the cells between the processes that ``torchrun`` started. Each process calls
+        ``denoise`` with the same model and the same arguments, and writes its cells to ``out``, a
+        zarr store. The values are those of a single process.
 
     Raises
     ------
@@ -138,6 +150,9 @@ def denoise(
             "Name one modality: modalities=..."
         )
     refuse_view_of_file(adata)
+    if in_processes:
+        _check_shared(out, layer_added, drop_below)
+        join_processes()
     options = DenoiseOptions(
         estimate, n_samples, library_size, transform_batch, batch_size, show_progress
     )
@@ -152,10 +167,14 @@ def denoise(
         ]
         for one in destinations:
             one.check(out)
-        with _opened(model, adata, destinations, options, out) as writer:
+        with _opened(model, adata, destinations, options, out, in_processes) as writer:
             seed = int(torch.randint(2**31, ()))
+            seed = from_first(seed) if in_processes else seed
             for one in destinations:
-                for part in estimates(model, adata, one.name, options, seed, one.features):
+                share = slice(None)
+                if isinstance(writer, SharedWriter):
+                    share = writer.share(one.prefix, len(cells_with(model, adata, one.name)))
+                for part in estimates(model, adata, one.name, options, seed, one.features, share):
                     one.add(*part, writer)
     for one in destinations:
         if drop_below is not None:
@@ -163,6 +182,20 @@ def denoise(
                 f"Dropped values of {one.name} below {drop_below:g}: "
                 f"{one.storage_format.dropped_share:.2%} of the sum of all values."
             )
+
+
+def _check_shared(out: str | Path | None, layer: str | None, drop_below: float | None) -> None:
+    """Raise a ValueError if several processes cannot write one file together."""
+    if out is None or Path(out).suffix != ".zarr":
+        raise ValueError(
+            f"With in_processes=True, `out` must be a zarr store, e.g. 'denoised.zarr', not {out!r}."
+        )
+    if layer is None or drop_below is not None:
+        word = "layer_added=None" if layer is None else "`drop_below`"
+        raise ValueError(
+            f"{word} writes sparse matrices, which several processes cannot write together. Leave "
+            f"it out, or leave `in_processes` out."
+        )
 
 
 def _distinct(gene_list: Iterable[str] | None) -> list[str] | None:
@@ -192,6 +225,7 @@ def _opened(
     destinations: list[Destination],
     options: DenoiseOptions,
     out: str | Path | None,
+    in_processes: bool,
 ) -> Iterator[Writer | None]:
     """Open the output file, if there is one.
 
@@ -201,7 +235,9 @@ def _opened(
     if out is not None:
         parts = {one.name: one.template() for one in destinations}
         template = model.adapter.together(parts, columns_of_user(adata.obs))
-        with new_file(template, out, replaces=True) as writer:
+        whole = new_file(template, out, replaces=True)
+        chunk = options.batch_size or settings.batch_size
+        with SharedWriter(whole, chunk) if in_processes else whole as writer:
             yield writer
             for one in destinations:
                 moved = {MOVED_COUNTS: COUNTS_LAYER} if one.layer is None else {}

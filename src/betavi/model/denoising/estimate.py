@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS
+from scvi import REGISTRY_KEYS, settings
 
 from betavi._tables import lookup
 from betavi.data import AlignedRows
@@ -98,20 +98,22 @@ def estimates(
     options: DenoiseOptions,
     seed: int = 0,
     features: np.ndarray | None = None,
+    share: slice = slice(None),
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield means and standard deviations, by minibatch, of the cells that have a modality.
 
     ``features`` are positions. None means all features. ``seed`` is the seed of the first
-    minibatch.
+    minibatch. ``share`` is a part of the cells that starts at a minibatch.
     """
-    likelihood, cells = model.likelihood(name), cells_with(model, adata, name)
+    likelihood, cells = model.likelihood(name), cells_with(model, adata, name)[share]
+    first = (share.start or 0) // (options.batch_size or settings.batch_size)
     if not len(cells):
         empty = np.zeros((0, len(model.features(name) if features is None else features)))
         yield empty, empty
         return
     progress = f"Denoising {name}" if options.show_progress else None
     minibatches = model.minibatches(adata, cells, options.batch_size, progress=progress)
-    for number, tensors in enumerate(minibatches):
+    for number, tensors in enumerate(minibatches, first):
         with likelihood.only(features), model.seeded(seed + number):
             mean, std = moments(model, tensors, name, options)
         yield mean.cpu().numpy(), std.cpu().numpy()
