@@ -7,10 +7,10 @@ from importlib.metadata import version
 # scvi-tools uses this submodule, which rich 15 no longer imports by itself
 import rich.pretty  # noqa: F401
 
-from betavi import datasets, metrics, pl
+from betavi import data, datasets, metrics, pl
 from betavi.model import BetaVI, JointVI, convert, hub_card
 
 __version__ = version("betavi")
 __all__ = [
-    "BetaVI", "JointVI", "__version__", "convert", "datasets", "hub_card", "metrics", "pl",
+    "BetaVI", "JointVI", "__version__", "convert", "data", "datasets", "hub_card", "metrics", "pl",
 ]  # fmt: skip

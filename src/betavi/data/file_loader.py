@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
 
 from betavi import _blocks
 
@@ -39,7 +38,7 @@ def split_order(n_cells: int, rng: np.random.Generator) -> np.ndarray:
     return blocks_in_random_order(np.arange(n_cells), size, rng)
 
 
-class FileMinibatches(IterableDataset["dict[str, Tensor]"]):
+class FileMinibatches:
     """Minibatches in random order, read in blocks of consecutive cells.
 
     In every epoch, the blocks are shuffled, and then the cells of some tens of blocks, which
@@ -110,10 +109,3 @@ class FileMinibatches(IterableDataset["dict[str, Tensor]"]):
             cells = self.dataset.in_memory(rng.permutation(order[start : start + self.n_mixed]))
             for first in range(0, len(cells), self.batch_size):
                 yield cells[slice(first, first + self.batch_size)]
-
-
-def shuffled_blocks(
-    cells: CellDataset, batch_size: int, drop_last: bool, *place: Any
-) -> DataLoader[Any]:
-    """Return a loader of :class:`FileMinibatches`; ``place``: rank, number of processes, and seed."""
-    return DataLoader(FileMinibatches(cells, batch_size, drop_last, *place), batch_size=None)

@@ -83,8 +83,10 @@ def read_lazy(
     Examples
     --------
     >>> import betavi
-    >>> betavi.datasets.simulate_counts(n_cells=60, n_genes=20).write_h5ad("cells.h5ad")
-    >>> adata = betavi.data.read_lazy("cells.h5ad")
+    >>> from tempfile import mkdtemp
+    >>> path = f"{mkdtemp()}/cells.h5ad"
+    >>> betavi.datasets.simulate_counts(n_cells=60, n_genes=20).write_h5ad(path)
+    >>> adata = betavi.data.read_lazy(path)
     >>> betavi.BetaVI.setup_anndata(adata, batch_key="batch")
     >>> model = betavi.BetaVI(adata, n_latent=2)
     >>> model.train(max_epochs=1, enable_progress_bar=False)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scvi import dataloaders, settings
 
-from betavi.data.file_loader import shuffled_blocks, split_order
+from betavi.data.file_loader import FileMinibatches, split_order
 from betavi.data.loader import ResidentCells, fits, in_order, shuffled, stays_compressed
 from betavi.data.shares import Shares, in_shares, loader_of_share
 from betavi.kernels import dense
@@ -101,7 +101,7 @@ class DataSplitter(dataloaders.DataSplitter):
         )
         if dataset.in_file:
             dataset.load_sparse_tensor = True
-            return shuffled_blocks(dataset, self.batch_size, self.drop_last, *place)
+            return FileMinibatches(dataset, self.batch_size, self.drop_last, *place)
         if not (has_options or settings.dl_num_workers) and fits(dataset, device):
             self._resident = ResidentCells(dataset, device)
         if place:

@@ -59,8 +59,10 @@ class StoreDataModule(DataSplitter):
     Examples
     --------
     >>> import betavi
-    >>> betavi.datasets.simulate_counts(n_cells=60, n_genes=20).write_h5ad("cells.h5ad")
-    >>> cells = betavi.data.StoreDataModule(betavi.BetaVI, "cells.h5ad", batch_key="batch")
+    >>> from tempfile import mkdtemp
+    >>> path = f"{mkdtemp()}/cells.h5ad"
+    >>> betavi.datasets.simulate_counts(n_cells=60, n_genes=20).write_h5ad(path)
+    >>> cells = betavi.data.StoreDataModule(betavi.BetaVI, path, batch_key="batch")
     >>> model = betavi.BetaVI(registry=cells.registry, n_latent=2)
     >>> model.train(max_epochs=1, datamodule=cells, enable_progress_bar=False)
     >>> model.get_latent_representation(dataloader=cells.inference_dataloader()).shape

@@ -31,7 +31,28 @@ def open_file(path: Path) -> Any:
 
 
 def files_of(data: AnnData | MuData) -> list[Path]:
-    """Return the files in which matrices of an object stay, as :func:`betavi.data.read_lazy` leaves them."""
+    """Return the files that hold the matrices of an object from :func:`read_lazy`.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+
+    Returns
+    -------
+    Paths, each once. Empty for an object in memory.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> from tempfile import mkdtemp
+    >>> path = f"{mkdtemp()}/cells.h5ad"
+    >>> from betavi.data import files_of, read_lazy
+    >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
+    >>> adata.write_h5ad(path)
+    >>> len(files_of(adata)), [path.name for path in files_of(read_lazy(path))]
+    (0, ['cells.h5ad'])
+    """
     parts = data.mod.values() if hasattr(data, "mod") else [data]
     matrices = [matrix for part in parts for matrix in (part.X, *part.layers.values())]
     stacks = [matrix for matrix in matrices if isinstance(matrix, StackedRows)]
@@ -69,11 +90,12 @@ class StoredMatrix:
     Raises
     ------
     ValueError
-        If the matrix is stored by column (CSC), or is no matrix.
+        If the matrix is stored by column (CSC), or the element is not a matrix.
     """
 
     def __init__(self, element: Any, path: Path | None = None) -> None:
         self._process, self._element, self.path = os.getpid(), element, path
+        self._start, self._rows = -1, sparse.csr_array((0, 0))
         self.key = element.name
         encoding = element.attrs.get("encoding-type", "array")
         self.is_csr = "indptr" in element if hasattr(element, "keys") else False
@@ -93,7 +115,7 @@ class StoredMatrix:
             raise TypeError(
                 "A backed object cannot be passed to another process. Use betavi.data.read_lazy(path)."
             )
-        return {**self.__dict__, "_process": None, "_element": None}
+        return {**self.__dict__, "_process": None, "_element": None, "_start": -1, "_rows": None}
 
     def _open(self) -> Any:
         if self.path is not None and self._process != os.getpid():
@@ -106,7 +128,7 @@ class StoredMatrix:
 
     @property
     def is_hdf5(self) -> bool:
-        """Whether the file is HDF5."""
+        """True if the file is HDF5."""
         return isinstance(self._open(), h5py.Group | h5py.Dataset)
 
     @cached_property
@@ -119,7 +141,7 @@ class StoredMatrix:
         """Number of stored entries."""
         return int(np.prod(self._values.shape))
 
-    @property
+    @cached_property
     def chunk_rows(self) -> int:
         """Number of rows that the file stores together, about."""
         chunks = self._values.chunks
@@ -129,7 +151,16 @@ class StoredMatrix:
         return max(1, chunks[0] // per_row)
 
     def read(self, first: int, last: int) -> sparse.csr_array:
-        """Return the rows from ``first`` up to ``last``."""
+        """Return the rows from ``first`` up to ``last``. Rows of the last chunk are stored."""
+        start = first - first % self.chunk_rows
+        if last - start > self.chunk_rows:
+            return self._read(first, last)
+        if self._start != start:
+            stop = min(start + self.chunk_rows, self.shape[0])
+            self._start, self._rows = start, self._read(start, stop)
+        return self._rows[first - start : last - start]
+
+    def _read(self, first: int, last: int) -> sparse.csr_array:
         element = self._open()
         if not self.is_csr:
             return sparse.csr_array(np.asarray(element[first:last]))
@@ -151,10 +182,12 @@ class StackedRows(CSRDataset):
     Examples
     --------
     >>> import betavi
+    >>> from tempfile import mkdtemp
+    >>> path = f"{mkdtemp()}/cells.zarr"
     >>> adata = betavi.datasets.simulate_counts(n_cells=50, n_genes=20)
-    >>> adata.write_zarr("cells.zarr")
+    >>> adata.write_zarr(path)
     >>> from betavi.data import read_lazy
-    >>> rows = read_lazy(["cells.zarr", "cells.zarr"]).X
+    >>> rows = read_lazy([path, path]).X
     >>> rows.shape, rows[[0, 99]].shape
     ((100, 20), (2, 20))
     """
