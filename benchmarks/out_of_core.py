@@ -159,6 +159,7 @@ def model_of(name: str, folder: Path, seed: int, n_files: int) -> tuple[Any, dic
         )  # fmt: skip
         return BetaVI(registry=datamodule.registry), {"datamodule": datamodule, "train_size": 0.9}
     adata = in_memory(files) if name == "in memory" else read_lazy(list(map(str, files)))
+    adata.obs["batch"] = adata.obs["batch"].cat.remove_unused_categories()
     BetaVI.setup_anndata(adata, batch_key="batch")
     model = BetaVI(adata)
     if name == "AnnLoader":
@@ -221,8 +222,11 @@ def main(*words: str) -> None:
     jobs = [job for job in jobs if not chosen or job[0] in chosen or f"{job[0]} {job[2]}" in chosen]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        simulate(folder, cells, genes)
-        simulate_mudata(folder, cells // 5, genes)
+        of_mudata = [job for job in jobs if job[0].startswith("MuData")]
+        if most := max((job[2] for job in jobs if job not in of_mudata), default=0):
+            simulate(folder, min(cells, most * PER_FILE), genes)
+        if of_mudata:
+            simulate_mudata(folder, cells // 5, genes)
         for name, seed, files in jobs:
             with context.Pool(1) as pool:
                 rows.append(pool.apply(measure, (name, folder, seed, files)))

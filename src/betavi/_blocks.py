@@ -51,8 +51,11 @@ DENSITY_POSITIONS = 4096
 SCANNED_ENTRIES = 2**24
 """Stored entries of a matrix scanned at once, 64 MiB in single precision."""
 
-MIXED_ENTRIES = 2**22
-"""Entries of the cells of a file that are mixed at once: 32 MiB. Seeded draws depend on it."""
+READ_ROWS = 4096
+"""Rows of a file that are read at once, with unwanted rows between wanted ones."""
+
+FILE_ENTRIES = 2**22
+"""Entries of a file that are in memory at once: 32 MiB. The order of minibatches depends on it."""
 
 CHUNK_ENTRIES = 2**17
 """Entries of a sparse matrix in one chunk of a file."""

@@ -45,7 +45,7 @@ def cells_of(minibatches):
 def test_each_cell_comes_once_an_epoch_and_with_its_own_covariates(
     lazy, monkeypatch, mixed, drop_last
 ):
-    monkeypatch.setattr(_blocks, "MIXED_ENTRIES", mixed)
+    monkeypatch.setattr(_blocks, "FILE_ENTRIES", mixed)
     monkeypatch.setattr("betavi.data.file_loader.BLOCKS_AT_ONCE", 1)
     chosen = np.random.default_rng(0).permutation(2000)[:1500]
     dataset = manager(lazy).create_torch_dataset(chosen, load_sparse_tensor=True)
@@ -103,7 +103,7 @@ def test_cells_are_read_in_blocks(lazy, monkeypatch):
     )
     dataset = manager(lazy).create_torch_dataset(np.arange(0, 2000), load_sparse_tensor=True)
     loader = FileMinibatches(dataset, 128, False)
-    monkeypatch.setattr(_blocks, "MIXED_ENTRIES", 1)
+    monkeypatch.setattr(_blocks, "FILE_ENTRIES", 1)
     monkeypatch.setattr("betavi.data.file_loader.BLOCKS_AT_ONCE", 4)
     list(loader)
     # the chunks of so small a file hold all of its cells, so that blocks are as large

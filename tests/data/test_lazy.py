@@ -58,7 +58,7 @@ def test_every_file_is_read_as_it_was_written(adata, tmp_path, monkeypatch, kind
     assert isinstance(lazy.X, StackedRows)
     assert lazy.X.dtype == adata.X.dtype
     np.testing.assert_array_equal(lazy.X.to_memory().toarray(), adata.X.toarray())
-    monkeypatch.setattr(_blocks, "SCANNED_ENTRIES", 100)
+    monkeypatch.setattr(_blocks, "FILE_ENTRIES", 100)
     for axis in (None, 0, 1, -1):
         np.testing.assert_array_equal(lazy.X.sum(axis), adata.X.toarray().sum(axis))
     np.testing.assert_array_equal(lazy.layers["raw"][:].toarray(), adata.layers["raw"].toarray())
@@ -97,9 +97,16 @@ def test_any_index_returns_what_numpy_returns(three_files, rows, columns):
     np.testing.assert_array_equal(lazy[rows].toarray(), dense[rows])
 
 
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
-@given(st.sets(st.integers(0, 199), max_size=60))
-def test_runs_are_the_rows(cells):
+@given(cells=st.sets(st.integers(0, 199), max_size=60))
+def test_runs_are_the_rows(monkeypatch_module, cells):
+    monkeypatch_module.setattr(_blocks, "READ_ROWS", 64)
     matrix = np.arange(400).reshape(200, 2)
     chosen = np.array(sorted(cells), dtype=int)
     np.testing.assert_array_equal(read_runs(matrix, chosen), matrix[chosen])

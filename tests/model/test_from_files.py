@@ -205,3 +205,46 @@ def test_a_model_that_infers_library_sizes_loads_without_cells(tmp_path):
         model.module.state_dict().values(), loaded.module.state_dict().values(), strict=True
     ):
         assert torch.equal(one.nan_to_num(-1), other.nan_to_num(-1))
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Numbers of rows of each read from a file, with small blocks."""
+    monkeypatch.setattr("betavi._blocks.FILE_ENTRIES", 2000)
+    monkeypatch.setattr("betavi._blocks.DENSE_CELLS", 200)
+    monkeypatch.setattr("betavi._blocks.READ_ROWS", 200)
+    monkeypatch.setattr("betavi.data.start_values.SAMPLED_CELLS", 100)
+    monkeypatch.setattr("betavi.data.file_loader.BLOCKS_AT_ONCE", 2)
+    found, read = [], StackedRows._read
+    monkeypatch.setattr(
+        StackedRows, "_read", lambda self, a, b: found.append(b - a) or read(self, a, b)
+    )
+    return found
+
+
+def test_no_step_reads_all_cells_at_once(tmp_path, reads):
+    """Memory stays flat if the number of cells grows, because every read is of some cells."""
+    adata = simulate_counts(n_cells=3000, n_genes=20)
+    paths = []
+    for number, some in enumerate(np.array_split(np.arange(3000), 3)):
+        paths.append(tmp_path / f"{number}.h5ad")
+        adata[some].copy().write_h5ad(paths[-1])
+    lazy = read_lazy(paths)
+    BetaVI.setup_anndata(lazy, batch_key="batch")
+    model = BetaVI(lazy, n_latent=3)
+    steps = {
+        "setup": lambda: None,
+        "train": lambda: model.train(**BRIEF),
+        "latent": model.get_latent_representation,
+        "denoise": lambda: model.denoise(out=tmp_path / "out.zarr", **QUIET),
+        "diagnose": lambda: model.diagnose(**QUIET),
+        "support": lambda: model.support(**QUIET),
+        "generate": lambda: model.generate(50, **QUIET),
+        "rates": lambda: model.rate_distortion(),
+    }
+    for name, step in steps.items():
+        step()
+        assert reads, name
+        assert max(reads) <= 512, (name, max(reads))
+        reads.clear()
+        reads.append(0)

@@ -88,7 +88,7 @@ class FileMinibatches:
     def n_mixed(self) -> int:
         """Number of cells that are in memory at once, a multiple of the batch size."""
         per_cell = sum(rows.per_row for rows in self.dataset.fields.values())
-        n_cells = max(_blocks.MIXED_ENTRIES // per_cell, BLOCKS_AT_ONCE * self.block_size)
+        n_cells = max(_blocks.FILE_ENTRIES // per_cell, BLOCKS_AT_ONCE * self.block_size)
         return self.batch_size * max(1, n_cells // self.batch_size)
 
     def _share(self, order: np.ndarray) -> np.ndarray:

@@ -219,7 +219,8 @@ class Rows:
 
     def blocks(self) -> Iterator[tuple[int, Any]]:
         """Yield blocks of consecutive stored rows, each with the number of its first row."""
-        size = max(1, _blocks.SCANNED_ENTRIES // self.per_row)
+        entries = _blocks.FILE_ENTRIES if self.in_file else _blocks.SCANNED_ENTRIES
+        size = max(1, entries // self.per_row)
         for start in range(0, self.shape[0], size):
             yield start, _computed(self._data[start : start + size])
 

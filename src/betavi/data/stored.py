@@ -64,7 +64,8 @@ def read_runs(data: Any, cells: np.ndarray) -> Any:
     """Return rows in increasing order, ``(n_cells,)``, each once, from slices of a matrix."""
     if not len(cells):
         return data[0:0]
-    runs = np.split(cells, np.flatnonzero(np.diff(cells) > BRIDGED) + 1)
+    is_far = (np.diff(cells) > BRIDGED) | (np.diff(cells // _blocks.READ_ROWS) > 0)
+    runs = np.split(cells, np.flatnonzero(is_far) + 1)
     parts = []
     for run in runs:
         first, last = int(run[0]), int(run[-1]) + 1
@@ -245,7 +246,7 @@ class StackedRows(CSRDataset):
     def sum(self, axis: int | None = None) -> Any:
         """Return sums in double precision: of each row (1), of each column (0), or of all."""
         per_row = max(1, self.nnz // max(1, self.shape[0]))
-        size = max(1, _blocks.SCANNED_ENTRIES // per_row)
+        size = max(1, _blocks.FILE_ENTRIES // per_row)
         blocks = (self._read(start, start + size) for start in range(0, self.shape[0], size))
         sums = [block.sum(axis=axis, dtype=np.float64) for block in blocks]
         return np.concatenate(sums) if axis in (1, -1) else np.sum(sums, axis=0)
