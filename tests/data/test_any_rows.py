@@ -94,11 +94,10 @@ def check_rows(matrix, container, data):
     cells = np.array(data.draw(st.lists(st.integers(0, len(matrix) - 1), max_size=6)), dtype=int)
     np.testing.assert_array_equal(rows.dense(cells, np.float32), matrix[cells].astype(np.float32))
     np.testing.assert_allclose(rows.totals(), matrix.sum(axis=1, dtype=float))
-    before, _blocks.SCANNED_ENTRIES = _blocks.SCANNED_ENTRIES, 7
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SCANNED_ENTRIES", "FILE_ENTRIES"):
+            patch.setattr(_blocks, name, 7)
         blocks = [part for _, part in rows.blocks()]
-    finally:
-        _blocks.SCANNED_ENTRIES = before
     joined = np.vstack([b.toarray() if sparse.issparse(b) else np.asarray(b) for b in blocks])
     np.testing.assert_array_equal(joined, matrix)
     # as a modality that some cells lack

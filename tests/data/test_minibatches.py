@@ -127,7 +127,8 @@ def test_worker_processes_read_the_same():
 
 @containers
 def test_totals_and_blocks_cover_the_matrix(container, monkeypatch):
-    monkeypatch.setattr("betavi._blocks.SCANNED_ENTRIES", 2 * N_GENES)
+    for name in ("SCANNED_ENTRIES", "FILE_ENTRIES"):
+        monkeypatch.setattr(f"betavi._blocks.{name}", 2 * N_GENES)
     rows = Rows(CONTAINERS[container](truth()))
     assert rows.shape == (N_CELLS, N_GENES)
     np.testing.assert_allclose(rows.totals(), truth().sum(axis=1))
