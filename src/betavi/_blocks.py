@@ -54,8 +54,8 @@ SCANNED_ENTRIES = 2**24
 READ_ROWS = 4096
 """Rows of a file that are read at once, with unwanted rows between wanted ones."""
 
-FILE_ENTRIES = 2**22
-"""Entries of a file that are in memory at once: 32 MiB. The order of minibatches depends on it."""
+FILE_ENTRIES = 2**23
+"""Entries of a file that are in memory at once: 64 MiB. The order of minibatches depends on it."""
 
 CHUNK_ENTRIES = 2**17
 """Entries of a sparse matrix in one chunk of a file."""

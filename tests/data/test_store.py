@@ -114,9 +114,7 @@ def test_a_query_from_files(tmp_path):
     latent = mapped.get_latent_representation()
     assert latent.shape == (200, 3)
     # by the contract of a datamodule, without an object
-    known = StoreDataModule(
-        BetaVI, paths[1], source_registry=model.registry_, extend_categories=True, **setup
-    )
+    known = StoreDataModule(BetaVI, paths[1], reference=model, extend_categories=True)
     mapped = BetaVI.load_query_data(reference_model=model, registry=known.registry)
     mapped.train(datamodule=known, **BRIEF)
     assert mapped.summary_stats.n_batch == model.summary_stats.n_batch
@@ -128,6 +126,36 @@ def test_a_query_from_files(tmp_path):
     with pytest.raises(ValueError, match=r"has the batches 'new', but must begin with.*'batch_0'"):
         BetaVI.load_query_data(reference_model=model, registry=unknown.registry)
     assert isinstance(query.X, StackedRows)
+
+
+def test_new_cells_are_numbered_as_the_cells_of_the_model(tmp_path):
+    adata, paths, setup = single(tmp_path)
+    cells = StoreDataModule(BetaVI, paths, **setup)
+    model = BetaVI(registry=cells.registry, n_latent=3)
+    model.train(datamodule=cells, **BRIEF)
+    adata = adata[adata.obs["batch"] == "batch_1"].copy()
+    adata.obs = adata.obs.astype({"batch": str, "cell_type": str})
+    other = StoreDataModule(BetaVI, adata.copy(), **setup)
+    for call in (model.get_elbo, model.get_latent_representation, model.get_reconstruction_error):
+        with pytest.raises(
+            ValueError, match=r"differ in 'categorical_mapping' of 'batch'.*reference="
+        ):
+            call(dataloader=other.inference_dataloader())
+    with pytest.raises(ValueError, match=r"differ in 'categorical_mapping'.*reference="):
+        model.train(datamodule=other, **BRIEF)
+    turned = StoreDataModule(BetaVI, adata[:, ::-1].copy(), **setup)
+    with pytest.raises(ValueError, match=r"differ in 'column_names' of 'X'"):
+        model.get_elbo(dataloader=turned.inference_dataloader())
+    same = StoreDataModule(BetaVI, adata.copy(), reference=model)
+    scvi.settings.seed = 1
+    found = model.get_elbo(dataloader=same.inference_dataloader())
+    rows = np.flatnonzero(cells.adata.obs["batch"] == "batch_1")
+    scvi.settings.seed = 1
+    assert float(found) == pytest.approx(
+        float(model.get_elbo(dataloader=cells.inference_dataloader(rows))), rel=1e-6
+    )
+    with pytest.raises(ValueError, match=r"`batch_size` has no effect with `datamodule`"):
+        model.train(datamodule=cells, batch_size=7, **BRIEF)
 
 
 def test_an_object_in_place_of_paths(tmp_path):

@@ -62,13 +62,11 @@ def test_all_genes_of_a_sparse_matrix_from_a_file(real, tmp_path):
     adata = real("pbmc_frozen_donorA.h5ad")[:400].copy()
     sc.pp.filter_genes(adata, min_counts=1)
     adata.write_h5ad(tmp_path / "x.h5ad")
-    latents = []
-    for given in (adata, anndata.read_h5ad(tmp_path / "x.h5ad", backed="r")):
-        scvi.settings.seed = 0
-        BetaVI.setup_anndata(given)
-        model = BetaVI(given)
-        model.train(**SHORT | {"max_epochs": 2})
-        latents.append(model.get_latent_representation())
+    backed = anndata.read_h5ad(tmp_path / "x.h5ad", backed="r")
+    BetaVI.setup_anndata(backed)
+    model = BetaVI(backed)
+    model.train(**SHORT | {"max_epochs": 2})
+    latents = model.get_latent_representation(), model.get_latent_representation(adata)
     np.testing.assert_array_equal(*latents)
     assert np.isfinite(latents[0]).all()
 

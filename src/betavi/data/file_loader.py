@@ -80,15 +80,16 @@ class FileMinibatches:
 
     @property
     def block_size(self) -> int:
-        """Number of cells in a block: what the files store together, and at least 64."""
+        """Number of cells in a block: what the files store together, within bounds."""
         chunks = [rows.chunk_rows for rows in self.dataset.fields.values() if rows.in_file]
-        return max([SMALLEST_BLOCK, *chunks])
+        largest = max(SMALLEST_BLOCK, self.n_mixed // BLOCKS_AT_ONCE)
+        return min(max([SMALLEST_BLOCK, *chunks]), largest)
 
     @property
     def n_mixed(self) -> int:
         """Number of cells that are in memory at once, a multiple of the batch size."""
         per_cell = sum(rows.per_row for rows in self.dataset.fields.values())
-        n_cells = max(_blocks.FILE_ENTRIES // per_cell, BLOCKS_AT_ONCE * self.block_size)
+        n_cells = max(_blocks.FILE_ENTRIES // per_cell, BLOCKS_AT_ONCE * SMALLEST_BLOCK)
         return self.batch_size * max(1, n_cells // self.batch_size)
 
     def _share(self, order: np.ndarray) -> np.ndarray:

@@ -11,29 +11,42 @@ import pandas as pd
 from anndata import AnnData
 from anndata.io import read_elem
 from pandas.api.types import union_categoricals
+from scvi.data._constants import _ADATA_MINIFY_TYPE_UNS_KEY
 
 from betavi._mudata import assembled
 from betavi._tables import close_matches
-from betavi.data.stored import StackedRows, StoredMatrix, open_file
+from betavi.data.rows import MOVED_COUNTS
+from betavi.data.stored import StackedRows, StoredMatrix, open_file, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mudata import MuData
 
+REWRITE = "Read it with anndata.read_h5ad, and write it again."
+
 
 class Part(NamedTuple):
-    """AnnData in a file: the file, its group, and what is appended to the names of the cells."""
+    """AnnData in a file: file, place in the file, and what is appended to the names of the cells."""
 
     path: Path
-    group: Any
+    state: tuple[int, ...]
+    at: str = ""
     suffix: str = ""
+
+    @property
+    def group(self) -> Any:
+        """The open group."""
+        file = open_file(self.path, self.state)
+        return file[self.at] if self.at else file
 
     def table(
         self, key: str, columns: Sequence[str] | None, *, may_lack: bool = False
     ) -> pd.DataFrame:
         """Return ``obs`` or ``var``, with all columns or some."""
         group = self.group[key]
+        if "column-order" not in group.attrs:
+            raise ValueError(f"{self.path} was written by an old version of anndata. {REWRITE}")
         known = [str(column) for column in group.attrs["column-order"]]
         for column in () if may_lack else columns or ():
             if column not in known:
@@ -41,10 +54,19 @@ class Part(NamedTuple):
                     f"{self.path} has no column {column!r} in {key}. {close_matches(column, known)}"
                 )
         chosen = known if columns is None else [column for column in columns if column in known]
+        if any("categories" in group[column].attrs for column in chosen):
+            # anndata 0.7 stored categories at another place, and reads them only with the whole table
+            return _renamed(read_elem(group)[chosen], self.suffix if key == "obs" else "")
         names = np.asarray(read_elem(group[group.attrs["_index"]]), dtype=object)
-        suffix = self.suffix if key == "obs" else ""
-        index = pd.Index(names).astype(str) + suffix
-        return pd.DataFrame({column: read_elem(group[column]) for column in chosen}, index=index)
+        found = {column: read_elem(group[column]) for column in chosen}
+        table = pd.DataFrame(found, index=pd.Index(names).astype(str))
+        return _renamed(table, self.suffix if key == "obs" else "")
+
+
+def _renamed(table: pd.DataFrame, suffix: str) -> pd.DataFrame:
+    if suffix:
+        table.index = table.index + suffix
+    return table
 
 
 def read_lazy(
@@ -96,6 +118,8 @@ def read_lazy(
     several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not several:
         raise ValueError("`paths` is empty. Name at least one file.")
+    if isinstance(columns, str):
+        raise TypeError(f"`columns` must be a list of names, such as [{columns!r}].")
     parts = [_opened(Path(path).absolute()) for path in several]
     kinds = ["MuData" if "mod" in part.group else "AnnData" for part in parts]
     if len(set(kinds)) > 1:
@@ -111,28 +135,36 @@ def read_lazy(
 
 
 def _opened(path: Path) -> Part:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist.")
+    part = Part(path, state_of(path))
     try:
-        group = open_file(path)
+        group = part.group
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if "obs" not in group or "var" not in group:
         raise ValueError(
             f"{path} holds no AnnData and no MuData. Read files of write_h5ad, of write_zarr, or of MuData.write."
         )
-    return Part(path, group)
+    return part
 
 
 def _mudata(files: list[Part], columns: Sequence[str] | None) -> MuData:
     order = [list(file.group["mod"].attrs.get("mod-order", file.group["mod"])) for file in files]
     modalities = {}
     for name in dict.fromkeys(str(name) for names in order for name in names):
-        key = f"mod/{name}"
-        parts = [file._replace(group=file.group[key]) for file in files if key in file.group]
+        parts = [file._replace(at=f"mod/{name}") for file in files if name in file.group["mod"]]
         modalities[name] = _anndata(parts, columns, may_lack=True)
+        if not (cells := modalities[name].obs_names).is_unique:
+            raise ValueError(
+                f"Names of cells repeat in the modality {name!r} of {files[0].path}, e.g. "
+                f"{cells[cells.duplicated()][0]!r}. Run obs_names_make_unique() and write the file again."
+            )
     found = assembled(modalities)
-    obs = _joined([file.table("obs", columns) for file in files])
+    obs = _joined([file.table("obs", columns, may_lack=True) for file in files])
+    for column in columns or ():
+        if column not in obs and not any(column in part.obs for part in modalities.values()):
+            raise KeyError(
+                f"{files[0].path} has no column {column!r} in obs. {close_matches(column, list(obs))}"
+            )
     found.obs = obs.loc[found.obs_names]
     return found
 
@@ -148,7 +180,33 @@ def _anndata(
     found = AnnData(_stacked(parts, "X"), obs=obs, var=var)
     for name in first.group.get("layers", {}):
         found.layers[name] = _stacked(parts, f"layers/{name}")
+    moved = {part.path: _moved_counts(part) for part in parts}
+    if len(set(moved.values())) > 1:
+        raise ValueError(
+            f"denoise() moved the counts of some of the files to a layer, but not of all: {name_all(moved)}. Read "
+            "files of one kind."
+        )
+    if moved[first.path] is not None:
+        found.uns["betavi"] = {MOVED_COUNTS: moved[first.path]}
     return found
+
+
+def name_all(moved: dict[Path, str | None]) -> str:
+    """Return paths and layers as text."""
+    return ", ".join(f"{path}: {layer or 'X'}" for path, layer in moved.items())
+
+
+def _moved_counts(part: Part) -> str | None:
+    """Return the layer that holds the counts, if ``denoise`` moved them. Refuse a minified object."""
+    uns = part.group.get("uns", {})
+    if _ADATA_MINIFY_TYPE_UNS_KEY in uns:
+        raise ValueError(
+            f"{part.path} is minified: it holds posteriors in place of counts. It is small, so read it with "
+            "anndata.read_h5ad or mudata.read_h5mu."
+        )
+    if "betavi" not in uns or MOVED_COUNTS not in uns["betavi"]:
+        return None
+    return str(read_elem(uns["betavi"][MOVED_COUNTS]))
 
 
 def _stacked(parts: list[Part], key: str) -> StackedRows | None:
@@ -169,7 +227,9 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     for column in found:
         values = [table[column].array for table in tables if column in table]
         categories = [part for part in values if isinstance(part, pd.Categorical)]
-        if len(categories) == len(tables):
+        # ordered categories, or categories of several types, remain values
+        same = len({(part.categories.dtype, part.ordered) for part in categories}) == 1
+        if len(categories) == len(tables) and same and not categories[0].ordered:
             found[column] = union_categoricals(categories)
     return found
 

@@ -164,8 +164,9 @@ class CellDataset(AnnTorchDataset):
             cut = rows[cells]
             if sparse.issparse(cut):
                 # compiled loops read every entry as a separate count
-                cut.sum_duplicates()
+                # after the conversion, because a small integer type would overflow
                 cut = cut.astype(dtype)
+                cut.sum_duplicates()
                 starts, columns, values = map(torch.from_numpy, (cut.indptr, cut.indices, cut.data))
                 return compressed(starts, columns, values, cut.shape)
         return torch.from_numpy(np.ascontiguousarray(rows.dense(cells, dtype)))

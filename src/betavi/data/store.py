@@ -39,6 +39,8 @@ class StoreDataModule(DataSplitter):
         random sample of blocks of up to 64 consecutive cells.
     batch_size
         Number of cells in a minibatch. None means ``scvi.settings.batch_size``.
+    reference
+        Model that reads these cells. Its features, batches and labels apply, and its arguments of the setup.
     **setup
         Arguments of ``setup_anndata`` or ``setup_mudata``, such as ``batch_key``.
 
@@ -77,10 +79,14 @@ class StoreDataModule(DataSplitter):
         train_size: float | None = None,
         validation_size: float | None = None,
         batch_size: int | None = None,
+        reference: BaseModelClass | None = None,
         **setup: Any,
     ) -> None:
         data = paths if isinstance(paths, AnnData | MuData) else read_lazy(paths)
         name = "setup_mudata" if hasattr(model_class, "setup_mudata") else "setup_anndata"
+        if reference is not None:
+            registry = reference.registry_
+            setup = {**registry["setup_args"], "source_registry": registry, **setup}
         getattr(model_class, name)(data, **setup)
         manager = model_class._get_most_recent_anndata_manager(data, required=True)
         super().__init__(

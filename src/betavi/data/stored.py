@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -25,8 +25,34 @@ BRIDGED = 16
 """Largest number of unwanted rows that are read between two wanted rows. Not tuned."""
 
 
-def open_file(path: Path) -> Any:
-    """Open an HDF5 file or a folder of zarr, to read only."""
+MOST_OPEN = 64
+"""Most files that are open at once. Operating systems often allow 1,024."""
+
+
+def state_of(path: Path) -> tuple[int, ...]:
+    """Return what changes if a file is replaced or written to."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} does not exist. An object of read_lazy reads its counts from the file. Put the file back, or "
+            "read the file at its new place."
+        ) from None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def open_file(path: Path, state: tuple[int, ...]) -> Any:
+    """Open an HDF5 file or a folder of zarr, to read only. Refuse a file that changed."""
+    if state_of(path) != state:
+        raise ValueError(
+            f"{path} changed after read_lazy. Run betavi.data.read_lazy and the setup again."
+        )
+    return _handle(path, state, os.getpid())
+
+
+@lru_cache(maxsize=MOST_OPEN)
+def _handle(path: Path, _state: tuple[int, ...], _process: int) -> Any:
+    # each process opens the file itself, because processes cannot share an open HDF5 file
     return zarr.open_group(path, mode="r") if path.is_dir() else h5py.File(path, mode="r")
 
 
@@ -85,8 +111,8 @@ class StoredMatrix:
     element
         Group or array in an open file.
     path
-        File to open again in another process, because processes cannot share an open HDF5 file.
-        With None, only this process can read the matrix.
+        File to open again when it is read, also in another process. With None, only this process can read
+        the matrix.
 
     Raises
     ------
@@ -95,9 +121,8 @@ class StoredMatrix:
     """
 
     def __init__(self, element: Any, path: Path | None = None) -> None:
-        self._process, self._element, self.path = os.getpid(), element, path
-        self._start, self._rows = -1, sparse.csr_array((0, 0))
-        self.key = element.name
+        self.path, self.key = path, element.name
+        self.state = () if path is None else state_of(path)
         encoding = element.attrs.get("encoding-type", "array")
         self.is_csr = "indptr" in element if hasattr(element, "keys") else False
         if encoding == "csc_matrix" or not (self.is_csr or hasattr(element, "chunks")):
@@ -109,52 +134,46 @@ class StoredMatrix:
         shape = element.attrs.get("shape", element.attrs.get("h5sparse_shape"))
         shape = shape if self.is_csr else element.shape
         self.shape = int(shape[0]), int(shape[1])
-        self.dtype = np.dtype(self._values.dtype)
+        values = element["data"] if self.is_csr else element
+        # SciPy has no sparse matrices in half precision
+        self.dtype = np.dtype(np.float32 if values.dtype == np.float16 else values.dtype)
+        self.is_hdf5 = isinstance(element, h5py.Group | h5py.Dataset)
+        self.n_entries = int(np.prod(values.shape))
+        per_row = max(1, self.n_entries // max(1, self.shape[0])) if self.is_csr else 1
+        self.chunk_rows = max(1, (values.chunks or (1,))[0] // per_row)
+        self._element: Any = element if path is None else None
+        self._arrays: dict[str, Any] = {}
+        self._start, self._rows = -1, sparse.csr_array((0, 0))
 
     def __getstate__(self) -> dict[str, Any]:
         if self.path is None:
             raise TypeError(
                 "A backed object cannot be passed to another process. Use betavi.data.read_lazy(path)."
             )
-        return {**self.__dict__, "_process": None, "_element": None, "_start": -1, "_rows": None}
+        return {**self.__dict__, "_arrays": {}, "_start": -1, "_rows": None}
 
-    def _open(self) -> Any:
-        if self.path is not None and self._process != os.getpid():
-            self._element, self._process = open_file(self.path)[self.key], os.getpid()
-        return self._element
-
-    @property
-    def _values(self) -> Any:
-        return self._open()["data"] if self.is_csr else self._open()
-
-    @property
-    def is_hdf5(self) -> bool:
-        """True if the file is HDF5."""
-        return isinstance(self._open(), h5py.Group | h5py.Dataset)
+    def _array(self, name: str = "") -> Any:
+        """Return an array of the matrix: ``data``, ``indices``, ``indptr``, or a dense matrix."""
+        if self.path is None:
+            return self._element[name] if name else self._element
+        file = open_file(self.path, self.state)
+        if self.is_hdf5:
+            # stored arrays would keep the file open
+            return file[f"{self.key}/{name}" if name else self.key]
+        if name not in self._arrays:
+            self._arrays[name] = file[f"{self.key}/{name}" if name else self.key]
+        return self._arrays[name]
 
     @cached_property
     def starts(self) -> np.ndarray:
         """Position of each row's first entry, ``(n_rows + 1,)``."""
-        return np.asarray(self._open()["indptr"][...])
-
-    @property
-    def n_entries(self) -> int:
-        """Number of stored entries."""
-        return int(np.prod(self._values.shape))
-
-    @cached_property
-    def chunk_rows(self) -> int:
-        """Number of rows that the file stores together, about."""
-        chunks = self._values.chunks
-        if chunks is None:
-            return 1
-        per_row = max(1, self.n_entries // max(1, self.shape[0])) if self.is_csr else 1
-        return max(1, chunks[0] // per_row)
+        return np.asarray(self._array("indptr")[...])
 
     def read(self, first: int, last: int) -> sparse.csr_array:
         """Return the rows from ``first`` up to ``last``. Rows of the last chunk are stored."""
         start = first - first % self.chunk_rows
-        if last - start > self.chunk_rows:
+        n_entries = self.n_entries // max(1, self.shape[0]) * self.chunk_rows
+        if last - start > self.chunk_rows or n_entries > _blocks.FILE_ENTRIES:
             return self._read(first, last)
         if self._start != start:
             stop = min(start + self.chunk_rows, self.shape[0])
@@ -162,12 +181,13 @@ class StoredMatrix:
         return self._rows[first - start : last - start]
 
     def _read(self, first: int, last: int) -> sparse.csr_array:
-        element = self._open()
         if not self.is_csr:
-            return sparse.csr_array(np.asarray(element[first:last]))
+            rows = np.asarray(self._array()[first:last])
+            return sparse.csr_array(rows.astype(self.dtype, copy=False))
         starts = self.starts[first : last + 1]
         entries = slice(int(starts[0]), int(starts[-1]))
-        values, columns = (np.asarray(element[part][entries]) for part in ("data", "indices"))
+        values, columns = (np.asarray(self._array(part)[entries]) for part in ("data", "indices"))
+        values = values.astype(self.dtype, copy=False)
         shape = last - first, self.shape[1]
         return sparse.csr_array((values, columns, starts - starts[0]), shape=shape)
 

@@ -34,6 +34,8 @@ def same(one, other):
         return True
     if type(one) is not type(other):
         return False
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, np.ndarray):
         is_alike = one.dtype == other.dtype and one.shape == other.shape
         return is_alike and all(map(same, one.ravel().tolist(), other.ravel().tolist()))
@@ -84,6 +86,8 @@ def test_any_plain_value_comes_back(value):
     "value",
     [
         {1, "a"},
+        torch.tensor([[1.5], [2.0]]),
+        torch.tensor([]),
         pd.Index(["a", "b"], name="gene"),
         pd.Index([1.5, np.nan]),
         pd.CategoricalIndex(["a", "b", "a"]),
@@ -122,7 +126,7 @@ def test_activations_come_back_by_name():
         lambda x: x,
         1j,
         b"x",
-        torch.ones(2),
+        torch.nn.Linear(1, 1),
         np.zeros(2, complex),
         pd.Timestamp("2020"),
         int,

@@ -46,6 +46,9 @@ def takes_beta(getter: Callable[..., R], *, allow_untrained: bool = False) -> Ca
             model.adapter.check_kind(adata)
         if (indices := call.arguments.get("indices")) is not None:
             call.arguments["indices"] = selected_cells(model, call.arguments.get("adata"), indices)
+        dataset = getattr(call.arguments.get("dataloader"), "dataset", None)
+        if (cells := getattr(dataset, "adata_manager", None)) is not None:
+            model.check_same_fields(cells)
         # in training mode, dropout and batch statistics would change the results
         model.module.eval()
         with model.at_beta(beta), untouched_on_failure(call.arguments.get("adata")):

@@ -126,6 +126,21 @@ class LatentModel(
         """Return the counts of a modality, with one row for each cell of the object."""
         return cast("Rows | AlignedRows", self.manager(adata).rows(name))
 
+    def check_same_fields(self, cells: CellManager) -> None:
+        """Raise a ValueError if registered cells have other features, batches or labels."""
+        own, other = (each["field_registries"] for each in (self.registry_, cells.registry))
+        for key in (
+            (*self.modalities, REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY) if own else ()
+        ):
+            states = [fields[key]["state_registry"] for fields in (own, other)]
+            for name in ("column_names", "categorical_mapping"):
+                one, two = (list(state.get(name, [])) for state in states)
+                if one != two:
+                    raise ValueError(
+                        f"The cells of the datamodule and the model differ in {name!r} of {key!r}. Make "
+                        "the datamodule for this model: StoreDataModule(..., reference=model)"
+                    )
+
     # -- minibatches, the posterior, decoding ------------------------------------------------
 
     def minibatches(

@@ -132,6 +132,9 @@ def train(
     if collapse_guard == "rescue":
         _check_rescue(options, plan_kwargs)
     cells = getattr(kwargs.get("datamodule"), "adata_manager", None)
+    if cells is not None:
+        _refuse_options_of_split(kwargs)
+        model.check_same_fields(cells)
     if model.adata is None and cells is not None and getattr(model.module, "is_fresh", False):
         start_sizes(model, cells)
     if model.adata is not None and kwargs.get("datamodule") is None:
@@ -153,6 +156,22 @@ def train(
     beta, _ = model.module.beta_condition.range
     if model.module.beta_condition.is_fixed and model._module_kwargs["beta"] != beta:
         _store_beta(model, beta)
+
+
+OF_SPLIT = (
+    "train_size", "validation_size", "batch_size", "shuffle_set_split", "load_sparse_tensor",
+    "datasplitter_kwargs",
+)  # fmt: skip
+"""Options of the split, which a datamodule has already made."""
+
+
+def _refuse_options_of_split(kwargs: dict[str, Any]) -> None:
+    """Raise a ValueError for an option that a datamodule of ours would ignore."""
+    if given := [word for word in OF_SPLIT if kwargs.get(word) is not None]:
+        raise ValueError(
+            f"`{given[0]}` has no effect with `datamodule`. Pass `train_size`, `validation_size` and "
+            "`batch_size` to the datamodule."
+        )
 
 
 def sibling(

@@ -125,7 +125,7 @@ def _check_extends(registry: dict[str, Any], reference: dict[str, Any]) -> None:
         raise ValueError(
             f"The datamodule has the batches {name_some(batches)}, but must begin with the batches of the "
             f"reference, {name_some(known)}. Map the files: load_query_data(betavi.data.read_lazy(paths), model). Or, "
-            "make the datamodule with source_registry=model.registry_, extend_categories=True."
+            "make the datamodule with StoreDataModule(..., reference=model, extend_categories=True)."
         )
 
 
