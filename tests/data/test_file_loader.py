@@ -112,6 +112,16 @@ def test_cells_are_read_in_blocks(lazy, monkeypatch):
     assert len(reads) <= 2000 / 64 + 5
 
 
+def test_large_chunks_do_not_enlarge_what_is_in_memory(lazy):
+    dataset = manager(lazy).create_torch_dataset(load_sparse_tensor=True)
+    loader = FileMinibatches(dataset, 128, False)
+    usual = loader.n_mixed
+    for part in lazy.X.parts:
+        part.chunk_rows = 10**6
+    assert loader.n_mixed == usual
+    assert loader.block_size * 32 <= usual
+
+
 def test_blocks_keep_their_cells_together():
     order = blocks_in_random_order(np.arange(10, 310), 64, np.random.default_rng(0))
     assert sorted(order) == list(range(10, 310))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import shutil
+from functools import lru_cache
 
 import anndata
 import h5py
@@ -16,8 +19,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from betavi import _blocks
-from betavi.data import Rows, StackedRows, files_of, read_lazy
-from betavi.data.stored import read_runs
+from betavi.data import MOVED_COUNTS, Rows, StackedRows, counts_layer, files_of, read_lazy
+from betavi.data.stored import _handle, read_runs
 from betavi.datasets import simulate_counts, simulate_multiome
 
 
@@ -217,3 +220,104 @@ def test_several_mudata_may_lack_a_modality(tmp_path):
 
 def _dense(matrix):
     return matrix.toarray() if sparse.issparse(matrix) else matrix
+
+
+def test_a_file_that_changed_or_is_gone_is_refused(adata, tmp_path):
+    for kind in ("h5ad", "zarr"):
+        path = written(adata, tmp_path / "cells", kind)
+        lazy = read_lazy(path)
+        lazy.X[[1, 2]]
+        copy = pickle.dumps(lazy.X)
+        other = written(adata[::-1].copy(), tmp_path / "other", kind)
+        if kind == "zarr":
+            shutil.rmtree(path)
+        other.replace(path)
+        for matrix in (lazy.X, pickle.loads(copy)):
+            with pytest.raises(ValueError, match=r"cells\.\w+ changed after read_lazy"):
+                matrix[0:1]
+        shutil.rmtree(path) if kind == "zarr" else path.unlink()
+        with pytest.raises(
+            FileNotFoundError, match=r"cells\.\w+ does not exist.*Put the file back"
+        ):
+            lazy.X[0:1]
+
+
+def test_more_files_than_may_be_open(adata, tmp_path, monkeypatch):
+    monkeypatch.setattr("betavi.data.stored._handle", lru_cache(2)(_handle.__wrapped__))
+    for number in range(6):
+        adata[number * 20 : number * 20 + 20].copy().write_h5ad(tmp_path / f"{number}.h5ad")
+    before = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+    lazy = read_lazy(sorted(tmp_path.glob("*.h5ad")))
+    np.testing.assert_array_equal(lazy.X[:].toarray(), adata.X.toarray())
+    gc.collect()
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE) - before <= 3
+
+
+def test_categories_of_old_files_stay_categories(adata, tmp_path):
+    """anndata 0.7 stored the codes in the column, and the categories beside all columns."""
+    for name, types in {"one": ["a", "b"], "two": ["c", "d"]}.items():
+        adata.obs["batch"] = pd.Categorical.from_codes(np.arange(120) % 2, types)
+        path = written(adata, tmp_path / name, "h5ad")
+        with h5py.File(path, "r+") as file:
+            obs = file["obs"]
+            obs.attrs["encoding-version"] = "0.1.0"
+            for column in ("batch", "cell_type"):
+                stored = obs[column]
+                codes, categories = stored["codes"][:], stored["categories"][:]
+                del obs[column]
+                obs.create_dataset(column, data=codes)
+                held = obs.require_group("__categories").create_dataset(column, data=categories)
+                held.attrs["ordered"] = False
+                obs[column].attrs["categories"] = held.ref
+        assert anndata.read_h5ad(path).obs["batch"].tolist()[:2] == types
+    lazy = read_lazy([tmp_path / "one.h5ad", tmp_path / "two.h5ad"])
+    assert sorted(lazy.obs["batch"].unique()) == ["a", "b", "c", "d"]
+    assert lazy.obs["cell_type"].tolist() == 2 * adata.obs["cell_type"].tolist()
+    some = read_lazy(tmp_path / "one.h5ad", columns=["batch"])
+    assert some.obs["batch"].tolist()[:3] == ["a", "b", "a"]
+
+
+def test_what_the_object_says_of_its_counts_is_kept(adata, tmp_path):
+    """After ``denoise``, the counts are in a layer; a minified object has none."""
+    adata.layers["counts"] = adata.X.copy()
+    adata.uns["betavi"] = {MOVED_COUNTS: "counts"}
+    path = written(adata, tmp_path / "denoised", "h5ad")
+    assert counts_layer(read_lazy(path), None) == "counts"
+    del adata.uns["betavi"]
+    other = written(adata, tmp_path / "plain", "h5ad")
+    with pytest.raises(ValueError, match=r"denoise\(\) moved the counts.*plain\.h5ad: X"):
+        read_lazy([path, other])
+    adata.uns["_scvi_adata_minify_type"] = "latent_posterior_parameters"
+    with pytest.raises(ValueError, match=r"is minified.*anndata\.read_h5ad"):
+        read_lazy(written(adata, tmp_path / "minified", "zarr"))
+
+
+def test_columns_of_files_may_differ_in_their_categories(adata, tmp_path):
+    paths = []
+    for number, values in enumerate((["x", "y"], [1, 2])):
+        adata.obs["batch"] = pd.Categorical.from_codes(np.arange(120) % 2, values)
+        adata.obs["grade"] = pd.Categorical.from_codes(np.arange(120) % 2, values, ordered=True)
+        paths.append(written(adata, tmp_path / f"file{number}", "h5ad"))
+    lazy = read_lazy(paths)
+    assert set(map(str, lazy.obs["batch"])) == set(map(str, lazy.obs["grade"])) == set("xy12")
+    with pytest.raises(TypeError, match=r"`columns` must be a list of names, such as \['batch'\]"):
+        read_lazy(paths, columns="batch")
+
+
+def test_half_precision_becomes_single_precision(adata, tmp_path):
+    adata.X = adata.X.toarray().astype(np.float16)
+    adata.write_h5ad(tmp_path / "half.h5ad")
+    lazy = read_lazy(tmp_path / "half.h5ad")
+    assert lazy.X.dtype == lazy.X[:].dtype == np.float32
+    np.testing.assert_array_equal(lazy.X[:].toarray(), adata.X)
+
+
+def test_columns_of_one_modality_can_be_chosen(tmp_path):
+    mdata = simulate_multiome(n_cells=40)
+    name = next(iter(mdata.mod))
+    mdata[name].obs["depth"] = np.arange(40)
+    mdata.write(tmp_path / "cells.h5mu")
+    lazy = read_lazy(tmp_path / "cells.h5mu", columns=["depth"])
+    assert lazy[name].obs["depth"].tolist() == list(range(40))
+    with pytest.raises(KeyError, match="no column 'weight'"):
+        read_lazy(tmp_path / "cells.h5mu", columns=["weight"])

@@ -11,7 +11,7 @@ from scipy import sparse
 from scvi.dataloaders import AnnDataLoader
 
 from betavi import BetaVI, JointVI
-from betavi.data import split
+from betavi.data import Rows, split
 from betavi.data.loader import DeviceCounts, ResidentCells, fits, shuffled
 from betavi.datasets import simulate_counts, simulate_multiome
 from betavi.kernels import dense
@@ -140,6 +140,16 @@ def test_a_trained_model_keeps_no_counts_on_the_device(counts, monkeypatch):
 @pytest.mark.parametrize("device", ["cpu", "mps"])
 def test_other_devices_are_fed_by_the_host(device):
     assert not fits(registered("csr").create_torch_dataset(), torch.device(device))
+
+
+@pytest.mark.parametrize("load_sparse_tensor", [False, True])
+def test_small_integers_stored_twice_do_not_overflow(load_sparse_tensor):
+    matrix = sparse.csr_matrix(
+        (np.array([200, 200, 1], np.uint8), np.array([0, 0, 1]), np.array([0, 2, 3])), shape=(2, 2)
+    )
+    dataset = registered("twice").create_torch_dataset(load_sparse_tensor=load_sparse_tensor)
+    cut = dataset._cut(Rows(matrix), np.arange(2), np.float32)
+    assert cut.to_dense().tolist() == [[400.0, 0.0], [0.0, 1.0]]
 
 
 def test_entries_stored_twice_are_one_count_where_they_are_cut_row_by_row():

@@ -109,6 +109,13 @@ def test_a_query_from_files(tmp_path):
     model = BetaVI(reference.adata, n_latent=3)
     model.train(datamodule=reference, **BRIEF)
     query = read_lazy(paths[1])
+    backwards = query.copy()
+    backwards.var_names = query.var_names[::-1]
+    with pytest.raises(
+        ValueError, match=r"genes of .*two\.zarr' differ from those of the reference"
+    ):
+        BetaVI.prepare_query_anndata(backwards, model)
+    BetaVI.prepare_query_anndata(query, model)
     mapped = BetaVI.load_query_data(query, model)
     mapped.train(**BRIEF)
     latent = mapped.get_latent_representation()

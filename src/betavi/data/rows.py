@@ -159,7 +159,8 @@ class Rows:
             return None
         matrix = self._data
         if not matrix.has_canonical_format:
-            matrix = matrix.copy()
+            # a sum of small integers would overflow
+            matrix = matrix.copy() if matrix.dtype.itemsize > 2 else matrix.astype(np.float32)
             matrix.sum_duplicates()
         return matrix if matrix.dtype in INDEXABLE else matrix.astype(np.float32)
 

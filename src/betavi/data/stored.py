@@ -171,6 +171,9 @@ class StoredMatrix:
 
     def read(self, first: int, last: int) -> sparse.csr_array:
         """Return the rows from ``first`` up to ``last``. Rows of the last chunk are stored."""
+        if self.path is not None:
+            # also if the rows are stored, a changed file is an error
+            open_file(self.path, self.state)
         start = first - first % self.chunk_rows
         n_entries = self.n_entries // max(1, self.shape[0]) * self.chunk_rows
         if last - start > self.chunk_rows or n_entries > _blocks.FILE_ENTRIES:

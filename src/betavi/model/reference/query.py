@@ -16,6 +16,7 @@ from scvi.model.base import ArchesMixin
 from scvi.model.base._archesmixin import _get_loaded_data
 
 from betavi._mudata import assembled, copied
+from betavi.data import files_of
 from betavi.model.io.loading import opened
 from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.check_counts import check_is_anndata
@@ -230,6 +231,14 @@ def prepare_query_anndata(
     _check_unique(adata.var_names, "adata")
     entry = adata.uns.get("betavi")
     reference = opened(reference_model)
+    if files := files_of(adata):
+        genes = _get_loaded_data(reference, device="cpu")[1]
+        if list(genes) != list(adata.var_names):
+            raise ValueError(
+                f"The genes of {name_some(list(map(str, files)))} differ from those of the reference, and the counts "
+                "stay in the files. Read the query with anndata.read_h5ad. Or, write files with the genes of the "
+                "reference in the same order, with zeros for missing genes."
+            )
     found = ArchesMixin.prepare_query_anndata(adata, reference, *args, **kwargs)
     # padding drops uns, which says where the counts are
     for prepared in (adata, found):
