@@ -14,7 +14,7 @@ from scipy import sparse
 from betavi import BetaVI, JointVI
 from betavi.data import StackedRows, read_lazy
 from betavi.datasets import simulate_counts, simulate_multiome
-from tests.conftest import BRIEF
+from tests.conftest import BRIEF, mostly_slow
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 N_CELLS = 400
@@ -122,12 +122,15 @@ def joint(tmp_path_factory):
     return (model, mdata), (JointVI.load(folder / "model", adata=lazy), lazy)
 
 
-@pytest.mark.parametrize("name", [*ANSWERS, *OF_COUNTS])
+FAST = ("latent", "some latent", "elbo", "denoised", "archetype", "counts", "expression")
+
+
+@pytest.mark.parametrize("name", mostly_slow([*ANSWERS, *OF_COUNTS], FAST))
 def test_an_answer_is_the_same_from_files(single, name, tmp_path):
     check(single, (ANSWERS | OF_COUNTS)[name], tmp_path)
 
 
-@pytest.mark.parametrize("name", [*ANSWERS, *OF_MODALITIES])
+@pytest.mark.parametrize("name", mostly_slow([*ANSWERS, *OF_MODALITIES], FAST))
 def test_an_answer_about_several_modalities_is_the_same_from_files(joint, name, tmp_path):
     check(joint, (ANSWERS | OF_MODALITIES)[name], tmp_path)
 
