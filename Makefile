@@ -72,6 +72,7 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.epochs
 	$(BIN)/python -m benchmarks.deep_cells
 	$(BIN)/python -m benchmarks.processes
+	$(BIN)/python -m benchmarks.out_of_core
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("betavi needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

@@ -165,6 +165,17 @@ def test_new_cells_are_numbered_as_the_cells_of_the_model(tmp_path):
         model.train(datamodule=cells, batch_size=7, **BRIEF)
 
 
+def test_the_default_number_of_epochs_is_that_of_the_model(kind):
+    cls, _, paths, setup = kind
+    cells = StoreDataModule(cls, paths, **setup)
+    planned = []
+    for arguments in ({}, {"datamodule": cells}):
+        model = cls(cells.adata, n_latent=3)
+        model.train(max_steps=1, enable_progress_bar=False, accelerator="cpu", **arguments)
+        planned.append(model.trainer.max_epochs)
+    assert planned[0] == planned[1] == (30 if cls is BetaVI else 400)
+
+
 def test_an_object_in_place_of_paths(tmp_path):
     adata, _, setup = single(tmp_path)
     cells = StoreDataModule(BetaVI, adata, **setup)

@@ -183,17 +183,12 @@ def _anndata(
     moved = {part.path: _moved_counts(part) for part in parts}
     if len(set(moved.values())) > 1:
         raise ValueError(
-            f"denoise() moved the counts of some of the files to a layer, but not of all: {name_all(moved)}. Read "
-            "files of one kind."
+            "denoise() moved the counts of some of the files to a layer, but not of all. The counts are in "
+            + ", ".join(f"{layer or 'X'} of {path}" for path, layer in moved.items())
         )
     if moved[first.path] is not None:
         found.uns["betavi"] = {MOVED_COUNTS: moved[first.path]}
     return found
-
-
-def name_all(moved: dict[Path, str | None]) -> str:
-    """Return paths and layers as text."""
-    return ", ".join(f"{path}: {layer or 'X'}" for path, layer in moved.items())
 
 
 def _moved_counts(part: Part) -> str | None:
@@ -227,9 +222,9 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     for column in found:
         values = [table[column].array for table in tables if column in table]
         categories = [part for part in values if isinstance(part, pd.Categorical)]
+        kinds = {(part.categories.dtype, part.ordered) for part in categories}
         # ordered categories, or categories of several types, remain values
-        same = len({(part.categories.dtype, part.ordered) for part in categories}) == 1
-        if len(categories) == len(tables) and same and not categories[0].ordered:
+        if len(categories) == len(tables) and len(kinds) == 1 and not categories[0].ordered:
             found[column] = union_categoricals(categories)
     return found
 

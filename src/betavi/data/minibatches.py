@@ -12,7 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnTorchDataset
 
 from betavi.data.changes import RegisteredState, check_covariates, check_unchanged
-from betavi.data.rows import AlignedRows, Rows, counts_layer, counts_of
+from betavi.data.rows import AlignedRows, Rows, counts_layer, counts_of, is_in_file
 from betavi.kernels.sparse import compressed
 
 if TYPE_CHECKING:
@@ -219,6 +219,11 @@ class CellManager(AnnDataManager):
         if entry["attr_name"] == "X" and counts_layer(holder, None) is not None:
             return counts_of(holder, None)
         return super().get_from_registry(registry_key)
+
+    @property
+    def in_file(self) -> bool:
+        """True if any field is read from a file."""
+        return any(is_in_file(self.get_from_registry(key)) for key in self.data_registry)
 
     def rows(self, key: str) -> Rows | AlignedRows | None:
         """Return the rows of a field. None for a string in ``uns`` of a minified object."""

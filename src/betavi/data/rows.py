@@ -91,6 +91,11 @@ def is_lazy(data: Any) -> bool:
     return type(data).__module__.split(".")[0] in ("zarr", "dask") and hasattr(data, "shape")
 
 
+def is_in_file(data: Any) -> bool:
+    """Return True for a matrix whose rows are read from a file when they are needed."""
+    return isinstance(data, h5py.Dataset | CSRDataset) or is_lazy(data)
+
+
 def _computed(rows: Any) -> Any:
     """Return rows in memory; dask computes its arrays only when they are needed."""
     return rows.compute() if hasattr(rows, "compute") else rows
@@ -135,13 +140,13 @@ class Rows:
                 "Cannot read rows of a masked array, because masked values are not counts. Fill the "
                 "values, e.g. matrix.filled(0), or remove the mask: matrix.data"
             )
-        elif not isinstance(data, np.ndarray | h5py.Dataset | StackedRows) and not is_lazy(data):
+        elif not isinstance(data, np.ndarray) and not is_in_file(data):
             raise TypeError(
                 f"Cannot read rows of a {type(data).__name__}. Use a SciPy sparse matrix, a NumPy "
                 "array, a data frame, a backed AnnData, or an array of zarr or dask."
             )
         self._data = data
-        self.in_file = isinstance(data, h5py.Dataset | StackedRows) or is_lazy(data)
+        self.in_file = is_in_file(data)
         self.is_sparse = sparse.issparse(data)
         self.dtype = np.dtype(data.dtype)
         n_rows, *n_columns = data.shape

@@ -75,14 +75,12 @@ class DataSplitter(dataloaders.DataSplitter):
 
     def _hold_out_blocks(self) -> None:
         """Hold out a random sample of small blocks of a file, in place of single cells."""
-        if self.external_indexing or not self.shuffle_set_split:
+        manager, is_random = self.adata_manager, self.shuffle_set_split
+        if self.external_indexing or not is_random or not manager.in_file:
             return
-        if self.adata_manager.create_torch_dataset(np.zeros(0, dtype=np.int64)).in_file:
-            order = split_order(
-                self.adata_manager.adata.n_obs, np.random.default_rng(settings.seed)
-            )
-            parts = np.split(order, np.cumsum([self.n_val, self.n_train]))
-            self.val_idx, self.train_idx, self.test_idx = map(np.sort, parts)
+        order = split_order(manager.adata.n_obs, np.random.default_rng(settings.seed))
+        parts = np.split(order, np.cumsum([self.n_val, self.n_train]))
+        self.val_idx, self.train_idx, self.test_idx = map(np.sort, parts)
 
     def train_dataloader(self) -> Any:
         """Return minibatches of the training cells, shuffled in every epoch.

@@ -129,9 +129,10 @@ class LatentModel(
     def check_same_fields(self, cells: CellManager) -> None:
         """Raise a ValueError if registered cells have other features, batches or labels."""
         own, other = (each["field_registries"] for each in (self.registry_, cells.registry))
-        for key in (
-            (*self.modalities, REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY) if own else ()
-        ):
+        if not own:
+            # the model waits for a datamodule
+            return
+        for key in (*self.modalities, REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY):
             states = [fields[key]["state_registry"] for fields in (own, other)]
             for name in ("column_names", "categorical_mapping"):
                 one, two = (list(state.get(name, [])) for state in states)

@@ -146,8 +146,9 @@ def train(
     callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
         callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
-    if max_epochs is None and kwargs.get("datamodule") is None:
-        max_epochs = model.default_epochs(model.adata.n_obs)
+    read = model.adata if kwargs.get("datamodule") is None else kwargs["datamodule"]
+    if max_epochs is None and hasattr(read, "n_obs"):
+        max_epochs = model.default_epochs(read.n_obs)
     if model.module is not None:
         # other methods leave the module in evaluation mode
         model.module.train()
