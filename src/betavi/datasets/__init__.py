@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from betavi.datasets.expected_profile import expected_profile
 from betavi.datasets.mosaic import pbmc_mosaic
+from betavi.datasets.perturbation_effects import EffectDistribution
 from betavi.datasets.simulate import simulate_counts
 from betavi.datasets.simulate_multiome import simulate_multiome
+from betavi.datasets.simulate_perturbations import simulate_perturbations
 
-__all__ = ["pbmc_mosaic", "simulate_counts", "simulate_multiome"]
+__all__ = [
+    "EffectDistribution",
+    "expected_profile",
+    "pbmc_mosaic",
+    "simulate_counts",
+    "simulate_multiome",
+    "simulate_perturbations",
+]

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse, stats
+from scipy import sparse, special, stats
 
-from betavi import _blocks
+from betavi.datasets import draws
 
 if TYPE_CHECKING:
     from numpy.random import Generator
-
-SPREAD_OF_LIBRARIES = 0.3
-SHARE_OF_LOADINGS = 0.3
 
 
 def simulate_counts(
@@ -80,16 +77,16 @@ def simulate_counts(
     """
     numbers = {"n_cells": n_cells, "n_genes": n_genes, "n_factors": n_factors}
     numbers |= {"n_types": n_types, "n_batches": n_batches}
-    for name, value, is_valid, rule in (
-        *((name, number, number >= 1, "at least 1") for name, number in numbers.items()),
-        ("rare_share", rare_share, 0 <= rare_share <= 1, "between 0 and 1"),
-        ("zero_inflation", zero_inflation, 0 <= zero_inflation < 1, "at least 0 and below 1"),
-        ("library_size", library_size, library_size > 0, "above 0"),
-        ("spread_within_type", spread_within_type, spread_within_type >= 0, "at least 0"),
-        ("spread_of_batches", spread_of_batches, spread_of_batches >= 0, "at least 0"),
-    ):
-        if not is_valid:
-            raise ValueError(f"`{name}` must be {rule}, not {value!r}.")
+    draws.check_rules(
+        (
+            *((name, number, number >= 1, "at least 1") for name, number in numbers.items()),
+            ("rare_share", rare_share, 0 <= rare_share <= 1, "between 0 and 1"),
+            ("zero_inflation", zero_inflation, 0 <= zero_inflation < 1, "at least 0 and below 1"),
+            ("library_size", library_size, library_size > 0, "above 0"),
+            ("spread_within_type", spread_within_type, spread_within_type >= 0, "at least 0"),
+            ("spread_of_batches", spread_of_batches, spread_of_batches >= 0, "at least 0"),
+        )
+    )
     rng = np.random.default_rng(seed)
     loadings, batch_effects, log_base, theta = _draw_genes(
         rng, (n_genes, n_factors, n_batches), spread_of_batches
@@ -102,7 +99,7 @@ def simulate_counts(
     batch = rng.integers(n_batches, size=n_cells)
     centres = rng.normal(size=(n_types, n_factors))
     z = centres[cell_type] + spread_within_type * rng.normal(size=(n_cells, n_factors))
-    library = library_size * np.exp(SPREAD_OF_LIBRARIES * rng.normal(size=n_cells))
+    library = draws.draw_library_sizes(rng, n_cells, library_size)
 
     adata = AnnData(
         X=sparse.csr_matrix((n_cells, n_genes), dtype=np.int32),
@@ -131,10 +128,9 @@ def _draw_genes(
 ) -> tuple[np.ndarray, ...]:
     """Return loadings, batch effects, log base expression and inverse dispersions."""
     n_genes, n_factors, n_batches = sizes
-    chosen = rng.random((n_genes, n_factors)) < SHARE_OF_LOADINGS
-    loadings = chosen * rng.normal(size=(n_genes, n_factors))
+    loadings = draws.draw_loadings(rng, n_genes, n_factors)
     batch_effects = spread_of_batches * rng.normal(size=(n_genes, n_batches))
-    return loadings, batch_effects, rng.normal(size=n_genes), np.exp(rng.normal(1.0, 0.5, n_genes))
+    return loadings, batch_effects, rng.normal(size=n_genes), draws.draw_theta(rng, n_genes)
 
 
 def _means(adata: AnnData, rows: slice) -> np.ndarray:
@@ -142,22 +138,19 @@ def _means(adata: AnnData, rows: slice) -> np.ndarray:
     codes = adata.obs["batch"].iloc[rows].str.removeprefix("batch_").astype(int).to_numpy()
     logits = adata.obsm["z"][rows] @ adata.varm["loadings"].T
     logits += adata.var["log_base"].to_numpy() + adata.varm["batch_effects"].T[codes]
-    scale = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scale /= scale.sum(axis=1, keepdims=True)
-    return adata.obs["library_size"].to_numpy()[rows, None] * scale
+    return adata.obs["library_size"].to_numpy()[rows, None] * special.softmax(logits, axis=1)
 
 
 def _draw_counts(rng: Generator, adata: AnnData) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Draw counts in blocks, so that no dense matrix of all cells is made."""
     inflation, theta = adata.uns["zero_inflation"], adata.var["theta"].to_numpy()
     blocks, log_likelihoods = [], []
-    for start in range(0, adata.n_obs, _blocks.SIMULATED_CELLS):
-        mean = _means(adata, slice(start, start + _blocks.SIMULATED_CELLS))
-        success = theta / (theta + mean)
-        counts = rng.negative_binomial(theta, success) * (rng.random(mean.shape) >= inflation)
-        mass = (1 - inflation) * stats.nbinom.pmf(counts, theta, success) + inflation * (
-            counts == 0
-        )
+    for rows in draws.block_slices(adata.n_obs):
+        mean = _means(adata, rows)
+        counts = draws.draw_negative_binomial(rng, mean, theta)
+        counts *= rng.random(mean.shape) >= inflation
+        mass = (1 - inflation) * stats.nbinom.pmf(counts, theta, theta / (theta + mean))
+        mass += inflation * (counts == 0)
         blocks.append(sparse.csr_matrix(counts.astype(np.int32)))
         log_likelihoods.append(np.log(mass).sum(axis=1))
     return sparse.vstack(blocks, format="csr"), np.concatenate(log_likelihoods)

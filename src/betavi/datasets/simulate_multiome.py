@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy import sparse, special
 
 from betavi._mudata import assembled
+from betavi.datasets.draws import draw_negative_binomial
 from betavi.datasets.simulate import simulate_counts
 
 if TYPE_CHECKING:
@@ -115,9 +116,7 @@ def _proteins(rng: Generator, z: np.ndarray, n_features: int) -> AnnData:
     size = np.exp(0.2 * rng.normal(size=(len(z), 1)))
     mean = BACKGROUND * np.exp(0.5 * rng.normal(size=n_features)) * size
     mean = mean * np.where(is_on, FOREGROUND, 1.0)
-    counts = rng.negative_binomial(
-        THETA_OF_PROTEINS, THETA_OF_PROTEINS / (THETA_OF_PROTEINS + mean)
-    )
+    counts = draw_negative_binomial(rng, mean, THETA_OF_PROTEINS)
     adata = AnnData(sparse.csr_matrix(counts.astype(np.int32)), var=_names("protein", n_features))
     adata.layers["is_foreground"] = is_on
     return adata
