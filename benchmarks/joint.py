@@ -245,8 +245,8 @@ def main(*words: str) -> None:
             rows.append({"method": name, "seed": seed, **scores.mean(), **placed(found, task)})
             rows[-1]["seconds"] = time.perf_counter() - start
             print(*rows[-1].values(), sep="\t", flush=True)
-    table = pd.DataFrame(rows).groupby("method", sort=False).mean().drop(columns="seed")
-    print(f"\nMean over proteins:\n{table.round(3).to_string()}")
+    table = pd.DataFrame(rows).groupby("method", sort=False).median().drop(columns="seed")
+    print(f"\nMeans over proteins, medians over seeds:\n{table.round(3).to_string()}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,198 @@
+"""Posterior of effects on log rates, by expectation propagation on a Poisson regression."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from betavi.diagnostics.effects.scale_mixture import ScaleMixture
+
+BASE_PRECISION, FIRST_PRECISION = 1e-3, 10.0
+"""Prior precision of the base, which is hardly shrunk, and that of effects in the first step."""
+
+MOST_STEPS, DAMPING = 60, 0.5
+TOLERANCE = 1e-3
+"""Largest change of an effect, in natural log units, that ends the steps."""
+
+LONGEST_STEP = 3.0
+"""Largest relative residual in a step of Newton's method."""
+
+BLOCK_VALUES = 2**24
+"""Entries of all features' matrices that are in memory at once: 128 MiB."""
+
+PRECISIONS = (1e-4, 1e7)
+"""Range of the precision of a prior that expectation propagation approximates."""
+
+
+class EffectPosterior(NamedTuple):
+    """Posterior of base levels and effects, in natural log units, for each feature.
+
+    Parameters
+    ----------
+    mean
+        Means, ``(n_columns, n_features)``. Columns are those of the design: base levels, then effects.
+    rows
+        Different rows of the design, ``(n_rows, n_columns)``.
+    weights
+        Information that the counts of these rows hold about their log rate, ``(n_rows, n_features)``.
+    precision, shift
+        Normal approximation of the prior in natural parameters, ``(n_columns, n_features)``.
+    prior
+        Prior of the effects.
+    """
+
+    mean: np.ndarray
+    rows: np.ndarray
+    weights: np.ndarray
+    precision: np.ndarray
+    shift: np.ndarray
+    prior: ScaleMixture
+
+    def covariance(self, contrasts: np.ndarray) -> np.ndarray:
+        """Return covariances of contrasts, ``(n_features, n_contrasts, n_contrasts)``.
+
+        ``contrasts`` are ``(n_contrasts, n_columns)``.
+        """
+        found = []
+        for some in _blocks_of(self.mean.shape):
+            hessian = _hessian(self.rows, self.weights[:, some], self.precision[:, some])
+            found.append(contrasts @ np.linalg.solve(hessian, contrasts.T[None]))
+        return np.concatenate(found)
+
+    def unshrunk(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return estimates and variances of some effects without their own prior.
+
+        Both are ``(n_chosen, n_features)``. All other effects keep their prior.
+        """
+        chosen = np.eye(len(self.mean))[columns]
+        variance = np.diagonal(self.covariance(chosen), axis1=1, axis2=2).T
+        return _cavity(self.mean[columns], variance, self.precision[columns], self.shift[columns])
+
+
+def fit_effects(
+    counts: np.ndarray,
+    design: np.ndarray,
+    kinds: np.ndarray,
+    inflation: np.ndarray,
+    log_offset: np.ndarray | None = None,
+    noise: np.ndarray | float = 0.0,
+) -> EffectPosterior:
+    """Estimate effects on log rates with shrinkage.
+
+    The counts of a group are Poisson draws. Their log rate is a constant of the group plus
+    ``log_offset + design @ effects``, and the rates of a group sum to its total count. The variance of
+    a count is its mean times ``inflation``, plus ``noise`` times its squared mean. The prior of each
+    effect is a :class:`ScaleMixture`, with weights that are learned.
+
+    Parameters
+    ----------
+    counts
+        Sums of counts, ``(n_groups, n_features)``.
+    design
+        Values that multiply base levels and effects, ``(n_groups, n_columns)``.
+    kinds
+        Kind of each column: -1 for a base level, which is not shrunk, else the kind of its prior,
+        ``(n_columns,)``.
+    inflation
+        Variance of counts over their mean, ``(n_features,)``.
+    log_offset
+        Known part of the log rate, ``(n_groups, n_features)``. By default, the log share of each
+        feature in all counts.
+    noise
+        Variance of log rates between replicates, in squared natural log units.
+
+    Raises
+    ------
+    FloatingPointError
+        If the posterior is not finite.
+
+    References
+    ----------
+    Minka (2001), Expectation propagation for approximate Bayesian inference. Stephens (2017), False
+    discovery rates: a new deal. McCullagh & Nelder (1989), Generalized linear models.
+
+    Examples
+    --------
+    >>> counts = np.array([[500.0, 500, 1000], [520, 480, 1000], [1500, 500, 1000]])
+    >>> design = np.array([[1.0, 0, 0], [1, 1, 0], [1, 0, 1]])
+    >>> found = fit_effects(counts, design, np.array([-1, 0, 0]), np.ones(3))
+    >>> found.mean[1:, 0].round(1).tolist()
+    [0.0, 1.0]
+    """
+    if log_offset is None:
+        shares = (counts.sum(axis=0) + 0.5) / (counts.sum() + 0.5 * counts.shape[1])
+        log_offset = np.log(shares)[None]
+    shrunk = np.flatnonzero(kinds >= 0)
+    prior = ScaleMixture.start(kinds[shrunk])
+    mean = np.zeros((design.shape[1], counts.shape[1]))
+    precision, shift = np.full_like(mean, BASE_PRECISION), np.zeros_like(mean)
+    precision[shrunk] = FIRST_PRECISION
+    rows, row_of = np.unique(design, axis=0, return_inverse=True)
+    totals = counts.sum(axis=1, keepdims=True)
+    for step in range(MOST_STEPS):
+        log_rate = log_offset + design @ mean
+        log_rate += np.log(totals) - np.log(np.exp(log_rate).sum(axis=1, keepdims=True))
+        rate = np.exp(log_rate)
+        information = rate / inflation / (1 + noise * rate / inflation)
+        residual = np.clip((counts - rate) / rate, -1, LONGEST_STEP)
+        weights = _sums_by(information, row_of, len(rows))
+        score = weights * (rows @ mean) + _sums_by(information * residual, row_of, len(rows))
+        solved, variance = _solve(rows, weights, precision, rows.T @ score + shift)
+        change = np.abs(solved - mean)[shrunk].max(initial=0.0)
+        mean = solved if step else 0.5 * solved
+        estimate, spread = _cavity(
+            solved[shrunk], variance[shrunk], precision[shrunk], shift[shrunk]
+        )
+        target, target_variance, sums = prior.shrunk(estimate, spread)
+        new = np.clip(1 / target_variance - 1 / spread, *PRECISIONS)
+        new_shift = target * (1 / spread + new) - estimate / spread
+        precision[shrunk] += DAMPING * (new - precision[shrunk])
+        shift[shrunk] += DAMPING * (new_shift - shift[shrunk])
+        prior = prior.updated(sums)
+        if change < TOLERANCE:
+            break
+    if not np.isfinite(mean).all():
+        raise FloatingPointError("The effects are not finite. Check the counts for extreme values.")
+    return EffectPosterior(mean, rows, weights, precision, shift, prior)
+
+
+def _cavity(
+    mean: np.ndarray, variance: np.ndarray, precision: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance of marginals, without the prior of their own effect."""
+    remaining = np.maximum(1 / variance - precision, 1e-6)
+    return (mean / variance - shift) / remaining, 1 / remaining
+
+
+def _sums_by(values: np.ndarray, codes: np.ndarray, n_codes: int) -> np.ndarray:
+    sums = np.zeros((n_codes, values.shape[1]))
+    np.add.at(sums, codes, values)
+    return sums
+
+
+def _blocks_of(shape: tuple[int, ...]) -> list[slice]:
+    n_columns, n_features = shape
+    step = max(1, BLOCK_VALUES // n_columns**2)
+    return [slice(start, start + step) for start in range(0, n_features, step)]
+
+
+def _hessian(rows: np.ndarray, weights: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Return precision matrices of all columns, ``(n_features, n_columns, n_columns)``."""
+    n_columns = rows.shape[1]
+    products = np.einsum("rk,rl->rkl", rows, rows).reshape(len(rows), -1)
+    hessian = (weights.T @ products).reshape(-1, n_columns, n_columns)
+    hessian[:, np.arange(n_columns), np.arange(n_columns)] += precision.T
+    return hessian
+
+
+def _solve(
+    rows: np.ndarray, weights: np.ndarray, precision: np.ndarray, score: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return posterior means and variances of all columns, ``(n_columns, n_features)``."""
+    mean, variance = np.empty_like(score), np.empty_like(score)
+    for some in _blocks_of(score.shape):
+        inverse = np.linalg.inv(_hessian(rows, weights[:, some], precision[:, some]))
+        mean[:, some] = np.einsum("gkl,lg->kg", inverse, score[:, some])
+        variance[:, some] = np.diagonal(inverse, axis1=1, axis2=2).T
+    return mean, variance

@@ -1,0 +1,95 @@
+"""Sums of counts over groups of cells, and how much counts of single cells vary beyond Poisson."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PRIOR_COUNTS = 20.0
+"""Number of counts that an inflation of 1, as for Poisson counts, is worth. Not tuned."""
+
+
+class GroupSums(NamedTuple):
+    """Sums over the cells of each group.
+
+    Parameters
+    ----------
+    counts
+        Sums of counts, ``(n_groups, n_features)``.
+    squares
+        Sums of squared counts, ``(n_groups, n_features)``.
+    by_size
+        Sums of counts times the total count of their cell, ``(n_groups, n_features)``.
+    size_squares
+        Sums of squared totals, ``(n_groups,)``.
+    n_cells
+        Numbers of cells, ``(n_groups,)``.
+    """
+
+    counts: np.ndarray
+    squares: np.ndarray
+    by_size: np.ndarray
+    size_squares: np.ndarray
+    n_cells: np.ndarray
+
+
+def sum_groups(
+    blocks: Iterable[tuple[sparse.csr_array, np.ndarray]], n_groups: int, n_features: int
+) -> GroupSums:
+    """Return sums over groups, from blocks of counts and the groups of their cells.
+
+    Parameters
+    ----------
+    blocks
+        Pairs of counts, ``(n_cells, n_features)``, and codes of groups, ``(n_cells,)``.
+    n_groups, n_features
+        Numbers of groups and features.
+
+    Examples
+    --------
+    >>> counts = sparse.csr_array(np.array([[1, 2], [3, 0], [0, 5]]))
+    >>> sum_groups([(counts, np.array([0, 0, 1]))], 2, 2).counts.tolist()
+    [[4.0, 2.0], [0.0, 5.0]]
+    """
+    sums = [np.zeros((n_groups, n_features)) for _ in range(3)]
+    size_squares, n_cells = np.zeros(n_groups), np.zeros(n_groups)
+    for counts, codes in blocks:
+        counts = sparse.csr_array(counts, dtype=np.float64)
+        sizes = counts.sum(axis=1)
+        cells = np.arange(len(codes))
+        member = sparse.csr_array((np.ones(len(codes)), (codes, cells)), (n_groups, len(codes)))
+        sums[0] += (member @ counts).toarray()
+        sums[1] += (member @ counts.power(2)).toarray()
+        sums[2] += (member @ (sparse.diags_array(sizes) @ counts)).toarray()
+        size_squares += member @ sizes**2
+        n_cells += np.bincount(codes, minlength=n_groups)
+    return GroupSums(*sums, size_squares, n_cells)
+
+
+def inflation(sums: GroupSums) -> np.ndarray:
+    """Return the variance of counts over their mean, within groups, ``(n_features,)``, at least 1.
+
+    Counts of a Poisson distribution have 1. Cells in different states, or molecules that were counted
+    several times, have more. The sum over a group then varies by this factor more.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> counts = sparse.csr_array(8 * rng.poisson(1.0, size=(500, 3)))
+    >>> sums = sum_groups([(counts, np.zeros(500, dtype=int))], 1, 3)
+    >>> bool((np.abs(inflation(sums) - 8) < 1).all())
+    True
+    """
+    totals = sums.counts.sum(axis=1, keepdims=True)
+    shares = sums.counts / np.maximum(totals, 1.0)
+    squares = sums.squares - 2 * shares * sums.by_size + shares**2 * sums.size_squares[:, None]
+    # the share was estimated from the same cells
+    expected = sums.counts * (1 - 1 / np.maximum(sums.n_cells, 1))[:, None]
+    measured = expected.sum(axis=0)
+    ratio = (squares[sums.n_cells > 1].sum(axis=0) + PRIOR_COUNTS) / (measured + PRIOR_COUNTS)
+    return np.maximum(ratio, 1.0)
