@@ -8,9 +8,10 @@ from importlib.metadata import version
 import rich.pretty  # noqa: F401
 
 from betavi import data, datasets, metrics, pl
-from betavi.model import BetaVI, JointVI, convert, hub_card
+from betavi.model import BetaVI, EffectVI, JointVI, convert, hub_card
 
 __version__ = version("betavi")
 __all__ = [
-    "BetaVI", "JointVI", "__version__", "convert", "data", "datasets", "hub_card", "metrics", "pl",
+    "BetaVI", "EffectVI", "JointVI", "__version__", "convert", "data", "datasets", "hub_card",
+    "metrics", "pl",
 ]  # fmt: skip

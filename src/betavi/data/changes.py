@@ -12,6 +12,7 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.data.fields import LayerField
 
+from betavi.data.conditions import CONDITION_FIELDS
 from betavi.data.rows import Rows
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ COVARIATES = {
     REGISTRY_KEYS.SIZE_FACTOR_KEY: "size_factor_key",
     REGISTRY_KEYS.CAT_COVS_KEY: "categorical_covariate_keys",
     REGISTRY_KEYS.CONT_COVS_KEY: "continuous_covariate_keys",
+    **CONDITION_FIELDS,
 }
 """Argument of the setup that names the columns of a field, by the field's key."""
 

@@ -36,8 +36,10 @@ from betavi.objective.terms import mean_of_cells
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from torch.distributions import Distribution, Normal
 
+    from betavi.data import CellManager
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
     from betavi.nn import Architecture, Fusion, Latent, Prior
@@ -148,6 +150,9 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
             cast("Likelihood", self.likelihoods[name]).start_at(start)
         self.is_fresh.fill_(False)
 
+    def start_effects(self, manager: CellManager, cells: np.ndarray) -> Any:
+        """Start effects of perturbations at their estimates from some cells. By default, none."""
+
     def _get_generative_input(
         self, tensors: Tensors, inference_outputs: dict[str, Any]
     ) -> dict[str, Any]:
@@ -160,7 +165,12 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
             "cont_covs": tensors.get(REGISTRY_KEYS.CONT_COVS_KEY),
             "cat_covs": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
             "size_factor": None if size_factor is None else size_factor.log(),
+            "design": self.design(tensors),
         }
+
+    def design(self, tensors: Tensors) -> Tensor | None:
+        """Return columns to append to the decoders' last hidden layer. By default, none."""
+        return None
 
     @auto_move_data
     def generative(
@@ -173,6 +183,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         size_factor: Tensor | None = None,
         y: Tensor | None = None,
         transform_batch: Tensor | int | None = None,
+        design: Tensor | None = None,
     ) -> dict[str, Any]:
         """Return p(x given z) of each modality, and the priors of z and of the library sizes.
 
@@ -180,11 +191,11 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         ``(..., n_cells, 1)``. ``batch_index`` and ``y``: codes of batch and label, ``(n_cells, 1)``.
         ``cont_covs`` and ``cat_covs``: ``(n_cells, n_covariates)``. ``size_factor``: log size
         factors, ``(n_cells, 1)``, used only if registered at setup. ``transform_batch``: code of a
-        batch to decode in.
+        batch to decode in. ``design``: see :meth:`design`, ``(n_cells, n_columns)``.
         """
         if transform_batch is not None:
             batch_index = torch.ones_like(batch_index) * transform_batch
-        px = self.decoded(z, library, batch_index, cont_covs, cat_covs, size_factor, y)
+        px = self.decoded(z, library, batch_index, cont_covs, cat_covs, size_factor, y, design)
         tensors = {REGISTRY_KEYS.BATCH_KEY: batch_index}
         return {"px": px, "pl": self.library_priors(tensors), "pz": self.current_prior()}
 
@@ -198,6 +209,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         cat_covs: Tensor | None = None,
         size_factor: Tensor | None = None,
         y: Tensor | None = None,
+        design: Tensor | None = None,
     ) -> dict[str, Distribution]:
         """Return only p(x given z) of each modality. See :meth:`generative`."""
         h, categories = self.with_covariates(z, batch_index, cont_covs, cat_covs)
@@ -205,6 +217,8 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         for name, log_library in library.items():
             log_size = size_factor if self.options.given_size else log_library
             head = self.decoders[name](h, *categories)
+            if design is not None:
+                head = torch.cat([head, design.expand(*head.shape[:-1], -1)], dim=-1)
             px[name] = self.likelihoods[name](head, log_size, batch_index, y)
         return px
 

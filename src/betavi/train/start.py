@@ -174,6 +174,7 @@ def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: tor
     """Set output biases, dispersions and the prior's learned cells from the training cells."""
     manager, cells = splitter.adata_manager, splitter.train_idx
     module.start_at({name: moments(manager, name, cells) for name in list(module.likelihoods)})
+    module.start_effects(manager, np.asarray(cells))
     if module.prior.reads_pseudo_cells:
         chosen = torch.randint(len(cells), (module.options.n_components,))
         some = manager.create_torch_dataset(np.asarray(cells)[chosen.numpy()])[:]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PACKAGES = ("betavi", "scvi-tools", "anndata", "mudata", "torch", "numpy", "pandas")
 """Packages whose versions are recorded."""
 
-CLASSES = ("BetaVI", "JointVI")
+CLASSES = ("BetaVI", "JointVI", "EffectVI")
 """Names of the classes of models that are loaded and converted."""
 
 SETUPS = ("setup_anndata", "setup_mudata", "setup_datamodule")

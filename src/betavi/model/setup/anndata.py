@@ -13,6 +13,7 @@ from betavi.data import CellManager
 from betavi.model.setup import check_obs
 from betavi.model.setup.check_counts import check_counts, check_is_anndata, refuse
 from betavi.model.setup.check_depth import warn_deep_cells
+from betavi.model.setup.conditions import check_conditions, check_conditions_known, condition_fields
 from betavi.model.setup.messages import warn
 from betavi.model.setup.registered import untouched_on_failure
 
@@ -83,12 +84,19 @@ def setup_anndata(
     continuous_covariate_keys = check_obs.listed_columns(
         continuous_covariate_keys, "continuous_covariate_keys"
     )
-    setup_method_args = cls._get_setup_method_args(**locals())
+    register(cls, adata, cls._get_setup_method_args(**locals()), kwargs)
+
+
+def register(
+    cls: type[Any], adata: AnnData, setup_method_args: dict[str, Any], kwargs: dict[str, Any]
+) -> None:
+    """Check an AnnData, and register its fields. ``kwargs`` are those of ``setup_anndata``."""
     setup_args, source = setup_method_args["setup_args"], kwargs.get("source_registry")
+    batch_key, covariates = setup_args["batch_key"], setup_args["categorical_covariate_keys"]
     if source is None:
         totals = check_object(adata, setup_args, warn_empty_cells=refuse, warn_all_zero_genes=warn)
         warn_deep_cells(totals, adata.obs_names, "adata")
-        check_obs.check_all_used(adata, [batch_key, *(categorical_covariate_keys or [])])
+        check_obs.check_all_used(adata, [batch_key, *(covariates or [])])
         check_obs.warn_repeated_genes(adata.var_names)
     else:
         check_object(adata, setup_args, warn_empty_cells=warn)
@@ -98,12 +106,17 @@ def setup_anndata(
     keys = REGISTRY_KEYS
     chosen = [
         # all counts were checked above and need no conversion
-        fields.LayerField(keys.X_KEY, layer, is_count_data=False, correct_data_format=False),
+        fields.LayerField(
+            keys.X_KEY, setup_args["layer"], is_count_data=False, correct_data_format=False
+        ),
         fields.CategoricalObsField(keys.BATCH_KEY, batch_key),
-        fields.CategoricalObsField(keys.LABELS_KEY, labels_key),
-        fields.NumericalObsField(keys.SIZE_FACTOR_KEY, size_factor_key, required=False),
-        fields.CategoricalJointObsField(keys.CAT_COVS_KEY, categorical_covariate_keys),
-        fields.NumericalJointObsField(keys.CONT_COVS_KEY, continuous_covariate_keys),
+        fields.CategoricalObsField(keys.LABELS_KEY, setup_args["labels_key"]),
+        fields.NumericalObsField(
+            keys.SIZE_FACTOR_KEY, setup_args.get("size_factor_key"), required=False
+        ),
+        fields.CategoricalJointObsField(keys.CAT_COVS_KEY, covariates),
+        fields.NumericalJointObsField(keys.CONT_COVS_KEY, setup_args["continuous_covariate_keys"]),
+        *condition_fields(setup_args),
     ]
     if (minify_type := _get_adata_minify_type(adata)) is not None:
         chosen += cls._get_fields_for_adata_minification(minify_type)
@@ -136,7 +149,8 @@ def check_object(
     batch_key, labels_key = setup_args["batch_key"], setup_args["labels_key"]
     categorical = setup_args["categorical_covariate_keys"] or []
     check_obs.check_categories(adata, [batch_key, labels_key, *categorical], batch_key)
-    size_factor = setup_args["size_factor_key"]
+    check_conditions(adata, setup_args)
+    size_factor = setup_args.get("size_factor_key")
     check_obs.check_values(adata, [] if size_factor is None else [size_factor], positive=True)
     check_obs.check_values(adata, setup_args["continuous_covariate_keys"] or [], positive=False)
     return totals
@@ -163,3 +177,4 @@ def check_all_known(adata: AnnOrMuData, registry: dict[str, Any], mapping: str) 
             check_obs.check_known(adata, column, states[key]["categorical_mapping"], mapping)
     for column, known in states[REGISTRY_KEYS.CAT_COVS_KEY].get("mappings", {}).items():
         check_obs.check_known(adata, column, known, mapping)
+    check_conditions_known(adata, registry)

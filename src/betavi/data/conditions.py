@@ -1,0 +1,164 @@
+"""Conditions of a perturbation screen: perturbations, their combinations, doses and contexts."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scvi import REGISTRY_KEYS
+
+from betavi._tables import close_matches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PERTURBATION, DOSE, CONTEXT, REPLICATE = "perturbation", "dose", "context", "replicate"
+"""Keys of the fields of a perturbation screen in a minibatch."""
+
+CONDITION_FIELDS = {
+    PERTURBATION: "perturbation_key",
+    DOSE: "dose_key",
+    CONTEXT: "context_key",
+    REPLICATE: "replicate_key",
+}
+"""Argument of the setup that names the column of a field, by the field's key."""
+
+
+def split_condition(name: str, control: str, separator: str) -> list[str]:
+    """Return the perturbations in a condition, in order, without the control.
+
+    Raise a ValueError for an empty part, or for a perturbation that is named twice.
+
+    Examples
+    --------
+    >>> split_condition("KLF1+ctrl", "ctrl", "+")
+    ['KLF1']
+    """
+    parts = [part.strip() for part in name.split(separator)] if separator else [name]
+    if not all(parts):
+        raise ValueError(
+            f"The condition {name!r} has an empty part. Separate perturbations by one {separator!r}, or "
+            "pass another `separator` to setup_anndata."
+        )
+    parts = [part for part in parts if part != control]
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"The condition {name!r} names a perturbation twice.")
+    return parts
+
+
+def split_doses(value: Any, separator: str) -> list[float]:
+    """Return the doses in one value of a column of doses. Raise a ValueError for other values."""
+    words = str(value).split(separator) if separator and isinstance(value, str) else [value]
+    try:
+        doses = [float(word) for word in words]
+    except ValueError:
+        doses = [float("nan")]
+    if not all(0 <= dose < np.inf for dose in doses):
+        raise ValueError(
+            f"The dose {value!r} is not a number of at least 0. For a combination, write one dose for "
+            f"each perturbation, such as '1{separator}0.5', or one number for all."
+        )
+    return doses
+
+
+class Conditions(NamedTuple):
+    """Names and codes of the conditions of a registered object.
+
+    Parameters
+    ----------
+    perturbations
+        Names of the single perturbations.
+    parts
+        Perturbations of each registered condition, ``(n_conditions, most_parts)``; -1 for no further one.
+    doses
+        Doses of each registered value of the dose, ``(n_doses, most_parts)``. None without doses.
+    pairs
+        Pairs of perturbations that were measured together, ``(n_pairs, 2)``.
+    contexts, batches
+        Names of the contexts and of the batches.
+    control, separator
+        Name of the control, and the text between the names of a combination.
+
+    Examples
+    --------
+    >>> conditions = Conditions.of_names(["A", "A+B", "B", "control"], "control")
+    >>> conditions.perturbations, conditions.pair_names
+    (('A', 'B'), ['A+B'])
+    """
+
+    perturbations: tuple[str, ...]
+    parts: np.ndarray
+    doses: np.ndarray | None
+    pairs: np.ndarray
+    contexts: tuple[Any, ...] = ("",)
+    batches: tuple[Any, ...] = ("",)
+    control: str = "control"
+    separator: str = "+"
+
+    @classmethod
+    def of_names(
+        cls,
+        names: Sequence[str],
+        control: str,
+        separator: str = "+",
+        doses: Sequence[Any] | None = None,
+        **others: Any,
+    ) -> Conditions:
+        """Return the conditions with these names, and these values of the dose."""
+        split = [split_condition(str(name), control, separator) for name in names]
+        perturbations = tuple(sorted({part for parts in split for part in parts}))
+        most = max((len(parts) for parts in split), default=1) or 1
+        codes = np.full((len(split), most), -1)
+        for row, parts in zip(codes, split, strict=True):
+            row[: len(parts)] = [perturbations.index(part) for part in parts]
+        pairs = {pair for row in codes for pair in combinations(sorted(row[row >= 0]), 2)}
+        table = None
+        if doses is not None:
+            table = np.zeros((len(doses), most))
+            for dose_row, value in zip(table, doses, strict=True):
+                listed = split_doses(value, separator)
+                # one number holds for all perturbations of a combination
+                dose_row[:] = listed[0] if len(listed) == 1 else 0.0
+                dose_row[: len(listed)] = listed[:most]
+        measured = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
+        return cls(
+            perturbations, codes, table, measured, control=control, separator=separator, **others
+        )
+
+    @classmethod
+    def of_registry(cls, registry: Mapping[str, Any]) -> Conditions:
+        """Return the conditions in a model's registry."""
+        arguments, fields = registry["setup_args"], registry["field_registries"]
+
+        def categories(key: str) -> list[Any]:
+            found = fields.get(key, {}).get("state_registry", {})
+            return list(found.get("categorical_mapping", [""]))
+
+        return cls.of_names(
+            categories(PERTURBATION),
+            arguments["control"],
+            arguments["separator"],
+            categories(DOSE) if arguments.get("dose_key") is not None else None,
+            contexts=tuple(categories(CONTEXT)),
+            batches=tuple(categories(REGISTRY_KEYS.BATCH_KEY)),
+        )
+
+    @property
+    def pair_names(self) -> list[str]:
+        """Names of the measured pairs."""
+        names = self.perturbations
+        return [f"{names[first]}{self.separator}{names[second]}" for first, second in self.pairs]
+
+    def codes_of(self, name: str) -> np.ndarray:
+        """Return the codes of the perturbations in a condition, also of a combination that is new.
+
+        Raise a KeyError for a perturbation that was not measured.
+        """
+        parts = split_condition(name, self.control, self.separator)
+        for part in parts:
+            if part not in self.perturbations:
+                raise KeyError(
+                    f"The perturbation {part!r} was not measured. {close_matches(part, self.perturbations)}"
+                )
+        return np.array([self.perturbations.index(part) for part in parts], dtype=np.int64)

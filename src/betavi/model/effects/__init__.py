@@ -1,0 +1,1 @@
+"""Effects of perturbations: estimates, predictions, interactions, dose curves, and their judges."""

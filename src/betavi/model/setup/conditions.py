@@ -1,0 +1,88 @@
+"""Registration of the conditions of a perturbation screen, after all checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scvi.data import fields
+
+from betavi._tables import close_matches
+from betavi.data.conditions import CONDITION_FIELDS, DOSE, PERTURBATION, Conditions, split_doses
+from betavi.model.setup import check_obs
+from betavi.model.setup.messages import name_some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+ARGUMENT = CONDITION_FIELDS[PERTURBATION]
+
+
+def condition_fields(setup_args: Mapping[str, Any]) -> list[Any]:
+    """Return the fields of the conditions in the arguments of a setup; none without conditions."""
+    given = {key: setup_args.get(argument) for key, argument in CONDITION_FIELDS.items()}
+    return [
+        fields.CategoricalObsField(key, column)
+        for key, column in given.items()
+        if column is not None
+    ]
+
+
+def check_conditions(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
+    """Check the columns of the conditions in the arguments of a setup, if it has any.
+
+    Raise a ValueError if a cell has no condition, no cell is a control, a name cannot be split into
+    perturbations, or a dose is not a number.
+    """
+    if ARGUMENT not in setup_args:
+        return
+    columns = [setup_args.get(argument) for argument in CONDITION_FIELDS.values()]
+    check_obs.check_categories(adata, columns, None)
+    column = adata.obs[setup_args[ARGUMENT]].astype(str)
+    control, separator = setup_args["control"], setup_args["separator"]
+    for name in ("control", "separator"):
+        if not isinstance(setup_args[name], str) or not setup_args[name]:
+            raise ValueError(f"`{name}` must be a text, not {setup_args[name]!r}.")
+    if not (column == control).any():
+        raise ValueError(
+            f"adata.obs[{setup_args[ARGUMENT]!r}] has no control cells: `control` is {control!r}. "
+            f"{close_matches(control, column.unique())}"
+        )
+    found = Conditions.of_names(sorted(column.unique()), control, separator)
+    if not found.perturbations:
+        raise ValueError(
+            f"adata.obs[{setup_args[ARGUMENT]!r}] has only control cells. Effects need perturbed cells."
+        )
+    if (dose_key := setup_args.get("dose_key")) is not None:
+        _check_doses(adata, dose_key, column, control, separator)
+
+
+def _check_doses(adata: AnnData, dose_key: str, column: Any, control: str, separator: str) -> None:
+    """Raise a ValueError if a perturbed cell has a dose of 0, or the doses do not fit its parts."""
+    pairs = adata.obs[dose_key].groupby(column, observed=True).unique()
+    for name, values in pairs.items():
+        n_parts = len(Conditions.of_names([str(name)], control, separator).perturbations)
+        for value in values:
+            doses = split_doses(value, separator)
+            if n_parts and (len(doses) not in (1, n_parts) or min(doses) == 0):
+                raise ValueError(
+                    f"Cells of the condition {name!r} have the dose {value!r}, but it must be above 0: one "
+                    f"number, or one for each of {n_parts} perturbation(s), separated by {separator!r}."
+                )
+
+
+def check_conditions_known(adata: AnnData, registry: Mapping[str, Any]) -> None:
+    """Raise a ValueError for conditions, doses or contexts that a model was not trained on."""
+    states = registry["field_registries"]
+    for key, argument in CONDITION_FIELDS.items():
+        if (column := registry["setup_args"].get(argument)) is None:
+            continue
+        known = list(states[key]["state_registry"]["categorical_mapping"])
+        values = check_obs.obs_column(adata, column)
+        if unknown := values[~values.isin(known)].unique().tolist():
+            remedy = "predict" if key in (PERTURBATION, DOSE) else "a new model"
+            raise ValueError(
+                f"adata.obs[{column!r}] has values that the model was not trained on: "
+                f"{name_some(unknown)}. Drop these cells, or use {remedy} for new conditions."
+            )
