@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEVEL, N_FOLDS, REPEATS, N_SCREENS = 0.1, 5, 5, 50
+DESIGNS = {"independent": None, "matched": "replicate"}
 EVEN = partial(np.full_like, fill_value=0.05)
 SIZES = (100, 300, 1000, 2000, 3000)
 COLUMNS = Columns("perturbation", "fitness", "control", "|", "guides", None)
@@ -103,13 +104,14 @@ def confirmation(tables: list[pd.DataFrame], expectation: str) -> tuple[dict, pd
     called = one["fdr"] < LEVEL
     by_cut = np.argsort(-one["excess"].abs().to_numpy())
     by_p = np.argsort(one["p_value"].to_numpy())
-    share = same.to_numpy()[by_cut].cumsum() / np.arange(1, len(one) + 1)
     n = int(called.sum())
     row = {
         "pairs": len(one), "called": n, "positive": (one["excess"][called] > 0).mean(),
-        "confirmed": same[called].mean(), "confirmed, cut": share[n - 1],
+        "confirmed": same[called].mean(), "confirmed, cut": same.iloc[by_cut[:n]].mean(),
         "guide pairs": guides[called].mean(), "guide pairs, cut": guides.iloc[by_cut[:n]].mean(),
-        "longest cut as good": int(np.flatnonzero(share >= same[called].mean()).max()) + 1,
+        "longest cut as good": longest(same, by_cut, same[called].mean()),
+        "longest list at 0.9, p-value": longest(same, by_p, 0.9),
+        "longest list at 0.9, cut": longest(same, by_cut, 0.9),
     }  # fmt: skip
     rows = {
         size: {
@@ -120,6 +122,12 @@ def confirmation(tables: list[pd.DataFrame], expectation: str) -> tuple[dict, pd
         for size in SIZES
     }
     return row, pd.DataFrame.from_dict(rows, orient="index")
+
+
+def longest(same: pd.Series, order: np.ndarray, share: float) -> int:
+    """Return the length of the longest list that is confirmed as often."""
+    shares = same.to_numpy()[order].cumsum() / np.arange(1, len(order) + 1)
+    return int(np.flatnonzero(shares >= share).max()) + 1
 
 
 def held_out_errors(table: pd.DataFrame) -> dict[str, float]:
@@ -194,19 +202,28 @@ def simulated() -> pd.DataFrame:
     """Return the uniformity of p-values, and coverage of intervals, in simulated screens."""
     rows = {}
     kinds = {"normal": (EVEN, np.inf), "heavy tails": (EVEN, 3.0), "by value": (by_value, np.inf)}
-    for (kind, (noise, tails)), scale, n_reps, key in product(
-        kinds.items(), ("log", "viability"), (2, 4), (None, "replicate")
-    ):
+    for kind, scale, n_reps in product(kinds, ("log", "viability"), (2, 4)):
         screens = [
-            simulate_screen(np.random.default_rng(seed), n_reps, scale, noise, tails)
+            simulate_screen(np.random.default_rng(seed), n_reps, scale, *kinds[kind])
             for seed in range(N_SCREENS)
         ]
-        options = {"scale": scale, "replicate_key": key, "n_bootstrap": 200}
-        found = pd.concat([synergy(screen, **options) for screen in screens])
-        covered = (found["excess_lower"] <= 0) & (found["excess_upper"] >= 0)
-        design = "matched" if key else "independent"
-        rows[kind, scale, n_reps, design] = {**uniformity(found["p_value"]), "90 %": covered.mean()}
+        for design in DESIGNS:
+            rows[kind, scale, n_reps, design] = calibration(screens, design, scale, "bliss")
+    # eleven partners for each single
+    screens = [simulate_screen(np.random.default_rng(i), n_pairs=66) for i in range(N_SCREENS)]
+    for design in DESIGNS:
+        rows["normal, fitted", "log", 3, design] = calibration(screens, design, "log", "fitted")
     return pd.DataFrame(rows).T
+
+
+def calibration(
+    screens: list[pd.DataFrame], design: str, scale: str, expectation: str
+) -> dict[str, float]:
+    """Return the uniformity of p-values and the coverage of intervals of all screens."""
+    options = {"replicate_key": DESIGNS[design], "scale": scale, "expectation": expectation}
+    found = pd.concat([synergy(screen, n_bootstrap=200, **options) for screen in screens])
+    covered = (found["excess_lower"] <= 0) & (found["excess_upper"] >= 0)
+    return {**uniformity(found["p_value"]), "90 %": covered.mean()}
 
 
 def main() -> None:

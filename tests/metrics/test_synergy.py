@@ -41,7 +41,7 @@ def test_excess_on_both_scales_is_that_by_hand(replicate_key):
     assert found["expected"].tolist() == pytest.approx([0.4, 0.72], **exact)
     assert found["excess"].tolist() == pytest.approx([-0.1, 0.03], **exact)
     assert found["hsa_excess"].tolist() == pytest.approx([-0.2, -0.05], **exact)
-    assert found["n_measurements"].tolist() == [3, 3]
+    assert found["n_measurements"].tolist() == found["n_replicates"].tolist() == [3, 3]
     log = synergy(table, scale="log", replicate_key=replicate_key)
     # sums of singles, minus the control
     assert log["excess"].tolist() == pytest.approx([0.3 - (0.8 + 0.5 - 1), 0.75 - 0.7], **exact)
@@ -267,6 +267,10 @@ def test_results_are_reproducible_and_the_table_is_unchanged():
         (lambda t: t.replace("A", None), {}, "is missing in 3 rows, e.g. in row 3"),
         (lambda t: t, {"scale": "linear"}, "`scale` must be one of 'viability', 'log'"),
         (lambda t: t, {"expectation": "loewe"}, "`expectation` must be one of"),
+        (lambda t: t.iloc[:0], {}, "'control' is not measured"),
+        (lambda t: t.replace("r1", "r9"), {"level": "90"}, "`level` must be between 0 and 1"),
+        (lambda t: t[(t["perturbation"] != "B") | (t["replicate"] != "r1")],
+         {"replicate_key": "replicate"}, "'B' is not measured in replicate 'r1'.*replicate_key=None"),
         (lambda t: t, {"level": 90}, "`level` must be between 0 and 1, not 90"),
         (lambda t: t, {"n_bootstrap": 0}, "`n_bootstrap`"),
         (lambda t: t, {"separator": ""}, "`separator` must be a text"),

@@ -11,6 +11,7 @@ from betavi._tables import close_matches
 
 PERCENT = 1.5  # mean viability of controls above which values are not fractions
 OTHER_SEPARATORS = ("+", "|", "_", ":", "/", "&", ";", ",", "-")
+PARSED = ["first", "second", "by_part", "first_label", "second_label"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Columns:
     context: str | None
 
     def check(self, table: pd.DataFrame) -> None:
-        """Raise an error if the table is no table, or lacks a column."""
+        """Raise an error if the table is not a DataFrame, or lacks a column."""
         if not isinstance(table, pd.DataFrame):
             raise TypeError(
                 f"`table` is a {type(table).__name__}. Pass a pandas DataFrame with one row per "
@@ -51,7 +52,7 @@ def read_screen(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     ``first_label``, ``second_label``, ``by_part`` and ``value``.
     """
     columns.check(table)
-    rows = pd.DataFrame(_parse(table, columns))
+    rows = pd.DataFrame(_parse(table, columns), columns=PARSED)
     rows["value"] = _values(table, columns)
     rows["context"] = "" if columns.context is None else table[columns.context].to_numpy()
     _refuse_missing(rows["context"], table, columns.context)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    import numpy as np
 
 N_NAMED = 3  # names in a message
 PAIR = ["context", "first", "second"]
@@ -56,8 +58,10 @@ def _refuse_missing_single(units: pd.DataFrame, column: str, part: str) -> None:
         if one[key] != ""
     ]
     more = f" and {len(pairs) - N_NAMED} more" if len(pairs) > N_NAMED else ""
+    is_matched = one[f"{part}_label"] != ""
+    hint = " If singles have other replicates, pass `replicate_key=None`." if is_matched else ""
     raise ValueError(
         f"The single {one[part]!r} is not measured{''.join(places)}. The pairs "
-        f"{', '.join(map(repr, pairs[:N_NAMED]))}{more} lack a single. Add it, or drop these pairs. "
-        "If replicates of singles and pairs do not match, pass `replicate_key=None`."
+        f"{', '.join(map(repr, pairs[:N_NAMED]))}{more} lack a single. Add it, or drop these pairs."
+        f"{hint}"
     )

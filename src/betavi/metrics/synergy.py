@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import pandas as pd
 from scipy import stats
 
@@ -54,7 +56,8 @@ def synergy(
         Text between the perturbations of a pair.
     replicate_key
         Column of replicates. In each replicate, a pair is compared with the singles and the control
-        of this replicate, which cancels effects of batches. A replicate with two parts names
+        of this replicate, which cancels effects of batches. Measure the control several times in
+        each replicate, because all pairs share its noise. A replicate with two parts names
         guides: the pair ``"A+B"`` with ``"a1+b2"`` is compared with the singles ``"A"`` with
         ``"a1"`` and ``"B"`` with ``"b2"``, and with the mean of the control. If None, all rows are
         independent measurements.
@@ -68,7 +71,8 @@ def synergy(
         ``"bliss"``, or ``"fitted"`` for large screens in which most pairs deviate from Bliss in the
         same way. It adds a quadratic function of both singles, and for each single (or guide) an
         intercept and a slope over the partner's effect, after Horlbeck et al. (2018). It needs ten
-        partners for each single on average. An interaction with most partners is not found.
+        partners for each single on average. An interaction with most partners is not found. With
+        few partners, the fit also absorbs noise, and p-values are too large.
     level
         Probability that an interval contains the true excess.
     n_bootstrap
@@ -81,7 +85,7 @@ def synergy(
     One row per pair and context, in the unit of the values.
 
     - ``context`` (only with ``context_key``), ``perturbation``, ``first`` and ``second``;
-    - ``n_measurements`` and ``n_replicates`` of the pair;
+    - ``n_measurements`` and ``n_replicates`` of the pair, equal without ``replicate_key``;
     - ``observed`` and ``expected``, means over replicates;
     - ``excess``, observed minus expected. On both scales, negative is synergy, because fewer cells
       survive than expected. Positive is antagonism, or buffering;
@@ -136,15 +140,17 @@ def synergy(
     formula = lookup(SCALES, scale, "`scale`")
     is_fitted = lookup(EXPECTATIONS, expectation, "`expectation`")
     check_whole("`n_bootstrap`", n_bootstrap)
-    if not 0 < level < 1:
+    if not isinstance(level, Real) or not 0 < level < 1:
         raise ValueError(f"`level` must be between 0 and 1, not {level!r}.")
     rows = read_screen(table, columns)
     if scale == "viability":
         check_viability(rows)
     units = with_expected(units_of(rows), formula, is_fitted)
     found = _means(units)
+    is_matched = replicate_key is not None
+    if not is_matched:
+        found["n_replicates"] = found["n_measurements"]
     if len(found):
-        is_matched = replicate_key is not None
         tests = matched(units, found) if is_matched else unmatched(rows, found, formula)
         for name, (contrast, noise) in tests.items():
             ends = contrast.intervals(noise, level, n_bootstrap, seed)
