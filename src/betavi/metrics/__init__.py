@@ -8,8 +8,10 @@ from betavi.metrics.likelihoods import compare_likelihoods
 from betavi.metrics.pca import LinearModel, pca_rate_distortion
 from betavi.metrics.realism import log_fold_changes, realism, two_sample_auc
 from betavi.metrics.samples import energy_distance, maximum_mean_discrepancy
+from betavi.metrics.synergy import synergy
 
 __all__ = [
     "LinearModel", "compare_likelihoods", "energy_distance", "foscttm", "log_fold_changes",
-    "maximum_mean_discrepancy", "mean_curves", "pca_rate_distortion", "realism", "two_sample_auc",
+    "maximum_mean_discrepancy", "mean_curves", "pca_rate_distortion", "realism", "synergy",
+    "two_sample_auc",
 ]  # fmt: skip
