@@ -16,7 +16,7 @@ from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
 from betavi.model.core.latent_model import LatentModel
 from betavi.model.denoising.denoise import denoise
-from betavi.model.effects import estimate
+from betavi.model.effects.predict import predict
 from betavi.model.expression import evaluate, normalized, samples
 from betavi.model.generation.generate import generate
 from betavi.model.io import loading, saving
@@ -48,7 +48,7 @@ class EffectVI(LatentModel):
 
     # setup, training, query mapping
     setup_anndata = classmethod(setup_anndata)
-    train = estimate.train
+    train = training.train
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
     prepare_query_anndata = staticmethod(query.prepare_query_anndata)
@@ -76,6 +76,9 @@ class EffectVI(LatentModel):
     diagnose = diagnose
     support = support
     generate = generate
+
+    # effects
+    predict = predict
 
     def __init__(
         self,

@@ -12,18 +12,30 @@ from scvi import REGISTRY_KEYS
 from betavi import _blocks
 from betavi.data import COUNTS
 from betavi.data.conditions import CONTEXT, DOSE, PERTURBATION, REPLICATE
-from betavi.diagnostics.effects import fit_effects, inflation, sum_groups
+from betavi.diagnostics.effects import (
+    EffectPosterior,
+    ScaleMixture,
+    fit_effects,
+    inflation,
+    sum_groups,
+)
 from betavi.nn.effects import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from betavi.data import CellManager
-    from betavi.diagnostics.effects import EffectPosterior, GroupSums
+    from betavi.diagnostics.effects import GroupSums
     from betavi.module.effects import EffectVAE
 
 KEYS = (PERTURBATION, DOSE, CONTEXT, REGISTRY_KEYS.BATCH_KEY, REPLICATE)
 """Fields whose combinations are groups: cells of one condition, context, batch and replicate."""
+
+
+POSTERIOR = ("mean", "rows", "weights", "precision", "shift", "noise")
+ESTIMATE = ("kinds", "profile", "bases", "inflation")
+STORED = (*POSTERIOR, "scale_weights", "scales", *ESTIMATE)
+"""Names of the arrays that a module stores of its effects."""
 
 
 class Groups(NamedTuple):
@@ -78,23 +90,67 @@ def design_of(module: EffectVAE, codes: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.column_stack([base, effects]), kinds
 
 
-def estimate_effects(
-    module: EffectVAE,
-    manager: CellManager,
-    cells: np.ndarray,
-    state: np.ndarray | None = None,
-    groups: Groups | None = None,
-) -> EffectPosterior:
-    """Estimate the effects from some cells, and store them in the module.
+class EffectEstimate(NamedTuple):
+    """Estimated effects of a module, and what predictions need besides.
 
-    ``state`` is the sum of the counts that the cells' states predict without effects, for each group,
-    ``(n_groups, n_genes)``. Without it, all cells have the same state.
+    Parameters
+    ----------
+    posterior
+        Posterior of base levels and effects.
+    kinds
+        Kind of each column of the design, ``(n_columns,)``.
+    profile
+        Log share of each gene in all counts, ``(n_genes,)``, to which base levels are added.
+    bases
+        Mean base levels of the cells of each context, ``(n_contexts, n_base)``.
+    inflation
+        Variance of counts over their mean, ``(n_genes,)``.
     """
-    groups = groups_of(manager, cells) if groups is None else groups
+
+    posterior: EffectPosterior
+    kinds: np.ndarray
+    profile: np.ndarray
+    bases: np.ndarray
+    inflation: np.ndarray
+
+    @property
+    def n_base(self) -> int:
+        """Number of base levels, the first columns."""
+        return self.bases.shape[1]
+
+
+def estimate_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) -> EffectEstimate:
+    """Return the effects that are estimated from some cells."""
+    groups = groups_of(manager, cells)
     sums = sums_of(manager, cells, groups)
     design, kinds = design_of(module, groups.codes)
-    offset = None if state is None else np.log(state)
-    found = fit_effects(sums.counts, design, kinds, inflation(sums), offset)
-    effects = torch.as_tensor(found.mean[kinds != BASE], dtype=torch.float32)
-    module.head.effects.copy_(effects)
-    return found
+    spread = inflation(sums)
+    posterior = fit_effects(sums.counts, design, kinds, spread)
+    shares = (sums.counts.sum(axis=0) + 0.5) / (sums.counts.sum() + 0.5 * sums.counts.shape[1])
+    base, contexts = design[:, kinds == BASE], groups.codes[:, 2]
+    n_contexts = module.effect_design.n_contexts
+    # contexts without cells have the mean of all cells
+    member = np.eye(n_contexts)[contexts].T * sums.n_cells
+    member[member.sum(axis=1) == 0] = sums.n_cells
+    bases = member @ base / member.sum(axis=1, keepdims=True)
+    return EffectEstimate(posterior, kinds, np.log(shares), bases, spread)
+
+
+def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) -> None:
+    """Estimate the effects from some cells, and store them in the module."""
+    found = estimate_effects(module, manager, cells)
+    is_effect = found.kinds != BASE
+    module.head.effects.copy_(torch.as_tensor(found.posterior.mean[is_effect]))
+    arrays = found.posterior.prior._asdict() | found.posterior._asdict() | found._asdict()
+    module.effect_statistics.store(
+        {name: torch.as_tensor(arrays[name]) for name in STORED}
+    )
+
+
+def stored_estimate(module: EffectVAE) -> EffectEstimate:
+    """Return the stored effects. Raise a KeyError if there are none."""
+    arrays = {name: module.effect_statistics.get(name).cpu().numpy() for name in STORED}
+    kinds = arrays["kinds"]
+    prior = ScaleMixture(arrays["scale_weights"], kinds[kinds != BASE], arrays["scales"])
+    posterior = EffectPosterior(*(arrays[name] for name in POSTERIOR), prior)
+    return EffectEstimate(posterior, *(arrays[name] for name in ESTIMATE))

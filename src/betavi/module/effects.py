@@ -8,7 +8,7 @@ from scvi import REGISTRY_KEYS
 
 from betavi.data import COUNTS
 from betavi.data.conditions import CONTEXT, DOSE, PERTURBATION
-from betavi.module.effect_fit import estimate_effects
+from betavi.module.effect_fit import start_effects, stored_estimate
 from betavi.module.single import BetaVAE
 from betavi.nn.effects import EffectDesign, EffectHead, EffectStatistics
 
@@ -69,7 +69,8 @@ class EffectVAE(BetaVAE):
         for name in likelihood.compiled_layers:
             setattr(likelihood, name, EffectHead(getattr(likelihood, name), n_columns))
 
-    start_effects = estimate_effects
+    start_effects = start_effects
+    stored_estimate = stored_estimate
 
     @property
     def head(self) -> EffectHead:

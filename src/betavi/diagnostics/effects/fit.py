@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from betavi.diagnostics.effects.noise import replicate_noise
 from betavi.diagnostics.effects.scale_mixture import ScaleMixture
 
-BASE_PRECISION, FIRST_PRECISION = 1e-3, 10.0
+BASE_PRECISION, FIRST_PRECISION = 0.1, 10.0
 """Prior precision of the base, which is hardly shrunk, and that of effects in the first step."""
 
 MOST_STEPS, DAMPING = 60, 0.5
@@ -17,6 +18,9 @@ TOLERANCE = 1e-3
 
 LONGEST_STEP = 3.0
 """Largest relative residual in a step of Newton's method."""
+
+FIRST_NOISE = 5
+"""Number of steps before the noise between replicates is estimated."""
 
 BLOCK_VALUES = 2**24
 """Entries of all features' matrices that are in memory at once: 128 MiB."""
@@ -38,6 +42,8 @@ class EffectPosterior(NamedTuple):
         Information that the counts of these rows hold about their log rate, ``(n_rows, n_features)``.
     precision, shift
         Normal approximation of the prior in natural parameters, ``(n_columns, n_features)``.
+    noise
+        Variance of log rates between replicates, ``(n_features,)``.
     prior
         Prior of the effects.
     """
@@ -47,6 +53,7 @@ class EffectPosterior(NamedTuple):
     weights: np.ndarray
     precision: np.ndarray
     shift: np.ndarray
+    noise: np.ndarray
     prior: ScaleMixture
 
     def covariance(self, contrasts: np.ndarray) -> np.ndarray:
@@ -76,14 +83,14 @@ def fit_effects(
     kinds: np.ndarray,
     inflation: np.ndarray,
     log_offset: np.ndarray | None = None,
-    noise: np.ndarray | float = 0.0,
 ) -> EffectPosterior:
     """Estimate effects on log rates with shrinkage.
 
     The counts of a group are Poisson draws. Their log rate is a constant of the group plus
     ``log_offset + design @ effects``, and the rates of a group sum to its total count. The variance of
-    a count is its mean times ``inflation``, plus ``noise`` times its squared mean. The prior of each
-    effect is a :class:`ScaleMixture`, with weights that are learned.
+    a count is its mean times ``inflation``. If groups have the same effects, they are replicates, and
+    noise of their log rates is added. The prior of each effect is a :class:`ScaleMixture`, with
+    weights that are learned.
 
     Parameters
     ----------
@@ -99,8 +106,6 @@ def fit_effects(
     log_offset
         Known part of the log rate, ``(n_groups, n_features)``. By default, the log share of each
         feature in all counts.
-    noise
-        Variance of log rates between replicates, in squared natural log units.
 
     Raises
     ------
@@ -129,13 +134,18 @@ def fit_effects(
     precision, shift = np.full_like(mean, BASE_PRECISION), np.zeros_like(mean)
     precision[shrunk] = FIRST_PRECISION
     rows, row_of = np.unique(design, axis=0, return_inverse=True)
+    member = np.unique(design[:, shrunk], axis=0, return_inverse=True)[1].ravel()
+    # base levels besides the constant
+    n_lost, noise = int((kinds < 0).sum()) - 1, np.zeros(counts.shape[1])
     totals = counts.sum(axis=1, keepdims=True)
     for step in range(MOST_STEPS):
         log_rate = log_offset + design @ mean
         log_rate += np.log(totals) - np.log(np.exp(log_rate).sum(axis=1, keepdims=True))
         rate = np.exp(log_rate)
-        information = rate / inflation / (1 + noise * rate / inflation)
         residual = np.clip((counts - rate) / rate, -1, LONGEST_STEP)
+        if step >= FIRST_NOISE:
+            noise = replicate_noise((counts - rate) / rate, rate / inflation, member, n_lost)
+        information = rate / (inflation + noise * rate)
         weights = _sums_by(information, row_of, len(rows))
         score = weights * (rows @ mean) + _sums_by(information * residual, row_of, len(rows))
         solved, variance = _solve(rows, weights, precision, rows.T @ score + shift)
@@ -154,7 +164,7 @@ def fit_effects(
             break
     if not np.isfinite(mean).all():
         raise FloatingPointError("The effects are not finite. Check the counts for extreme values.")
-    return EffectPosterior(mean, rows, weights, precision, shift, prior)
+    return EffectPosterior(mean, rows, weights, precision, shift, noise, prior)
 
 
 def _cavity(

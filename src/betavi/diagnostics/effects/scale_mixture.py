@@ -20,7 +20,7 @@ class ScaleMixture(NamedTuple):
 
     Parameters
     ----------
-    weights
+    scale_weights
         Weights of the components for each effect, ``(n_effects, n_components)``.
     kinds
         Kind of each effect, ``(n_effects,)``. Effects of one kind share the centre of their weights.
@@ -39,7 +39,7 @@ class ScaleMixture(NamedTuple):
     [0.05, 0.98]
     """
 
-    weights: np.ndarray
+    scale_weights: np.ndarray
     kinds: np.ndarray
     scales: np.ndarray
 
@@ -60,7 +60,7 @@ class ScaleMixture(NamedTuple):
         """
         squares = self.scales**2
         total = variances[..., None] + squares
-        log_share = np.log(self.weights)[:, None] - 0.5 * (
+        log_share = np.log(self.scale_weights)[:, None] - 0.5 * (
             np.log(total) + estimates[..., None] ** 2 / total
         )
         log_share -= log_share.max(axis=-1, keepdims=True)
@@ -80,9 +80,9 @@ class ScaleMixture(NamedTuple):
             shared = sums[of_kind].sum(axis=0) / sums[of_kind].sum()
             counted = sums[of_kind] + STRENGTH * shared
             weights[of_kind] = counted / counted.sum(axis=1, keepdims=True)
-        return self._replace(weights=weights)
+        return self._replace(scale_weights=weights)
 
     def shared(self, kind: int) -> np.ndarray:
         """Return the mean weights of a kind of effects, ``(n_components,)``: those of a new effect."""
-        mean: np.ndarray = self.weights[self.kinds == kind].mean(axis=0)
+        mean: np.ndarray = self.scale_weights[self.kinds == kind].mean(axis=0)
         return mean
