@@ -16,8 +16,10 @@ from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
 from betavi.model.core.latent_model import LatentModel
 from betavi.model.denoising.denoise import denoise
+from betavi.model.effects.evaluate import evaluate
 from betavi.model.effects.predict import predict
-from betavi.model.expression import evaluate, normalized, samples
+from betavi.model.expression import evaluate as likelihoods
+from betavi.model.expression import normalized, samples
 from betavi.model.generation.generate import generate
 from betavi.model.io import loading, saving
 from betavi.model.reference import query
@@ -67,9 +69,9 @@ class EffectVI(LatentModel):
     # expression
     get_normalized_expression = normalized.get_normalized_expression
     posterior_predictive_sample = samples.posterior_predictive_sample
-    get_elbo = evaluate.get_elbo
-    get_marginal_ll = evaluate.get_marginal_ll
-    get_reconstruction_error = evaluate.get_reconstruction_error
+    get_elbo = likelihoods.get_elbo
+    get_marginal_ll = likelihoods.get_marginal_ll
+    get_reconstruction_error = likelihoods.get_reconstruction_error
 
     # denoising, diagnosis, outlier scores, generated cells
     denoise = denoise
@@ -79,6 +81,7 @@ class EffectVI(LatentModel):
 
     # effects
     predict = predict
+    evaluate = evaluate
 
     def __init__(
         self,

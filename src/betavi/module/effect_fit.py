@@ -119,15 +119,13 @@ class EffectEstimate(NamedTuple):
         return self.bases.shape[1]
 
 
-def estimate_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) -> EffectEstimate:
-    """Return the effects that are estimated from some cells."""
-    groups = groups_of(manager, cells)
-    sums = sums_of(manager, cells, groups)
-    design, kinds = design_of(module, groups.codes)
+def estimate_effects(module: EffectVAE, codes: np.ndarray, sums: GroupSums) -> EffectEstimate:
+    """Return the effects that are estimated from groups of cells with these codes and sums."""
+    design, kinds = design_of(module, codes)
     spread = inflation(sums)
     posterior = fit_effects(sums.counts, design, kinds, spread)
     shares = (sums.counts.sum(axis=0) + 0.5) / (sums.counts.sum() + 0.5 * sums.counts.shape[1])
-    base, contexts = design[:, kinds == BASE], groups.codes[:, 2]
+    base, contexts = design[:, kinds == BASE], codes[:, 2]
     n_contexts = module.effect_design.n_contexts
     # contexts without cells have the mean of all cells
     member = np.eye(n_contexts)[contexts].T * sums.n_cells
@@ -138,7 +136,8 @@ def estimate_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray)
 
 def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) -> None:
     """Estimate the effects from some cells, and store them in the module."""
-    found = estimate_effects(module, manager, cells)
+    groups = groups_of(manager, cells)
+    found = estimate_effects(module, groups.codes, sums_of(manager, cells, groups))
     is_effect = found.kinds != BASE
     module.head.effects.copy_(torch.as_tensor(found.posterior.mean[is_effect]))
     arrays = found.posterior.prior._asdict() | found.posterior._asdict() | found._asdict()
@@ -151,6 +150,7 @@ def stored_estimate(module: EffectVAE) -> EffectEstimate:
     """Return the stored effects. Raise a KeyError if there are none."""
     arrays = {name: module.effect_statistics.get(name).cpu().numpy() for name in STORED}
     kinds = arrays["kinds"]
-    prior = ScaleMixture(arrays["scale_weights"], kinds[kinds != BASE], arrays["scales"])
+    estimated = kinds[arrays["rows"].any(axis=0)]
+    prior = ScaleMixture(arrays["scale_weights"], estimated[estimated != BASE], arrays["scales"])
     posterior = EffectPosterior(*(arrays[name] for name in POSTERIOR), prior)
     return EffectEstimate(posterior, *(arrays[name] for name in ESTIMATE))

@@ -14,7 +14,7 @@ BASE_PRECISION, FIRST_PRECISION = 0.1, 10.0
 
 MOST_STEPS, DAMPING = 60, 0.5
 TOLERANCE = 1e-3
-"""Largest change of an effect, in natural log units, that ends the steps."""
+"""Root mean square change of the effects, in natural log units, that ends the steps."""
 
 LONGEST_STEP = 3.0
 """Largest relative residual in a step of Newton's method."""
@@ -45,7 +45,7 @@ class EffectPosterior(NamedTuple):
     noise
         Variance of log rates between replicates, ``(n_features,)``.
     prior
-        Prior of the effects.
+        Prior of the estimated effects.
     """
 
     mean: np.ndarray
@@ -56,15 +56,22 @@ class EffectPosterior(NamedTuple):
     noise: np.ndarray
     prior: ScaleMixture
 
+    @property
+    def is_estimated(self) -> np.ndarray:
+        """Mask of the columns that were estimated, ``(n_columns,)``. The others have their prior."""
+        measured: np.ndarray = self.rows.any(axis=0)
+        return measured
+
     def covariance(self, contrasts: np.ndarray) -> np.ndarray:
         """Return covariances of contrasts, ``(n_features, n_contrasts, n_contrasts)``.
 
-        ``contrasts`` are ``(n_contrasts, n_columns)``.
+        ``contrasts`` are ``(n_contrasts, n_columns)``. Columns that were not estimated add nothing.
         """
-        found = []
-        for some in _blocks_of(self.mean.shape):
-            hessian = _hessian(self.rows, self.weights[:, some], self.precision[:, some])
-            found.append(contrasts @ np.linalg.solve(hessian, contrasts.T[None]))
+        active, found = self.is_estimated, []
+        rows, chosen = self.rows[:, active], contrasts[:, active]
+        for some in _blocks_of((rows.shape[1], self.mean.shape[1])):
+            hessian = _hessian(rows, self.weights[:, some], self.precision[active][:, some])
+            found.append(chosen @ np.linalg.solve(hessian, chosen.T[None]))
         return np.concatenate(found)
 
     def unshrunk(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,11 +130,43 @@ def fit_effects(
     >>> design = np.array([[1.0, 0, 0], [1, 1, 0], [1, 0, 1]])
     >>> found = fit_effects(counts, design, np.array([-1, 0, 0]), np.ones(3))
     >>> found.mean[1:, 0].round(1).tolist()
-    [0.0, 1.0]
+    [0.0, 0.7]
     """
     if log_offset is None:
         shares = (counts.sum(axis=0) + 0.5) / (counts.sum() + 0.5 * counts.shape[1])
         log_offset = np.log(shares)[None]
+    active = separate_columns(design)
+    found = _iterate(counts, design[:, active], kinds[active], inflation, log_offset)
+    if not np.isfinite(found.mean).all():
+        raise FloatingPointError("The effects are not finite. Check the counts for extreme values.")
+    n_columns, n_features = len(kinds), counts.shape[1]
+    full = {"rows": np.zeros((len(found.rows), n_columns))}
+    full["rows"][:, active] = found.rows
+    for name in ("mean", "precision", "shift"):
+        full[name] = np.zeros((n_columns, n_features))
+        full[name][active] = getattr(found, name)
+    return found._replace(**full)
+
+
+def separate_columns(design: np.ndarray) -> np.ndarray:
+    """Return a mask of the columns that are not zero, and differ from all columns before them.
+
+    Effects of the other columns cannot be estimated.
+    """
+    _, first = np.unique(design, axis=1, return_index=True)
+    chosen = np.zeros(design.shape[1], dtype=bool)
+    chosen[first] = True
+    return chosen & design.any(axis=0)
+
+
+def _iterate(
+    counts: np.ndarray,
+    design: np.ndarray,
+    kinds: np.ndarray,
+    inflation: np.ndarray,
+    log_offset: np.ndarray,
+) -> EffectPosterior:
+    """Return the posterior for columns that can be estimated. See :func:`fit_effects`."""
     shrunk = np.flatnonzero(kinds >= 0)
     prior = ScaleMixture.start(kinds[shrunk])
     mean = np.zeros((design.shape[1], counts.shape[1]))
@@ -137,34 +176,47 @@ def fit_effects(
     member = np.unique(design[:, shrunk], axis=0, return_inverse=True)[1].ravel()
     # base levels besides the constant
     n_lost, noise = int((kinds < 0).sum()) - 1, np.zeros(counts.shape[1])
-    totals = counts.sum(axis=1, keepdims=True)
     for step in range(MOST_STEPS):
-        log_rate = log_offset + design @ mean
-        log_rate += np.log(totals) - np.log(np.exp(log_rate).sum(axis=1, keepdims=True))
-        rate = np.exp(log_rate)
-        residual = np.clip((counts - rate) / rate, -1, LONGEST_STEP)
+        rate = _rates(counts, log_offset + design @ mean)
+        residual = counts / rate - 1
         if step >= FIRST_NOISE:
-            noise = replicate_noise((counts - rate) / rate, rate / inflation, member, n_lost)
+            noise = replicate_noise(residual, rate / inflation, member, n_lost)
         information = rate / (inflation + noise * rate)
         weights = _sums_by(information, row_of, len(rows))
-        score = weights * (rows @ mean) + _sums_by(information * residual, row_of, len(rows))
+        gradient = information * np.minimum(residual, LONGEST_STEP)
+        score = weights * (rows @ mean) + _sums_by(gradient, row_of, len(rows))
         solved, variance = _solve(rows, weights, precision, rows.T @ score + shift)
-        change = np.abs(solved - mean)[shrunk].max(initial=0.0)
+        change = np.sqrt(np.square(solved - mean)[shrunk].mean())
         mean = solved if step else 0.5 * solved
-        estimate, spread = _cavity(
-            solved[shrunk], variance[shrunk], precision[shrunk], shift[shrunk]
-        )
-        target, target_variance, sums = prior.shrunk(estimate, spread)
-        new = np.clip(1 / target_variance - 1 / spread, *PRECISIONS)
-        new_shift = target * (1 / spread + new) - estimate / spread
-        precision[shrunk] += DAMPING * (new - precision[shrunk])
-        shift[shrunk] += DAMPING * (new_shift - shift[shrunk])
-        prior = prior.updated(sums)
-        if change < TOLERANCE:
+        prior = _update_prior(prior, solved, variance, precision, shift, shrunk)
+        if change < TOLERANCE and step > FIRST_NOISE:
             break
-    if not np.isfinite(mean).all():
-        raise FloatingPointError("The effects are not finite. Check the counts for extreme values.")
     return EffectPosterior(mean, rows, weights, precision, shift, noise, prior)
+
+
+def _rates(counts: np.ndarray, log_rate: np.ndarray) -> np.ndarray:
+    """Return expected counts that sum to the total count of each group."""
+    rate = np.exp(log_rate - log_rate.max(axis=1, keepdims=True))
+    scaled: np.ndarray = rate * (counts.sum(axis=1) / rate.sum(axis=1))[:, None]
+    return np.maximum(scaled, np.finfo(float).tiny)
+
+
+def _update_prior(
+    prior: ScaleMixture,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    precision: np.ndarray,
+    shift: np.ndarray,
+    shrunk: np.ndarray,
+) -> ScaleMixture:
+    """Update the approximation of the prior, in place, and return the prior with new weights."""
+    estimate, spread = _cavity(mean[shrunk], variance[shrunk], precision[shrunk], shift[shrunk])
+    target, target_variance, sums = prior.shrunk(estimate, spread)
+    new = np.clip(1 / target_variance - 1 / spread, *PRECISIONS)
+    new_shift = target * (1 / spread + new) - estimate / spread
+    precision[shrunk] += DAMPING * (new - precision[shrunk])
+    shift[shrunk] += DAMPING * (new_shift - shift[shrunk])
+    return prior.updated(sums)
 
 
 def _cavity(

@@ -36,7 +36,7 @@ class ScaleMixture(NamedTuple):
     >>> prior = ScaleMixture.start(np.zeros(2, dtype=int))
     >>> mean, _, _ = prior.shrunk(np.array([[0.1], [2.0]]), np.full((2, 1), 0.04))
     >>> (mean / [[0.1], [2.0]]).round(2).ravel().tolist()
-    [0.05, 0.98]
+    [0.15, 0.98]
     """
 
     scale_weights: np.ndarray

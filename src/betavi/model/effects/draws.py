@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from betavi.nn.effects import BASE, DEVIATION, INTERACTION
+from betavi.nn.effects import DEVIATION, INTERACTION
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from betavi.module.effect_fit import EffectEstimate
 
 N_DRAWS = 400
@@ -34,14 +36,14 @@ def condition_draws(
     context: int,
     rng: np.random.Generator,
     n_new_pairs: int = 0,
-    is_new_context: bool = False,
+    unmeasured: Sequence[float] = (),
     n_draws: int = N_DRAWS,
 ) -> ConditionDraws:
     """Return draws of the shares of a condition and of the control.
 
     ``row`` are the values of the effects, ``(n_effects,)``. For each pair that was not measured, an
-    interaction is drawn from the prior of the interactions, and for a context without measured
-    effects a deviation.
+    interaction is drawn from the prior of the interactions. ``unmeasured`` are the factors of deviations
+    in a context that are drawn from their prior.
     """
     posterior, n_base = estimate.posterior, estimate.n_base
     contrasts = np.zeros((2, len(posterior.mean)))
@@ -50,8 +52,10 @@ def condition_draws(
     factor = np.linalg.cholesky(posterior.covariance(contrasts) + 1e-12 * np.eye(2))
     noise = rng.normal(size=(n_draws, means.shape[1], 2))
     base, effect = means[..., None] + np.einsum("gij,sgj->igs", factor, noise)
-    effect = effect.T + drawn_prior(estimate, INTERACTION, n_new_pairs, effect.T.shape, rng)
-    effect += drawn_prior(estimate, DEVIATION, int(is_new_context), effect.shape, rng)
+    absent = row.astype(bool) & ~posterior.is_estimated[n_base:]
+    n_pairs = n_new_pairs + int((absent & (estimate.kinds[n_base:] == INTERACTION)).sum())
+    effect = effect.T + drawn_prior(estimate, INTERACTION, [1.0] * n_pairs, effect.T.shape, rng)
+    effect += drawn_prior(estimate, DEVIATION, unmeasured, effect.shape, rng)
     if row.any():
         effect += np.sqrt(posterior.noise) * rng.normal(size=effect.shape)
     level = estimate.profile + base.T
@@ -66,18 +70,21 @@ def condition_draws(
 def drawn_prior(
     estimate: EffectEstimate,
     kind: int,
-    n_effects: int,
+    factors: Sequence[float],
     shape: tuple[int, ...],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Return sums of new effects of one kind, drawn from their prior. Zero if none was measured."""
+    """Return sums of new effects of one kind, drawn from their prior, each times a factor.
+
+    Zero if no effect of this kind was measured.
+    """
     total = np.zeros(shape)
-    if not (estimate.kinds[estimate.kinds != BASE] == kind).any():
-        return total
     prior = estimate.posterior.prior
-    for _ in range(n_effects):
+    if not (prior.kinds == kind).any():
+        return total
+    for factor in factors:
         scale = rng.choice(prior.scales, size=shape, p=prior.shared(kind))
-        total += scale * rng.normal(size=shape)
+        total += factor * scale * rng.normal(size=shape)
     return total
 
 

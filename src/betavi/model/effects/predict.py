@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 
 from betavi._tables import close_matches
 from betavi.data import COUNTS
+from betavi.model.effects.contexts import in_context
 from betavi.model.effects.draws import condition_draws
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ TARGET = 1e4
 class Request(NamedTuple):
     """A condition to predict.
 
-    ``row`` are the values of the effects, ``(n_effects,)``; ``n_new_pairs`` is the number of pairs that
+    ``parts`` are the codes of its perturbations. ``row`` are the values of the effects, ``(n_effects,)``; ``n_new_pairs`` is the number of pairs that
     were not measured.
     """
 
     name: str
     context: int
+    parts: np.ndarray
     row: np.ndarray
     n_new_pairs: int
 
@@ -52,7 +53,10 @@ def predict(
     found: dict[str, list[np.ndarray]] = {}
     requests = [request(model, name, dose, code) for name in names for code in contexts]
     for each in requests:
-        drawn = condition_draws(estimate, each.row, each.context, rng, each.n_new_pairs)
+        row, unmeasured = in_context(estimate, each.row, each.parts, each.context)
+        drawn = condition_draws(
+            estimate, row, each.context, rng, each.n_new_pairs, unmeasured=unmeasured
+        )
         change = np.log2(drawn.condition) - np.log2(drawn.control)
         profile = TARGET * drawn.condition
         values = {
@@ -90,18 +94,16 @@ def contexts_named(model: LatentModel, context: Any) -> list[int]:
 
 def request(model: LatentModel, name: str, dose: Any, context: int) -> Request:
     """Return the condition with a name, as the effects' design reads it."""
-    conditions, design = model.conditions, model.module.effect_design
+    conditions = model.conditions
     codes = conditions.codes_of(name)
     doses = None
     if conditions.doses is not None:
         if dose is None:
             raise ValueError(f"The model has doses. Pass the dose of {name!r}: predict(..., dose=...)")
-        doses = torch.as_tensor(np.broadcast_to(np.asarray(dose, dtype=np.float32), len(codes)))[None]
+        doses = np.broadcast_to(np.asarray(dose, dtype=np.float32), len(codes))
     elif dose is not None:
         raise ValueError("`dose` was passed, but the model was set up without `dose_key`.")
-    parts = torch.as_tensor(codes)[None]
-    levels = design.levels(parts, doses) if len(codes) else torch.zeros(1, len(design.slope))
-    row = design.rows(levels, torch.tensor([context]))[0].double().numpy()
+    row = model.module.design_row(codes, doses, context)
     measured = {tuple(pair) for pair in conditions.pairs.tolist()}
     pairs = {tuple(sorted((a, b))) for i, a in enumerate(codes) for b in codes[i + 1 :]}
-    return Request(name, context, row, len(pairs - measured))
+    return Request(name, context, codes, row, len(pairs - measured))

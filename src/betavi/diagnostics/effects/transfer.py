@@ -1,0 +1,78 @@
+"""Simple predictions of a condition in another context, or at another dose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Changes = list[tuple[np.ndarray, np.ndarray]]
+
+
+def mean_of_contexts(control: np.ndarray, others: Changes) -> np.ndarray:
+    """Return the control's profile plus the mean change in the other contexts.
+
+    ``others`` are the profiles of control and condition in each other context.
+    """
+    return control + np.mean([after - before for before, after in others], axis=0)
+
+
+def nearest_context(control: np.ndarray, others: Changes) -> np.ndarray:
+    """Return the control's profile plus the change in the context with the most similar control."""
+    before, after = min(others, key=lambda pair: float(np.linalg.norm(pair[0] - control)))
+    return control + after - before
+
+
+def scaled_mean(control: np.ndarray, others: Changes) -> np.ndarray:
+    """Return the control's profile plus a multiple of the mean change in the other contexts.
+
+    The factor is fitted by predicting each of the other contexts from the rest.
+    """
+    changes = np.stack([after - before for before, after in others])
+    if len(changes) < 2:
+        return control + changes[0]
+    rest = (changes.sum(axis=0) - changes) / (len(changes) - 1)
+    factor = (rest * changes).sum() / np.square(rest).sum()
+    return control + factor * changes.mean(axis=0)
+
+
+CONTEXT_BASELINES: dict[str, Callable[[np.ndarray, Changes], np.ndarray]] = {
+    "no change": lambda control, _: control,
+    "mean of other contexts": mean_of_contexts,
+    "scaled mean": scaled_mean,
+    "nearest context": nearest_context,
+}
+"""Predictions of a condition in a context where it was not measured, by name."""
+
+
+def nearest_dose(control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
+    """Return the profile at the closest dose, on a log scale. ``others`` are profiles by dose."""
+    return others[min(others, key=lambda other: abs(np.log(other / dose)))]
+
+
+def interpolated(control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
+    """Return the profile between the doses below and above, linear on a log scale.
+
+    Outside the measured doses, it is that of the closest dose.
+    """
+    below, above = (
+        [other for other in others if other < dose],
+        [other for other in others if other > dose],
+    )
+    if not below or not above:
+        return nearest_dose(control, dose, others)
+    low, high = max(below), min(above)
+    share = np.log(dose / low) / np.log(high / low)
+    found: np.ndarray = (1 - share) * others[low] + share * others[high]
+    return found
+
+
+DOSE_BASELINES: dict[str, Callable[[np.ndarray, float, dict[float, np.ndarray]], np.ndarray]] = {
+    "no change": lambda control, _dose, _others: control,
+    "nearest dose": nearest_dose,
+    "interpolated": interpolated,
+}
+"""Predictions of a dose that was not measured, by name."""
