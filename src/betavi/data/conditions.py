@@ -155,7 +155,7 @@ class Conditions(NamedTuple):
 
         Raise a KeyError for a perturbation that was not measured.
         """
-        parts = split_condition(name, self.control, self.separator)
+        parts = split_condition(name, self.control, self.separator) if name else []
         for part in parts:
             if part not in self.perturbations:
                 raise KeyError(

@@ -130,6 +130,24 @@ def scaled(x: Tensor, weights: Tensor) -> Tensor:
     return compressed(x.crow_indices(), x.col_indices(), values, x.shape)
 
 
+@torch.compiler.disable
+def multiplied(x: Tensor, factors: Tensor) -> Tensor:
+    """Return the counts of a minibatch times ``factors``, with unchanged totals; CSR if ``x`` is.
+
+    ``factors`` are dense and positive, ``(n_cells, n_features)``.
+    """
+    before = totals(x)
+    if is_compressed(x):
+        lengths, n_values = x.crow_indices().diff().long(), x.values().numel()
+        row = torch.arange(len(x)).repeat_interleave(lengths, output_size=n_values)
+        values = x.values() * factors[row, x.col_indices().long()]
+        x = compressed(x.crow_indices(), x.col_indices(), values, x.shape)
+    else:
+        x = x * factors
+    ratio = before / totals(x).clamp_min(SMALLEST_LIBRARY)
+    return scaled(x, ratio.squeeze(-1))
+
+
 def parts_of(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return row pointers, columns and values of a minibatch, as the compiled loops read them."""
     if not is_compressed(x):

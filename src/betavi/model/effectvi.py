@@ -18,7 +18,9 @@ from betavi.model.core.latent_model import LatentModel
 from betavi.model.denoising.denoise import denoise
 from betavi.model.effects.dose_response import dose_response
 from betavi.model.effects.evaluate import evaluate
+from betavi.model.effects.interactions import interactions
 from betavi.model.effects.predict import predict
+from betavi.model.effects.state import state_information
 from betavi.model.expression import evaluate as likelihoods
 from betavi.model.expression import normalized, samples
 from betavi.model.generation.generate import generate
@@ -84,6 +86,8 @@ class EffectVI(LatentModel):
     predict = predict
     evaluate = evaluate
     dose_response = dose_response
+    interactions = interactions
+    state_information = state_information
 
     def __init__(
         self,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from scvi import REGISTRY_KEYS
 
 from betavi.data import COUNTS
 from betavi.data.conditions import CONTEXT, DOSE, PERTURBATION
+from betavi.kernels.sparse import multiplied
 from betavi.module.effect_fit import start_effects, stored_estimate
 from betavi.module.single import BetaVAE
 from betavi.nn.effects import EffectDesign, EffectHead, EffectStatistics
@@ -71,6 +73,13 @@ class EffectVAE(BetaVAE):
 
     start_effects = start_effects
     stored_estimate = stored_estimate
+
+    def without_effects(self, counts: Tensor, design: Tensor) -> Tensor:
+        """Return counts divided by the fold changes of their cell's condition.
+
+        With these, the states of the cells hardly depend on the condition.
+        """
+        return multiplied(counts, torch.exp(-(design @ self.head.effects)))
 
     @property
     def head(self) -> EffectHead:

@@ -35,6 +35,7 @@ def get_inference_input(
             "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY],
             "cont_covs": tensors.get(REGISTRY_KEYS.CONT_COVS_KEY),
             "cat_covs": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
+            "design": module.design(tensors),
         }
     keys = {name: expert_keys(name) for name in module.z_encoders}
     # with these names, scvi-tools infers without encoders
@@ -64,13 +65,17 @@ def infer(
     cont_covs: Tensor | None = None,
     cat_covs: Tensor | None = None,
     n_samples: int = 1,
+    design: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Infer the posterior from counts, and draw z and the library sizes."""
+    """Infer the posterior from counts, and draw z and the library sizes.
+
+    With a ``design``, ``(n_cells, n_columns)``, encoders read the counts without its effects.
+    """
     experts: dict[str, Normal] = {}
     libraries: dict[str, Tensor | Normal] = {}
     weights: dict[str, Tensor] = {}
     for name, counts in x.items():
-        h, weights[name] = _encoder_input(module, name, counts)
+        h, weights[name] = _encoder_input(module, name, counts, design)
         h, categories = _with_covariates(module, h, batch_index, cont_covs, cat_covs)
         experts[name] = module.z_encoders[name](h, *categories)
         if name in module.l_encoder:
@@ -82,9 +87,13 @@ def infer(
     return drawn | {"experts": experts, "weights": weights}
 
 
-def _encoder_input(module: MultimodalVAE, name: str, counts: Tensor) -> tuple[Tensor, Tensor]:
+def _encoder_input(
+    module: MultimodalVAE, name: str, counts: Tensor, design: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return what the encoder reads of a modality, and the weights of the cells in the loss."""
     limited, weights = module.depth_limits[name](counts)
+    if design is not None:
+        limited = module.without_effects(limited, design)
     return log1p(limited) if module.options.log_variational else limited, weights
 
 

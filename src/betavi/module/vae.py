@@ -150,6 +150,10 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
             cast("Likelihood", self.likelihoods[name]).start_at(start)
         self.is_fresh.fill_(False)
 
+    def without_effects(self, counts: Tensor, design: Tensor) -> Tensor:
+        """Return counts without the effects of a design. By default, there are no effects."""
+        return counts
+
     def start_effects(self, manager: CellManager, cells: np.ndarray) -> Any:
         """Start effects of perturbations at their estimates from some cells. By default, none."""
 

@@ -11,6 +11,7 @@ from betavi.nn.effects import DEVIATION, INTERACTION
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from betavi.model.effects.embedding import NewEffects
     from betavi.module.effect_fit import EffectEstimate
 
 N_DRAWS = 400
@@ -37,13 +38,15 @@ def condition_draws(
     rng: np.random.Generator,
     n_new_pairs: int = 0,
     unmeasured: Sequence[float] = (),
+    new: NewEffects | None = None,
     n_draws: int = N_DRAWS,
 ) -> ConditionDraws:
     """Return draws of the shares of a condition and of the control.
 
     ``row`` are the values of the effects, ``(n_effects,)``. For each pair that was not measured, an
     interaction is drawn from the prior of the interactions. ``unmeasured`` are the factors of deviations
-    in a context that are drawn from their prior.
+    in a context that are drawn from their prior. ``new`` are effects of perturbations that were not
+    measured.
     """
     posterior, n_base = estimate.posterior, estimate.n_base
     contrasts = np.zeros((2, len(posterior.mean)))
@@ -56,13 +59,17 @@ def condition_draws(
     n_pairs = n_new_pairs + int((absent & (estimate.kinds[n_base:] == INTERACTION)).sum())
     effect = effect.T + drawn_prior(estimate, INTERACTION, [1.0] * n_pairs, effect.T.shape, rng)
     effect += drawn_prior(estimate, DEVIATION, unmeasured, effect.shape, rng)
-    if row.any():
+    mean_effect = means[1]
+    if new is not None:
+        mean_effect = mean_effect + new.mean
+        effect += new.mean + np.sqrt(new.variance) * rng.normal(size=effect.shape)
+    if row.any() or new is not None:
         effect += np.sqrt(posterior.noise) * rng.normal(size=effect.shape)
     level = estimate.profile + base.T
     return ConditionDraws(
         shares(level + effect),
         shares(level),
-        shares(estimate.profile + means.sum(axis=0)),
+        shares(estimate.profile + means[0] + mean_effect),
         shares(estimate.profile + means[0]),
     )
 

@@ -10,13 +10,19 @@ from anndata import AnnData
 
 from betavi._tables import close_matches
 from betavi.data import COUNTS
+from betavi.data.conditions import split_condition
+from betavi.model.effects.cells import counterfactual, new_cell_quantiles
 from betavi.model.effects.contexts import in_context
 from betavi.model.effects.draws import condition_draws
+from betavi.model.effects.embedding import new_effects
+from betavi.model.setup.arguments import check_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from betavi.model.core.latent_model import LatentModel
+    from betavi.model.effects.draws import ConditionDraws
+    from betavi.model.effects.embedding import NewEffects
     from betavi.module.effect_fit import EffectEstimate
 
 TARGET = 1e4
@@ -26,8 +32,10 @@ TARGET = 1e4
 class Request(NamedTuple):
     """A condition to predict.
 
-    ``parts`` are the codes of its perturbations. ``row`` are the values of the effects, ``(n_effects,)``; ``n_new_pairs`` is the number of pairs that
-    were not measured.
+    ``parts`` are the codes of its perturbations, and ``row`` the values of the effects,
+    ``(n_effects,)``. ``n_new_pairs`` is the number of pairs that were not measured. ``unmeasured`` are
+    the factors of deviations in the context that were not measured. ``new`` are effects that were
+    predicted from an embedding.
     """
 
     name: str
@@ -35,6 +43,8 @@ class Request(NamedTuple):
     parts: np.ndarray
     row: np.ndarray
     n_new_pairs: int
+    unmeasured: list[float]
+    new: NewEffects | None = None
 
 
 def predict(
@@ -42,48 +52,147 @@ def predict(
     perturbation: str | Sequence[str],
     dose: float | Sequence[float] | None = None,
     context: Any = None,
+    cells: Any = None,
+    embedding: pd.DataFrame | None = None,
+    extrapolate: bool = False,
     level: float = 0.9,
     seed: int = 0,
 ) -> AnnData:
-    """Predict the mean expression of conditions, with intervals."""
+    """Predict the expression of conditions, with intervals.
+
+    Effects of several perturbations are added on the scale of log rates. The interaction of a pair is
+    added if the pair was measured. Otherwise, its interaction is unknown, and widens the intervals as
+    much as the interactions of measured pairs vary.
+
+    Parameters
+    ----------
+    perturbation
+        Name of a condition, or several names. Combinations such as ``"A+B"`` need not be measured.
+    dose
+        Dose, or a list with one dose for each perturbation of a combination. Only for models with
+        doses.
+    context
+        Context to predict in, or several contexts. If None, all contexts. In a context where a
+        perturbation was not measured, its effect is the shared effect and that of similar contexts.
+    cells
+        Names, positions or a mask of measured cells. If given, the result has one row for each of
+        these cells, as if it had the condition ``perturbation``: its state stays the same.
+    embedding
+        Coordinates of perturbations, a table with one row for each. If given, the effects of
+        perturbations that were not measured are predicted by ridge regression on them.
+    extrapolate
+        Allow doses outside the measured range.
+    level
+        Level of the intervals.
+    seed
+        Seed of the draws.
+
+    Returns
+    -------
+    An AnnData with one row for each condition and context. ``X`` is the mean profile, in counts per
+    ten thousand. Layers: ``lower`` and ``upper``, the interval of the mean of many cells, which
+    includes the noise between replicates if they are registered; ``cell_lower`` and ``cell_upper``,
+    the interval of a new cell, if the model has its object; ``lfc``, ``lfc_lower`` and
+    ``lfc_upper``, the log2 fold change against the control. ``obs["is_measured"]`` tells whether all
+    pairs and effects were measured. With ``cells``, ``X`` has the expected counts of the cells.
+
+    Raises
+    ------
+    KeyError
+        If a perturbation or context is unknown.
+    ValueError
+        If a dose is missing or outside the measured range, or an argument does not fit the model.
+
+    References
+    ----------
+    Ahlmann-Eltze et al. (2025), Deep-learning-based gene perturbation effect prediction does not yet
+    outperform simple linear baselines.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_perturbations(n_cells=400, n_perturbations=3)
+    >>> betavi.EffectVI.setup_anndata(adata, perturbation_key="perturbation")
+    >>> model = betavi.EffectVI(adata)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> predicted = model.predict(["P0", "P0+P1"])
+    >>> predicted.shape, predicted.obs["is_measured"].tolist()
+    ((2, 500), [True, False])
+    """
     model._check_if_trained()
+    check_arguments({"level": level, "seed": seed, "extrapolate": extrapolate})
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be above 0 and below 1, not {level!r}.")
     names = [perturbation] if isinstance(perturbation, str) else list(perturbation)
-    estimate, rng = model.module.stored_estimate(), np.random.default_rng(seed)
-    contexts = contexts_named(model, context)
-    tail = (1 - level) / 2
-    found: dict[str, list[np.ndarray]] = {}
-    requests = [request(model, estimate, name, dose, code) for name in names for code in contexts]
+    if not names:
+        raise ValueError("`perturbation` is empty. Name at least one condition.")
+    estimate, conditions = model.module.stored_estimate(), model.conditions
+    if cells is not None:
+        if len(names) > 1 or context is not None or embedding is not None:
+            raise ValueError("With `cells`, pass one condition, without `context` and `embedding`.")
+        codes = conditions.codes_of(names[0])
+        doses = doses_of(estimate, names[0], codes, dose, extrapolate)
+        return counterfactual(model, estimate, names[0], codes, doses, cells)
+    requests = [
+        request(estimate, conditions, name, dose, code, extrapolate, embedding)
+        for name in names
+        for code in contexts_named(conditions.contexts, context)
+    ]
+    return predicted(model, estimate, requests, conditions.contexts, level, seed)
+
+
+def predicted(
+    model: LatentModel,
+    estimate: EffectEstimate,
+    requests: list[Request],
+    contexts: Sequence[Any],
+    level: float,
+    seed: int,
+) -> AnnData:
+    """Return profiles and intervals of conditions, one row for each."""
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, np.ndarray]] = []
+    has_cells = model.adata is not None and model.minified_data_type is None
     for each in requests:
-        row, unmeasured = in_context(estimate, each.row, each.parts, each.context)
         drawn = condition_draws(
-            estimate, row, each.context, rng, each.n_new_pairs, unmeasured=unmeasured
+            estimate, each.row, each.context, rng, each.n_new_pairs, each.unmeasured, each.new
         )
-        change = np.log2(drawn.condition) - np.log2(drawn.control)
-        profile = TARGET * drawn.condition
-        values = {
-            "mean": TARGET * drawn.mean,
-            "lower": np.quantile(profile, tail, axis=0),
-            "upper": np.quantile(profile, 1 - tail, axis=0),
-            "lfc": np.log2(drawn.mean) - np.log2(drawn.control_mean),
-            "lfc_lower": np.quantile(change, tail, axis=0),
-            "lfc_upper": np.quantile(change, 1 - tail, axis=0),
-        }
-        for name, value in values.items():
-            found.setdefault(name, []).append(value)
-    layers = {name: np.stack(rows).astype(np.float32) for name, rows in found.items()}
+        rows.append(intervals(drawn, level))
+        if has_cells and each.new is None:
+            ends = new_cell_quantiles(model, each.row, each.context, level, seed)
+            rows[-1] |= {"cell_lower": TARGET * ends[0], "cell_upper": TARGET * ends[1]}
+    # predictions from an embedding have no interval of a new cell
+    shared = [name for name in rows[0] if all(name in row for row in rows)]
+    layers = {name: np.stack([row[name] for row in rows]).astype(np.float32) for name in shared}
     obs = pd.DataFrame({"perturbation": [each.name for each in requests]})
-    if len(model.conditions.contexts) > 1:
-        obs["context"] = [model.conditions.contexts[each.context] for each in requests]
-    obs["is_measured"] = [each.n_new_pairs == 0 for each in requests]
-    obs.index = obs.astype(str).agg(", ".join, axis=1) if len(obs.columns) > 2 else obs.iloc[:, 0]
-    obs.index.name = None
+    if len(contexts) > 1:
+        obs["context"] = [contexts[each.context] for each in requests]
+    obs.index = pd.Index(obs.astype(str).agg(" in ".join, axis=1).to_list())
+    obs["is_measured"] = [
+        not (each.n_new_pairs or each.unmeasured or each.new) for each in requests
+    ]
     mean = layers.pop("mean")
     return AnnData(mean, obs=obs, var=pd.DataFrame(index=model.features(COUNTS)), layers=layers)
 
 
-def contexts_named(model: LatentModel, context: Any) -> list[int]:
+def intervals(drawn: ConditionDraws, level: float) -> dict[str, np.ndarray]:
+    """Return the mean profile and log2 fold changes of a condition, with intervals."""
+    tail = (1 - level) / 2
+    change = np.log2(drawn.condition) - np.log2(drawn.control)
+    profile = TARGET * drawn.condition
+    return {
+        "mean": TARGET * drawn.mean,
+        "lower": np.quantile(profile, tail, axis=0),
+        "upper": np.quantile(profile, 1 - tail, axis=0),
+        "lfc": np.log2(drawn.mean) - np.log2(drawn.control_mean),
+        "lfc_lower": np.quantile(change, tail, axis=0),
+        "lfc_upper": np.quantile(change, 1 - tail, axis=0),
+    }
+
+
+def contexts_named(known: Sequence[Any], context: Any) -> list[int]:
     """Return the codes of the contexts to predict in. None means all."""
-    known = list(model.conditions.contexts)
+    known = list(known)
     if context is None:
         return list(range(len(known)))
     several = [context] if isinstance(context, str) or np.ndim(context) == 0 else list(context)
@@ -94,19 +203,58 @@ def contexts_named(model: LatentModel, context: Any) -> list[int]:
 
 
 def request(
-    model: LatentModel, estimate: EffectEstimate, name: str, dose: Any, context: int
+    estimate: EffectEstimate,
+    conditions: Any,
+    name: str,
+    dose: Any,
+    context: int,
+    extrapolate: bool,
+    embedding: pd.DataFrame | None = None,
 ) -> Request:
     """Return the condition with a name, as the effects' design reads it."""
-    conditions = model.conditions
-    codes = conditions.codes_of(name)
-    doses = None
-    if conditions.doses is not None:
-        if dose is None:
-            raise ValueError(f"The model has doses. Pass the dose of {name!r}: predict(..., dose=...)")
-        doses = np.broadcast_to(np.asarray(dose, dtype=np.float32), len(codes))
-    elif dose is not None:
-        raise ValueError("`dose` was passed, but the model was set up without `dose_key`.")
-    row = estimate.design.row(codes, doses, context)
+    parts = split_condition(name, conditions.control, conditions.separator)
+    added = [part for part in parts if part not in conditions.perturbations]
+    if embedding is None or not set(added) <= set(embedding.index):
+        codes, added = conditions.codes_of(name), []
+    else:
+        codes = conditions.codes_of(conditions.separator.join(sorted(set(parts) - set(added))))
+    new = new_effects(estimate, conditions, embedding, added) if added else None
+    if new is not None and estimate.curves is not None:
+        raise ValueError("`embedding` is not available for models with doses.")
+    doses = doses_of(estimate, name, codes, dose, extrapolate)
+    row, unmeasured = in_context(
+        estimate, estimate.design.row(codes, doses, context), codes, context
+    )
     measured = {tuple(pair) for pair in conditions.pairs.tolist()}
     pairs = {tuple(sorted((a, b))) for i, a in enumerate(codes) for b in codes[i + 1 :]}
-    return Request(name, context, codes, row, len(pairs - measured))
+    # pairs with a new perturbation
+    n_new = sum(len(parts) - 1 - place for place in range(len(added)))
+    return Request(name, context, codes, row, len(pairs - measured) + n_new, unmeasured, new)
+
+
+def doses_of(
+    estimate: EffectEstimate, name: str, codes: np.ndarray, dose: Any, extrapolate: bool
+) -> np.ndarray | None:
+    """Return the doses of the perturbations of a condition, or None for a model without doses."""
+    if estimate.curves is None:
+        if dose is not None:
+            raise ValueError("`dose` was passed, but the model was set up without `dose_key`.")
+        return None
+    if dose is None and len(codes):
+        raise ValueError(f"The model has doses. Pass the dose of {name!r}: predict(..., dose=...)")
+    given = np.asarray(0.0 if dose is None else dose, dtype=np.float64)
+    if given.ndim > 1 or (given.ndim == 1 and len(given) != len(codes)):
+        raise ValueError(f"`dose` must be one number, or one for each perturbation of {name!r}.")
+    doses = np.broadcast_to(given, len(codes))
+    measured = estimate.design.measured_doses.numpy()
+    low, high = measured.min(), measured.max()
+    # measured doses are stored in single precision
+    outside = (doses < low * (1 - 1e-6)) | (doses > high * (1 + 1e-6))
+    if len(codes) and (not np.isfinite(doses).all() or (doses <= 0).any()):
+        raise ValueError(f"`dose` must be above 0 and finite, not {dose!r}.")
+    if outside.any() and not extrapolate:
+        raise ValueError(
+            f"The dose {doses[outside][0]:g} is outside the measured doses, {low:g} to {high:g}. To "
+            "predict from the fitted curve nevertheless, pass extrapolate=True."
+        )
+    return doses

@@ -1,0 +1,68 @@
+"""Effects of perturbations that were not measured, from coordinates of all perturbations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import KFold, cross_val_predict
+
+from betavi.nn.effects import MAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from betavi.data.conditions import Conditions
+    from betavi.module.effect_fit import EffectEstimate
+
+PENALTIES = tuple(10.0**power for power in range(-2, 5))
+"""Penalties of the ridge regression. The one with the smallest error on left-out perturbations is used."""
+
+FEWEST, N_FOLDS = 5, 10
+"""Smallest number of measured perturbations with coordinates, and number of parts to leave out."""
+
+
+class NewEffects(NamedTuple):
+    """Sum of the effects of perturbations that were not measured.
+
+    ``mean`` and ``variance`` are those of the log rates, ``(n_genes,)``.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+
+def new_effects(
+    estimate: EffectEstimate,
+    conditions: Conditions,
+    embedding: pd.DataFrame,
+    names: Sequence[str],
+) -> NewEffects:
+    """Return the sum of the effects of some perturbations, predicted from their coordinates.
+
+    The variance is that of the errors for measured perturbations that are left out.
+    """
+    known = [name for name in conditions.perturbations if name in embedding.index]
+    if len(known) < FEWEST:
+        raise ValueError(
+            f"`embedding` has {len(known)} of the {len(conditions.perturbations)} measured perturbations, "
+            f"but at least {FEWEST} are needed. Its index must be names of perturbations."
+        )
+    values = embedding.loc[[*known, *names]].to_numpy(dtype=float)
+    if not np.isfinite(values).all():
+        raise ValueError("`embedding` has values that are not finite.")
+    centre, scale = values.mean(axis=0), values.std(axis=0)
+    values = (values - centre) / np.where(scale > 0, scale, 1.0)
+    codes = [conditions.perturbations.index(name) for name in known]
+    effects = estimate.posterior.mean[estimate.kinds == MAIN][codes]
+    folds = KFold(min(N_FOLDS, len(known)), shuffle=True, random_state=0)
+    x, new = values[: len(known)], values[len(known) :]
+    errors = {
+        penalty: effects - cross_val_predict(Ridge(penalty), x, effects, cv=folds)
+        for penalty in PENALTIES
+    }
+    best = min(errors, key=lambda penalty: float(np.square(errors[penalty]).sum()))
+    mean = Ridge(best).fit(x, effects).predict(new).sum(axis=0)
+    return NewEffects(mean, len(names) * np.square(errors[best]).mean(axis=0))

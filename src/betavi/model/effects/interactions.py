@@ -1,0 +1,86 @@
+"""Interactions of measured pairs: departures from the sum of both effects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control, norm
+
+from betavi.data import COUNTS
+from betavi.nn.effects import INTERACTION, MAIN
+
+if TYPE_CHECKING:
+    from betavi.model.core.latent_model import LatentModel
+    from betavi.module.effect_fit import EffectEstimate
+
+LOG2 = np.log(2.0)
+
+
+def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the interactions of measured pairs, for each gene and for each pair."""
+    model._check_if_trained()
+    estimate, conditions = model.module.stored_estimate(), model.conditions
+    columns = np.flatnonzero(estimate.kinds == INTERACTION)
+    if not len(columns):
+        raise ValueError("No combination was measured, so there are no interactions.")
+    is_estimated = estimate.posterior.is_estimated[columns]
+    genes, summaries = [], []
+    for column, pair, name, can in zip(
+        columns, conditions.pairs, conditions.pair_names, is_estimated, strict=True
+    ):
+        if can:
+            table = of_pair(estimate, column).set_index(model.features(COUNTS))
+            genes.append(table.rename_axis("gene").reset_index().assign(pair=name))
+            summaries.append({"pair": name, **summary(estimate, column, pair, table, fdr)})
+    if not genes:
+        raise ValueError(
+            "No interaction can be separated from the effects of its perturbations, because these were "
+            "not measured alone."
+        )
+    by_gene = pd.concat(genes, ignore_index=True)
+    order = ["pair", "gene", *by_gene.columns.drop(["pair", "gene"])]
+    return by_gene[order], pd.DataFrame(summaries).set_index("pair")
+
+
+def of_pair(estimate: EffectEstimate, column: int) -> pd.DataFrame:
+    """Return the interaction of a pair for each gene, in log2 units.
+
+    ``estimate`` and ``error`` do not use the prior of interactions, and give the p-value. ``shrunken`` does.
+    """
+    values, variances = estimate.posterior.unshrunk(np.array([column]))
+    z = values[0] / np.sqrt(variances[0])
+    p_value = 2 * norm.sf(np.abs(z))
+    return pd.DataFrame(
+        {
+            "estimate": values[0] / LOG2,
+            "error": np.sqrt(variances[0]) / LOG2,
+            "shrunken": estimate.posterior.mean[column] / LOG2,
+            "p_value": p_value,
+            "fdr": false_discovery_control(p_value),
+        }
+    )
+
+
+def summary(
+    estimate: EffectEstimate, column: int, pair: np.ndarray, table: pd.DataFrame, fdr: float
+) -> dict[str, float | int | str]:
+    """Return the number of interacting genes of a pair, and the size of its change beside the sum.
+
+    ``magnitude`` is the slope of the change on the sum of both effects: below 1, the pair is buffering,
+    above 1 synergistic.
+    """
+    mains = np.flatnonzero(estimate.kinds == MAIN)[pair]
+    total = estimate.posterior.mean[mains].sum(axis=0)
+    both = total + estimate.posterior.mean[column]
+    squares = np.square(total).sum()
+    magnitude = float((total * both).sum() / squares) if squares else float("nan")
+    n_genes = int((table["fdr"] < fdr).sum())
+    kind = "synergistic" if magnitude > 1 else "buffering"
+    return {
+        "n_genes": n_genes,
+        "magnitude": magnitude,
+        "size": float(np.sqrt(np.square(table["shrunken"]).sum())),
+        "kind": kind if n_genes else "additive",
+    }
