@@ -25,7 +25,7 @@ from betavi.model.expression import evaluate as likelihoods
 from betavi.model.expression import normalized, samples
 from betavi.model.generation.generate import generate
 from betavi.model.io import loading, saving
-from betavi.model.reference import query
+from betavi.model.reference import minify, query
 from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.perturbations import setup_anndata
@@ -57,12 +57,15 @@ class EffectVI(LatentModel):
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
     prepare_query_anndata = staticmethod(query.prepare_query_anndata)
+    prepare_query_mudata = staticmethod(query.refuse_prepare_query_mudata)
+    minify_adata = minify.refuse_minify
 
     # files
     save = saving.save
     load = classmethod(loading.load)
     load_registry = staticmethod(loading.load_registry)
     view_setup_args = staticmethod(loading.view_setup_args)
+    convert_legacy_save = classmethod(saving.convert_legacy_save)
 
     # the latent space
     get_latent_representation = get_latent_representation

@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS
 from betavi.data import COUNTS
 from betavi.data.conditions import CONTEXT, DOSE, PERTURBATION
 from betavi.kernels.sparse import multiplied
-from betavi.module.effect_fit import start_effects, stored_estimate
+from betavi.module.effect_fit import CURVES, STORED, start_effects, stored_estimate
 from betavi.module.single import BetaVAE
 from betavi.nn.effects import EffectDesign, EffectHead, EffectStatistics
 
@@ -66,7 +66,8 @@ class EffectVAE(BetaVAE):
                 "'gene-label'."
             )
         self.effect_design = EffectDesign(conditions)
-        self.effect_statistics = EffectStatistics()
+        curves = () if conditions.doses is None else CURVES
+        self.effect_statistics = EffectStatistics((*STORED, *curves))
         n_columns = len(self.effect_design.kinds)
         for name in likelihood.compiled_layers:
             setattr(likelihood, name, EffectHead(getattr(likelihood, name), n_columns))

@@ -179,13 +179,24 @@ class EffectHead(nn.Module):
 class EffectStatistics(nn.Module):
     """Stored posterior of the effects. The sizes of its arrays are known only after training.
 
+    Parameters
+    ----------
+    names
+        Names of the arrays.
+
     Examples
     --------
-    >>> statistics = EffectStatistics()
+    >>> statistics = EffectStatistics(["rows"])
     >>> statistics.store({"rows": torch.ones(2, 3)})
     >>> statistics.get("rows").shape
     torch.Size([2, 3])
     """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        for name in names:
+            # scvi-tools pads the dimensions of a query's arrays, and these have none
+            self.register_buffer(name, torch.zeros(()))
 
     def store(self, arrays: dict[str, Tensor]) -> None:
         """Store arrays by name, in place of earlier ones."""
@@ -194,7 +205,9 @@ class EffectStatistics(nn.Module):
 
     def get(self, name: str) -> Tensor:
         """Return a stored array. Raise a KeyError if there is none."""
-        found: Tensor = self._buffers[name]
+        found = self._buffers.get(name)
+        if found is None or not found.ndim:
+            raise KeyError(name)
         return found
 
     def _load_from_state_dict(

@@ -25,6 +25,7 @@ from torch.distributions import Normal
 
 from betavi._tables import close_matches
 from betavi.data import DataSplitter, present_key
+from betavi.data.conditions import CONDITION_FIELDS
 from betavi.model.core import pickling
 from betavi.model.core.covariates import covariates_of
 from betavi.model.setup.registered import (
@@ -132,8 +133,9 @@ class LatentModel(
         if not own:
             # the model waits for a datamodule
             return
-        for key in (*self.modalities, REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY):
-            states = [fields[key]["state_registry"] for fields in (own, other)]
+        categories = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY, *CONDITION_FIELDS)
+        for key in (*self.modalities, *(key for key in categories if key in own)):
+            states = [fields.get(key, {}).get("state_registry", {}) for fields in (own, other)]
             for name in ("column_names", "categorical_mapping"):
                 one, two = (list(state.get(name, [])) for state in states)
                 if one != two:

@@ -20,7 +20,7 @@ def dose_response(
     model: LatentModel, perturbation: str | Sequence[str] | None = None, level: float = 0.9
 ) -> pd.DataFrame:
     """Return the half-effective dose of perturbations, with intervals."""
-    model._check_if_trained()
+    model._check_if_trained(warn=False)
     estimate, conditions = model.module.stored_estimate(), model.conditions
     if estimate.curves is None:
         raise ValueError("The model has no doses. Pass `dose_key` to setup_anndata.")

@@ -20,7 +20,7 @@ LOG2 = np.log(2.0)
 
 def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the interactions of measured pairs, for each gene and for each pair."""
-    model._check_if_trained()
+    model._check_if_trained(warn=False)
     estimate, conditions = model.module.stored_estimate(), model.conditions
     columns = np.flatnonzero(estimate.kinds == INTERACTION)
     if not len(columns):

@@ -119,7 +119,7 @@ def predict(
     >>> predicted.shape, predicted.obs["is_measured"].tolist()
     ((2, 500), [True, False])
     """
-    model._check_if_trained()
+    model._check_if_trained(warn=False)
     check_arguments({"level": level, "seed": seed, "extrapolate": extrapolate})
     if not 0 < level < 1:
         raise ValueError(f"`level` must be above 0 and below 1, not {level!r}.")

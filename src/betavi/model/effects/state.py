@@ -56,7 +56,8 @@ def state_information(model: LatentModel, seed: int = 0) -> pd.DataFrame:
     >>> model.state_information()["depends"].tolist()
     [False]
     """
-    model._check_if_trained()
+    model._check_if_trained(warn=False)
+    model._validate_anndata(None)
     manager, contexts = model.adata_manager, model.conditions.contexts
     codes = np.asarray(manager.get_from_registry(PERTURBATION)).ravel().astype(int)
     where = np.zeros(len(codes), dtype=int)

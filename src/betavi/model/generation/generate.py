@@ -13,6 +13,7 @@ from scvi import REGISTRY_KEYS
 from scvi.utils import track
 
 from betavi import _blocks
+from betavi.data.conditions import CONDITION_FIELDS
 from betavi.model.core.beta import takes_beta
 from betavi.model.core.covariates import batch_codes
 from betavi.model.core.density import decoder_input
@@ -171,6 +172,7 @@ def _obs(model: LatentModel, request: GenerationRequest, near: np.ndarray) -> pd
     columns = [args.get(key) for key in ("batch_key", "labels_key", "size_factor_key")]
     for key in ("categorical_covariate_keys", "continuous_covariate_keys"):
         columns += args[key] or []
+    columns += [args.get(argument) for argument in CONDITION_FIELDS.values()]
     for column in filter(None, columns):
         obs[column] = model.adata.obs[column].iloc[near].to_numpy()
     if request.batch is not None and args["batch_key"] is not None:

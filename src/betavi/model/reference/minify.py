@@ -113,6 +113,14 @@ def read_minified(model: LatentModel, minified: AnnOrMuData, minified_data_type:
     model.module.minified_data_type = model.minified_data_type
 
 
+def refuse_minify(model: LatentModel, *_args: Any, **_kwargs: Any) -> NoReturn:
+    """Raise a TypeError: posteriors alone do not suffice for effects."""
+    raise TypeError(
+        f"{type(model).__name__} has no minified objects, because its methods read counts and conditions. "
+        "To store cells without counts, save get_latent_representation()."
+    )
+
+
 def refuse_minify_adata(_model: LatentModel, *_args: Any, **_kwargs: Any) -> NoReturn:
     """Raise a TypeError: use :meth:`minify_mudata`."""
     raise TypeError("JointVI has no minify_adata, because it reads a MuData. Call minify_mudata()")

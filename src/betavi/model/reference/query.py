@@ -316,7 +316,7 @@ def refuse_prepare_query_anndata(*_args: Any, **_kwargs: Any) -> NoReturn:
 def refuse_prepare_query_mudata(*_args: Any, **_kwargs: Any) -> NoReturn:
     """Raise a TypeError: use :meth:`prepare_query_anndata`."""
     raise TypeError(
-        "BetaVI has no prepare_query_mudata, because it reads an AnnData. Call "
+        "BetaVI and EffectVI have no prepare_query_mudata, because they read an AnnData. Call "
         "prepare_query_anndata()"
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scvi import REGISTRY_KEYS
 from scvi.data import fields
+from scvi.data._constants import _MODEL_NAME_KEY
 from scvi.data._utils import _get_adata_minify_type
 
 from betavi._tables import check_flag
@@ -13,7 +14,12 @@ from betavi.data import CellManager
 from betavi.model.setup import check_obs
 from betavi.model.setup.check_counts import check_counts, check_is_anndata, refuse
 from betavi.model.setup.check_depth import warn_deep_cells
-from betavi.model.setup.conditions import check_conditions, check_conditions_known, condition_fields
+from betavi.model.setup.conditions import (
+    check_conditions,
+    check_conditions_known,
+    check_has_effects,
+    condition_fields,
+)
 from betavi.model.setup.messages import warn
 from betavi.model.setup.registered import untouched_on_failure
 
@@ -95,6 +101,7 @@ def register(
     batch_key, covariates = setup_args["batch_key"], setup_args["categorical_covariate_keys"]
     if source is None:
         totals = check_object(adata, setup_args, warn_empty_cells=refuse, warn_all_zero_genes=warn)
+        check_has_effects(adata, setup_args)
         warn_deep_cells(totals, adata.obs_names, "adata")
         check_obs.check_all_used(adata, [batch_key, *(covariates or [])])
         check_obs.warn_repeated_genes(adata.var_names)
@@ -160,8 +167,11 @@ def check_fits(adata: AnnData, registry: dict[str, Any], *, new_categories: bool
     """Check that the genes and, unless ``new_categories``, the categories fit a registry."""
     genes = registry["field_registries"][REGISTRY_KEYS.X_KEY][_STATE]["column_names"]
     check_obs.check_genes(adata, genes)
-    if not new_categories:
-        check_all_known(adata, registry, "BetaVI.load_query_data(adata, model)")
+    if new_categories:
+        check_conditions_known(adata, registry, new_replicates=True)
+    else:
+        name = registry.get(_MODEL_NAME_KEY, "BetaVI")
+        check_all_known(adata, registry, f"{name}.load_query_data(adata, model)")
 
 
 def check_all_known(adata: AnnOrMuData, registry: dict[str, Any], mapping: str) -> None:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from scvi.data import fields
 
 from betavi._tables import close_matches
-from betavi.data.conditions import CONDITION_FIELDS, DOSE, PERTURBATION, Conditions, split_doses
+from betavi.data.conditions import (
+    CONDITION_FIELDS,
+    CONTEXT,
+    DOSE,
+    PERTURBATION,
+    REPLICATE,
+    Conditions,
+    split_doses,
+)
 from betavi.model.setup import check_obs
 from betavi.model.setup.messages import name_some
 
@@ -32,8 +40,8 @@ def condition_fields(setup_args: Mapping[str, Any]) -> list[Any]:
 def check_conditions(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
     """Check the columns of the conditions in the arguments of a setup, if it has any.
 
-    Raise a ValueError if a cell has no condition, no cell is a control, a name cannot be split into
-    perturbations, or a dose is not a number.
+    Raise a ValueError if a cell has no condition, a name cannot be split into perturbations, or a dose
+    is not a number.
     """
     if ARGUMENT not in setup_args:
         return
@@ -44,18 +52,26 @@ def check_conditions(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
     for name in ("control", "separator"):
         if not isinstance(setup_args[name], str) or not setup_args[name]:
             raise ValueError(f"`{name}` must be a text, not {setup_args[name]!r}.")
+    Conditions.of_names(sorted(column.unique()), control, separator)
+    if (dose_key := setup_args.get("dose_key")) is not None:
+        _check_doses(adata, dose_key, column, control, separator)
+
+
+def check_has_effects(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
+    """Raise a ValueError if no cell is a control, or all are. New cells of a model may lack either."""
+    if ARGUMENT not in setup_args:
+        return
+    column, control = adata.obs[setup_args[ARGUMENT]].astype(str), setup_args["control"]
     if not (column == control).any():
         raise ValueError(
             f"adata.obs[{setup_args[ARGUMENT]!r}] has no control cells: `control` is {control!r}. "
             f"{close_matches(control, column.unique())}"
         )
-    found = Conditions.of_names(sorted(column.unique()), control, separator)
+    found = Conditions.of_names(sorted(column.unique()), control, setup_args["separator"])
     if not found.perturbations:
         raise ValueError(
             f"adata.obs[{setup_args[ARGUMENT]!r}] has only control cells. Effects need perturbed cells."
         )
-    if (dose_key := setup_args.get("dose_key")) is not None:
-        _check_doses(adata, dose_key, column, control, separator)
 
 
 def _check_doses(adata: AnnData, dose_key: str, column: Any, control: str, separator: str) -> None:
@@ -72,17 +88,31 @@ def _check_doses(adata: AnnData, dose_key: str, column: Any, control: str, separ
                 )
 
 
-def check_conditions_known(adata: AnnData, registry: Mapping[str, Any]) -> None:
-    """Raise a ValueError for conditions, doses or contexts that a model was not trained on."""
+REMEDIES = {
+    PERTURBATION: "Drop these cells. For new combinations, call predict() of the model.",
+    DOSE: "Drop these cells. For new doses, call predict() of the model.",
+    CONTEXT: "Drop these cells, or train a new model with them.",
+    REPLICATE: "Effects are not estimated again, so write a replicate of the training data.",
+}
+"""Remedies for unknown values of a field."""
+
+
+def check_conditions_known(
+    adata: AnnData, registry: Mapping[str, Any], *, new_replicates: bool = False
+) -> None:
+    """Raise a ValueError for conditions, doses or contexts that a model was not trained on.
+
+    Also for replicates, unless ``new_replicates``.
+    """
     states = registry["field_registries"]
     for key, argument in CONDITION_FIELDS.items():
-        if (column := registry["setup_args"].get(argument)) is None:
+        column = registry["setup_args"].get(argument)
+        if column is None or (new_replicates and key == REPLICATE):
             continue
         known = list(states[key]["state_registry"]["categorical_mapping"])
         values = check_obs.obs_column(adata, column)
         if unknown := values[~values.isin(known)].unique().tolist():
-            remedy = "predict" if key in (PERTURBATION, DOSE) else "a new model"
             raise ValueError(
                 f"adata.obs[{column!r}] has values that the model was not trained on: "
-                f"{name_some(unknown)}. Drop these cells, or use {remedy} for new conditions."
+                f"{name_some(unknown)}. {REMEDIES[key]}"
             )
