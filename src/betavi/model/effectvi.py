@@ -109,6 +109,11 @@ class EffectVI(LatentModel):
         if adata is not None:
             check_is_anndata(adata)
         check_surroundings()
+        if not kwargs.get("use_observed_lib_size", True):
+            raise ValueError(
+                "EffectVI reads the total count of each cell as its library size. Leave out "
+                "use_observed_lib_size=False."
+            )
         super().__init__(adata, registry)
         named = {
             "n_hidden": n_hidden, "n_latent": n_latent, "n_layers": n_layers,

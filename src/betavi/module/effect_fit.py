@@ -143,7 +143,12 @@ def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) ->
 
 
 def stored_estimate(module: EffectVAE) -> EffectEstimate:
-    """Return the stored effects. Raise a KeyError if there are none."""
+    """Return the stored effects. Raise a RuntimeError if there are none."""
+    if not module.effect_statistics.is_stored:
+        raise RuntimeError(
+            "The effects were not estimated, because the model was trained on minibatches without conditions. "
+            "Train it on a registered object, or on a betavi.data.StoreDataModule."
+        )
 
     def stored(name: str) -> np.ndarray:
         array: np.ndarray = module.effect_statistics.get(name).cpu().numpy()

@@ -203,6 +203,11 @@ class EffectStatistics(nn.Module):
         for name, array in arrays.items():
             self.register_buffer(name, array)
 
+    @property
+    def is_stored(self) -> bool:
+        """True after :meth:`store`."""
+        return any(array.ndim for array in self.buffers())
+
     def get(self, name: str) -> Tensor:
         """Return a stored array. Raise a KeyError if there is none."""
         found = self._buffers.get(name)

@@ -143,6 +143,7 @@ def optimizer_of(plan: TrainingPlan, optimizer_cls: type[torch.optim.Adam]) -> A
 def begin(plan: TrainingPlan) -> None:
     """Set β and, in a new module, the initial values."""
     module, splitter = plan.module, plan.trainer.datamodule
+    is_new = bool(module.is_fresh)
     if compiled is None and plan.device.type == "cpu":
         warn(
             "Numba cannot be imported, so training on the CPU takes several times as long, with "
@@ -159,6 +160,9 @@ def begin(plan: TrainingPlan) -> None:
         _limit_depth(module, splitter)
         if module.is_fresh:
             _start_at_moments(module, splitter, plan.device)
+        if is_new:
+            # the estimates need no training, so they do not depend on `from_moments`
+            module.start_effects(splitter.adata_manager, np.asarray(splitter.train_idx))
 
 
 def _limit_depth(module: MultimodalVAE, splitter: DataSplitter) -> None:
@@ -174,7 +178,6 @@ def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: tor
     """Set output biases, dispersions and the prior's learned cells from the training cells."""
     manager, cells = splitter.adata_manager, splitter.train_idx
     module.start_at({name: moments(manager, name, cells) for name in list(module.likelihoods)})
-    module.start_effects(manager, np.asarray(cells))
     if module.prior.reads_pseudo_cells:
         chosen = torch.randint(len(cells), (module.options.n_components,))
         some = manager.create_torch_dataset(np.asarray(cells)[chosen.numpy()])[:]

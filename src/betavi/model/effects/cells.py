@@ -33,8 +33,7 @@ def counterfactual(
     cells: Any,
 ) -> AnnData:
     """Return the expected counts of measured cells as if they had another condition."""
-    adata = model._validate_anndata(None)
-    model.refuse_minified("predict(cells=...)")
+    adata = own_object(model, "predict(cells=...)")
     chosen = cells_named(adata.obs_names, cells, "cells")
     means = []
     with model.seeded(0):
@@ -54,6 +53,17 @@ def counterfactual(
     obs = adata.obs.iloc[chosen].drop(columns=[c for c in adata.obs if c.startswith("_scvi")])
     obs[model.registry_["setup_args"]["perturbation_key"]] = name
     return AnnData(np.concatenate(means), obs=obs, var=adata.var[[]].copy())
+
+
+def own_object(model: LatentModel, ability: str) -> AnnData:
+    """Return the model's object. Raise a ValueError if there is none. ``ability`` is a call."""
+    if model.adata is None:
+        raise ValueError(
+            f"`{ability}` reads cells, but the model has no object. Load the model with its object: "
+            "load(folder, adata=...)"
+        )
+    adata: AnnData = model._validate_anndata(None)
+    return adata
 
 
 def context_codes(tensors: Tensors) -> np.ndarray:

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from betavi.data.conditions import CONTEXT, PERTURBATION
+from betavi.model.effects.cells import own_object
 
 if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
@@ -57,7 +58,7 @@ def state_information(model: LatentModel, seed: int = 0) -> pd.DataFrame:
     [False]
     """
     model._check_if_trained(warn=False)
-    model._validate_anndata(None)
+    own_object(model, "state_information")
     manager, contexts = model.adata_manager, model.conditions.contexts
     codes = np.asarray(manager.get_from_registry(PERTURBATION)).ravel().astype(int)
     where = np.zeros(len(codes), dtype=int)
