@@ -51,12 +51,16 @@ def counterfactual(
             px = model.decode(z, given, COUNTS, log_size)
             means.append(model.likelihood(COUNTS).expected(px).cpu().numpy())
     obs = adata.obs.iloc[chosen].drop(columns=[c for c in adata.obs if c.startswith("_scvi")])
-    obs[model.registry_["setup_args"]["perturbation_key"]] = name
+    arguments = model.registry_["setup_args"]
+    obs[arguments["perturbation_key"]] = name
+    if doses is not None:
+        words = arguments["separator"].join(f"{dose:g}" for dose in doses)
+        obs[arguments["dose_key"]] = doses[0] if len(set(doses)) == 1 else words or 0.0
     return AnnData(np.concatenate(means), obs=obs, var=adata.var[[]].copy())
 
 
 def own_object(model: LatentModel, ability: str) -> AnnData:
-    """Return the model's object. Raise a ValueError if there is none. ``ability`` is a call."""
+    """Return the model's object. Raise a ValueError without one. ``ability`` is a call."""
     if model.adata is None:
         raise ValueError(
             f"`{ability}` reads cells, but the model has no object. Load the model with its object: "

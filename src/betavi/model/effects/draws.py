@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from betavi.model.setup.arguments import check_arguments
 from betavi.nn.effects import DEVIATION, INTERACTION
 
 if TYPE_CHECKING:
@@ -72,6 +73,13 @@ def condition_draws(
         shares(estimate.profile + means[0] + mean_effect),
         shares(estimate.profile + means[0]),
     )
+
+
+def check_level(level: Any) -> None:
+    """Raise an error unless the level of an interval is a number above 0 and below 1."""
+    check_arguments({"level": level})
+    if level is None or not 0 < level < 1:
+        raise ValueError(f"`level` must be above 0 and below 1, not {level!r}.")
 
 
 def drawn_prior(

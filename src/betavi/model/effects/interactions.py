@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control, norm
 
 from betavi.data import COUNTS
+from betavi.model.setup.arguments import check_arguments
 from betavi.nn.effects import INTERACTION, MAIN
 
 if TYPE_CHECKING:
@@ -17,10 +18,59 @@ if TYPE_CHECKING:
 
 LOG2 = np.log(2.0)
 
+NEAR_ONE = 0.1
+"""Distance of the magnitude from 1 up to which interactions go in both directions. Not tuned."""
+
 
 def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the interactions of measured pairs, for each gene and for each pair."""
+    """Return the interactions of measured pairs, for each gene and for each pair.
+
+    An interaction is the log fold change of a pair minus the sum of those of both perturbations.
+
+    Parameters
+    ----------
+    fdr
+        False discovery rate below which a gene interacts, from 0 to 1.
+
+    Returns
+    -------
+    Two tables. The first has one row for each pair and gene. ``estimate`` is the interaction and
+    ``error`` its standard error, in log2 units. Both do not use the prior of interactions, and give
+    ``p_value``. ``fdr`` is adjusted over the genes of the pair (Benjamini & Hochberg, 1995).
+    ``shrunken`` is the posterior mean.
+
+    The second table has one row for each pair. ``n_genes`` is the number of interacting genes, and
+    ``size`` the norm of ``shrunken``. ``magnitude`` is the slope of the pair's log fold changes on the
+    sum of both effects. ``kind`` is ``"additive"`` without interacting genes. Otherwise it is
+    ``"buffering"`` for a magnitude below 0.9, ``"synergistic"`` above 1.1, and ``"mixed"`` in between.
+    Pairs are left out if a perturbation was not measured alone.
+
+    Raises
+    ------
+    ValueError
+        If no pair was measured, or no interaction can be estimated.
+
+    References
+    ----------
+    Mani et al. (2008), Defining genetic interaction. Norman et al. (2019), Exploring genetic interaction
+    manifolds constructed from rich single-cell phenotypes. Benjamini & Hochberg (1995), Controlling the
+    false discovery rate.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> adata = betavi.datasets.simulate_perturbations(
+    ...     n_cells=600, n_genes=100, n_perturbations=3, n_combinations=1
+    ... )
+    >>> betavi.EffectVI.setup_anndata(adata, perturbation_key="perturbation")
+    >>> model = betavi.EffectVI(adata)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> genes, pairs = model.interactions()
+    >>> genes.shape, pairs["kind"].tolist()
+    ((100, 7), ['additive'])
+    """
     model._check_if_trained(warn=False)
+    check_arguments({"fdr": fdr})
     estimate, conditions = model.module.stored_estimate(), model.conditions
     columns = np.flatnonzero(estimate.kinds == INTERACTION)
     if not len(columns):
@@ -68,8 +118,7 @@ def summary(
 ) -> dict[str, float | int | str]:
     """Return the number of interacting genes of a pair, and the size of its change beside the sum.
 
-    ``magnitude`` is the slope of the change on the sum of both effects: below 1, the pair is buffering,
-    above 1 synergistic.
+    ``magnitude`` is the slope of the change on the sum of both effects.
     """
     mains = np.flatnonzero(estimate.kinds == MAIN)[pair]
     total = estimate.posterior.mean[mains].sum(axis=0)
@@ -77,7 +126,9 @@ def summary(
     squares = np.square(total).sum()
     magnitude = float((total * both).sum() / squares) if squares else float("nan")
     n_genes = int((table["fdr"] < fdr).sum())
-    kind = "synergistic" if magnitude > 1 else "buffering"
+    kind = "mixed"
+    if abs(magnitude - 1) > NEAR_ONE:
+        kind = "synergistic" if magnitude > 1 else "buffering"
     return {
         "n_genes": n_genes,
         "magnitude": magnitude,

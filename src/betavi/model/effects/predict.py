@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from betavi._tables import close_matches
+from betavi._tables import check_flag, close_matches
 from betavi.data import COUNTS
 from betavi.data.conditions import split_condition
 from betavi.model.effects.cells import counterfactual, new_cell_quantiles
 from betavi.model.effects.contexts import in_context
-from betavi.model.effects.draws import condition_draws
+from betavi.model.effects.draws import check_level, condition_draws
 from betavi.model.effects.embedding import new_effects
 from betavi.model.setup.arguments import check_arguments
 
@@ -120,9 +120,9 @@ def predict(
     ((2, 500), [True, False])
     """
     model._check_if_trained(warn=False)
-    check_arguments({"level": level, "seed": seed, "extrapolate": extrapolate})
-    if not 0 < level < 1:
-        raise ValueError(f"`level` must be above 0 and below 1, not {level!r}.")
+    check_arguments({"seed": seed})
+    check_flag("extrapolate", extrapolate)
+    check_level(level)
     names = [perturbation] if isinstance(perturbation, str) else list(perturbation)
     if not names:
         raise ValueError("`perturbation` is empty. Name at least one condition.")

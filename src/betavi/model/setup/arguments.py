@@ -196,6 +196,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "modality": _check_name,
     "groupby": _check_name,
     "delta": _check_real,
+    "fdr": _check_share,
     "fdr_target": _check_share,
     "unknown": _check_share,
     "modalities": _check_names,
