@@ -143,7 +143,7 @@ def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) ->
 
 
 def stored_estimate(module: EffectVAE) -> EffectEstimate:
-    """Return the stored effects. Raise a RuntimeError if there are none."""
+    """Return the stored effects. Raise a RuntimeError if they are missing."""
     if not module.effect_statistics.is_stored:
         raise RuntimeError(
             "The effects were not estimated, because the model was trained on minibatches without conditions. "

@@ -209,7 +209,7 @@ class EffectStatistics(nn.Module):
         return any(array.ndim for array in self.buffers())
 
     def get(self, name: str) -> Tensor:
-        """Return a stored array. Raise a KeyError if there is none."""
+        """Return a stored array. Raise a KeyError without one."""
         found = self._buffers.get(name)
         if found is None or not found.ndim:
             raise KeyError(name)

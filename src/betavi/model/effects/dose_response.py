@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from betavi.model.effects.draws import check_level
+from betavi.model.effects.predict import names_listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def dose_response(
     KeyError
         If a perturbation is unknown.
     ValueError
-        If the model has no doses.
+        If the model has no doses, or ``level`` is out of range.
 
     References
     ----------
@@ -69,8 +70,8 @@ def dose_response(
     estimate, conditions = model.module.stored_estimate(), model.conditions
     if estimate.curves is None:
         raise ValueError("The model has no doses. Pass `dose_key` to setup_anndata.")
-    names = conditions.perturbations if perturbation is None else np.atleast_1d(perturbation)
-    codes = np.concatenate([conditions.codes_of(str(name)) for name in names])
+    names = conditions.perturbations if perturbation is None else names_listed(perturbation)
+    codes = np.concatenate([conditions.codes_of(name) for name in names])
     log_ec50, slope = estimate.curves.means()
     tail = (1 - level) / 2
     lower, upper = (np.exp(estimate.curves.quantile(share)) for share in (tail, 1 - tail))

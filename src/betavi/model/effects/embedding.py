@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold, cross_val_predict
 
@@ -32,6 +33,19 @@ class NewEffects(NamedTuple):
 
     mean: np.ndarray
     variance: np.ndarray
+
+
+def check_embedding(embedding: Any) -> None:
+    """Raise an error unless an embedding is a table of numbers with one row for each name."""
+    if not isinstance(embedding, pd.DataFrame):
+        raise TypeError(
+            f"`embedding` must be a DataFrame with names of perturbations as its index, not "
+            f"{type(embedding).__name__}."
+        )
+    if repeated := embedding.index[embedding.index.duplicated()].tolist():
+        raise ValueError(f"`embedding` has several rows for {repeated[0]!r}. Keep one of them.")
+    if not all(is_numeric_dtype(kind) for kind in embedding.dtypes) or not embedding.shape[1]:
+        raise ValueError("`embedding` must have columns of numbers only.")
 
 
 def new_effects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,7 +71,7 @@ def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd
     ((100, 7), ['additive'])
     """
     model._check_if_trained(warn=False)
-    check_arguments({"fdr": fdr})
+    check_arguments({"fdr": fdr}, inspect.signature(interactions).parameters)
     estimate, conditions = model.module.stored_estimate(), model.conditions
     columns = np.flatnonzero(estimate.kinds == INTERACTION)
     if not len(columns):

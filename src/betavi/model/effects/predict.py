@@ -14,7 +14,7 @@ from betavi.data.conditions import split_condition
 from betavi.model.effects.cells import counterfactual, new_cell_quantiles
 from betavi.model.effects.contexts import in_context
 from betavi.model.effects.draws import check_level, condition_draws
-from betavi.model.effects.embedding import new_effects
+from betavi.model.effects.embedding import check_embedding, new_effects
 from betavi.model.setup.arguments import check_arguments
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def predict(
         If a perturbation or context is unknown.
     ValueError
         If a dose is missing or outside the measured range, or an argument does not fit the model.
+    RuntimeError
+        If the model is not trained.
 
     References
     ----------
@@ -123,9 +125,9 @@ def predict(
     check_arguments({"seed": seed})
     check_flag("extrapolate", extrapolate)
     check_level(level)
-    names = [perturbation] if isinstance(perturbation, str) else list(perturbation)
-    if not names:
-        raise ValueError("`perturbation` is empty. Name at least one condition.")
+    names = names_listed(perturbation)
+    if embedding is not None:
+        check_embedding(embedding)
     estimate, conditions = model.module.stored_estimate(), model.conditions
     if cells is not None:
         if len(names) > 1 or context is not None or embedding is not None:
@@ -190,12 +192,25 @@ def intervals(drawn: ConditionDraws, level: float) -> dict[str, np.ndarray]:
     }
 
 
+def names_listed(perturbation: Any) -> list[str]:
+    """Return the names of conditions as a list. Raise an error without any, or for other values."""
+    check_arguments({"perturbation": perturbation})
+    names = [perturbation] if isinstance(perturbation, str) else list(perturbation or ())
+    if not names:
+        raise ValueError("`perturbation` is empty. Name at least one condition.")
+    return names
+
+
 def contexts_named(known: Sequence[Any], context: Any) -> list[int]:
     """Return the codes of the contexts to predict in. None means all."""
     known = list(known)
     if context is None:
         return list(range(len(known)))
-    several = [context] if isinstance(context, str) or np.ndim(context) == 0 else list(context)
+    if known == [""]:
+        raise ValueError("`context` was passed, but the model was set up without `context_key`.")
+    several = np.ravel(np.asarray(context, dtype=object)).tolist()
+    if not several:
+        raise ValueError("`context` is empty. Name at least one context, or pass None to use all.")
     for name in several:
         if name not in known:
             raise KeyError(f"The model has no context {name!r}. {close_matches(name, known)}")
@@ -242,9 +257,14 @@ def doses_of(
         return None
     if dose is None and len(codes):
         raise ValueError(f"The model has doses. Pass the dose of {name!r}: predict(..., dose=...)")
-    given = np.asarray(0.0 if dose is None else dose, dtype=np.float64)
+    try:
+        given = np.asarray(0.0 if dose is None else dose, dtype=np.float64)
+    except (TypeError, ValueError):
+        given = np.empty((0, 0))
     if given.ndim > 1 or (given.ndim == 1 and len(given) != len(codes)):
-        raise ValueError(f"`dose` must be one number, or one for each perturbation of {name!r}.")
+        raise ValueError(
+            f"`dose` must be one number, or one for each perturbation of {name!r}, not {dose!r}."
+        )
     doses = np.broadcast_to(given, len(codes))
     measured = estimate.design.measured_doses.numpy()
     low, high = measured.min(), measured.max()
@@ -254,7 +274,7 @@ def doses_of(
         raise ValueError(f"`dose` must be above 0 and finite, not {dose!r}.")
     if outside.any() and not extrapolate:
         raise ValueError(
-            f"The dose {doses[outside][0]:g} is outside the measured doses, {low:g} to {high:g}. To "
+            f"The `dose` {doses[outside][0]:g} is outside the measured doses, {low:g} to {high:g}. To "
             "predict from the fitted curve nevertheless, pass extrapolate=True."
         )
     return doses

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from betavi.data.conditions import CONTEXT, PERTURBATION
 from betavi.model.effects.cells import own_object
+from betavi.model.setup.arguments import check_arguments
 
 if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
@@ -45,7 +46,9 @@ def state_information(model: LatentModel, seed: int = 0) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If fewer than two conditions have 10 cells.
+        If fewer than two conditions have 10 cells, or the model has no object.
+    RuntimeError
+        If the model is not trained.
 
     Examples
     --------
@@ -58,6 +61,7 @@ def state_information(model: LatentModel, seed: int = 0) -> pd.DataFrame:
     [False]
     """
     model._check_if_trained(warn=False)
+    check_arguments({"seed": seed})
     own_object(model, "state_information")
     manager, contexts = model.adata_manager, model.conditions.contexts
     codes = np.asarray(manager.get_from_registry(PERTURBATION)).ravel().astype(int)

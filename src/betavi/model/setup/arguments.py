@@ -200,6 +200,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "fdr_target": _check_share,
     "unknown": _check_share,
     "modalities": _check_names,
+    "perturbation": _check_names,
     "source": _check_names,
     "target": _check_names,
     "gene_list": _check_list,
