@@ -67,7 +67,8 @@ def new_effects(
     values = embedding.loc[[*known, *names]].to_numpy(dtype=float)
     if not np.isfinite(values).all():
         raise ValueError("`embedding` has values that are not finite.")
-    centre, scale = values.mean(axis=0), values.std(axis=0)
+    # of measured perturbations, so that a prediction does not depend on others that are new
+    centre, scale = values[: len(known)].mean(axis=0), values[: len(known)].std(axis=0)
     values = (values - centre) / np.where(scale > 0, scale, 1.0)
     codes = [conditions.perturbations.index(name) for name in known]
     effects = estimate.posterior.mean[estimate.kinds == MAIN][codes]

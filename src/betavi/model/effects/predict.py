@@ -265,7 +265,7 @@ def doses_of(
         raise ValueError(
             f"`dose` must be one number, or one for each perturbation of {name!r}, not {dose!r}."
         )
-    doses = np.broadcast_to(given, len(codes))
+    doses = np.array(np.broadcast_to(given, len(codes)))
     measured = estimate.design.measured_doses.numpy()
     low, high = measured.min(), measured.max()
     # measured doses are stored in single precision
