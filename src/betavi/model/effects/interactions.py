@@ -76,10 +76,10 @@ def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd
     columns = np.flatnonzero(estimate.kinds == INTERACTION)
     if not len(columns):
         raise ValueError("No combination was measured, so there are no interactions.")
-    is_estimated = estimate.posterior.is_estimated[columns]
+    can_test = estimate.posterior.is_estimated[columns] & has_both_alone(estimate, conditions.pairs)
     genes, summaries = [], []
     for column, pair, name, can in zip(
-        columns, conditions.pairs, conditions.pair_names, is_estimated, strict=True
+        columns, conditions.pairs, conditions.pair_names, can_test, strict=True
     ):
         if can:
             table = of_pair(estimate, column).set_index(model.features(COUNTS))
@@ -93,6 +93,17 @@ def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd
     by_gene = pd.concat(genes, ignore_index=True)
     order = ["pair", "gene", *by_gene.columns.drop(["pair", "gene"])]
     return by_gene[order], pd.DataFrame(summaries).set_index("pair")
+
+
+def has_both_alone(estimate: EffectEstimate, pairs: np.ndarray) -> np.ndarray:
+    """Return a mask of the pairs whose perturbations were both measured alone, ``(n_pairs,)``.
+
+    For other pairs, a test would rely on the prior of interactions.
+    """
+    is_in = estimate.posterior.rows[:, estimate.kinds == MAIN] != 0
+    is_alone = is_in[is_in.sum(axis=1) == 1].any(axis=0)
+    both: np.ndarray = is_alone[pairs].all(axis=1)
+    return both
 
 
 def of_pair(estimate: EffectEstimate, column: int) -> pd.DataFrame:
