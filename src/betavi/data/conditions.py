@@ -35,13 +35,16 @@ def split_condition(name: str, control: str, separator: str) -> list[str]:
     >>> split_condition("KLF1+ctrl", "ctrl", "+")
     ['KLF1']
     """
+    # the control's own name may have a separator
+    if name.strip() == control.strip():
+        return []
     parts = [part.strip() for part in name.split(separator)] if separator else [name]
     if not all(parts):
         raise ValueError(
             f"The condition {name!r} has an empty part. Separate perturbations by one {separator!r}, or "
             "pass another `separator` to setup_anndata."
         )
-    parts = [part for part in parts if part != control]
+    parts = [part for part in parts if part != control.strip()]
     if len(set(parts)) < len(parts):
         raise ValueError(f"The condition {name!r} names a perturbation twice.")
     return parts
@@ -49,17 +52,25 @@ def split_condition(name: str, control: str, separator: str) -> list[str]:
 
 def split_doses(value: Any, separator: str) -> list[float]:
     """Return the doses in one value of a column of doses. Raise a ValueError for other values."""
-    words = str(value).split(separator) if separator and isinstance(value, str) else [value]
-    try:
-        doses = [float(word) for word in words]
-    except ValueError:
-        doses = [float("nan")]
+    words = value.split(separator) if separator and isinstance(value, str) else [value]
+    doses = _numbers(words)
+    if np.isnan(doses).any() and len(words) > 1:
+        # a number with the separator in its exponent: 1e+02
+        doses = _numbers([value])
     if not all(0 <= dose < np.inf for dose in doses):
         raise ValueError(
             f"The dose {value!r} is not a number of at least 0. For a combination, write one dose for "
             f"each perturbation, such as '1{separator}0.5', or one number for all."
         )
     return doses
+
+
+def _numbers(words: list[Any]) -> list[float]:
+    """Return words as numbers. NaN if one of them is not a number."""
+    try:
+        return [float(word) for word in words]
+    except (TypeError, ValueError):
+        return [float("nan")]
 
 
 class Conditions(NamedTuple):
@@ -109,9 +120,9 @@ class Conditions(NamedTuple):
         split = [split_condition(str(name), control, separator) for name in names]
         perturbations = tuple(sorted({part for parts in split for part in parts}))
         most = max((len(parts) for parts in split), default=1) or 1
-        codes = np.full((len(split), most), -1)
+        codes, code_of = np.full((len(split), most), -1), {name: i for i, name in enumerate(perturbations)}
         for row, parts in zip(codes, split, strict=True):
-            row[: len(parts)] = [perturbations.index(part) for part in parts]
+            row[: len(parts)] = [code_of[part] for part in parts]
         pairs = {pair for row in codes for pair in combinations(sorted(row[row >= 0]), 2)}
         table = None
         if doses is not None:
@@ -155,7 +166,7 @@ class Conditions(NamedTuple):
 
         Raise a KeyError for a perturbation that was not measured.
         """
-        parts = split_condition(name, self.control, self.separator)
+        parts = split_condition(str(name), self.control, self.separator)
         for part in parts:
             if part not in self.perturbations:
                 raise KeyError(

@@ -77,11 +77,18 @@ class EffectPosterior(NamedTuple):
     def unshrunk(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return estimates and variances of some effects without their own prior.
 
-        Both are ``(n_chosen, n_features)``. All other effects keep their prior.
+        Both are ``(n_chosen, n_features)``. All other effects keep their prior. Effects that were not
+        estimated have an estimate of 0 and an infinite variance.
         """
-        chosen = np.eye(len(self.mean))[columns]
-        variance = np.diagonal(self.covariance(chosen), axis1=1, axis2=2).T
-        return _cavity(self.mean[columns], variance, self.precision[columns], self.shift[columns])
+        measured = self.is_estimated[columns]
+        estimate, variance = np.zeros((2, len(columns), self.mean.shape[1]))
+        variance[~measured] = np.inf
+        some = columns[measured]
+        marginal = np.diagonal(self.covariance(np.eye(len(self.mean))[some]), axis1=1, axis2=2).T
+        estimate[measured], variance[measured] = _cavity(
+            self.mean[some], marginal, self.precision[some], self.shift[some]
+        )
+        return estimate, variance
 
 
 def fit_effects(
@@ -130,7 +137,7 @@ def fit_effects(
     >>> design = np.array([[1.0, 0, 0], [1, 1, 0], [1, 0, 1]])
     >>> found = fit_effects(counts, design, np.array([-1, 0, 0]), np.ones(3))
     >>> found.mean[1:, 0].round(1).tolist()
-    [0.0, 0.7]
+    [0.0, 1.1]
     """
     if log_offset is None:
         shares = (counts.sum(axis=0) + 0.5) / (counts.sum() + 0.5 * counts.shape[1])
@@ -176,7 +183,11 @@ def _iterate(
     member = np.unique(design[:, shrunk], axis=0, return_inverse=True)[1].ravel()
     # base levels besides the constant
     n_lost, noise = int((kinds < 0).sum()) - 1, np.zeros(counts.shape[1])
+    solved, variance = mean, np.ones_like(mean)
     for step in range(MOST_STEPS):
+        if step:
+            # not after the last step: mean and prior belong together
+            prior = _update_prior(prior, solved, variance, precision, shift, shrunk)
         rate = _rates(counts, log_offset + design @ mean)
         residual = counts / rate - 1
         if step >= FIRST_NOISE:
@@ -186,9 +197,13 @@ def _iterate(
         gradient = information * np.minimum(residual, LONGEST_STEP)
         score = weights * (rows @ mean) + _sums_by(gradient, row_of, len(rows))
         solved, variance = _solve(rows, weights, precision, rows.T @ score + shift)
-        change = np.sqrt(np.square(solved - mean)[shrunk].mean())
+        if step:
+            solved[shrunk] -= _common_change(solved[shrunk], precision[shrunk], shift[shrunk])
+        else:
+            # most effects are small, but the prior has not learned this yet
+            solved[shrunk] -= np.median(solved[shrunk], axis=1, keepdims=True)
+        change = np.sqrt(np.square(solved - mean)[shrunk].sum() / max(solved[shrunk].size, 1))
         mean = solved if step else 0.5 * solved
-        prior = _update_prior(prior, solved, variance, precision, shift, shrunk)
         if change < TOLERANCE and step > FIRST_NOISE:
             break
     return EffectPosterior(mean, rows, weights, precision, shift, noise, prior)
@@ -199,6 +214,17 @@ def _rates(counts: np.ndarray, log_rate: np.ndarray) -> np.ndarray:
     rate = np.exp(log_rate - log_rate.max(axis=1, keepdims=True))
     scaled: np.ndarray = rate * (counts.sum(axis=1) / rate.sum(axis=1))[:, None]
     return np.maximum(scaled, np.finfo(float).tiny)
+
+
+def _common_change(mean: np.ndarray, precision: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Return the change of all features that the prior takes back, ``(n_effects, 1)``.
+
+    A change that is common to all features is one of the group's constant. The counts do not contain
+    it, so that steps for single features would remove it very slowly.
+    """
+    excess = (precision * mean - shift).sum(axis=1, keepdims=True)
+    common: np.ndarray = excess / precision.sum(axis=1, keepdims=True)
+    return common
 
 
 def _update_prior(
@@ -242,8 +268,12 @@ def _blocks_of(shape: tuple[int, ...]) -> list[slice]:
 def _hessian(rows: np.ndarray, weights: np.ndarray, precision: np.ndarray) -> np.ndarray:
     """Return precision matrices of all columns, ``(n_features, n_columns, n_columns)``."""
     n_columns = rows.shape[1]
-    products = np.einsum("rk,rl->rkl", rows, rows).reshape(len(rows), -1)
-    hessian = (weights.T @ products).reshape(-1, n_columns, n_columns)
+    hessian = np.zeros((weights.shape[1], n_columns, n_columns))
+    step = max(1, BLOCK_VALUES // n_columns**2)
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        products = np.einsum("rk,rl->rkl", some, some).reshape(len(some), -1)
+        hessian += (weights[start : start + step].T @ products).reshape(hessian.shape)
     hessian[:, np.arange(n_columns), np.arange(n_columns)] += precision.T
     return hessian
 

@@ -88,8 +88,8 @@ def inflation(sums: GroupSums) -> np.ndarray:
     totals = sums.counts.sum(axis=1, keepdims=True)
     shares = sums.counts / np.maximum(totals, 1.0)
     squares = sums.squares - 2 * shares * sums.by_size + shares**2 * sums.size_squares[:, None]
-    # the share was estimated from the same cells
-    expected = sums.counts * (1 - 1 / np.maximum(sums.n_cells, 1))[:, None]
-    measured = expected.sum(axis=0)
+    # the share was estimated from the same cells, most of all from those with large totals
+    lost = sums.size_squares[:, None] / np.maximum(totals, 1.0) ** 2
+    measured = (sums.counts * (1 - lost)).sum(axis=0)
     ratio = (squares[sums.n_cells > 1].sum(axis=0) + PRIOR_COUNTS) / (measured + PRIOR_COUNTS)
     return np.maximum(ratio, 1.0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import cdist
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,13 +74,12 @@ def perturbation_scores(
     [0.0, 1.0, 1.0]
     """
     predicted, observed = np.atleast_2d(predicted), np.atleast_2d(observed)
-    if predicted.shape != observed.shape:
+    values = {"predicted": predicted, "observed": observed, "control": control, "centroid": centroid}
+    _check(values, observed.shape)
+    if significant is not None and significant.shape != observed.shape:
         raise ValueError(
-            f"`predicted` has the shape {predicted.shape}, but `observed` has {observed.shape}."
+            f"`significant` has the shape {significant.shape}, but `observed` has {observed.shape}."
         )
-    for name, values in (("predicted", predicted), ("observed", observed), ("control", control)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"`{name}` has values that are not finite.")
     change, truth = predicted - control, observed - control
     squares = np.square(truth).sum(axis=1)
     errors = np.square(predicted - observed).sum(axis=1)
@@ -99,6 +99,17 @@ def perturbation_scores(
         },
         index=conditions,
     )
+
+
+def _check(values: dict[str, np.ndarray], shape: tuple[int, ...]) -> None:
+    """Raise a ValueError if a profile has another shape, or a value that is not finite."""
+    for name, profile in values.items():
+        if profile.shape not in (shape, shape[1:]):
+            raise ValueError(
+                f"`{name}` has the shape {profile.shape}, but `observed` has {shape}."
+            )
+        if not np.isfinite(profile).all():
+            raise ValueError(f"`{name}` has values that are not finite. Check for conditions without counts.")
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -130,7 +141,7 @@ def _rank(predicted: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Return the share of the other conditions that are farther away than the right one."""
     if len(observed) < 2:
         return np.full(len(observed), np.nan)
-    distances = np.linalg.norm(predicted[:, None] - observed[None], axis=-1)
+    distances = cdist(predicted, observed)
     own = distances.diagonal()[:, None]
     farther = (distances > own).sum(axis=1) + 0.5 * ((distances == own).sum(axis=1) - 1)
     found: np.ndarray = farther / (len(observed) - 1)

@@ -35,7 +35,7 @@ def scaled_mean(control: np.ndarray, others: Changes) -> np.ndarray:
     if len(changes) < 2:
         return control + changes[0]
     rest = (changes.sum(axis=0) - changes) / (len(changes) - 1)
-    factor = (rest * changes).sum() / np.square(rest).sum()
+    factor = (rest * changes).sum() / max(np.square(rest).sum(), np.finfo(float).tiny)
     return control + factor * changes.mean(axis=0)
 
 
