@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from betavi.kernels.layers import TransposedLinear
-
 if TYPE_CHECKING:
     from betavi.data.conditions import Conditions
+    from betavi.kernels.layers import TransposedLinear
 
 BASE, MAIN, INTERACTION, DEVIATION = -1, 0, 1, 2
 """Kinds of effects: of base levels, perturbations, pairs, and of perturbations in a context."""
@@ -119,6 +118,7 @@ class EffectHead(nn.Module):
 
     Examples
     --------
+    >>> from betavi.kernels.layers import TransposedLinear
     >>> head = EffectHead(TransposedLinear(4, 3), n_columns=2)
     >>> head(torch.zeros(1, 6)).shape
     torch.Size([1, 3])
@@ -175,5 +175,7 @@ class EffectStatistics(nn.Module):
             for name, value in state_dict.items()
             if name.startswith(prefix)
         }
+        # arrays of an earlier estimate would not belong to the loaded ones
+        self._buffers.clear()
         self.store({name: torch.empty_like(value) for name, value in stored.items()})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
