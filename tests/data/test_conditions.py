@@ -75,7 +75,9 @@ def test_doses_are_numbers_or_text(value, separator, doses):
     assert split_doses(value, separator) == pytest.approx(doses)
 
 
-@pytest.mark.parametrize("value", [-1, "-1", "1+-2", "high", "1+", "", "1+high", np.nan, np.inf, None])
+@pytest.mark.parametrize(
+    "value", [-1, "-1", "1+-2", "high", "1+", "", "1+high", np.nan, np.inf, None]
+)
 def test_other_doses_are_refused(value):
     with pytest.raises(ValueError, match="not a number of at least 0"):
         split_doses(value, "+")

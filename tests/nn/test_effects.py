@@ -9,7 +9,14 @@ from torch.nn.functional import linear
 
 from betavi.data.conditions import Conditions
 from betavi.kernels.layers import TransposedLinear
-from betavi.nn.effects import DEVIATION, INTERACTION, MAIN, EffectDesign, EffectHead, EffectStatistics
+from betavi.nn.effects import (
+    DEVIATION,
+    INTERACTION,
+    MAIN,
+    EffectDesign,
+    EffectHead,
+    EffectStatistics,
+)
 
 NAMES = ["A", "A+B", "B", "B+C+A", "ctrl"]
 
@@ -99,7 +106,9 @@ def test_a_head_is_a_linear_layer_plus_effects(head, shape):
     expected = linear(h, head.state.weight, head.state.bias) + design @ head.effects
     torch.testing.assert_close(head(torch.cat([h, design], dim=-1)), expected)
     # kernels read the weight and the bias
-    torch.testing.assert_close(linear(torch.cat([h, design], dim=-1), head.weight, head.bias), expected)
+    torch.testing.assert_close(
+        linear(torch.cat([h, design], dim=-1), head.weight, head.bias), expected
+    )
     assert head.weight.shape == (6, 7)
 
 

@@ -73,6 +73,17 @@ def _numbers(words: list[Any]) -> list[float]:
         return [float("nan")]
 
 
+def _dose_table(doses: Sequence[Any], most_parts: int, separator: str) -> np.ndarray:
+    """Return the doses in each value of a column, ``(n_doses, most_parts)``."""
+    table = np.zeros((len(doses), most_parts))
+    for row, value in zip(table, doses, strict=True):
+        listed = split_doses(value, separator)
+        # one number holds for all perturbations of a combination
+        row[:] = listed[0] if len(listed) == 1 else 0.0
+        row[: len(listed)] = listed[:most_parts]
+    return table
+
+
 class Conditions(NamedTuple):
     """Names and codes of the conditions of a registered object.
 
@@ -120,18 +131,14 @@ class Conditions(NamedTuple):
         split = [split_condition(str(name), control, separator) for name in names]
         perturbations = tuple(sorted({part for parts in split for part in parts}))
         most = max((len(parts) for parts in split), default=1) or 1
-        codes, code_of = np.full((len(split), most), -1), {name: i for i, name in enumerate(perturbations)}
+        codes, code_of = (
+            np.full((len(split), most), -1),
+            {name: i for i, name in enumerate(perturbations)},
+        )
         for row, parts in zip(codes, split, strict=True):
             row[: len(parts)] = [code_of[part] for part in parts]
         pairs = {pair for row in codes for pair in combinations(sorted(row[row >= 0]), 2)}
-        table = None
-        if doses is not None:
-            table = np.zeros((len(doses), most))
-            for dose_row, value in zip(table, doses, strict=True):
-                listed = split_doses(value, separator)
-                # one number holds for all perturbations of a combination
-                dose_row[:] = listed[0] if len(listed) == 1 else 0.0
-                dose_row[: len(listed)] = listed[:most]
+        table = None if doses is None else _dose_table(doses, most, separator)
         measured = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
         return cls(
             perturbations, codes, table, measured, control=control, separator=separator, **others

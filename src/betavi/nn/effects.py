@@ -163,8 +163,9 @@ class EffectStatistics(nn.Module):
             self.register_buffer(name, array)
 
     def get(self, name: str) -> Tensor:
-        """Return a stored array. Raise a KeyError if there is none."""
-        found: Tensor = self._buffers[name]
+        """Return a stored array. Raise a KeyError for other names."""
+        found = self._buffers[name]
+        assert found is not None
         return found
 
     def _load_from_state_dict(

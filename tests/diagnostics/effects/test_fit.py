@@ -23,7 +23,11 @@ def screen(rng, changes, total=200_000, sd=0.0):
 
 
 def sparse_effects(rng, n_effects, n_features=N_FEATURES, share=0.1, sd=1.0):
-    return sd * rng.normal(size=(n_effects, n_features)) * (rng.random((n_effects, n_features)) < share)
+    return (
+        sd
+        * rng.normal(size=(n_effects, n_features))
+        * (rng.random((n_effects, n_features)) < share)
+    )
 
 
 def of_pairs(n_singles, pairs, n_replicates=1):
@@ -31,7 +35,9 @@ def of_pairs(n_singles, pairs, n_replicates=1):
     singles = np.vstack([np.zeros(n_singles), np.eye(n_singles), np.zeros((len(pairs), n_singles))])
     for row, pair in enumerate(pairs, start=n_singles + 1):
         singles[row, list(pair)] = 1
-    products = np.stack([singles[:, a] * singles[:, b] for a, b in pairs], axis=1) if pairs else None
+    products = (
+        np.stack([singles[:, a] * singles[:, b] for a, b in pairs], axis=1) if pairs else None
+    )
     columns = [np.ones((len(singles), 1)), singles, *([] if products is None else [products])]
     kinds = np.array([-1, *[0] * n_singles, *[1] * len(pairs)])
     return np.repeat(np.hstack(columns), n_replicates, axis=0), kinds
@@ -101,7 +107,9 @@ def test_large_effects_with_many_counts_agree_with_a_regression_on_all_columns()
     for feature in range(0, 80, 4):
         family = api.families.Poisson()
         model = api.GLM(counts[:, feature], design, family, offset=constant[:, feature]).fit()
-        np.testing.assert_allclose(estimate[:, feature], model.params[1:], atol=0.1 * model.bse.max())
+        np.testing.assert_allclose(
+            estimate[:, feature], model.params[1:], atol=0.1 * model.bse.max()
+        )
         np.testing.assert_allclose(variance[:, feature], model.bse[1:] ** 2, rtol=0.05)
 
 

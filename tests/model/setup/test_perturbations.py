@@ -106,7 +106,9 @@ def test_a_missing_value_is_named_by_its_cell(screen, column):
 
 
 def test_without_control_cells(screen):
-    refused(screen, ValueError, "no control cells: `control` is 'contrl'.*'control'", control="contrl")
+    refused(
+        screen, ValueError, "no control cells: `control` is 'contrl'.*'control'", control="contrl"
+    )
     part = screen[screen.obs["perturbation"] != "control"].copy()
     refused(part, ValueError, "no control cells")
 

@@ -36,9 +36,7 @@ def replicate_noise(
     0.24
     """
     n_codes = member.max() + 1
-    sums, squares, crossed, values = (
-        np.zeros((n_codes, residual.shape[1])) for _ in range(4)
-    )
+    sums, squares, crossed, values = (np.zeros((n_codes, residual.shape[1])) for _ in range(4))
     for total, added in (
         (sums, information),
         (squares, information**2),

@@ -13,6 +13,7 @@ STRENGTH = 50.0
 """Number of features that the shared weights count as, against those of one effect. Not tuned."""
 
 SMALLEST_VARIANCE = 1e-10
+"""Smallest variance of an effect, against rounding. Not tuned."""
 
 
 class ScaleMixture(NamedTuple):

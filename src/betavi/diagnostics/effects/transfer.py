@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Changes = list[tuple[np.ndarray, np.ndarray]]
+"""Profiles of control and condition, for each other context."""
 
 
 def mean_of_contexts(control: np.ndarray, others: Changes) -> np.ndarray:
@@ -48,7 +49,7 @@ CONTEXT_BASELINES: dict[str, Callable[[np.ndarray, Changes], np.ndarray]] = {
 """Predictions of a condition in a context where it was not measured, by name."""
 
 
-def nearest_dose(control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
+def nearest_dose(_control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
     """Return the profile at the closest dose, on a log scale. ``others`` are profiles by dose."""
     return others[min(others, key=lambda other: abs(np.log(other / dose)))]
 

@@ -89,7 +89,15 @@ def model():
     """A model with estimated effects that was not trained."""
     effects = EffectDistribution(share_affected=0.2, share_interacting=0.5, context_sd=0.3)
     adata = simulate_perturbations(
-        3000, 60, 4, 2, effects=effects, n_contexts=2, n_replicates=2, library_size=3000, state_sd=0.1
+        3000,
+        60,
+        4,
+        2,
+        effects=effects,
+        n_contexts=2,
+        n_replicates=2,
+        library_size=3000,
+        state_sd=0.1,
     )
     EffectVI.setup_anndata(
         adata, perturbation_key="perturbation", context_key="context", replicate_key="replicate"
@@ -135,7 +143,9 @@ def test_stored_effects_are_loaded_with_the_weights(model):
     other.module.load_state_dict(model.module.state_dict())
     first, second = model.module.stored_estimate(), other.module.stored_estimate()
     for name in ("mean", "rows", "weights", "precision", "shift", "noise"):
-        np.testing.assert_array_equal(getattr(first.posterior, name), getattr(second.posterior, name))
+        np.testing.assert_array_equal(
+            getattr(first.posterior, name), getattr(second.posterior, name)
+        )
     columns = np.flatnonzero(first.kinds == MAIN)
     np.testing.assert_array_equal(
         first.posterior.unshrunk(columns), second.posterior.unshrunk(columns)
