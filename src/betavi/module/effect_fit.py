@@ -147,7 +147,7 @@ def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) ->
 
 
 def stored_estimate(module: EffectVAE) -> EffectEstimate:
-    """Return the stored effects. Raise a KeyError before an estimate."""
+    """Return the stored effects. Raise a KeyError if there are none."""
     arrays = {name: module.effect_statistics.get(name).cpu().numpy() for name in STORED}
     kinds = arrays["kinds"]
     estimated = kinds[arrays["rows"].any(axis=0)]
