@@ -16,6 +16,7 @@ from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
 from betavi.model.core.latent_model import LatentModel
 from betavi.model.denoising.denoise import denoise
+from betavi.model.effects.dose_response import dose_response
 from betavi.model.effects.evaluate import evaluate
 from betavi.model.effects.predict import predict
 from betavi.model.expression import evaluate as likelihoods
@@ -82,6 +83,7 @@ class EffectVI(LatentModel):
     # effects
     predict = predict
     evaluate = evaluate
+    dose_response = dose_response
 
     def __init__(
         self,

@@ -2,92 +2,31 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
-from scvi import REGISTRY_KEYS
 
-from betavi import _blocks
-from betavi.data import COUNTS
-from betavi.data.conditions import CONTEXT, DOSE, PERTURBATION, REPLICATE
-from betavi.diagnostics.effects import (
-    EffectPosterior,
-    ScaleMixture,
-    fit_effects,
-    inflation,
-    sum_groups,
-)
-from betavi.nn.effects import BASE
+from betavi.diagnostics.effects import EffectPosterior, ScaleMixture, fit_effects, inflation
+from betavi.diagnostics.effects.doses import DoseCurves, curve_weights
+from betavi.module.effect_groups import groups_of, sums_of
+from betavi.nn.effects import BASE, MAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from betavi.data import CellManager
     from betavi.diagnostics.effects import GroupSums
     from betavi.module.effects import EffectVAE
-
-KEYS = (PERTURBATION, DOSE, CONTEXT, REGISTRY_KEYS.BATCH_KEY, REPLICATE)
-"""Fields whose combinations are groups: cells of one condition, context, batch and replicate."""
-
+    from betavi.nn.effects import EffectDesign
 
 POSTERIOR = ("mean", "rows", "weights", "precision", "shift", "noise")
 ESTIMATE = ("kinds", "profile", "bases", "inflation")
+CURVES = ("grid_log_ec50", "grid_slope", "grid_weights")
 STORED = (*POSTERIOR, "scale_weights", "scales", *ESTIMATE)
-"""Names of the arrays that a module stores of its effects."""
+"""Names of the arrays that a module stores of its effects. With doses, also those of the curves."""
 
-
-class Groups(NamedTuple):
-    """Groups of cells.
-
-    ``codes`` are those of the groups' fields, ``(n_groups, 5)``, in the order of ``KEYS``; ``member`` is
-    the group of each cell, ``(n_cells,)``.
-    """
-
-    codes: np.ndarray
-    member: np.ndarray
-
-
-def groups_of(manager: CellManager, cells: np.ndarray) -> Groups:
-    """Return the groups of some cells."""
-    columns = [
-        np.asarray(manager.get_from_registry(key)).ravel()[cells]
-        if key in manager.data_registry
-        else np.zeros(len(cells))
-        for key in KEYS
-    ]
-    codes, member = np.unique(np.column_stack(columns).astype(np.int64), axis=0, return_inverse=True)
-    return Groups(codes, member.ravel())
-
-
-def sums_of(manager: CellManager, cells: np.ndarray, groups: Groups) -> GroupSums:
-    """Return the sums of the cells' counts over their groups. Reads the counts once."""
-    rows = manager.rows(COUNTS)
-    assert rows is not None
-
-    def blocks() -> Iterator[tuple[sparse.csr_array, np.ndarray]]:
-        for start in range(0, len(cells), _blocks.READ_ROWS):
-            some = slice(start, start + _blocks.READ_ROWS)
-            yield sparse.csr_array(rows[cells[some]]), groups.member[some]
-
-    return sum_groups(blocks(), len(groups.codes), rows.shape[1])
-
-
-def base_design(codes: np.ndarray, n_contexts: int, n_batches: int) -> np.ndarray:
-    """Return the base levels of groups: a constant, other contexts, other batches."""
-    contexts, batches = np.eye(n_contexts)[codes[:, 2]], np.eye(n_batches)[codes[:, 3]]
-    return np.column_stack([np.ones(len(codes)), contexts[:, 1:], batches[:, 1:]])
-
-
-def design_of(module: EffectVAE, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the design of groups with base levels first, and the kind of each column."""
-    condition, dose, context = torch.as_tensor(codes[:, :3]).T
-    design = module.effect_design.cpu()
-    effects = design(condition, dose, context).double().numpy()
-    base = base_design(codes, design.n_contexts, module.sizes.n_batch)
-    kinds = np.concatenate([np.full(base.shape[1], BASE), design.kinds.numpy()])
-    return np.column_stack([base, effects]), kinds
+N_ROUNDS = 4
+"""Number of times that effects and dose curves are estimated in turn. Not tuned."""
 
 
 class EffectEstimate(NamedTuple):
@@ -105,6 +44,10 @@ class EffectEstimate(NamedTuple):
         Mean base levels of the cells of each context, ``(n_contexts, n_base)``.
     inflation
         Variance of counts over their mean, ``(n_genes,)``.
+    design
+        Design of the effects, with the estimated dose curves.
+    curves
+        Posterior of the dose curves. None without doses.
     """
 
     posterior: EffectPosterior
@@ -112,6 +55,8 @@ class EffectEstimate(NamedTuple):
     profile: np.ndarray
     bases: np.ndarray
     inflation: np.ndarray
+    design: EffectDesign
+    curves: DoseCurves | None
 
     @property
     def n_base(self) -> int:
@@ -119,19 +64,68 @@ class EffectEstimate(NamedTuple):
         return self.bases.shape[1]
 
 
+def base_design(codes: np.ndarray, n_contexts: int, n_batches: int) -> np.ndarray:
+    """Return the base levels of groups: a constant, other contexts, other batches."""
+    contexts, batches = np.eye(n_contexts)[codes[:, 2]], np.eye(n_batches)[codes[:, 3]]
+    return np.column_stack([np.ones(len(codes)), contexts[:, 1:], batches[:, 1:]])
+
+
 def estimate_effects(module: EffectVAE, codes: np.ndarray, sums: GroupSums) -> EffectEstimate:
     """Return the effects that are estimated from groups of cells with these codes and sums."""
-    design, kinds = design_of(module, codes)
-    spread = inflation(sums)
-    posterior = fit_effects(sums.counts, design, kinds, spread)
+    design, spread = deepcopy(module.effect_design).cpu(), inflation(sums)
+    base = base_design(codes, design.n_contexts, max(module.sizes.n_batch, 1))
+    kinds = np.concatenate([np.full(base.shape[1], BASE), design.kinds.numpy()])
+
+    def fitted() -> EffectPosterior:
+        effects = design(*torch.as_tensor(codes[:, :3]).T).double().numpy()
+        return fit_effects(sums.counts, np.column_stack([base, effects]), kinds, spread)
+
+    curves = None
+    if design.doses is not None:
+        curves = DoseCurves.start(design.measured_doses.numpy(), len(design.slope))
+        for _ in range(N_ROUNDS):
+            design.set_curves(*curves.means())
+            curves = updated_curves(curves, design, fitted(), codes, sums, base, spread)
+        design.set_curves(*curves.means())
+    posterior = fitted()
     shares = (sums.counts.sum(axis=0) + 0.5) / (sums.counts.sum() + 0.5 * sums.counts.shape[1])
-    base, contexts = design[:, kinds == BASE], codes[:, 2]
-    n_contexts = module.effect_design.n_contexts
     # contexts without cells have the mean of all cells
-    member = np.eye(n_contexts)[contexts].T * sums.n_cells
+    member = np.eye(design.n_contexts)[codes[:, 2]].T * sums.n_cells
     member[member.sum(axis=1) == 0] = sums.n_cells
     bases = member @ base / member.sum(axis=1, keepdims=True)
-    return EffectEstimate(posterior, kinds, np.log(shares), bases, spread)
+    return EffectEstimate(posterior, kinds, np.log(shares), bases, spread, design, curves)
+
+
+def updated_curves(
+    curves: DoseCurves,
+    design: EffectDesign,
+    posterior: EffectPosterior,
+    codes: np.ndarray,
+    sums: GroupSums,
+    base: np.ndarray,
+    spread: np.ndarray,
+) -> DoseCurves:
+    """Return the curves given the effects, from groups with one perturbation."""
+    condition, dose, context = torch.as_tensor(codes[:, :3]).T
+    assert design.doses is not None
+    parts, doses = design.parts[condition].numpy(), design.doses[dose].numpy()
+    effects = design(condition, dose, context).double().numpy()
+    n_base, weights = base.shape[1], curves.weights.copy()
+    change = effects @ posterior.mean[n_base:]
+    shares = (sums.counts.sum(axis=0) + 0.5) / (sums.counts.sum() + 0.5 * sums.counts.shape[1])
+    rate = shares * np.exp(base @ posterior.mean[:n_base] + change)
+    rate *= (sums.counts.sum(axis=1) / rate.sum(axis=1))[:, None]
+    responses = change + sums.counts / rate - 1
+    information = rate / (spread + posterior.noise * rate)
+    prior = posterior.prior
+    shared = prior.shared(MAIN)
+    for part in range(len(weights)):
+        alone = (parts[:, 0] == part) & (parts[:, 1:] < 0).all(axis=1)
+        if len(np.unique(doses[alone, 0])) > 1:
+            weights[part] = curve_weights(
+                curves, doses[alone, 0], responses[alone], information[alone], shared, prior.scales
+            )
+    return curves._replace(weights=weights)
 
 
 def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) -> None:
@@ -140,17 +134,24 @@ def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) ->
     found = estimate_effects(module, groups.codes, sums_of(manager, cells, groups))
     is_effect = found.kinds != BASE
     module.head.effects.copy_(torch.as_tensor(found.posterior.mean[is_effect]))
+    module.effect_design.load_state_dict(found.design.state_dict())
     arrays = found.posterior.prior._asdict() | found.posterior._asdict() | found._asdict()
-    module.effect_statistics.store(
-        {name: torch.as_tensor(arrays[name]) for name in STORED}
-    )
+    stored = {name: arrays[name] for name in STORED}
+    if found.curves is not None:
+        stored |= dict(zip(CURVES, found.curves, strict=True))
+    module.effect_statistics.store({name: torch.as_tensor(each) for name, each in stored.items()})
 
 
 def stored_estimate(module: EffectVAE) -> EffectEstimate:
     """Return the stored effects. Raise a KeyError if there are none."""
-    arrays = {name: module.effect_statistics.get(name).cpu().numpy() for name in STORED}
-    kinds = arrays["kinds"]
-    estimated = kinds[arrays["rows"].any(axis=0)]
-    prior = ScaleMixture(arrays["scale_weights"], estimated[estimated != BASE], arrays["scales"])
-    posterior = EffectPosterior(*(arrays[name] for name in POSTERIOR), prior)
-    return EffectEstimate(posterior, *(arrays[name] for name in ESTIMATE))
+
+    def stored(name: str) -> np.ndarray:
+        array: np.ndarray = module.effect_statistics.get(name).cpu().numpy()
+        return array
+
+    kinds, design = stored("kinds"), deepcopy(module.effect_design).cpu()
+    estimated = kinds[stored("rows").any(axis=0)]
+    prior = ScaleMixture(stored("scale_weights"), estimated[estimated != BASE], stored("scales"))
+    posterior = EffectPosterior(*map(stored, POSTERIOR), prior)
+    curves = None if design.doses is None else DoseCurves(*map(stored, CURVES))
+    return EffectEstimate(posterior, *map(stored, ESTIMATE), design, curves)

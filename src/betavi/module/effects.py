@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from scvi import REGISTRY_KEYS
 
 from betavi.data import COUNTS
@@ -14,9 +13,6 @@ from betavi.module.single import BetaVAE
 from betavi.nn.effects import EffectDesign, EffectHead, EffectStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
     from torch import Tensor
 
     from betavi.data.conditions import Conditions
@@ -80,22 +76,6 @@ class EffectVAE(BetaVAE):
     def head(self) -> EffectHead:
         """Output layer of the log rates."""
         return cast("EffectHead", self.likelihood(COUNTS).unscaled)
-
-    def design_row(
-        self, parts: Sequence[int], doses: Sequence[float] | None, context: int
-    ) -> np.ndarray:
-        """Return the values of the effects of one condition, ``(n_effects,)``.
-
-        ``parts`` are codes of perturbations, ``doses`` their doses, and ``context`` is a code.
-        """
-        design = self.effect_design
-        levels = torch.zeros(1, len(design.slope))
-        if len(parts):
-            codes = torch.as_tensor(parts, dtype=torch.int64)[None]
-            given = None if doses is None else torch.as_tensor(doses, dtype=torch.float32)[None]
-            levels = design.levels(codes, given)
-        row: np.ndarray = design.rows(levels, torch.tensor([context]))[0].double().numpy()
-        return row
 
     def design(self, tensors: Tensors) -> Tensor | None:
         """Return the design of a minibatch, ``(n_cells, n_columns)``. Without conditions, none."""

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
     from betavi.data.conditions import Conditions
     from betavi.kernels.layers import TransposedLinear
 
@@ -65,6 +69,32 @@ class EffectDesign(nn.Module):
             DEVIATION: n_deviations,
         }
         return torch.cat([torch.full((size,), kind) for kind, size in sizes.items()])
+
+    @property
+    def measured_doses(self) -> Tensor:
+        """Doses above 0, sorted. Raise an AssertionError without doses."""
+        assert self.doses is not None
+        return self.doses[self.doses > 0].unique()
+
+    def set_curves(self, log_ec50: np.ndarray, slope: np.ndarray) -> None:
+        """Set the half-effective doses, on a log scale, and the slopes, ``(n_perturbations,)``."""
+        self.log_ec50.copy_(torch.as_tensor(log_ec50))
+        self.slope.copy_(torch.as_tensor(slope))
+
+    def row(
+        self, parts: Sequence[int] | np.ndarray, doses: Sequence[float] | np.ndarray | None, context: int
+    ) -> np.ndarray:
+        """Return the values of the effects of one condition, ``(n_columns,)``.
+
+        ``parts`` are codes of perturbations, ``doses`` their doses, and ``context`` is a code.
+        """
+        levels = torch.zeros(1, len(self.slope))
+        if len(parts):
+            codes = torch.as_tensor(parts, dtype=torch.int64)[None]
+            given = None if doses is None else torch.as_tensor(doses, dtype=torch.float32)[None]
+            levels = self.levels(codes, given)
+        found: np.ndarray = self.rows(levels, torch.tensor([context]))[0].double().numpy()
+        return found
 
     def levels(self, parts: Tensor, doses: Tensor | None) -> Tensor:
         """Return the values of the perturbations, ``(n_cells, n_perturbations)``.

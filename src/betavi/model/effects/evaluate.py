@@ -73,7 +73,7 @@ def own_prediction(
     kept = ~fold.held_out
     sums: GroupSums = type(data.sums)(*(part[kept] for part in data.sums))
     estimate = estimate_effects(model.module, data.groups.codes[kept], sums)
-    row = model.module.design_row(fold.parts, fold.doses, fold.context)
+    row = estimate.design.row(fold.parts, fold.doses, fold.context)
     row, unmeasured = in_context(estimate, row, fold.parts, fold.context)
     drawn = condition_draws(estimate, row, fold.context, rng, unmeasured=unmeasured)
     shares = drawn.condition[:, genes]

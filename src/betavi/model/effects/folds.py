@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from betavi.module.effect_fit import groups_of, sums_of
+from betavi.module.effect_groups import groups_of, sums_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from betavi.data.conditions import Conditions
     from betavi.diagnostics.effects import GroupSums
     from betavi.model.core.latent_model import LatentModel
-    from betavi.module.effect_fit import Groups
+    from betavi.module.effect_groups import Groups
 
 
 class Fold(NamedTuple):

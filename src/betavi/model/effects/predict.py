@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from betavi.model.core.latent_model import LatentModel
+    from betavi.module.effect_fit import EffectEstimate
 
 TARGET = 1e4
 """Total of a predicted profile, as is usual with scanpy."""
@@ -51,7 +52,7 @@ def predict(
     contexts = contexts_named(model, context)
     tail = (1 - level) / 2
     found: dict[str, list[np.ndarray]] = {}
-    requests = [request(model, name, dose, code) for name in names for code in contexts]
+    requests = [request(model, estimate, name, dose, code) for name in names for code in contexts]
     for each in requests:
         row, unmeasured = in_context(estimate, each.row, each.parts, each.context)
         drawn = condition_draws(
@@ -92,7 +93,9 @@ def contexts_named(model: LatentModel, context: Any) -> list[int]:
     return [known.index(name) for name in several]
 
 
-def request(model: LatentModel, name: str, dose: Any, context: int) -> Request:
+def request(
+    model: LatentModel, estimate: EffectEstimate, name: str, dose: Any, context: int
+) -> Request:
     """Return the condition with a name, as the effects' design reads it."""
     conditions = model.conditions
     codes = conditions.codes_of(name)
@@ -103,7 +106,7 @@ def request(model: LatentModel, name: str, dose: Any, context: int) -> Request:
         doses = np.broadcast_to(np.asarray(dose, dtype=np.float32), len(codes))
     elif dose is not None:
         raise ValueError("`dose` was passed, but the model was set up without `dose_key`.")
-    row = model.module.design_row(codes, doses, context)
+    row = estimate.design.row(codes, doses, context)
     measured = {tuple(pair) for pair in conditions.pairs.tolist()}
     pairs = {tuple(sorted((a, b))) for i, a in enumerate(codes) for b in codes[i + 1 :]}
     return Request(name, context, codes, row, len(pairs - measured))

@@ -1,0 +1,100 @@
+"""Dose curves: posterior of the half-effective dose and the slope of a Hill curve, on a grid."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+SLOPES = (0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
+"""Slopes of Hill curves on the grid, with equal prior weights."""
+
+N_EC50, OUTSIDE = 49, 10.0
+"""Number of half-effective doses on the grid, and how far it exceeds the measured doses."""
+
+
+class DoseCurves(NamedTuple):
+    """Posterior of the Hill curve of each perturbation.
+
+    Parameters
+    ----------
+    log_ec50, slope
+        Points of the grid: natural logarithms of half-effective doses, and slopes, ``(n_points,)``.
+    weights
+        Posterior weights, ``(n_perturbations, n_points)``.
+    """
+
+    log_ec50: np.ndarray
+    slope: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def start(cls, doses: np.ndarray, n_perturbations: int) -> DoseCurves:
+        """Return a grid around measured doses, with equal weights."""
+        low, high = np.log(doses.min() / OUTSIDE), np.log(doses.max() * OUTSIDE)
+        points = np.array(list(product(np.linspace(low, high, N_EC50), SLOPES)))
+        weights = np.full((n_perturbations, len(points)), 1 / len(points))
+        return cls(points[:, 0], points[:, 1], weights)
+
+    def means(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return posterior means of the log half-effective dose and, on a log scale, of the slope."""
+        return self.weights @ self.log_ec50, np.exp(self.weights @ np.log(self.slope))
+
+    def quantile(self, share: float) -> np.ndarray:
+        """Return quantiles of the log half-effective doses, ``(n_perturbations,)``."""
+        levels, place = np.unique(self.log_ec50, return_inverse=True)
+        marginal = np.zeros((len(self.weights), len(levels)))
+        np.add.at(marginal.T, place, self.weights.T)
+        # mass of a point is spread evenly up to the middle between it and its neighbours
+        edges = np.concatenate([[levels[0]], (levels[1:] + levels[:-1]) / 2, [levels[-1]]])
+        reached = np.concatenate([np.zeros((len(marginal), 1)), marginal.cumsum(axis=1)], axis=1)
+        return np.array([np.interp(share, each, edges) for each in reached])
+
+
+def hill(doses: np.ndarray, log_ec50: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """Return the share of the full effect at some doses, from 0 to 1.
+
+    Examples
+    --------
+    >>> hill(np.array([1.0, 10.0]), np.log(10.0), np.array(1.0)).round(2).tolist()
+    [0.09, 0.5]
+    """
+    shares: np.ndarray = 1 / (1 + np.exp(-slope * (np.log(doses) - log_ec50)))
+    return shares
+
+
+def curve_weights(
+    curves: DoseCurves,
+    doses: np.ndarray,
+    responses: np.ndarray,
+    information: np.ndarray,
+    scale_weights: np.ndarray,
+    scales: np.ndarray,
+) -> np.ndarray:
+    """Return the posterior weights of the curves of one perturbation, ``(n_points,)``.
+
+    The effects of the genes are integrated over their prior.
+
+    Parameters
+    ----------
+    curves
+        Grid of curves.
+    doses
+        Dose of each group of cells, ``(n_groups,)``.
+    responses, information
+        Log fold changes of the groups and their inverse variances, ``(n_groups, n_genes)``.
+    scale_weights, scales
+        Weights and standard deviations of the mixture that is the prior of effects,
+        ``(n_components,)``.
+    """
+    levels = hill(doses[None], curves.log_ec50[:, None], curves.slope[:, None])
+    squares = levels**2 @ information
+    products = levels @ (information * responses)
+    evidence = np.full((*squares.shape, len(scales)), -np.inf)
+    for place, (weight, scale) in enumerate(zip(scale_weights, scales, strict=True)):
+        gain = 0.5 * products**2 / (squares + 1 / scale**2) - 0.5 * np.log1p(squares * scale**2)
+        evidence[..., place] = np.log(max(weight, 1e-300)) + gain
+    total = np.logaddexp.reduce(evidence, axis=-1).sum(axis=1)
+    weights: np.ndarray = np.exp(total - total.max())
+    return weights / weights.sum()
