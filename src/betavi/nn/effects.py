@@ -82,7 +82,10 @@ class EffectDesign(nn.Module):
         self.slope.copy_(torch.as_tensor(slope))
 
     def row(
-        self, parts: Sequence[int] | np.ndarray, doses: Sequence[float] | np.ndarray | None, context: int
+        self,
+        parts: Sequence[int] | np.ndarray,
+        doses: Sequence[float] | np.ndarray | None,
+        context: int,
     ) -> np.ndarray:
         """Return the values of the effects of one condition, ``(n_columns,)``.
 
