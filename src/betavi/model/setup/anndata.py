@@ -13,7 +13,12 @@ from betavi.data import CellManager
 from betavi.model.setup import check_obs
 from betavi.model.setup.check_counts import check_counts, check_is_anndata, refuse
 from betavi.model.setup.check_depth import warn_deep_cells
-from betavi.model.setup.conditions import check_conditions, check_conditions_known, condition_fields
+from betavi.model.setup.conditions import (
+    check_conditions,
+    check_conditions_known,
+    check_is_screen,
+    condition_fields,
+)
 from betavi.model.setup.messages import warn
 from betavi.model.setup.registered import untouched_on_failure
 
@@ -97,6 +102,7 @@ def register(
         totals = check_object(adata, setup_args, warn_empty_cells=refuse, warn_all_zero_genes=warn)
         warn_deep_cells(totals, adata.obs_names, "adata")
         check_obs.check_all_used(adata, [batch_key, *(covariates or [])])
+        check_is_screen(adata, setup_args)
         check_obs.warn_repeated_genes(adata.var_names)
     else:
         check_object(adata, setup_args, warn_empty_cells=warn)
