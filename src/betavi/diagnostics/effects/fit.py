@@ -18,7 +18,7 @@ Not tuned.
 MOST_STEPS, DAMPING = 60, 0.5
 """Largest number of steps, and share of the new prior in each of them. Not tuned."""
 
-TOLERANCE = 1e-3
+TOLERANCE = 2e-4
 """Root mean square change of the effects, in natural log units, that ends the steps. Not tuned."""
 
 LONGEST_STEP = 3.0
