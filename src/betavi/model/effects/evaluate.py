@@ -135,7 +135,12 @@ def own_prediction(
     estimate = estimate_effects(model.module, data.groups.codes[kept], sums)
     row = estimate.design.row(fold.parts, fold.doses, fold.context)
     row, unmeasured = in_context(estimate, row, fold.parts, fold.context)
-    drawn = condition_draws(estimate, row, fold.context, rng, unmeasured=unmeasured)
+    # noise of replicates averages out in proportion to their counts
+    totals = data.sums.counts[fold.held_out].sum(axis=1)
+    noise_share = float(np.square(totals / totals.sum()).sum())
+    drawn = condition_draws(
+        estimate, row, fold.context, rng, unmeasured=unmeasured, noise_share=noise_share
+    )
     shares = drawn.condition[:, genes]
     observed = data.sums.counts[fold.held_out].sum(axis=0)[genes]
     mean = observed.sum() * shares / shares.sum(axis=1, keepdims=True)
