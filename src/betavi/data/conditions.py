@@ -35,13 +35,16 @@ def split_condition(name: str, control: str, separator: str) -> list[str]:
     >>> split_condition("KLF1+ctrl", "ctrl", "+")
     ['KLF1']
     """
+    # the control's own name may have a separator
+    if name.strip() == control.strip():
+        return []
     parts = [part.strip() for part in name.split(separator)] if separator else [name]
     if not all(parts):
         raise ValueError(
             f"The condition {name!r} has an empty part. Separate perturbations by one {separator!r}, or "
             "pass another `separator` to setup_anndata."
         )
-    parts = [part for part in parts if part != control]
+    parts = [part for part in parts if part != control.strip()]
     if len(set(parts)) < len(parts):
         raise ValueError(f"The condition {name!r} names a perturbation twice.")
     return parts
@@ -49,17 +52,36 @@ def split_condition(name: str, control: str, separator: str) -> list[str]:
 
 def split_doses(value: Any, separator: str) -> list[float]:
     """Return the doses in one value of a column of doses. Raise a ValueError for other values."""
-    words = str(value).split(separator) if separator and isinstance(value, str) else [value]
-    try:
-        doses = [float(word) for word in words]
-    except ValueError:
-        doses = [float("nan")]
+    words = value.split(separator) if separator and isinstance(value, str) else [value]
+    doses = _numbers(words)
+    if np.isnan(doses).any() and len(words) > 1:
+        # a number with the separator in its exponent: 1e+02
+        doses = _numbers([value])
     if not all(0 <= dose < np.inf for dose in doses):
         raise ValueError(
             f"The dose {value!r} is not a number of at least 0. For a combination, write one dose for "
             f"each perturbation, such as '1{separator}0.5', or one number for all."
         )
     return doses
+
+
+def _numbers(words: list[Any]) -> list[float]:
+    """Return words as numbers. NaN if one of them is not a number."""
+    try:
+        return [float(word) for word in words]
+    except (TypeError, ValueError):
+        return [float("nan")]
+
+
+def _dose_table(doses: Sequence[Any], most_parts: int, separator: str) -> np.ndarray:
+    """Return the doses in each value of a column, ``(n_doses, most_parts)``."""
+    table = np.zeros((len(doses), most_parts))
+    for row, value in zip(table, doses, strict=True):
+        listed = split_doses(value, separator)
+        # one number holds for all perturbations of a combination
+        row[:] = listed[0] if len(listed) == 1 else 0.0
+        row[: len(listed)] = listed[:most_parts]
+    return table
 
 
 class Conditions(NamedTuple):
@@ -109,18 +131,14 @@ class Conditions(NamedTuple):
         split = [split_condition(str(name), control, separator) for name in names]
         perturbations = tuple(sorted({part for parts in split for part in parts}))
         most = max((len(parts) for parts in split), default=1) or 1
-        codes = np.full((len(split), most), -1)
+        codes, code_of = (
+            np.full((len(split), most), -1),
+            {name: i for i, name in enumerate(perturbations)},
+        )
         for row, parts in zip(codes, split, strict=True):
-            row[: len(parts)] = [perturbations.index(part) for part in parts]
+            row[: len(parts)] = [code_of[part] for part in parts]
         pairs = {pair for row in codes for pair in combinations(sorted(row[row >= 0]), 2)}
-        table = None
-        if doses is not None:
-            table = np.zeros((len(doses), most))
-            for dose_row, value in zip(table, doses, strict=True):
-                listed = split_doses(value, separator)
-                # one number holds for all perturbations of a combination
-                dose_row[:] = listed[0] if len(listed) == 1 else 0.0
-                dose_row[: len(listed)] = listed[:most]
+        table = None if doses is None else _dose_table(doses, most, separator)
         measured = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
         return cls(
             perturbations, codes, table, measured, control=control, separator=separator, **others
@@ -155,7 +173,7 @@ class Conditions(NamedTuple):
 
         Raise a KeyError for a perturbation that was not measured.
         """
-        parts = split_condition(name, self.control, self.separator) if name else []
+        parts = split_condition(str(name), self.control, self.separator) if name else []
         for part in parts:
             if part not in self.perturbations:
                 raise KeyError(

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from betavi.kernels.layers import TransposedLinear
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
     from betavi.data.conditions import Conditions
+    from betavi.kernels.layers import TransposedLinear
 
 BASE, MAIN, INTERACTION, DEVIATION = -1, 0, 1, 2
 """Kinds of effects: of base levels, perturbations, pairs, and of perturbations in a context."""
@@ -83,7 +82,10 @@ class EffectDesign(nn.Module):
         self.slope.copy_(torch.as_tensor(slope))
 
     def row(
-        self, parts: Sequence[int] | np.ndarray, doses: Sequence[float] | np.ndarray | None, context: int
+        self,
+        parts: Sequence[int] | np.ndarray,
+        doses: Sequence[float] | np.ndarray | None,
+        context: int,
     ) -> np.ndarray:
         """Return the values of the effects of one condition, ``(n_columns,)``.
 
@@ -149,6 +151,7 @@ class EffectHead(nn.Module):
 
     Examples
     --------
+    >>> from betavi.kernels.layers import TransposedLinear
     >>> head = EffectHead(TransposedLinear(4, 3), n_columns=2)
     >>> head(torch.zeros(1, 6)).shape
     torch.Size([1, 3])
@@ -182,7 +185,7 @@ class EffectStatistics(nn.Module):
     Parameters
     ----------
     names
-        Names of the arrays.
+        Names of the arrays, for queries of models that have them.
 
     Examples
     --------
@@ -192,7 +195,7 @@ class EffectStatistics(nn.Module):
     torch.Size([2, 3])
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str] = ()) -> None:
         super().__init__()
         for name in names:
             # scvi-tools pads the dimensions of a query's arrays, and these have none
@@ -209,7 +212,7 @@ class EffectStatistics(nn.Module):
         return any(array.ndim for array in self.buffers())
 
     def get(self, name: str) -> Tensor:
-        """Return a stored array. Raise a KeyError without one."""
+        """Return a stored array. Raise a KeyError for other names."""
         found = self._buffers.get(name)
         if found is None or not found.ndim:
             raise KeyError(name)
@@ -223,5 +226,7 @@ class EffectStatistics(nn.Module):
             for name, value in state_dict.items()
             if name.startswith(prefix)
         }
+        # arrays of an earlier estimate would not belong to the loaded ones
+        self._buffers.clear()
         self.store({name: torch.empty_like(value) for name, value in stored.items()})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 TARGET = 1e4
+"""Total of a profile, as is usual with scanpy."""
+
 N_COMPONENTS, RIDGE = 10, 0.1
 """Sizes of the linear model of Ahlmann-Eltze et al. (2025), who used 10 components and 0.1."""
 
@@ -55,11 +57,13 @@ def log_profile(counts: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def no_change(screen: Screen, parts: frozenset[str]) -> np.ndarray:
+def no_change(screen: Screen, _parts: frozenset[str]) -> np.ndarray:
+    """Return the control's profile."""
     return screen.profile(screen.control)
 
 
-def mean_of_perturbed(screen: Screen, parts: frozenset[str]) -> np.ndarray:
+def mean_of_perturbed(screen: Screen, _parts: frozenset[str]) -> np.ndarray:
+    """Return the mean of all perturbed conditions."""
     return np.mean([screen.profile(name) for name in screen.perturbed], axis=0)
 
 
@@ -114,7 +118,9 @@ def linear(screen: Screen, parts: frozenset[str]) -> np.ndarray:
     known = [part for part in singles if _has_single(screen, part)]
     changes = np.stack([screen.profile(screen.single(part)) - control for part in known])
     n_components = min(N_COMPONENTS, *changes.shape)
-    embedding = dict(zip(known, PCA(n_components, random_state=0).fit_transform(changes), strict=True))
+    embedding = dict(
+        zip(known, PCA(n_components, random_state=0).fit_transform(changes), strict=True)
+    )
     names = [name for name in screen.perturbed if screen.parts[name] <= embedding.keys()]
 
     def embedded(each: frozenset[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 SLOPES = (0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
 """Slopes of Hill curves on the grid, with equal prior weights."""
 
-N_EC50, OUTSIDE = 49, 10.0
+N_EC50, OUTSIDE = 145, 10.0
 """Number of half-effective doses on the grid, and how far it exceeds the measured doses."""
 
 

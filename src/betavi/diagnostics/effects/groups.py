@@ -56,19 +56,19 @@ def sum_groups(
     >>> sum_groups([(counts, np.array([0, 0, 1]))], 2, 2).counts.tolist()
     [[4.0, 2.0], [0.0, 5.0]]
     """
-    sums = [np.zeros((n_groups, n_features)) for _ in range(3)]
+    total, squares, by_size = (np.zeros((n_groups, n_features)) for _ in range(3))
     size_squares, n_cells = np.zeros(n_groups), np.zeros(n_groups)
     for counts, codes in blocks:
         counts = sparse.csr_array(counts, dtype=np.float64)
         sizes = counts.sum(axis=1)
         cells = np.arange(len(codes))
         member = sparse.csr_array((np.ones(len(codes)), (codes, cells)), (n_groups, len(codes)))
-        sums[0] += (member @ counts).toarray()
-        sums[1] += (member @ counts.power(2)).toarray()
-        sums[2] += (member @ (sparse.diags_array(sizes) @ counts)).toarray()
+        total += (member @ counts).toarray()
+        squares += (member @ counts.power(2)).toarray()
+        by_size += (member @ (sparse.diags_array(sizes) @ counts)).toarray()
         size_squares += member @ sizes**2
         n_cells += np.bincount(codes, minlength=n_groups)
-    return GroupSums(*sums, size_squares, n_cells)
+    return GroupSums(total, squares, by_size, size_squares, n_cells)
 
 
 def inflation(sums: GroupSums) -> np.ndarray:
@@ -88,8 +88,8 @@ def inflation(sums: GroupSums) -> np.ndarray:
     totals = sums.counts.sum(axis=1, keepdims=True)
     shares = sums.counts / np.maximum(totals, 1.0)
     squares = sums.squares - 2 * shares * sums.by_size + shares**2 * sums.size_squares[:, None]
-    # the share was estimated from the same cells
-    expected = sums.counts * (1 - 1 / np.maximum(sums.n_cells, 1))[:, None]
-    measured = expected.sum(axis=0)
+    # the share was estimated from the same cells, most of all from those with large totals
+    lost = sums.size_squares[:, None] / np.maximum(totals, 1.0) ** 2
+    measured = (sums.counts * (1 - lost)).sum(axis=0)
     ratio = (squares[sums.n_cells > 1].sum(axis=0) + PRIOR_COUNTS) / (measured + PRIOR_COUNTS)
     return np.maximum(ratio, 1.0)

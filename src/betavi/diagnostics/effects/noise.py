@@ -36,9 +36,7 @@ def replicate_noise(
     0.24
     """
     n_codes = member.max() + 1
-    sums, squares, crossed, values = (
-        np.zeros((n_codes, residual.shape[1])) for _ in range(4)
-    )
+    sums, squares, crossed, values = (np.zeros((n_codes, residual.shape[1])) for _ in range(4))
     for total, added in (
         (sums, information),
         (squares, information**2),
@@ -53,6 +51,8 @@ def replicate_noise(
     excess = (values - crossed**2 / safe).sum(axis=0) - freedom
     slope = np.maximum((sums - squares / safe).sum(axis=0), np.finfo(float).tiny)
     common = max(excess.sum() / slope.sum(), 0.0)
-    trust = common**2 / (common**2 + 2 * freedom / slope**2) if common else 0.0
+    # a mean square has twice its squared expectation, over the degrees of freedom, as variance
+    signal = slope * common
+    trust = signal**2 / (signal**2 + 2 * (freedom + signal) ** 2 / freedom)
     own = np.maximum(excess / slope, 0.0)
     return trust * own + (1 - trust) * common

@@ -13,6 +13,7 @@ STRENGTH = 50.0
 """Number of features that the shared weights count as, against those of one effect. Not tuned."""
 
 SMALLEST_VARIANCE = 1e-10
+"""Smallest variance of an effect, against rounding. Not tuned."""
 
 
 class ScaleMixture(NamedTuple):
@@ -60,7 +61,9 @@ class ScaleMixture(NamedTuple):
         """
         squares = self.scales**2
         total = variances[..., None] + squares
-        log_share = np.log(self.scale_weights)[:, None] - 0.5 * (
+        # a weight may underflow if all estimates are precise
+        weights = np.maximum(self.scale_weights, np.finfo(float).tiny)
+        log_share = np.log(weights)[:, None] - 0.5 * (
             np.log(total) + estimates[..., None] ** 2 / total
         )
         log_share -= log_share.max(axis=-1, keepdims=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import cdist
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,32 +74,52 @@ def perturbation_scores(
     [0.0, 1.0, 1.0]
     """
     predicted, observed = np.atleast_2d(predicted), np.atleast_2d(observed)
-    if predicted.shape != observed.shape:
+    values = {
+        "predicted": predicted,
+        "observed": observed,
+        "control": control,
+        "centroid": centroid,
+    }
+    _check(values, observed.shape)
+    if significant is not None and significant.shape != observed.shape:
         raise ValueError(
-            f"`predicted` has the shape {predicted.shape}, but `observed` has {observed.shape}."
+            f"`significant` has the shape {significant.shape}, but `observed` has {observed.shape}."
         )
-    for name, values in (("predicted", predicted), ("observed", observed), ("control", control)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"`{name}` has values that are not finite.")
     change, truth = predicted - control, observed - control
     squares = np.square(truth).sum(axis=1)
     errors = np.square(predicted - observed).sum(axis=1)
-    if significant is None:
-        order = np.abs(truth).argsort(axis=1)[:, ::-1]
-        significant = np.zeros(truth.shape, dtype=bool)
-        np.put_along_axis(significant, order[:, :N_TOP], True, axis=1)
+    chosen = _largest(truth) if significant is None else significant
     return pd.DataFrame(
         {
             "l2": np.sqrt(errors),
             "r2": 1 - errors / np.where(squares > 0, squares, np.nan),
             "r_control": _pearson(change, truth),
             "r_centroid": _pearson(predicted - centroid, observed - centroid),
-            "signs": _mean_where(np.sign(change) == np.sign(truth), significant),
-            "recall": _recall(change, significant),
+            "signs": _mean_where(np.sign(change) == np.sign(truth), chosen),
+            "recall": _recall(change, chosen),
             "rank": _rank(predicted, observed),
         },
-        index=conditions,
+        index=None if conditions is None else list(conditions),
     )
+
+
+def _check(values: dict[str, np.ndarray], shape: tuple[int, ...]) -> None:
+    """Raise a ValueError if a profile has another shape, or a value that is not finite."""
+    for name, profile in values.items():
+        if profile.shape not in (shape, shape[1:]):
+            raise ValueError(f"`{name}` has the shape {profile.shape}, but `observed` has {shape}.")
+        if not np.isfinite(profile).all():
+            raise ValueError(
+                f"`{name}` has values that are not finite. Check for conditions without counts."
+            )
+
+
+def _largest(truth: np.ndarray) -> np.ndarray:
+    """Return a mask of the genes with the largest changes in each condition."""
+    order = np.abs(truth).argsort(axis=1)[:, ::-1]
+    mask = np.zeros(truth.shape, dtype=bool)
+    np.put_along_axis(mask, order[:, :N_TOP], True, axis=1)
+    return mask
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -130,7 +151,7 @@ def _rank(predicted: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Return the share of the other conditions that are farther away than the right one."""
     if len(observed) < 2:
         return np.full(len(observed), np.nan)
-    distances = np.linalg.norm(predicted[:, None] - observed[None], axis=-1)
+    distances = cdist(predicted, observed)
     own = distances.diagonal()[:, None]
     farther = (distances > own).sum(axis=1) + 0.5 * ((distances == own).sum(axis=1) - 1)
     found: np.ndarray = farther / (len(observed) - 1)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Changes = list[tuple[np.ndarray, np.ndarray]]
+"""Profiles of control and condition, for each other context."""
 
 
 def mean_of_contexts(control: np.ndarray, others: Changes) -> np.ndarray:
@@ -35,7 +36,7 @@ def scaled_mean(control: np.ndarray, others: Changes) -> np.ndarray:
     if len(changes) < 2:
         return control + changes[0]
     rest = (changes.sum(axis=0) - changes) / (len(changes) - 1)
-    factor = (rest * changes).sum() / np.square(rest).sum()
+    factor = (rest * changes).sum() / max(np.square(rest).sum(), np.finfo(float).tiny)
     return control + factor * changes.mean(axis=0)
 
 
@@ -48,7 +49,7 @@ CONTEXT_BASELINES: dict[str, Callable[[np.ndarray, Changes], np.ndarray]] = {
 """Predictions of a condition in a context where it was not measured, by name."""
 
 
-def nearest_dose(control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
+def nearest_dose(_control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
     """Return the profile at the closest dose, on a log scale. ``others`` are profiles by dose."""
     return others[min(others, key=lambda other: abs(np.log(other / dose)))]
 

@@ -44,6 +44,7 @@ def control_of(sums: dict[Key, np.ndarray], context: int) -> np.ndarray:
 def of_combination(
     name: str, conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
 ) -> np.ndarray:
+    """Return the prediction of a baseline for a combination."""
     sums = sums_by_condition(conditions, data, fold, genes)
     here = {key: counts for key, counts in sums.items() if key[2] == fold.context}
     counts = {str(key): each for key, each in here.items()}
@@ -55,6 +56,7 @@ def of_combination(
 def of_context(
     name: str, conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
 ) -> np.ndarray:
+    """Return the prediction of a baseline for a condition in another context."""
     sums = sums_by_condition(conditions, data, fold, genes)
     others = [
         (log_profile(control_of(sums, context)), log_profile(counts))
@@ -67,6 +69,7 @@ def of_context(
 def of_dose(
     name: str, conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
 ) -> np.ndarray:
+    """Return the prediction of a baseline for another dose."""
     sums = sums_by_condition(conditions, data, fold, genes)
     assert fold.doses is not None
     others = {
@@ -78,8 +81,34 @@ def of_dose(
     return DOSE_BASELINES[name](control, fold.doses[0], others)
 
 
+def better_single(
+    conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
+) -> np.ndarray:
+    """Return the profile of the perturbation that is closest to the left-out cells, which it reads."""
+    sums = sums_by_condition(conditions, data, fold, genes)
+    observed = log_profile(data.sums.counts[fold.held_out].sum(axis=0)[genes])
+    profiles = [
+        log_profile(counts)
+        for (parts, _, context), counts in sums.items()
+        if len(parts) == 1 and parts[0] in fold.parts and context == fold.context
+    ]
+    return min(profiles, key=lambda profile: float(np.linalg.norm(profile - observed)))
+
+
+def baselines_of(
+    split: str, conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the predictions of all baselines of a split for one fold, by name."""
+    return {
+        name: baseline(conditions, data, fold, genes) for name, baseline in BASELINES[split].items()
+    }
+
+
 BASELINES: dict[str, dict[str, Callable[[Conditions, Measured, Fold, np.ndarray], np.ndarray]]] = {
-    "combination": {name: partial(of_combination, name) for name in COMBINATION_BASELINES},
+    "combination": {
+        **{name: partial(of_combination, name) for name in COMBINATION_BASELINES},
+        "better single": better_single,
+    },
     "context": {name: partial(of_context, name) for name in CONTEXT_BASELINES},
     "dose": {name: partial(of_dose, name) for name in DOSE_BASELINES},
 }

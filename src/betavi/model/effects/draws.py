@@ -40,6 +40,7 @@ def condition_draws(
     n_new_pairs: int = 0,
     unmeasured: Sequence[float] = (),
     new: NewEffects | None = None,
+    noise_share: float = 1.0,
     n_draws: int = N_DRAWS,
 ) -> ConditionDraws:
     """Return draws of the shares of a condition and of the control.
@@ -47,7 +48,7 @@ def condition_draws(
     ``row`` are the values of the effects, ``(n_effects,)``. For each pair that was not measured, an
     interaction is drawn from the prior of the interactions. ``unmeasured`` are the factors of deviations
     in a context that are drawn from their prior. ``new`` are effects of perturbations that were not
-    measured.
+    measured. ``noise_share`` is 1 for cells of one replicate, and smaller for several.
     """
     posterior, n_base = estimate.posterior, estimate.n_base
     contrasts = np.zeros((2, len(posterior.mean)))
@@ -65,7 +66,7 @@ def condition_draws(
         mean_effect = mean_effect + new.mean
         effect += new.mean + np.sqrt(new.variance) * rng.normal(size=effect.shape)
     if row.any() or new is not None:
-        effect += np.sqrt(posterior.noise) * rng.normal(size=effect.shape)
+        effect += np.sqrt(noise_share * posterior.noise) * rng.normal(size=effect.shape)
     level = estimate.profile + base.T
     return ConditionDraws(
         shares(level + effect),

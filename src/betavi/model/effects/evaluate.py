@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, norm
 from scvi.utils import track
 
-from betavi._tables import lookup
+from betavi._tables import check_whole, lookup
 from betavi.diagnostics.effects.baselines import log_profile
 from betavi.diagnostics.effects.scores import perturbation_scores
-from betavi.model.effects.baselines import BASELINES
+from betavi.model.effects.baselines import baselines_of
 from betavi.model.effects.contexts import in_context
 from betavi.model.effects.draws import condition_draws
-from betavi.model.effects.folds import SPLITS, folds_of, measured
+from betavi.model.effects.folds import NEEDED, SPLITS, folds_of, measured
+from betavi.model.setup.arguments import check_arguments
 from betavi.module.effect_fit import estimate_effects
 
 if TYPE_CHECKING:
@@ -33,29 +34,88 @@ def evaluate(
     split: str = "combination",
     n_genes: int = 1000,
     level: float = 0.9,
+    by_condition: bool = False,
     seed: int = 0,
     show_progress: bool = True,
 ) -> pd.DataFrame:
-    """Predict conditions that are left out in turn, and score them beside simple baselines."""
+    """Predict conditions that are left out in turn, and score the predictions beside baselines.
+
+    No cell of the left-out condition is used: the effects are estimated again from all other cells.
+    The networks are not trained again, because mean profiles do not depend on them. A profile is
+    log(1 + counts per ten thousand) of the sum of a condition's cells. EffectVI predicts its expectation
+    at the depth of the left-out cells.
+
+    Parameters
+    ----------
+    split
+        Conditions to leave out: ``"combination"``, each combination whose perturbations were measured
+        alone; ``"context"``, each condition in one context, if it was measured in another; or
+        ``"dose"``, each dose of a perturbation that was measured at other doses.
+    n_genes
+        Number of genes with most counts, which the scores use.
+    level
+        Level of the intervals.
+    by_condition
+        Return one row for each condition and method, not means over conditions.
+    seed
+        Seed of the draws and of the split into halves.
+    show_progress
+        Show a progress bar.
+
+    Returns
+    -------
+    One row for EffectVI and for each baseline, with the scores of
+    :func:`betavi.metrics.perturbation_scores`, and
+
+    - ``share``, the share of the distance between no change and a perfect prediction that is gained;
+    - ``coverage``, the share of the left-out sums of counts inside the interval.
+
+    Baselines of combinations: no change; the mean of all perturbed conditions; the mean of conditions
+    that share a perturbation; the sum of the changes by single perturbations; the same with shrunken
+    changes; the better single perturbation, chosen with the left-out cells; the measured condition
+    nearest to the sum; and a linear model. The split half predicts one half of the left-out cells from
+    the other half. Its ``l2`` has the noise of both halves. A perfect prediction has about half of it.
+
+    Raises
+    ------
+    ValueError
+        If no condition can be left out.
+
+    References
+    ----------
+    Ahlmann-Eltze et al. (2025), Deep-learning-based gene perturbation effect prediction does not yet
+    outperform simple linear baselines. Viñas Torné et al. (2025), Systema.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> simulated = betavi.datasets.simulate_perturbations
+    >>> adata = simulated(n_cells=600, n_genes=50, n_perturbations=4, n_combinations=2)
+    >>> betavi.EffectVI.setup_anndata(adata, perturbation_key="perturbation")
+    >>> table = betavi.EffectVI(adata).evaluate(show_progress=False)
+    >>> bool(table.loc["EffectVI", "l2"] < table.loc["no change", "l2"])
+    True
+    """
     lookup(SPLITS, split, "split")
+    check_arguments({"level": level, "seed": seed})
+    check_whole("n_genes", n_genes)
     rng = np.random.default_rng(seed)
+    model.refuse_minified("evaluate")
     data = measured(model, rng)
     folds = folds_of(model.conditions, data.groups, split)
     if not folds:
-        raise ValueError(f"No condition can be left out with split={split!r}.")
+        raise ValueError(f"No condition can be left out with split={split!r}. {NEEDED[split]}")
     genes = np.argsort(-data.sums.counts.sum(axis=0))[:n_genes]
     predictions: dict[str, list[np.ndarray]] = {}
     covered = []
     for fold in track(folds, "Leaving out conditions", disable=not show_progress):
         own, inside = own_prediction(model, data, fold, genes, level, rng)
         covered.append(inside)
-        found = {OWN: own}
-        for name, baseline in BASELINES[split].items():
-            found[name] = baseline(model.conditions, data, fold, genes)
+        found = {OWN: own} | baselines_of(split, model.conditions, data, fold, genes)
         found[CEILING] = log_profile(data.halves[0][fold.held_out].sum(axis=0)[genes])
         for name, profile in found.items():
             predictions.setdefault(name, []).append(profile)
-    return scored(model, data, folds, genes, predictions, covered)
+    return scored(model, data, folds, genes, predictions, covered, by_condition)
 
 
 def own_prediction(
@@ -75,12 +135,19 @@ def own_prediction(
     estimate = estimate_effects(model.module, data.groups.codes[kept], sums)
     row = estimate.design.row(fold.parts, fold.doses, fold.context)
     row, unmeasured = in_context(estimate, row, fold.parts, fold.context)
-    drawn = condition_draws(estimate, row, fold.context, rng, unmeasured=unmeasured)
+    # noise of replicates averages out in proportion to their counts
+    totals = data.sums.counts[fold.held_out].sum(axis=1)
+    noise_share = float(np.square(totals / totals.sum()).sum())
+    drawn = condition_draws(
+        estimate, row, fold.context, rng, unmeasured=unmeasured, noise_share=noise_share
+    )
     shares = drawn.condition[:, genes]
     observed = data.sums.counts[fold.held_out].sum(axis=0)[genes]
     mean = observed.sum() * shares / shares.sum(axis=1, keepdims=True)
     counts = drawn_sums(mean, estimate.inflation[genes], rng)
-    below = (counts < observed).mean(axis=0) + rng.random(len(genes)) * (counts == observed).mean(axis=0)
+    below = (counts < observed).mean(axis=0) + rng.random(len(genes)) * (counts == observed).mean(
+        axis=0
+    )
     tail = (1 - level) / 2
     inside = (below > tail) & (below < 1 - tail)
     return log_profile(counts).mean(axis=0), float(inside.mean())
@@ -99,33 +166,49 @@ def scored(
     genes: np.ndarray,
     predictions: dict[str, list[np.ndarray]],
     covered: list[float],
+    by_condition: bool,
 ) -> pd.DataFrame:
-    """Return mean scores over the folds, one row for each method."""
+    """Return scores of each method and fold, or their means over the folds."""
     observed = np.stack([log_profile(_counts(data, fold)[genes]) for fold in folds])
     controls = [_control(model, data, fold.context)[genes] for fold in folds]
     control = log_profile(np.stack(controls))
     centroid = np.stack([_centroid(model, data, fold, genes) for fold in folds])
     significant = np.stack(
-        [_significant(_counts(data, fold)[genes], base) for fold, base in zip(folds, controls, strict=True)]
+        [
+            _significant(_counts(data, fold)[genes], base)
+            for fold, base in zip(folds, controls, strict=True)
+        ]
     )
     # the ceiling predicts one half of the cells from the other
     other = np.stack(
         [log_profile(data.halves[1][fold.held_out].sum(axis=0)[genes]) for fold in folds]
     )
-    rows: dict[str, Any] = {}
-    for name, profiles in predictions.items():
-        truth = other if name == CEILING else observed
-        rows[name] = perturbation_scores(
-            np.stack(profiles), truth, control, centroid, significant
-        ).mean()
-    table = pd.DataFrame(rows).T
+    names = [fold.name for fold in folds]
+    tables = {
+        name: perturbation_scores(
+            np.stack(profiles),
+            other if name == CEILING else observed,
+            control,
+            centroid,
+            significant,
+            names,
+        )
+        for name, profiles in predictions.items()
+    }
+    tables[OWN]["coverage"] = covered
     # the mean of both halves has half of the noise of one half, and predictions have none
-    worst, best = table.loc[NO_CHANGE, "l2"], table.loc[CEILING, "l2"] / 2
-    table.insert(1, "share", (worst - table["l2"]) / (worst - best))
-    table.loc[CEILING, "share"] = np.nan
-    table["coverage"] = np.nan
-    table.loc[OWN, "coverage"] = np.mean(covered)
-    return table
+    worst, best = tables[NO_CHANGE]["l2"], tables[CEILING]["l2"] / 2
+    for name, table in tables.items():
+        gained = (worst - table["l2"]) / (worst - best)
+        table.insert(1, "share", np.nan if name == CEILING else gained)
+    if by_condition:
+        joined = pd.concat(tables, names=["method", "condition"])
+        return joined.swaplevel().sort_index(level=0, sort_remaining=False)
+    means = pd.DataFrame({name: table.mean() for name, table in tables.items()}).T
+    # of the means, because single distances may be close to zero
+    worst, best = means.loc[NO_CHANGE, "l2"], means.loc[CEILING, "l2"] / 2
+    means["share"] = ((worst - means["l2"]) / (worst - best)).where(means.index != CEILING)
+    return means[tables[OWN].columns]
 
 
 def _counts(data: Measured, fold: Fold) -> np.ndarray:
@@ -135,7 +218,9 @@ def _counts(data: Measured, fold: Fold) -> np.ndarray:
 
 def _control(model: LatentModel, data: Measured, context: int) -> np.ndarray:
     is_control = (model.conditions.parts[data.groups.codes[:, 0]] < 0).all(axis=1)
-    total: np.ndarray = data.sums.counts[is_control & (data.groups.codes[:, 2] == context)].sum(axis=0)
+    total: np.ndarray = data.sums.counts[is_control & (data.groups.codes[:, 2] == context)].sum(
+        axis=0
+    )
     return total
 
 

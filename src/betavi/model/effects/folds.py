@@ -55,14 +55,18 @@ def measured(model: LatentModel, rng: np.random.Generator) -> Measured:
     return Measured(groups, sums, [both.counts[:n_groups], both.counts[n_groups:]])
 
 
-def condition_of(conditions: Conditions, code: np.ndarray) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+def condition_of(
+    conditions: Conditions, code: np.ndarray
+) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
     """Return the perturbations and the doses of a group, in the order of the perturbations."""
     row = conditions.parts[code[0]]
     parts = row[row >= 0]
     order = np.argsort(parts)
     if conditions.doses is None:
         return tuple(parts[order].tolist()), None
-    return tuple(parts[order].tolist()), tuple(conditions.doses[code[1]][: len(parts)][order].tolist())
+    return tuple(parts[order].tolist()), tuple(
+        conditions.doses[code[1]][: len(parts)][order].tolist()
+    )
 
 
 def folds_of(conditions: Conditions, groups: Groups, split: str) -> list[Fold]:
@@ -105,9 +109,7 @@ def _is_in_other_context(keys: list[tuple], key: tuple) -> bool:
 
 def _is_at_other_dose(keys: list[tuple], key: tuple) -> bool:
     """Return True if the same perturbations were measured at another dose in this context."""
-    return any(
-        other[0] == key[0] and other[2] == key[2] and other[1] != key[1] for other in keys
-    )
+    return any(other[0] == key[0] and other[2] == key[2] and other[1] != key[1] for other in keys)
 
 
 SPLITS: dict[str, Callable[[list[tuple], tuple], bool]] = {
@@ -116,3 +118,10 @@ SPLITS: dict[str, Callable[[list[tuple], tuple], bool]] = {
     "dose": _is_at_other_dose,
 }
 """Test of a condition that a split leaves out, by the split's name."""
+
+NEEDED = {
+    "combination": "A combination is needed whose perturbations were also measured alone.",
+    "context": "A condition is needed that was measured in two contexts. Pass `context_key` to setup_anndata.",
+    "dose": "A perturbation is needed that was measured at two doses. Pass `dose_key` to setup_anndata.",
+}
+"""Conditions that a split needs, by the split's name."""

@@ -17,7 +17,7 @@ from betavi.model.setup.check_depth import warn_deep_cells
 from betavi.model.setup.conditions import (
     check_conditions,
     check_conditions_known,
-    check_has_effects,
+    check_is_screen,
     condition_fields,
 )
 from betavi.model.setup.messages import warn
@@ -101,9 +101,9 @@ def register(
     batch_key, covariates = setup_args["batch_key"], setup_args["categorical_covariate_keys"]
     if source is None:
         totals = check_object(adata, setup_args, warn_empty_cells=refuse, warn_all_zero_genes=warn)
-        check_has_effects(adata, setup_args)
         warn_deep_cells(totals, adata.obs_names, "adata")
         check_obs.check_all_used(adata, [batch_key, *(covariates or [])])
+        check_is_screen(adata, setup_args)
         check_obs.warn_repeated_genes(adata.var_names)
     else:
         check_object(adata, setup_args, warn_empty_cells=warn)

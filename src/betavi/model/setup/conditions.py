@@ -14,6 +14,7 @@ from betavi.data.conditions import (
     PERTURBATION,
     REPLICATE,
     Conditions,
+    split_condition,
     split_doses,
 )
 from betavi.model.setup import check_obs
@@ -45,32 +46,37 @@ def check_conditions(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
     """
     if ARGUMENT not in setup_args:
         return
+    for name in ("control", "separator"):
+        if not isinstance(setup_args[name], str) or not setup_args[name].strip():
+            raise ValueError(f"`{name}` must be a text, not {setup_args[name]!r}.")
     columns = [setup_args.get(argument) for argument in CONDITION_FIELDS.values()]
     check_obs.check_categories(adata, columns, None)
     column = adata.obs[setup_args[ARGUMENT]].astype(str)
     control, separator = setup_args["control"], setup_args["separator"]
-    for name in ("control", "separator"):
-        if not isinstance(setup_args[name], str) or not setup_args[name]:
-            raise ValueError(f"`{name}` must be a text, not {setup_args[name]!r}.")
     Conditions.of_names(sorted(column.unique()), control, separator)
     if (dose_key := setup_args.get("dose_key")) is not None:
         _check_doses(adata, dose_key, column, control, separator)
 
 
-def check_has_effects(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
-    """Raise a ValueError if no cell is a control, or all are. New cells of a model may lack either."""
+def check_is_screen(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
+    """Check the cells to train on: some are controls, others are not, and no category is empty.
+
+    New cells of a trained model need not be a screen.
+    """
     if ARGUMENT not in setup_args:
         return
-    column, control = adata.obs[setup_args[ARGUMENT]].astype(str), setup_args["control"]
-    if not (column == control).any():
+    check_obs.check_all_used(adata, [setup_args.get(name) for name in CONDITION_FIELDS.values()])
+    key, control = setup_args[ARGUMENT], setup_args["control"]
+    names = adata.obs[key].astype(str).unique()
+    perturbed = [bool(split_condition(name, control, setup_args["separator"])) for name in names]
+    if all(perturbed):
         raise ValueError(
-            f"adata.obs[{setup_args[ARGUMENT]!r}] has no control cells: `control` is {control!r}. "
-            f"{close_matches(control, column.unique())}"
+            f"adata.obs[{key!r}] has no control cells: `control` is {control!r}. "
+            f"{close_matches(control, names)}"
         )
-    found = Conditions.of_names(sorted(column.unique()), control, setup_args["separator"])
-    if not found.perturbations:
+    if not any(perturbed):
         raise ValueError(
-            f"adata.obs[{setup_args[ARGUMENT]!r}] has only control cells. Effects need perturbed cells."
+            f"adata.obs[{key!r}] has only control cells. Effects need perturbed cells."
         )
 
 
@@ -79,7 +85,7 @@ def _check_doses(adata: AnnData, dose_key: str, column: Any, control: str, separ
     pairs = adata.obs[dose_key].groupby(column, observed=True).unique()
     for name, values in pairs.items():
         n_parts = len(Conditions.of_names([str(name)], control, separator).perturbations)
-        for value in values:
+        for value in values.tolist():
             doses = split_doses(value, separator)
             if n_parts and (len(doses) not in (1, n_parts) or min(doses) == 0):
                 raise ValueError(

@@ -43,7 +43,7 @@ def setup_anndata(
         Name of the condition without perturbation. It may also be a part of a name: ``"A+control"``.
     dose_key
         Column of ``obs`` with doses above 0: numbers, or for combinations also text, ``"1+0.5"``.
-        Doses of control cells are ignored.
+        Those of control cells have no effect, but must be numbers of at least 0, such as 0.
     separator
         Text between the names of a combination, and between its doses.
     context_key

@@ -1,0 +1,190 @@
+"""Prediction of combinations, contexts and doses that are left out, beside simple baselines.
+
+``python -m benchmarks.perturbations [part ...]``. Parts, by default all:
+
+- ``combinations``: each combination of datlinger and of Norman 2019 is left out in turn. The scores use
+  the 1,000 genes with most counts.
+- ``contexts``: the stimulation of each cell type of kang_muscat, and each perturbation in each cell line of
+  mcfaline23. The bandwidth between contexts was chosen on kang_muscat.
+- ``doses``: each dose of macseq but none of a control.
+- ``simulated``: half-effective doses, interactions, and coverage with known truth, three seeds.
+- ``state``: information of z about the condition, in nats, and seconds of training.
+
+No other choice was made on these data, except that effects do not use the state of the cells, which was
+compared on both sets of combinations. It takes about 20 minutes on one core.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import scvi
+
+from benchmarks.peers import processor, quietly, real_folder
+from betavi import EffectVI
+from betavi.datasets import EffectDistribution, simulate_perturbations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+
+SEEDS = (0, 1, 2)
+DOSES = (0.01, 0.1, 0.3, 1, 3, 10, 100)
+
+
+def norman() -> tuple[AnnData, dict[str, Any]]:
+    adata = anndata.read_h5ad(real_folder() / "norman19_mcfaline23_counts.h5ad")
+    return adata[adata.obs["dataset"] == "norman19"].copy(), {"perturbation_key": "condition"}
+
+
+def mcfaline() -> tuple[AnnData, dict[str, Any]]:
+    adata = anndata.read_h5ad(real_folder() / "norman19_mcfaline23_counts.h5ad")
+    keys = {"perturbation_key": "condition", "context_key": "cell_type"}
+    return adata[adata.obs["dataset"] == "mcfaline23"].copy(), keys
+
+
+def datlinger() -> tuple[AnnData, dict[str, Any]]:
+    adata = anndata.read_h5ad(real_folder() / "datlinger21_scifi_7500x2000.h5ad")
+    return adata, {"perturbation_key": "condition"}
+
+
+def kang_muscat() -> tuple[AnnData, dict[str, Any]]:
+    adata = anndata.read_h5ad(real_folder() / "kang_muscat.h5ad")
+    keys = {"control": "ctrl", "context_key": "cluster_id", "replicate_key": "sample_id"}
+    return adata, {"perturbation_key": "group_id", **keys}
+
+
+def kang() -> tuple[AnnData, dict[str, Any]]:
+    adata = anndata.read_h5ad(real_folder() / "kang_stim_ctrl_2000.h5ad")
+    genes = np.argsort(-np.asarray(adata.X.sum(axis=0)).ravel())[:2000]
+    return adata[:, np.sort(genes)].copy(), {"perturbation_key": "stim", "control": "ctrl"}
+
+
+def macseq() -> tuple[AnnData, dict[str, Any]]:
+    adata = anndata.read_h5ad(real_folder() / "macseq_pmmsq033_308.h5ad")
+    adata = adata[adata.obs["Treatment_1"] != "Media"].copy()
+    keys = {"control": "DMSO", "dose_key": "dose_uM"}
+    return adata, {"perturbation_key": "Treatment_1", **keys}
+
+
+def set_up(read: Callable[[], tuple[AnnData, dict[str, Any]]]) -> EffectVI:
+    adata, keys = read()
+    EffectVI.setup_anndata(adata, **keys)
+    scvi.settings.seed = 0
+    return EffectVI(adata)
+
+
+def left_out(read: Callable[[], tuple[AnnData, dict[str, Any]]], split: str) -> None:
+    """Print the scores of a split, and the R² of each condition for contexts."""
+    start = time.perf_counter()
+    table = set_up(read).evaluate(split, by_condition=True, show_progress=False)
+    conditions = table.index.unique("condition")
+    means = table.groupby("method", sort=False).mean()
+    print(f"\n{read.__name__}, {len(conditions)} left out, {time.perf_counter() - start:.0f} s")
+    print(means.round(3).to_string())
+    if split == "context" and len(conditions) < 10:
+        print(f"\nR²\n{table['r2'].unstack('condition').round(3).to_string()}", flush=True)
+
+
+def dose_curves(seed: int) -> dict[str, float]:
+    """Return how often half-effective doses are within a factor of 1.5, and inside their interval."""
+    adata = simulate_perturbations(
+        n_cells=20_000, n_genes=400, n_perturbations=20, doses=DOSES, library_size=2000.0, seed=seed
+    )
+    EffectVI.setup_anndata(adata, perturbation_key="perturbation", dose_key="dose")
+    model = EffectVI(adata)
+    model.train(max_epochs=1, enable_progress_bar=False)
+    found = model.dose_response()
+    truth = adata.uns["truth"]["dose_curves"]["ec50"].loc[found.index]
+    return {
+        "EC50 within 1.5": (np.abs(np.log(found["ec50"] / truth)) < np.log(1.5)).mean(),
+        "EC50 coverage": ((found["lower"] < truth) & (truth < found["upper"])).mean(),
+    }
+
+
+def simulated_pairs(seed: int, share: float) -> dict[str, float]:
+    """Return p-values below 0.05 without an interaction, power and false calls, and coverage."""
+    effects = EffectDistribution(share_interacting=share)
+    adata = simulate_perturbations(
+        n_cells=6000, n_perturbations=8, n_combinations=6, effects=effects, n_replicates=4,
+        replicate_sd=0.2, library_size=2000.0, seed=seed,
+    )  # fmt: skip
+    EffectVI.setup_anndata(adata, perturbation_key="perturbation", replicate_key="replicate")
+    model = EffectVI(adata)
+    model.train(max_epochs=1, enable_progress_bar=False)
+    genes, _ = model.interactions()
+    truth = adata.uns["truth"]["interactions"]
+    truth = truth.rename(columns=lambda name: "+".join(sorted(name.split("+"))))
+    real = truth.stack().reindex(pd.MultiIndex.from_frame(genes[["gene", "pair"]])).to_numpy() != 0
+    called = genes["fdr"].to_numpy() < 0.1
+    coverage = model.evaluate(show_progress=False).loc["EffectVI", "coverage"]
+    return {
+        "p < 0.05": (genes["p_value"].to_numpy() < 0.05)[~real].mean(),
+        "power": called[real].mean() if real.any() else np.nan,
+        "calls": called.sum(),
+        "false calls": (called & ~real).sum(),
+        "coverage": coverage,
+    }
+
+
+def combinations() -> None:
+    for read in (datlinger, norman):
+        left_out(read, "combination")
+
+
+def contexts() -> None:
+    for read in (kang_muscat, mcfaline):
+        left_out(read, "context")
+
+
+def doses() -> None:
+    left_out(macseq, "dose")
+
+
+def simulated() -> None:
+    curves = pd.DataFrame([dose_curves(seed) for seed in SEEDS])
+    print(f"\nSimulated doses, mean of three seeds\n{curves.mean().round(3).to_string()}")
+    for share in (0.0, 0.1):
+        pairs = pd.DataFrame([simulated_pairs(seed, share) for seed in SEEDS])
+        print(
+            f"\nSimulated pairs, {share:.0%} of the affected genes interact\n{pairs.mean().round(3).to_string()}"
+        )
+
+
+def state() -> None:
+    rows = {}
+    for read in (norman, datlinger, kang, kang_muscat, mcfaline):
+        model = set_up(read)
+        start = time.perf_counter()
+        model.train(enable_progress_bar=False)
+        seconds = time.perf_counter() - start
+        found = model.state_information()
+        rows[read.__name__] = {
+            "nats": found["nats"].mean(), "largest": found["nats"].max(),
+            "depends": found["depends"].sum(), "contexts": len(found), "seconds": seconds,
+        }  # fmt: skip
+    print(f"\nInformation of z about the condition\n{pd.DataFrame(rows).T.round(3).to_string()}")
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    part.__name__: part for part in (combinations, contexts, doses, simulated, state)
+}
+
+
+def main(*words: str) -> None:
+    quietly(1)
+    warnings.filterwarnings("ignore")
+    print(f"{processor()}, one thread")
+    for word in words or PARTS:
+        PARTS[word]()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
