@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from importlib import import_module
 
-from betavi import BetaVI, JointVI
+from betavi import BetaVI, EffectVI, JointVI
 
 FEWER = {
     "betavi.diagnostics.spectrum": {"N_FLIPS": 1},
@@ -28,7 +28,7 @@ def shortened(train):
 
 def shorten(replace=setattr):
     """Shorten training and diagnoses in this process. The kernel of a notebook calls this."""
-    for cls in (BetaVI, JointVI):
+    for cls in (BetaVI, JointVI, EffectVI):
         replace(cls, "train", shortened(cls.train))
     repeat_less(replace)
 

@@ -173,7 +173,7 @@ def test_every_public_name_has_a_page():
     rooms = ("pl", "metrics", "datasets")
     names = {f"betavi.{room}.{name}" for room in rooms for name in found(f"betavi.{room}").__all__}
     names |= {f"betavi.{name}" for name in betavi.__all__ if callable(found(f"betavi.{name}"))}
-    for model in (betavi.BetaVI, betavi.JointVI):
+    for model in (betavi.BetaVI, betavi.JointVI, betavi.EffectVI):
         own = {name for name in dir(model) if not name.startswith("_") and is_ours(model, name)}
         # the primitives that abilities are built on; docs/extending.md shows their use
         own -= vars(LatentModel).keys()
@@ -183,6 +183,8 @@ def test_every_public_name_has_a_page():
         "betavi.JointVI.minify_adata", "betavi.JointVI.setup_anndata",
         "betavi.JointVI.prepare_query_anndata", "betavi.BetaVI.prepare_query_mudata",
         "betavi.JointVI.convert_legacy_save", "betavi.BetaVI.convert_legacy_save",
+        "betavi.EffectVI.prepare_query_mudata", "betavi.EffectVI.convert_legacy_save",
+        "betavi.EffectVI.minify_adata",
     }  # fmt: skip
     assert names - set(PUBLIC) <= refused
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from scvi.model.base import UnsupervisedTrainingMixin
 
-from betavi import BetaVI, JointVI
-from betavi.datasets import simulate_counts, simulate_multiome
+from betavi import BetaVI, EffectVI, JointVI
+from betavi.datasets import simulate_counts, simulate_multiome, simulate_perturbations
 from betavi.module import Options
 from betavi.nn import Architecture
 from betavi.train import TrainingPlan
@@ -65,6 +65,7 @@ REQUIRED = {
     "transfer_labels": {"adata": None, "labels_key": "cell_type", "indices": range(20)},
     "get_latent_library_size": {"give_mean": False},
     "get_marginal_ll": {"n_mc_samples": 5},
+    "predict": {"perturbation": "P0"},
 }
 QUIET = {"show_progress": False, "silent": True}
 ODD_VALUES = st.one_of(
@@ -103,7 +104,11 @@ def models():
     likelihoods = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
     if "cell_type" not in mdata.obs:
         mdata.obs["cell_type"] = ["type_0", "type_1"] * 60
+    screen = simulate_perturbations(120, 20, 2, 1, n_contexts=2)
+    screen.obs_names = [f"cell_{i}" for i in range(120)]
+    keys = {"perturbation_key": "perturbation", "context_key": "context"}
     return {
+        "EffectVI": trained(EffectVI, screen, EffectVI.setup_anndata, **keys),
         "BetaVI": trained(BetaVI, adata, BetaVI.setup_anndata, batch_key="batch"),
         "JointVI": trained(JointVI, mdata, JointVI.setup_mudata, likelihoods, batch_key="batch"),
     }
@@ -238,7 +243,7 @@ def building(models, kind):
     """Return the arguments of a call that builds something, a function of one of them, and data."""
     data = models[kind].adata
     cls, setup = type(models[kind]), getattr(type(models[kind]), f"setup_{SETUPS[kind]}")
-    required = {"likelihoods": LIKELIHOODS} if kind == "JointVI" else {}
+    required = REQUIRED_SETUP.get(kind, {})
     copy = data.copy()
     # scvi-tools takes a copy for the object itself
     copy.uns.pop("_scvi_uuid")
@@ -262,7 +267,10 @@ def building(models, kind):
     }
 
 
-SETUPS = {"BetaVI": "anndata", "JointVI": "mudata"}
+SETUPS = {"BetaVI": "anndata", "JointVI": "mudata", "EffectVI": "anndata"}
+REQUIRED_SETUP = {
+    "JointVI": {"likelihoods": LIKELIHOODS}, "EffectVI": {"perturbation_key": "perturbation"},
+}  # fmt: skip
 ENORMOUS = 500
 
 

@@ -7,8 +7,8 @@ import pytest
 import scvi
 import torch
 
-from betavi import BetaVI, JointVI
-from betavi.datasets import simulate_counts, simulate_multiome
+from betavi import BetaVI, EffectVI, JointVI
+from betavi.datasets import simulate_counts, simulate_multiome, simulate_perturbations
 from tests.conftest import BRIEF, getters
 
 QUIET = {"show_progress": False}
@@ -21,7 +21,9 @@ ARGUMENTS = {
     "translate": {"source": "rna", "target": "adt"},
     "get_aggregated_posterior": {},
     "transfer_labels": {"adata": None, "labels_key": "cell_type", "indices": [0, 1]},
+    "predict": {"perturbation": "P0"},
 }
+OF_EFFECTS = {"predict", "interactions", "dose_response", "state_information"}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,9 @@ ANSWERED_UNTRAINED = {
 }  # fmt: skip
 REFUSED = [
     (cls, name)
-    for cls in (BetaVI, JointVI)
-    for name in {*getters(cls), "rate_distortion", "diagnose"}
-    if name not in ANSWERED_UNTRAINED
+    for cls in (BetaVI, JointVI, EffectVI)
+    for name in {*getters(cls), "rate_distortion", "diagnose", *OF_EFFECTS}
+    if name not in ANSWERED_UNTRAINED and hasattr(cls, name)
 ]
 
 
@@ -58,6 +60,10 @@ def test_an_untrained_model_answers_nothing(cls, name, adata):
     if cls is BetaVI:
         BetaVI.setup_anndata(adata, batch_key="batch")
         model = BetaVI(adata)
+    elif cls is EffectVI:
+        screen = simulate_perturbations(60, 20, 2)
+        EffectVI.setup_anndata(screen, perturbation_key="perturbation")
+        model = EffectVI(screen)
     else:
         mdata = simulate_multiome(n_cells=40)
         JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
