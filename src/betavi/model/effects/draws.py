@@ -42,6 +42,7 @@ def condition_draws(
     new: NewEffects | None = None,
     noise_share: float = 1.0,
     n_draws: int = N_DRAWS,
+    factors: np.ndarray | None = None,
 ) -> ConditionDraws:
     """Return draws of the shares of a condition and of the control.
 
@@ -49,6 +50,7 @@ def condition_draws(
     interaction is drawn from the prior of the interactions. ``unmeasured`` are the factors of deviations
     in a context that are drawn from their prior. ``new`` are effects of perturbations that were not
     measured. ``noise_share`` is 1 for cells of one replicate, and smaller for several.
+    ``factors`` are draws of the values of the effects over ``row``, ``(n_draws, n_effects)``.
     """
     posterior, n_base = estimate.posterior, estimate.n_base
     contrasts = np.zeros((2, len(posterior.mean)))
@@ -61,6 +63,8 @@ def condition_draws(
     n_pairs = n_new_pairs + int((absent & (estimate.kinds[n_base:] == INTERACTION)).sum())
     effect = effect.T + drawn_prior(estimate, INTERACTION, [1.0] * n_pairs, effect.T.shape, rng)
     effect += drawn_prior(estimate, DEVIATION, unmeasured, effect.shape, rng)
+    if factors is not None:
+        effect += (factors - 1) * row @ posterior.mean[n_base:]
     mean_effect = means[1]
     if new is not None:
         mean_effect = mean_effect + new.mean

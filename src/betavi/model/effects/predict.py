@@ -13,7 +13,8 @@ from betavi.data import COUNTS
 from betavi.data.conditions import split_condition
 from betavi.model.effects.cells import counterfactual, new_cell_quantiles
 from betavi.model.effects.contexts import in_context
-from betavi.model.effects.draws import check_level, condition_draws
+from betavi.model.effects.curves import curve_factors
+from betavi.model.effects.draws import N_DRAWS, check_level, condition_draws
 from betavi.model.effects.embedding import check_embedding, new_effects
 from betavi.model.setup.arguments import check_arguments
 
@@ -35,7 +36,7 @@ class Request(NamedTuple):
     ``parts`` are the codes of its perturbations, and ``row`` the values of the effects,
     ``(n_effects,)``. ``n_new_pairs`` is the number of pairs that were not measured. ``unmeasured`` are
     the factors of deviations in the context that were not measured. ``new`` are effects that were
-    predicted from an embedding.
+    predicted from an embedding. ``doses`` are those of the perturbations.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Request(NamedTuple):
     n_new_pairs: int
     unmeasured: list[float]
     new: NewEffects | None = None
+    doses: np.ndarray | None = None
 
 
 def predict(
@@ -156,9 +158,13 @@ def predicted(
     rows: list[dict[str, np.ndarray]] = []
     has_cells = model.adata is not None and model.minified_data_type is None
     for each in requests:
+        factors = None
+        if each.doses is not None:
+            factors = curve_factors(estimate, each.parts, each.doses, rng, N_DRAWS)
         drawn = condition_draws(
-            estimate, each.row, each.context, rng, each.n_new_pairs, each.unmeasured, each.new
-        )
+            estimate, each.row, each.context, rng, each.n_new_pairs, each.unmeasured, each.new,
+            factors=factors,
+        )  # fmt: skip
         rows.append(intervals(drawn, level))
         if has_cells and each.new is None:
             ends = new_cell_quantiles(model, each.row, each.context, level, seed)
@@ -244,7 +250,7 @@ def request(
     pairs = {tuple(sorted((a, b))) for i, a in enumerate(codes) for b in codes[i + 1 :]}
     # pairs with a new perturbation
     n_new = sum(len(parts) - 1 - place for place in range(len(added)))
-    return Request(name, context, codes, row, len(pairs - measured) + n_new, unmeasured, new)
+    return Request(name, context, codes, row, len(pairs - measured) + n_new, unmeasured, new, doses)
 
 
 def doses_of(
