@@ -55,6 +55,7 @@ NOT_OURS = {
     "convert_legacy_save", "train", "rescue",
     "minify_adata", "minify_mudata", "sibling", "suggest_beta", "cross_validate_denoising",
     "check_false_signals", "diagnose", "rate_distortion", "latent_density", "default_epochs",
+    "evaluate",
 }  # fmt: skip
 REQUIRED = {
     "generate": {"n_cells": 4},
@@ -65,7 +66,7 @@ REQUIRED = {
     "transfer_labels": {"adata": None, "labels_key": "cell_type", "indices": range(20)},
     "get_latent_library_size": {"give_mean": False},
     "get_marginal_ll": {"n_mc_samples": 5},
-    "predict": {"perturbation": "P0"},
+    "predict": {"perturbation": "P0", "dose": 1.0},
 }
 QUIET = {"show_progress": False, "silent": True}
 ODD_VALUES = st.one_of(
@@ -104,9 +105,9 @@ def models():
     likelihoods = {"rna": "zinb", "adt": "nb_mixture", "atac": "bernoulli"}
     if "cell_type" not in mdata.obs:
         mdata.obs["cell_type"] = ["type_0", "type_1"] * 60
-    screen = simulate_perturbations(120, 20, 2, 1, n_contexts=2)
+    screen = simulate_perturbations(120, 20, 2, 1, n_contexts=2, doses=(1, 10))
     screen.obs_names = [f"cell_{i}" for i in range(120)]
-    keys = {"perturbation_key": "perturbation", "context_key": "context"}
+    keys = {"perturbation_key": "perturbation", "context_key": "context", "dose_key": "dose"}
     return {
         "EffectVI": trained(EffectVI, screen, EffectVI.setup_anndata, **keys),
         "BetaVI": trained(BetaVI, adata, BetaVI.setup_anndata, batch_key="batch"),

@@ -291,7 +291,11 @@ def test_copies_predict_the_same(model, copied):
 
 def test_cells_of_known_conditions_are_read(model, adata):
     expected = model.get_latent_representation()
-    for cells in (slice(0, 60), adata.obs["perturbation"] == "P0", adata.obs["perturbation"] == "control"):
+    for cells in (
+        slice(0, 60),
+        adata.obs["perturbation"] == "P0",
+        adata.obs["perturbation"] == "control",
+    ):
         found = model.get_latent_representation(adata[cells].copy())
         mask = np.zeros(adata.n_obs, dtype=bool)
         mask[cells] = True
@@ -299,7 +303,10 @@ def test_cells_of_known_conditions_are_read(model, adata):
 
 
 UNKNOWN = {
-    "perturbation": ("P1+P2+P0", r"obs\['perturbation'\] has values .* not trained on: 'P1\+P2\+P0'"),
+    "perturbation": (
+        "P1+P2+P0",
+        r"obs\['perturbation'\] has values .* not trained on: 'P1\+P2\+P0'",
+    ),
     "context": ("liver", r"obs\['context'\] has values .* not trained on: 'liver'"),
 }
 
@@ -316,7 +323,9 @@ def test_cells_of_unknown_conditions_are_named(model, adata, column):
 
 def test_unknown_doses_and_replicates_are_named(model, adata):
     query = query_of(adata, replicate="replicate_9")
-    with pytest.raises(ValueError, match=r"obs\['replicate'\] .* write a replicate of the training"):
+    with pytest.raises(
+        ValueError, match=r"obs\['replicate'\] .* write a replicate of the training"
+    ):
         model.get_latent_representation(query)
     query = query_of(adata)
     query.obs["dose"] = query.obs["dose"].replace({10.0: 5.0})
@@ -349,7 +358,7 @@ def test_minified_objects_and_mudata_are_refused(model):
         model.minify_adata()
     with pytest.raises(TypeError, match="prepare_query_anndata"):
         EffectVI.prepare_query_mudata()
-    with pytest.raises(NotImplementedError, match="betavi.convert"):
+    with pytest.raises(NotImplementedError, match=r"betavi\.convert"):
         EffectVI.convert_legacy_save("a", "b")
 
 

@@ -34,7 +34,9 @@ def test_draws_are_shares_around_the_mean(estimate):
         assert (values > 0).all()
     for values, mean in ((found.condition, found.mean), (found.control, found.control_mean)):
         middle = np.log(values).mean(axis=0)
-        assert np.abs(middle - np.log(mean)).max() < 5 * np.log(values).std(axis=0).max() / np.sqrt(2000)
+        assert np.abs(middle - np.log(mean)).max() < 5 * np.log(values).std(axis=0).max() / np.sqrt(
+            2000
+        )
 
 
 def test_the_spread_is_that_of_the_posterior(estimate):
@@ -81,7 +83,9 @@ def test_noise_of_replicates_is_added_to_perturbed_conditions():
 
 
 def test_shares_of_large_log_rates_are_finite():
-    np.testing.assert_allclose(shares(np.array([[1000.0, 1000.0], [-1000.0, 0.0]])), [[0.5, 0.5], [0, 1]])
+    np.testing.assert_allclose(
+        shares(np.array([[1000.0, 1000.0], [-1000.0, 0.0]])), [[0.5, 0.5], [0, 1]]
+    )
 
 
 def test_levels_are_checked():

@@ -109,5 +109,5 @@ def test_what_has_no_curve_is_named(fits):
     for level in (0, 1, -0.5):
         with pytest.raises(ValueError, match="`level` must be above 0 and below 1"):
             model.dose_response(level=level)
-    with pytest.raises(ValueError, match="no doses. Pass `dose_key` to setup_anndata"):
+    with pytest.raises(ValueError, match=r"no doses. Pass `dose_key` to setup_anndata"):
         fitted(screen(300, n_genes=20)).dose_response()

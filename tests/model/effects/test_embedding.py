@@ -81,7 +81,9 @@ def test_scale_and_order_of_the_table_do_not_matter(model, coordinates):
     np.testing.assert_allclose(found, model.predict("P0", embedding=coordinates).X, rtol=1e-3)
     constant = coordinates.assign(constant=1.0)
     np.testing.assert_allclose(
-        model.predict("P0", embedding=constant).X, model.predict("P0", embedding=coordinates).X, rtol=1e-3
+        model.predict("P0", embedding=constant).X,
+        model.predict("P0", embedding=coordinates).X,
+        rtol=1e-3,
     )
 
 

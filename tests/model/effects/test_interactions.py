@@ -81,7 +81,9 @@ def test_columns_are_documented(tables):
 
 def test_a_stricter_rate_finds_fewer_genes():
     model = fitted(interacting(0.3, 0))
-    strict, usual, all_genes = (model.interactions(fdr=fdr)[1]["n_genes"] for fdr in (1e-6, 0.1, 1.0))
+    strict, usual, all_genes = (
+        model.interactions(fdr=fdr)[1]["n_genes"] for fdr in (1e-6, 0.1, 1.0)
+    )
     assert (strict <= usual).all()
     assert strict.sum() < usual.sum()
     assert (all_genes >= 0.9 * WIDE["n_genes"]).all()

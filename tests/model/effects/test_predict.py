@@ -147,7 +147,9 @@ def test_a_level_changes_the_intervals_and_a_seed_the_draws(additive):
     assert (narrow.layers["lower"] >= one.layers["lower"]).all()
     assert (narrow.layers["upper"] <= one.layers["upper"]).all()
     # the draws of one condition do not depend on the others, up to their order
-    np.testing.assert_array_equal(model.predict(["P0", "P1"]).layers["lower"][0], one.layers["lower"][0])
+    np.testing.assert_array_equal(
+        model.predict(["P0", "P1"]).layers["lower"][0], one.layers["lower"][0]
+    )
 
 
 def test_predictions_leave_the_generator_of_torch_alone(additive):
@@ -181,7 +183,9 @@ def test_contexts_have_profiles_of_their_own(in_contexts):
         for row, name in enumerate(found.obs["perturbation"]):
             truth = true_profile(adata, name, context=context)
             assert np.corrcoef(np.log(truth), np.log(found.X[row]))[0, 1] > 0.98
-            inside.append(covered(truth, found.layers["lower"][row], found.layers["upper"][row], genes))
+            inside.append(
+                covered(truth, found.layers["lower"][row], found.layers["upper"][row], genes)
+            )
     assert 0.82 < np.mean(inside) < 0.98
 
 
@@ -195,7 +199,10 @@ def test_a_context_where_a_perturbation_is_new_takes_it_from_the_others(in_conte
     width = found.layers["lfc_upper"] - found.layers["lfc_lower"]
     changed = adata.uns["truth"]["effects"]["P0"].to_numpy() != 0
     measured = model.predict("P0", context="context_1").layers
-    assert width[0, changed].mean() > (measured["lfc_upper"] - measured["lfc_lower"])[0, changed].mean()
+    assert (
+        width[0, changed].mean()
+        > (measured["lfc_upper"] - measured["lfc_lower"])[0, changed].mean()
+    )
 
 
 def test_doses_between_measured_ones(with_doses):
@@ -216,7 +223,9 @@ def test_doses_between_measured_ones(with_doses):
 def test_doses_outside_need_permission(with_doses):
     _, model = with_doses
     for dose in (0.01, 50.0):
-        with pytest.raises(ValueError, match=r"outside the measured doses, 0\.1 to 10.*extrapolate=True"):
+        with pytest.raises(
+            ValueError, match=r"outside the measured doses, 0\.1 to 10.*extrapolate=True"
+        ):
             model.predict("P0", dose=dose)
     far = model.predict("P0", dose=1e6, extrapolate=True).layers["lfc"]
     full = model.predict("P0", dose=10.0).layers["lfc"]
@@ -260,7 +269,11 @@ def test_the_control_has_no_dose(with_doses):
         ({"seed": -1}, ValueError, "`seed` must be a whole number from 0"),
         ({"extrapolate": 2}, TypeError, "`extrapolate` must be True or False"),
         ({"cells": ["nowhere"]}, KeyError, "`cells` has 1 unknown cell name"),
-        ({"perturbation": ["P0", "P1"], "cells": [0]}, ValueError, "With `cells`, pass one condition"),
+        (
+            {"perturbation": ["P0", "P1"], "cells": [0]},
+            ValueError,
+            "With `cells`, pass one condition",
+        ),
     ],
 )
 def test_what_cannot_be_predicted_is_named(additive, arguments, error, message):

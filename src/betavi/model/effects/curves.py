@@ -37,7 +37,9 @@ def curve_factors(
         drawn = curves.log_ec50[points, None], curves.slope[points, None]
         at_measured = hill(measured[None], *drawn)
         scale = (at_measured @ hill(measured, *own)) / np.square(at_measured).sum(axis=1)
-        by_part[:, part] = scale * hill(np.array([dose]), *drawn)[:, 0] / hill(np.array([dose]), *own)
+        by_part[:, part] = (
+            scale * hill(np.array([dose]), *drawn)[:, 0] / hill(np.array([dose]), *own)
+        )
     kinds = estimate.kinds[estimate.kinds != BASE]
     # columns are perturbations, pairs, and perturbations in each context
     singles = np.tile(by_part, int((kinds != INTERACTION).sum()) // n_parts)

@@ -201,7 +201,8 @@ def intervals(drawn: ConditionDraws, level: float) -> dict[str, np.ndarray]:
 def names_listed(perturbation: Any) -> list[str]:
     """Return the names of conditions as a list. Raise an error without any, or for other values."""
     check_arguments({"perturbation": perturbation})
-    names = [perturbation] if isinstance(perturbation, str) else list(perturbation or ())
+    several = () if perturbation is None else perturbation
+    names = [perturbation] if isinstance(perturbation, str) else list(several)
     if not names:
         raise ValueError("`perturbation` is empty. Name at least one condition.")
     return names
@@ -265,7 +266,7 @@ def doses_of(
         raise ValueError(f"The model has doses. Pass the dose of {name!r}: predict(..., dose=...)")
     try:
         given = np.asarray(0.0 if dose is None else dose, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         given = np.empty((0, 0))
     if given.ndim > 1 or (given.ndim == 1 and len(given) != len(codes)):
         raise ValueError(

@@ -49,6 +49,8 @@ def check_conditions(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
     for name in ("control", "separator"):
         if not isinstance(setup_args[name], str) or not setup_args[name].strip():
             raise ValueError(f"`{name}` must be a text, not {setup_args[name]!r}.")
+    if setup_args[ARGUMENT] is None:
+        raise ValueError(f"`{ARGUMENT}` must be the name of a column of `obs`, not None.")
     columns = [setup_args.get(argument) for argument in CONDITION_FIELDS.values()]
     check_obs.check_categories(adata, columns, None)
     column = adata.obs[setup_args[ARGUMENT]].astype(str)
