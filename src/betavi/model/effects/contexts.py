@@ -31,7 +31,7 @@ class Transfer(NamedTuple):
 
 
 def in_context(
-    estimate: EffectEstimate, row: np.ndarray, parts: Sequence[int], context: int
+    estimate: EffectEstimate, row: np.ndarray, parts: Sequence[int] | np.ndarray, context: int
 ) -> Transfer:
     """Return the values of the effects of a condition, with deviations of similar contexts.
 
@@ -40,7 +40,8 @@ def in_context(
     """
     kinds = estimate.kinds[estimate.kinds != BASE]
     columns = np.flatnonzero(kinds == DEVIATION)
-    row, unmeasured = row.copy(), []
+    row = row.copy()
+    unmeasured: list[float] = []
     if not len(columns):
         return Transfer(row, unmeasured)
     table = columns.reshape(len(estimate.bases), -1)

@@ -33,7 +33,7 @@ def curve_factors(
     by_part = np.ones((n_draws, n_parts))
     for part, dose in zip(parts, doses, strict=True):
         points = rng.choice(len(curves.slope), size=n_draws, p=curves.weights[part])
-        own = float(estimate.design.log_ec50[part]), np.array(float(estimate.design.slope[part]))
+        own = estimate.design.log_ec50[part].numpy(), estimate.design.slope[part].numpy()
         drawn = curves.log_ec50[points, None], curves.slope[points, None]
         at_measured = hill(measured[None], *drawn)
         scale = (at_measured @ hill(measured, *own)) / np.square(at_measured).sum(axis=1)

@@ -73,8 +73,8 @@ def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd
     model._check_if_trained(warn=False)
     check_arguments({"fdr": fdr}, inspect.signature(interactions).parameters)
     estimate, conditions = model.module.stored_estimate(), model.conditions
-    columns = np.flatnonzero(estimate.kinds == INTERACTION)
-    if not len(columns):
+    columns = np.flatnonzero(estimate.kinds == INTERACTION).tolist()
+    if not columns:
         raise ValueError("No combination was measured, so there are no interactions.")
     can_test = estimate.posterior.is_estimated[columns] & has_both_alone(estimate, conditions.pairs)
     genes, summaries = [], []

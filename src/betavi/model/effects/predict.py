@@ -240,7 +240,9 @@ def request(
         codes, added = conditions.codes_of(name), []
     else:
         codes = conditions.codes_of(conditions.separator.join(sorted(set(parts) - set(added))))
-    new = new_effects(estimate, conditions, embedding, added) if added else None
+    new = None
+    if embedding is not None and added:
+        new = new_effects(estimate, conditions, embedding, added)
     if new is not None and estimate.curves is not None:
         raise ValueError("`embedding` is not available for models with doses.")
     doses = doses_of(estimate, name, codes, dose, extrapolate)
