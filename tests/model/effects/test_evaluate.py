@@ -83,7 +83,7 @@ def test_counts_of_left_out_cells_do_not_change_the_prediction(pairs):
     ("split", "kwargs"),
     [
         ("context", {"n_contexts": 3, "n_combinations": 0}),
-        ("dose", {"doses": (0.1, 1.0, 10.0), "n_combinations": 0, "n_perturbations": 3}),
+        ("dose", {"doses": (0.1, 0.5, 2.0, 10.0, 50.0), "n_combinations": 0, "n_perturbations": 3}),
     ],
 )
 def test_other_splits_beat_no_change(split, kwargs):
