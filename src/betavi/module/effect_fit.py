@@ -143,7 +143,7 @@ def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) ->
 
 
 def stored_estimate(module: EffectVAE) -> EffectEstimate:
-    """Return the stored effects. Raise a KeyError if there are none."""
+    """Return the stored effects. Raise a KeyError if nothing is stored."""
 
     def stored(name: str) -> np.ndarray:
         array: np.ndarray = module.effect_statistics.get(name).cpu().numpy()
@@ -152,6 +152,8 @@ def stored_estimate(module: EffectVAE) -> EffectEstimate:
     kinds, design = stored("kinds"), deepcopy(module.effect_design).cpu()
     estimated = kinds[stored("rows").any(axis=0)]
     prior = ScaleMixture(stored("scale_weights"), estimated[estimated != BASE], stored("scales"))
-    posterior = EffectPosterior(*map(stored, POSTERIOR), prior)
+    arrays = {name: stored(name) for name in (*POSTERIOR, *ESTIMATE)}
+    posterior = EffectPosterior(**{name: arrays[name] for name in POSTERIOR}, prior=prior)
     curves = None if design.doses is None else DoseCurves(*map(stored, CURVES))
-    return EffectEstimate(posterior, *map(stored, ESTIMATE), design, curves)
+    others = {name: arrays[name] for name in ESTIMATE}
+    return EffectEstimate(posterior, **others, design=design, curves=curves)

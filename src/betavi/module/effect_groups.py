@@ -42,7 +42,9 @@ def groups_of(manager: CellManager, cells: np.ndarray) -> Groups:
         else np.zeros(len(cells))
         for key in KEYS
     ]
-    codes, member = np.unique(np.column_stack(columns).astype(np.int64), axis=0, return_inverse=True)
+    codes, member = np.unique(
+        np.column_stack(columns).astype(np.int64), axis=0, return_inverse=True
+    )
     return Groups(codes, member.ravel())
 
 

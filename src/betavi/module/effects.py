@@ -94,6 +94,8 @@ class EffectVAE(BetaVAE):
             n_cells = len(tensors[REGISTRY_KEYS.BATCH_KEY])
             return self.head.effects.new_zeros(n_cells, len(self.head.effects))
         keys = (PERTURBATION, DOSE, CONTEXT)
-        codes = (tensors[key].to(self.device).squeeze(-1) if key in tensors else None for key in keys)
+        codes = (
+            tensors[key].to(self.device).squeeze(-1) if key in tensors else None for key in keys
+        )
         found: Tensor = self.effect_design(*codes)
         return found

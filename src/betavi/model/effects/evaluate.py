@@ -206,8 +206,9 @@ def scored(
         return joined.swaplevel().sort_index(level=0, sort_remaining=False)
     means = pd.DataFrame({name: table.mean() for name, table in tables.items()}).T
     # of the means, because single distances may be close to zero
-    worst, best = means.loc[NO_CHANGE, "l2"], means.loc[CEILING, "l2"] / 2
-    means["share"] = ((worst - means["l2"]) / (worst - best)).where(means.index != CEILING)
+    distances = means["l2"].to_dict()
+    least, most = distances[CEILING] / 2, distances[NO_CHANGE]
+    means["share"] = ((most - means["l2"]) / (most - least)).where(means.index != CEILING)
     return means[tables[OWN].columns]
 
 
