@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from betavi.metrics.alignment import foscttm
+from betavi.metrics.changes import measured_changes
 from betavi.metrics.curves import mean_curves
 from betavi.metrics.likelihoods import compare_likelihoods
 from betavi.metrics.pca import LinearModel, pca_rate_distortion
@@ -12,6 +13,6 @@ from betavi.metrics.synergy import synergy
 
 __all__ = [
     "LinearModel", "compare_likelihoods", "energy_distance", "foscttm", "log_fold_changes",
-    "maximum_mean_discrepancy", "mean_curves", "pca_rate_distortion", "realism", "synergy",
-    "two_sample_auc",
+    "maximum_mean_discrepancy", "mean_curves", "measured_changes", "pca_rate_distortion", "realism",
+    "synergy", "two_sample_auc",
 ]  # fmt: skip
