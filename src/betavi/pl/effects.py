@@ -26,7 +26,8 @@ DIVERGING = LinearSegmentedColormap.from_list(
 )
 """Colours of decreases and increases. White is no change."""
 
-GAP = 10  # points between a label and the axis
+MINUS = "\N{MINUS SIGN}"
+Z = 1.645  # standard errors of a 90 % interval
 LINES, MARKERS = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
 
 
@@ -36,6 +37,7 @@ def predicted_change(
     observed: AnnData | pd.Series | np.ndarray,
     condition: str | None = None,
     n_labelled: int = 8,
+    max_error: float = 0.5,
     ax: Axes | None = None,
     show: bool = False,
     save: SavePath = None,
@@ -43,8 +45,8 @@ def predicted_change(
     """Draw predicted against measured log2 fold changes of all genes.
 
     Each point is a gene, and its vertical line is the prediction interval. Points on the diagonal
-    are predicted exactly. Genes whose interval does not contain the measured value are orange
-    squares. Measured values have noise too, so this happens more often for genes with few counts.
+    are predicted exactly. Blue points agree with the measurement within the 90 % intervals of both.
+    Orange squares differ.
 
     Parameters
     ----------
@@ -52,11 +54,15 @@ def predicted_change(
         Result of :meth:`betavi.EffectVI.predict`.
     observed
         Measured log2 fold changes: result of :func:`betavi.metrics.measured_changes`, or one value
-        per gene, ``(n_genes,)``. Genes without a value are not drawn.
+        per gene, ``(n_genes,)``. Genes without a value are not drawn. Only the former has standard
+        errors. Otherwise, the noise of measured values is ignored.
     condition
         Row of ``predicted`` to draw, needed if it has several.
     n_labelled
         Number of genes that are labelled, those with the largest predicted or measured changes.
+    max_error
+        Largest standard error of the measured log2 fold change. Other genes have too few counts and
+        are not drawn.
     ax
         Axes. If None, a new figure is made.
     show
@@ -92,30 +98,35 @@ def predicted_change(
     name = _row(predicted, condition, "predicted", "condition")
     row = predicted[name]
     mean, lower, upper = (np.asarray(row.layers[layer]).ravel() for layer in LAYERS)
-    truth = _measured(observed, name, predicted)
-    known = np.isfinite(truth)
-    outside = known & ((truth < lower) | (truth > upper))
+    truth, error = _measured(observed, name, predicted)
+    known = np.isfinite(truth) & (error <= max_error)
+    if not known.any():
+        raise ValueError(f"No gene has a standard error of at most `max_error`, {max_error:g}.")
+    below, above = (np.hypot(width, Z * error) for width in (mean - lower, upper - mean))
+    outside = known & ((truth < mean - below) | (truth > mean + above))
     ax = _style.axes_or_new(ax, (4.8, 4.4))
-    ends = np.array([truth[known].min(initial=0), truth[known].max(initial=0), mean.min(), mean.max()])
+    ends = np.concatenate([truth[known], mean[known], [-0.1, 0.1]])
     limits = np.array([ends.min(), ends.max()]) + np.array([-0.08, 0.08]) * np.ptp(ends)
     ax.plot(limits, limits, color="0.5", ls="--", lw=1, zorder=1)
     for line in (ax.axhline, ax.axvline):
         line(0, color="0.85", lw=0.8, zorder=0)
-    total = int(known.sum())
     groups = {
-        "inside": (known & ~outside, _style.BLUE, "o"),
-        "outside": (outside, _style.VERMILION, "s"),
+        "agree within the intervals": (known & ~outside, _style.BLUE, "o"),
+        "differ": (outside, _style.VERMILION, "s"),
     }
     for word, (mask, colour, marker) in groups.items():
-        label = f"{mask.sum()} of {total} measured values {word} the interval"
+        label = f"genes that {word}: {mask.sum()}"
         ax.vlines(truth[mask], lower[mask], upper[mask], color=colour, alpha=0.25, lw=1)
         ax.plot(truth[mask], mean[mask], marker, color=colour, ms=4, mew=0, label=label)
     size = np.where(known, np.maximum(np.abs(truth), np.abs(mean)), -1.0)
-    chosen = np.argsort(-size)[: min(n_labelled, total)]
+    chosen = np.argsort(-size)[: min(n_labelled, int(known.sum()))]
     _spread_labels(ax, truth[chosen], mean[chosen], predicted.var_names[chosen], limits)
     ax.set(xlim=limits, ylim=limits, title=name, aspect="equal")
     ax.set(xlabel="measured log2 fold change", ylabel="predicted log2 fold change")
-    ax.legend(loc="upper left", handletextpad=0.2, borderaxespad=0.1)
+    legend = ax.legend(loc="upper left", handletextpad=0.2, borderaxespad=0.1)
+    if n_hidden := int((np.isfinite(truth) & ~known).sum()):
+        legend.set_title(f"not shown, with few counts: {n_hidden}", {"size": 8})
+        legend._legend_box.align = "left"
     return _style.finish(ax, show, save)
 
 
@@ -197,16 +208,18 @@ def interactions(
     norm = TwoSlopeNorm(0, -limit, limit)
     image = ax.imshow(shown, cmap=DIVERGING, norm=norm, aspect="auto", interpolation="nearest")
     for i, j in np.argwhere((marks < fdr).to_numpy()):
-        value = shown.iat[i, j]
+        value = shown.iloc[i, j]
         colour = "white" if abs(value) > 0.6 * limit else "black"
         style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": colour}
-        ax.text(j, i, "+" if value > 0 else "−", fontweight="bold", **style)
-    ax.set_xticks(range(shown.shape[1]), shown.columns, rotation=45, ha="right", rotation_mode="anchor")
+        ax.text(j, i, "+" if value > 0 else MINUS, fontweight="bold", **style)
+    ax.set_xticks(
+        range(shown.shape[1]), shown.columns, rotation=45, ha="right", rotation_mode="anchor"
+    )
     ax.set_yticks(range(len(shown)), shown.index, fontsize=8)
     ax.tick_params(length=0)
-    ax.set_title(f"+ / −: FDR below {fdr:g}", loc="left", fontsize=9)
+    ax.set_title(f"+ / {MINUS}: FDR below {fdr:g}", loc="left", fontsize=9)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.6, aspect=15)
-    bar.set_label("log2 fold change beside\nthe sum of both effects")
+    bar.set_label("interaction: log2 fold change of the\npair minus the sum of both effects")
     return _style.finish(ax, show, save)
 
 
@@ -225,7 +238,8 @@ def dose_curves(
     """Draw log2 fold changes of genes against the dose, with intervals.
 
     Lines are predictions, and bands their intervals. Points are measured values, with two standard
-    errors. The dotted line is the half-effective dose (EC50), and the grey area its interval.
+    errors. Points of different genes are moved apart along the axis of doses. The vertical line is
+    the half-effective dose (EC50), and the grey area is its interval.
 
     Parameters
     ----------
@@ -233,7 +247,8 @@ def dose_curves(
         Results of :meth:`betavi.EffectVI.predict`, by dose: ``{dose: model.predict("A", dose=dose)
         for dose in doses}``.
     genes
-        Genes to draw. If None, those with the largest predicted changes.
+        Genes to draw. If None, those with the largest changes that are certain: the end of the
+        interval that is closer to zero is farthest from it.
     condition
         Row of the predictions to draw, needed if they have several.
     observed
@@ -292,8 +307,8 @@ def dose_curves(
         for layer in LAYERS
     )
     if genes is None:
-        # large and certain changes
-        genes = mean.abs().max().nlargest(n_genes).index
+        certain = np.maximum(lower, -upper).max()
+        genes = certain.nlargest(n_genes).index
     for gene in pd.Index(genes).difference(mean.columns):
         raise KeyError(f"`predictions` have no gene {gene!r}. {close_matches(gene, mean.columns)}")
     ax = _style.axes_or_new(ax, (5.4, 3.6))
@@ -304,8 +319,13 @@ def dose_curves(
         colour, line = colours[gene], LINES[number % len(LINES)]
         ax.fill_between(doses, lower[gene], upper[gene], color=colour, alpha=0.15, lw=0)
         ax.plot(doses, mean[gene], line, color=colour)
+    ax.plot([], [], color="0.3", label="predicted")
+    ax.fill_between([], [], [], color="0.3", alpha=0.15, lw=0, label="interval")
+    drawn = [lower[list(genes)].min().min(), upper[list(genes)].max().max(), 0.0]
     if observed is not None:
-        _draw_measured(ax, observed, name, rows[0], colours)
+        drawn += _draw_measured(ax, observed, name, rows[0], colours)
+    # error bars of noisy points may leave the picture
+    ax.set_ylim(min(drawn) - 0.08 * np.ptp(drawn), max(drawn) + 0.08 * np.ptp(drawn))
     if response is not None:
         _draw_ec50(ax, response, str(rows[0].obs.loc[name, "perturbation"]))
     ends = mean.iloc[-1][list(genes)]
@@ -317,6 +337,7 @@ def dose_curves(
             arrowprops={"arrowstyle": "-", "color": colours[gene], "lw": 0.5},
         )  # fmt: skip
     ax.set(xlabel="dose", ylabel="log2 fold change", title=name)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=4, columnspacing=1)
     return _style.finish(ax, show, save)
 
 
@@ -345,8 +366,8 @@ def _row(predicted: AnnData, condition: str | None, name: str, argument: str) ->
     return condition
 
 
-def _measured(observed: Any, name: str, predicted: AnnData) -> np.ndarray:
-    """Return measured log2 fold changes of the predicted genes, NaN if not measured."""
+def _measured(observed: Any, name: str, predicted: AnnData) -> tuple[np.ndarray, np.ndarray]:
+    """Return measured log2 fold changes of the predicted genes, NaN if not measured, and errors."""
     if hasattr(observed, "layers"):
         if "lfc" not in observed.layers:
             raise TypeError(
@@ -356,40 +377,51 @@ def _measured(observed: Any, name: str, predicted: AnnData) -> np.ndarray:
             raise KeyError(
                 f"`observed` has no row {name!r}. {close_matches(name, observed.obs_names)}"
             )
-        observed = pd.Series(np.ravel(observed[name].layers["lfc"]), observed.var_names)
+        layers = [np.ravel(observed[name].layers[key]) for key in ("lfc", "lfc_error")]
+        table = pd.DataFrame(np.transpose(layers), observed.var_names, dtype=float)
+        lfc, error = table.reindex(predicted.var_names).to_numpy().T
+        return lfc, np.where(np.isnan(error), np.inf, error)
     if isinstance(observed, pd.Series):
-        found: np.ndarray = observed.reindex(predicted.var_names).to_numpy(dtype=float)
-        return found
+        observed = observed.reindex(predicted.var_names)
     values = np.asarray(observed, dtype=float).ravel()
     if len(values) != predicted.n_vars:
         raise ValueError(
             f"`observed` has {len(values)} values for {predicted.n_vars} genes. Pass one value per gene."
         )
-    return values
+    return values, np.zeros(len(values))
 
 
 def _draw_measured(
     ax: Axes, observed: AnnData, name: str, predicted: AnnData, colours: Mapping[Any, Any]
-) -> None:
-    """Draw measured values of genes, ``colours``, at their doses."""
+) -> list[float]:
+    """Draw measured values of genes, ``colours``, at their doses, and return the values."""
     _style.check_result("observed", observed, "betavi.metrics.measured_changes()", "layers")
     if "dose" not in observed.obs:
-        raise KeyError("`observed` has no doses. Pass `dose_key` to betavi.metrics.measured_changes.")
+        raise KeyError(
+            "`observed` has no doses. Pass `dose_key` to betavi.metrics.measured_changes."
+        )
     wanted = predicted.obs.loc[name]
     mask = np.ones(observed.n_obs, dtype=bool)
     for column in ("perturbation", "context"):
         if column in predicted.obs and column in observed.obs:
             mask &= (observed.obs[column].astype(str) == str(wanted[column])).to_numpy()
     if not mask.any():
-        raise KeyError(f"`observed` has no row of {name!r}. {close_matches(name, observed.obs_names)}")
-    rows = observed[mask]
+        raise KeyError(
+            f"`observed` has no row of {name!r}. {close_matches(name, observed.obs_names)}"
+        )
+    rows, drawn = observed[mask], []
+    shifts = np.exp(0.08 * (np.arange(len(colours)) - (len(colours) - 1) / 2))
     for number, (gene, colour) in enumerate(colours.items()):
         if gene in rows.var_names:
             values, errors = (np.ravel(rows[:, gene].layers[key]) for key in ("lfc", "lfc_error"))
+            marker = MARKERS[number % len(MARKERS)]
             ax.errorbar(
-                rows.obs["dose"].astype(float), values, 2 * errors, color=colour, ms=5, ls="none",
-                marker=MARKERS[number % len(MARKERS)], elinewidth=0.8, capsize=2,
+                rows.obs["dose"].astype(float) * shifts[number], values, 2 * errors, color=colour,
+                marker=marker, ms=5, ls="none", elinewidth=0.8,
             )  # fmt: skip
+            drawn += values.tolist()
+    ax.plot([], [], "o", color="0.3", ms=5, label="measured")
+    return drawn
 
 
 def _draw_ec50(ax: Axes, response: pd.DataFrame, name: str) -> None:
@@ -400,14 +432,10 @@ def _draw_ec50(ax: Axes, response: pd.DataFrame, name: str) -> None:
         raise KeyError(f"`response` has no row {name!r}. {close_matches(name, response.index)}")
     ec50, lower, upper = response.loc[name, columns].astype(float)
     left, right = ax.get_xlim()
-    ax.axvspan(max(lower, left), min(upper, right), color="0.93", lw=0, zorder=-1)
-    if left <= ec50 <= right:
-        ax.axvline(ec50, color="0.3", ls=":", lw=1.2, zorder=0)
+    ax.axvspan(lower, upper, color="0.92", lw=0, zorder=-1)
+    label = f"EC50 {ec50:.2g} ({lower:.2g} to {upper:.2g})"
+    ax.axvline(ec50, color="0.3", lw=1.5, zorder=0, label=label)
     ax.set_xlim(left, right)
-    ax.text(
-        0.02, 0.98, f"EC50 {ec50:.2g} ({lower:.2g} to {upper:.2g})", transform=ax.transAxes,
-        va="top", color="0.3", fontsize=8,
-    )  # fmt: skip
 
 
 def _apart(places: np.ndarray, gap: float) -> np.ndarray:
@@ -428,9 +456,9 @@ def _apart(places: np.ndarray, gap: float) -> np.ndarray:
 def _spread_labels(
     ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], limits: np.ndarray
 ) -> None:
-    """Label points, on the side towards the middle, with labels of one side apart."""
+    """Label points, on the side away from the diagonal, with labels of one side apart."""
     span = float(np.ptp(limits))
-    is_left = x > limits.mean()
+    is_left = y > x
     for side, sign, ha in ((is_left, -1, "right"), (~is_left, 1, "left")):
         heights = _apart(y[side], 0.045 * span)
         for at_x, at_y, height, name in zip(
