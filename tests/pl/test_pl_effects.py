@@ -51,7 +51,7 @@ def test_noise_of_measured_values_counts_and_noisy_genes_are_hidden():
     assert labels(ax)[1] == "genes that differ: 0"
     measured.layers["lfc_error"][0, 3] = 3
     ax = pl.predicted_change(prediction([0, 1, 2, -1]), measured, max_error=2)
-    assert ax.get_legend().get_title().get_text() == "not shown, with few counts: 1"
+    assert labels(ax)[2] == "not shown, with few counts: 1"
     with pytest.raises(ValueError, match=r"at most `max_error`, 0.5"):
         pl.predicted_change(prediction([0, 1, 2, -1]), measured)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,6 @@ from anndata import AnnData
 from scipy import sparse
 
 from betavi._tables import close_matches
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
 
 PSEUDOCOUNT = 0.5
 """Count added to each sum, so that genes without counts have a log fold change."""
@@ -61,8 +58,8 @@ def measured_changes(
     >>> measured.obs_names.tolist()
     ['P0', 'P1', 'P2']
     """
-    columns = {"perturbation": perturbation_key, "dose": dose_key, "context": context_key}
-    columns = {name: key for name, key in columns.items() if key is not None}
+    keys = {"perturbation": perturbation_key, "dose": dose_key, "context": context_key}
+    columns = {name: key for name, key in keys.items() if key is not None}
     for key in columns.values():
         if key not in adata.obs:
             raise KeyError(f"`adata.obs` has no column {key!r}. {close_matches(key, adata.obs)}")
@@ -72,18 +69,18 @@ def measured_changes(
     table = pd.DataFrame({name: adata.obs[key].to_numpy() for name, key in columns.items()})
     is_control = (table["perturbation"].astype(str) == control).to_numpy()
     contexts = table["context"].astype(str) if "context" in table else pd.Series("", table.index)
-    controls: dict[Hashable, Any] = {
-        context: _sums(counts[rows])
-        for context, rows in table.index[is_control].groupby(contexts[is_control]).items()
+    controls: dict[Any, Any] = {
+        context: _sums(counts[some.index.to_numpy()])
+        for context, some in table[is_control].groupby(contexts[is_control])
     }
     found, rows = [], []
-    for key, some in table[~is_control].groupby(list(columns), observed=True):
+    for values, some in table[~is_control].groupby(list(columns), observed=True):
         context = contexts[some.index[0]]
         if context not in controls:
             where = f" in the context {context!r}" if context else ""
             raise ValueError(f"No cell is a control, {control!r}{where}.")
         found.append(_change(_sums(counts[some.index.to_numpy()]), controls[context]))
-        rows.append({**dict(zip(columns, key, strict=True)), "n_cells": len(some)})
+        rows.append({**dict(zip(columns, values, strict=True)), "n_cells": len(some)})
     if not rows:
         raise ValueError(f"All cells are controls, {control!r}.")
     obs = pd.DataFrame(rows)

@@ -123,10 +123,9 @@ def predicted_change(
     _spread_labels(ax, truth[chosen], mean[chosen], predicted.var_names[chosen], limits)
     ax.set(xlim=limits, ylim=limits, title=name, aspect="equal")
     ax.set(xlabel="measured log2 fold change", ylabel="predicted log2 fold change")
-    legend = ax.legend(loc="upper left", handletextpad=0.2, borderaxespad=0.1)
     if n_hidden := int((np.isfinite(truth) & ~known).sum()):
-        legend.set_title(f"not shown, with few counts: {n_hidden}", {"size": 8})
-        legend._legend_box.align = "left"
+        ax.plot([], [], " ", label=f"not shown, with few counts: {n_hidden}")
+    ax.legend(loc="best", handletextpad=0.2, borderaxespad=0.1)
     return _style.finish(ax, show, save)
 
 
@@ -430,7 +429,7 @@ def _draw_ec50(ax: Axes, response: pd.DataFrame, name: str) -> None:
     _style.check_result("response", response, "model.dose_response()", columns=columns)
     if name not in response.index:
         raise KeyError(f"`response` has no row {name!r}. {close_matches(name, response.index)}")
-    ec50, lower, upper = response.loc[name, columns].astype(float)
+    ec50, lower, upper = (float(response[column][name]) for column in columns)
     left, right = ax.get_xlim()
     ax.axvspan(lower, upper, color="0.92", lw=0, zorder=-1)
     label = f"EC50 {ec50:.2g} ({lower:.2g} to {upper:.2g})"
@@ -458,7 +457,8 @@ def _spread_labels(
 ) -> None:
     """Label points, on the side away from the diagonal, with labels of one side apart."""
     span = float(np.ptp(limits))
-    is_left = y > x
+    left, right = limits + np.array([0.25, -0.15]) * span
+    is_left = (y > x) & (x > left) | (x > right)
     for side, sign, ha in ((is_left, -1, "right"), (~is_left, 1, "left")):
         heights = _apart(y[side], 0.045 * span)
         for at_x, at_y, height, name in zip(
