@@ -24,7 +24,7 @@ LAYERS = ("lfc", "lfc_lower", "lfc_upper")
 DIVERGING = LinearSegmentedColormap.from_list(
     "effects", [_style.USED, _style.PALE, "white", "#f0b48a", "#a34000"]
 )
-"""Colours of decreases and increases. White is no change."""
+"""Colours of decreases and increases. White means no change."""
 
 MINUS = "\N{MINUS SIGN}"
 Z = 1.645  # standard errors of a 90 % interval
