@@ -11,8 +11,9 @@ import pytest
 
 import betavi
 from betavi.data.conditions import Conditions
-from betavi.model.effects.evaluate import CEILING, NO_CHANGE, OWN, drawn_sums
-from betavi.model.effects.folds import folds_of, measured
+from betavi.model.effects.evaluate import drawn_sums
+from betavi.model.effects.folds import folds_of, halves_of, measured
+from betavi.model.effects.scoring import CEILING, NO_CHANGE, OWN
 from betavi.module.effect_groups import groups_of
 
 simulate = betavi.datasets.simulate_perturbations
@@ -130,6 +131,24 @@ def test_halves_of_each_group_add_up(pairs):
     np.testing.assert_array_equal(sum(data.halves), data.sums.counts)
     groups = groups_of(pairs.adata_manager, np.arange(pairs.adata.n_obs))
     assert len(groups.codes) == len(data.sums.counts)
+
+
+def test_halves_are_equally_large():
+    member = np.repeat([0, 1, 2], [100, 3, 1])
+    half = halves_of(member, np.random.default_rng(0))
+    assert np.bincount(half[member == 0]).tolist() == [50, 50]
+    assert sorted(np.bincount(half[member == 1])) == [1, 2]
+
+
+def test_conditions_of_one_cell_have_no_ceiling():
+    model = screen(n_cells=60, n_combinations=0, n_perturbations=3, doses=(0.1, 1.0, 10.0))
+    adata = model.adata
+    keep = ~adata.obs[["perturbation", "dose"]].duplicated() | (adata.obs["dose"] == 0)
+    adata = adata[keep.to_numpy()].copy()
+    betavi.EffectVI.setup_anndata(adata, perturbation_key="perturbation", dose_key="dose")
+    table = betavi.EffectVI(adata).evaluate("dose", show_progress=False)
+    assert table.loc[CEILING].isna().all()
+    assert table.loc[OWN, ["l2", "coverage"]].notna().all()
 
 
 @pytest.mark.parametrize("inflation", [1.0, 5.0])

@@ -50,13 +50,25 @@ def measured(model: LatentModel, rng: np.random.Generator) -> Measured:
     """Return the sums over all cells of the model's object, and over random halves of each group."""
     cells = np.arange(model.adata.n_obs)
     groups = groups_of(model.adata_manager, cells)
-    n_groups, half = len(groups.codes), rng.integers(2, size=len(cells))
+    n_groups, half = len(groups.codes), halves_of(groups.member, rng)
     doubled = groups._replace(
         codes=np.concatenate([groups.codes] * 2), member=groups.member + n_groups * half
     )
     both = sums_of(model.adata_manager, cells, doubled)
     sums = type(both)(*(part[:n_groups] + part[n_groups:] for part in both))
     return Measured(groups, sums, [both.counts[:n_groups], both.counts[n_groups:]])
+
+
+def halves_of(member: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return codes of random halves, 0 or 1, that are equally large in each group, ``(n_cells,)``."""
+    half = np.empty(len(member), dtype=np.int64)
+    order = rng.permutation(len(member))
+    order = order[np.argsort(member[order], kind="stable")]
+    # cells of a group stand together, in random order
+    half[order] = (
+        np.arange(len(order)) + rng.integers(2, size=member.max() + 1)[member[order]]
+    ) % 2
+    return half
 
 
 def condition_of(
