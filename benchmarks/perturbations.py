@@ -90,7 +90,10 @@ def left_out(read: Callable[[], tuple[AnnData, dict[str, Any]]], split: str) -> 
     print(f"\n{read.__name__}, {len(conditions)} left out, {time.perf_counter() - start:.0f} s")
     print(means.round(3).to_string())
     if split == "context" and len(conditions) < 10:
-        print(f"\nR²\n{table['r2'].unstack('condition').round(3).to_string()}", flush=True)
+        print(
+            f"\nR²\n{table.reset_index().pivot_table('r2', 'method', 'condition', sort=False).round(3).to_string()}",
+            flush=True,
+        )
 
 
 def dose_curves(seed: int) -> dict[str, float]:
@@ -122,7 +125,11 @@ def simulated_pairs(seed: int, share: float) -> dict[str, float]:
     genes, _ = model.interactions()
     truth = adata.uns["truth"]["interactions"]
     truth = truth.rename(columns=lambda name: "+".join(sorted(name.split("+"))))
-    real = truth.stack().reindex(pd.MultiIndex.from_frame(genes[["gene", "pair"]])).to_numpy() != 0
+    rows, columns = (
+        truth.index.get_indexer(genes["gene"]),
+        truth.columns.get_indexer(genes["pair"]),
+    )
+    real = truth.to_numpy()[rows, columns] != 0
     called = genes["fdr"].to_numpy() < 0.1
     coverage = model.evaluate(show_progress=False).loc["EffectVI", "coverage"]
     return {

@@ -15,7 +15,7 @@ import scvi
 
 import betavi
 from betavi.pl._style import PALETTE, USED
-from docs import figures_of_use
+from docs import figures_of_effects, figures_of_use
 from docs._drawing import QUIET, begin, save, trained
 
 if TYPE_CHECKING:
@@ -184,6 +184,7 @@ def main() -> None:
     save("readme", figure.axes)
     likelihoods(adata)
     figures_of_use.everything(adata)
+    figures_of_effects.everything()
 
 
 if __name__ == "__main__":

@@ -157,6 +157,8 @@ def stored_estimate(module: EffectVAE) -> EffectEstimate:
     kinds, design = stored("kinds"), deepcopy(module.effect_design).cpu()
     estimated = kinds[stored("rows").any(axis=0)]
     prior = ScaleMixture(stored("scale_weights"), estimated[estimated != BASE], stored("scales"))
-    posterior = EffectPosterior(*map(stored, POSTERIOR), prior)
+    arrays = {name: stored(name) for name in (*POSTERIOR, *ESTIMATE)}
+    posterior = EffectPosterior(**{name: arrays[name] for name in POSTERIOR}, prior=prior)
     curves = None if design.doses is None else DoseCurves(*map(stored, CURVES))
-    return EffectEstimate(posterior, *map(stored, ESTIMATE), design, curves)
+    others = {name: arrays[name] for name in ESTIMATE}
+    return EffectEstimate(posterior, **others, design=design, curves=curves)

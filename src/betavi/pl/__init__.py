@@ -6,6 +6,7 @@ from __future__ import annotations
 from betavi.pl._style import PALETTE as PALETTE
 from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising
+from betavi.pl.effects import dose_curves, interactions, predicted_change
 from betavi.pl.map import latent_map
 from betavi.pl.mean_curves import mean_curves
 from betavi.pl.path import latent_path
@@ -14,6 +15,7 @@ from betavi.pl.support import support
 from betavi.pl.translation import translation
 
 __all__ = [
-    "before_and_after", "collapse", "collapse_history", "denoising", "latent_map", "latent_path",
-    "mean_curves", "rate_distortion", "support", "translation",
+    "before_and_after", "collapse", "collapse_history", "denoising", "dose_curves", "interactions",
+    "latent_map", "latent_path", "mean_curves", "predicted_change", "rate_distortion", "support",
+    "translation",
 ]  # fmt: skip

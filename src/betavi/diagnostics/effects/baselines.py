@@ -53,7 +53,8 @@ class Screen(NamedTuple):
 
 def log_profile(counts: np.ndarray) -> np.ndarray:
     """Return log(1 + counts per ten thousand), over the last axis."""
-    scaled: np.ndarray = np.log1p(TARGET * counts / counts.sum(axis=-1, keepdims=True))
+    totals = np.maximum(counts.sum(axis=-1, keepdims=True), np.finfo(float).tiny)
+    scaled: np.ndarray = np.log1p(TARGET * counts / totals)
     return scaled
 
 

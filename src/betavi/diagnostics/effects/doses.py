@@ -91,10 +91,16 @@ def curve_weights(
     levels = hill(doses[None], curves.log_ec50[:, None], curves.slope[:, None])
     squares = levels**2 @ information
     products = levels @ (information * responses)
-    evidence = np.full((*squares.shape, len(scales)), -np.inf)
-    for place, (weight, scale) in enumerate(zip(scale_weights, scales, strict=True)):
-        gain = 0.5 * products**2 / (squares + 1 / scale**2) - 0.5 * np.log1p(squares * scale**2)
-        evidence[..., place] = np.log(max(weight, 1e-300)) + gain
-    total = np.logaddexp.reduce(evidence, axis=-1).sum(axis=1)
+    halves = 0.5 * products**2
+    evidence = np.stack(
+        [
+            np.log(max(weight, 1e-300))
+            + halves / (squares + 1 / scale**2)
+            - 0.5 * np.log1p(squares * scale**2)
+            for weight, scale in zip(scale_weights, scales, strict=True)
+        ]
+    )
+    largest = evidence.max(axis=0)
+    total = (largest + np.log(np.exp(evidence - largest).sum(axis=0))).sum(axis=1)
     weights: np.ndarray = np.exp(total - total.max())
     return weights / weights.sum()

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from betavi.data.conditions import Conditions
-    from betavi.model.effects.folds import Fold, Measured
-
-Key = tuple[tuple[int, ...], tuple[float, ...] | None, int]
+    from betavi.model.effects.folds import Fold, Key, Measured
 
 
 def sums_by_condition(

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control, norm
 from scvi.utils import track
 
 from betavi._tables import check_whole, lookup
 from betavi.diagnostics.effects.baselines import log_profile
-from betavi.diagnostics.effects.scores import perturbation_scores
 from betavi.model.effects.baselines import baselines_of
 from betavi.model.effects.contexts import in_context
 from betavi.model.effects.draws import condition_draws
 from betavi.model.effects.folds import NEEDED, SPLITS, folds_of, measured
+from betavi.model.effects.scoring import CEILING, OWN, means_of, tables_of, truth_of
 from betavi.model.setup.arguments import check_arguments
 from betavi.module.effect_fit import estimate_effects
 
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     from betavi.diagnostics.effects import GroupSums
     from betavi.model.core.latent_model import LatentModel
     from betavi.model.effects.folds import Fold, Measured
-
-OWN, NO_CHANGE, CEILING = "EffectVI", "no change", "split half"
-FDR = 0.1
-"""False discovery rate of the genes whose signs and recall are scored."""
 
 
 def evaluate(
@@ -115,7 +110,13 @@ def evaluate(
         found[CEILING] = log_profile(data.halves[0][fold.held_out].sum(axis=0)[genes])
         for name, profile in found.items():
             predictions.setdefault(name, []).append(profile)
-    return scored(model, data, folds, genes, predictions, covered, by_condition)
+    names = [fold.name for fold in folds]
+    tables = tables_of(truth_of(model, data, folds, genes), predictions, names)
+    tables[OWN]["coverage"] = covered
+    if by_condition:
+        joined = pd.concat(tables, names=["method", "condition"])
+        return joined.swaplevel().sort_index(level=0, sort_remaining=False)
+    return means_of(tables)
 
 
 def own_prediction(
@@ -157,90 +158,3 @@ def drawn_sums(mean: np.ndarray, inflation: np.ndarray, rng: np.random.Generator
     """Return draws of sums of counts over many cells, with variance ``inflation * mean``."""
     shape = mean / np.maximum(inflation - 1, 1e-6)
     return rng.poisson(rng.gamma(np.maximum(shape, 1e-12)) * mean / np.maximum(shape, 1e-12))
-
-
-def scored(
-    model: LatentModel,
-    data: Measured,
-    folds: list[Fold],
-    genes: np.ndarray,
-    predictions: dict[str, list[np.ndarray]],
-    covered: list[float],
-    by_condition: bool,
-) -> pd.DataFrame:
-    """Return scores of each method and fold, or their means over the folds."""
-    observed = np.stack([log_profile(_counts(data, fold)[genes]) for fold in folds])
-    controls = [_control(model, data, fold.context)[genes] for fold in folds]
-    control = log_profile(np.stack(controls))
-    centroid = np.stack([_centroid(model, data, fold, genes) for fold in folds])
-    significant = np.stack(
-        [
-            _significant(_counts(data, fold)[genes], base)
-            for fold, base in zip(folds, controls, strict=True)
-        ]
-    )
-    # the ceiling predicts one half of the cells from the other
-    other = np.stack(
-        [log_profile(data.halves[1][fold.held_out].sum(axis=0)[genes]) for fold in folds]
-    )
-    names = [fold.name for fold in folds]
-    tables = {
-        name: perturbation_scores(
-            np.stack(profiles),
-            other if name == CEILING else observed,
-            control,
-            centroid,
-            significant,
-            names,
-        )
-        for name, profiles in predictions.items()
-    }
-    tables[OWN]["coverage"] = covered
-    # the mean of both halves has half of the noise of one half, and predictions have none
-    worst, best = tables[NO_CHANGE]["l2"], tables[CEILING]["l2"] / 2
-    for name, table in tables.items():
-        gained = (worst - table["l2"]) / (worst - best)
-        table.insert(1, "share", np.nan if name == CEILING else gained)
-    if by_condition:
-        joined = pd.concat(tables, names=["method", "condition"])
-        return joined.swaplevel().sort_index(level=0, sort_remaining=False)
-    means = pd.DataFrame({name: table.mean() for name, table in tables.items()}).T
-    # of the means, because single distances may be close to zero
-    worst, best = means.loc[NO_CHANGE, "l2"], means.loc[CEILING, "l2"] / 2
-    means["share"] = ((worst - means["l2"]) / (worst - best)).where(means.index != CEILING)
-    return means[tables[OWN].columns]
-
-
-def _counts(data: Measured, fold: Fold) -> np.ndarray:
-    total: np.ndarray = data.sums.counts[fold.held_out].sum(axis=0)
-    return total
-
-
-def _control(model: LatentModel, data: Measured, context: int) -> np.ndarray:
-    is_control = (model.conditions.parts[data.groups.codes[:, 0]] < 0).all(axis=1)
-    total: np.ndarray = data.sums.counts[is_control & (data.groups.codes[:, 2] == context)].sum(
-        axis=0
-    )
-    return total
-
-
-def _centroid(model: LatentModel, data: Measured, fold: Fold, genes: np.ndarray) -> np.ndarray:
-    """Return the mean log profile of the other perturbed conditions in the context."""
-    codes = data.groups.codes
-    other = (model.conditions.parts[codes[:, 0]] >= 0).any(axis=1) & (codes[:, 2] == fold.context)
-    other &= ~fold.held_out
-    if not other.any():
-        return log_profile(_control(model, data, fold.context)[genes])
-    profiles = [
-        log_profile(data.sums.counts[other & (codes[:, 0] == code)].sum(axis=0)[genes])
-        for code in np.unique(codes[other, 0])
-    ]
-    mean: np.ndarray = np.mean(profiles, axis=0)
-    return mean
-
-
-def _significant(counts: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """Return a mask of the genes whose shares differ from the control, ``(n_genes,)``."""
-    shares = [(each + 0.5) / each.sum() for each in (counts, control)]
-    z = (np.log(shares[0]) - np.log(shares[1])) / np.sqrt(1 / (counts + 0.5) + 1 / (control + 0.5))
-    return false_discovery_control(2 * norm.sf(np.abs(z))) < FDR

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from betavi.module.effect_groups import Groups
 
 
+Key = tuple[tuple[int, ...], tuple[float, ...] | None, int]
+"""Perturbations, doses and context of a condition."""
+
+
 class Fold(NamedTuple):
     """One condition that is left out.
 
@@ -46,13 +50,25 @@ def measured(model: LatentModel, rng: np.random.Generator) -> Measured:
     """Return the sums over all cells of the model's object, and over random halves of each group."""
     cells = np.arange(model.adata.n_obs)
     groups = groups_of(model.adata_manager, cells)
-    n_groups, half = len(groups.codes), rng.integers(2, size=len(cells))
+    n_groups, half = len(groups.codes), halves_of(groups.member, rng)
     doubled = groups._replace(
         codes=np.concatenate([groups.codes] * 2), member=groups.member + n_groups * half
     )
     both = sums_of(model.adata_manager, cells, doubled)
     sums = type(both)(*(part[:n_groups] + part[n_groups:] for part in both))
     return Measured(groups, sums, [both.counts[:n_groups], both.counts[n_groups:]])
+
+
+def halves_of(member: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return codes of random halves, 0 or 1, that are equally large in each group, ``(n_cells,)``."""
+    half = np.empty(len(member), dtype=np.int64)
+    order = rng.permutation(len(member))
+    order = order[np.argsort(member[order], kind="stable")]
+    # cells of a group stand together, in random order
+    half[order] = (
+        np.arange(len(order)) + rng.integers(2, size=member.max() + 1)[member[order]]
+    ) % 2
+    return half
 
 
 def condition_of(
@@ -94,25 +110,25 @@ def _name(
     return f"{name} in {conditions.contexts[context]}" if len(conditions.contexts) > 1 else name
 
 
-def _is_combination(keys: list[tuple], key: tuple) -> bool:
+def _is_combination(keys: list[Key], key: Key) -> bool:
     """Return True for a combination whose perturbations were all measured alone in its context."""
     parts, _, context = key
     alone = {(other[0], other[2]) for other in keys}
     return len(parts) > 1 and all(((part,), context) in alone for part in parts)
 
 
-def _is_in_other_context(keys: list[tuple], key: tuple) -> bool:
+def _is_in_other_context(keys: list[Key], key: Key) -> bool:
     """Return True if the condition was measured in another context, and its context has controls."""
     elsewhere = any(other[:2] == key[:2] and other[2] != key[2] for other in keys)
     return elsewhere and any(not other[0] and other[2] == key[2] for other in keys)
 
 
-def _is_at_other_dose(keys: list[tuple], key: tuple) -> bool:
+def _is_at_other_dose(keys: list[Key], key: Key) -> bool:
     """Return True if the same perturbations were measured at another dose in this context."""
     return any(other[0] == key[0] and other[2] == key[2] and other[1] != key[1] for other in keys)
 
 
-SPLITS: dict[str, Callable[[list[tuple], tuple], bool]] = {
+SPLITS: dict[str, Callable[[list[Key], Key], bool]] = {
     "combination": _is_combination,
     "context": _is_in_other_context,
     "dose": _is_at_other_dose,
