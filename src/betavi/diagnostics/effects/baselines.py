@@ -51,6 +51,13 @@ class Screen(NamedTuple):
         raise KeyError(part)
 
 
+def example_screen() -> Screen:
+    """Return a small screen with two perturbations, for examples."""
+    counts = {"control": [10, 10, 80], "A": [30, 10, 60], "B": [10, 30, 60]}
+    parts = {"control": frozenset(""), "A": frozenset("A"), "B": frozenset("B")}
+    return Screen({name: np.array(each) for name, each in counts.items()}, parts, "control")
+
+
 def log_profile(counts: np.ndarray) -> np.ndarray:
     """Return log(1 + counts per ten thousand), over the last axis."""
     totals = np.maximum(counts.sum(axis=-1, keepdims=True), np.finfo(float).tiny)
@@ -59,23 +66,95 @@ def log_profile(counts: np.ndarray) -> np.ndarray:
 
 
 def no_change(screen: Screen, _parts: frozenset[str]) -> np.ndarray:
-    """Return the control's profile."""
+    """Return the control's profile.
+
+    Parameters
+    ----------
+    screen
+        Counts of the measured conditions.
+    _parts
+        Perturbations of the condition to predict.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> screen = example_screen()
+    >>> no_change(screen, frozenset("AB")).shape
+    (3,)
+    """
     return screen.profile(screen.control)
 
 
 def mean_of_perturbed(screen: Screen, _parts: frozenset[str]) -> np.ndarray:
-    """Return the mean of all perturbed conditions."""
+    """Return the mean of all perturbed conditions.
+
+    Parameters
+    ----------
+    screen
+        Counts of the measured conditions.
+    _parts
+        Perturbations of the condition to predict.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> screen = example_screen()
+    >>> mean_of_perturbed(screen, frozenset("AB")).shape
+    (3,)
+    """
     return np.mean([screen.profile(name) for name in screen.perturbed], axis=0)
 
 
 def matching_mean(screen: Screen, parts: frozenset[str]) -> np.ndarray:
-    """Return the mean of the conditions that share a perturbation."""
+    """Return the mean of the conditions that share a perturbation.
+
+    Parameters
+    ----------
+    screen
+        Counts of the measured conditions.
+    parts
+        Perturbations of the condition to predict.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> screen = example_screen()
+    >>> matching_mean(screen, frozenset("AB")).shape
+    (3,)
+    """
     names = [name for name in screen.perturbed if screen.parts[name] & parts]
     return np.mean([screen.profile(name) for name in names], axis=0)
 
 
 def additive(screen: Screen, parts: frozenset[str]) -> np.ndarray:
-    """Return the control's profile plus the changes by the single perturbations."""
+    """Return the control's profile plus the changes by the single perturbations.
+
+    Parameters
+    ----------
+    screen
+        Counts of the measured conditions.
+    parts
+        Perturbations of the condition to predict.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> screen = example_screen()
+    >>> additive(screen, frozenset("AB")).shape
+    (3,)
+    """
     control = screen.profile(screen.control)
     changes = [screen.profile(screen.single(part)) - control for part in sorted(parts)]
     return control + np.sum(changes, axis=0)
@@ -85,6 +164,23 @@ def shrunken_additive(screen: Screen, parts: frozenset[str]) -> np.ndarray:
     """Return the control's profile with shrunken log fold changes of the single perturbations.
 
     Each is compared with the control alone, gene by gene, with a prior fitted to its estimates.
+
+    Parameters
+    ----------
+    screen
+        Counts of the measured conditions.
+    parts
+        Perturbations of the condition to predict.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> screen = example_screen()
+    >>> shrunken_additive(screen, frozenset("AB")).shape
+    (3,)
     """
     control = screen.counts[screen.control] + 0.5
     total = np.zeros(len(control))
@@ -101,7 +197,25 @@ def shrunken_additive(screen: Screen, parts: frozenset[str]) -> np.ndarray:
 
 
 def nearest(screen: Screen, parts: frozenset[str]) -> np.ndarray:
-    """Return the measured profile that is closest to the additive prediction."""
+    """Return the measured profile that is closest to the additive prediction.
+
+    Parameters
+    ----------
+    screen
+        Counts of the measured conditions.
+    parts
+        Perturbations of the condition to predict.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> screen = example_screen()
+    >>> nearest(screen, frozenset("AB")).shape
+    (3,)
+    """
     wanted = additive(screen, parts)
     profiles = np.stack([screen.profile(name) for name in screen.perturbed])
     closest: np.ndarray = profiles[np.linalg.norm(profiles - wanted, axis=1).argmin()]
@@ -113,6 +227,23 @@ def linear(screen: Screen, parts: frozenset[str]) -> np.ndarray:
 
     The embeddings are principal components of the changes by single perturbations. A combination has
     the sum of its perturbations' embeddings.
+
+    Parameters
+    ----------
+    screen
+        Counts of the measured conditions.
+    parts
+        Perturbations of the condition to predict.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> screen = example_screen()
+    >>> linear(screen, frozenset("AB")).shape
+    (3,)
     """
     control = screen.profile(screen.control)
     singles = sorted({part for name in screen.perturbed for part in screen.parts[name]} | parts)

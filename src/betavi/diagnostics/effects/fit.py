@@ -51,6 +51,13 @@ class EffectPosterior(NamedTuple):
         Variance of log rates between replicates, ``(n_features,)``.
     prior
         Prior of the estimated effects.
+
+    Examples
+    --------
+    >>> counts, design = np.array([[500.0, 500], [900, 100]]), np.array([[1.0, 0], [1, 1]])
+    >>> found = fit_effects(counts, design, np.array([-1, 0]), np.ones(2))
+    >>> found.is_estimated.tolist()
+    [True, True]
     """
 
     mean: np.ndarray
@@ -128,6 +135,10 @@ def fit_effects(
     log_offset
         Known part of the log rate, ``(n_groups, n_features)``. By default, the log share of each
         feature in all counts.
+
+    Returns
+    -------
+    Posterior of base levels and effects.
 
     Raises
     ------

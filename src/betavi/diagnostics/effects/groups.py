@@ -29,6 +29,12 @@ class GroupSums(NamedTuple):
         Sums of squared totals, ``(n_groups,)``.
     n_cells
         Numbers of cells, ``(n_groups,)``.
+
+    Examples
+    --------
+    >>> sums = sum_groups([(sparse.csr_array(np.eye(2)), np.array([0, 0]))], 1, 2)
+    >>> sums.n_cells.tolist()
+    [2.0]
     """
 
     counts: np.ndarray
@@ -49,6 +55,10 @@ def sum_groups(
         Pairs of counts, ``(n_cells, n_features)``, and codes of groups, ``(n_cells,)``.
     n_groups, n_features
         Numbers of groups and features.
+
+    Returns
+    -------
+    Sums of all blocks.
 
     Examples
     --------
@@ -76,6 +86,15 @@ def inflation(sums: GroupSums) -> np.ndarray:
 
     Counts of a Poisson distribution have 1. Cells in different states, or molecules that were counted
     several times, have more. The sum over a group then varies by this factor more.
+
+    Parameters
+    ----------
+    sums
+        Sums over groups of cells.
+
+    Returns
+    -------
+    Variance over mean, ``(n_features,)``.
 
     Examples
     --------

@@ -17,12 +17,47 @@ def mean_of_contexts(control: np.ndarray, others: Changes) -> np.ndarray:
     """Return the control's profile plus the mean change in the other contexts.
 
     ``others`` are the profiles of control and condition in each other context.
+
+    Parameters
+    ----------
+    control
+        Profile of the control in the context, ``(n_genes,)``.
+    others
+        Profiles of control and condition in each other context.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> before, after = np.zeros(2), np.array([1.0, 2.0])
+    >>> mean_of_contexts(np.ones(2), [(before, after), (before, after)]).tolist()
+    [2.0, 3.0]
     """
     return control + np.mean([after - before for before, after in others], axis=0)
 
 
 def nearest_context(control: np.ndarray, others: Changes) -> np.ndarray:
-    """Return the control's profile plus the change in the context with the most similar control."""
+    """Return the control's profile plus the change in the context with the most similar control.
+
+    Parameters
+    ----------
+    control
+        Profile of the control in the context, ``(n_genes,)``.
+    others
+        Profiles of control and condition in each other context.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> before, after = np.zeros(2), np.array([1.0, 2.0])
+    >>> nearest_context(np.ones(2), [(before, after), (before, after)]).tolist()
+    [2.0, 3.0]
+    """
     before, after = min(others, key=lambda pair: float(np.linalg.norm(pair[0] - control)))
     return control + after - before
 
@@ -31,6 +66,23 @@ def scaled_mean(control: np.ndarray, others: Changes) -> np.ndarray:
     """Return the control's profile plus a multiple of the mean change in the other contexts.
 
     The factor is fitted by predicting each of the other contexts from the rest.
+
+    Parameters
+    ----------
+    control
+        Profile of the control in the context, ``(n_genes,)``.
+    others
+        Profiles of control and condition in each other context.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> before, after = np.zeros(2), np.array([1.0, 2.0])
+    >>> scaled_mean(np.ones(2), [(before, after), (before, after)]).tolist()
+    [2.0, 3.0]
     """
     changes = np.stack([after - before for before, after in others])
     if len(changes) < 2:
@@ -50,7 +102,26 @@ CONTEXT_BASELINES: dict[str, Callable[[np.ndarray, Changes], np.ndarray]] = {
 
 
 def nearest_dose(_control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
-    """Return the profile at the closest dose, on a log scale. ``others`` are profiles by dose."""
+    """Return the profile at the closest dose, on a log scale. ``others`` are profiles by dose.
+
+    Parameters
+    ----------
+    _control
+        Profile of the control, ``(n_genes,)``.
+    dose
+        Dose to predict.
+    others
+        Profiles by dose.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> nearest_dose(np.zeros(1), 1.0, {0.1: np.ones(1), 5.0: np.array([3.0])}).round(1).tolist()
+    [3.0]
+    """
     return others[min(others, key=lambda other: abs(np.log(other / dose)))]
 
 
@@ -58,6 +129,24 @@ def interpolated(control: np.ndarray, dose: float, others: dict[float, np.ndarra
     """Return the profile between the doses below and above, linear on a log scale.
 
     Outside the measured doses, it is that of the closest dose.
+
+    Parameters
+    ----------
+    control
+        Profile of the control, ``(n_genes,)``.
+    dose
+        Dose to predict.
+    others
+        Profiles by dose.
+
+    Returns
+    -------
+    Predicted profile, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> interpolated(np.zeros(1), 1.0, {0.1: np.ones(1), 5.0: np.array([3.0])}).round(1).tolist()
+    [2.2]
     """
     below, above = (
         [other for other in others if other < dose],

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scvi.utils import track
 
-from betavi._tables import check_whole, lookup
+from betavi._tables import check_flag, check_whole, lookup
 from betavi.diagnostics.effects.baselines import log_profile
 from betavi.model.effects.baselines import baselines_of
 from betavi.model.effects.contexts import in_context
@@ -93,6 +93,11 @@ def evaluate(
     """
     lookup(SPLITS, split, "split")
     check_arguments({"level": level, "seed": seed})
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be above 0 and below 1, not {level!r}.")
+    check_flag("by_condition", by_condition)
+    check_flag("show_progress", show_progress)
+    model._validate_anndata(None)
     check_whole("n_genes", n_genes)
     rng = np.random.default_rng(seed)
     model.refuse_minified("evaluate")
