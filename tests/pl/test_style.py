@@ -14,9 +14,15 @@ from betavi.diagnostics import fit_density
 from betavi.metrics import mean_curves
 from betavi.pl._style import PALETTE, colours_of, styled
 from tests.pl.test_pl import curve, judged, report  # noqa: F401 - fixtures
+from tests.pl.test_pl_effects import prediction
 from tests.pl.test_pl_map import latent, path  # noqa: F401 - fixtures
 
 mpl.use("Agg")
+
+
+INTERACTIONS = pd.DataFrame(
+    {"pair": "A+B", "gene": ["g0", "g1"], "shrunken": [1.0, -1.0], "fdr": [0.01, 0.5]}
+).assign(p_value=[0.001, 0.4], estimate=[1.1, -1.2], error=0.3)
 
 
 @pytest.fixture
@@ -39,6 +45,9 @@ def drawn(request):
         "latent_path": ([get("path")], 2),
         "mean_curves": ([mean_curves(simulate_counts(n_cells=50, n_genes=50))], 2),
         "support": ([pd.DataFrame({"p_value": [0.1, 0.9]})], 1),
+        "predicted_change": ([prediction([0, 1, 2, -1]), [0.1, 1.1, 0.5, -1.1]], 1),
+        "interactions": ([INTERACTIONS], 1),
+        "dose_curves": ([{dose: prediction([0, 1, dose, -1]) for dose in (1.0, 10.0)}], 1),
     }
 
 
@@ -67,9 +76,12 @@ def test_a_picture_is_drawn_where_asked_shown_and_saved(name, drawn, tmp_path, m
     plt.close("all")
 
 
-@pytest.mark.parametrize("name", sorted({*pl.__all__} - {"before_and_after", "collapse_history"}))
+@pytest.mark.parametrize(
+    "name", sorted({*pl.__all__} - {"before_and_after", "collapse_history", "dose_curves"})
+)
 def test_what_is_no_result_is_refused_with_what_returns_one(name):
-    arguments = [object(), np.zeros((3, 2))] if name == "latent_map" else [object()]
+    two = {"latent_map": np.zeros((3, 2)), "predicted_change": [0.1]}
+    arguments = [object(), two[name]] if name in two else [object()]
     with pytest.raises(TypeError, match=r"is of type object. Pass the result of .*\(\)"):
         getattr(pl, name)(*arguments)
 

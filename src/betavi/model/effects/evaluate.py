@@ -12,7 +12,8 @@ from betavi._tables import check_flag, check_whole, lookup
 from betavi.diagnostics.effects.baselines import log_profile
 from betavi.model.effects.baselines import baselines_of
 from betavi.model.effects.contexts import in_context
-from betavi.model.effects.draws import condition_draws
+from betavi.model.effects.curves import curve_factors
+from betavi.model.effects.draws import N_DRAWS, check_level, condition_draws
 from betavi.model.effects.folds import NEEDED, SPLITS, folds_of, measured
 from betavi.model.effects.scoring import CEILING, OWN, means_of, tables_of, truth_of
 from betavi.model.setup.arguments import check_arguments
@@ -92,9 +93,8 @@ def evaluate(
     True
     """
     lookup(SPLITS, split, "split")
-    check_arguments({"level": level, "seed": seed})
-    if not 0 < level < 1:
-        raise ValueError(f"`level` must be above 0 and below 1, not {level!r}.")
+    check_arguments({"seed": seed})
+    check_level(level)
     check_flag("by_condition", by_condition)
     check_flag("show_progress", show_progress)
     model._validate_anndata(None)
@@ -144,8 +144,17 @@ def own_prediction(
     # noise of replicates averages out in proportion to their counts
     totals = data.sums.counts[fold.held_out].sum(axis=1)
     noise_share = float(np.square(totals / totals.sum()).sum())
+    factors = None
+    if fold.doses is not None:
+        factors = curve_factors(estimate, fold.parts, np.array(fold.doses), rng, N_DRAWS)
     drawn = condition_draws(
-        estimate, row, fold.context, rng, unmeasured=unmeasured, noise_share=noise_share
+        estimate,
+        row,
+        fold.context,
+        rng,
+        unmeasured=unmeasured,
+        noise_share=noise_share,
+        factors=factors,
     )
     shares = drawn.condition[:, genes]
     observed = data.sums.counts[fold.held_out].sum(axis=0)[genes]

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
     from betavi.module.effect_fit import EffectEstimate
 
+LARGEST_ERROR = 4.0
+"""Standard error, in log2 units, from which on a gene has too few counts for a test."""
+
 LOG2 = np.log(2.0)
 
 NEAR_ONE = 0.1
@@ -38,7 +41,7 @@ def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd
     Two tables. The first has one row for each pair and gene. ``estimate`` is the interaction and
     ``error`` its standard error, in log2 units. Both do not use the prior of interactions, and give
     ``p_value``. ``fdr`` is adjusted over the genes of the pair (Benjamini & Hochberg, 1995).
-    ``shrunken`` is the posterior mean.
+    Both are NaN for genes with too few counts. ``shrunken`` is the posterior mean.
 
     The second table has one row for each pair. ``n_genes`` is the number of interacting genes, and
     ``size`` the norm of ``shrunken``. ``magnitude`` is the slope of the pair's log fold changes on the
@@ -77,12 +80,14 @@ def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd
     if not columns:
         raise ValueError("No combination was measured, so there are no interactions.")
     can_test = estimate.posterior.is_estimated[columns] & has_both_alone(estimate, conditions.pairs)
+    values, variances = estimate.posterior.unshrunk(np.array(columns))
+    unshrunk = dict(zip(columns, zip(values, variances, strict=True), strict=True))
     genes, summaries = [], []
     for column, pair, name, can in zip(
         columns, conditions.pairs, conditions.pair_names, can_test, strict=True
     ):
         if can:
-            table = of_pair(estimate, column).set_index(model.features(COUNTS))
+            table = of_pair(estimate, column, *unshrunk[column]).set_index(model.features(COUNTS))
             genes.append(table.rename_axis("gene").reset_index().assign(pair=name))
             summaries.append({"pair": name, **summary(estimate, column, pair, table, fdr)})
     if not genes:
@@ -106,23 +111,22 @@ def has_both_alone(estimate: EffectEstimate, pairs: np.ndarray) -> np.ndarray:
     return both
 
 
-def of_pair(estimate: EffectEstimate, column: int) -> pd.DataFrame:
+def of_pair(
+    estimate: EffectEstimate, column: int, values: np.ndarray, variances: np.ndarray
+) -> pd.DataFrame:
     """Return the interaction of a pair for each gene, in log2 units.
 
-    ``estimate`` and ``error`` do not use the prior of interactions, and give the p-value. ``shrunken`` does.
+    ``values`` and ``variances`` do not use the prior of interactions, and give the p-value, ``(n_genes,)``.
     """
-    values, variances = estimate.posterior.unshrunk(np.array([column]))
-    z = values[0] / np.sqrt(variances[0])
-    p_value = 2 * norm.sf(np.abs(z))
-    return pd.DataFrame(
-        {
-            "estimate": values[0] / LOG2,
-            "error": np.sqrt(variances[0]) / LOG2,
-            "shrunken": estimate.posterior.mean[column] / LOG2,
-            "p_value": p_value,
-            "fdr": false_discovery_control(p_value),
-        }
-    )
+    error = np.sqrt(variances) / LOG2
+    p_value, fdr = np.full((2, len(values)), np.nan)
+    has_counts = error < LARGEST_ERROR
+    p_value[has_counts] = 2 * norm.sf(np.abs(values / np.sqrt(variances))[has_counts])
+    if has_counts.any():
+        fdr[has_counts] = false_discovery_control(p_value[has_counts])
+    shrunken = estimate.posterior.mean[column] / LOG2
+    columns = {"estimate": values / LOG2, "error": error, "shrunken": shrunken}
+    return pd.DataFrame(columns | {"p_value": p_value, "fdr": fdr})
 
 
 def summary(
