@@ -47,7 +47,7 @@ def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
                 "cells. Pass a mask with one value per cell."
             )
         chosen = np.flatnonzero(chosen)
-    elif chosen.dtype.kind in "OUS" and chosen.size:
+    elif chosen.size and _are_names(chosen):
         positions = names.get_indexer_for(pd.Index(chosen))
         if len(unknown := chosen[positions < 0]):
             raise KeyError(
@@ -68,6 +68,12 @@ def cells_named(names: pd.Index, selection: Any, argument: str) -> np.ndarray:
             f"`{argument}` has position {chosen[outside][0]}, but there are {len(names)} cells."
         )
     return np.arange(len(names))[chosen]
+
+
+def _are_names(values: np.ndarray) -> bool:
+    """Return True for an array of names. Integers beyond 64 bits are objects, too."""
+    is_object = values.dtype.kind == "O" and not any(isinstance(value, int) for value in values)
+    return is_object or values.dtype.kind in "US"
 
 
 SPLIT = ("training", "validation", "test")
