@@ -140,6 +140,6 @@ def test_conditions_of_a_registry():
     found = Conditions.of_registry(registry)
     assert found.perturbations == ("A", "B")
     assert found.doses.tolist() == [[0, 0], [1, 1]]
-    assert found.contexts == found.batches == ("",)
+    assert found.contexts == ("",)
     registry["setup_args"]["dose_key"] = None
     assert Conditions.of_registry(registry).doses is None

@@ -116,7 +116,7 @@ def test_p_values_without_interactions_are_uniform(scale, noise, tails, replicat
         table = simulate_screen(np.random.default_rng(seed), n_reps, scale, noise, tails)
         parts.append(synergy(table, scale=scale, replicate_key=replicate_key, n_bootstrap=100))
     found = pd.concat(parts)
-    # 720 pairs, of which those of one screen share singles
+    # 720 pairs; pairs of one screen share singles
     assert stats.kstest(found["p_value"], "uniform").statistic < 0.12
     assert (found["p_value"] < 0.05).mean() < 0.10
     assert (found["p_value"] < 0.01).mean() < 0.035

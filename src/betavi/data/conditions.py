@@ -6,7 +6,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scvi import REGISTRY_KEYS
 
 from betavi._tables import close_matches
 
@@ -65,6 +64,18 @@ def split_doses(value: Any, separator: str) -> list[float]:
     return doses
 
 
+def joined_doses(doses: Sequence[float] | np.ndarray, separator: str) -> float | str:
+    """Return the doses of a condition as one value of a column, which :func:`split_doses` reads.
+
+    Examples
+    --------
+    >>> joined_doses([1.0, 0.5], "+"), joined_doses([2.0, 2.0], "+"), joined_doses([], "+")
+    ('1+0.5', 2.0, 0.0)
+    """
+    different = list(dict.fromkeys(map(float, doses))) or [0.0]
+    return different[0] if len(different) == 1 else separator.join(f"{dose:g}" for dose in doses)
+
+
 def _numbers(words: list[Any]) -> list[float]:
     """Return words as numbers. NaN if one of them is not a number."""
     try:
@@ -97,8 +108,8 @@ class Conditions(NamedTuple):
         Doses of each registered value of the dose, ``(n_doses, most_parts)``. None without doses.
     pairs
         Pairs of perturbations that were measured together, ``(n_pairs, 2)``.
-    contexts, batches
-        Names of the contexts and of the batches.
+    contexts
+        Names of the contexts.
     control, separator
         Name of the control, and the text between the names of a combination.
 
@@ -114,7 +125,6 @@ class Conditions(NamedTuple):
     doses: np.ndarray | None
     pairs: np.ndarray
     contexts: tuple[Any, ...] = ("",)
-    batches: tuple[Any, ...] = ("",)
     control: str = "control"
     separator: str = "+"
 
@@ -131,10 +141,8 @@ class Conditions(NamedTuple):
         split = [split_condition(str(name), control, separator) for name in names]
         perturbations = tuple(sorted({part for parts in split for part in parts}))
         most = max((len(parts) for parts in split), default=1) or 1
-        codes, code_of = (
-            np.full((len(split), most), -1),
-            {name: i for i, name in enumerate(perturbations)},
-        )
+        codes = np.full((len(split), most), -1)
+        code_of = {name: code for code, name in enumerate(perturbations)}
         for row, parts in zip(codes, split, strict=True):
             row[: len(parts)] = [code_of[part] for part in parts]
         pairs = {pair for row in codes for pair in combinations(sorted(row[row >= 0]), 2)}
@@ -159,7 +167,6 @@ class Conditions(NamedTuple):
             arguments["separator"],
             categories(DOSE) if arguments.get("dose_key") is not None else None,
             contexts=tuple(categories(CONTEXT)),
-            batches=tuple(categories(REGISTRY_KEYS.BATCH_KEY)),
         )
 
     @property
@@ -168,12 +175,14 @@ class Conditions(NamedTuple):
         names = self.perturbations
         return [f"{names[first]}{self.separator}{names[second]}" for first, second in self.pairs]
 
-    def codes_of(self, name: str) -> np.ndarray:
-        """Return the codes of the perturbations in a condition, also of a combination that is new.
+    def codes_of(self, parts: str | list[str]) -> np.ndarray:
+        """Return the codes of some perturbations, or of those in the name of a condition.
 
-        Raise a KeyError for a perturbation that was not measured.
+        The condition may be new. Raise a KeyError for a perturbation that was not measured.
         """
-        parts = split_condition(str(name), self.control, self.separator) if name else []
+        if not isinstance(parts, list):
+            # names may be numbers
+            parts = split_condition(str(parts), self.control, self.separator)
         for part in parts:
             if part not in self.perturbations:
                 raise KeyError(

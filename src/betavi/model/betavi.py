@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from scvi.model.base import VAEMixin
 
 from betavi._tables import check_flag
@@ -39,10 +38,6 @@ from betavi.module import BetaVAE
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-TRAINING_CELLS, EPOCHS = 300_000, (8, 30)
-"""Default length of training: total number of cells in all epochs, fewest and most epochs. Chosen
-with ``python -m benchmarks.time_to_quality``, which compares it with SCVI's default."""
 
 
 class BetaVI(LatentModel):
@@ -114,6 +109,7 @@ class BetaVI(LatentModel):
     # setup, training, query mapping, minified objects
     setup_anndata = classmethod(setup_anndata)
     train = training.train
+    default_epochs = training.default_epochs
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
     prepare_query_anndata = staticmethod(query.prepare_query_anndata)
@@ -223,7 +219,3 @@ class BetaVI(LatentModel):
         )  # fmt: skip
         module.minified_data_type = self.minified_data_type
         return module
-
-    def default_epochs(self, n_cells: int) -> int:
-        """Return 30 epochs for up to 10,000 cells, fewer for more cells, and at least 8."""
-        return int(np.clip(TRAINING_CELLS // n_cells, *EPOCHS))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from scvi.model.base import VAEMixin
 
 from betavi.data.conditions import Conditions
@@ -34,9 +33,6 @@ from betavi.module.effects import EffectVAE
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-TRAINING_CELLS, EPOCHS = 300_000, (8, 30)
-"""Default length of training: that of BetaVI."""
 
 
 class EffectVI(LatentModel):
@@ -106,6 +102,7 @@ class EffectVI(LatentModel):
     # setup, training, query mapping
     setup_anndata = classmethod(setup_anndata)
     train = training.train
+    default_epochs = training.default_epochs
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
     prepare_query_anndata = staticmethod(query.prepare_query_anndata)
@@ -187,7 +184,3 @@ class EffectVI(LatentModel):
     def conditions(self) -> Conditions:
         """Names and codes of the registered conditions."""
         return Conditions.of_registry(self.registry_)
-
-    def default_epochs(self, n_cells: int) -> int:
-        """Return 30 epochs for up to 10,000 cells, fewer for more cells, and at least 8."""
-        return int(np.clip(TRAINING_CELLS // n_cells, *EPOCHS))

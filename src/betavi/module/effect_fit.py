@@ -10,6 +10,7 @@ import torch
 
 from betavi.diagnostics.effects import EffectPosterior, ScaleMixture, fit_effects, inflation
 from betavi.diagnostics.effects.doses import DoseCurves, curve_weights
+from betavi.diagnostics.effects.groups import log_shares
 from betavi.module.effect_groups import groups_of, sums_of
 from betavi.nn.effects import BASE, MAIN
 
@@ -88,12 +89,12 @@ def estimate_effects(module: EffectVAE, codes: np.ndarray, sums: GroupSums) -> E
             curves = updated_curves(curves, design, fitted(), codes, sums, base, spread)
         design.set_curves(*curves.means())
     posterior = fitted()
-    shares = (sums.counts.sum(axis=0) + 0.5) / (sums.counts.sum() + 0.5 * sums.counts.shape[1])
     # contexts without cells have the mean of all cells
     member = np.eye(design.n_contexts)[codes[:, 2]].T * sums.n_cells
     member[member.sum(axis=1) == 0] = sums.n_cells
     bases = member @ base / member.sum(axis=1, keepdims=True)
-    return EffectEstimate(posterior, kinds, np.log(shares), bases, spread, design, curves)
+    profile = log_shares(sums.counts)
+    return EffectEstimate(posterior, kinds, profile, bases, spread, design, curves)
 
 
 def updated_curves(
@@ -112,8 +113,7 @@ def updated_curves(
     effects = design(condition, dose, context).double().numpy()
     n_base, weights = base.shape[1], curves.weights.copy()
     change = effects @ posterior.mean[n_base:]
-    shares = (sums.counts.sum(axis=0) + 0.5) / (sums.counts.sum() + 0.5 * sums.counts.shape[1])
-    rate = shares * np.exp(base @ posterior.mean[:n_base] + change)
+    rate = np.exp(log_shares(sums.counts) + base @ posterior.mean[:n_base] + change)
     rate *= (sums.counts.sum(axis=1) / rate.sum(axis=1))[:, None]
     responses = change + sums.counts / rate - 1
     information = rate / (spread + posterior.noise * rate)

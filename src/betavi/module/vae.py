@@ -154,7 +154,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         """Return counts without the effects of a design. By default, there are no effects."""
         return counts
 
-    def start_effects(self, manager: CellManager, cells: np.ndarray) -> Any:
+    def start_effects(self, manager: CellManager, cells: np.ndarray) -> None:
         """Start effects of perturbations at their estimates from some cells. By default, none."""
 
     def _get_generative_input(

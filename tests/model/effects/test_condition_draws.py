@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from betavi.datasets import EffectDistribution
-from betavi.model.effects.draws import check_level, condition_draws, drawn_prior, shares
+from betavi.model.effects.draws import (
+    check_level,
+    condition_draws,
+    condition_in,
+    drawn_prior,
+    shares,
+)
 from betavi.nn.effects import DEVIATION, INTERACTION
 from tests.model.effects.screens import fitted, screen
 
@@ -17,9 +23,9 @@ def estimate():
     return fitted(screen(2000, n_genes=60, effects=effects)).module.stored_estimate()
 
 
-def drawn(estimate, parts, seed=0, **kwargs):
-    row = estimate.design.row(parts, None, 0)
-    return condition_draws(estimate, row, 0, np.random.default_rng(seed), **kwargs)
+def drawn(estimate, parts, seed=0, n_new_pairs=0, **kwargs):
+    condition = condition_in(estimate, parts, None, 0)._replace(n_new_pairs=n_new_pairs)
+    return condition_draws(estimate, condition, np.random.default_rng(seed), **kwargs)
 
 
 def log_change(draws):

@@ -152,6 +152,10 @@ def test_real_pairs_have_tables(real):
     genes, pairs = model.interactions()
     assert set(pairs.index) == {"+".join(sorted(name.split("+"))) for name in doubles}
     assert pairs["magnitude"].between(0.2, 4).all()
-    assert genes["p_value"].between(0, 1).all()
+    # genes with few counts in a pair are not tested
+    tested = genes["p_value"].notna()
+    assert genes.loc[tested, "p_value"].between(0, 1).all()
+    assert (genes["error"] < 4).equals(tested)
+    assert tested.sum() > 1000
     # most genes of a pair do not interact
     assert (pairs["n_genes"] < 0.5 * adata.n_vars).all()

@@ -49,7 +49,7 @@ def test_every_column_is_registered(screen):
     assert len(found.pair_names) == 1
     assert found.contexts == ("context_0", "context_1")
     assert found.doses.max() == 10
-    assert len(found.batches) == screen.obs["sample"].nunique()
+    assert EffectVI(screen).summary_stats.n_batch == screen.obs["sample"].nunique()
 
 
 def test_only_the_conditions_are_necessary(screen):

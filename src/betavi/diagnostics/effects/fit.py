@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from betavi.diagnostics.effects.groups import log_shares
 from betavi.diagnostics.effects.noise import replicate_noise
 from betavi.diagnostics.effects.scale_mixture import ScaleMixture
 
@@ -159,8 +160,7 @@ def fit_effects(
     [0.0, 1.1]
     """
     if log_offset is None:
-        shares = (counts.sum(axis=0) + 0.5) / (counts.sum() + 0.5 * counts.shape[1])
-        log_offset = np.log(shares)[None]
+        log_offset = log_shares(counts)[None]
     active = separate_columns(design)
     found = _iterate(counts, design[:, active], kinds[active], inflation, log_offset)
     if not np.isfinite(found.mean).all():

@@ -10,6 +10,9 @@ from scipy import sparse
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+PSEUDOCOUNT = 0.5
+"""Count that is added to each feature, so that no feature is impossible. Not tuned."""
+
 PRIOR_COUNTS = 20.0
 """Number of counts that an inflation of 1, as for Poisson counts, is worth. Not tuned."""
 
@@ -42,6 +45,19 @@ class GroupSums(NamedTuple):
     by_size: np.ndarray
     size_squares: np.ndarray
     n_cells: np.ndarray
+
+
+def log_shares(counts: np.ndarray) -> np.ndarray:
+    """Return the log share of each feature in all counts, ``(n_features,)``, with a pseudocount.
+
+    Examples
+    --------
+    >>> log_shares(np.array([[3.0, 0.0], [1.0, 0.0]])).round(2).tolist()
+    [-0.11, -2.3]
+    """
+    totals = counts.sum(axis=0) + PSEUDOCOUNT
+    shares: np.ndarray = np.log(totals / totals.sum())
+    return shares
 
 
 def sum_groups(

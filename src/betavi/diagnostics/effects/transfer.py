@@ -18,17 +18,6 @@ def mean_of_contexts(control: np.ndarray, others: Changes) -> np.ndarray:
 
     ``others`` are the profiles of control and condition in each other context.
 
-    Parameters
-    ----------
-    control
-        Profile of the control in the context, ``(n_genes,)``.
-    others
-        Profiles of control and condition in each other context.
-
-    Returns
-    -------
-    Predicted profile, ``(n_genes,)``.
-
     Examples
     --------
     >>> before, after = np.zeros(2), np.array([1.0, 2.0])
@@ -40,17 +29,6 @@ def mean_of_contexts(control: np.ndarray, others: Changes) -> np.ndarray:
 
 def nearest_context(control: np.ndarray, others: Changes) -> np.ndarray:
     """Return the control's profile plus the change in the context with the most similar control.
-
-    Parameters
-    ----------
-    control
-        Profile of the control in the context, ``(n_genes,)``.
-    others
-        Profiles of control and condition in each other context.
-
-    Returns
-    -------
-    Predicted profile, ``(n_genes,)``.
 
     Examples
     --------
@@ -66,17 +44,6 @@ def scaled_mean(control: np.ndarray, others: Changes) -> np.ndarray:
     """Return the control's profile plus a multiple of the mean change in the other contexts.
 
     The factor is fitted by predicting each of the other contexts from the rest.
-
-    Parameters
-    ----------
-    control
-        Profile of the control in the context, ``(n_genes,)``.
-    others
-        Profiles of control and condition in each other context.
-
-    Returns
-    -------
-    Predicted profile, ``(n_genes,)``.
 
     Examples
     --------
@@ -104,19 +71,6 @@ CONTEXT_BASELINES: dict[str, Callable[[np.ndarray, Changes], np.ndarray]] = {
 def nearest_dose(_control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
     """Return the profile at the closest dose, on a log scale. ``others`` are profiles by dose.
 
-    Parameters
-    ----------
-    _control
-        Profile of the control, ``(n_genes,)``.
-    dose
-        Dose to predict.
-    others
-        Profiles by dose.
-
-    Returns
-    -------
-    Predicted profile, ``(n_genes,)``.
-
     Examples
     --------
     >>> nearest_dose(np.zeros(1), 1.0, {0.1: np.ones(1), 5.0: np.array([3.0])}).round(1).tolist()
@@ -129,19 +83,6 @@ def interpolated(control: np.ndarray, dose: float, others: dict[float, np.ndarra
     """Return the profile between the doses below and above, linear on a log scale.
 
     Outside the measured doses, it is that of the closest dose.
-
-    Parameters
-    ----------
-    control
-        Profile of the control, ``(n_genes,)``.
-    dose
-        Dose to predict.
-    others
-        Profiles by dose.
-
-    Returns
-    -------
-    Predicted profile, ``(n_genes,)``.
 
     Examples
     --------

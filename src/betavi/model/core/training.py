@@ -159,6 +159,17 @@ def train(
         _store_beta(model, beta)
 
 
+TRAINING_CELLS, EPOCHS = 300_000, (8, 30)
+"""Default length of training: total number of cells in all epochs, fewest and most epochs. Chosen
+with ``python -m benchmarks.time_to_quality``, which compares it with SCVI's default."""
+
+
+def default_epochs(_model: LatentModel, n_cells: int) -> int:
+    """Return 30 epochs for up to 10,000 cells, fewer for more cells, and at least 8."""
+    fewest, most = EPOCHS
+    return min(max(TRAINING_CELLS // n_cells, fewest), most)
+
+
 OF_SPLIT = (
     "train_size", "validation_size", "batch_size", "shuffle_set_split", "load_sparse_tensor",
     "datasplitter_kwargs",

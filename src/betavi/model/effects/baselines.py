@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +16,17 @@ if TYPE_CHECKING:
     from betavi.data.conditions import Conditions
     from betavi.model.effects.folds import Fold, Key, Measured
 
+    Sums = dict[Key, np.ndarray]
+
+
+Predictions = dict[str, np.ndarray]
+
 
 def sums_by_condition(
     conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
-) -> dict[Key, np.ndarray]:
+) -> Sums:
     """Return the sums of counts of the conditions that are not left out, by perturbations, doses, context."""
-    found: dict[Key, np.ndarray] = {}
+    found: Sums = {}
     for code, counts, held_out in zip(
         data.groups.codes, data.sums.counts, fold.held_out, strict=True
     ):
@@ -34,41 +38,34 @@ def sums_by_condition(
     return found
 
 
-def control_of(sums: dict[Key, np.ndarray], context: int) -> np.ndarray:
+def control_of(sums: Sums, context: int) -> np.ndarray:
     """Return the sums of counts of the controls in a context."""
     return sums[(), None, context]
 
 
-def of_combination(
-    name: str, conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
-) -> np.ndarray:
-    """Return the prediction of a baseline for a combination."""
-    sums = sums_by_condition(conditions, data, fold, genes)
+def of_combination(fold: Fold, sums: Sums) -> Predictions:
+    """Return the predictions of a combination, by name of the baseline."""
     here = {key: counts for key, counts in sums.items() if key[2] == fold.context}
     counts = {str(key): each for key, each in here.items()}
     parts = {str(key): frozenset(map(str, key[0])) for key in here}
     screen = Screen(counts, parts, str(((), None, fold.context)))
-    return COMBINATION_BASELINES[name](screen, frozenset(map(str, fold.parts)))
+    wanted = frozenset(map(str, fold.parts))
+    return {name: baseline(screen, wanted) for name, baseline in COMBINATION_BASELINES.items()}
 
 
-def of_context(
-    name: str, conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
-) -> np.ndarray:
-    """Return the prediction of a baseline for a condition in another context."""
-    sums = sums_by_condition(conditions, data, fold, genes)
+def of_context(fold: Fold, sums: Sums) -> Predictions:
+    """Return the predictions of a condition in another context, by name of the baseline."""
     others = [
         (log_profile(control_of(sums, context)), log_profile(counts))
         for (parts, doses, context), counts in sums.items()
         if (parts, doses) == (fold.parts, fold.doses) and ((), None, context) in sums
     ]
-    return CONTEXT_BASELINES[name](log_profile(control_of(sums, fold.context)), others)
+    control = log_profile(control_of(sums, fold.context))
+    return {name: baseline(control, others) for name, baseline in CONTEXT_BASELINES.items()}
 
 
-def of_dose(
-    name: str, conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
-) -> np.ndarray:
-    """Return the prediction of a baseline for another dose."""
-    sums = sums_by_condition(conditions, data, fold, genes)
+def of_dose(fold: Fold, sums: Sums) -> Predictions:
+    """Return the predictions of another dose, by name of the baseline."""
     assert fold.doses is not None
     others = {
         doses[0]: log_profile(counts)
@@ -76,15 +73,12 @@ def of_dose(
         if parts == fold.parts and context == fold.context and doses is not None
     }
     control = log_profile(control_of(sums, fold.context))
-    return DOSE_BASELINES[name](control, fold.doses[0], others)
+    dose = fold.doses[0]
+    return {name: baseline(control, dose, others) for name, baseline in DOSE_BASELINES.items()}
 
 
-def better_single(
-    conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
-) -> np.ndarray:
-    """Return the profile of the perturbation that is closest to the left-out cells, which it reads."""
-    sums = sums_by_condition(conditions, data, fold, genes)
-    observed = log_profile(data.sums.counts[fold.held_out].sum(axis=0)[genes])
+def better_single(fold: Fold, sums: Sums, observed: np.ndarray) -> np.ndarray:
+    """Return the profile of the perturbation that is closest to the left-out one, which it reads."""
     profiles = [
         log_profile(counts)
         for (parts, _, context), counts in sums.items()
@@ -93,21 +87,21 @@ def better_single(
     return min(profiles, key=lambda profile: float(np.linalg.norm(profile - observed)))
 
 
+BASELINES: dict[str, Callable[[Fold, Sums], Predictions]] = {
+    "combination": of_combination,
+    "context": of_context,
+    "dose": of_dose,
+}
+"""Functions that return the predictions of all baselines, by split."""
+
+
 def baselines_of(
     split: str, conditions: Conditions, data: Measured, fold: Fold, genes: np.ndarray
-) -> dict[str, np.ndarray]:
+) -> Predictions:
     """Return the predictions of all baselines of a split for one fold, by name."""
-    return {
-        name: baseline(conditions, data, fold, genes) for name, baseline in BASELINES[split].items()
-    }
-
-
-BASELINES: dict[str, dict[str, Callable[[Conditions, Measured, Fold, np.ndarray], np.ndarray]]] = {
-    "combination": {
-        **{name: partial(of_combination, name) for name in COMBINATION_BASELINES},
-        "better single": better_single,
-    },
-    "context": {name: partial(of_context, name) for name in CONTEXT_BASELINES},
-    "dose": {name: partial(of_dose, name) for name in DOSE_BASELINES},
-}
-"""Baselines by split and name."""
+    sums = sums_by_condition(conditions, data, fold, genes)
+    found = BASELINES[split](fold, sums)
+    if split == "combination":
+        observed = log_profile(data.sums.counts[fold.held_out].sum(axis=0)[genes])
+        found["better single"] = better_single(fold, sums, observed)
+    return found

@@ -10,13 +10,14 @@ from anndata import AnnData
 
 from betavi import _blocks
 from betavi.data import COUNTS
-from betavi.data.conditions import CONTEXT, PERTURBATION
-from betavi.model.effects.contexts import in_context
+from betavi.data.conditions import CONTEXT, PERTURBATION, joined_doses
+from betavi.model.effects.draws import condition_in
 from betavi.model.setup.selection import cells_named
 from betavi.module.effects import DESIGN
 
 if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel, Tensors
+    from betavi.model.effects.draws import Condition
     from betavi.module.effect_fit import EffectEstimate
 
 N_CELLS = 400
@@ -28,8 +29,7 @@ def counterfactual(
     model: LatentModel,
     estimate: EffectEstimate,
     name: str,
-    codes: np.ndarray,
-    doses: np.ndarray | None,
+    condition: Condition,
     cells: Any,
 ) -> AnnData:
     """Return the expected counts of measured cells as if they had another condition."""
@@ -40,7 +40,7 @@ def counterfactual(
         for tensors in model.minibatches(adata, chosen, _blocks.ENCODED_CELLS):
             contexts = context_codes(tensors)
             rows = {
-                code: in_context(estimate, estimate.design.row(codes, doses, code), codes, code).row
+                code: condition_in(estimate, condition.parts, condition.doses, code).row
                 for code in np.unique(contexts)
             }
             design = torch.as_tensor(np.stack([rows[code] for code in contexts]))
@@ -53,9 +53,8 @@ def counterfactual(
     obs = adata.obs.iloc[chosen].drop(columns=[c for c in adata.obs if c.startswith("_scvi")])
     arguments = model.registry_["setup_args"]
     obs[arguments["perturbation_key"]] = name
-    if doses is not None:
-        words = arguments["separator"].join(f"{dose:g}" for dose in doses)
-        obs[arguments["dose_key"]] = doses[0] if len(set(doses)) == 1 else words or 0.0
+    if condition.doses is not None:
+        obs[arguments["dose_key"]] = joined_doses(condition.doses, arguments["separator"])
     return AnnData(np.concatenate(means), obs=obs, var=adata.var[[]].copy())
 
 

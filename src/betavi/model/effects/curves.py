@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def curve_factors(
     estimate: EffectEstimate,
     parts: Sequence[int] | np.ndarray,
-    doses: np.ndarray,
+    doses: Sequence[float] | np.ndarray,
     rng: np.random.Generator,
     n_draws: int,
 ) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from betavi.model.effects.draws import check_level
-from betavi.model.effects.predict import names_listed
+from betavi.model.effects.request import names_listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

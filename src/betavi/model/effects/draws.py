@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from betavi.model.effects.contexts import in_context
+from betavi.model.effects.curves import curve_factors
 from betavi.model.setup.arguments import check_arguments
 from betavi.nn.effects import DEVIATION, INTERACTION
 
@@ -32,38 +34,63 @@ class ConditionDraws(NamedTuple):
     control_mean: np.ndarray
 
 
+class Condition(NamedTuple):
+    """A condition to predict.
+
+    ``parts`` are the codes of its perturbations, and ``doses`` their doses. ``context`` is a code.
+    ``row`` are the values of the effects, ``(n_effects,)``. ``unmeasured`` are the factors of deviations
+    in the context that are drawn from their prior. ``n_new_pairs`` is the number of pairs without a
+    column, whose interactions are drawn from their prior. ``new`` are effects of perturbations that were
+    not measured.
+    """
+
+    parts: Sequence[int] | np.ndarray
+    doses: Sequence[float] | np.ndarray | None
+    context: int
+    row: np.ndarray
+    unmeasured: Sequence[float] = ()
+    n_new_pairs: int = 0
+    new: NewEffects | None = None
+
+
+def condition_in(
+    estimate: EffectEstimate,
+    parts: Sequence[int] | np.ndarray,
+    doses: Sequence[float] | np.ndarray | None,
+    context: int,
+) -> Condition:
+    """Return a condition with these perturbations, at these doses, in a context."""
+    row, unmeasured = in_context(
+        estimate, estimate.design.row(parts, doses, context), parts, context
+    )
+    return Condition(parts, doses, context, row, unmeasured)
+
+
 def condition_draws(
     estimate: EffectEstimate,
-    row: np.ndarray,
-    context: int,
+    condition: Condition,
     rng: np.random.Generator,
-    n_new_pairs: int = 0,
-    unmeasured: Sequence[float] = (),
-    new: NewEffects | None = None,
     noise_share: float = 1.0,
     n_draws: int = N_DRAWS,
-    factors: np.ndarray | None = None,
 ) -> ConditionDraws:
     """Return draws of the shares of a condition and of the control.
 
-    ``row`` are the values of the effects, ``(n_effects,)``. For each pair that was not measured, an
-    interaction is drawn from the prior of the interactions. ``unmeasured`` are the factors of deviations
-    in a context that are drawn from their prior. ``new`` are effects of perturbations that were not
-    measured. ``noise_share`` is 1 for cells of one replicate, and smaller for several.
-    ``factors`` are draws of the values of the effects over ``row``, ``(n_draws, n_effects)``.
+    ``noise_share`` is 1 for cells of one replicate, and smaller for several.
     """
+    row, new = condition.row, condition.new
     posterior, n_base = estimate.posterior, estimate.n_base
     contrasts = np.zeros((2, len(posterior.mean)))
-    contrasts[0, :n_base], contrasts[1, n_base:] = estimate.bases[context], row
+    contrasts[0, :n_base], contrasts[1, n_base:] = estimate.bases[condition.context], row
     means = contrasts @ posterior.mean
     factor = np.linalg.cholesky(posterior.covariance(contrasts) + 1e-12 * np.eye(2))
     noise = rng.normal(size=(n_draws, means.shape[1], 2))
     base, effect = means[..., None] + np.einsum("gij,sgj->igs", factor, noise)
     absent = row.astype(bool) & ~posterior.is_estimated[n_base:]
-    n_pairs = n_new_pairs + int((absent & (estimate.kinds[n_base:] == INTERACTION)).sum())
+    n_pairs = condition.n_new_pairs + int((absent & (estimate.kinds[n_base:] == INTERACTION)).sum())
     effect = effect.T + drawn_prior(estimate, INTERACTION, [1.0] * n_pairs, effect.T.shape, rng)
-    effect += drawn_prior(estimate, DEVIATION, unmeasured, effect.shape, rng)
-    if factors is not None:
+    effect += drawn_prior(estimate, DEVIATION, condition.unmeasured, effect.shape, rng)
+    if condition.doses is not None:
+        factors = curve_factors(estimate, condition.parts, condition.doses, rng, n_draws)
         effect += (factors - 1) * row @ posterior.mean[n_base:]
     mean_effect = means[1]
     if new is not None:

@@ -11,9 +11,7 @@ from scvi.utils import track
 from betavi._tables import check_flag, check_whole, lookup
 from betavi.diagnostics.effects.baselines import log_profile
 from betavi.model.effects.baselines import baselines_of
-from betavi.model.effects.contexts import in_context
-from betavi.model.effects.curves import curve_factors
-from betavi.model.effects.draws import N_DRAWS, check_level, condition_draws
+from betavi.model.effects.draws import check_level, condition_draws, condition_in
 from betavi.model.effects.folds import NEEDED, SPLITS, folds_of, measured
 from betavi.model.effects.scoring import CEILING, OWN, means_of, tables_of, truth_of
 from betavi.model.setup.arguments import check_arguments
@@ -139,23 +137,11 @@ def own_prediction(
     kept = ~fold.held_out
     sums: GroupSums = type(data.sums)(*(part[kept] for part in data.sums))
     estimate = estimate_effects(model.module, data.groups.codes[kept], sums)
-    row = estimate.design.row(fold.parts, fold.doses, fold.context)
-    row, unmeasured = in_context(estimate, row, fold.parts, fold.context)
+    condition = condition_in(estimate, fold.parts, fold.doses, fold.context)
     # noise of replicates averages out in proportion to their counts
     totals = data.sums.counts[fold.held_out].sum(axis=1)
     noise_share = float(np.square(totals / totals.sum()).sum())
-    factors = None
-    if fold.doses is not None:
-        factors = curve_factors(estimate, fold.parts, np.array(fold.doses), rng, N_DRAWS)
-    drawn = condition_draws(
-        estimate,
-        row,
-        fold.context,
-        rng,
-        unmeasured=unmeasured,
-        noise_share=noise_share,
-        factors=factors,
-    )
+    drawn = condition_draws(estimate, condition, rng, noise_share)
     shares = drawn.condition[:, genes]
     observed = data.sums.counts[fold.held_out].sum(axis=0)[genes]
     mean = observed.sum() * shares / shares.sum(axis=1, keepdims=True)
