@@ -10,7 +10,7 @@ from anndata import AnnData
 from matplotlib.collections import LineCollection
 
 from betavi import pl
-from betavi.pl.effects import DIVERGING, MINUS
+from betavi.pl.interactions import DIVERGING, MINUS
 
 mpl.use("Agg")
 GENES = ["g0", "g1", "g2", "g3"]

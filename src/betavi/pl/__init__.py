@@ -6,10 +6,12 @@ from __future__ import annotations
 from betavi.pl._style import PALETTE as PALETTE
 from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising
-from betavi.pl.effects import dose_curves, interactions, predicted_change
+from betavi.pl.dose_curves import dose_curves
+from betavi.pl.interactions import interactions
 from betavi.pl.map import latent_map
 from betavi.pl.mean_curves import mean_curves
 from betavi.pl.path import latent_path
+from betavi.pl.predicted_change import predicted_change
 from betavi.pl.rate_distortion import rate_distortion
 from betavi.pl.support import support
 from betavi.pl.translation import translation

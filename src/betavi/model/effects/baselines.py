@@ -43,7 +43,7 @@ def control_of(sums: Sums, context: int) -> np.ndarray:
     return sums[(), None, context]
 
 
-def of_combination(fold: Fold, sums: Sums) -> Predictions:
+def _of_combination(fold: Fold, sums: Sums) -> Predictions:
     """Return the predictions of a combination, by name of the baseline."""
     here = {key: counts for key, counts in sums.items() if key[2] == fold.context}
     counts = {str(key): each for key, each in here.items()}
@@ -53,7 +53,7 @@ def of_combination(fold: Fold, sums: Sums) -> Predictions:
     return {name: baseline(screen, wanted) for name, baseline in COMBINATION_BASELINES.items()}
 
 
-def of_context(fold: Fold, sums: Sums) -> Predictions:
+def _of_context(fold: Fold, sums: Sums) -> Predictions:
     """Return the predictions of a condition in another context, by name of the baseline."""
     others = [
         (log_profile(control_of(sums, context)), log_profile(counts))
@@ -64,7 +64,7 @@ def of_context(fold: Fold, sums: Sums) -> Predictions:
     return {name: baseline(control, others) for name, baseline in CONTEXT_BASELINES.items()}
 
 
-def of_dose(fold: Fold, sums: Sums) -> Predictions:
+def _of_dose(fold: Fold, sums: Sums) -> Predictions:
     """Return the predictions of another dose, by name of the baseline."""
     assert fold.doses is not None
     others = {
@@ -88,9 +88,9 @@ def better_single(fold: Fold, sums: Sums, observed: np.ndarray) -> np.ndarray:
 
 
 BASELINES: dict[str, Callable[[Fold, Sums], Predictions]] = {
-    "combination": of_combination,
-    "context": of_context,
-    "dose": of_dose,
+    "combination": _of_combination,
+    "context": _of_context,
+    "dose": _of_dose,
 }
 """Functions that return the predictions of all baselines, by split."""
 
