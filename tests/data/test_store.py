@@ -213,3 +213,40 @@ def test_the_datamodule_of_annbatch(tmp_path):
     loaded = BetaVI.load(tmp_path / "model", adata=False, datamodule=cells)
     again = loaded.get_latent_representation(dataloader=cells.inference_dataloader())
     np.testing.assert_array_equal(again, latent)
+
+
+def collection_of_lamindb(folder, adata):
+    """Store the cells as two files in a new database of LaminDB and return them as one collection."""
+    # lamindb reads the database at import, so that the database has to be there first
+    lamindb_setup = pytest.importorskip("lamindb_setup", reason="lamindb is not installed")
+    lamindb_setup.init(storage=str(folder / "store"))
+    import lamindb
+
+    halves = {"first.h5ad": adata[:300].copy(), "second.h5ad": adata[300:].copy()}
+    files = [lamindb.Artifact.from_anndata(part, key=key).save() for key, part in halves.items()]
+    return lamindb.Collection(files, key="cells").save()
+
+
+def test_the_datamodule_of_lamindb(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAMIN_SETTINGS_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    adata = simulate_counts(n_cells=600, n_genes=20)
+    adata.X = adata.X.astype(np.float32)
+    collection = collection_of_lamindb(tmp_path, adata)
+    from scvi.dataloaders import MappedCollectionDataModule
+
+    cells = MappedCollectionDataModule(
+        collection, batch_key="batch", batch_size=64, parallel=False, model_name="BetaVI"
+    )
+    model = BetaVI(registry=cells.registry, n_latent=3)
+    model.train(datamodule=cells, **BRIEF)
+    latent = model.get_latent_representation(dataloader=cells.inference_dataloader())
+    assert latent.shape == (600, 3)
+    model.save(tmp_path / "model", datamodule=cells)
+    loaded = BetaVI.load(tmp_path / "model", adata=False, datamodule=cells)
+    again = loaded.get_latent_representation(dataloader=cells.inference_dataloader())
+    np.testing.assert_array_equal(again, latent)
+    # the same cells in memory have the same positions
+    BetaVI.setup_anndata(adata, batch_key="batch")
+    in_memory = BetaVI.load(tmp_path / "model", adata=adata)
+    np.testing.assert_allclose(in_memory.get_latent_representation(), latent, atol=1e-4)
