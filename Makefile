@@ -65,14 +65,20 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.false_signals
 	$(BIN)/python -m benchmarks.differential
 	$(BIN)/python -m benchmarks.query
+	$(BIN)/python -m benchmarks.labels
+	$(BIN)/python -m benchmarks.intervals
 	$(BIN)/python -m benchmarks.missing_middle
 	$(BIN)/python -m benchmarks.holes
 	$(BIN)/python -m benchmarks.support
 	$(BIN)/python -m benchmarks.realism
+	$(BIN)/python -m benchmarks.perturbations
+	$(BIN)/python -m benchmarks.synergy
 	$(BIN)/python -m benchmarks.epochs
 	$(BIN)/python -m benchmarks.deep_cells
 	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m benchmarks.out_of_core
+	$(BIN)/python -m benchmarks.step_parts
+	$(BIN)/python -m benchmarks.hops
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("betavi needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

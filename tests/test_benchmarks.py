@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from benchmarks.middles import placed
 
-SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 OPTIONAL = ("univi", "magic")
 """Peers that only ``make bench`` installs."""
 
@@ -23,6 +25,13 @@ def test_a_benchmark_finds_what_it_imports(script):
         if error.name not in OPTIONAL:
             raise
         pytest.skip(f"{error.name} is not installed")
+
+
+def test_make_bench_runs_every_command():
+    """A benchmark that can be run alone is in the list."""
+    listed = re.findall(r"python -m benchmarks\.(\w+)", (ROOT / "Makefile").read_text())
+    commands = {path.stem for path in SCRIPTS if "__main__" in path.read_text()}
+    assert commands == set(listed)
 
 
 def test_a_cluster_has_its_place_between_two_others():
