@@ -45,6 +45,7 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
         "denoised.h5ad",
         "denoised_genes.csv",
         "denoising.png",
+        "effects.png",
         "generated.h5ad",
         "generated.h5mu",
         "joint_path.png",
@@ -52,6 +53,7 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
         "mosaic.png",
         "path.png",
         "pbmc.h5ad",
+        "predicted_pair.csv",
         "predictability.csv",
         "rate_distortion.csv",
         "rate_distortion.png",
@@ -67,7 +69,7 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
     assert all((README.parent / page).exists() for page in demo.PAGES)
     captured = capsys.readouterr()
     steps = re.findall(r"^(\d)\. ", captured.out, flags=re.MULTILINE)
-    assert steps == list("1234567")
+    assert steps == list("12345678")
     assert "-ELBO (nats per held-out cell): BetaVI" in captured.out
     assert all(name in captured.out for name in written)
     # neither progress nor tips and devices

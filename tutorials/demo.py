@@ -3,7 +3,8 @@
 The demo trains BetaVI and SCVI in the same way, denoises the counts, trains a range of β at once,
 diagnoses a good and a collapsed latent space, and draws a map of the latent space. JointVI then puts
 cells with RNA, with surface proteins and with both into one latent space, and predicts the missing
-proteins. Each step prints what was done, the result and its files in ``demo-output/``.
+proteins. EffectVI predicts a pair of perturbations in a simulated screen. Each step prints what was done,
+the result and its files in ``demo-output/``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import betavi
 from benchmarks.mosaic import score
 from benchmarks.peers import Fit, fit
+from tutorials.demo_screen import LEFT_OUT, predict_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +65,7 @@ PAGES = {
     "docs/guide/map.md": (
         "generated.h5ad", "generated.h5mu", "joint_path.png", "map.png", "path.png", "support.png",
     ),
+    "docs/guide/effects.md": ("effects.png", "predicted_pair.csv"),
     "docs/guide/joint.md": (
         "mosaic.png", "predictability.csv", "translated_proteins.h5ad", "translation.png",
     ),
@@ -370,6 +373,15 @@ def draw_joint_map(model: betavi.JointVI, labels: pd.Series) -> None:
     )
 
 
+def predict_perturbations() -> None:
+    """Predict a pair of perturbations in a simulated screen."""
+    summarise(
+        f"8. Trained EffectVI on a simulated screen, and predicted the pair {LEFT_OUT}, which was left out.",
+        predict_pair(OUTPUT, SHORTER),
+        PAGES["docs/guide/effects.md"],
+    )
+
+
 def main() -> None:
     """Run all steps, and list the files."""
     mpl.use("Agg")
@@ -383,6 +395,7 @@ def main() -> None:
         diagnose(model, adata)
         draw_map(model, adata)
         join_assays()
+        predict_perturbations()
     print(f"\nFiles in {OUTPUT}, and the page that explains them:")
     for page, files in PAGES.items():
         print(wrapped(f"{page}: {', '.join(files)}"))
