@@ -7,6 +7,7 @@
 - ``contexts``: the stimulation of each cell type of kang_muscat, and each perturbation in each cell line of
   mcfaline23. The bandwidth between contexts was chosen on kang_muscat.
 - ``doses``: each dose of macseq but none of a control.
+- ``energy``: cells of left-out pairs of Norman and datlinger, see :mod:`benchmarks.perturbed_cells`.
 - ``simulated``: half-effective doses, interactions, and coverage with known truth, three seeds.
 - ``state``: information of z about the condition, in nats, and seconds of training.
 
@@ -23,12 +24,12 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import anndata
 import numpy as np
 import pandas as pd
-import scvi
 
-from benchmarks.peers import processor, quietly, real_folder
+from benchmarks.peers import processor, quietly
+from benchmarks.perturbed_cells import energy
+from benchmarks.screens import datlinger, kang, kang_muscat, macseq, mcfaline, norman, set_up
 from betavi import EffectVI
 from betavi.datasets import EffectDistribution, simulate_perturbations
 
@@ -41,52 +42,10 @@ SEEDS = (0, 1, 2)
 DOSES = (0.01, 0.1, 0.3, 1, 3, 10, 100)
 
 
-def norman() -> tuple[AnnData, dict[str, Any]]:
-    adata = anndata.read_h5ad(real_folder() / "norman19_mcfaline23_counts.h5ad")
-    return adata[adata.obs["dataset"] == "norman19"].copy(), {"perturbation_key": "condition"}
-
-
-def mcfaline() -> tuple[AnnData, dict[str, Any]]:
-    adata = anndata.read_h5ad(real_folder() / "norman19_mcfaline23_counts.h5ad")
-    keys = {"perturbation_key": "condition", "context_key": "cell_type"}
-    return adata[adata.obs["dataset"] == "mcfaline23"].copy(), keys
-
-
-def datlinger() -> tuple[AnnData, dict[str, Any]]:
-    adata = anndata.read_h5ad(real_folder() / "datlinger21_scifi_7500x2000.h5ad")
-    return adata, {"perturbation_key": "condition"}
-
-
-def kang_muscat() -> tuple[AnnData, dict[str, Any]]:
-    adata = anndata.read_h5ad(real_folder() / "kang_muscat.h5ad")
-    keys = {"control": "ctrl", "context_key": "cluster_id", "replicate_key": "sample_id"}
-    return adata, {"perturbation_key": "group_id", **keys}
-
-
-def kang() -> tuple[AnnData, dict[str, Any]]:
-    adata = anndata.read_h5ad(real_folder() / "kang_stim_ctrl_2000.h5ad")
-    genes = np.argsort(-np.asarray(adata.X.sum(axis=0)).ravel())[:2000]
-    return adata[:, np.sort(genes)].copy(), {"perturbation_key": "stim", "control": "ctrl"}
-
-
-def macseq() -> tuple[AnnData, dict[str, Any]]:
-    adata = anndata.read_h5ad(real_folder() / "macseq_pmmsq033_308.h5ad")
-    adata = adata[adata.obs["Treatment_1"] != "Media"].copy()
-    keys = {"control": "DMSO", "dose_key": "dose_uM"}
-    return adata, {"perturbation_key": "Treatment_1", **keys}
-
-
-def set_up(read: Callable[[], tuple[AnnData, dict[str, Any]]]) -> EffectVI:
-    adata, keys = read()
-    EffectVI.setup_anndata(adata, **keys)
-    scvi.settings.seed = 0
-    return EffectVI(adata)
-
-
 def left_out(read: Callable[[], tuple[AnnData, dict[str, Any]]], split: str) -> None:
     """Print the scores of a split, and the R² of each condition for contexts."""
     start = time.perf_counter()
-    table = set_up(read).evaluate(split, by_condition=True, show_progress=False)
+    table = set_up(*read()).evaluate(split, by_condition=True, show_progress=False)
     conditions = table.index.unique("condition")
     means = table.groupby("method", sort=False).mean()
     print(f"\n{read.__name__}, {len(conditions)} left out, {time.perf_counter() - start:.0f} s")
@@ -170,7 +129,7 @@ def simulated() -> None:
 def state() -> None:
     rows = {}
     for read in (norman, datlinger, kang, kang_muscat, mcfaline):
-        model = set_up(read)
+        model = set_up(*read())
         start = time.perf_counter()
         model.train(enable_progress_bar=False)
         seconds = time.perf_counter() - start
@@ -183,8 +142,11 @@ def state() -> None:
 
 
 PARTS: dict[str, Callable[[], None]] = {
-    part.__name__: part for part in (combinations, contexts, doses, simulated, state)
-}
+    part.__name__: part
+    for part in (
+        combinations, contexts, doses, energy, simulated, state,
+    )
+}  # fmt: skip
 
 
 def main(*words: str) -> None:
