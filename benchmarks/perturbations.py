@@ -9,6 +9,7 @@
 - ``doses``: each dose of macseq but none of a control.
 - ``energy``: cells of left-out pairs of Norman and datlinger, see :mod:`benchmarks.perturbed_cells`.
 - ``nonadditive``: genes of Norman in which pairs interact, see :mod:`benchmarks.nonadditive`.
+- ``bulk``: the interaction of two treatments in 16 bulk samples, see :mod:`benchmarks.bulk`.
 - ``simulated``: half-effective doses, interactions, and coverage with known truth, three seeds.
 - ``state``: information of z about the condition, in nats, and seconds of training.
 
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.bulk import bulk
 from benchmarks.nonadditive import nonadditive
 from benchmarks.peers import processor, quietly
 from benchmarks.perturbed_cells import energy
@@ -146,7 +148,7 @@ def state() -> None:
 PARTS: dict[str, Callable[[], None]] = {
     part.__name__: part
     for part in (
-        combinations, contexts, doses, energy, nonadditive, simulated, state,
+        combinations, contexts, doses, energy, nonadditive, bulk, simulated, state,
     )
 }  # fmt: skip
 

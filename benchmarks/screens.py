@@ -50,6 +50,19 @@ def macseq() -> tuple[AnnData, dict[str, Any]]:
     return adata, {"perturbation_key": "Treatment_1", **keys}
 
 
+def hypoxia() -> tuple[AnnData, dict[str, Any]]:
+    """Read bulk samples of a 2 x 2 of oxygen and drug, with four experiments as replicates."""
+    adata = anndata.read_h5ad(real_folder() / "bulk_hypoxia_molidustat.h5ad")
+    adata = adata[:, np.asarray((adata.X >= 10).sum(axis=0)).ravel() >= 4].copy()
+    is_low, is_treated = adata.obs["oxygen"] == "0.5%", adata.obs["treatment"] == "BAY"
+    adata.obs["condition"] = np.select(
+        [is_low & is_treated, is_low, is_treated], ["hypoxia+BAY", "hypoxia", "BAY"], "control"
+    )
+    adata.obs["experiment"] = adata.obs["experiment"].astype(str)
+    keys = {"replicate_key": "experiment", "batch_key": "experiment"}
+    return adata, {"perturbation_key": "condition", **keys}
+
+
 def set_up(adata: AnnData, keys: dict[str, Any]) -> EffectVI:
     """Return a model that is not trained."""
     EffectVI.setup_anndata(adata, **keys)
