@@ -58,6 +58,15 @@ def test_coordinates_without_information_predict_about_no_change(adata, model, c
     assert np.square(found.layers["lfc"]).mean() < 0.5 * np.square(own.layers["lfc"]).mean()
 
 
+def test_a_coordinate_that_differs_by_rounding_is_not_used(model, coordinates):
+    """Such as the loading of a gene without counts."""
+    rounding = 1e-17 * np.random.default_rng(0).normal(size=len(coordinates))
+    rounding[coordinates.index.get_loc("P0")] = 0.2
+    found = model.predict("P0", embedding=coordinates.assign(rounding=rounding))
+    expected = model.predict("P0", embedding=coordinates)
+    np.testing.assert_allclose(found.layers["lfc"], expected.layers["lfc"], rtol=1e-5)
+
+
 def test_pairs_of_new_and_measured_perturbations_are_sums(model, coordinates):
     one, two, both, new = (
         model.predict(name, embedding=coordinates).layers["lfc"][0]

@@ -24,6 +24,9 @@ PENALTIES = tuple(10.0**power for power in range(-2, 5))
 FEWEST, N_FOLDS = 5, 10
 """Smallest number of measured perturbations with coordinates, and number of parts to leave out."""
 
+SMALLEST_SPREAD = 1e-8
+"""Standard deviation of a coordinate, relative to its largest value, up to which it is not used. Not tuned."""
+
 
 class NewEffects(NamedTuple):
     """Sum of the effects of perturbations that were not measured.
@@ -69,7 +72,9 @@ def new_effects(
         raise ValueError("`embedding` has values that are not finite.")
     # of measured perturbations, so that a prediction does not depend on others that are new
     centre, scale = values[: len(known)].mean(axis=0), values[: len(known)].std(axis=0)
-    values = (values - centre) / np.where(scale > 0, scale, 1.0)
+    # rounding is no difference between perturbations
+    is_constant = scale <= SMALLEST_SPREAD * np.abs(values).max(axis=0)
+    values = (values - centre) / np.where(is_constant, np.inf, scale)
     codes = [conditions.perturbations.index(name) for name in known]
     effects = estimate.posterior.mean[estimate.kinds == MAIN][codes]
     folds = KFold(min(N_FOLDS, len(known)), shuffle=True, random_state=0)
