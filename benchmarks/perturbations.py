@@ -10,6 +10,7 @@
 - ``energy``: cells of left-out pairs of Norman and datlinger, see :mod:`benchmarks.perturbed_cells`.
 - ``nonadditive``: genes of Norman in which pairs interact, see :mod:`benchmarks.nonadditive`.
 - ``bulk``: the interaction of two treatments in 16 bulk samples, see :mod:`benchmarks.bulk`.
+- ``unseen``: knock-outs of datlinger from coordinates of their genes, see :mod:`benchmarks.unseen`.
 - ``simulated``: half-effective doses, interactions, and coverage with known truth, three seeds.
 - ``state``: information of z about the condition, in nats, and seconds of training.
 
@@ -34,6 +35,7 @@ from benchmarks.nonadditive import nonadditive
 from benchmarks.peers import processor, quietly
 from benchmarks.perturbed_cells import energy
 from benchmarks.screens import datlinger, kang, kang_muscat, macseq, mcfaline, norman, set_up
+from benchmarks.unseen import unseen
 from betavi import EffectVI
 from betavi.datasets import EffectDistribution, simulate_perturbations
 
@@ -148,7 +150,7 @@ def state() -> None:
 PARTS: dict[str, Callable[[], None]] = {
     part.__name__: part
     for part in (
-        combinations, contexts, doses, energy, nonadditive, bulk, simulated, state,
+        combinations, contexts, doses, energy, nonadditive, bulk, unseen, simulated, state,
     )
 }  # fmt: skip
 
