@@ -72,7 +72,7 @@ def new_effects(
         raise ValueError("`embedding` has values that are not finite.")
     # of measured perturbations, so that a prediction does not depend on others that are new
     centre, scale = values[: len(known)].mean(axis=0), values[: len(known)].std(axis=0)
-    # rounding is no difference between perturbations
+    # perturbations do not differ by rounding
     is_constant = scale <= SMALLEST_SPREAD * np.abs(values).max(axis=0)
     values = (values - centre) / np.where(is_constant, np.inf, scale)
     codes = [conditions.perturbations.index(name) for name in known]
