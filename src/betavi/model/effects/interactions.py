@@ -69,7 +69,7 @@ def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd
     ... )
     >>> betavi.EffectVI.setup_anndata(adata, perturbation_key="perturbation")
     >>> model = betavi.EffectVI(adata)
-    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> model.train(max_epochs=1, train_size=1.0, enable_progress_bar=False)
     >>> genes, pairs = model.interactions()
     >>> genes.shape, pairs["kind"].tolist()
     ((100, 7), ['additive'])
