@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from betavi.nn import Architecture, BetaBias, BetaCondition, BetaFiLM, BetaGate, BetaLinear
-from betavi.nn.networks import Decoder, Encoder
+from betavi.nn.decoders.plain import PlainDecoder as Decoder
+from betavi.nn.networks import Encoder
 
 
 def test_the_dial_rests_at_the_beta_of_the_elbo():

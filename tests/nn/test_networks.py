@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from betavi.nn import Architecture, observed_log_library
+from betavi.nn.decoders.plain import PlainDecoder as Decoder
 from betavi.nn.library import LatentLibrary
-from betavi.nn.networks import Decoder, Encoder
+from betavi.nn.networks import Encoder
 
 
 def parts(module, kind):

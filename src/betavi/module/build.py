@@ -10,14 +10,10 @@ from torch import nn
 
 from betavi._tables import lookup
 from betavi.likelihoods import LIKELIHOODS, DispersionSizes
-from betavi.nn import (
-    FUSIONS,
-    LATENTS,
-    PRIORS,
-)
+from betavi.nn import DECODERS, FUSIONS, LATENTS, PRIORS
 from betavi.nn.depth import DepthLimit
 from betavi.nn.library import LatentLibrary, TypicalLibrary
-from betavi.nn.networks import Decoder, Encoder
+from betavi.nn.networks import Encoder
 from betavi.nn.prior.pseudo_cells import PseudoCells
 from betavi.objective import RateController
 
@@ -85,11 +81,12 @@ def _add_modality(
         module.l_encoder[name] = LatentLibrary(width, codes, architecture, *prior)
     if modality.typical is not None:
         module.typical_libraries[name] = TypicalLibrary(*modality.typical, options.n_latent)
-    module.decoders[name] = Decoder(
+    decoder = lookup(DECODERS, options.decoder, "decoder")(
         options.n_latent, n_values, n_categories, architecture, beta_condition
     )
+    module.decoders[name] = decoder
     module.likelihoods[name] = likelihood(
-        architecture.n_hidden,
+        decoder.n_hidden,
         modality.n_features,
         "softplus" if options.given_size else "softmax",
         options.dispersion,

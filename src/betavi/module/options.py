@@ -83,6 +83,8 @@ class Options:
         Key of :data:`betavi.nn.FUSIONS`.
     prior
         Key of :data:`betavi.nn.PRIORS`.
+    decoder
+        Key of :data:`betavi.nn.DECODERS`.
     dispersion
         Key of :data:`betavi.likelihoods.DISPERSIONS`.
     given_size
@@ -125,6 +127,7 @@ class Options:
     beta: float | tuple[float, float] = 1.0
     prior: str = "standard_normal"
     n_components: int = 50
+    decoder: str = "plain"
     extra_payload_autotune: bool = False
 
     def __post_init__(self) -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from betavi.data import CellManager
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
-    from betavi.nn import Architecture, Fusion, Latent, Prior
+    from betavi.nn import Architecture, Decoder, Fusion, Latent, Prior
     from betavi.nn.library import LatentLibrary, TypicalLibrary
     from betavi.nn.prior.pseudo_cells import PseudoCells
     from betavi.objective import RateController
@@ -149,6 +149,11 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         for name, start in starts.items():
             cast("Likelihood", self.likelihoods[name]).start_at(start)
         self.is_fresh.fill_(False)
+
+    def start_programs_at(self, programs: Mapping[str, Tensor]) -> None:
+        """Start each modality's decoder at programs, ``(n_latent, n_features)``, in log rates."""
+        for name, part in programs.items():
+            cast("Decoder", self.decoders[name]).start_at(self.likelihood(name).unscaled, part)
 
     def without_effects(self, counts: Tensor, design: Tensor) -> Tensor:
         """Return counts without the effects of a design. By default, there are no effects."""

@@ -11,6 +11,7 @@ from betavi.nn.beta_condition import (
     BetaGate,
     BetaLinear,
 )
+from betavi.nn.decoders import DECODERS, Decoder
 from betavi.nn.fusion import FUSIONS, Fusion
 from betavi.nn.latent import LATENTS, Latent, Point
 from betavi.nn.mixtures import NormalMixture
@@ -18,6 +19,7 @@ from betavi.nn.networks import Architecture
 from betavi.nn.prior import PRIORS, Prior, StandardNormal
 
 __all__ = [
+    "DECODERS",
     "FUSIONS",
     "LATENTS",
     "PRIORS",
@@ -28,6 +30,7 @@ __all__ = [
     "BetaFiLM",
     "BetaGate",
     "BetaLinear",
+    "Decoder",
     "Fusion",
     "Latent",
     "NormalMixture",

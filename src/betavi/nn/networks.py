@@ -1,4 +1,4 @@
-"""Encoders and decoders: fully connected networks that also read covariates.
+"""Encoders: fully connected networks that also read covariates.
 
 scvi-tools' query mapping freezes layers by the names ``encoder``, ``px_decoder``, ``l_encoder``.
 """
@@ -200,41 +200,3 @@ def in_mode(part: nn.Module, *, training: bool) -> Iterator[None]:
         yield
     finally:
         part.train(was_training)
-
-
-class Decoder(nn.Module):
-    """Network from a cell's latent position to the last hidden layer of one modality.
-
-    ``n_values`` is the number of continuous covariates appended to z. See also :class:`Encoder`.
-
-    Reference: Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
-    """
-
-    def __init__(
-        self,
-        n_latent: int,
-        n_values: int,
-        n_categories: Sequence[int],
-        architecture: Architecture,
-        beta_condition: BetaCondition | None = None,
-    ) -> None:
-        super().__init__()
-        self.n_latent = n_latent
-        self.px_decoder = FCLayers(
-            n_in=n_latent + n_values,
-            n_out=architecture.n_hidden,
-            n_cat_list=n_categories,
-            n_layers=architecture.n_layers,
-            **architecture.decoder_options(),
-        )
-        self.turn = None
-        if beta_condition is not None:
-            condition_on_beta(self.px_decoder, beta_condition)
-            self.turn = BetaLinear(n_latent, n_latent, beta_condition)
-
-    def forward(self, z: Tensor, *categories: Tensor) -> Tensor:
-        """Return the hidden layer, ``(..., n_cells, n_hidden)``, for ``z`` with its covariates."""
-        if self.turn is not None:
-            latent, values = z[..., : self.n_latent], z[..., self.n_latent :]
-            z = torch.cat([latent + self.turn(latent), values], dim=-1)
-        return self.px_decoder(z, *categories)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.distributions import kl_divergence
+from torch.distributions import Normal, kl_divergence
 
 from betavi.kernels import dense
 from betavi.likelihoods._base import Deferred
@@ -59,8 +59,9 @@ def log_density(p: Distribution, u: Tensor) -> Tensor:
 def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
     """Return the rate KL(q, p) of each dimension.
 
-    The rate is exact if there is a closed form. Otherwise the total over dimensions is estimated by
-    log q(u) - log p(u) at a sample u of q. This estimate and its gradient are unbiased.
+    The rate is exact if there is a closed form. Otherwise it is estimated by log q(u) - log p(u) at a
+    sample u of q, as a total over dimensions if these depend on each other in p. This estimate and its
+    gradient are unbiased.
 
     Parameters
     ----------
@@ -73,7 +74,8 @@ def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
 
     Returns
     -------
-    Rates in nats, ``(n_cells, n_latent)``. Without a closed form, ``(..., n_cells, 1)``.
+    Rates in nats, ``(n_cells, n_latent)``. Without a closed form, ``(..., n_cells, n_latent)`` or
+    ``(..., n_cells, 1)``.
 
     References
     ----------
@@ -90,6 +92,8 @@ def rates(q: Distribution, p: Distribution, u: Tensor) -> Tensor:
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
+        if not p.event_shape and isinstance(q, Normal):
+            return q.log_prob(u) - p.log_prob(u)
         return (log_density(q, u) - log_density(p, u)).unsqueeze(-1)
 
 

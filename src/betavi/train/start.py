@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from scvi import settings
 
+from betavi.data.start_programs import programs
 from betavi.data.start_values import largest_total, moments
 from betavi.kernels import compiled
 from betavi.objective import schedule_of
@@ -21,6 +22,7 @@ from betavi.train.optimizer import ORDERED
 if TYPE_CHECKING:
     from betavi.data import DataSplitter, Rows
     from betavi.module import MultimodalVAE
+    from betavi.nn import Decoder
     from betavi.nn.depth import DepthLimit
     from betavi.objective import Schedule
     from betavi.train.plan import TrainingPlan
@@ -175,9 +177,14 @@ def _limit_depth(module: MultimodalVAE, splitter: DataSplitter) -> None:
 
 
 def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: torch.device) -> None:
-    """Set output biases, dispersions and the prior's learned cells from the training cells."""
+    """Set output layers, dispersions and the prior's learned cells from the training cells."""
     manager, cells = splitter.adata_manager, splitter.train_idx
-    module.start_at({name: moments(manager, name, cells) for name in list(module.likelihoods)})
+    names = list(module.likelihoods)
+    module.start_at({name: moments(manager, name, cells) for name in names})
+    decoders = cast("dict[str, Decoder]", module.decoders)
+    if any(decoder.starts_at_programs for decoder in decoders.values()):
+        found = programs(manager, names, np.asarray(cells), module.options.n_latent)
+        module.start_programs_at({name: part.to(device) for name, part in found.items()})
     if module.prior.reads_pseudo_cells:
         chosen = torch.randint(len(cells), (module.options.n_components,))
         some = manager.create_torch_dataset(np.asarray(cells)[chosen.numpy()])[:]

@@ -168,7 +168,7 @@ def test_every_model_can_be_diagnosed(counts, kwargs):
     numbers = report.dimensions.drop(columns=["status", "kl"])
     assert np.isfinite(numbers).all(axis=None)
     # the KL to a mixture is no sum over dimensions
-    is_sum = kwargs.get("prior") in (None, "standard_normal")
+    is_sum = kwargs.get("prior") in (None, "standard_normal", "independent")
     assert report.dimensions["kl"].notna().all() == is_sum
     assert report.predicted.index.tolist() == ["batch", "donor", "cell_type", "age"]
     assert np.isfinite(report.rate)
