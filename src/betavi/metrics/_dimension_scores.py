@@ -1,0 +1,116 @@
+"""Scores of pairs of a latent dimension and a label, and their aggregates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.special import entr
+from scipy.stats import rankdata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Score:
+    """Preparation of a latent space, and the scores of its dimensions for each label.
+
+    ``prepare`` takes the number of bins, and values, ``(n_cells, n_dimensions)``. ``of`` takes the
+    prepared values and label numbers, ``(n_cells,)``. It returns shares,
+    ``(n_dimensions, n_labels)``.
+    """
+
+    prepare: Callable[[int, np.ndarray], np.ndarray]
+    of: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _bins_of(n_bins: int, values: np.ndarray) -> np.ndarray:
+    """Return equal-width bins of each column, from its smallest to its largest value."""
+    bins = np.zeros(values.shape, dtype=np.int64)
+    for column, cells in enumerate(values.T):
+        edges = np.linspace(cells.min(), cells.max(), n_bins + 1)[1:-1]
+        if cells.min() < cells.max():
+            bins[:, column] = np.searchsorted(edges, cells, side="right")
+    return bins
+
+
+def contingency(bins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return numbers of cells, ``(n_dimensions, n_bins, n_labels)``."""
+    n_bins, n_labels, n_dimensions = bins.max() + 1, labels.max() + 1, bins.shape[1]
+    codes = (np.arange(n_dimensions) * n_bins + bins) * n_labels + labels[:, None]
+    counts = np.bincount(codes.ravel(), minlength=n_dimensions * n_bins * n_labels)
+    return counts.reshape(n_dimensions, n_bins, n_labels)
+
+
+def _information(bins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    n_cells = len(labels)
+    inside = contingency(bins, labels)
+    bin_sizes = inside.sum(axis=2, keepdims=True)
+    of_bins = entr(bin_sizes / n_cells).sum(axis=1)
+    joint = (entr(inside / n_cells) + entr((bin_sizes - inside) / n_cells)).sum(axis=1)
+    share = np.bincount(labels) / n_cells
+    of_labels = entr(share) + entr(1 - share)
+    return np.asarray(np.clip((of_bins + of_labels - joint) / of_labels, 0, 1))
+
+
+def _levels_of(n_bins: int, values: np.ndarray) -> np.ndarray:
+    """Return the number of each cell's value among the sorted values of its column."""
+    del n_bins  # only for informations
+    return np.asarray(rankdata(values, method="dense", axis=0)).astype(np.int64) - 1
+
+
+def _ranks(levels: np.ndarray) -> np.ndarray:
+    """Return ranks of cells, ``(n_dimensions, n_cells)``. Ties have their mean rank."""
+    n_levels, n_dimensions = levels.max() + 1, levels.shape[1]
+    codes = (np.arange(n_dimensions) * n_levels + levels).ravel()
+    sizes = np.bincount(codes, minlength=n_dimensions * n_levels).reshape(n_dimensions, n_levels)
+    mean_ranks = np.cumsum(sizes, axis=1) - (sizes - 1) / 2
+    return np.take_along_axis(mean_ranks, levels.T, axis=1)
+
+
+def _rank_sums(ranks: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return sums of ranks over the cells of a label, minus the sums expected by chance."""
+    centred = ranks - (len(labels) + 1) / 2
+    n_labels = labels.max() + 1
+    return np.stack([np.bincount(labels, row, n_labels) for row in centred])
+
+
+def _auc(levels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    sizes = np.bincount(labels)
+    return 2 * np.abs(_rank_sums(_ranks(levels), labels)) / (sizes * (len(labels) - sizes))
+
+
+def _spearman(levels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    ranks = _ranks(levels)
+    share = np.bincount(labels) / len(labels)
+    spread = ranks.std(axis=1)[:, None] * np.sqrt(share * (1 - share)) * len(labels)
+    sums = np.abs(_rank_sums(ranks, labels))
+    return np.divide(sums, spread, out=np.zeros_like(sums), where=spread > 0)
+
+
+SCORES = {
+    "information": Score(_bins_of, _information),
+    "spearman": Score(_levels_of, _spearman),
+    "auc": Score(_levels_of, _auc),
+}
+
+
+def matching(scores: np.ndarray) -> float:
+    """Return the mean score of labels in the best one-to-one match, 0 for unmatched labels."""
+    rows, columns = linear_sum_assignment(scores, maximize=True)
+    return float(scores[rows, columns].sum() / scores.shape[1])
+
+
+def best(scores: np.ndarray) -> float:
+    """Return the mean over labels of the best dimension's score."""
+    return float(scores.max(axis=0).mean())
+
+
+def gap(scores: np.ndarray) -> float:
+    """Return the mean over labels of the gap between the best and the second-best dimension."""
+    # a single dimension has no second-best one, which counts as 0
+    top = np.sort(np.vstack([scores, np.zeros(scores.shape[1])]), axis=0)
+    return float((top[-1] - top[-2]).mean())
