@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from betavi._tables import check_flag
 from betavi.data import COUNTS
-from betavi.data.conditions import joined_doses
+from betavi.data.doses import joined_doses
 from betavi.diagnostics.effects.baselines import TARGET
 from betavi.model.effects.cells import counterfactual, new_cell_quantiles
 from betavi.model.effects.draws import check_level, condition_draws
