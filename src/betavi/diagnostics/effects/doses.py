@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SLOPES = (0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
 """Slopes of Hill curves on the grid, with equal prior weights."""
@@ -19,8 +22,11 @@ class DoseCurves(NamedTuple):
 
     Parameters
     ----------
-    log_ec50, slope
-        Points of the grid: natural logarithms of half-effective doses, and slopes, ``(n_points,)``.
+    log_ec50
+        Natural logarithms of half-effective doses at the points of each perturbation's grid,
+        ``(n_perturbations, n_points)``.
+    slope
+        Slopes at the points of all grids, ``(n_points,)``.
     weights
         Posterior weights, ``(n_perturbations, n_points)``.
     """
@@ -30,26 +36,31 @@ class DoseCurves(NamedTuple):
     weights: np.ndarray
 
     @classmethod
-    def start(cls, doses: np.ndarray, n_perturbations: int) -> DoseCurves:
-        """Return a grid around measured doses, with equal weights."""
-        low, high = np.log(doses.min() / OUTSIDE), np.log(doses.max() * OUTSIDE)
-        points = np.array(list(product(np.linspace(low, high, N_EC50), SLOPES)))
-        weights = np.full((n_perturbations, len(points)), 1 / len(points))
-        return cls(points[:, 0], points[:, 1], weights)
+    def start(cls, doses: Sequence[np.ndarray]) -> DoseCurves:
+        """Return a grid around the measured doses of each perturbation, with equal weights."""
+        ends = np.log([(each.min() / OUTSIDE, each.max() * OUTSIDE) for each in doses])
+        shares, slope = np.array(list(product(np.linspace(0, 1, N_EC50), SLOPES))).T
+        log_ec50 = ends[:, :1] + shares * (ends[:, 1:] - ends[:, :1])
+        return cls(log_ec50, slope, np.full_like(log_ec50, 1 / len(slope)))
+
+    def of(self, part: int) -> DoseCurves:
+        """Return the grid of one perturbation, ``(n_points,)``."""
+        return DoseCurves(self.log_ec50[part], self.slope, self.weights[part])
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
         """Return posterior means of the log half-effective dose and, on a log scale, of the slope."""
-        return self.weights @ self.log_ec50, np.exp(self.weights @ np.log(self.slope))
+        log_ec50 = (self.weights * self.log_ec50).sum(axis=1)
+        return log_ec50, np.exp(self.weights @ np.log(self.slope))
 
     def quantile(self, share: float) -> np.ndarray:
         """Return quantiles of the log half-effective doses, ``(n_perturbations,)``."""
-        levels, place = np.unique(self.log_ec50, return_inverse=True)
-        marginal = np.zeros((len(self.weights), len(levels)))
-        np.add.at(marginal.T, place, self.weights.T)
+        levels = self.log_ec50[:, :: len(SLOPES)]
+        marginal = self.weights.reshape(*levels.shape, len(SLOPES)).sum(axis=2)
         # mass of a point is spread evenly up to the middle between it and its neighbours
-        edges = np.concatenate([[levels[0]], (levels[1:] + levels[:-1]) / 2, [levels[-1]]])
+        middles = (levels[:, 1:] + levels[:, :-1]) / 2
+        edges = np.concatenate([levels[:, :1], middles, levels[:, -1:]], axis=1)
         reached = np.concatenate([np.zeros((len(marginal), 1)), marginal.cumsum(axis=1)], axis=1)
-        return np.array([np.interp(share, each, edges) for each in reached])
+        return np.array([np.interp(share, *each) for each in zip(reached, edges, strict=True)])
 
 
 def hill(doses: np.ndarray, log_ec50: np.ndarray, slope: np.ndarray) -> np.ndarray:
@@ -79,7 +90,7 @@ def curve_weights(
     Parameters
     ----------
     curves
-        Grid of curves.
+        Grid of the perturbation, a result of :meth:`DoseCurves.of`.
     doses
         Dose of each group of cells, ``(n_groups,)``.
     responses, information
