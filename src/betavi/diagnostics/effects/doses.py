@@ -17,6 +17,10 @@ N_EC50, OUTSIDE = 145, 10.0
 """Number of half-effective doses on the grid, and how far it exceeds the measured doses."""
 
 
+BLOCK_VALUES = 2**13
+"""Number of values that are computed at once, so that they stay in the cache of the processor."""
+
+
 class DoseCurves(NamedTuple):
     """Posterior of the Hill curve of each perturbation.
 
@@ -100,18 +104,31 @@ def curve_weights(
         ``(n_components,)``.
     """
     levels = hill(doses[None], curves.log_ec50[:, None], curves.slope[:, None])
-    squares = levels**2 @ information
-    products = levels @ (information * responses)
-    halves = 0.5 * products**2
-    evidence = np.stack(
+    step = max(1, BLOCK_VALUES // information.shape[1])
+    total = np.concatenate(
         [
-            np.log(max(weight, 1e-300))
-            + halves / (squares + 1 / scale**2)
-            - 0.5 * np.log1p(squares * scale**2)
-            for weight, scale in zip(scale_weights, scales, strict=True)
+            _log_evidence(
+                some**2 @ information, some @ (information * responses), scale_weights, scales
+            )
+            for some in (levels[start : start + step] for start in range(0, len(levels), step))
         ]
     )
-    largest = evidence.max(axis=0)
-    total = (largest + np.log(np.exp(evidence - largest).sum(axis=0))).sum(axis=1)
     weights: np.ndarray = np.exp(total - total.max())
     return weights / weights.sum()
+
+
+def _log_evidence(
+    squares: np.ndarray, products: np.ndarray, weights: np.ndarray, scales: np.ndarray
+) -> np.ndarray:
+    """Return the log evidence of curves, ``(n_points,)``, from sums over the groups of cells.
+
+    ``squares`` and ``products`` are the precisions of the effects and the precisions times the means,
+    ``(n_points, n_genes)``.
+    """
+    squares_of_scale = np.square(scales)[:, None, None]
+    fits = 0.5 * products**2 / (squares + 1 / squares_of_scale)
+    fits += np.log(np.maximum(weights, 1e-300))[:, None, None]
+    largest = fits.max(axis=0)
+    terms = np.exp(fits - largest) / np.sqrt(1 + squares * squares_of_scale)
+    total: np.ndarray = (largest + np.log(terms.sum(axis=0))).sum(axis=1)
+    return total
