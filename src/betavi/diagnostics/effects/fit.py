@@ -360,7 +360,7 @@ def _solve(
 
 
 def _without_shared_rows(rows: np.ndarray) -> np.ndarray:
-    """Return a mask of columns no two of which share a row, ``(n_columns,)``, as many as is simple."""
+    """Return a mask of columns that share no row with each other, ``(n_columns,)``."""
     used = (rows != 0).astype(np.float64)
     shared = (used.T @ used) > 0
     np.fill_diagonal(shared, False)
