@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from betavi.data.conditions import Conditions, split_condition, split_doses
+from betavi.data.conditions import Conditions, split_condition
+from betavi.data.doses import split_doses
 
 
 @pytest.mark.parametrize(

@@ -60,3 +60,44 @@ def test_missing_columns_layers_and_conditions_are_named():
     controls = adata[adata.obs["perturbation"] == "control"].copy()
     with pytest.raises(ValueError, match="All cells are controls"):
         measured_changes(controls, "perturbation")
+
+
+def named(names, **columns):
+    """Return three genes whose counts depend on the set of perturbations."""
+    rates = {"A": [4, 1, 1], "B": [1, 4, 1]}
+    counts = [np.prod([rates.get(part, [1, 1, 1]) for part in n.split("+")], axis=0) for n in names]
+    obs = pd.DataFrame({"p": names} | columns, [f"c{i}" for i in range(len(names))])
+    return AnnData(1000.0 * np.array(counts), obs=obs)
+
+
+def test_names_are_those_of_the_model():
+    names = ["ctrl", "ctrl+ctrl", "A+ctrl", "ctrl+B", "B", "B+A", "A+B"]
+    found = measured_changes(named(names), "p", "ctrl")
+    assert found.obs_names.tolist() == ["A", "A+B", "B"]
+    assert found.obs["n_cells"].tolist() == [1, 2, 2]
+    expected = np.log2([[4 / 2, 1 / 2, 1 / 2], [4 / 3, 4 / 3, 1 / 3], [1 / 2, 4 / 2, 1 / 2]])
+    np.testing.assert_allclose(found.layers["lfc"], expected, atol=1e-2)
+    other = named([name.replace("+", "|") for name in names])
+    other.X = named(names).X
+    again = measured_changes(other, "p", "ctrl", separator="|")
+    assert again.obs_names.tolist() == ["A", "A|B", "B"]
+    np.testing.assert_array_equal(again.X, found.X)
+    with pytest.raises(ValueError, match="has an empty part"):
+        measured_changes(named(["ctrl", "A+"]), "p", "ctrl")
+
+
+def test_doses_of_combinations_are_read(tmp_path):
+    names = ["control", "control", "A", "A+B", "B+A", "A+B", "B"]
+    doses = ["0", "7", "1", "1+3", "3+1", "2", "0.5"]
+    found = measured_changes(named(names, dose=doses), "p", dose_key="dose")
+    assert found.obs_names.tolist() == ["A at 1", "A+B at 1+3", "A+B at 2", "B at 0.5"]
+    assert found.obs["dose"].tolist() == ["1", "1+3", "2", "0.5"]
+    assert found.obs["n_cells"].tolist() == [1, 2, 1, 1]
+    found.write_h5ad(tmp_path / "found.h5ad")
+    of_singles = measured_changes(named(names[:3], dose=[np.nan, 7, 1]), "p", dose_key="dose").obs[
+        "dose"
+    ]
+    assert of_singles.tolist() == [1.0]
+    for dose, match in (("1+2+3", "one number, or one for each of 2"), ("1+0", "above 0")):
+        with pytest.raises(ValueError, match=match):
+            measured_changes(named(names[:4], dose=[*doses[:3], dose]), "p", dose_key="dose")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from betavi._tables import close_matches
+from betavi.data.doses import dose_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,50 +50,15 @@ def split_condition(name: str, control: str, separator: str) -> list[str]:
     return parts
 
 
-def split_doses(value: Any, separator: str) -> list[float]:
-    """Return the doses in one value of a column of doses. Raise a ValueError for other values."""
-    words = value.split(separator) if separator and isinstance(value, str) else [value]
-    doses = _numbers(words)
-    if np.isnan(doses).any() and len(words) > 1:
-        # a number with the separator in its exponent: 1e+02
-        doses = _numbers([value])
-    if not all(0 <= dose < np.inf for dose in doses):
-        raise ValueError(
-            f"The dose {value!r} is not a number of at least 0. For a combination, write one dose for "
-            f"each perturbation, such as '1{separator}0.5', or one number for all."
-        )
-    return doses
-
-
-def joined_doses(doses: Sequence[float] | np.ndarray, separator: str) -> float | str:
-    """Return the doses of a condition as one value of a column, which :func:`split_doses` reads.
+def condition_name(parts: Sequence[str], control: str, separator: str) -> str:
+    """Return the name of a condition: its perturbations in alphabetical order, or the control.
 
     Examples
     --------
-    >>> joined_doses([1.0, 0.5], "+"), joined_doses([2.0, 2.0], "+"), joined_doses([], "+")
-    ('1+0.5', 2.0, 0.0)
+    >>> condition_name(["KLF1", "CEBPA"], "ctrl", "+")
+    'CEBPA+KLF1'
     """
-    different = list(dict.fromkeys(map(float, doses))) or [0.0]
-    return different[0] if len(different) == 1 else separator.join(f"{dose:g}" for dose in doses)
-
-
-def _numbers(words: list[Any]) -> list[float]:
-    """Return words as numbers. NaN if one of them is not a number."""
-    try:
-        return [float(word) for word in words]
-    except (TypeError, ValueError):
-        return [float("nan")]
-
-
-def _dose_table(doses: Sequence[Any], most_parts: int, separator: str) -> np.ndarray:
-    """Return the doses in each value of a column, ``(n_doses, most_parts)``."""
-    table = np.zeros((len(doses), most_parts))
-    for row, value in zip(table, doses, strict=True):
-        listed = split_doses(value, separator)
-        # one number holds for all perturbations of a combination
-        row[:] = listed[0] if len(listed) == 1 else 0.0
-        row[: len(listed)] = listed[:most_parts]
-    return table
+    return separator.join(sorted(parts)) or control
 
 
 class Conditions(NamedTuple):
@@ -146,7 +112,7 @@ class Conditions(NamedTuple):
         for row, parts in zip(codes, split, strict=True):
             row[: len(parts)] = [code_of[part] for part in parts]
         pairs = {pair for row in codes for pair in combinations(sorted(row[row >= 0]), 2)}
-        table = None if doses is None else _dose_table(doses, most, separator)
+        table = None if doses is None else dose_table(doses, most, separator)
         measured = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
         return cls(
             perturbations, codes, table, measured, control=control, separator=separator, **others
@@ -174,6 +140,25 @@ class Conditions(NamedTuple):
         """Names of the measured pairs."""
         names = self.perturbations
         return [f"{names[first]}{self.separator}{names[second]}" for first, second in self.pairs]
+
+    def key_of(self, code: np.ndarray) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+        """Return the perturbations and the doses of a group of cells, in the order of perturbations.
+
+        ``code`` has the codes of its condition and of its dose. Controls have no dose.
+        """
+        row = self.parts[code[0]]
+        parts = row[row >= 0]
+        order = np.argsort(parts)
+        if self.doses is None or not len(parts):
+            return tuple(parts[order].tolist()), None
+        doses = self.doses[code[1]][: len(parts)]
+        return tuple(parts[order].tolist()), tuple(doses[order].tolist())
+
+    def name_of(self, name: str) -> str:
+        """Return the name of a condition with its perturbations in alphabetical order."""
+        return condition_name(
+            split_condition(name, self.control, self.separator), self.control, self.separator
+        )
 
     def codes_of(self, parts: str | list[str]) -> np.ndarray:
         """Return the codes of some perturbations, or of those in the name of a condition.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from betavi.nn.effects import EffectDesign
 
 POSTERIOR = ("mean", "rows", "weights", "precision", "shift", "noise")
-ESTIMATE = ("kinds", "profile", "bases", "inflation")
+ESTIMATE = ("kinds", "profile", "bases", "inflation", "measured")
 CURVES = ("grid_log_ec50", "grid_slope", "grid_weights")
 STORED = (*POSTERIOR, "scale_weights", "scales", *ESTIMATE)
 """Names of the arrays that a module stores of its effects. With doses, also those of the curves."""
@@ -45,6 +45,8 @@ class EffectEstimate(NamedTuple):
         Mean base levels of the cells of each context, ``(n_contexts, n_base)``.
     inflation
         Variance of counts over their mean, ``(n_genes,)``.
+    measured
+        Codes of condition, dose and context of all groups of cells, ``(n_measured, 3)``.
     design
         Design of the effects, with the estimated dose curves.
     curves
@@ -56,6 +58,7 @@ class EffectEstimate(NamedTuple):
     profile: np.ndarray
     bases: np.ndarray
     inflation: np.ndarray
+    measured: np.ndarray
     design: EffectDesign
     curves: DoseCurves | None
 
@@ -63,6 +66,25 @@ class EffectEstimate(NamedTuple):
     def n_base(self) -> int:
         """Number of base levels, the first columns."""
         return self.bases.shape[1]
+
+    def doses_of(self, part: int, *, alone: bool = False) -> np.ndarray:
+        """Return the doses of cells with a perturbation. See :func:`doses_of`."""
+        return doses_of(self.design, self.measured, part, alone=alone)
+
+
+def doses_of(
+    design: EffectDesign, codes: np.ndarray, part: int, *, alone: bool = False
+) -> np.ndarray:
+    """Return the doses of a perturbation in groups of cells with these codes, sorted.
+
+    With ``alone``, those without another perturbation, from which curves are estimated, if there are any.
+    """
+    assert design.doses is not None
+    parts, doses = design.parts.numpy()[codes[:, 0]], design.doses.numpy()[codes[:, 1]]
+    is_part = parts == part
+    is_alone = is_part & ((parts >= 0).sum(axis=1, keepdims=True) == 1)
+    found: np.ndarray = np.unique(doses[is_alone if alone and is_alone.any() else is_part])
+    return found.astype(float)
 
 
 def base_design(codes: np.ndarray, n_contexts: int, n_batches: int) -> np.ndarray:
@@ -83,7 +105,9 @@ def estimate_effects(module: EffectVAE, codes: np.ndarray, sums: GroupSums) -> E
 
     curves = None
     if design.doses is not None:
-        curves = DoseCurves.start(design.measured_doses.numpy(), len(design.slope))
+        measured = [doses_of(design, codes, part, alone=True) for part in range(len(design.slope))]
+        # the dose of a perturbation without cells does not matter
+        curves = DoseCurves.start([each if len(each) else np.ones(1) for each in measured])
         for _ in range(N_ROUNDS):
             design.set_curves(*curves.means())
             curves = updated_curves(curves, design, fitted(), codes, sums, base, spread)
@@ -93,8 +117,8 @@ def estimate_effects(module: EffectVAE, codes: np.ndarray, sums: GroupSums) -> E
     member = np.eye(design.n_contexts)[codes[:, 2]].T * sums.n_cells
     member[member.sum(axis=1) == 0] = sums.n_cells
     bases = member @ base / member.sum(axis=1, keepdims=True)
-    profile = log_shares(sums.counts)
-    return EffectEstimate(posterior, kinds, profile, bases, spread, design, curves)
+    profile, known = log_shares(sums.counts), np.unique(codes[:, :3], axis=0)
+    return EffectEstimate(posterior, kinds, profile, bases, spread, known, design, curves)
 
 
 def updated_curves(
@@ -123,8 +147,9 @@ def updated_curves(
         alone = (parts[:, 0] == part) & (parts[:, 1:] < 0).all(axis=1)
         if len(np.unique(doses[alone, 0])) > 1:
             weights[part] = curve_weights(
-                curves, doses[alone, 0], responses[alone], information[alone], shared, prior.scales
-            )
+                curves.of(part), doses[alone, 0], responses[alone], information[alone], shared,
+                prior.scales,
+            )  # fmt: skip
     return curves._replace(weights=weights)
 
 

@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS
 
 from betavi import _blocks
 from betavi.data import COUNTS
-from betavi.data.conditions import CONTEXT, DOSE, PERTURBATION, REPLICATE
+from betavi.data.conditions import CONTEXT, DOSE, PERTURBATION, REPLICATE, Conditions
 from betavi.diagnostics.effects import sum_groups
 
 if TYPE_CHECKING:
@@ -35,17 +35,31 @@ class Groups(NamedTuple):
 
 
 def groups_of(manager: CellManager, cells: np.ndarray) -> Groups:
-    """Return the groups of some cells."""
+    """Return the groups of some cells.
+
+    Cells of one condition are one group, even if it has several names, such as ``"A+B"`` and ``"B+A"``.
+    """
     columns = [
         np.asarray(manager.get_from_registry(key)).ravel()[cells]
         if key in manager.data_registry
         else np.zeros(len(cells))
         for key in KEYS
     ]
-    codes, member = np.unique(
-        np.column_stack(columns).astype(np.int64), axis=0, return_inverse=True
-    )
+    fields = np.column_stack(columns).astype(np.int64)
+    fields[:, :2] = one_code_each(fields[:, :2], Conditions.of_registry(manager.registry))
+    codes, member = np.unique(fields, axis=0, return_inverse=True)
     return Groups(codes, member.ravel())
+
+
+def one_code_each(codes: np.ndarray, conditions: Conditions) -> np.ndarray:
+    """Return codes of conditions and doses that are equal for equal conditions, ``(n_cells, 2)``.
+
+    Else, two names or two doses of the controls would be two replicates.
+    """
+    different, place = np.unique(codes, axis=0, return_inverse=True)
+    first: dict[object, np.ndarray] = {}
+    merged = [first.setdefault(conditions.key_of(code), code) for code in different]
+    return np.stack(merged)[place.ravel()]
 
 
 def sums_of(manager: CellManager, cells: np.ndarray, groups: Groups) -> GroupSums:

@@ -70,12 +70,6 @@ class EffectDesign(nn.Module):
         }
         return torch.cat([torch.full((size,), kind) for kind, size in sizes.items()])
 
-    @property
-    def measured_doses(self) -> Tensor:
-        """Doses above 0, sorted. Raise an AssertionError without doses."""
-        assert self.doses is not None
-        return self.doses[self.doses > 0].unique()
-
     def set_curves(self, log_ec50: np.ndarray, slope: np.ndarray) -> None:
         """Set the half-effective doses, on a log scale, and the slopes, ``(n_perturbations,)``."""
         self.log_ec50.copy_(torch.as_tensor(log_ec50))

@@ -182,7 +182,7 @@ def _draw_measured(
             values, errors = (np.ravel(rows[:, gene].layers[key]) for key in ("lfc", "lfc_error"))
             marker = MARKERS[number % len(MARKERS)]
             ax.errorbar(
-                rows.obs["dose"].astype(float) * shifts[number], values, 2 * errors, color=colour,
+                pd.to_numeric(rows.obs["dose"], errors="coerce") * shifts[number], values, 2 * errors, color=colour,
                 marker=marker, ms=5, ls="none", elinewidth=0.8,
             )  # fmt: skip
             drawn += values.tolist()

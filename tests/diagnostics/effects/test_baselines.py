@@ -19,7 +19,7 @@ from betavi.diagnostics.effects.baselines import (
     shrunken_additive,
 )
 
-AB = frozenset("AB")
+AB = dict.fromkeys("AB")
 
 
 def counts_of(profile):
@@ -30,7 +30,7 @@ def counts_of(profile):
 
 def screen(**profiles):
     """Return a screen of conditions by name: C is the control, and letters are perturbations."""
-    parts = {name: frozenset(name) - {"C"} for name in profiles}
+    parts = {name: dict.fromkeys(name.replace("C", "")) for name in profiles}
     return Screen({name: counts_of(each) for name, each in profiles.items()}, parts, "C")
 
 
@@ -92,7 +92,7 @@ def poisson_screen(rng, effects, total):
         rate = np.exp(base + sum(changes.get(part, 0) for part in name))
         counts[name] = rng.poisson(total * rate / rate.sum()).astype(float)
     rate = np.exp(base + effects[0] + effects[1])
-    parts = {name: frozenset(name) - {"C"} for name in counts}
+    parts = {name: dict.fromkeys(name.replace("C", "")) for name in counts}
     return Screen(counts, parts, "C"), log_profile(total * rate / rate.sum())
 
 
@@ -115,3 +115,30 @@ def test_every_baseline_is_finite_with_few_counts(name, total):
     found = COMBINATION_BASELINES[name](data, AB)
     assert found.shape == (100,)
     assert np.isfinite(found).all()
+
+
+def test_doses_of_single_perturbations_are_matched():
+    profiles = {
+        "A at 0.3": [1.1, 2, 3], "A at 3": [2.0, 2, 3], "B at 1": [1.0, 2.5, 3], "B at 10": [1.0, 3, 3],
+        "A+B at 1+1": [1.5, 2.5, 3],
+    }  # fmt: skip
+    parts = {"C": {}} | {
+        name: dict(
+            zip(name.split()[0].split("+"), map(float, name.split()[2].split("+")), strict=True)
+        )
+        for name in profiles
+    }
+    counts = {name: counts_of(each) for name, each in ({"C": [1.0, 2, 3]} | profiles).items()}
+    data, wanted = Screen(counts, parts, "C"), {"B": 5.0, "A": 3.0}
+    # 5 is closer to 10 than to 1, on a log scale
+    assert data.singles(wanted) == ["A at 3", "B at 10"]
+    np.testing.assert_allclose(additive(data, wanted)[:3], [2, 3, 3])
+    np.testing.assert_allclose(matching_mean(data, wanted)[:3], [1.5, 2.5, 3])
+    np.testing.assert_allclose(nearest(data, wanted)[:3], [1.5, 2.5, 3])
+    found, same, other = (
+        shrunken_additive(data, {"A": dose, "B": 10.0}) for dose in (3.5, 3.0, 0.3)
+    )
+    np.testing.assert_array_equal(found, same)
+    assert not np.array_equal(found, other)
+    predicted = linear(data, wanted), linear(data, {"A": 0.3, "B": 1.0})
+    assert predicted[0][0] > predicted[1][0]

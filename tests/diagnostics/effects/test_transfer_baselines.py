@@ -65,3 +65,9 @@ def test_the_order_of_doses_does_not_matter(name):
     baseline = DOSE_BASELINES[name]
     order = dict(sorted(DOSES.items(), reverse=True))
     np.testing.assert_array_equal(baseline(CONTROL, 2.0, order), baseline(CONTROL, 2.0, DOSES))
+
+
+def test_doses_of_combinations_are_compared_together():
+    others = {(1.0, 1.0): np.array([1.0]), (1.0, 9.0): np.array([3.0]), (9.0, 1.0): np.array([7.0])}
+    assert nearest_dose(CONTROL, (1.0, 8.0), others).item() == 3
+    assert interpolated(CONTROL, (1.0, 3.0), others).item() == pytest.approx(2)

@@ -111,3 +111,37 @@ def test_what_has_no_curve_is_named(fits):
             model.dose_response(level=level)
     with pytest.raises(ValueError, match=r"no doses. Pass `dose_key` to setup_anndata"):
         fitted(screen(300, n_genes=20)).dose_response()
+
+
+def test_full_effects_of_genes(fits):
+    adata, model, table = fits[0]
+    truth = adata.uns["truth"]["effects"]
+    inside, correlations = [], []
+    for name in truth:
+        found = model.dose_response(name, genes=adata.var_names.tolist())
+        assert found["ec50"].unique().tolist() == [table.loc[name, "ec50"]]
+        change = true_change(adata, name, dose=1e9)
+        inside.append(((found["lower"] <= change) & (change <= found["upper"])).mean())
+        correlations.append(np.corrcoef(found["lfc"], change)[0, 1])
+    assert 0.8 < np.mean(inside) < 0.99
+    assert np.min(correlations) > 0.9
+
+
+def test_rows_of_genes(fits):
+    adata, model, _ = fits[0]
+    genes = adata.var_names[[3, 1]].tolist()
+    found = model.dose_response(["P1", "P0"], genes=genes)
+    columns = ["perturbation", "gene", "lfc", "lower", "upper", "ec50"]
+    assert found.columns.tolist() == columns
+    assert found["perturbation"].tolist() == ["P1", "P1", "P0", "P0"]
+    assert found["gene"].tolist() == genes * 2
+    one = model.dose_response("P0", genes=genes[1])
+    pd.testing.assert_frame_equal(one, found.iloc[3:].reset_index(drop=True))
+    far = model.predict("P0", dose=1e12, extrapolate=True)[:, genes[1]]
+    assert one["lfc"].item() == pytest.approx(far.layers["lfc"].item(), abs=1e-4)
+    narrow = model.dose_response("P0", genes=genes[1], level=0.5)
+    assert narrow["lower"].item() > one["lower"].item()
+    with pytest.raises(KeyError, match="no gene 'nothing'"):
+        model.dose_response("P0", genes="nothing")
+    with pytest.raises(ValueError, match="`genes` is empty"):
+        model.dose_response("P0", genes=[])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import mudata
 import numpy as np
 import pandas as pd
@@ -237,3 +239,38 @@ def test_the_registry_has_the_conditions(model):
 def test_other_models_have_no_conditions(screen):
     BetaVI.setup_anndata(screen)
     assert "perturbation" not in BetaVI(screen).registry_["field_registries"]
+
+
+def test_a_wrong_control_of_names_with_two_controls_is_named(screen):
+    screen.obs["perturbation"] = screen.obs["perturbation"].replace("control", "control+control")
+    refused(
+        screen, ValueError, "twice.* No cell has the `control` 'DMSO'.*'control'", control="DMSO"
+    )
+
+
+def test_a_dose_of_zero_has_a_remedy(screen):
+    match = "above 0. If they are controls, give them the control's name, 'control'. .* drop"
+    refused(single_at(screen, 0.0), ValueError, match, dose_key="dose")
+
+
+@pytest.mark.parametrize("other", ["|", "_", "&", " & ", ";"])
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_another_separator_is_warned_of(screen, other, is_alone):
+    names = screen.obs["perturbation"].str.replace("+", other)
+    if not is_alone:
+        is_single = ~names.str.contains(other, regex=False) & (names != "control")
+        names = names.where(~is_single, names + other + "control")
+    screen.obs["perturbation"] = names
+    with pytest.warns(UserWarning, match=rf"No .*separator '\+'.*separator='\{other.strip()}'"):
+        EffectVI.setup_anndata(screen, **KEYS)
+
+
+@pytest.mark.parametrize("name", ["Azd_5991", "HLA|A", "control_2"])
+def test_names_with_other_signs_are_no_combinations(screen, name):
+    names = screen.obs["perturbation"].where(
+        ~screen.obs["perturbation"].str.contains("+", regex=False)
+    )
+    screen.obs["perturbation"] = names.fillna("P1").replace("P0", name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        EffectVI.setup_anndata(screen, **KEYS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from betavi.diagnostics.effects.groups import log_shares
 from betavi.diagnostics.effects.noise import replicate_noise
@@ -309,8 +310,10 @@ def _cavity(
 
 
 def _sums_by(values: np.ndarray, codes: np.ndarray, n_codes: int) -> np.ndarray:
-    sums = np.zeros((n_codes, values.shape[1]))
-    np.add.at(sums, codes, values)
+    cells = np.arange(len(codes))
+    sums: np.ndarray = (
+        sparse.csr_array((np.ones(len(codes)), (codes, cells)), (n_codes, len(codes))) @ values
+    )
     return sums
 
 
@@ -336,10 +339,34 @@ def _hessian(rows: np.ndarray, weights: np.ndarray, precision: np.ndarray) -> np
 def _solve(
     rows: np.ndarray, weights: np.ndarray, precision: np.ndarray, score: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return posterior means and variances of all columns, ``(n_columns, n_features)``."""
+    """Return posterior means and variances of all columns, ``(n_columns, n_features)``.
+
+    Columns that share no row are independent given the others, and are eliminated first.
+    """
     mean, variance = np.empty_like(score), np.empty_like(score)
+    apart = _without_shared_rows(rows)
     for some in _blocks_of(score.shape):
-        inverse = np.linalg.inv(_hessian(rows, weights[:, some], precision[:, some]))
-        mean[:, some] = np.einsum("gkl,lg->kg", inverse, score[:, some])
-        variance[:, some] = np.diagonal(inverse, axis1=1, axis2=2).T
+        hessian = _hessian(rows, weights[:, some], precision[:, some])
+        links, own = hessian[:, ~apart][:, :, apart], hessian[:, apart, apart]
+        scaled = links / own[:, None]
+        rest = hessian[:, ~apart][:, :, ~apart] - scaled @ links.transpose(0, 2, 1)
+        inverse, given = np.linalg.inv(rest), score[:, some].T
+        found = (given[:, ~apart] - (scaled @ given[:, apart, None])[..., 0])[:, None] @ inverse
+        mean[~apart, some] = found[:, 0].T
+        mean[apart, some] = (given[:, apart] / own - (found @ scaled)[:, 0]).T
+        variance[~apart, some] = np.diagonal(inverse, axis1=1, axis2=2).T
+        variance[apart, some] = (1 / own + (scaled * (inverse @ scaled)).sum(axis=1)).T
     return mean, variance
+
+
+def _without_shared_rows(rows: np.ndarray) -> np.ndarray:
+    """Return a mask of columns that share no row with each other, ``(n_columns,)``."""
+    used = (rows != 0).astype(np.float64)
+    shared = (used.T @ used) > 0
+    np.fill_diagonal(shared, False)
+    apart, n_shared = np.ones(len(shared), dtype=bool), shared.sum(axis=1)
+    while n_shared.any():
+        column = n_shared.argmax()
+        apart[column] = False
+        n_shared = np.where(apart, n_shared - shared[column], 0)
+    return apart

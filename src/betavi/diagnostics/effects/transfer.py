@@ -68,7 +68,16 @@ CONTEXT_BASELINES: dict[str, Callable[[np.ndarray, Changes], np.ndarray]] = {
 """Predictions of a condition in a context where it was not measured, by name."""
 
 
-def nearest_dose(_control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
+Dose = float | tuple[float, ...]
+"""Dose of a perturbation, or one for each perturbation of a combination."""
+
+
+def _apart(dose: Dose, other: Dose) -> float:
+    """Return the distance of doses on a log scale."""
+    return float(np.linalg.norm(np.log(np.divide(dose, other))))
+
+
+def nearest_dose(_control: np.ndarray, dose: Dose, others: dict[Dose, np.ndarray]) -> np.ndarray:
     """Return the profile at the closest dose, on a log scale. ``others`` are profiles by dose.
 
     Examples
@@ -76,10 +85,10 @@ def nearest_dose(_control: np.ndarray, dose: float, others: dict[float, np.ndarr
     >>> nearest_dose(np.zeros(1), 1.0, {0.1: np.ones(1), 5.0: np.array([3.0])}).round(1).tolist()
     [3.0]
     """
-    return others[min(others, key=lambda other: abs(np.log(other / dose)))]
+    return others[min(others, key=lambda other: _apart(dose, other))]
 
 
-def interpolated(control: np.ndarray, dose: float, others: dict[float, np.ndarray]) -> np.ndarray:
+def interpolated(control: np.ndarray, dose: Dose, others: dict[Dose, np.ndarray]) -> np.ndarray:
     """Return the profile between the doses below and above, linear on a log scale.
 
     Outside the measured doses, it is that of the closest dose.
@@ -89,19 +98,17 @@ def interpolated(control: np.ndarray, dose: float, others: dict[float, np.ndarra
     >>> interpolated(np.zeros(1), 1.0, {0.1: np.ones(1), 5.0: np.array([3.0])}).round(1).tolist()
     [2.2]
     """
-    below, above = (
-        [other for other in others if other < dose],
-        [other for other in others if other > dose],
-    )
+    below = [other for other in others if np.all(np.less_equal(other, dose))]
+    above = [other for other in others if np.all(np.greater_equal(other, dose))]
     if not below or not above:
         return nearest_dose(control, dose, others)
-    low, high = max(below), min(above)
-    share = np.log(dose / low) / np.log(high / low)
+    low, high = (min(side, key=lambda other: _apart(dose, other)) for side in (below, above))
+    share = _apart(dose, low) / (_apart(dose, low) + _apart(high, dose))
     found: np.ndarray = (1 - share) * others[low] + share * others[high]
     return found
 
 
-DOSE_BASELINES: dict[str, Callable[[np.ndarray, float, dict[float, np.ndarray]], np.ndarray]] = {
+DOSE_BASELINES: dict[str, Callable[[np.ndarray, Dose, dict[Dose, np.ndarray]], np.ndarray]] = {
     "no change": lambda control, _dose, _others: control,
     "nearest dose": nearest_dose,
     "interpolated": interpolated,

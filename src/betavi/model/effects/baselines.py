@@ -8,12 +8,13 @@ import numpy as np
 
 from betavi.diagnostics.effects.baselines import COMBINATION_BASELINES, Screen, log_profile
 from betavi.diagnostics.effects.transfer import CONTEXT_BASELINES, DOSE_BASELINES
-from betavi.model.effects.folds import condition_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from betavi.data.conditions import Conditions
+    from betavi.diagnostics.effects.baselines import Parts
+    from betavi.diagnostics.effects.transfer import Dose
     from betavi.model.effects.folds import Fold, Key, Measured
 
     Sums = dict[Key, np.ndarray]
@@ -27,13 +28,11 @@ def sums_by_condition(
 ) -> Sums:
     """Return the sums of counts of the conditions that are not left out, by perturbations, doses, context."""
     found: Sums = {}
-    for code, counts, held_out in zip(
-        data.groups.codes, data.sums.counts, fold.held_out, strict=True
+    for code, counts, left_out in zip(
+        data.groups.codes, data.sums.counts, fold.left_out, strict=True
     ):
-        if not held_out:
-            key = (*condition_of(conditions, code), int(code[2]))
-            # controls have no dose
-            key = key if key[0] else ((), None, key[2])
+        if not left_out:
+            key = (*conditions.key_of(code), int(code[2]))
             found[key] = found.get(key, 0) + counts[genes]
     return found
 
@@ -43,13 +42,22 @@ def control_of(sums: Sums, context: int) -> np.ndarray:
     return sums[(), None, context]
 
 
-def _of_combination(fold: Fold, sums: Sums) -> Predictions:
-    """Return the predictions of a combination, by name of the baseline."""
+def _with_doses(parts: tuple[int, ...], doses: tuple[float, ...] | None) -> Parts:
+    """Return the doses of perturbations, by name."""
+    return dict(zip(map(str, parts), doses or [None] * len(parts), strict=True))
+
+
+def _screen_of(fold: Fold, sums: Sums) -> Screen:
+    """Return the conditions in the context of a fold."""
     here = {key: counts for key, counts in sums.items() if key[2] == fold.context}
     counts = {str(key): each for key, each in here.items()}
-    parts = {str(key): frozenset(map(str, key[0])) for key in here}
-    screen = Screen(counts, parts, str(((), None, fold.context)))
-    wanted = frozenset(map(str, fold.parts))
+    parts = {str(key): _with_doses(*key[:2]) for key in here}
+    return Screen(counts, parts, str(((), None, fold.context)))
+
+
+def _of_combination(fold: Fold, sums: Sums) -> Predictions:
+    """Return the predictions of a combination, by name of the baseline."""
+    screen, wanted = _screen_of(fold, sums), _with_doses(fold.parts, fold.doses)
     return {name: baseline(screen, wanted) for name, baseline in COMBINATION_BASELINES.items()}
 
 
@@ -67,23 +75,21 @@ def _of_context(fold: Fold, sums: Sums) -> Predictions:
 def _of_dose(fold: Fold, sums: Sums) -> Predictions:
     """Return the predictions of another dose, by name of the baseline."""
     assert fold.doses is not None
-    others = {
-        doses[0]: log_profile(counts)
+    others: dict[Dose, np.ndarray] = {
+        doses: log_profile(counts)
         for (parts, doses, context), counts in sums.items()
         if parts == fold.parts and context == fold.context and doses is not None
     }
     control = log_profile(control_of(sums, fold.context))
-    dose = fold.doses[0]
-    return {name: baseline(control, dose, others) for name, baseline in DOSE_BASELINES.items()}
+    return {
+        name: baseline(control, fold.doses, others) for name, baseline in DOSE_BASELINES.items()
+    }
 
 
 def better_single(fold: Fold, sums: Sums, observed: np.ndarray) -> np.ndarray:
     """Return the profile of the perturbation that is closest to the left-out one, which it reads."""
-    profiles = [
-        log_profile(counts)
-        for (parts, _, context), counts in sums.items()
-        if len(parts) == 1 and parts[0] in fold.parts and context == fold.context
-    ]
+    screen, wanted = _screen_of(fold, sums), _with_doses(fold.parts, fold.doses)
+    profiles = [screen.profile(name) for name in screen.singles(wanted)]
     return min(profiles, key=lambda profile: float(np.linalg.norm(profile - observed)))
 
 

@@ -10,7 +10,8 @@ from anndata import AnnData
 
 from betavi import _blocks
 from betavi.data import COUNTS
-from betavi.data.conditions import CONTEXT, PERTURBATION, joined_doses
+from betavi.data.conditions import CONTEXT, PERTURBATION
+from betavi.data.doses import joined_doses
 from betavi.model.effects.draws import condition_in
 from betavi.model.setup.selection import cells_named
 from betavi.module.effects import DESIGN

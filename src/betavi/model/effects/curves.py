@@ -29,12 +29,12 @@ def curve_factors(
     """
     curves, n_parts = estimate.curves, len(estimate.design.slope)
     assert curves is not None
-    measured = estimate.design.measured_doses.numpy().astype(float)
     by_part = np.ones((n_draws, n_parts))
     for part, dose in zip(parts, doses, strict=True):
+        measured = estimate.doses_of(int(part))
         points = rng.choice(len(curves.slope), size=n_draws, p=curves.weights[part])
         own = estimate.design.log_ec50[part].numpy(), estimate.design.slope[part].numpy()
-        drawn = curves.log_ec50[points, None], curves.slope[points, None]
+        drawn = curves.log_ec50[part][points, None], curves.slope[points, None]
         at_measured = hill(measured[None], *drawn)
         scale = (at_measured @ hill(measured, *own)) / np.square(at_measured).sum(axis=1)
         by_part[:, part] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +13,18 @@ from betavi._tables import check_flag, check_whole, lookup
 from betavi.diagnostics.effects.baselines import log_profile
 from betavi.model.effects.baselines import baselines_of
 from betavi.model.effects.draws import check_level, condition_draws, condition_in
-from betavi.model.effects.folds import NEEDED, SPLITS, folds_of, measured
+from betavi.model.effects.folds import SPLITS, folds_of, measured
 from betavi.model.effects.scoring import CEILING, OWN, means_of, tables_of, truth_of
 from betavi.model.setup.arguments import check_arguments
 from betavi.module.effect_fit import estimate_effects
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from betavi.diagnostics.effects import GroupSums
     from betavi.model.core.latent_model import LatentModel
     from betavi.model.effects.folds import Fold, Measured
+    from betavi.module.effect_fit import EffectEstimate
 
 
 def evaluate(
@@ -43,8 +47,9 @@ def evaluate(
     ----------
     split
         Conditions to leave out: ``"combination"``, each combination whose perturbations were measured
-        alone; ``"context"``, each condition in one context, if it was measured in another; or
-        ``"dose"``, each dose of a perturbation that was measured at other doses.
+        alone, at all doses and in all contexts; ``"context"``, each condition in one context, at all
+        doses, if it was measured in another; or ``"dose"``, each dose of a perturbation that was
+        measured at other doses. Contexts without control cells are not scored.
     n_genes
         Number of genes with most counts, which the scores use.
     level
@@ -67,7 +72,8 @@ def evaluate(
     Baselines of combinations: no change; the mean of all perturbed conditions; the mean of conditions
     that share a perturbation; the sum of the changes by single perturbations; the same with shrunken
     changes; the better single perturbation, chosen with the left-out cells; the measured condition
-    nearest to the sum; and a linear model. The split half predicts one half of the left-out cells from
+    nearest to the sum; and a linear model. With doses, these use the same dose of each perturbation, or
+    else the nearest measured dose. The split half predicts one half of the left-out cells from
     the other half. Its ``l2`` has the noise of both halves. A perfect prediction has about half of it.
 
     Raises
@@ -102,12 +108,15 @@ def evaluate(
     data = measured(model, rng)
     folds = folds_of(model.conditions, data.groups, split)
     if not folds:
-        raise ValueError(f"No condition can be left out with split={split!r}. {NEEDED[split]}")
+        raise ValueError(
+            f"No condition can be left out with split={split!r}. {SPLITS[split].needed}"
+        )
     genes = np.argsort(-data.sums.counts.sum(axis=0))[:n_genes]
     predictions: dict[str, list[np.ndarray]] = {}
     covered = []
+    estimates = estimates_without(model, data, folds)
     for fold in track(folds, "Leaving out conditions", disable=not show_progress):
-        own, inside = own_prediction(model, data, fold, genes, level, rng)
+        own, inside = own_prediction(next(estimates), data, fold, genes, level, rng)
         covered.append(inside)
         found = {OWN: own} | baselines_of(split, model.conditions, data, fold, genes)
         found[CEILING] = log_profile(data.halves[0][fold.held_out].sum(axis=0)[genes])
@@ -122,21 +131,27 @@ def evaluate(
     return means_of(tables)
 
 
+def estimates_without(
+    model: LatentModel, data: Measured, folds: list[Fold]
+) -> Iterator[EffectEstimate]:
+    """Yield the effects estimated without the cells of each fold, once if the same cells are left out."""
+    for _, some in groupby(folds, key=lambda fold: fold.left_out.tobytes()):
+        same = list(some)
+        rest = ~same[0].left_out
+        sums: GroupSums = type(data.sums)(*(part[rest] for part in data.sums))
+        estimate = estimate_effects(model.module, data.groups.codes[rest], sums)
+        yield from [estimate] * len(same)
+
+
 def own_prediction(
-    model: LatentModel,
+    estimate: EffectEstimate,
     data: Measured,
     fold: Fold,
     genes: np.ndarray,
     level: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, float]:
-    """Return the expected log profile of a fold, and the share of its genes inside the interval.
-
-    The effects are estimated again from all other cells.
-    """
-    kept = ~fold.held_out
-    sums: GroupSums = type(data.sums)(*(part[kept] for part in data.sums))
-    estimate = estimate_effects(model.module, data.groups.codes[kept], sums)
+    """Return the expected log profile of a fold, and the share of its genes inside the interval."""
     condition = condition_in(estimate, fold.parts, fold.doses, fold.context)
     # noise of replicates averages out in proportion to their counts
     totals = data.sums.counts[fold.held_out].sum(axis=1)

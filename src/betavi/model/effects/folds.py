@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from betavi.model.setup.messages import name_some, warn
 from betavi.module.effect_groups import groups_of, sums_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class Fold(NamedTuple):
     """One condition that is left out.
 
     ``name`` is its name, ``parts`` the codes of its perturbations, ``doses`` theirs, ``context`` the code
-    of its context, and ``held_out`` the mask of its groups of cells, ``(n_groups,)``.
+    of its context, and ``held_out`` the mask of its groups of cells, ``(n_groups,)``. ``left_out`` are all
+    groups that are left out with it, such as the same combination at other doses.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Fold(NamedTuple):
     doses: tuple[float, ...] | None
     context: int
     held_out: np.ndarray
+    left_out: np.ndarray
 
 
 class Measured(NamedTuple):
@@ -71,34 +74,33 @@ def halves_of(member: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return half
 
 
-def condition_of(
-    conditions: Conditions, code: np.ndarray
-) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
-    """Return the perturbations and the doses of a group, in the order of the perturbations."""
-    row = conditions.parts[code[0]]
-    parts = row[row >= 0]
-    order = np.argsort(parts)
-    if conditions.doses is None:
-        return tuple(parts[order].tolist()), None
-    return tuple(parts[order].tolist()), tuple(
-        conditions.doses[code[1]][: len(parts)][order].tolist()
-    )
-
-
 def folds_of(conditions: Conditions, groups: Groups, split: str) -> list[Fold]:
-    """Return the conditions that a split leaves out in turn."""
-    keys = [(*condition_of(conditions, code), int(code[2])) for code in groups.codes]
-    return [
-        Fold(
-            _name(conditions, parts, doses, context),
-            parts,
-            doses,
-            context,
-            np.array([key == (parts, doses, context) for key in keys]),
+    """Return the conditions that a split leaves out in turn, in contexts with control cells.
+
+    Those with the same cells to leave out follow each other.
+    """
+    keys = [(*conditions.key_of(code), int(code[2])) for code in groups.codes]
+    has_controls = {context for parts, _, context in keys if not parts}
+    usable = [key for key in keys if key[2] in has_controls]
+    if without := {key[2] for key in keys} - has_controls:
+        warn(
+            "Changes are scored against control cells, but some contexts have none: "
+            f"{name_some([conditions.contexts[context] for context in sorted(without)])}. Their conditions "
+            "are not left out. To score them, add control cells of these contexts."
         )
-        for parts, doses, context in dict.fromkeys(keys)
-        if parts and SPLITS[split](keys, (parts, doses, context))
+    rule = SPLITS[split]
+    folds = [
+        Fold(
+            _name(conditions, *key),
+            *key,
+            held_out=np.array([other == key for other in keys]),
+            left_out=np.array([rule.leaves_out(other, key) for other in keys]),
+        )
+        for key in dict.fromkeys(usable)
+        if key[0] and rule.is_left_out(usable, key)
     ]
+    places: dict[bytes, int] = {}
+    return sorted(folds, key=lambda fold: places.setdefault(fold.left_out.tobytes(), len(places)))
 
 
 def _name(
@@ -118,9 +120,8 @@ def _is_combination(keys: list[Key], key: Key) -> bool:
 
 
 def _is_in_other_context(keys: list[Key], key: Key) -> bool:
-    """Return True if the condition was measured in another context, and its context has controls."""
-    elsewhere = any(other[:2] == key[:2] and other[2] != key[2] for other in keys)
-    return elsewhere and any(not other[0] and other[2] == key[2] for other in keys)
+    """Return True if the condition was measured in another context."""
+    return any(other[:2] == key[:2] and other[2] != key[2] for other in keys)
 
 
 def _is_at_other_dose(keys: list[Key], key: Key) -> bool:
@@ -128,16 +129,35 @@ def _is_at_other_dose(keys: list[Key], key: Key) -> bool:
     return any(other[0] == key[0] and other[2] == key[2] and other[1] != key[1] for other in keys)
 
 
-SPLITS: dict[str, Callable[[list[Key], Key], bool]] = {
-    "combination": _is_combination,
-    "context": _is_in_other_context,
-    "dose": _is_at_other_dose,
-}
-"""Test of a condition that a split leaves out, by the split's name."""
+class Split(NamedTuple):
+    """Rules of a split.
 
-NEEDED = {
-    "combination": "A combination is needed whose perturbations were also measured alone.",
-    "context": "A condition is needed that was measured in two contexts. Pass `context_key` to setup_anndata.",
-    "dose": "A perturbation is needed that was measured at two doses. Pass `dose_key` to setup_anndata.",
+    ``is_left_out`` tells whether a condition is left out, given all conditions. ``leaves_out`` tells
+    whether the cells of another condition are left out with it. ``needed`` are the conditions that the
+    split needs.
+    """
+
+    is_left_out: Callable[[list[Key], Key], bool]
+    leaves_out: Callable[[Key, Key], bool]
+    needed: str
+
+
+SPLITS = {
+    "combination": Split(
+        _is_combination,
+        lambda other, key: other[0] == key[0],
+        "A combination is needed whose perturbations were also measured alone.",
+    ),
+    "context": Split(
+        _is_in_other_context,
+        lambda other, key: (other[0], other[2]) == (key[0], key[2]),
+        "A condition is needed that was measured in two contexts with control cells. Pass `context_key` to "
+        "setup_anndata.",
+    ),
+    "dose": Split(
+        _is_at_other_dose,
+        lambda other, key: other == key,
+        "A perturbation is needed that was measured at two doses. Pass `dose_key` to setup_anndata.",
+    ),
 }
-"""Conditions that a split needs, by the split's name."""
+"""Rules of each split, by its name."""

@@ -10,12 +10,12 @@ from anndata import AnnData
 
 from betavi._tables import check_flag
 from betavi.data import COUNTS
-from betavi.data.conditions import joined_doses
+from betavi.data.doses import joined_doses
 from betavi.diagnostics.effects.baselines import TARGET
 from betavi.model.effects.cells import counterfactual, new_cell_quantiles
 from betavi.model.effects.draws import check_level, condition_draws
 from betavi.model.effects.embedding import check_embedding
-from betavi.model.effects.request import condition_named, contexts_named, names_listed
+from betavi.model.effects.request import condition_named, contexts_named, is_measured, names_listed
 from betavi.model.setup.arguments import check_arguments
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def predict(
         this did not help: for six knock-outs of Datlinger (2021), the mean L2 was 30.1 with and
         without their predicted effect.
     extrapolate
-        Allow doses outside the measured range.
+        Allow doses outside the measured range of a perturbation.
     level
         Level of the intervals.
     seed
@@ -76,8 +76,9 @@ def predict(
     includes the noise between replicates if they are registered; ``cell_lower`` and ``cell_upper``,
     the interval of a new cell, if the model has its object; ``lfc``, ``lfc_lower`` and
     ``lfc_upper``, the log2 fold change against the control. With doses, ``obs["dose"]`` has them.
-    ``obs["is_measured"]`` tells whether all
-    pairs and effects were measured. With ``cells``, ``X`` has the expected counts of the cells.
+    ``obs["is_measured"]`` is True if cells with this condition and dose, and control cells, were
+    measured in the context. Rows are named by the perturbations in alphabetical order, without the
+    control. With ``cells``, ``X`` has the expected counts of the cells.
 
     Raises
     ------
@@ -118,7 +119,10 @@ def predict(
         condition = condition_named(estimate, conditions, names[0], dose, 0, extrapolate)
         return counterfactual(model, estimate, names[0], condition, cells)
     requests = [
-        (name, condition_named(estimate, conditions, name, dose, code, extrapolate, embedding))
+        (
+            conditions.name_of(name),
+            condition_named(estimate, conditions, name, dose, code, extrapolate, embedding),
+        )
         for name in names
         for code in contexts_named(conditions.contexts, context)
     ]
@@ -144,10 +148,14 @@ def predicted(
     shared = [name for name in rows[0] if all(name in row for row in rows)]
     layers = {name: np.stack([row[name] for row in rows]).astype(np.float32) for name in shared}
     mean, var = layers.pop("mean"), pd.DataFrame(index=model.features(COUNTS))
-    return AnnData(mean, obs=annotation(model.conditions, requests), var=var, layers=layers)
+    return AnnData(
+        mean, obs=annotation(estimate, model.conditions, requests), var=var, layers=layers
+    )
 
 
-def annotation(conditions: Conditions, requests: list[tuple[str, Condition]]) -> pd.DataFrame:
+def annotation(
+    estimate: EffectEstimate, conditions: Conditions, requests: list[tuple[str, Condition]]
+) -> pd.DataFrame:
     """Return name, context and dose of the conditions, and a flag for those that were measured."""
     obs = pd.DataFrame({"perturbation": [name for name, _ in requests]})
     if len(conditions.contexts) > 1:
@@ -156,9 +164,7 @@ def annotation(conditions: Conditions, requests: list[tuple[str, Condition]]) ->
     doses = [each.doses for _, each in requests if each.doses is not None]
     if doses:
         obs["dose"] = [joined_doses(each, conditions.separator) for each in doses]
-    obs["is_measured"] = [
-        not (each.n_new_pairs or each.unmeasured or each.new) for _, each in requests
-    ]
+    obs["is_measured"] = [is_measured(estimate, conditions, each) for _, each in requests]
     return obs
 
 

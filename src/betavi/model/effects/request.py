@@ -65,7 +65,10 @@ def condition_named(
         known |= set(parts) - set(embedding.index)
     added = [part for part in parts if embedding is not None and part not in known]
     codes = conditions.codes_of([part for part in parts if part not in added])
-    doses = doses_of(estimate, name, codes, dose, extrapolate)
+    doses = doses_of(estimate, conditions, name, codes, dose, extrapolate)
+    # names may be in any order
+    order = np.argsort(codes)
+    codes, doses = codes[order], None if doses is None else doses[order]
     pairs = {tuple(sorted(pair)) for pair in combinations(codes.tolist(), 2)}
     n_new = len(pairs - {tuple(pair) for pair in conditions.pairs.tolist()})
     if embedding is None or not added:
@@ -79,7 +82,12 @@ def condition_named(
 
 
 def doses_of(
-    estimate: EffectEstimate, name: str, codes: np.ndarray, dose: Any, extrapolate: bool
+    estimate: EffectEstimate,
+    conditions: Conditions,
+    name: str,
+    codes: np.ndarray,
+    dose: Any,
+    extrapolate: bool,
 ) -> np.ndarray | None:
     """Return the doses of the perturbations of a condition, or None for a model without doses."""
     if estimate.curves is None:
@@ -97,15 +105,28 @@ def doses_of(
             f"`dose` must be one number, or one for each perturbation of {name!r}, not {dose!r}."
         )
     doses = np.array(np.broadcast_to(given, len(codes)))
-    measured = estimate.design.measured_doses.numpy()
-    low, high = measured.min(), measured.max()
-    # measured doses are stored in single precision
-    outside = (doses < low * (1 - 1e-6)) | (doses > high * (1 + 1e-6))
     if len(codes) and (not np.isfinite(doses).all() or (doses <= 0).any()):
         raise ValueError(f"`dose` must be above 0 and finite, not {dose!r}.")
-    if outside.any() and not extrapolate:
-        raise ValueError(
-            f"The `dose` {doses[outside][0]:g} is outside the measured doses, {low:g} to {high:g}. To "
-            "predict from the fitted curve nevertheless, pass extrapolate=True."
-        )
+    for code, each in zip(codes, doses, strict=True):
+        measured = estimate.doses_of(int(code))
+        low, high = measured.min(initial=np.inf), measured.max(initial=-np.inf)
+        # measured doses are stored in single precision
+        if not extrapolate and not low * (1 - 1e-6) <= each <= high * (1 + 1e-6):
+            raise ValueError(
+                f"The `dose` {each:g} of {conditions.perturbations[code]!r} is outside the measured doses, "
+                f"{low:g} to {high:g}. To predict from the fitted curve nevertheless, pass extrapolate=True."
+            )
     return doses
+
+
+def is_measured(estimate: EffectEstimate, conditions: Conditions, condition: Condition) -> bool:
+    """Return True if cells had this condition, at these doses, in a context with control cells."""
+    here = estimate.measured[estimate.measured[:, 2] == condition.context]
+    known = [conditions.key_of(code) for code in here]
+    if condition.new or not any(not parts for parts, _ in known):
+        return False
+    doses = () if condition.doses is None else condition.doses
+    return any(
+        parts == tuple(condition.parts) and np.allclose(measured or (), doses, rtol=1e-6, atol=0)
+        for parts, measured in known
+    )

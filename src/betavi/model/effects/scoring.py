@@ -106,7 +106,7 @@ def _centroid(model: LatentModel, data: Measured, fold: Fold, genes: np.ndarray)
     """Return the mean log profile of the other perturbed conditions in the context."""
     codes = data.groups.codes
     other = (model.conditions.parts[codes[:, 0]] >= 0).any(axis=1) & (codes[:, 2] == fold.context)
-    other &= ~fold.held_out
+    other &= ~fold.left_out
     if not other.any():
         return log_profile(_control(model, data, fold.context)[genes])
     profiles = [

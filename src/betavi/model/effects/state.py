@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from betavi.data.conditions import CONTEXT, PERTURBATION
 from betavi.model.effects.cells import own_object
 from betavi.model.setup.arguments import check_arguments
+from betavi.module.effect_groups import one_code_each
 
 if TYPE_CHECKING:
     from betavi.model.core.latent_model import LatentModel
@@ -65,6 +66,7 @@ def state_information(model: LatentModel, seed: int = 0) -> pd.DataFrame:
     own_object(model, "state_information")
     manager, contexts = model.adata_manager, model.conditions.contexts
     codes = np.asarray(manager.get_from_registry(PERTURBATION)).ravel().astype(int)
+    codes = one_code_each(np.column_stack([codes, 0 * codes]), model.conditions)[:, 0]
     where = np.zeros(len(codes), dtype=int)
     if CONTEXT in manager.data_registry:
         where = np.asarray(manager.get_from_registry(CONTEXT)).ravel().astype(int)

@@ -15,13 +15,13 @@ from betavi.data.conditions import (
     REPLICATE,
     Conditions,
     split_condition,
-    split_doses,
 )
+from betavi.data.doses import doses_of
 from betavi.model.setup import check_obs
-from betavi.model.setup.messages import name_some
+from betavi.model.setup.messages import name_some, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -55,9 +55,49 @@ def check_conditions(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
     check_obs.check_categories(adata, columns, None)
     column = adata.obs[setup_args[ARGUMENT]].astype(str)
     control, separator = setup_args["control"], setup_args["separator"]
-    Conditions.of_names(sorted(column.unique()), control, separator)
+    _check_names(sorted(column.unique()), control, separator)
     if (dose_key := setup_args.get("dose_key")) is not None:
         _check_doses(adata, dose_key, column, control, separator)
+
+
+def _check_names(names: list[str], control: str, separator: str) -> None:
+    """Raise a ValueError if a name cannot be split into perturbations.
+
+    A wrong control is the most frequent reason, and is named.
+    """
+    try:
+        Conditions.of_names(names, control, separator)
+    except ValueError as error:
+        words = {word.strip() for name in names for word in name.split(separator)} - {""}
+        if control.strip() in {*names, *words}:
+            raise
+        raise ValueError(
+            f"{error} No cell has the `control` {control!r}. {close_matches(control, sorted(words))}"
+        ) from None
+
+
+OTHER_SEPARATORS = ("+", "|", "_", "&", ",", ";")
+"""Separators that names are compared with if the given one is in none of them."""
+
+
+def warn_separator(key: str, names: Sequence[str], control: str, separator: str) -> None:
+    """Warn if names have another separator, between names that are conditions themselves."""
+    if any(separator in name for name in names if name != control):
+        return
+    for other in OTHER_SEPARATORS:
+        # the control may be a part of names: A|control
+        words = {
+            name: [word for word in map(str.strip, name.split(other)) if word != control]
+            for name in names
+        }
+        alone = {each[0] for each in words.values() if len(each) == 1}
+        if joined := [name for name, each in words.items() if len(each) > 1 and alone >= {*each}]:
+            warn(
+                f"No name in adata.obs[{key!r}] has the separator {separator!r}, so names such as "
+                f"{name_some(joined)} are modelled as single perturbations. If they are combinations, pass "
+                f"separator={other!r} to setup_anndata."
+            )
+            return
 
 
 def check_is_screen(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
@@ -80,20 +120,16 @@ def check_is_screen(adata: AnnData, setup_args: Mapping[str, Any]) -> None:
         raise ValueError(
             f"adata.obs[{key!r}] has only control cells. Effects need perturbed cells."
         )
+    warn_separator(key, names.tolist(), control, setup_args["separator"])
 
 
 def _check_doses(adata: AnnData, dose_key: str, column: Any, control: str, separator: str) -> None:
     """Raise a ValueError if a perturbed cell has a dose of 0, or the doses do not fit its parts."""
     pairs = adata.obs[dose_key].groupby(column, observed=True).unique()
     for name, values in pairs.items():
-        n_parts = len(Conditions.of_names([str(name)], control, separator).perturbations)
+        n_parts = len(split_condition(str(name), control, separator))
         for value in values.tolist():
-            doses = split_doses(value, separator)
-            if n_parts and (len(doses) not in (1, n_parts) or min(doses) == 0):
-                raise ValueError(
-                    f"Cells of the condition {name!r} have the dose {value!r}, but it must be above 0: one "
-                    f"number, or one for each of {n_parts} perturbation(s), separated by {separator!r}."
-                )
+            doses_of(str(name), n_parts, value, control, separator)
 
 
 REMEDIES = {

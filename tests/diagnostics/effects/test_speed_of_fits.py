@@ -1,0 +1,53 @@
+"""Shortcuts of the fits give the numbers of the plain formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from betavi.diagnostics.effects.doses import DoseCurves, curve_weights, hill
+from betavi.diagnostics.effects.fit import _hessian, _solve, _without_shared_rows
+
+BASE_ONLY = np.column_stack([np.ones(5), np.eye(5)[:, 1:]])
+PAIRS = np.array(
+    [[1, 0, 0, 0, 0], [1, 0.5, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0.5, 1, 0.5, 0], [1, 0, 0, 0, 2]]
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "n_apart"), [(BASE_ONLY, 4), (PAIRS, 2), (np.ones((3, 2)), 1), (np.eye(3), 3)]
+)
+def test_eliminated_columns_have_the_solution_of_all_columns(rows, n_apart):
+    rng = np.random.default_rng(0)
+    rows = rows.astype(float)
+    weights = rng.gamma(1, 100, (len(rows), 7))
+    precision, score = rng.gamma(1, 1, (2, rows.shape[1], 7))
+    mean, variance = _solve(rows, weights, precision, score)
+    inverse = np.linalg.inv(_hessian(rows, weights, precision))
+    np.testing.assert_allclose(mean, np.einsum("gkl,lg->kg", inverse, score), rtol=1e-9)
+    np.testing.assert_allclose(variance, np.diagonal(inverse, axis1=1, axis2=2).T, rtol=1e-9)
+    apart = _without_shared_rows(rows)
+    assert apart.sum() >= n_apart
+    assert ((rows[:, apart] != 0).sum(axis=1) <= 1).all()
+
+
+@pytest.mark.parametrize("information", [0.1, 10.0, 1e4])
+@pytest.mark.parametrize("mixture", [[0.5, 0.3, 0.2], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+def test_weights_of_curves(information, mixture):
+    rng = np.random.default_rng(0)
+    doses, scales = np.array([0.1, 1, 10]), np.array([0.01, 0.2, 1.6])
+    curves = DoseCurves.start([doses, 10 * doses]).of(0)
+    responses = rng.normal(size=60) * hill(doses[:, None], np.array(0.3), np.array(1.0))
+    given = np.full((3, 60), information)
+    found = curve_weights(curves, doses, responses, given, np.array(mixture), scales)
+    levels = hill(doses[None], curves.log_ec50[:, None], curves.slope[:, None])
+    squares, products = levels**2 @ given, levels @ (given * responses)
+    of_scales = [
+        products**2 / (squares + scale**-2) / 2 - np.log1p(squares * scale**2) / 2
+        for scale in scales
+    ]
+    total = logsumexp(np.moveaxis(of_scales, 0, -1), axis=-1, b=np.maximum(mixture, 1e-300))
+    log_weights = total.sum(axis=1)
+    expected = np.exp(log_weights - log_weights.max())
+    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-7, atol=1e-15)
