@@ -27,7 +27,7 @@ from betavi.model.expression.groups import MODES
 from betavi.model.expression.translation import SCALES
 from betavi.model.generation.interpolate import PATHS
 from betavi.model.generation.sources import SOURCES
-from betavi.nn import FUSIONS, LATENTS, PRIORS
+from betavi.nn import DECODERS, FUSIONS, LATENTS, PRIORS
 from betavi.objective import SCHEDULES
 
 ROOT = Path(__file__).parents[1]
@@ -163,7 +163,9 @@ def is_asked_for(parameter):
 
 
 def test_rooms_and_tables_are_all_looked_at():
-    for table in (LIKELIHOODS, DISPERSIONS, FUSIONS, LATENTS, PRIORS, SCHEDULES, BASELINES):
+    for table in (
+        LIKELIHOODS, DISPERSIONS, FUSIONS, LATENTS, PRIORS, DECODERS, SCHEDULES, BASELINES,
+    ):
         assert set(table.values()) <= set(OFFERED.values())
     rooms = {name.split(".")[1] for name in OFFERED}
     assert {"nn", "kernels", "train", "module", "model", "pl", "metrics", "datasets"} <= rooms

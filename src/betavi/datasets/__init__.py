@@ -8,6 +8,7 @@ from betavi.datasets.perturbation_effects import EffectDistribution
 from betavi.datasets.simulate import simulate_counts
 from betavi.datasets.simulate_multiome import simulate_multiome
 from betavi.datasets.simulate_perturbations import simulate_perturbations
+from betavi.datasets.simulate_programs import simulate_programs
 
 __all__ = [
     "EffectDistribution",
@@ -16,4 +17,5 @@ __all__ = [
     "simulate_counts",
     "simulate_multiome",
     "simulate_perturbations",
+    "simulate_programs",
 ]

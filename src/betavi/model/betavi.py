@@ -69,7 +69,8 @@ class BetaVI(LatentModel):
     latent_distribution
         ``"normal"``, ``"ln"`` or ``"deterministic"``, a key of :data:`betavi.nn.LATENTS`.
     prior
-        ``"standard_normal"``, ``"vamp"`` or ``"mixture"``, a key of :data:`betavi.nn.PRIORS`.
+        ``"standard_normal"``, ``"vamp"``, ``"mixture"`` or ``"independent"``, a key of
+        :data:`betavi.nn.PRIORS`.
         ``"vamp"`` and ``"mixture"`` have ``n_components`` components.
     beta
         Weight of the rate (KL divergence from the prior) relative to the distortion (negative

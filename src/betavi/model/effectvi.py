@@ -63,7 +63,8 @@ class EffectVI(LatentModel):
     gene_likelihood
         ``"nb"``, ``"zinb"`` or ``"poisson"``. The library size is the total count of each cell.
     prior
-        ``"standard_normal"``, ``"vamp"`` or ``"mixture"``, a key of :data:`betavi.nn.PRIORS`.
+        ``"standard_normal"``, ``"vamp"``, ``"mixture"`` or ``"independent"``, a key of
+        :data:`betavi.nn.PRIORS`.
     beta
         Weight of the rate (KL divergence from the prior) relative to the distortion (negative
         log-likelihood). A pair ``(low, high)`` trains one model for all β in the range. The effects do
