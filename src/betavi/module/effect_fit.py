@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from betavi.diagnostics.effects import EffectPosterior, ScaleMixture, fit_effects, inflation
-from betavi.diagnostics.effects.doses import DoseCurves, curve_weights
+from betavi.diagnostics.effects.doses import DoseCurves, curve_weights, hill
 from betavi.diagnostics.effects.groups import log_shares
 from betavi.module.effect_groups import groups_of, sums_of
+from betavi.module.effect_warnings import warn_unknown
 from betavi.nn.effects import BASE, MAIN
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 POSTERIOR = ("mean", "rows", "weights", "precision", "shift", "noise")
 ESTIMATE = ("kinds", "profile", "bases", "inflation")
-CURVES = ("grid_log_ec50", "grid_slope", "grid_weights")
+CURVES = ("grid_log_ec50", "grid_log_slope", "grid_weights")
 STORED = (*POSTERIOR, "scale_weights", "scales", *ESTIMATE)
 """Names of the arrays that a module stores of its effects. With doses, also those of the curves."""
 
-N_ROUNDS = 4
-"""Number of times that effects and dose curves are estimated in turn. Not tuned."""
+N_ROUNDS, N_REFINED = 4, 3
+"""Numbers of times that effects and dose curves are estimated in turn, before and after the grid of
+curves is refined. Not tuned."""
 
 
 class EffectEstimate(NamedTuple):
@@ -64,6 +66,19 @@ class EffectEstimate(NamedTuple):
         """Number of base levels, the first columns."""
         return self.bases.shape[1]
 
+    def undetermined(self, values: np.ndarray) -> np.ndarray:
+        """Return the part of conditions that the counts do not determine, ``(n_conditions, n_columns)``.
+
+        ``values`` are those of the effects, ``(n_conditions, n_effects)``.
+        """
+        contrasts = np.hstack([np.zeros((len(values), self.n_base)), values])
+        return self.posterior.undetermined(contrasts)
+
+    def is_determined(self, values: np.ndarray) -> np.ndarray:
+        """Return a mask of the conditions whose sum of effects the counts determine."""
+        found: np.ndarray = (self.undetermined(values) == 0).all(axis=1)
+        return found
+
 
 def base_design(codes: np.ndarray, n_contexts: int, n_batches: int) -> np.ndarray:
     """Return the base levels of groups: a constant, other contexts, other batches."""
@@ -83,9 +98,11 @@ def estimate_effects(module: EffectVAE, codes: np.ndarray, sums: GroupSums) -> E
 
     curves = None
     if design.doses is not None:
-        curves = DoseCurves.start(design.measured_doses.numpy(), len(design.slope))
-        for _ in range(N_ROUNDS):
+        doses = design.measured_doses.numpy()
+        curves = DoseCurves.start(doses, len(design.slope))
+        for step in range(N_ROUNDS + N_REFINED):
             design.set_curves(*curves.means())
+            curves = curves.refined(doses) if step >= N_ROUNDS else curves
             curves = updated_curves(curves, design, fitted(), codes, sums, base, spread)
         design.set_curves(*curves.means())
     posterior = fitted()
@@ -119,12 +136,16 @@ def updated_curves(
     information = rate / (spread + posterior.noise * rate)
     prior = posterior.prior
     shared = prior.shared(MAIN)
+    contrast = np.append(base.mean(axis=0), np.zeros(effects.shape[1]))
+    base_variance = posterior.covariance(contrast[None])[:, 0, 0]
     for part in range(len(weights)):
         alone = (parts[:, 0] == part) & (parts[:, 1:] < 0).all(axis=1)
         if len(np.unique(doses[alone, 0])) > 1:
-            weights[part] = curve_weights(
-                curves, doses[alone, 0], responses[alone], information[alone], shared, prior.scales
+            levels = hill(doses[alone, 0], *(each[:, None] for each in curves.points(part)))
+            found = curve_weights(
+                levels, responses[alone], information[alone], base_variance, shared, prior.scales
             )
+            weights[part] = found.reshape(weights[part].shape)
     return curves._replace(weights=weights)
 
 
@@ -132,6 +153,7 @@ def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) ->
     """Estimate the effects from some cells, and store them in the module."""
     groups = groups_of(manager, cells)
     found = estimate_effects(module, groups.codes, sums_of(manager, cells, groups))
+    warn_unknown(found, manager, groups)
     is_effect = found.kinds != BASE
     module.head.effects.copy_(torch.as_tensor(found.posterior.mean[is_effect]))
     module.effect_design.load_state_dict(found.design.state_dict())

@@ -2,54 +2,104 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
-SLOPES = (0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
-"""Slopes of Hill curves on the grid, with equal prior weights."""
+SLOPES = (0.5, 4.0)
+"""Smallest and largest slope of a Hill curve. Slopes have equal prior weights on a log scale."""
 
-N_EC50, OUTSIDE = 145, 10.0
-"""Number of half-effective doses on the grid, and how far it exceeds the measured doses."""
+N_EC50, N_SLOPES, OUTSIDE = 61, 31, 10.0
+"""Numbers of half-effective doses and slopes on a grid, and how far it exceeds the measured doses."""
+
+N_ERRORS = 4.0
+"""Distance between the middle and the ends of a refined grid, in standard deviations. Not tuned."""
 
 
 class DoseCurves(NamedTuple):
-    """Posterior of the Hill curve of each perturbation.
+    """Posterior of the Hill curve of each perturbation, on a grid of its own.
 
     Parameters
     ----------
-    log_ec50, slope
-        Points of the grid: natural logarithms of half-effective doses, and slopes, ``(n_points,)``.
+    log_ec50
+        Natural logarithms of half-effective doses on the grid, ``(n_perturbations, n_ec50)``.
+    log_slope
+        Natural logarithms of slopes on the grid, ``(n_perturbations, n_slopes)``.
     weights
-        Posterior weights, ``(n_perturbations, n_points)``.
+        Posterior weights, ``(n_perturbations, n_ec50, n_slopes)``.
     """
 
     log_ec50: np.ndarray
-    slope: np.ndarray
+    log_slope: np.ndarray
     weights: np.ndarray
 
     @classmethod
     def start(cls, doses: np.ndarray, n_perturbations: int) -> DoseCurves:
         """Return a grid around measured doses, with equal weights."""
-        low, high = np.log(doses.min() / OUTSIDE), np.log(doses.max() * OUTSIDE)
-        points = np.array(list(product(np.linspace(low, high, N_EC50), SLOPES)))
-        weights = np.full((n_perturbations, len(points)), 1 / len(points))
-        return cls(points[:, 0], points[:, 1], weights)
+        middle, ends = np.zeros((n_perturbations, 2)), dose_range(doses)
+        return cls(
+            _between(middle, np.full_like(middle, np.inf), ends, N_EC50, 0),
+            _between(middle, np.full_like(middle, np.inf), ends, N_SLOPES, 1),
+            np.full((n_perturbations, N_EC50, N_SLOPES), 1 / (N_EC50 * N_SLOPES)),
+        )
+
+    def refined(self, doses: np.ndarray) -> DoseCurves:
+        """Return a grid around the posterior, with equal weights. ``doses`` are those measured."""
+        marginals = self.weights.sum(axis=2), self.weights.sum(axis=1)
+        moments = [
+            _moments(points, weights) for points, weights in zip(self[:2], marginals, strict=True)
+        ]
+        middle, spread = (np.stack(each, axis=1) for each in zip(*moments, strict=True))
+        ends = dose_range(doses)
+        return DoseCurves(
+            _between(middle, spread, ends, N_EC50, 0),
+            _between(middle, spread, ends, N_SLOPES, 1),
+            np.full_like(self.weights, 1 / (N_EC50 * N_SLOPES)),
+        )
+
+    def points(self, perturbation: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log half-effective doses and slopes of all points, each ``(n_points,)``."""
+        log_ec50, log_slope = np.meshgrid(
+            self.log_ec50[perturbation], self.log_slope[perturbation], indexing="ij"
+        )
+        return log_ec50.ravel(), np.exp(log_slope.ravel())
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
         """Return posterior means of the log half-effective dose and, on a log scale, of the slope."""
-        return self.weights @ self.log_ec50, np.exp(self.weights @ np.log(self.slope))
+        log_ec50 = (self.weights.sum(axis=2) * self.log_ec50).sum(axis=1)
+        return log_ec50, np.exp((self.weights.sum(axis=1) * self.log_slope).sum(axis=1))
 
     def quantile(self, share: float) -> np.ndarray:
         """Return quantiles of the log half-effective doses, ``(n_perturbations,)``."""
-        levels, place = np.unique(self.log_ec50, return_inverse=True)
-        marginal = np.zeros((len(self.weights), len(levels)))
-        np.add.at(marginal.T, place, self.weights.T)
+        marginal, levels = self.weights.sum(axis=2), self.log_ec50
         # mass of a point is spread evenly up to the middle between it and its neighbours
-        edges = np.concatenate([[levels[0]], (levels[1:] + levels[:-1]) / 2, [levels[-1]]])
+        middles = (levels[:, 1:] + levels[:, :-1]) / 2
+        edges = np.concatenate([levels[:, :1], middles, levels[:, -1:]], axis=1)
         reached = np.concatenate([np.zeros((len(marginal), 1)), marginal.cumsum(axis=1)], axis=1)
-        return np.array([np.interp(share, each, edges) for each in reached])
+        return np.array([np.interp(share, *each) for each in zip(reached, edges, strict=True)])
+
+
+def dose_range(doses: np.ndarray) -> np.ndarray:
+    """Return the ends of log half-effective doses, and of log slopes, ``(2, 2)``."""
+    ends = [[doses.min() / OUTSIDE, doses.max() * OUTSIDE], SLOPES]
+    found: np.ndarray = np.log(np.array(ends))
+    return found
+
+
+def _moments(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and standard deviations, which are at least the distance of the points."""
+    mean = (weights * points).sum(axis=1)
+    variance = (weights * np.square(points - mean[:, None])).sum(axis=1)
+    return mean, np.maximum(np.sqrt(variance), points[:, 1] - points[:, 0])
+
+
+def _between(
+    middle: np.ndarray, spread: np.ndarray, ends: np.ndarray, n_points: int, axis: int
+) -> np.ndarray:
+    """Return equal steps around the middle, inside the ends, ``(n_perturbations, n_points)``."""
+    low = np.clip(middle[:, axis] - N_ERRORS * spread[:, axis], *ends[axis])
+    high = np.clip(middle[:, axis] + N_ERRORS * spread[:, axis], *ends[axis])
+    return np.linspace(low, high, n_points, axis=1)
 
 
 def hill(doses: np.ndarray, log_ec50: np.ndarray, slope: np.ndarray) -> np.ndarray:
@@ -65,32 +115,34 @@ def hill(doses: np.ndarray, log_ec50: np.ndarray, slope: np.ndarray) -> np.ndarr
 
 
 def curve_weights(
-    curves: DoseCurves,
-    doses: np.ndarray,
+    levels: np.ndarray,
     responses: np.ndarray,
     information: np.ndarray,
+    base_variance: np.ndarray,
     scale_weights: np.ndarray,
     scales: np.ndarray,
 ) -> np.ndarray:
     """Return the posterior weights of the curves of one perturbation, ``(n_points,)``.
 
-    The effects of the genes are integrated over their prior.
+    The effects of the genes are integrated over their prior, and their base levels over their posterior.
 
     Parameters
     ----------
-    curves
-        Grid of curves.
-    doses
-        Dose of each group of cells, ``(n_groups,)``.
+    levels
+        Share of the full effect at the dose of each group of cells, ``(n_points, n_groups)``.
     responses, information
         Log fold changes of the groups and their inverse variances, ``(n_groups, n_genes)``.
+    base_variance
+        Variance of the base level that the groups share, ``(n_genes,)``.
     scale_weights, scales
         Weights and standard deviations of the mixture that is the prior of effects,
         ``(n_components,)``.
     """
-    levels = hill(doses[None], curves.log_ec50[:, None], curves.slope[:, None])
-    squares = levels**2 @ information
-    products = levels @ (information * responses)
+    lost = base_variance / (1 + base_variance * information.sum(axis=0))
+    weighted = levels @ information
+    squares = levels**2 @ information - lost * weighted**2
+    weighted *= lost * (information * responses).sum(axis=0)
+    products = levels @ (information * responses) - weighted
     halves = 0.5 * products**2
     evidence = np.stack(
         [

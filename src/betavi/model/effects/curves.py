@@ -32,9 +32,10 @@ def curve_factors(
     measured = estimate.design.measured_doses.numpy().astype(float)
     by_part = np.ones((n_draws, n_parts))
     for part, dose in zip(parts, doses, strict=True):
-        points = rng.choice(len(curves.slope), size=n_draws, p=curves.weights[part])
+        log_ec50, slope = curves.points(part)
+        points = rng.choice(len(slope), size=n_draws, p=curves.weights[part].ravel())
         own = estimate.design.log_ec50[part].numpy(), estimate.design.slope[part].numpy()
-        drawn = curves.log_ec50[points, None], curves.slope[points, None]
+        drawn = log_ec50[points, None], slope[points, None]
         at_measured = hill(measured[None], *drawn)
         scale = (at_measured @ hill(measured, *own)) / np.square(at_measured).sum(axis=1)
         by_part[:, part] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from anndata import AnnData
 
 from betavi._tables import check_flag
 from betavi.data import COUNTS
-from betavi.data.conditions import joined_doses
+from betavi.data.conditions import joined_doses, split_condition
 from betavi.diagnostics.effects.baselines import TARGET
 from betavi.model.effects.cells import counterfactual, new_cell_quantiles
 from betavi.model.effects.draws import check_level, condition_draws
@@ -131,9 +132,9 @@ def predicted(
     seed: int,
 ) -> AnnData:
     """Return profiles and intervals of conditions with their names, one row for each."""
-    rng = np.random.default_rng(seed)
     rows: list[dict[str, np.ndarray]] = []
-    for _, condition in requests:
+    for name, condition in requests:
+        rng = generator_of(model.conditions, name, seed)
         rows.append(intervals(condition_draws(estimate, condition, rng), level))
         if model.adata is not None and condition.new is None:
             ends = new_cell_quantiles(model, condition.row, condition.context, level, seed)
@@ -142,10 +143,19 @@ def predicted(
     shared = [name for name in rows[0] if all(name in row for row in rows)]
     layers = {name: np.stack([row[name] for row in rows]).astype(np.float32) for name in shared}
     mean, var = layers.pop("mean"), pd.DataFrame(index=model.features(COUNTS))
-    return AnnData(mean, obs=annotation(model.conditions, requests), var=var, layers=layers)
+    obs = annotation(estimate, model.conditions, requests)
+    return AnnData(mean, obs=obs, var=var, layers=layers)
 
 
-def annotation(conditions: Conditions, requests: list[tuple[str, Condition]]) -> pd.DataFrame:
+def generator_of(conditions: Conditions, name: str, seed: int) -> np.random.Generator:
+    """Return a generator for a condition. It does not depend on other names, nor on their order."""
+    parts = split_condition(name, conditions.control, conditions.separator)
+    return np.random.default_rng([seed, *sorted(crc32(part.encode()) for part in parts)])
+
+
+def annotation(
+    estimate: EffectEstimate, conditions: Conditions, requests: list[tuple[str, Condition]]
+) -> pd.DataFrame:
     """Return name, context and dose of the conditions, and a flag for those that were measured."""
     obs = pd.DataFrame({"perturbation": [name for name, _ in requests]})
     if len(conditions.contexts) > 1:
@@ -154,9 +164,10 @@ def annotation(conditions: Conditions, requests: list[tuple[str, Condition]]) ->
     doses = [each.doses for _, each in requests if each.doses is not None]
     if doses:
         obs["dose"] = [joined_doses(each, conditions.separator) for each in doses]
-    obs["is_measured"] = [
-        not (each.n_new_pairs or each.unmeasured or each.new) for _, each in requests
-    ]
+    is_known = [not (each.n_new_pairs or each.unmeasured or each.new) for _, each in requests]
+    obs["is_measured"] = is_known & estimate.is_determined(
+        np.stack([condition.row for _, condition in requests])
+    )
     return obs
 
 
@@ -164,12 +175,15 @@ def intervals(drawn: ConditionDraws, level: float) -> dict[str, np.ndarray]:
     """Return the mean profile and log2 fold changes of a condition, with intervals."""
     tail = (1 - level) / 2
     change = np.log2(drawn.condition) - np.log2(drawn.control)
+    predicted = np.log2(drawn.mean) - np.log2(drawn.control_mean)
+    # a difference of medians is not the median of differences
+    change += predicted - np.median(change, axis=0)
     profile = TARGET * drawn.condition
     return {
         "mean": TARGET * drawn.mean,
         "lower": np.quantile(profile, tail, axis=0),
         "upper": np.quantile(profile, 1 - tail, axis=0),
-        "lfc": np.log2(drawn.mean) - np.log2(drawn.control_mean),
+        "lfc": predicted,
         "lfc_lower": np.quantile(change, tail, axis=0),
         "lfc_upper": np.quantile(change, 1 - tail, axis=0),
     }
