@@ -21,7 +21,7 @@ N_NAMED = 5
 
 
 def warn_unknown(estimate: EffectEstimate, manager: CellManager, groups: Groups) -> None:
-    """Warn of conditions without training cells, and of effects that cannot be told apart."""
+    """Warn of conditions without training cells, and of effects that cannot be separated."""
     conditions = Conditions.of_registry(manager.registry)
     if missing := without_cells(manager, groups):
         _warn(
@@ -31,7 +31,7 @@ def warn_unknown(estimate: EffectEstimate, manager: CellManager, groups: Groups)
     if found := confounded(estimate, conditions, groups):
         names = [f"{name!r} (with {_listed(others)})" for name, others in found.items()]
         _warn(
-            f"Effects that cannot be told apart: {_joined(names)}. They never vary separately. `predict` "
+            f"Effects that cannot be separated: {_joined(names)}. They never vary separately. `predict` "
             "returns wide intervals and is_measured=False for each alone. Measure them separately, "
             "with controls in each batch and context."
         )

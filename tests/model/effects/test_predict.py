@@ -187,7 +187,7 @@ def test_effects_that_never_vary_separately_are_unknown_but_their_sum_is_not():
     has = adata.obs["perturbation"].astype(str).str.split("+").map(set)
     alone = has.map(lambda parts: bool(parts & {first, second}) and parts != {first, second})
     rest = without(adata, alone)
-    with pytest.warns(UserWarning, match="cannot be told apart: 'P[0-9]' .with") as caught:
+    with pytest.warns(UserWarning, match="cannot be separated: 'P[0-9]' .with") as caught:
         model = fitted(rest)
     text = "".join(str(each.message) for each in caught)
     assert f"{first!r} (with {second!r}, {pair!r})" in text
@@ -212,7 +212,7 @@ def test_effects_that_never_vary_separately_are_unknown_but_their_sum_is_not():
 def test_an_effect_in_a_batch_of_its_own_is_unknown():
     adata = screen(1500, n_combinations=0)
     adata.obs["batch"] = np.where(adata.obs["perturbation"] == "P0", "b1", "b0")
-    with pytest.warns(UserWarning, match=r"cannot be told apart: 'P0' \(with 'batch'\)\."):
+    with pytest.warns(UserWarning, match=r"cannot be separated: 'P0' \(with 'batch'\)\."):
         model = fitted(adata, keys={"batch_key": "batch"})
     found = model.predict(["P0", "P1"])
     assert found.obs["is_measured"].tolist() == [False, True]

@@ -95,7 +95,7 @@ class EffectPosterior(NamedTuple):
         """Return the part of each contrast that no counts determine, ``(n_contrasts, n_columns)``.
 
         ``contrasts`` are ``(n_contrasts, n_columns)``. Columns that are not zero in this part cannot be
-        told apart, and only the prior separates them.
+        separated by counts, only by the prior.
         """
         combined = np.linalg.lstsq(self.rows.T, contrasts.T, rcond=SMALLEST_RATIO)[0]
         rest = contrasts - combined.T @ self.rows
