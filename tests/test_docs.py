@@ -164,7 +164,14 @@ def is_asked_for(parameter):
 
 def test_rooms_and_tables_are_all_looked_at():
     for table in (
-        LIKELIHOODS, DISPERSIONS, FUSIONS, LATENTS, PRIORS, DECODERS, SCHEDULES, BASELINES,
+        LIKELIHOODS,
+        DISPERSIONS,
+        FUSIONS,
+        LATENTS,
+        PRIORS,
+        DECODERS,
+        SCHEDULES,
+        BASELINES,
     ):
         assert set(table.values()) <= set(OFFERED.values())
     rooms = {name.split(".")[1] for name in OFFERED}

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from betavi.diagnostics.effects import EffectPosterior, ScaleMixture, fit_effects, inflation
-from betavi.diagnostics.effects.doses import DoseCurves, curve_weights
+from betavi.diagnostics.effects.doses import DoseCurves, curve_weights, hill
 from betavi.diagnostics.effects.groups import log_shares
 from betavi.module.effect_groups import groups_of, sums_of
+from betavi.module.effect_warnings import warn_unknown
 from betavi.nn.effects import BASE, MAIN
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 POSTERIOR = ("mean", "rows", "weights", "precision", "shift", "noise")
 ESTIMATE = ("kinds", "profile", "bases", "inflation", "measured")
-CURVES = ("grid_log_ec50", "grid_slope", "grid_weights")
+CURVES = ("grid_log_ec50", "grid_log_slope", "grid_weights")
 STORED = (*POSTERIOR, "scale_weights", "scales", *ESTIMATE)
 """Names of the arrays that a module stores of its effects. With doses, also those of the curves."""
 
-N_ROUNDS = 4
-"""Number of times that effects and dose curves are estimated in turn. Not tuned."""
+N_ROUNDS, N_REFINED = 4, 3
+"""Numbers of times that effects and dose curves are estimated in turn, before and after the grid of
+curves is refined. Not tuned."""
 
 
 class EffectEstimate(NamedTuple):
@@ -71,6 +73,19 @@ class EffectEstimate(NamedTuple):
         """Return the doses of cells with a perturbation. See :func:`doses_of`."""
         return doses_of(self.design, self.measured, part, alone=alone)
 
+    def undetermined(self, values: np.ndarray) -> np.ndarray:
+        """Return the part of conditions that the counts do not determine, ``(n_conditions, n_columns)``.
+
+        ``values`` are those of the effects, ``(n_conditions, n_effects)``.
+        """
+        contrasts = np.hstack([np.zeros((len(values), self.n_base)), values])
+        return self.posterior.undetermined(contrasts)
+
+    def is_determined(self, values: np.ndarray) -> np.ndarray:
+        """Return a mask of the conditions whose sum of effects the counts determine."""
+        found: np.ndarray = (self.undetermined(values) == 0).all(axis=1)
+        return found
+
 
 def doses_of(
     design: EffectDesign, codes: np.ndarray, part: int, *, alone: bool = False
@@ -107,9 +122,11 @@ def estimate_effects(module: EffectVAE, codes: np.ndarray, sums: GroupSums) -> E
     if design.doses is not None:
         measured = [doses_of(design, codes, part, alone=True) for part in range(len(design.slope))]
         # the dose of a perturbation without cells does not matter
-        curves = DoseCurves.start([each if len(each) else np.ones(1) for each in measured])
-        for _ in range(N_ROUNDS):
+        measured = [each if len(each) else np.ones(1) for each in measured]
+        curves = DoseCurves.start(measured)
+        for step in range(N_ROUNDS + N_REFINED):
             design.set_curves(*curves.means())
+            curves = curves.refined(measured) if step >= N_ROUNDS else curves
             curves = updated_curves(curves, design, fitted(), codes, sums, base, spread)
         design.set_curves(*curves.means())
     posterior = fitted()
@@ -143,13 +160,16 @@ def updated_curves(
     information = rate / (spread + posterior.noise * rate)
     prior = posterior.prior
     shared = prior.shared(MAIN)
+    contrast = np.append(base.mean(axis=0), np.zeros(effects.shape[1]))
+    base_variance = posterior.covariance(contrast[None])[:, 0, 0]
     for part in range(len(weights)):
         alone = (parts[:, 0] == part) & (parts[:, 1:] < 0).all(axis=1)
         if len(np.unique(doses[alone, 0])) > 1:
-            weights[part] = curve_weights(
-                curves.of(part), doses[alone, 0], responses[alone], information[alone], shared,
-                prior.scales,
-            )  # fmt: skip
+            levels = hill(doses[alone, 0], *(each[:, None] for each in curves.points(part)))
+            found = curve_weights(
+                levels, responses[alone], information[alone], base_variance, shared, prior.scales
+            )
+            weights[part] = found.reshape(weights[part].shape)
     return curves._replace(weights=weights)
 
 
@@ -157,6 +177,7 @@ def start_effects(module: EffectVAE, manager: CellManager, cells: np.ndarray) ->
     """Estimate the effects from some cells, and store them in the module."""
     groups = groups_of(manager, cells)
     found = estimate_effects(module, groups.codes, sums_of(manager, cells, groups))
+    warn_unknown(found, manager, groups)
     is_effect = found.kinds != BASE
     module.head.effects.copy_(torch.as_tensor(found.posterior.mean[is_effect]))
     module.effect_design.load_state_dict(found.design.state_dict())

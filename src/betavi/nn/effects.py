@@ -93,6 +93,12 @@ class EffectDesign(nn.Module):
         found: np.ndarray = self.rows(levels, torch.tensor([context]))[0].double().numpy()
         return found
 
+    def full_row(self, part: int, context: int) -> np.ndarray:
+        """Return the values of the effects of one perturbation at its full effect, ``(n_columns,)``."""
+        levels = torch.eye(len(self.slope))[[part]]
+        found: np.ndarray = self.rows(levels, torch.tensor([context]))[0].double().numpy()
+        return found
+
     def levels(self, parts: Tensor, doses: Tensor | None) -> Tensor:
         """Return the values of the perturbations, ``(n_cells, n_perturbations)``.
 

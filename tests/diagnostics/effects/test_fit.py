@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from betavi.diagnostics.effects import fit, fit_effects, inflation, sum_groups
-from betavi.diagnostics.effects.fit import separate_columns
 
 N_FEATURES = 200
 
@@ -231,19 +230,18 @@ def test_cells_of_clumped_counts_have_calibrated_z_scores():
 # designs and extreme counts
 
 
-def test_columns_that_are_empty_or_repeated_are_not_estimated():
-    design = np.array([[1.0, 0, 0, 0, 0], [1, 1, 0, 1, 0], [1, 0, 0, 0, 1]])
-    assert separate_columns(design).tolist() == [True, True, False, False, True]
+def test_columns_that_are_empty_are_not_estimated():
+    design = np.array([[1.0, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 1]])
     rng = np.random.default_rng(12)
-    kinds = np.array([-1, 0, 0, 2, 0])
+    kinds = np.array([-1, 0, 2, 0])
     counts = screen(rng, np.zeros((3, 50)))
     found = fitted(counts, design, kinds)
-    assert found.is_estimated.tolist() == [True, True, False, False, True]
-    assert (found.mean[[2, 3]] == 0).all()
-    assert (found.precision[[2, 3]] == 0).all()
+    assert found.is_estimated.tolist() == [True, True, False, True]
+    assert (found.mean[2] == 0).all()
+    assert (found.precision[2] == 0).all()
     np.testing.assert_array_equal(found.prior.kinds, [0, 0])
-    without = fitted(counts, design[:, [0, 1, 4]], kinds[[0, 1, 4]])
-    np.testing.assert_array_equal(found.mean[[0, 1, 4]], without.mean)
+    without = fitted(counts, design[:, [0, 1, 3]], kinds[[0, 1, 3]])
+    np.testing.assert_array_equal(found.mean[[0, 1, 3]], without.mean)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         estimate, variance = found.unshrunk(np.array([2, 1]))
@@ -252,15 +250,57 @@ def test_columns_that_are_empty_or_repeated_are_not_estimated():
     np.testing.assert_array_equal(estimate[1], without.unshrunk(np.array([1]))[0][0])
 
 
-def test_a_design_without_estimable_effects():
-    # all perturbed cells are in a batch of their own
-    design = np.array([[1.0, 0, 0], [1, 1, 1]])
-    counts = screen(np.random.default_rng(13), np.zeros((2, 20)))
+def test_only_the_sum_of_repeated_columns_is_determined():
+    # the second and third perturbation, and their pair, are always together
+    design = np.array([[1.0, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 0, 1, 1, 1]])
+    rng, kinds = np.random.default_rng(13), np.array([-1, 0, 0, 0, 1])
+    effects = sparse_effects(rng, 1, share=0.3)
+    counts = screen(rng, np.vstack([0 * effects, effects, effects]), total=5_000_000)
+    found = fitted(counts, design, kinds)
+    np.testing.assert_array_equal(found.undetermined(np.eye(5))[:2], 0)
+    rest = found.undetermined(np.eye(5))[2]
+    np.testing.assert_array_equal(rest != 0, [False, False, True, True, True])
+    total = np.array([[0.0, 0, 1, 1, 1]])
+    assert not found.undetermined(total).any()
+    np.testing.assert_allclose((total @ found.mean)[0], found.mean[1], atol=0.15)
+    sd = np.sqrt(found.covariance(np.vstack([np.eye(5)[1:], total])).diagonal(axis1=1, axis2=2))
+    assert np.median(sd[:, 4]) < 1.5 * np.median(sd[:, 0])
+    large = np.abs(effects[0]) > 0.5
+    assert (sd[large, 1] > 3 * sd[large, 4]).all()
+
+
+def test_effects_in_a_batch_of_their_own_have_the_width_of_their_prior():
+    # the second perturbation has the only cells of a batch
+    design = np.array([[1.0, 0, 0, 0], [1, 0, 1, 0], [1, 1, 0, 1]])
+    rng = np.random.default_rng(14)
+    effects = np.vstack([np.zeros(400), sparse_effects(rng, 2, 400, 0.3, 0.5)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = fitted(counts, design, np.array([-1, -1, 0]))
-    assert found.is_estimated.tolist() == [True, True, False]
-    assert np.isfinite(found.mean).all()
+        found = fitted(screen(rng, effects), design, np.array([-1, -1, 0, 0]))
+    rest = found.undetermined(np.eye(4)[2:])
+    np.testing.assert_array_equal(rest != 0, [[False] * 4, [False, True, False, True]])
+    prior = found.prior.scale_weights[1] @ found.prior.scales**2
+    variance = found.covariance(np.eye(4)[3:])[:, 0, 0]
+    assert variance.mean() == pytest.approx(prior, rel=0.3)
+
+
+def test_undetermined_sums_of_several_columns_are_found():
+    # both perturbations in one batch, and the controls in the other
+    design = np.array([[1.0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]])
+    counts = screen(np.random.default_rng(15), np.zeros((3, 20)))
+    found = fitted(counts, design, np.array([-1, -1, 0, 0]))
+    assert found.undetermined(np.eye(4)).any(axis=1).tolist() == [False, True, True, True]
+    assert not found.undetermined(np.array([[0, 0, 1.0, -1]])).any()
+
+
+def test_counts_of_one_do_not_bias_the_base_of_many_small_groups():
+    rng = np.random.default_rng(16)
+    design, kinds = of_pairs(60, [])
+    counts = screen(rng, np.zeros((61, 2000)), total=500)
+    found = fitted(counts, design, kinds)
+    expected = rates_of(found, counts, design).sum(axis=0)
+    few = counts.sum(axis=0) > 5
+    assert np.median(expected[few] / counts.sum(axis=0)[few]) == pytest.approx(1, abs=0.03)
 
 
 def extreme(rng, name, design, effects):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import logsumexp
 
 from betavi.diagnostics.effects.doses import DoseCurves, curve_weights, hill
@@ -32,22 +33,27 @@ def test_eliminated_columns_have_the_solution_of_all_columns(rows, n_apart):
     assert ((rows[:, apart] != 0).sum(axis=1) <= 1).all()
 
 
+@pytest.mark.parametrize("base_variance", [0.0, 0.5])
 @pytest.mark.parametrize("information", [0.1, 10.0, 1e4])
 @pytest.mark.parametrize("mixture", [[0.5, 0.3, 0.2], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-def test_weights_of_curves(information, mixture):
+def test_weights_of_curves(information, mixture, base_variance):
+    """Responses of a gene are normal: noise, a shared error of the base, and an effect on the curve."""
     rng = np.random.default_rng(0)
     doses, scales = np.array([0.1, 1, 10]), np.array([0.01, 0.2, 1.6])
-    curves = DoseCurves.start([doses, 10 * doses]).of(0)
+    log_ec50, slope = DoseCurves.start([doses, 10 * doses]).points(0)
+    levels = hill(doses[None], log_ec50[::50, None], slope[::50, None])
     responses = rng.normal(size=60) * hill(doses[:, None], np.array(0.3), np.array(1.0))
-    given = np.full((3, 60), information)
-    found = curve_weights(curves, doses, responses, given, np.array(mixture), scales)
-    levels = hill(doses[None], curves.log_ec50[:, None], curves.slope[:, None])
-    squares, products = levels**2 @ given, levels @ (given * responses)
-    of_scales = [
-        products**2 / (squares + scale**-2) / 2 - np.log1p(squares * scale**2) / 2
-        for scale in scales
-    ]
-    total = logsumexp(np.moveaxis(of_scales, 0, -1), axis=-1, b=np.maximum(mixture, 1e-300))
-    log_weights = total.sum(axis=1)
-    expected = np.exp(log_weights - log_weights.max())
-    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-7, atol=1e-15)
+    found = curve_weights(
+        levels, responses, np.full((3, 60), information), np.full(60, base_variance),
+        np.array(mixture), scales,
+    )  # fmt: skip
+    base = np.eye(3) / information + base_variance
+    log_weights = [
+        logsumexp(
+            [stats.multivariate_normal.logpdf(responses.T, cov=base + np.outer(a, a) * s**2) for s in scales],
+            axis=0, b=np.maximum(mixture, 1e-300)[:, None],
+        ).sum()
+        for a in levels
+    ]  # fmt: skip
+    expected = np.exp(log_weights - np.max(log_weights))
+    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-5, atol=1e-12)

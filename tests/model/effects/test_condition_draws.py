@@ -12,8 +12,9 @@ from betavi.model.effects.draws import (
     condition_in,
     drawn_prior,
     shares,
+    unknown_effects,
 )
-from betavi.nn.effects import DEVIATION, INTERACTION
+from betavi.nn.effects import DEVIATION, INTERACTION, MAIN
 from tests.model.effects.screens import fitted, screen
 
 
@@ -36,9 +37,11 @@ def test_draws_are_shares_around_the_mean(estimate):
     found = drawn(estimate, [0], n_draws=2000)
     assert found.condition.shape == found.control.shape == (2000, 60)
     for values in (*found[:2], *(mean[None] for mean in found[2:])):
-        np.testing.assert_allclose(values.sum(axis=1), 1)
+        # draws are centred gene by gene
+        np.testing.assert_allclose(values.sum(axis=1), 1, rtol=0.01)
         assert (values > 0).all()
     for values, mean in ((found.condition, found.mean), (found.control, found.control_mean)):
+        np.testing.assert_allclose(np.median(values, axis=0), mean)
         middle = np.log(values).mean(axis=0)
         assert np.abs(middle - np.log(mean)).max() < 5 * np.log(values).std(axis=0).max() / np.sqrt(
             2000
@@ -86,6 +89,29 @@ def test_noise_of_replicates_is_added_to_perturbed_conditions():
         np.testing.assert_allclose(*drawn(estimate, [])[:2], rtol=1e-4)
     assert spreads[1] > 1.5 * spreads[0]
     assert 0.2 < np.sqrt(estimate.posterior.noise).mean() < 0.4
+
+
+def test_effects_without_training_cells_are_drawn_from_their_prior(estimate):
+    rows = estimate.posterior.rows.copy()
+    rows[:, estimate.n_base] = 0
+    unknown = estimate._replace(posterior=estimate.posterior._replace(rows=rows))
+    condition = condition_in(unknown, [0], None, 0)
+    assert unknown_effects(unknown, condition) == {MAIN: [1.0], INTERACTION: [], DEVIATION: []}
+    prior = estimate.posterior.prior
+    expected = prior.shared(MAIN) @ prior.scales**2
+    change = log_change(drawn(unknown, [0], n_draws=2000))
+    # without the noise of the total, which all genes share
+    change -= change.mean(axis=1, keepdims=True)
+    assert change.var(axis=0).mean() == pytest.approx(expected, rel=0.2)
+
+
+def test_wide_posteriors_of_some_genes_do_not_move_the_others(estimate):
+    noise = np.zeros(60)
+    noise[:5] = 9.0
+    wide = estimate._replace(posterior=estimate.posterior._replace(noise=noise))
+    found = drawn(wide, [0])
+    lower, upper = np.quantile(found.condition, [0.4, 0.6], axis=0)
+    assert ((lower <= found.mean) & (found.mean <= upper)).all()
 
 
 def test_shares_of_large_log_rates_are_finite():

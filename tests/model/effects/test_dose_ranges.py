@@ -59,5 +59,7 @@ def test_an_ec50_outside_the_own_doses_is_not_determined(apart):
     estimate = apart.module.stored_estimate()
     assert estimate.doses_of(0).tolist() == pytest.approx(DOSES)
     assert estimate.doses_of(1).tolist() == pytest.approx([1e3, 1e4, 1e5])
-    ends = np.exp(estimate.curves.log_ec50[:, [0, -1]])
-    np.testing.assert_allclose(ends, [[0.01, 100], [100, 1e6]], rtol=1e-5)
+    # the grid lies around the posterior, within ten times the range of the own doses
+    lowest, highest = np.exp(estimate.curves.log_ec50[:, [0, -1]]).T
+    assert (lowest > 0.99 * np.array([0.01, 100])).all()
+    assert (highest < 1.01 * np.array([100, 1e6])).all()

@@ -44,6 +44,18 @@ def test_intervals_hold_the_true_dose(table):
     assert (table["ec50"] < table["upper"]).all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n_cells", [4000, 30_000])
+def test_intervals_are_calibrated_with_few_and_with_many_counts(n_cells):
+    inside = []
+    for seed in range(4):
+        adata = screen(n_cells, n_perturbations=8, n_combinations=0, doses=DOSES, seed=seed)
+        table = fitted(adata, keys=KEYS).dose_response()
+        truth = adata.uns["truth"]["dose_curves"]["ec50"].loc[table.index]
+        inside += ((table["lower"] < truth) & (truth < table["upper"])).tolist()
+    assert 0.78 < np.mean(inside) <= 1
+
+
 def test_slopes_are_recovered(table):
     ratio = np.abs(np.log(table["slope"] / table["true_slope"]))
     assert np.median(ratio) < np.log(1.3)

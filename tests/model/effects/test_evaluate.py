@@ -11,9 +11,10 @@ import pytest
 
 import betavi
 from betavi.data.conditions import Conditions
+from betavi.diagnostics.effects import inflation, sum_groups
 from betavi.model.effects.evaluate import drawn_sums
 from betavi.model.effects.folds import folds_of, halves_of, measured
-from betavi.model.effects.scoring import CEILING, NO_CHANGE, OWN
+from betavi.model.effects.scoring import CEILING, NO_CHANGE, OWN, significant_genes
 from betavi.module.effect_groups import groups_of
 
 simulate = betavi.datasets.simulate_perturbations
@@ -173,3 +174,17 @@ def test_doubles_of_norman():
     table = betavi.EffectVI(adata).evaluate(show_progress=False)
     assert (table.loc[OWN, "l2"] < table.drop(index=[OWN])["l2"]).all()
     assert 0.85 < table.loc[OWN, "coverage"] < 0.95
+
+
+@pytest.mark.parametrize("clump", [1, 6])
+def test_halves_of_the_same_cells_have_no_significant_genes(clump):
+    rng, found = np.random.default_rng(0), []
+    cells = clump * rng.poisson(rng.gamma(2, 0.5, (600, 1)) * rng.gamma(1, 0.5, 400))
+    for seed in range(10):
+        half = np.random.default_rng(seed).integers(2, size=600)
+        sums = sum_groups([(cells, half)], 2, 400)
+        found.append(significant_genes(*sums.counts, inflation(sums)).sum())
+    assert np.mean(found) < 2
+    changed = sums.counts * [[1.0], [3.0]]
+    changed[:, 200:] = sums.counts[:, 200:]
+    assert significant_genes(*changed, inflation(sums))[:200].mean() > 0.4

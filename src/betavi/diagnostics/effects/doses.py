@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,11 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SLOPES = (0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
-"""Slopes of Hill curves on the grid, with equal prior weights."""
+SLOPES = (0.5, 4.0)
+"""Smallest and largest slope of a Hill curve. Slopes have equal prior weights on a log scale."""
 
-N_EC50, OUTSIDE = 145, 10.0
-"""Number of half-effective doses on the grid, and how far it exceeds the measured doses."""
+N_EC50, N_SLOPES, OUTSIDE = 61, 31, 10.0
+"""Numbers of half-effective doses and slopes on a grid, and how far it exceeds the measured doses."""
+
+N_ERRORS = 4.0
+"""Distance between the middle and the ends of a refined grid, in standard deviations. Not tuned."""
 
 
 BLOCK_VALUES = 2**13
@@ -22,49 +24,89 @@ BLOCK_VALUES = 2**13
 
 
 class DoseCurves(NamedTuple):
-    """Posterior of the Hill curve of each perturbation.
+    """Posterior of the Hill curve of each perturbation, on a grid of its own.
 
     Parameters
     ----------
     log_ec50
-        Natural logarithms of half-effective doses at the points of each perturbation's grid,
-        ``(n_perturbations, n_points)``.
-    slope
-        Slopes at the points of all grids, ``(n_points,)``.
+        Natural logarithms of half-effective doses on the grid, ``(n_perturbations, n_ec50)``.
+    log_slope
+        Natural logarithms of slopes on the grid, ``(n_perturbations, n_slopes)``.
     weights
-        Posterior weights, ``(n_perturbations, n_points)``.
+        Posterior weights, ``(n_perturbations, n_ec50, n_slopes)``.
     """
 
     log_ec50: np.ndarray
-    slope: np.ndarray
+    log_slope: np.ndarray
     weights: np.ndarray
 
     @classmethod
     def start(cls, doses: Sequence[np.ndarray]) -> DoseCurves:
         """Return a grid around the measured doses of each perturbation, with equal weights."""
-        ends = np.log([(each.min() / OUTSIDE, each.max() * OUTSIDE) for each in doses])
-        shares, slope = np.array(list(product(np.linspace(0, 1, N_EC50), SLOPES))).T
-        log_ec50 = ends[:, :1] + shares * (ends[:, 1:] - ends[:, :1])
-        return cls(log_ec50, slope, np.full_like(log_ec50, 1 / len(slope)))
+        n = len(doses)
+        middle, spread = np.zeros((n, 2)), np.full((n, 2), np.inf)
+        return cls(
+            *_grids(middle, spread, doses), np.full((n, N_EC50, N_SLOPES), 1 / (N_EC50 * N_SLOPES))
+        )
 
-    def of(self, part: int) -> DoseCurves:
-        """Return the grid of one perturbation, ``(n_points,)``."""
-        return DoseCurves(self.log_ec50[part], self.slope, self.weights[part])
+    def refined(self, doses: Sequence[np.ndarray]) -> DoseCurves:
+        """Return a grid around the posterior, with equal weights. ``doses`` are those measured."""
+        marginals = self.weights.sum(axis=2), self.weights.sum(axis=1)
+        moments = [
+            _moments(points, weights) for points, weights in zip(self[:2], marginals, strict=True)
+        ]
+        middle, spread = (np.stack(each, axis=1) for each in zip(*moments, strict=True))
+        weights = np.full_like(self.weights, 1 / (N_EC50 * N_SLOPES))
+        return DoseCurves(*_grids(middle, spread, doses), weights)
+
+    def points(self, perturbation: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log half-effective doses and slopes of all points, each ``(n_points,)``."""
+        log_ec50, log_slope = np.meshgrid(
+            self.log_ec50[perturbation], self.log_slope[perturbation], indexing="ij"
+        )
+        return log_ec50.ravel(), np.exp(log_slope.ravel())
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
         """Return posterior means of the log half-effective dose and, on a log scale, of the slope."""
-        log_ec50 = (self.weights * self.log_ec50).sum(axis=1)
-        return log_ec50, np.exp(self.weights @ np.log(self.slope))
+        log_ec50 = (self.weights.sum(axis=2) * self.log_ec50).sum(axis=1)
+        return log_ec50, np.exp((self.weights.sum(axis=1) * self.log_slope).sum(axis=1))
 
     def quantile(self, share: float) -> np.ndarray:
         """Return quantiles of the log half-effective doses, ``(n_perturbations,)``."""
-        levels = self.log_ec50[:, :: len(SLOPES)]
-        marginal = self.weights.reshape(*levels.shape, len(SLOPES)).sum(axis=2)
+        marginal, levels = self.weights.sum(axis=2), self.log_ec50
         # mass of a point is spread evenly up to the middle between it and its neighbours
         middles = (levels[:, 1:] + levels[:, :-1]) / 2
         edges = np.concatenate([levels[:, :1], middles, levels[:, -1:]], axis=1)
         reached = np.concatenate([np.zeros((len(marginal), 1)), marginal.cumsum(axis=1)], axis=1)
         return np.array([np.interp(share, *each) for each in zip(reached, edges, strict=True)])
+
+
+def _grids(
+    middle: np.ndarray, spread: np.ndarray, doses: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return log half-effective doses and log slopes in equal steps around the middle."""
+    ends = np.log([(each.min() / OUTSIDE, each.max() * OUTSIDE) for each in doses])
+    slopes = np.broadcast_to(np.log(SLOPES), ends.shape)
+    sizes = (N_EC50, N_SLOPES)
+    log_ec50, log_slope = (
+        _between(middle[:, axis], spread[:, axis], each, sizes[axis])
+        for axis, each in enumerate((ends, slopes))
+    )
+    return log_ec50, log_slope
+
+
+def _moments(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and standard deviations, which are at least the distance of the points."""
+    mean = (weights * points).sum(axis=1)
+    variance = (weights * np.square(points - mean[:, None])).sum(axis=1)
+    return mean, np.maximum(np.sqrt(variance), points[:, 1] - points[:, 0])
+
+
+def _between(middle: np.ndarray, spread: np.ndarray, ends: np.ndarray, n_points: int) -> np.ndarray:
+    """Return equal steps around the middle, inside the ends, ``(n_perturbations, n_points)``."""
+    low = np.clip(middle - N_ERRORS * spread, *ends.T)
+    high = np.clip(middle + N_ERRORS * spread, *ends.T)
+    return np.linspace(low, high, n_points, axis=1)
 
 
 def hill(doses: np.ndarray, log_ec50: np.ndarray, slope: np.ndarray) -> np.ndarray:
@@ -80,39 +122,42 @@ def hill(doses: np.ndarray, log_ec50: np.ndarray, slope: np.ndarray) -> np.ndarr
 
 
 def curve_weights(
-    curves: DoseCurves,
-    doses: np.ndarray,
+    levels: np.ndarray,
     responses: np.ndarray,
     information: np.ndarray,
+    base_variance: np.ndarray,
     scale_weights: np.ndarray,
     scales: np.ndarray,
 ) -> np.ndarray:
     """Return the posterior weights of the curves of one perturbation, ``(n_points,)``.
 
-    The effects of the genes are integrated over their prior.
+    The effects of the genes are integrated over their prior, and their base levels over their posterior.
 
     Parameters
     ----------
-    curves
-        Grid of the perturbation, a result of :meth:`DoseCurves.of`.
-    doses
-        Dose of each group of cells, ``(n_groups,)``.
+    levels
+        Share of the full effect at the dose of each group of cells, ``(n_points, n_groups)``.
     responses, information
         Log fold changes of the groups and their inverse variances, ``(n_groups, n_genes)``.
+    base_variance
+        Variance of the base level that the groups share, ``(n_genes,)``.
     scale_weights, scales
         Weights and standard deviations of the mixture that is the prior of effects,
         ``(n_components,)``.
     """
-    levels = hill(doses[None], curves.log_ec50[:, None], curves.slope[:, None])
+    lost = base_variance / (1 + base_variance * information.sum(axis=0))
+    weighted_responses = information * responses
+    pull = lost * weighted_responses.sum(axis=0)
+
+    def evidence_of(some: np.ndarray) -> np.ndarray:
+        total = some @ information
+        squares = some**2 @ information - lost * total**2
+        products = some @ weighted_responses - pull * total
+        return _log_evidence(squares, products, scale_weights, scales)
+
     step = max(1, BLOCK_VALUES // information.shape[1])
-    total = np.concatenate(
-        [
-            _log_evidence(
-                some**2 @ information, some @ (information * responses), scale_weights, scales
-            )
-            for some in (levels[start : start + step] for start in range(0, len(levels), step))
-        ]
-    )
+    starts = range(0, len(levels), step)
+    total = np.concatenate([evidence_of(levels[start : start + step]) for start in starts])
     weights: np.ndarray = np.exp(total - total.max())
     return weights / weights.sum()
 

@@ -24,7 +24,7 @@ TOLERANCE = 2e-4
 """Root mean square change of the effects, in natural log units, that ends the steps. Not tuned."""
 
 LONGEST_STEP = 3.0
-"""Largest relative residual in a step of Newton's method, which would else overshoot. Not tuned."""
+"""Largest change of a log rate in a step of Newton's method, which would else overshoot. Not tuned."""
 
 FIRST_NOISE = 5
 """Number of steps before the noise between replicates is estimated. Not tuned."""
@@ -34,6 +34,10 @@ BLOCK_VALUES = 2**24
 
 PRECISIONS = (1e-4, 1e7)
 """Range of the precision of an approximated prior, so that matrices can be inverted. Not tuned."""
+
+
+SMALLEST_RATIO = 1e-6
+"""Smallest singular value of a design, relative to the largest, that is not rounding. Not tuned."""
 
 
 class EffectPosterior(NamedTuple):
@@ -87,6 +91,17 @@ class EffectPosterior(NamedTuple):
             hessian = _hessian(rows, self.weights[:, some], self.precision[active][:, some])
             found.append(chosen @ np.linalg.solve(hessian, chosen.T[None]))
         return np.concatenate(found)
+
+    def undetermined(self, contrasts: np.ndarray) -> np.ndarray:
+        """Return the part of each contrast that no counts determine, ``(n_contrasts, n_columns)``.
+
+        ``contrasts`` are ``(n_contrasts, n_columns)``. Columns that are not zero in this part cannot be
+        separated by counts, only by the prior.
+        """
+        combined = np.linalg.lstsq(self.rows.T, contrasts.T, rcond=SMALLEST_RATIO)[0]
+        rest = contrasts - combined.T @ self.rows
+        # dose curves are stored in single precision
+        return np.where(np.abs(rest) > 1e-3 * np.abs(contrasts).max(initial=0), rest, 0.0)
 
     def unshrunk(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return estimates and variances of some effects without their own prior.
@@ -162,7 +177,7 @@ def fit_effects(
     """
     if log_offset is None:
         log_offset = log_shares(counts)[None]
-    active = separate_columns(design)
+    active = design.any(axis=0)
     found = _iterate(counts, design[:, active], kinds[active], inflation, log_offset)
     if not np.isfinite(found.mean).all():
         raise FloatingPointError("The effects are not finite. Check the counts for extreme values.")
@@ -179,17 +194,6 @@ def fit_effects(
         precision=full(found.precision),
         shift=full(found.shift),
     )
-
-
-def separate_columns(design: np.ndarray) -> np.ndarray:
-    """Return a mask of the columns that are not zero, and differ from all columns before them.
-
-    Effects of the other columns cannot be estimated.
-    """
-    _, first = np.unique(design, axis=1, return_index=True)
-    chosen = np.zeros(design.shape[1], dtype=bool)
-    chosen[first] = True
-    return chosen & design.any(axis=0)
 
 
 class _Regression(NamedTuple):
@@ -220,9 +224,12 @@ class _Regression(NamedTuple):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return means, variances and the rows' weights after a step of Newton's method."""
         weights = _sums_by(information, self.row_of, len(self.rows))
-        gradient = information * np.minimum(residual, LONGEST_STEP)
-        score = weights * (self.rows @ mean) + _sums_by(gradient, self.row_of, len(self.rows))
-        return *_solve(self.rows, weights, precision, self.rows.T @ score + shift), weights
+        gradient = _sums_by(information * residual, self.row_of, len(self.rows))
+        score = weights * (self.rows @ mean) + gradient
+        solved, variance = _solve(self.rows, weights, precision, self.rows.T @ score + shift)
+        change = np.abs(self.rows @ (solved - mean)).max(axis=0)
+        step = np.minimum(1, LONGEST_STEP / np.maximum(change, np.finfo(float).tiny))
+        return mean + step * (solved - mean), variance, weights
 
 
 def _iterate(
@@ -248,7 +255,7 @@ def _iterate(
         rate, residual = data.residuals(mean)
         if step >= FIRST_NOISE:
             # base levels besides the constant take degrees of freedom
-            noise = replicate_noise(residual, rate / inflation, member, int((kinds < 0).sum()) - 1)
+            noise = replicate_noise(counts, rate, inflation, member, int((kinds < 0).sum()) - 1)
         information = rate / (inflation + noise * rate)
         solved, variance, weights = data.step(mean, information, residual, precision, shift)
         solved[shrunk] -= _common_change(solved[shrunk], precision[shrunk], shift[shrunk], step)

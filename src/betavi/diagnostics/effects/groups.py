@@ -14,7 +14,7 @@ PSEUDOCOUNT = 0.5
 """Count that is added to each feature, so that no feature is impossible. Not tuned."""
 
 PRIOR_COUNTS = 20.0
-"""Number of counts that an inflation of 1, as for Poisson counts, is worth. Not tuned."""
+"""Number of counts that the mean inflation of features with few counts is worth. Not tuned."""
 
 
 class GroupSums(NamedTuple):
@@ -101,7 +101,8 @@ def inflation(sums: GroupSums) -> np.ndarray:
     """Return the variance of counts over their mean, within groups, ``(n_features,)``, at least 1.
 
     Counts of a Poisson distribution have 1. Cells in different states, or molecules that were counted
-    several times, have more. The sum over a group then varies by this factor more.
+    several times, have more. The sum over a group then varies by this factor more. Features with few
+    counts are shrunk towards the mean of these features.
 
     Parameters
     ----------
@@ -126,5 +127,8 @@ def inflation(sums: GroupSums) -> np.ndarray:
     # the share was estimated from the same cells, most of all from those with large totals
     lost = sums.size_squares[:, None] / np.maximum(totals, 1.0) ** 2
     measured = (sums.counts * (1 - lost)).sum(axis=0)
-    ratio = (squares[sums.n_cells > 1].sum(axis=0) + PRIOR_COUNTS) / (measured + PRIOR_COUNTS)
-    return np.maximum(ratio, 1.0)
+    ratio = squares[sums.n_cells > 1].sum(axis=0) / (measured + PRIOR_COUNTS)
+    trust = measured / (measured + PRIOR_COUNTS)
+    few = 1 - trust
+    common = few @ ratio / (few @ trust) if trust.any() else 1.0
+    return np.maximum(ratio + few * common, 1.0)

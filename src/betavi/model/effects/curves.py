@@ -32,9 +32,10 @@ def curve_factors(
     by_part = np.ones((n_draws, n_parts))
     for part, dose in zip(parts, doses, strict=True):
         measured = estimate.doses_of(int(part))
-        points = rng.choice(len(curves.slope), size=n_draws, p=curves.weights[part])
+        log_ec50, slope = curves.points(int(part))
+        points = rng.choice(len(slope), size=n_draws, p=curves.weights[part].ravel())
         own = estimate.design.log_ec50[part].numpy(), estimate.design.slope[part].numpy()
-        drawn = curves.log_ec50[part][points, None], curves.slope[points, None]
+        drawn = log_ec50[points, None], slope[points, None]
         at_measured = hill(measured[None], *drawn)
         scale = (at_measured @ hill(measured, *own)) / np.square(at_measured).sum(axis=1)
         by_part[:, part] = (

@@ -9,7 +9,7 @@ import numpy as np
 from betavi.model.effects.contexts import in_context
 from betavi.model.effects.curves import curve_factors
 from betavi.model.setup.arguments import check_arguments
-from betavi.nn.effects import DEVIATION, INTERACTION
+from betavi.nn.effects import DEVIATION, INTERACTION, MAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ class ConditionDraws(NamedTuple):
     """Draws of a condition's profile, and of the control's with the same base level.
 
     ``condition`` and ``control`` are shares, ``(n_draws, n_genes)``; ``mean`` and ``control_mean`` are
-    the shares at the posterior mean, ``(n_genes,)``.
+    the shares at the posterior mean, ``(n_genes,)``, and the medians of the draws.
     """
 
     condition: np.ndarray
@@ -85,10 +85,9 @@ def condition_draws(
     factor = np.linalg.cholesky(posterior.covariance(contrasts) + 1e-12 * np.eye(2))
     noise = rng.normal(size=(n_draws, means.shape[1], 2))
     base, effect = means[..., None] + np.einsum("gij,sgj->igs", factor, noise)
-    absent = row.astype(bool) & ~posterior.is_estimated[n_base:]
-    n_pairs = condition.n_new_pairs + int((absent & (estimate.kinds[n_base:] == INTERACTION)).sum())
-    effect = effect.T + drawn_prior(estimate, INTERACTION, [1.0] * n_pairs, effect.T.shape, rng)
-    effect += drawn_prior(estimate, DEVIATION, condition.unmeasured, effect.shape, rng)
+    effect = effect.T
+    for kind, sizes in unknown_effects(estimate, condition).items():
+        effect += drawn_prior(estimate, kind, sizes, effect.shape, rng)
     if condition.doses is not None:
         factors = curve_factors(estimate, condition.parts, condition.doses, rng, n_draws)
         effect += (factors - 1) * row @ posterior.mean[n_base:]
@@ -99,12 +98,38 @@ def condition_draws(
     if row.any() or new is not None:
         effect += np.sqrt(noise_share * posterior.noise) * rng.normal(size=effect.shape)
     level = estimate.profile + base.T
+    mean = shares(estimate.profile + means[0] + mean_effect)
+    control_mean = shares(estimate.profile + means[0])
     return ConditionDraws(
-        shares(level + effect),
-        shares(level),
-        shares(estimate.profile + means[0] + mean_effect),
-        shares(estimate.profile + means[0]),
+        centred(shares(level + effect), mean),
+        centred(shares(level), control_mean),
+        mean,
+        control_mean,
     )
+
+
+def unknown_effects(estimate: EffectEstimate, condition: Condition) -> dict[int, list[float]]:
+    """Return the factors of the effects of a condition that are drawn from their prior, by kind.
+
+    These are effects without training cells.
+    """
+    effects = slice(estimate.n_base, None)
+    absent = ~estimate.posterior.is_estimated[effects]
+    found = {}
+    for kind in (MAIN, INTERACTION):
+        values = condition.row[absent & (estimate.kinds[effects] == kind)]
+        found[kind] = values[values != 0].tolist()
+    found[INTERACTION] += [1.0] * condition.n_new_pairs
+    return found | {DEVIATION: list(condition.unmeasured)}
+
+
+def centred(draws: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return draws of shares, multiplied so that their median is the share at the posterior mean.
+
+    Without this, wide posteriors of some genes would lower the shares of all others.
+    """
+    found: np.ndarray = draws * (mean / np.median(draws, axis=0))
+    return found
 
 
 def check_level(level: Any) -> None:

@@ -80,7 +80,9 @@ def interactions(model: LatentModel, fdr: float = 0.1) -> tuple[pd.DataFrame, pd
     columns = np.flatnonzero(estimate.kinds == INTERACTION).tolist()
     if not columns:
         raise ValueError("No combination was measured, so there are no interactions.")
-    can_test = estimate.posterior.is_estimated[columns] & has_both_alone(estimate, conditions.pairs)
+    single = np.eye(len(estimate.kinds))[columns]
+    is_separate = ~estimate.posterior.undetermined(single).any(axis=1)
+    can_test = is_separate & has_both_alone(estimate, conditions.pairs)
     values, variances = estimate.posterior.unshrunk(np.array(columns))
     unshrunk = dict(zip(columns, zip(values, variances, strict=True), strict=True))
     genes, summaries = [], []

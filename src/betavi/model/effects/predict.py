@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from anndata import AnnData
 
 from betavi._tables import check_flag
 from betavi.data import COUNTS
+from betavi.data.conditions import split_condition
 from betavi.data.doses import joined_doses
 from betavi.diagnostics.effects.baselines import TARGET
 from betavi.model.effects.cells import counterfactual, new_cell_quantiles
@@ -137,9 +139,9 @@ def predicted(
     seed: int,
 ) -> AnnData:
     """Return profiles and intervals of conditions with their names, one row for each."""
-    rng = np.random.default_rng(seed)
     rows: list[dict[str, np.ndarray]] = []
-    for _, condition in requests:
+    for name, condition in requests:
+        rng = generator_of(model.conditions, name, seed)
         rows.append(intervals(condition_draws(estimate, condition, rng), level))
         if model.adata is not None and condition.new is None:
             ends = new_cell_quantiles(model, condition.row, condition.context, level, seed)
@@ -148,9 +150,14 @@ def predicted(
     shared = [name for name in rows[0] if all(name in row for row in rows)]
     layers = {name: np.stack([row[name] for row in rows]).astype(np.float32) for name in shared}
     mean, var = layers.pop("mean"), pd.DataFrame(index=model.features(COUNTS))
-    return AnnData(
-        mean, obs=annotation(estimate, model.conditions, requests), var=var, layers=layers
-    )
+    obs = annotation(estimate, model.conditions, requests)
+    return AnnData(mean, obs=obs, var=var, layers=layers)
+
+
+def generator_of(conditions: Conditions, name: str, seed: int) -> np.random.Generator:
+    """Return a generator for a condition. It does not depend on other names, nor on their order."""
+    parts = split_condition(name, conditions.control, conditions.separator)
+    return np.random.default_rng([seed, *sorted(crc32(part.encode()) for part in parts)])
 
 
 def annotation(
@@ -164,7 +171,9 @@ def annotation(
     doses = [each.doses for _, each in requests if each.doses is not None]
     if doses:
         obs["dose"] = [joined_doses(each, conditions.separator) for each in doses]
-    obs["is_measured"] = [is_measured(estimate, conditions, each) for _, each in requests]
+    is_determined = estimate.is_determined(np.stack([each.row for _, each in requests]))
+    had_cells = [is_measured(estimate, conditions, each) for _, each in requests]
+    obs["is_measured"] = had_cells & is_determined
     return obs
 
 
@@ -172,12 +181,15 @@ def intervals(drawn: ConditionDraws, level: float) -> dict[str, np.ndarray]:
     """Return the mean profile and log2 fold changes of a condition, with intervals."""
     tail = (1 - level) / 2
     change = np.log2(drawn.condition) - np.log2(drawn.control)
+    predicted = np.log2(drawn.mean) - np.log2(drawn.control_mean)
+    # a difference of medians is not the median of differences
+    change += predicted - np.median(change, axis=0)
     profile = TARGET * drawn.condition
     return {
         "mean": TARGET * drawn.mean,
         "lower": np.quantile(profile, tail, axis=0),
         "upper": np.quantile(profile, 1 - tail, axis=0),
-        "lfc": np.log2(drawn.mean) - np.log2(drawn.control_mean),
+        "lfc": predicted,
         "lfc_lower": np.quantile(change, tail, axis=0),
         "lfc_upper": np.quantile(change, 1 - tail, axis=0),
     }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, norm
 
+from betavi.diagnostics.effects import inflation
 from betavi.diagnostics.effects.baselines import log_profile
 from betavi.diagnostics.effects.scores import perturbation_scores
 
@@ -40,7 +41,10 @@ def truth_of(model: LatentModel, data: Measured, folds: list[Fold], genes: np.nd
     sums = [data.sums.counts[fold.held_out].sum(axis=0)[genes] for fold in folds]
     halves = [[half[fold.held_out].sum(axis=0)[genes] for half in data.halves] for fold in folds]
     controls = [_control(model, data, fold.context)[genes] for fold in folds]
-    significant = [_significant(each, base) for each, base in zip(sums, controls, strict=True)]
+    spread = inflation(data.sums)[genes]
+    significant = [
+        significant_genes(each, base, spread) for each, base in zip(sums, controls, strict=True)
+    ]
     return Truth(
         observed=log_profile(np.stack(sums)),
         other=log_profile(np.stack([second for _, second in halves])),
@@ -117,8 +121,12 @@ def _centroid(model: LatentModel, data: Measured, fold: Fold, genes: np.ndarray)
     return mean
 
 
-def _significant(counts: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """Return a mask of the genes whose shares differ from the control, ``(n_genes,)``."""
+def significant_genes(counts: np.ndarray, control: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return a mask of the genes whose shares differ from the control, ``(n_genes,)``.
+
+    ``spread`` is the variance of counts over their mean, ``(n_genes,)``.
+    """
     shares = [(each + 0.5) / each.sum() for each in (counts, control)]
-    z = (np.log(shares[0]) - np.log(shares[1])) / np.sqrt(1 / (counts + 0.5) + 1 / (control + 0.5))
+    error = np.sqrt(spread * (1 / (counts + 0.5) + 1 / (control + 0.5)))
+    z = (np.log(shares[0]) - np.log(shares[1])) / error
     return false_discovery_control(2 * norm.sf(np.abs(z))) < FDR

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from scvi.nn import FCLayers
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
 from betavi.nn.beta_condition import BetaFiLM, condition_on_beta
 from betavi.nn.decoders._base import Decoder
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 SLOPE, OFFSET = 2.0, -1.0
 """Initial slope and offset of an amplitude. At z = 0, the amplitude is small. Not tuned."""
+
+COVARIATE_SHARE = 4
+"""Hidden units of a plain decoder for each unit of covariates. Not tuned."""
 
 
 class AdditiveDecoder(Decoder):
@@ -47,7 +50,7 @@ class AdditiveDecoder(Decoder):
     >>> from betavi.nn import DECODERS, Architecture
     >>> decoder = DECODERS["additive"](3, 0, [2], Architecture())
     >>> decoder(torch.zeros(5, 3), torch.zeros(5, 1)).shape
-    torch.Size([5, 8])
+    torch.Size([5, 38])
     """
 
     starts_at_programs = True
@@ -64,21 +67,19 @@ class AdditiveDecoder(Decoder):
         self.slope = nn.Parameter(torch.tensor([SLOPE, -SLOPE]).repeat(n_latent))
         self.offset = nn.Parameter(torch.full((2 * n_latent,), OFFSET))
         self.film = None if beta_condition is None else BetaFiLM(2 * n_latent, beta_condition)
-        # FCLayers has no columns for a covariate with one category
-        n_columns = n_values + sum(n for n in n_categories if n > 1)
-        width = min(n_columns, architecture.n_hidden)
-        self.n_hidden = 2 * n_latent + width
-        self.px_decoder = None
-        if width:
-            self.px_decoder = FCLayers(
-                n_in=n_values,
-                n_out=width,
-                n_cat_list=n_categories,
-                n_layers=1,
-                **architecture.decoder_options(),
-            )
-            if beta_condition is not None:
-                condition_on_beta(self.px_decoder, beta_condition)
+        # the width does not depend on the number of batches, because a query may have more
+        n_units = max(1, architecture.n_hidden // COVARIATE_SHARE)
+        self.n_hidden = 2 * n_latent + n_units
+        # the first input is a constant, because there may be no covariates
+        self.px_decoder = FCLayers(
+            n_in=1 + n_values,
+            n_out=n_units,
+            n_cat_list=n_categories,
+            n_layers=1,
+            **architecture.decoder_options(),
+        )
+        if beta_condition is not None:
+            condition_on_beta(self.px_decoder, beta_condition)
 
     def amplitudes(self, z: Tensor) -> Tensor:
         """Return the amplitudes of both programs of each dimension, ``(..., n_cells, 2 * n_latent)``."""
@@ -87,11 +88,9 @@ class AdditiveDecoder(Decoder):
 
     def forward(self, z: Tensor, *categories: Tensor) -> Tensor:
         """Return the last hidden layer, ``(..., n_cells, n_hidden)``, for ``z`` with covariates."""
-        amplitudes = self.amplitudes(z[..., : self.n_latent])
-        if self.px_decoder is None:
-            return amplitudes
-        effects = self.px_decoder(z[..., self.n_latent :], *categories)
-        return torch.cat([amplitudes, effects], dim=-1)
+        covariates = pad(z[..., self.n_latent :], (1, 0), value=1.0)
+        effects = self.px_decoder(covariates, *categories)
+        return torch.cat([self.amplitudes(z[..., : self.n_latent]), effects], dim=-1)
 
     @torch.no_grad()
     def start_at(self, output: nn.Linear, programs: Tensor) -> None:
