@@ -9,7 +9,8 @@ from betavi import BetaVI, EffectVI, JointVI
 
 FEWER = {
     "betavi.diagnostics.spectrum": {"N_FLIPS": 1},
-    "betavi.model.collapse.report": {"PROBED_CELLS": 100, "REFINING_STEPS": 5},
+    "betavi.model.collapse.report": {"REFINING_STEPS": 5},
+    "betavi.model.core.dimensions": {"PROBED_CELLS": 100},
     "betavi.model.collapse.rescue": {"IMPORTANCE_DRAWS": 5},
 }
 """Numbers of repeats that make estimates precise, and lower ones."""

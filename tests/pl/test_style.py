@@ -10,9 +10,10 @@ import pytest
 
 from betavi import pl
 from betavi.datasets import simulate_counts
-from betavi.diagnostics import fit_density
+from betavi.diagnostics import ExplainedDimensions, GeneEffects, fit_density, gene_tables
 from betavi.metrics import mean_curves
 from betavi.pl._style import PALETTE, colours_of, styled
+from betavi.pl.interactions import MINUS
 from tests.pl.test_pl import curve, judged, report  # noqa: F401 - fixtures
 from tests.pl.test_pl_effects import prediction
 from tests.pl.test_pl_map import latent, path  # noqa: F401 - fixtures
@@ -23,6 +24,20 @@ mpl.use("Agg")
 INTERACTIONS = pd.DataFrame(
     {"pair": "A+B", "gene": ["g0", "g1"], "shrunken": [1.0, -1.0], "fdr": [0.01, 0.5]}
 ).assign(p_value=[0.001, 0.4], estimate=[1.1, -1.2], error=0.3)
+
+
+def explained(*statuses):
+    """Return explained dimensions with these statuses; the used ones change two genes."""
+    effects = {
+        (k, sign, "X"): GeneEffects(*np.array([[step, -step / 2]] * 4))
+        for k, status in enumerate(statuses)
+        if status == "used"
+        for sign, step in (("+", 1.0 + k), ("-", -1.0))
+    }
+    table = pd.DataFrame({"status": statuses, "distortion_increase": range(len(statuses))})
+    table = table.assign(distortion_increase_error=0.1, label="type_0", label_information=0.5)
+    tables = gene_tables(effects, {"X": pd.Index(["g0", "g1"])}, 2)
+    return ExplainedDimensions(table, *tables, n_cells=100, is_held_out=True)
 
 
 @pytest.fixture
@@ -46,6 +61,7 @@ def drawn(request):
         "mean_curves": ([mean_curves(simulate_counts(n_cells=50, n_genes=50))], 2),
         "support": ([pd.DataFrame({"p_value": [0.1, 0.9]})], 1),
         "predicted_change": ([prediction([0, 1, 2, -1]), [0.1, 1.1, 0.5, -1.1]], 1),
+        "dimensions": ([explained("used", "inactive", "used")], 2),
         "interactions": ([INTERACTIONS], 1),
         "dose_curves": ([{dose: prediction([0, 1, dose, -1]) for dose in (1.0, 10.0)}], 1),
     }
@@ -84,6 +100,25 @@ def test_what_is_no_result_is_refused_with_what_returns_one(name):
     arguments = [object(), two[name]] if name in two else [object()]
     with pytest.raises(TypeError, match=r"is of type object. Pass the result of .*\(\)"):
         getattr(pl, name)(*arguments)
+
+
+def test_dimensions_without_any_in_use_are_drawn():
+    axes = pl.dimensions(explained("inactive", "noise"))
+    assert "none is used" in axes[1].texts[0].get_text()
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == [
+        "1  (noise, type_0: 0.50)", "0  (inactive, type_0: 0.50)",
+    ]  # fmt: skip
+
+
+def test_the_top_genes_of_dimensions_are_in_their_order():
+    axes = pl.dimensions(explained("used", "inactive", "used"), n_genes=1)
+    assert [text.get_text() for text in axes[1].get_xticklabels()] == [
+        "2+", f"2{MINUS}", "0+", f"0{MINUS}",
+    ]  # fmt: skip
+    assert [text.get_text() for text in axes[1].get_yticklabels()] == ["g0", "g1"]
+    np.testing.assert_allclose(
+        axes[1].images[0].get_array(), [[3, -1, 1, -1], [-1.5, 0.5, -0.5, 0.5]]
+    )
 
 
 def test_what_else_is_set_while_drawing_stays():

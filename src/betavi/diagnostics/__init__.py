@@ -9,6 +9,15 @@ from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, Score
 from betavi.diagnostics.covariates import predicted_from
 from betavi.diagnostics.denoising import DenoisingReport, report_denoising
 from betavi.diagnostics.density import LatentDensity, fit_density, on_simplex
+from betavi.diagnostics.dimensions import (
+    DecodedCells,
+    EffectSums,
+    ExplainedDimensions,
+    GeneEffects,
+    gene_tables,
+    label_information,
+    variance_explained,
+)
 from betavi.diagnostics.false_signals import (
     Shuffled,
     correlated_share,
@@ -62,16 +71,17 @@ from betavi.diagnostics.translation import binomial_error, is_inside, score_tran
 __all__ = [
     "ACTIVE", "BASELINES", "CAUSES", "FEWEST_CALIBRATION_CELLS", "INTERVAL", "NULL", "UNUSED",
     "BetaSuggestion", "Calls", "Cause", "CauseRule", "CellScores", "Classifier", "CollapseReport",
-    "CountScore", "CountTerms", "DenoisingReport", "DenoisingScore", "DensityCalibration",
-    "DimensionArrays", "Evidence", "GeneMoments", "HeldOutMolecules", "Holes",
+    "CountScore", "CountTerms", "DecodedCells", "DenoisingReport", "DenoisingScore", "DensityCalibration",
+    "DimensionArrays", "EffectSums", "Evidence", "ExplainedDimensions", "GeneEffects", "GeneMoments", "HeldOutMolecules", "Holes",
     "IntervalCalibration", "LabelCalibration", "LatentDensity", "NoveltyTest",
     "RescueReport", "ScoreSums", "Shuffled", "SignalSpectrum", "SupportCalibration", "Thinned",
     "active_dimensions", "alive_in_theory", "along_density", "best_remedy", "binomial_error",
     "calibrate_intervals", "calibrate_labels", "causes_of", "correlated_share", "cross_calibrated",
     "dimension_information", "find_holes", "fit_classifier", "fit_density", "fit_novelty",
-    "gain", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement",
+    "gain", "gene_tables", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement",
+    "label_information",
     "label_loss", "log_normalised", "log_shares", "marker_share", "molecules",
     "mutual_information", "nb_deviance", "new_count_coverage", "new_count_interval", "on_simplex",
     "poisson_deviance", "poisson_loss", "predicted_from", "report_denoising", "score_translation",
-    "shuffle_genes", "signal_spectrum", "some_of_each", "straight", "suggest", "thin",
+    "shuffle_genes", "signal_spectrum", "some_of_each", "straight", "suggest", "thin", "variance_explained",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from betavi.model.core.library_size import library_prior
 from betavi.model.denoising.cross_validate import cross_validate_denoising
 from betavi.model.denoising.denoise import denoise
 from betavi.model.denoising.false_signals import check_false_signals
+from betavi.model.dimensions.explain import explain_dimensions
 from betavi.model.expression import count_score, evaluate, normalized, samples
 from betavi.model.expression.differential import differential_expression
 from betavi.model.expression.importance import get_importance_weights
@@ -154,6 +155,7 @@ class BetaVI(LatentModel):
     rescue = rescue
     rate_distortion = rate_distortion
     suggest_beta = suggest_beta
+    explain_dimensions = explain_dimensions
     # outlier scores, labels, generated cells, paths and holes
     support = support
     transfer_labels = transfer_labels

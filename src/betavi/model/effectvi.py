@@ -15,6 +15,7 @@ from betavi.model.core.density import latent_density
 from betavi.model.core.latent import get_latent_representation
 from betavi.model.core.latent_model import LatentModel
 from betavi.model.denoising.denoise import denoise
+from betavi.model.dimensions.explain import explain_dimensions
 from betavi.model.effects.dose_response import dose_response
 from betavi.model.effects.evaluate import evaluate
 from betavi.model.effects.interactions import interactions
@@ -132,6 +133,7 @@ class EffectVI(LatentModel):
     # denoising, diagnosis, outlier scores, generated cells
     denoise = denoise
     diagnose = diagnose
+    explain_dimensions = explain_dimensions
     support = support
     generate = generate
 

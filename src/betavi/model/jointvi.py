@@ -21,6 +21,7 @@ from betavi.model.core.library_size import typical_sizes
 from betavi.model.denoising.cross_validate import cross_validate_denoising
 from betavi.model.denoising.denoise import denoise
 from betavi.model.denoising.false_signals import check_false_signals
+from betavi.model.dimensions.explain import explain_dimensions
 from betavi.model.expression import count_score, evaluate, normalized, samples, translation
 from betavi.model.expression.differential import differential_expression
 from betavi.model.generation.generate import generate
@@ -150,6 +151,7 @@ class JointVI(LatentModel):
     rescue = rescue
     rate_distortion = rate_distortion
     suggest_beta = suggest_beta
+    explain_dimensions = explain_dimensions
     # outlier scores, labels, generated cells, paths and holes
     support = support
     transfer_labels = transfer_labels

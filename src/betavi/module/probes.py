@@ -110,6 +110,23 @@ class Probe:
             halves.append(torch.stack(shifts))
         return {"loss": _numpy(torch.cat(losses)), "halves": _numpy(torch.cat(halves, dim=2))}
 
+    @torch.inference_mode()
+    def at_centre(self, dimension: int, centre: float) -> dict[str, np.ndarray]:
+        """Return the increase in distortion if a dimension has the same value in all cells.
+
+        By modality, ``(n_cells,)``. It is 0 in cells without the modality. Samples of the other
+        dimensions are the same before and after.
+        """
+        parts: dict[str, list[Tensor]] = {}
+        for tensors in self.batches:
+            inferred = self._inferred(tensors)
+            held = inferred["u"].clone()
+            held[:, dimension] = centre
+            before = self._distortions(tensors, inferred, inferred["u"])
+            for name, nats in self._distortions(tensors, inferred, held).items():
+                parts.setdefault(name, []).append(nats - before[name])
+        return {name: _numpy(torch.cat(values)) for name, values in parts.items()}
+
     def _put_back(self, tensors: Tensors, null: dict[str, Distribution], dimension: int) -> Tensor:
         """Return the shift of a posterior mean for each half of the features, ``(2, n_cells)``."""
         shifts = []

@@ -6,6 +6,7 @@ from __future__ import annotations
 from betavi.pl._style import PALETTE as PALETTE
 from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising
+from betavi.pl.dimensions import dimensions
 from betavi.pl.dose_curves import dose_curves
 from betavi.pl.interactions import interactions
 from betavi.pl.map import latent_map
@@ -17,7 +18,8 @@ from betavi.pl.support import support
 from betavi.pl.translation import translation
 
 __all__ = [
-    "before_and_after", "collapse", "collapse_history", "denoising", "dose_curves", "interactions",
+    "before_and_after", "collapse", "collapse_history", "denoising", "dimensions", "dose_curves",
+    "interactions",
     "latent_map", "latent_path", "mean_curves", "predicted_change", "rate_distortion", "support",
     "translation",
 ]  # fmt: skip

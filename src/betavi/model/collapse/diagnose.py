@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from betavi.model.collapse.report import FEWEST_CELLS, View, report_on
+from betavi.model.collapse.report import View, report_on
+from betavi.model.core.dimensions import FEWEST_TESTED
 from betavi.model.setup.arguments import check_arguments
 from betavi.model.setup.selection import cells_named
 
@@ -97,9 +98,9 @@ def diagnose(
     adata = model._validate_anndata(adata)
     names = adata.obs_names
     cells = model.held_out(adata) if indices is None else cells_named(names, indices, "indices")
-    if len(cells) < FEWEST_CELLS:
+    if len(cells) < FEWEST_TESTED:
         raise ValueError(
-            f"Only {len(cells)} cells were selected, but at least {FEWEST_CELLS} are needed. Pass "
+            f"Only {len(cells)} cells were selected, but at least {FEWEST_TESTED} are needed. Pass "
             "more cells as `indices`."
         )
     # the directions of signal do not depend on the choice of cells
@@ -109,7 +110,7 @@ def diagnose(
     for name in chosen if len(model.modalities) > 1 else []:
         has = model.adapter.has(adata, name)
         view = whole._replace(modalities=[name], cells=cells[has[cells]])
-        if len(view.cells) >= FEWEST_CELLS:
+        if len(view.cells) >= FEWEST_TESTED:
             views[name] = view
     with model.seeded(seed), model.at_beta(beta):
         report, *alone = (

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scvi.utils import track
 
-from betavi import _blocks, diagnostics
+from betavi import diagnostics
 from betavi.data import COUNTS
 from betavi.model.collapse.remedies import repair_call, requested_beta
+from betavi.model.core.dimensions import (
+    FEWEST_TESTED,
+    MOST_TESTED,
+    encode_tested,
+    judged_dimensions,
+)
 from betavi.module import Probe
 
 if TYPE_CHECKING:
@@ -20,17 +25,8 @@ if TYPE_CHECKING:
     from betavi.diagnostics import Calls, CollapseReport, SignalSpectrum
     from betavi.model.core.latent_model import LatentModel, Tensors
 
-MOST_CELLS = 2000
-"""Largest number of cells to encode: the spectrum's time grows with its square. Not tuned."""
-
-PROBED_CELLS = 500
-"""Largest number of cells for the removal of dimensions. A bound on time, not tuned."""
-
 REFINED_CELLS, REFINING_STEPS, REFINED_DRAWS = 128, 100, 16
 """Cells, optimiser steps and draws for the amortisation gap. No benchmark tunes them."""
-
-FEWEST_CELLS = 20
-"""Smallest number of cells of a report. No benchmark tunes it."""
 
 
 class View(NamedTuple):
@@ -51,11 +47,11 @@ def report_on(
 ) -> CollapseReport:
     """Diagnose a view at the β in force."""
     residual, total = _spectra(model, view, rng, show_progress)
-    view = view._replace(cells=rng.permutation(view.cells)[:MOST_CELLS])
-    encoded, minibatches = _encoded(model, view)
+    view = view._replace(cells=rng.permutation(view.cells)[:MOST_TESTED])
+    encoded, minibatches = encode_tested(model, view.adata, view.cells, view.modalities)
     loc, scale = encoded["loc"], encoded["scale"]
     probe = Probe(model.module, minibatches)
-    dimensions = _dimensions(probe, encoded, show_progress)
+    dimensions = judged_dimensions(probe, encoded, show_progress)
     own, prior = probe.distortions()
     explained = {name: prior[name] - own[name] for name in view.modalities}
     gaps = _gaps(model, minibatches[0])
@@ -123,37 +119,12 @@ def _calls(model: LatentModel, view: View) -> Calls:
     )
 
 
-def _encoded(model: LatentModel, view: View) -> tuple[dict[str, np.ndarray], list[Tensors]]:
-    """Return the posteriors of the view's cells, and the first minibatches."""
-    parts: list[dict[str, np.ndarray]] = []
-    first: list[Tensors] = []
-    size = _blocks.DIAGNOSED_CELLS
-    for tensors in model.minibatches(view.adata, view.cells, size, view.modalities):
-        parts.append(Probe(model.module, [tensors]).posteriors())
-        if len(first) * size < PROBED_CELLS:
-            first.append(tensors)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, first
-
-
 def _gaps(model: LatentModel, tensors: Tensors) -> np.ndarray:
     """Return the amortisation gap of some cells, or NaN if no β weighs the rate."""
     if np.isnan(model.beta_in_force):
         return np.full(1, np.nan)
     few = {k: None if v is None else v[:REFINED_CELLS] for k, v in tensors.items()}
     return Probe(model.module, [few]).amortisation_gap(REFINING_STEPS, REFINED_DRAWS)
-
-
-def _dimensions(probe: Probe, encoded: dict[str, np.ndarray], show_progress: bool) -> pd.DataFrame:
-    """Remove the dimensions one by one, and judge each."""
-    loc, scale, rates = (encoded[key] for key in ("loc", "scale", "rates"))
-    centres = loc.mean(axis=0)
-    bar = track(range(len(centres)), "Removing dimensions", disable=not show_progress)
-    removed = [probe.without(dimension, centres[dimension]) for dimension in bar]
-    losses, halves = (np.stack([part[key] for part in removed], -1) for key in ("loss", "halves"))
-    mean_rates = rates.mean(axis=0) if rates.shape == loc.shape else np.full(len(centres), np.nan)
-    log_totals = probe.log_totals()
-    arrays = diagnostics.DimensionArrays(loc, scale, mean_rates, losses, halves, log_totals)
-    return diagnostics.judge_dimensions(arrays)
 
 
 def _excess_noise(view: View, probe: Probe, spectrum: SignalSpectrum) -> float:
@@ -170,7 +141,7 @@ def _spectra(
 ) -> tuple[SignalSpectrum, SignalSpectrum]:
     """Return the directions of signal with and without correction for the covariates."""
     view = _measured(model, view)
-    cells = np.sort(rng.permutation(view.spectrum_cells)[:MOST_CELLS])
+    cells = np.sort(rng.permutation(view.spectrum_cells)[:MOST_TESTED])
     parts = [sparse.csr_array(model.rows(view.adata, name)[cells]) for name in view.modalities]
     counts = sparse.hstack(parts, format="csr")
     # totals of modalities without a library size are signal, not depth
@@ -192,7 +163,7 @@ def _measured(model: LatentModel, view: View) -> View:
     cells = view.spectrum_cells
     has = {name: model.adapter.has(view.adata, name)[cells] for name in view.modalities}
     has_all = np.all(list(has.values()), axis=0)
-    if has_all.sum() >= FEWEST_CELLS:
+    if has_all.sum() >= FEWEST_TESTED:
         return view._replace(spectrum_cells=cells[has_all])
     most = max(has, key=lambda name: int(has[name].sum()))
     return view._replace(modalities=[most], spectrum_cells=cells[has[most]])

@@ -161,6 +161,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "n_mc_samples_per_pass": _check_number,
     "mc_samples": _check_number,
     "n_cells": _check_number,
+    "n_genes": _check_number,
     "n_steps": _check_number,
     "seed": _check_seed,
     "train_size": _check_share,

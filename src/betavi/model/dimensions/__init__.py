@@ -1,0 +1,1 @@
+"""Explanations of latent dimensions in genes, nats, labels and covariates."""
