@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import betavi
 from betavi.likelihoods import DISPERSIONS, LIKELIHOODS
 from betavi.model import REMEDIES
-from betavi.nn import FUSIONS, LATENTS, PRIORS
+from betavi.nn import DECODERS, FUSIONS, LATENTS, PRIORS
 from betavi.objective import SCHEDULES
 
 sys.path.append(str(Path(__file__).parent))
@@ -57,6 +57,7 @@ TABLES = {
     "dispersion": ("betavi.likelihoods.DISPERSIONS", DISPERSIONS),
     "latent_distribution": ("betavi.nn.LATENTS", LATENTS),
     "prior": ("betavi.nn.PRIORS", PRIORS),
+    "decoder": ("betavi.nn.DECODERS", DECODERS),
     "fusion": ("betavi.nn.FUSIONS", FUSIONS),
     "beta_schedule": ("betavi.objective.SCHEDULES", SCHEDULES),
     "remedies": ("betavi.model.REMEDIES", REMEDIES),

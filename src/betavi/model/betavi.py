@@ -78,7 +78,8 @@ class BetaVI(LatentModel):
         log-likelihood). A pair ``(low, high)`` trains one model for all β in the range. Methods of
         this model then take ``beta=``.
     **kwargs
-        Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
+        Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`, such as
+        ``decoder="additive"``, with which no two latent dimensions interact.
 
     Raises
     ------

@@ -71,7 +71,8 @@ class EffectVI(LatentModel):
         log-likelihood). A pair ``(low, high)`` trains one model for all β in the range. The effects do
         not depend on β.
     **kwargs
-        Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
+        Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`, such as
+        ``decoder="additive"``, with which no two latent dimensions interact.
 
     Raises
     ------

@@ -70,7 +70,8 @@ class JointVI(LatentModel):
         distortion and rate (KL divergence from the prior) is a lower bound of the log-likelihood of
         all measurements. With ``"mvtcae"``, this does not hold.
     **kwargs
-        Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`.
+        Further fields of :class:`betavi.nn.Architecture` and :class:`betavi.module.Options`, such as
+        ``decoder="additive"``, with which no two latent dimensions interact.
 
     Raises
     ------

@@ -34,6 +34,12 @@ class Decoder(nn.Module, ABC):
         Architecture of the network.
     beta_condition
         Only for a model trained on a range of β: the β of the module.
+
+    Examples
+    --------
+    >>> from betavi.nn import DECODERS, Architecture
+    >>> {name: decoder(10, 0, [], Architecture()).n_hidden for name, decoder in DECODERS.items()}
+    {'plain': 128, 'additive': 52}
     """
 
     starts_at_programs: ClassVar[bool] = False
