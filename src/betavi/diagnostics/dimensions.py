@@ -17,7 +17,7 @@ N_BINS = 10
 """Number of equal-width bins of a dimension for its information about a label, as in DRVI."""
 
 SMALLEST_SCALE = 1e-8
-"""Smallest normalised expression of which a logarithm is taken."""
+"""Smallest normalised expression in a logarithm."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,43 @@ class ExplainedDimensions:
 
 
 class DecodedCells(NamedTuple):
-    """Normalised expression and expected counts of cells, each ``(n_cells, n_genes)``."""
+    """Decoded genes of cells.
+
+    Parameters
+    ----------
+    scale
+        Normalised expression, ``(n_cells, n_genes)``.
+    mean
+        Expected counts at each cell's own library size, ``(n_cells, n_genes)``.
+
+    Examples
+    --------
+    >>> DecodedCells(scale=np.ones((2, 3)), mean=np.ones((2, 3))).mean.shape
+    (2, 3)
+    """
 
     scale: np.ndarray
     mean: np.ndarray
 
 
 class GeneEffects(NamedTuple):
-    """Effects of a step along a dimension on genes, each ``(n_genes,)``.
+    """Mean effects of a step along a dimension on genes, see :meth:`EffectSums.effects`.
 
-    See :meth:`EffectSums.effects`.
+    Parameters
+    ----------
+    log2_fold_change
+        Log2 fold change of normalised expression, ``(n_genes,)``.
+    sd_between_cells
+        Standard deviation of the fold change between cells, ``(n_genes,)``.
+    standard_error
+        Sampling error of the mean fold change over the cells, ``(n_genes,)``.
+    log2_count_change
+        Change of log2(expected count + 1), ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> GeneEffects(*np.ones((4, 3))).log2_fold_change.tolist()
+    [1.0, 1.0, 1.0]
     """
 
     log2_fold_change: np.ndarray

@@ -9,7 +9,7 @@ from mudata import MuData
 from scipy import sparse
 from torch.distributions import Distribution
 
-from betavi.diagnostics import CountScore, LatentDensity
+from betavi.diagnostics import CountScore, ExplainedDimensions, LatentDensity
 
 
 def plain(answer):
@@ -22,6 +22,8 @@ def plain(answer):
         return answer.X.toarray() if sparse.issparse(answer.X) else answer.X
     if isinstance(answer, LatentDensity):
         return answer.means
+    if isinstance(answer, ExplainedDimensions):
+        return plain(answer.dimensions)
     if isinstance(answer, CountScore):
         return np.array(list(answer.row().values()))
     if hasattr(answer, "values") and hasattr(answer, "keys"):

@@ -130,7 +130,6 @@ def explain_dimensions(
     model.refuse_minified("explain_dimensions")
     chosen = model.named_modalities(modalities)
     data = model._validate_anndata(adata)
-    labels = None if labels_key is None else labels_of(data, labels_key)
     cells = np.arange(data.n_obs) if indices is None else np.unique(indices)
     tested = model.held_out(data) if indices is None else cells
     if len(cells) < FEWEST_TESTED:
@@ -140,6 +139,7 @@ def explain_dimensions(
         )
     rng = np.random.default_rng(seed)
     cells = np.sort(rng.permutation(cells)[:MOST_CELLS])
+    labels = None if labels_key is None else labels_of(data, labels_key, cells)
     with model.seeded(seed):
         table = nats_of_dimensions(model, data, rng.permutation(tested), show_progress)
         progress = "Encoding" if show_progress else None
@@ -166,9 +166,8 @@ def _relations(
     """Return columns on the label that each dimension separates, and on registered covariates."""
     found = {}
     if labels is not None:
-        own = labels.iloc[cells]
-        has = own.notna().to_numpy()
-        scores = label_information(positions[has], own[has].to_numpy())
+        has = labels.notna().to_numpy()
+        scores = label_information(positions[has], labels[has].to_numpy())
         found["label"] = scores.columns.to_numpy()[scores.to_numpy().argmax(axis=1)]
         found["label_information"] = scores.max(axis=1).to_numpy()
     known = model.covariates(adata).of(cells)
