@@ -9,14 +9,13 @@ from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, Score
 from betavi.diagnostics.covariates import predicted_from
 from betavi.diagnostics.denoising import DenoisingReport, report_denoising
 from betavi.diagnostics.density import LatentDensity, fit_density, on_simplex
+from betavi.diagnostics.dimension_relations import label_information, variance_explained
 from betavi.diagnostics.dimensions import (
     DecodedCells,
     EffectSums,
     ExplainedDimensions,
     GeneEffects,
     gene_tables,
-    label_information,
-    variance_explained,
 )
 from betavi.diagnostics.false_signals import (
     Shuffled,
