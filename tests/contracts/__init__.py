@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.contracts.cause import check_cause
+from tests.contracts.decoder import check_decoder
 from tests.contracts.dispersion import check_dispersion
 from tests.contracts.fusion import check_fusion
 from tests.contracts.latent import check_latent
@@ -12,6 +13,7 @@ from tests.contracts.schedule import check_schedule
 
 __all__ = [
     "check_cause",
+    "check_decoder",
     "check_dispersion",
     "check_fusion",
     "check_latent",
