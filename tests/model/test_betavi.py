@@ -344,7 +344,9 @@ def test_every_prior_trains_answers_and_is_saved(counts, tmp_path, prior, latent
 
 def test_unknown_priors_and_components(counts):
     BetaVI.setup_anndata(counts)
-    with pytest.raises(ValueError, match="'standard_normal', 'vamp', 'mixture', not 'normal'"):
+    with pytest.raises(
+        ValueError, match="'standard_normal', 'vamp', 'mixture', 'independent', not 'normal'"
+    ):
         BetaVI(counts, prior="normal")
     with pytest.raises(ValueError, match="n_components must be a whole number"):
         BetaVI(counts, prior="vamp", n_components=0)

@@ -179,7 +179,8 @@ def test_every_kind_of_model_is_explained(many, options):
     check(found, 3)
     # two types are a signal that any likelihood sees
     assert not found.genes.empty
-    has_rate = options.get("latent_distribution") != "deterministic" and "prior" not in options
+    is_sum = options.get("prior", "standard_normal") in ("standard_normal", "independent")
+    has_rate = options.get("latent_distribution") != "deterministic" and is_sum
     assert found.dimensions["rate"].notna().all() == has_rate
 
 

@@ -24,7 +24,8 @@ def replicate_noise(
     by the noise of cells is subtracted, in proportion to the counts of the condition. This has no bias
     for few counts, and if the expected counts of a condition are wrong by a factor. The variance of each
     feature is shrunk towards that of all features. Their standard deviation around it is assumed to be
-    as large as the variance itself.
+    as large as the variance itself. With two replicates of each condition, a large variance is estimated
+    about a seventh too low.
 
     Parameters
     ----------
@@ -48,9 +49,9 @@ def replicate_noise(
     >>> rng = np.random.default_rng(0)
     >>> rate = np.full((40, 200), 100.0)
     >>> counts = rng.poisson(rate * rng.gamma(4, 0.25, (40, 200)))
-    >>> noise = replicate_noise(counts, rate, np.ones(200), np.arange(40) // 2)
+    >>> noise = replicate_noise(counts, rate, np.ones(200), np.arange(40) // 4)
     >>> float(noise.mean().round(2))
-    0.25
+    0.23
     """
     n_groups = np.bincount(member)
     n_free = n_groups.sum() - len(n_groups)

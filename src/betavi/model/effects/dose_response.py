@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,12 +110,16 @@ def dose_response(
 def genes_named(model: LatentModel, genes: str | Sequence[str]) -> list[int]:
     """Return the positions of genes. Raise an error without any, or for unknown names."""
     known = list(model.features(COUNTS))
+    if not isinstance(genes, Iterable):
+        raise TypeError(f"`genes` must be a name or a list of names, not {genes!r}.")
     names = [genes] if isinstance(genes, str) else list(genes)
     if not names:
         raise ValueError("`genes` is empty. Name at least one gene.")
     for name in names:
         if name not in known:
-            raise KeyError(f"The model has no gene {name!r}. {close_matches(name, known)}")
+            raise KeyError(
+                f"`genes` has {name!r}, but the model does not. {close_matches(name, known)}"
+            )
     return [known.index(name) for name in names]
 
 

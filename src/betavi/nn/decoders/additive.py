@@ -49,7 +49,7 @@ class AdditiveDecoder(Decoder):
     --------
     >>> from betavi.nn import DECODERS, Architecture
     >>> decoder = DECODERS["additive"](3, 0, [2], Architecture())
-    >>> decoder(torch.zeros(5, 3), torch.zeros(5, 1)).shape
+    >>> decoder(torch.zeros(5, 3), torch.zeros(5, 1).long()).shape
     torch.Size([5, 38])
     """
 
