@@ -1,4 +1,4 @@
-"""What every decoder keeps to."""
+"""Contract test of decoders."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scvi
+import torch
 from scipy.optimize import linear_sum_assignment
 
 from betavi import BetaVI, EffectVI, JointVI
@@ -17,6 +18,7 @@ from betavi.datasets import (
 )
 from betavi.likelihoods import LIKELIHOODS
 from betavi.metrics import disentanglement
+from betavi.nn.decoders.additive import SLOPE
 from tests.conftest import BRIEF, mostly_slow
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -55,6 +57,24 @@ def effects():
     adata = simulate_perturbations(n_genes=30)
     EffectVI.setup_anndata(adata, perturbation_key="perturbation")
     return EffectVI(adata, n_latent=3, **ADDITIVE)
+
+
+def single():
+    adata = simulate_counts(n_cells=200, n_genes=30)
+    BetaVI.setup_anndata(adata)
+    return BetaVI(adata, n_latent=3, **ADDITIVE)
+
+
+@pytest.mark.parametrize("make", [single, joint, effects])
+def test_programs_reach_the_output_layers(make):
+    module = make().module
+    names = list(module.likelihoods)
+    n_features = {name: module.likelihood(name).unscaled.bias.numel() for name in names}
+    module.start_programs_at({name: torch.ones(3, n) for name, n in n_features.items()})
+    for name in names:
+        weight = module.likelihood(name).unscaled.weight
+        assert (weight[:, :6:2] == 1 / SLOPE).all()
+        assert (weight[:, 1:6:2] == 0).all()
 
 
 @pytest.mark.parametrize("make", [joint, effects])

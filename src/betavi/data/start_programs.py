@@ -11,6 +11,8 @@ from scipy import sparse
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
+from betavi.data.start_values import log_normalised
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,7 +58,7 @@ def programs(
     found = {key: rows for key in keys if (rows := manager.rows(key)) is not None}
     is_present = np.all([rows.present[cells] for rows in found.values()], axis=0)
     some = np.sort(cells[is_present])[:: max(1, is_present.sum() // MOST_CELLS)][:MOST_CELLS]
-    blocks = {key: _log_normalised(sparse.csr_array(rows[some])) for key, rows in found.items()}
+    blocks = {key: _log_counts(sparse.csr_array(rows[some])) for key, rows in found.items()}
     widths = {key: block.shape[1] for key, block in blocks.items()}
     n_found = min(n_programs, len(some) - 1, sum(widths.values()))
     if n_found < 1 or not all(block.nnz for block in blocks.values()):
@@ -73,12 +75,10 @@ def programs(
     return {key: torch.as_tensor(by_key[key] * weights[key]).float() for key in keys}
 
 
-def _log_normalised(counts: sparse.csr_array) -> sparse.csr_array:
-    """Return log(1 + counts scaled to the median total of a cell), sparse."""
+def _log_counts(counts: sparse.csr_array) -> sparse.csr_array:
+    """Return log(1 + counts), sparse, with each cell scaled to the median total."""
     totals = counts.sum(axis=1)
-    median = np.median(totals[totals > 0]) if totals.any() else 1.0
-    units = median / np.where(totals > 0, totals, 1.0)
-    return (sparse.diags_array(units) @ counts).log1p().tocsr()
+    return log_normalised(counts, float(np.median(totals[totals > 0])) if totals.any() else 1.0)
 
 
 def _factorised(matrix: sparse.csr_array, n_programs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -72,11 +72,11 @@ class Start(NamedTuple):
         return UNEXPLAINED * variance
 
 
-def log_normalised(counts: sparse.csr_array) -> sparse.csr_array:
-    """Return log(1 + counts per 10,000 counts of a cell), sparse."""
+def log_normalised(counts: sparse.csr_array, target_sum: float = TARGET_SUM) -> sparse.csr_array:
+    """Return log(1 + counts), sparse, with each cell scaled to a total, by default 10,000."""
     counts = sparse.csr_array(counts, dtype=np.float64)
     totals = counts.sum(axis=1)
-    units = TARGET_SUM / np.where(totals > 0, totals, 1.0)
+    units = target_sum / np.where(totals > 0, totals, 1.0)
     return (sparse.diags_array(units) @ counts).log1p().tocsr()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from scipy.special import entr
-from sklearn.metrics import mutual_info_score
 
 N_BINS = 10
 """Number of equal-width bins of a dimension for its information about a label, as in DRVI."""
@@ -38,13 +37,41 @@ def label_information(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
          a    b
     0  1.0  1.0
     """
-    found = {}
-    bins = [np.digitize(x, np.linspace(x.min(), x.max(), N_BINS + 1)[1:-1]) for x in values.T]
-    for label in np.unique(labels):
-        is_in = labels == label
-        entropy = entr([is_in.mean(), 1 - is_in.mean()]).sum()
-        found[label] = [max(mutual_info_score(is_in, part), 0.0) / entropy for part in bins]
-    return pd.DataFrame(found)
+    names, codes = np.unique(labels, return_inverse=True)
+    return pd.DataFrame(membership_information(equal_bins(N_BINS, values), codes), columns=names)
+
+
+def equal_bins(n_bins: int, values: np.ndarray) -> np.ndarray:
+    """Return equal-width bins of each column, from its smallest to its largest value."""
+    bins = np.zeros(values.shape, dtype=np.int64)
+    for column, cells in enumerate(values.T):
+        edges = np.linspace(cells.min(), cells.max(), n_bins + 1)[1:-1]
+        if cells.min() < cells.max():
+            bins[:, column] = np.searchsorted(edges, cells, side="right")
+    return bins
+
+
+def contingency(bins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return numbers of cells, ``(n_dimensions, n_bins, n_labels)``."""
+    n_bins, n_labels, n_dimensions = bins.max() + 1, labels.max() + 1, bins.shape[1]
+    codes = (np.arange(n_dimensions) * n_bins + bins) * n_labels + labels[:, None]
+    counts = np.bincount(codes.ravel(), minlength=n_dimensions * n_bins * n_labels)
+    return counts.reshape(n_dimensions, n_bins, n_labels)
+
+
+def membership_information(bins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the information of binned dimensions about membership, ``(n_dimensions, n_labels)``.
+
+    ``bins`` are ``(n_cells, n_dimensions)``, and ``labels`` codes of all labels, ``(n_cells,)``.
+    """
+    n_cells = len(labels)
+    inside = contingency(bins, labels)
+    bin_sizes = inside.sum(axis=2, keepdims=True)
+    of_bins = entr(bin_sizes / n_cells).sum(axis=1)
+    joint = (entr(inside / n_cells) + entr((bin_sizes - inside) / n_cells)).sum(axis=1)
+    share = np.bincount(labels) / n_cells
+    of_labels = entr(share) + entr(1 - share)
+    return np.asarray(np.clip((of_bins + of_labels - joint) / of_labels, 0, 1))
 
 
 def variance_explained(values: np.ndarray, covariate: np.ndarray, is_code: bool) -> np.ndarray:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.special import entr
 from scipy.stats import rankdata
+
+from betavi.diagnostics.dimension_relations import equal_bins, membership_information
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,35 +26,6 @@ class Score:
 
     prepare: Callable[[int, np.ndarray], np.ndarray]
     of: Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-def _bins_of(n_bins: int, values: np.ndarray) -> np.ndarray:
-    """Return equal-width bins of each column, from its smallest to its largest value."""
-    bins = np.zeros(values.shape, dtype=np.int64)
-    for column, cells in enumerate(values.T):
-        edges = np.linspace(cells.min(), cells.max(), n_bins + 1)[1:-1]
-        if cells.min() < cells.max():
-            bins[:, column] = np.searchsorted(edges, cells, side="right")
-    return bins
-
-
-def contingency(bins: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return numbers of cells, ``(n_dimensions, n_bins, n_labels)``."""
-    n_bins, n_labels, n_dimensions = bins.max() + 1, labels.max() + 1, bins.shape[1]
-    codes = (np.arange(n_dimensions) * n_bins + bins) * n_labels + labels[:, None]
-    counts = np.bincount(codes.ravel(), minlength=n_dimensions * n_bins * n_labels)
-    return counts.reshape(n_dimensions, n_bins, n_labels)
-
-
-def _information(bins: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    n_cells = len(labels)
-    inside = contingency(bins, labels)
-    bin_sizes = inside.sum(axis=2, keepdims=True)
-    of_bins = entr(bin_sizes / n_cells).sum(axis=1)
-    joint = (entr(inside / n_cells) + entr((bin_sizes - inside) / n_cells)).sum(axis=1)
-    share = np.bincount(labels) / n_cells
-    of_labels = entr(share) + entr(1 - share)
-    return np.asarray(np.clip((of_bins + of_labels - joint) / of_labels, 0, 1))
 
 
 def _levels_of(n_bins: int, values: np.ndarray) -> np.ndarray:
@@ -92,7 +64,7 @@ def _spearman(levels: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 SCORES = {
-    "information": Score(_bins_of, _information),
+    "information": Score(equal_bins, membership_information),
     "spearman": Score(_levels_of, _spearman),
     "auc": Score(_levels_of, _auc),
 }

@@ -6,7 +6,8 @@ import numpy as np
 from scipy.special import entr
 from sklearn.ensemble import ExtraTreesRegressor
 
-from betavi.metrics._dimension_scores import best, contingency, gap, matching
+from betavi.diagnostics.dimension_relations import contingency
+from betavi.metrics._dimension_scores import best, gap, matching
 
 MOST_CELLS = 1000  # in the half that trees are fitted to, and in the half that they predict
 N_TREES, LEAF_CELLS = 10, 5

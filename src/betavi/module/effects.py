@@ -15,9 +15,12 @@ from betavi.module.single import BetaVAE
 from betavi.nn.effects import EffectDesign, EffectHead, EffectStatistics
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from betavi.data.conditions import Conditions
+    from betavi.nn import Decoder
 
 Tensors = dict[str, Any]
 
@@ -81,6 +84,11 @@ class EffectVAE(BetaVAE):
         With these, the states of the cells hardly depend on the condition.
         """
         return multiplied(counts, torch.exp(-(design @ self.head.effects)))
+
+    def start_programs_at(self, programs: Mapping[str, Tensor]) -> None:
+        """Start the decoder's programs. The output layer of the states stands inside that of the effects."""
+        for name, part in programs.items():
+            cast("Decoder", self.decoders[name]).start_at(self.head.state, part)
 
     @property
     def head(self) -> EffectHead:

@@ -266,7 +266,7 @@ def test_continuous_covariates_and_missing_labels_are_read(counts):
 
 
 @pytest.mark.parametrize(
-    ("asked", "error", "message"),
+    ("arguments", "error", "message"),
     [
         ({"labels_key": "celltype"}, KeyError, "obs.'celltype'., given as `labels_key`.*'cell_type'"),
         ({"labels_key": "one"}, ValueError, "obs.'one'., given as `labels_key`, has 1 label"),
@@ -279,10 +279,10 @@ def test_continuous_covariates_and_missing_labels_are_read(counts):
         ({"seed": -1}, ValueError, "`seed`"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_explained_is_named(model, asked, error, message):
+def test_wrong_arguments_are_named(model, arguments, error, message):
     model.adata.obs["one"], model.adata.obs["share"] = "same", np.linspace(0, 1, model.adata.n_obs)
     with pytest.raises(error, match=message):
-        model.explain_dimensions(**asked, **QUIET)
+        model.explain_dimensions(**arguments, **QUIET)
 
 
 def test_labels_that_selected_cells_do_not_have_are_named(model):

@@ -153,7 +153,7 @@ def test_rows_of_genes(fits):
     assert one["lfc"].item() == pytest.approx(far.layers["lfc"].item(), abs=1e-4)
     narrow = model.dose_response("P0", genes=genes[1], level=0.5)
     assert narrow["lower"].item() > one["lower"].item()
-    with pytest.raises(KeyError, match="`genes` has 'nothing'"):
+    with pytest.raises(KeyError, match="`genes`: the model has no feature 'nothing'"):
         model.dose_response("P0", genes="nothing")
     with pytest.raises(ValueError, match="`genes` is empty"):
         model.dose_response("P0", genes=[])

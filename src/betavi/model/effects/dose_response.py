@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from betavi._tables import close_matches
 from betavi.data import COUNTS
 from betavi.model.effects.draws import check_level, condition_draws, condition_in
 from betavi.model.effects.predict import intervals
 from betavi.model.effects.request import names_listed
+from betavi.model.setup.selection import features_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,18 +109,12 @@ def dose_response(
 
 def genes_named(model: LatentModel, genes: str | Sequence[str]) -> list[int]:
     """Return the positions of genes. Raise an error without any, or for unknown names."""
-    known = list(model.features(COUNTS))
     if not isinstance(genes, Iterable):
         raise TypeError(f"`genes` must be a name or a list of names, not {genes!r}.")
     names = [genes] if isinstance(genes, str) else list(genes)
     if not names:
         raise ValueError("`genes` is empty. Name at least one gene.")
-    for name in names:
-        if name not in known:
-            raise KeyError(
-                f"`genes` has {name!r}, but the model does not. {close_matches(name, known)}"
-            )
-    return [known.index(name) for name in names]
+    return features_named(model.features(COUNTS), names, "`genes`: the model").tolist()
 
 
 def full_effects(

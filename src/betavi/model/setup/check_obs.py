@@ -156,6 +156,25 @@ def obs_column(adata: AnnOrMuData, key: str) -> pd.Series:
     raise KeyError(f"{name}.obs has no column {key!r}. {close_matches(key, adata.obs)}")
 
 
+def labels_column(adata: AnnOrMuData, labels_key: Any, holder: str) -> pd.Series:
+    """Return a column of labels, or raise an error. ``holder`` names the object in messages."""
+    if not isinstance(labels_key, str) or labels_key not in adata.obs:
+        pull = (
+            " Or, copy a modality's columns: mdata.pull_obs()" if isinstance(adata, MuData) else ""
+        )
+        raise KeyError(
+            f"{holder} has no column obs[{labels_key!r}], given as `labels_key`. "
+            f"{close_matches(labels_key, adata.obs.columns)}{pull}"
+        )
+    labels = adata.obs[labels_key]
+    if pd.api.types.is_float_dtype(labels) and not (labels.dropna() % 1 == 0).all():
+        raise TypeError(
+            f"obs[{labels_key!r}], given as `labels_key`, has fractions, not labels. Name a column of "
+            "categories."
+        )
+    return labels
+
+
 def check_known(adata: AnnData, key: str, known: Sequence[Any] | np.ndarray, mapping: str) -> None:
     """Check a column of ``obs`` for unknown categories.
 

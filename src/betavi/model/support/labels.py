@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
 from betavi import _blocks
-from betavi._tables import close_matches
 from betavi.data import weights_digest
 from betavi.diagnostics import Classifier, fit_classifier, label_loss, log_shares
+from betavi.model.setup.check_obs import labels_column
 from betavi.model.setup.messages import name_some, warn
 from betavi.model.support.features import FEATURES
 
@@ -88,21 +87,7 @@ class Reference(NamedTuple):
 
 def labels_of(model: LatentModel, labels_key: str) -> pd.Series:
     """Return the labels of the model's own cells, with NaN for cells without a usable label."""
-    adata = model._validate_anndata(None)
-    if not isinstance(labels_key, str) or labels_key not in adata.obs:
-        pull = (
-            "" if isinstance(adata, AnnData) else " Or, copy a modality's columns: mdata.pull_obs()"
-        )
-        raise KeyError(
-            f"The model's own object has no column obs[{labels_key!r}], given as `labels_key`. "
-            f"{close_matches(labels_key, adata.obs.columns)}{pull}"
-        )
-    labels = adata.obs[labels_key]
-    if pd.api.types.is_float_dtype(labels) and not (labels.dropna() % 1 == 0).all():
-        raise TypeError(
-            f"obs[{labels_key!r}], given as `labels_key`, has fractions, not labels. Name a column of "
-            "categories."
-        )
+    labels = labels_column(model._validate_anndata(None), labels_key, "The model's own object")
     labels = labels.astype(object).where(labels.notna(), np.nan)
     # the usual name of cells without a label
     labels = labels.where(labels.astype(str).str.lower() != UNKNOWN, np.nan)
