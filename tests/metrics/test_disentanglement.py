@@ -12,8 +12,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import mutual_info_score, roc_auc_score
 from sklearn.preprocessing import KBinsDiscretizer
 
+from betavi.diagnostics import axis_scores
 from betavi.metrics import _spaces, disentanglement
-from betavi.metrics._dimension_scores import best, gap, matching
 
 FAST = {"n_permutations": 0, "n_bootstrap": 0}
 ROTATION = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0]
@@ -81,16 +81,16 @@ def test_the_match_is_the_best_of_all_permutations(shape):
     padded = np.vstack([scores, np.zeros((max(0, shape[1] - shape[0]), shape[1]))])
     every = permutations(range(len(padded)), shape[1])
     sums = [padded[list(rows), np.arange(shape[1])].sum() for rows in every]
-    assert matching(scores) == pytest.approx(max(sums) / shape[1])
+    assert axis_scores(scores)["LMS"] == pytest.approx(max(sums) / shape[1])
 
 
 def test_aggregates_by_hand():
     scores = np.array([[0.9, 0.8], [0.5, 0.1]])
-    assert matching(scores) == pytest.approx((0.8 + 0.5) / 2)
-    assert best(scores) == pytest.approx((0.9 + 0.8) / 2)
-    assert gap(scores) == pytest.approx((0.4 + 0.7) / 2)
+    assert axis_scores(scores)["LMS"] == pytest.approx((0.8 + 0.5) / 2)
+    assert axis_scores(scores)["MSAS"] == pytest.approx((0.9 + 0.8) / 2)
+    assert axis_scores(scores)["MSGS"] == pytest.approx((0.4 + 0.7) / 2)
     # one dimension has no second-best
-    assert gap(scores[:1]) == pytest.approx((0.9 + 0.8) / 2)
+    assert axis_scores(scores[:1])["MSGS"] == pytest.approx((0.9 + 0.8) / 2)
 
 
 @pytest.mark.parametrize("score", ["information", "spearman"])

@@ -9,7 +9,11 @@ from betavi.diagnostics.counts import CountScore, CountTerms, GeneMoments, Score
 from betavi.diagnostics.covariates import predicted_from
 from betavi.diagnostics.denoising import DenoisingReport, report_denoising
 from betavi.diagnostics.density import LatentDensity, fit_density, on_simplex
-from betavi.diagnostics.dimension_relations import label_information, variance_explained
+from betavi.diagnostics.dimension_relations import (
+    axis_scores,
+    label_information,
+    variance_explained,
+)
 from betavi.diagnostics.dimensions import (
     DecodedCells,
     EffectSums,
@@ -74,7 +78,7 @@ __all__ = [
     "DimensionArrays", "EffectSums", "Evidence", "ExplainedDimensions", "GeneEffects", "GeneMoments", "HeldOutMolecules", "Holes",
     "IntervalCalibration", "LabelCalibration", "LatentDensity", "NoveltyTest",
     "RescueReport", "ScoreSums", "Shuffled", "SignalSpectrum", "SupportCalibration", "Thinned",
-    "active_dimensions", "alive_in_theory", "along_density", "best_remedy", "binomial_error",
+    "active_dimensions", "alive_in_theory", "along_density", "axis_scores", "best_remedy", "binomial_error",
     "calibrate_intervals", "calibrate_labels", "causes_of", "correlated_share", "cross_calibrated",
     "dimension_information", "find_holes", "fit_classifier", "fit_density", "fit_novelty",
     "gain", "gene_tables", "genes_on_path", "is_inside", "judge_dimensions", "label_agreement",

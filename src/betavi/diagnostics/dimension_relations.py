@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
 
 N_BINS = 10
@@ -39,6 +40,39 @@ def label_information(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """
     names, codes = np.unique(labels, return_inverse=True)
     return pd.DataFrame(membership_information(equal_bins(N_BINS, values), codes), columns=names)
+
+
+def axis_scores(scores: np.ndarray) -> dict[str, float]:
+    """Return LMS, MSAS and MSGS of scores, ``(n_dimensions, n_labels)``.
+
+    Parameters
+    ----------
+    scores
+        Score of each dimension for each label, from 0 to 1.
+
+    Returns
+    -------
+    ``LMS``, the mean score in the best one-to-one match of dimensions and labels, with 0 for labels
+    without a dimension; ``MSAS``, the mean over labels of the best score; ``MSGS``, the mean gap
+    between the best and the second-best score.
+
+    References
+    ----------
+    Moinfar & Theis (2024), Unsupervised deep disentangled representation of single-cell omics.
+
+    Examples
+    --------
+    >>> axis_scores(np.array([[1.0, 0.5], [0.75, 0.25]]))
+    {'LMS': 0.625, 'MSAS': 0.75, 'MSGS': 0.25}
+    """
+    rows, columns = linear_sum_assignment(scores, maximize=True)
+    # a single dimension has no second-best one, which counts as 0
+    top = np.sort(np.vstack([scores, np.zeros(scores.shape[1])]), axis=0)
+    return {
+        "LMS": float(scores[rows, columns].sum() / scores.shape[1]),
+        "MSAS": float(top[-1].mean()),
+        "MSGS": float((top[-1] - top[-2]).mean()),
+    }
 
 
 def equal_bins(n_bins: int, values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scores of pairs of a latent dimension and a label, and their aggregates."""
+"""Scores of pairs of a latent dimension and a label."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
 from betavi.diagnostics.dimension_relations import equal_bins, membership_information
@@ -68,21 +67,3 @@ SCORES = {
     "spearman": Score(_levels_of, _spearman),
     "auc": Score(_levels_of, _auc),
 }
-
-
-def matching(scores: np.ndarray) -> float:
-    """Return the mean score of labels in the best one-to-one match, 0 for unmatched labels."""
-    rows, columns = linear_sum_assignment(scores, maximize=True)
-    return float(scores[rows, columns].sum() / scores.shape[1])
-
-
-def best(scores: np.ndarray) -> float:
-    """Return the mean over labels of the best dimension's score."""
-    return float(scores.max(axis=0).mean())
-
-
-def gap(scores: np.ndarray) -> float:
-    """Return the mean over labels of the gap between the best and the second-best dimension."""
-    # a single dimension has no second-best one, which counts as 0
-    top = np.sort(np.vstack([scores, np.zeros(scores.shape[1])]), axis=0)
-    return float((top[-1] - top[-2]).mean())

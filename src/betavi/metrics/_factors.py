@@ -6,8 +6,8 @@ import numpy as np
 from scipy.special import entr
 from sklearn.ensemble import ExtraTreesRegressor
 
+from betavi.diagnostics import axis_scores
 from betavi.diagnostics.dimension_relations import contingency
-from betavi.metrics._dimension_scores import best, gap, matching
 
 MOST_CELLS = 1000  # in the half that trees are fitted to, and in the half that they predict
 N_TREES, LEAF_CELLS = 10, 5
@@ -42,9 +42,10 @@ def measures(
     values: np.ndarray, factors: np.ndarray, scores: np.ndarray, with_trees: bool
 ) -> dict[str, float]:
     """Return all metrics of a latent space, without DCI if ``with_trees`` is False."""
+    of_information = axis_scores(scores)
     found = {
-        "LMS": matching(scores), "MSAS": best(scores), "MIG": gap(scores),
-        "SAP": gap(_linear(values, factors)),
+        "LMS": of_information["LMS"], "MSAS": of_information["MSAS"], "MIG": of_information["MSGS"],
+        "SAP": axis_scores(_linear(values, factors))["MSGS"],
     }  # fmt: skip
     return found | dci(values, factors) if with_trees else found
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from betavi.diagnostics import axis_scores
 from betavi.metrics import _factors
-from betavi.metrics._dimension_scores import Score, best, gap, matching
 from betavi.metrics._spaces import read_factors, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from betavi.metrics._dimension_scores import Score
 
 LEVEL, NULL_QUANTILE = 0.9, 0.95
 MOST_REFITS = 20  # permutations and bootstrap samples in which the trees of DCI are fitted
@@ -56,7 +58,7 @@ def _label_metrics(
     _: np.ndarray, __: np.ndarray, scores: np.ndarray, with_trees: bool
 ) -> dict[str, float]:
     del with_trees  # only for factors
-    return {"LMS": matching(scores), "MSAS": best(scores), "MSGS": gap(scores)}
+    return axis_scores(scores)
 
 
 def factor_target(factors: Any, n_cells: int, n_bins: int, seed: int) -> Target:

@@ -24,6 +24,9 @@ LABELS = {
     "mutual_information": "mutual information (nats)",
     "agreement_common": "share of neighbours of the same type,\ncommon types",
     "agreement_rare": "share of neighbours of the same type,\nrare types",
+    "LMS": "match of dimensions and types (LMS)",
+    "MSAS": "information of the best dimension\nabout a type (MSAS)",
+    "MSGS": "lead of the best dimension (MSGS)",
 }
 """Axis labels by column."""
 

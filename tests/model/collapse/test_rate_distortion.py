@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from betavi import BetaVI
+from betavi.metrics import disentanglement
 from betavi.nn import BetaBias, BetaFiLM, BetaGate, BetaLinear
 from tests.conftest import BRIEF, getters, slow_where
 from tests.model.collapse.answers import plain
@@ -272,6 +273,24 @@ def test_what_is_rare_is_a_matter_of_the_whole_object_and_of_labelled_cells(mult
         found[name] = multi.rate_distortion([1.0], indices=indices, labels_key="mine")
     columns = ["agreement_common", "agreement_rare"]
     np.testing.assert_array_equal(found["with"][columns], found["without"][columns])
+
+
+def test_axes_are_judged_as_by_disentanglement(multi):
+    labels = multi.adata.obs["cell_type"].astype(str)
+    labels.iloc[:30] = None
+    multi.adata.obs["mine"] = labels
+    cells = np.arange(100)
+    curve = multi.rate_distortion([0.1, 10.0], indices=cells, labels_key="mine", n_samples=1)
+    for row in curve.itertuples():
+        z = multi.get_latent_representation(beta=row.beta, indices=cells)
+        judged = disentanglement(z, labels.iloc[cells], n_permutations=0, n_bootstrap=0)
+        expected = judged.table.loc["latent", "value"]
+        for name in ("LMS", "MSAS", "MSGS"):
+            assert getattr(row, name) == pytest.approx(expected[name], abs=1e-5)
+    one = multi.rate_distortion([1.0], indices=[40, 41], labels_key="mine", n_samples=1)
+    assert one[["LMS", "MSAS", "MSGS"]].isna().all(axis=None) == (
+        labels.iloc[40] == labels.iloc[41]
+    )
 
 
 def ordered(curve):

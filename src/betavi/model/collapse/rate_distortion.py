@@ -72,7 +72,9 @@ def rate_distortion(
     number of cells. With ``labels_key``, ``agreement_common`` and ``agreement_rare`` are means of
     :func:`~betavi.diagnostics.label_agreement` over the common and over the rare types, among the
     measured cells with a label. ``attrs["rare"]`` lists the rare types. A rare type has at least
-    two measured cells, but less than 5 % of the labelled cells of the object.
+    two measured cells, but less than 5 % of the labelled cells of the object. ``LMS``, ``MSAS`` and
+    ``MSGS`` measure if single dimensions match types, see
+    :func:`betavi.metrics.disentanglement`. All three need many cells of each type: pass all cells.
 
     Raises
     ------
@@ -89,7 +91,8 @@ def rate_distortion(
 
     References
     ----------
-    Alemi et al. (2018), Fixing a broken ELBO.
+    Alemi et al. (2018), Fixing a broken ELBO. Moinfar & Theis (2024), Unsupervised deep
+    disentangled representation of single-cell omics (LMS, MSAS, MSGS).
 
     Examples
     --------
@@ -120,6 +123,7 @@ def rate_distortion(
         row = {"beta": beta} | _summary(**arrays)
         if labels is not None:
             row |= _agreement(arrays["loc"], labels.iloc[cells], rare)
+            row |= _axes(arrays["loc"], labels.iloc[cells])
         rows.append(row)
     curve = pd.DataFrame(rows)
     if labels is not None:
@@ -235,6 +239,15 @@ def _agreement(latent: np.ndarray, labels: pd.Series, rare: set[str]) -> dict[st
         f"agreement_{kind}": float(np.mean([agreement[name] for name in names] or [np.nan]))
         for kind, names in kinds.items()
     }
+
+
+def _axes(latent: np.ndarray, labels: pd.Series) -> dict[str, float]:
+    """Return how well single dimensions match types, NaN for cells of one type."""
+    known = labels.notna().to_numpy()
+    if labels.nunique() < 2:
+        return dict.fromkeys(("LMS", "MSAS", "MSGS"), np.nan)
+    scores = diagnostics.label_information(latent[known], labels[known].to_numpy())
+    return diagnostics.axis_scores(scores.to_numpy())
 
 
 def _summary(
