@@ -53,6 +53,7 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.lenses
 	$(BIN)/python -m benchmarks.disentanglement
 	$(BIN)/python -m benchmarks.axes_of_beta
+	$(BIN)/python -m benchmarks.decoder_time
 	$(BIN)/python -m benchmarks.collapse
 	$(BIN)/python -m benchmarks.collapse_real
 	$(BIN)/python -m benchmarks.collapse_cost
