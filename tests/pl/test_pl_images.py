@@ -68,8 +68,8 @@ def test_the_last_row_has_the_power_of_the_metric(sets):
     )
     assert [text.get_text() for text in axes[-1, 0].get_xticklabels()] == [
         ">16",
-        "8 to 16",
-        "4 to 8",
+        "8-16",
+        "4-8",
         "<4",
     ]
 

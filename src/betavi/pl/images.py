@@ -185,7 +185,7 @@ def _ranks(table: pd.DataFrame) -> np.ndarray:
 def _label_bands(ax: Axes, table: pd.DataFrame) -> None:
     """Name each band by its periods in pixels."""
     periods = [f"{1 / high:.0f}" for high in table["high"][:-1]]
-    between = [f"{low} to {high}" for high, low in itertools.pairwise(periods)]
+    between = [f"{low}-{high}" for high, low in itertools.pairwise(periods)]
     names = [f">{periods[0]}", *between, f"<{periods[-1]}"]
     ax.set_xticks(_ranks(table), names, fontsize=7)
     ax.xaxis.set_minor_locator(NullLocator())
