@@ -100,7 +100,8 @@ def ridges(
         Reconstructions of the same images, means or draws, in the same unit.
     noise_sd
         Standard deviation of the noise in ``truth``: one number, or an array that broadcasts to its
-        shape. By default, the noise is estimated as in :func:`betavi.metrics.power_ratio`.
+        shape. Only its root mean square is used, for the default ``threshold``. By default, the
+        noise is estimated as in :func:`betavi.metrics.power_ratio`.
     scales
         Standard deviations of the blur, in pixels, near the width of the ridges.
     tolerance
