@@ -10,7 +10,8 @@ Columns: *bits* per pixel of held-out camera counts, with a rounding step of 1; 
 *recall*, of ridges, at a precision of 0.8, and *AP*, average precision, both of the mean; *draw AP* and
 *false*, average precision of a draw and its share of false ridges at the threshold of the truth. Ridges
 are compared with the image without noise where it is known. The second table has the power by band:
-of the mean relative to the signal, and of a draw relative to the image with its noise.
+of the mean relative to the signal, and of a draw relative to the image with its noise. Noise with the
+right spectrum has the right power too, so *corr* is the correlation of the mean with the image.
 
 *expected image* is the image without noise, which no method knows. Its bits are those of the camera
 noise alone. *PCA k* is probabilistic PCA, with one residual variance, as in a likelihood with one σ.
@@ -190,6 +191,7 @@ def power_of(task: Task, found: Found) -> dict[str, float]:
     for name, images, column in (
         ("mean", found.mean, "signal_ratio"),
         ("draw", found.draw, "ratio"),
+        ("corr", found.mean, "correlation"),
     ):
         table = power_ratio(task.judged, images, task.noise_sd)
         rows |= {f"{name} {band}": x for band, x in zip(table["band"], table[column], strict=True)}
