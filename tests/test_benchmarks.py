@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import fft, stats
 
+from benchmarks import images
 from benchmarks.middles import placed
 
 ROOT = Path(__file__).parents[1]
@@ -42,3 +44,27 @@ def test_a_cluster_has_its_place_between_two_others():
     centres["between"] = np.array([1.0, 0.0])
     assert placed(centres, "between", ("a", "b"))[2:] == pytest.approx((1.0, 0.25))
     assert placed(centres, "between", ("b", "a"))[2:] == pytest.approx((1.0, 0.75))
+
+
+@pytest.mark.parametrize("by_band", [False, True])
+def test_nats_of_images_are_those_of_a_normal_distribution(by_band):
+    """Images with one strong pattern, and noise that is white or differs between bands."""
+    rng = np.random.default_rng(0)
+    pattern = rng.normal(size=64)
+    pattern /= np.linalg.norm(pattern)
+    rough = images.bands_of(images.radial_frequency((8, 8)), 8).ravel() == 1
+    sd = np.where(rough & by_band, 2.0, 5.0)
+    values = 40 * rng.normal(size=(3000, 1)) * pattern + sd * rng.normal(size=(3000, 64))
+    cells = fft.idctn(values.reshape(-1, 1, 8, 8), axes=(2, 3), norm="ortho")
+    task = images.Task(cells[:2500], cells[2500:])
+    found = images.pca(1, by_band=by_band)(task, 0)
+    covariance = 1600 * np.outer(pattern, pattern) + np.diag(sd**2)
+    true = -stats.multivariate_normal(np.zeros(64), covariance).logpdf(values[2500:])
+    assert found.nats.mean() == pytest.approx(true.mean(), rel=0.01)
+    # the information of a normal channel
+    signal = (pattern**2 / sd**2).sum() * 1600
+    assert found.rate == pytest.approx(np.log1p(signal) / 2, rel=0.05)
+    wrong = images.pca(1, by_band=False)(task, 0)
+    assert wrong.nats.mean() > true.mean() + (5 if by_band else -1)
+    # a draw has the variance of the images
+    assert found.draw.var() == pytest.approx(cells.var(), rel=0.05)

@@ -18,6 +18,12 @@ SCORED_CELLS = 64
 SIMULATED_CELLS = 4096
 """Cells simulated at once, with arrays for all genes. Seeded draws depend on it."""
 
+SIMULATED_IMAGES = 128
+"""Images simulated at once, with the curves of all their filaments. Seeded draws depend on it."""
+
+SCORED_IMAGES = 128
+"""Images transformed or filtered at once, in double precision."""
+
 DRAWN_VALUES = 2**18
 """Drawn counts scored at once: 1 MiB of single precision, which stays in a cache."""
 

@@ -62,9 +62,11 @@ def drawn(request):
         "support": ([pd.DataFrame({"p_value": [0.1, 0.9]})], 1),
         "predicted_change": ([prediction([0, 1, 2, -1]), [0.1, 1.1, 0.5, -1.1]], 1),
         "dimensions": ([explained("used", "inactive", "used")], 2),
+        "images": ([{"truth": np.arange(192.0).reshape(3, 1, 8, 8), "flat": np.ones((3, 1, 8, 8))}],
+                   (4, 2)),
         "interactions": ([INTERACTIONS], 1),
         "dose_curves": ([{dose: prediction([0, 1, dose, -1]) for dose in (1.0, 10.0)}], 1),
-    }
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", pl.__all__)
@@ -93,7 +95,8 @@ def test_a_picture_is_drawn_where_asked_shown_and_saved(name, drawn, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*pl.__all__} - {"before_and_after", "collapse_history", "dose_curves"})
+    "name",
+    sorted({*pl.__all__} - {"before_and_after", "collapse_history", "dose_curves", "images"}),
 )
 def test_what_is_no_result_is_refused_with_what_returns_one(name):
     two = {"latent_map": np.zeros((3, 2)), "predicted_change": [0.1]}

@@ -8,6 +8,7 @@ from betavi.pl.collapse import collapse, collapse_history
 from betavi.pl.denoising import before_and_after, denoising
 from betavi.pl.dimensions import dimensions
 from betavi.pl.dose_curves import dose_curves
+from betavi.pl.images import images
 from betavi.pl.interactions import interactions
 from betavi.pl.map import latent_map
 from betavi.pl.mean_curves import mean_curves
@@ -19,7 +20,7 @@ from betavi.pl.translation import translation
 
 __all__ = [
     "before_and_after", "collapse", "collapse_history", "denoising", "dimensions", "dose_curves",
-    "interactions",
+    "images", "interactions",
     "latent_map", "latent_path", "mean_curves", "predicted_change", "rate_distortion", "support",
     "translation",
 ]  # fmt: skip
