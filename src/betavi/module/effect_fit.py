@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from betavi.module.effects import EffectVAE
     from betavi.nn.effects import EffectDesign
 
-POSTERIOR = ("mean", "rows", "weights", "precision", "shift", "noise")
+POSTERIOR = ("mean", "rows", "weights", "precision", "shift", "noise", "freedom")
 ESTIMATE = ("kinds", "profile", "bases", "inflation", "measured")
 CURVES = ("grid_log_ec50", "grid_log_slope", "grid_weights")
 STORED = (*POSTERIOR, "scale_weights", "scales", *ESTIMATE)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import false_discovery_control, t
 
 from betavi.data import COUNTS
 from betavi.model.setup.arguments import check_arguments
@@ -124,7 +124,9 @@ def of_pair(
     error = np.sqrt(variances) / LOG2
     p_value, fdr = np.full((2, len(values)), np.nan)
     has_counts = error < LARGEST_ERROR
-    p_value[has_counts] = 2 * norm.sf(np.abs(values / np.sqrt(variances))[has_counts])
+    p_value[has_counts] = (
+        2 * t.sf(np.abs(values / np.sqrt(variances)), estimate.posterior.freedom)[has_counts]
+    )
     if has_counts.any():
         fdr[has_counts] = false_discovery_control(p_value[has_counts])
     shrunken = estimate.posterior.mean[column] / LOG2
