@@ -83,5 +83,6 @@ def test_bulk_samples_have_the_interaction_that_a_linear_model_finds(real):
     assert called.sum() > 100
     assert np.corrcoef(ours["estimate"][called], theirs["estimate"][called])[0, 1] > 0.85
     both = called & (ours["fdr"] < 0.1)
-    assert both.sum() > 0.8 * called.sum()
+    # both call about 200 genes
+    assert both.sum() > 0.7 * max(called.sum(), (ours["fdr"] < 0.1).sum())
     assert (np.sign(ours["estimate"]) == np.sign(theirs["estimate"]))[both].mean() > 0.98

@@ -10,7 +10,7 @@ import torch
 
 from betavi.diagnostics.effects import EffectPosterior, ScaleMixture, fit_effects, inflation
 from betavi.diagnostics.effects.doses import DoseCurves, curve_weights, hill
-from betavi.diagnostics.effects.groups import log_shares
+from betavi.diagnostics.effects.groups import inflation_of_groups, log_shares
 from betavi.module.effect_groups import groups_of, sums_of
 from betavi.module.effect_warnings import warn_unknown
 from betavi.nn.effects import BASE, MAIN
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from betavi.module.effects import EffectVAE
     from betavi.nn.effects import EffectDesign
 
-POSTERIOR = ("mean", "rows", "weights", "precision", "shift", "noise")
+POSTERIOR = ("mean", "rows", "weights", "precision", "shift", "noise", "freedom")
 ESTIMATE = ("kinds", "profile", "bases", "inflation", "measured")
 CURVES = ("grid_log_ec50", "grid_log_slope", "grid_weights")
 STORED = (*POSTERIOR, "scale_weights", "scales", *ESTIMATE)
@@ -157,7 +157,7 @@ def updated_curves(
     rate = np.exp(log_shares(sums.counts) + base @ posterior.mean[:n_base] + change)
     rate *= (sums.counts.sum(axis=1) / rate.sum(axis=1))[:, None]
     responses = change + sums.counts / rate - 1
-    information = rate / (spread + posterior.noise * rate)
+    information = rate / (inflation_of_groups(spread, rate) + posterior.noise * rate)
     prior = posterior.prior
     shared = prior.shared(MAIN)
     contrast = np.append(base.mean(axis=0), np.zeros(effects.shape[1]))

@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 
 from betavi.diagnostics.effects import inflation, sum_groups
+from betavi.diagnostics.effects.groups import inflation_of_groups
 
 N_CELLS, N_GENES, N_GROUPS = 300, 20, 6
 
@@ -104,3 +105,16 @@ def test_inflation_is_at_least_one_and_finite():
     # cells of equal counts
     assert (inflation(summed(np.ones((30, 4)), np.arange(30) % 3)) == 1).all()
     assert np.isfinite(inflation(summed(0 * counts, np.arange(30) % 3))).all()
+
+
+def test_counts_of_groups_vary_more_where_their_mean_is_larger():
+    rng, theta = np.random.default_rng(12), 2.0
+    means = np.array([0.5, 2.0, 8.0])[:, None] * np.ones(40)
+    # features that are the same in all groups, so that totals are known well
+    means = np.hstack([means, np.full((3, 400), 10.0)])
+    codes = np.repeat([0, 1, 2], 2000)
+    cells = rng.poisson(means[codes] * rng.gamma(theta, 1 / theta, (6000, 440)))
+    sums = sum_groups([(sparse.csr_array(cells), codes)], 3, 440)
+    found = inflation_of_groups(inflation(sums), sums.counts)
+    np.testing.assert_allclose(found[:, :40].mean(axis=1), 1 + means[:, 0] / theta, rtol=0.1)
+    np.testing.assert_allclose(found[:, 40:].mean(axis=1), 1 + 10 / theta, rtol=0.1)

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from betavi.diagnostics.effects.doses import DoseCurves, curve_weights, hill
-from betavi.diagnostics.effects.fit import _hessian, _solve, _without_shared_rows
+from betavi.diagnostics.effects.normal_equations import hessian_of, solve, without_shared_rows
 
 BASE_ONLY = np.column_stack([np.ones(5), np.eye(5)[:, 1:]])
 PAIRS = np.array(
@@ -24,11 +24,11 @@ def test_eliminated_columns_have_the_solution_of_all_columns(rows, n_apart):
     rows = rows.astype(float)
     weights = rng.gamma(1, 100, (len(rows), 7))
     precision, score = rng.gamma(1, 1, (2, rows.shape[1], 7))
-    mean, variance = _solve(rows, weights, precision, score)
-    inverse = np.linalg.inv(_hessian(rows, weights, precision))
+    mean, variance = solve(rows, weights, precision, score)
+    inverse = np.linalg.inv(hessian_of(rows, weights, precision))
     np.testing.assert_allclose(mean, np.einsum("gkl,lg->kg", inverse, score), rtol=1e-9)
     np.testing.assert_allclose(variance, np.diagonal(inverse, axis1=1, axis2=2).T, rtol=1e-9)
-    apart = _without_shared_rows(rows)
+    apart = without_shared_rows(rows)
     assert apart.sum() >= n_apart
     assert ((rows[:, apart] != 0).sum(axis=1) <= 1).all()
 

@@ -45,6 +45,17 @@ def test_a_combination_is_left_out_at_all_doses_and_in_all_contexts():
     }
 
 
+def test_larger_combinations_are_left_out_with_the_pairs_that_they_contain():
+    names = ["A", "A+B", "A+B+C", "A+C", "B", "C", "control"]
+    conditions = Conditions.of_names(names, "control")
+    codes = np.column_stack([np.arange(7), *[np.zeros(7, dtype=int)] * 4])
+    found = folds_of(conditions, Groups(codes, np.arange(7)), "combination")
+    assert {fold.name: np.flatnonzero(fold.left_out).tolist() for fold in found} == {
+        "A+B": [1, 2], "A+B+C": [2], "A+C": [2, 3],
+    }  # fmt: skip
+    assert all(fold.held_out.sum() == 1 for fold in found)
+
+
 def test_a_context_is_left_out_at_all_doses():
     assert left_out("context", CONTROLS + DRUG) == {
         "A at 1 in x": ([2], [2, 3]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from scipy import stats
 
 from betavi.datasets import EffectDistribution
@@ -39,6 +40,37 @@ def test_p_values_are_uniform_or_careful_without_interactions():
     for level in (0.01, 0.05, 0.2):
         assert (p_values < level).mean() < 1.2 * level + 0.005
     assert 0.4 < (p_values < 0.5).mean() < 0.6
+
+
+@pytest.mark.parametrize("n_replicates", [2, 3, 4])
+def test_p_values_of_few_replicates_are_uniform(n_replicates):
+    """Bulk samples without an interaction, in which the noise differs between genes."""
+    rng, n_genes = np.random.default_rng(n_replicates), 2000
+    names = np.repeat(["control", "A", "B", "A+B"], n_replicates)
+    noise = 0.04 * 8 / rng.chisquare(8, n_genes)
+    effects = rng.normal(size=(2, n_genes)) * (rng.random((2, n_genes)) < 0.1)
+    log_mean = rng.normal(5, 1.5, n_genes) + np.stack(
+        [
+            sum(effects[i] for i, part in enumerate("AB") if part in name.split("+"))
+            + np.zeros(n_genes)
+            for name in names
+        ]
+    )
+    depth = rng.lognormal(0, 0.3, (len(names), 1))
+    mean = depth * np.exp(log_mean) * rng.gamma(1 / noise, noise, log_mean.shape)
+    adata = AnnData(
+        rng.poisson(mean).astype(np.float32),
+        obs=pd.DataFrame(
+            {"perturbation": names, "replicate": [f"r{i}" for i in range(len(names))]},
+            index=[f"s{i}" for i in range(len(names))],
+        ),
+    )
+    model = fitted(adata, keys={"replicate_key": "replicate"}, training={"train_size": 1.0})
+    table, _ = model.interactions()
+    p_value = table["p_value"].to_numpy()
+    assert 0.03 < (p_value < 0.05).mean() < 0.07
+    assert (p_value < 0.001).mean() < 0.004
+    assert (table["fdr"] < 0.1).sum() <= 3
 
 
 def test_pairs_without_interactions_are_additive():

@@ -85,7 +85,22 @@ def test_predictions_recover_profiles_and_fold_changes(additive):
         assert (np.sign(change) == np.sign(truth))[clear].all()
         ends = found.layers["lfc_lower"][row], found.layers["lfc_upper"][row]
         # all genes without effects share the error of the total
-        assert 0.8 < covered(truth, *ends, genes) <= 1
+        assert 0.85 < covered(truth, *ends, genes) <= 1
+
+
+@pytest.mark.parametrize(("state_sd", "least"), [(0.0, 0.9), (0.5, 0.85)])
+def test_fold_changes_are_inside_their_intervals_on_average(state_sd, least):
+    """With states, those of few cells shift many genes at once. Single screens then differ."""
+    inside = []
+    for seed in range(4):
+        adata = screen(seed=seed, state_sd=state_sd, n_combinations=2)
+        found = fitted(adata).predict(
+            [*adata.uns["truth"]["effects"], *adata.uns["truth"]["interactions"]]
+        )
+        for row, name in enumerate(found.obs_names):
+            ends = found.layers["lfc_lower"][row], found.layers["lfc_upper"][row]
+            inside.append(covered(true_change(adata, name), *ends, is_counted(adata)))
+    assert least < np.mean(inside) <= 1
 
 
 def test_shapes_and_names(additive):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from betavi.diagnostics.effects.fit import EffectPosterior, fit_effects
+from betavi.diagnostics.effects.fit import fit_effects
 from betavi.diagnostics.effects.groups import GroupSums, inflation, sum_groups
+from betavi.diagnostics.effects.posterior import EffectPosterior
 from betavi.diagnostics.effects.scale_mixture import ScaleMixture
 
 __all__ = [

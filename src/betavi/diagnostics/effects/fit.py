@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from betavi.diagnostics.effects.groups import log_shares
-from betavi.diagnostics.effects.noise import replicate_noise
+from betavi.diagnostics.effects.noise import no_noise, replicate_noise
+from betavi.diagnostics.effects.normal_equations import cavity, solve, sums_by
+from betavi.diagnostics.effects.posterior import EffectPosterior
 from betavi.diagnostics.effects.scale_mixture import ScaleMixture
 
 BASE_PRECISION, FIRST_PRECISION = 0.1, 10.0
@@ -29,98 +30,8 @@ LONGEST_STEP = 3.0
 FIRST_NOISE = 5
 """Number of steps before the noise between replicates is estimated. Not tuned."""
 
-BLOCK_VALUES = 2**24
-"""Entries of all features' matrices that are in memory at once: 128 MiB."""
-
 PRECISIONS = (1e-4, 1e7)
 """Range of the precision of an approximated prior, so that matrices can be inverted. Not tuned."""
-
-
-SMALLEST_RATIO = 1e-6
-"""Smallest singular value of a design, relative to the largest, that is not rounding. Not tuned."""
-
-
-class EffectPosterior(NamedTuple):
-    """Posterior of base levels and effects, in natural log units, for each feature.
-
-    Parameters
-    ----------
-    mean
-        Means, ``(n_columns, n_features)``. Columns are those of the design: base levels, then effects.
-    rows
-        Different rows of the design, ``(n_rows, n_columns)``.
-    weights
-        Information that the counts of these rows hold about their log rate, ``(n_rows, n_features)``.
-    precision, shift
-        Normal approximation of the prior in natural parameters, ``(n_columns, n_features)``.
-    noise
-        Variance of log rates between replicates, ``(n_features,)``.
-    prior
-        Prior of the estimated effects.
-
-    Examples
-    --------
-    >>> counts, design = np.array([[500.0, 500], [900, 100]]), np.array([[1.0, 0], [1, 1]])
-    >>> found = fit_effects(counts, design, np.array([-1, 0]), np.ones(2))
-    >>> found.is_estimated.tolist()
-    [True, True]
-    """
-
-    mean: np.ndarray
-    rows: np.ndarray
-    weights: np.ndarray
-    precision: np.ndarray
-    shift: np.ndarray
-    noise: np.ndarray
-    prior: ScaleMixture
-
-    @property
-    def is_estimated(self) -> np.ndarray:
-        """Mask of the columns that were estimated, ``(n_columns,)``. The others have their prior."""
-        measured: np.ndarray = (self.rows != 0).any(axis=0)
-        return measured
-
-    def covariance(self, contrasts: np.ndarray) -> np.ndarray:
-        """Return covariances of contrasts, ``(n_features, n_contrasts, n_contrasts)``.
-
-        ``contrasts`` are ``(n_contrasts, n_columns)``. Columns that were not estimated add nothing.
-        """
-        active, found = self.is_estimated, []
-        rows, chosen = self.rows[:, active], contrasts[:, active]
-        for some in _blocks_of((rows.shape[1], self.mean.shape[1])):
-            hessian = _hessian(rows, self.weights[:, some], self.precision[active][:, some])
-            found.append(chosen @ np.linalg.solve(hessian, chosen.T[None]))
-        return np.concatenate(found)
-
-    def undetermined(self, contrasts: np.ndarray) -> np.ndarray:
-        """Return the part of each contrast that no counts determine, ``(n_contrasts, n_columns)``.
-
-        ``contrasts`` are ``(n_contrasts, n_columns)``. Columns that are not zero in this part cannot be
-        separated by counts, only by the prior.
-        """
-        combined = np.linalg.lstsq(self.rows.T, contrasts.T, rcond=SMALLEST_RATIO)[0]
-        rest = contrasts - combined.T @ self.rows
-        # dose curves are stored in single precision
-        return np.where(np.abs(rest) > 1e-3 * np.abs(contrasts).max(initial=0), rest, 0.0)
-
-    def unshrunk(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return estimates and variances of some effects without their own prior.
-
-        Both are ``(n_chosen, n_features)``. All other effects keep their prior. Effects that were not
-        estimated have an estimate of 0 and an infinite variance.
-        """
-        measured = self.is_estimated[columns]
-        estimate, variance = np.zeros((2, len(columns), self.mean.shape[1]))
-        variance[~measured] = np.inf
-        some, active = columns[measured], self.is_estimated
-        _, variances = _solve(
-            self.rows[:, active], self.weights, self.precision[active], self.shift[active]
-        )
-        marginal = variances[np.searchsorted(np.flatnonzero(active), some)]
-        estimate[measured], variance[measured] = _cavity(
-            self.mean[some], marginal, self.precision[some], self.shift[some]
-        )
-        return estimate, variance
 
 
 def fit_effects(
@@ -223,10 +134,10 @@ class _Regression(NamedTuple):
         shift: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return means, variances and the rows' weights after a step of Newton's method."""
-        weights = _sums_by(information, self.row_of, len(self.rows))
-        gradient = _sums_by(information * residual, self.row_of, len(self.rows))
+        weights = sums_by(information, self.row_of, len(self.rows))
+        gradient = sums_by(information * residual, self.row_of, len(self.rows))
         score = weights * (self.rows @ mean) + gradient
-        solved, variance = _solve(self.rows, weights, precision, self.rows.T @ score + shift)
+        solved, variance = solve(self.rows, weights, precision, self.rows.T @ score + shift)
         change = np.abs(self.rows @ (solved - mean)).max(axis=0)
         step = np.minimum(1, LONGEST_STEP / np.maximum(change, np.finfo(float).tiny))
         return mean + step * (solved - mean), variance, weights
@@ -247,7 +158,7 @@ def _iterate(
     mean = solved = np.zeros((design.shape[1], counts.shape[1]))
     precision, shift = np.full_like(mean, BASE_PRECISION), np.zeros_like(mean)
     precision[shrunk] = FIRST_PRECISION
-    variance, noise = np.ones_like(mean), np.zeros(counts.shape[1])
+    variance, noise = np.ones_like(mean), no_noise(counts.shape[1])
     for step in range(MOST_STEPS):
         if step:
             # not after the last step: mean and prior belong together
@@ -256,14 +167,14 @@ def _iterate(
         if step >= FIRST_NOISE:
             # base levels besides the constant take degrees of freedom
             noise = replicate_noise(counts, rate, inflation, member, int((kinds < 0).sum()) - 1)
-        information = rate / (inflation + noise * rate)
+        information = rate / (inflation + noise.variance * rate)
         solved, variance, weights = data.step(mean, information, residual, precision, shift)
         solved[shrunk] -= _common_change(solved[shrunk], precision[shrunk], shift[shrunk], step)
         change = np.sqrt(np.square(solved - mean)[shrunk].sum() / max(solved[shrunk].size, 1))
         mean = solved if step else 0.5 * solved
         if change < TOLERANCE and step > FIRST_NOISE:
             break
-    return EffectPosterior(mean, rows, weights, precision, shift, noise, prior)
+    return EffectPosterior(mean, rows, weights, precision, shift, *noise, prior)
 
 
 def _rates(counts: np.ndarray, log_rate: np.ndarray) -> np.ndarray:
@@ -299,81 +210,10 @@ def _update_prior(
     shrunk: np.ndarray,
 ) -> ScaleMixture:
     """Update the approximation of the prior, in place, and return the prior with new weights."""
-    estimate, spread = _cavity(mean[shrunk], variance[shrunk], precision[shrunk], shift[shrunk])
+    estimate, spread = cavity(mean[shrunk], variance[shrunk], precision[shrunk], shift[shrunk])
     target, target_variance, sums = prior.shrunk(estimate, spread)
     new = np.clip(1 / target_variance - 1 / spread, *PRECISIONS)
     new_shift = target * (1 / spread + new) - estimate / spread
     precision[shrunk] += DAMPING * (new - precision[shrunk])
     shift[shrunk] += DAMPING * (new_shift - shift[shrunk])
     return prior.updated(sums)
-
-
-def _cavity(
-    mean: np.ndarray, variance: np.ndarray, precision: np.ndarray, shift: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance of marginals, without the prior of their own effect."""
-    remaining = np.maximum(1 / variance - precision, 1e-6)
-    return (mean / variance - shift) / remaining, 1 / remaining
-
-
-def _sums_by(values: np.ndarray, codes: np.ndarray, n_codes: int) -> np.ndarray:
-    cells = np.arange(len(codes))
-    sums: np.ndarray = (
-        sparse.csr_array((np.ones(len(codes)), (codes, cells)), (n_codes, len(codes))) @ values
-    )
-    return sums
-
-
-def _blocks_of(shape: tuple[int, ...]) -> list[slice]:
-    n_columns, n_features = shape
-    step = max(1, BLOCK_VALUES // n_columns**2)
-    return [slice(start, start + step) for start in range(0, n_features, step)]
-
-
-def _hessian(rows: np.ndarray, weights: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Return precision matrices of all columns, ``(n_features, n_columns, n_columns)``."""
-    n_columns = rows.shape[1]
-    hessian = np.zeros((weights.shape[1], n_columns, n_columns))
-    step = max(1, BLOCK_VALUES // n_columns**2)
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        products = np.einsum("rk,rl->rkl", some, some).reshape(len(some), -1)
-        hessian += (weights[start : start + step].T @ products).reshape(hessian.shape)
-    hessian[:, np.arange(n_columns), np.arange(n_columns)] += precision.T
-    return hessian
-
-
-def _solve(
-    rows: np.ndarray, weights: np.ndarray, precision: np.ndarray, score: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return posterior means and variances of all columns, ``(n_columns, n_features)``.
-
-    Columns that share no row are independent given the others, and are eliminated first.
-    """
-    mean, variance = np.empty_like(score), np.empty_like(score)
-    apart = _without_shared_rows(rows)
-    for some in _blocks_of(score.shape):
-        hessian = _hessian(rows, weights[:, some], precision[:, some])
-        links, own = hessian[:, ~apart][:, :, apart], hessian[:, apart, apart]
-        scaled = links / own[:, None]
-        rest = hessian[:, ~apart][:, :, ~apart] - scaled @ links.transpose(0, 2, 1)
-        inverse, given = np.linalg.inv(rest), score[:, some].T
-        found = (given[:, ~apart] - (scaled @ given[:, apart, None])[..., 0])[:, None] @ inverse
-        mean[~apart, some] = found[:, 0].T
-        mean[apart, some] = (given[:, apart] / own - (found @ scaled)[:, 0]).T
-        variance[~apart, some] = np.diagonal(inverse, axis1=1, axis2=2).T
-        variance[apart, some] = (1 / own + (scaled * (inverse @ scaled)).sum(axis=1)).T
-    return mean, variance
-
-
-def _without_shared_rows(rows: np.ndarray) -> np.ndarray:
-    """Return a mask of columns that share no row with each other, ``(n_columns,)``."""
-    used = (rows != 0).astype(np.float64)
-    shared = (used.T @ used) > 0
-    np.fill_diagonal(shared, False)
-    apart, n_shared = np.ones(len(shared), dtype=bool), shared.sum(axis=1)
-    while n_shared.any():
-        column = n_shared.argmax()
-        apart[column] = False
-        n_shared = np.where(apart, n_shared - shared[column], 0)
-    return apart

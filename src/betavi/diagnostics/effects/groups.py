@@ -132,3 +132,31 @@ def inflation(sums: GroupSums) -> np.ndarray:
     few = 1 - trust
     common = few @ ratio / (few @ trust) if trust.any() else 1.0
     return np.maximum(ratio + few * common, 1.0)
+
+
+def inflation_of_groups(inflation: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Return the variance of each group's counts over their mean, ``(n_groups, n_features)``.
+
+    The excess over 1 grows in proportion to the share of a feature, as for counts with a negative binomial
+    distribution. Its mean over all counts is that of ``inflation``.
+
+    Parameters
+    ----------
+    inflation
+        Variance over mean within groups, ``(n_features,)``, see :func:`inflation`.
+    rate
+        Expected counts, ``(n_groups, n_features)``.
+
+    Returns
+    -------
+    Variance over mean, ``(n_groups, n_features)``.
+
+    Examples
+    --------
+    >>> inflation_of_groups(np.array([3.0, 3.0]), np.array([[10.0, 90], [30, 70]])).round(1).tolist()
+    [[1.8, 3.2], [3.4, 2.7]]
+    """
+    shares = rate / np.maximum(rate.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    usual = (rate * shares).sum(axis=0) / np.maximum(rate.sum(axis=0), np.finfo(float).tiny)
+    found: np.ndarray = 1 + (inflation - 1) * shares / np.maximum(usual, np.finfo(float).tiny)
+    return found

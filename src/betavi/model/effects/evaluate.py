@@ -47,7 +47,7 @@ def evaluate(
     ----------
     split
         Conditions to leave out: ``"combination"``, each combination whose perturbations were measured
-        alone, at all doses and in all contexts; ``"context"``, each condition in one context, at all
+        alone, at all doses, in all contexts, and in larger combinations; ``"context"``, each condition in one context, at all
         doses, if it was measured in another; or ``"dose"``, each dose of a perturbation that was
         measured at other doses. Contexts without control cells are not scored.
     n_genes

@@ -27,7 +27,7 @@ class Fold(NamedTuple):
 
     ``name`` is its name, ``parts`` the codes of its perturbations, ``doses`` theirs, ``context`` the code
     of its context, and ``held_out`` the mask of its groups of cells, ``(n_groups,)``. ``left_out`` are all
-    groups that are left out with it, such as the same combination at other doses.
+    groups that are left out with it, such as the same combination at other doses or with a third perturbation.
     """
 
     name: str
@@ -145,7 +145,8 @@ class Split(NamedTuple):
 SPLITS = {
     "combination": Split(
         _is_combination,
-        lambda other, key: other[0] == key[0],
+        # a triple also holds the interaction of its pairs
+        lambda other, key: set(key[0]) <= set(other[0]),
         "A combination is needed whose perturbations were also measured alone.",
     ),
     "context": Split(
