@@ -69,6 +69,11 @@ def axes_or_new(
     axes: Any, size: tuple[float, float], n_rows: int = 1, n_columns: int = 1, **kwargs: Any
 ) -> Any:
     """Return the user's axes, or the axes of a new figure with this size in inches."""
+    if axes is not None and np.size(axes) != n_rows * n_columns:
+        raise ValueError(
+            f"This plot needs {n_rows * n_columns} axes, but {np.size(axes)} were passed. Make them "
+            f"with matplotlib.pyplot.subplots({n_rows}, {n_columns})."
+        )
     kwargs |= {"figsize": size, "layout": "constrained"}
     return plt.subplots(n_rows, n_columns, **kwargs)[1] if axes is None else axes
 

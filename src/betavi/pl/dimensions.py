@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 
+from betavi._tables import check_whole
 from betavi.pl import _style
 from betavi.pl.interactions import DIVERGING, MINUS
 
@@ -60,6 +61,8 @@ def dimensions(
     ------
     TypeError
         If ``explained`` is not a result of ``explain_dimensions``.
+    ValueError
+        If ``n_genes`` is not a whole number of at least 1, or ``axes`` are not two.
 
     Examples
     --------
@@ -73,6 +76,7 @@ def dimensions(
     """
     call = "model.explain_dimensions()"
     _style.check_result("explained", explained, call, attribute="fold_changes")
+    check_whole("n_genes", n_genes)
     table = explained.dimensions.sort_values("distortion_increase", ascending=False)
     values = _top(explained, table.index, n_genes)
     size = (5.5 + 0.24 * values.shape[1], max(2.5 + 0.17 * len(values), 1.2 + 0.24 * len(table)))

@@ -170,6 +170,37 @@ def many():
     return simulate_counts(n_cells=600, n_genes=60, n_types=2, n_batches=2, seed=1)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"gene_likelihood": name} for name in LIKELIHOODS if name != "nb_mixture"),
+        {"latent_distribution": "deterministic", "gene_likelihood": "nb"},
+    ],
+    ids=str,
+)
+def test_steps_of_an_additive_decoder_are_the_same_in_all_cells(many, options):
+    """Unless the expectation is not the exponential of a sum."""
+    BetaVI.setup_anndata(many, batch_key="batch")
+    model = BetaVI(many, n_latent=3, decoder="additive", **options)
+    model.train(40, train_size=0.7, enable_progress_bar=False, collapse_guard=False)
+    genes = model.explain_dimensions(n_cells=100, **QUIET).genes
+    assert not genes.empty
+    is_sum = options["gene_likelihood"] != "lognormal"
+    assert (genes["sd_between_cells"].max() < 0.01) == is_sum
+
+
+def test_a_label_with_few_cells_is_not_the_best(types):
+    labels = types.adata.obs["cell_type"].astype(str)
+    labels.iloc[:5] = "few"
+    types.adata.obs["mine"] = labels
+    found = types.explain_dimensions(labels_key="mine", **QUIET).dimensions
+    assert "few" not in found["label"].tolist()
+    types.adata.obs["mine"] = [f"{number // 10}" for number in range(types.adata.n_obs)]
+    found = types.explain_dimensions(labels_key="mine", **QUIET).dimensions
+    assert found[["label", "label_information"]].isna().all(axis=None)
+    del types.adata.obs["mine"]
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_kind_of_model_is_explained(many, options):
     BetaVI.setup_anndata(many, batch_key="batch")

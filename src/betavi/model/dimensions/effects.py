@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from betavi.diagnostics import GeneEffects
     from betavi.model.core.latent_model import LatentModel, Tensors
 
-QUANTILES = {"-": 0.05, "+": 0.95}
-"""Quantile of a dimension among cells at which a step ends, by its sign."""
+QUANTILES = {"-": 0.01, "+": 0.99}
+"""Quantile of a dimension among cells at which a step ends, by its sign. 2 % of the cells may be a type."""
 
 
 class Steps(NamedTuple):
@@ -55,7 +55,9 @@ def effects_of_steps(
     The other dimensions of a cell stay at their posterior mean, and its covariates are its own.
     """
     # an empty list needs no minibatches
-    blocks = list(model.minibatches(adata, cells, _blocks.DIAGNOSED_CELLS)) if steps[0] else []
+    blocks = (
+        list(model.minibatches(adata, cells, _blocks.DIAGNOSED_CELLS)) if steps.dimensions else []
+    )
     inferred = [model.infer(tensors) for tensors in blocks]
     found: dict[tuple[int, str, str], GeneEffects] = {}
     bar = track(steps.dimensions, "Decoding steps", disable=not show_progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from betavi.diagnostics import (
     ExplainedDimensions,
@@ -22,13 +23,15 @@ from betavi.model.dimensions.nats import nats_of_dimensions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from scvi._types import AnnOrMuData
 
     from betavi.model.core.latent_model import LatentModel
 
 MOST_CELLS = 20_000
 """Largest number of cells whose positions are summarised. Not tuned."""
+
+FEWEST_LABELLED = 20
+"""Smallest number of cells of a label that can be the best label of a dimension. Not tuned."""
 
 
 @takes_beta
@@ -45,8 +48,8 @@ def explain_dimensions(
 ) -> ExplainedDimensions:
     """Explain each latent dimension: the genes that it changes, its nats, labels and covariates.
 
-    A step along a dimension leads from its median among the cells to its 95 % quantile (sign
-    ``"+"``) or to its 5 % quantile (sign ``"-"``). Cells are decoded at both ends of the step. Their
+    A step along a dimension leads from its median among the cells to its 99 % quantile (sign
+    ``"+"``) or to its 1 % quantile (sign ``"-"``). Cells are decoded at both ends of the step. Their
     other dimensions stay at the posterior mean, and batch and covariates are their own. Genes are
     listed for the sign with which they rise. Only dimensions with the status ``"used"`` have genes.
     The tests of the status are those of :meth:`diagnose`.
@@ -87,7 +90,9 @@ def explain_dimensions(
       modalities, also by modality;
     - ``low``, ``median``, ``high``: quantiles of the dimension, the ends of the steps;
     - ``label`` and ``label_information``: the label that the dimension separates best, and its
-      information about membership in this label, divided by the entropy of the membership;
+      information about membership in this label, divided by the entropy of the membership. Labels
+      with fewer than 20 cells do not compete, because their information by chance is high. NaN if
+      no label has 20 cells;
     - ``explained_by_batch`` and so on: share of the variance that a registered covariate explains.
 
     Columns of ``genes``:
@@ -167,8 +172,11 @@ def _relations(
     found = {}
     if labels is not None:
         has = labels.notna().to_numpy()
+        sizes = labels.value_counts()
         scores = label_information(positions[has], labels[has].to_numpy())
-        found["label"] = scores.columns.to_numpy()[scores.to_numpy().argmax(axis=1)]
+        scores = scores[sizes.index[sizes >= FEWEST_LABELLED].intersection(scores.columns)]
+        best = scores.T.fillna(0).idxmax() if scores.shape[1] else pd.Series(np.nan, scores.index)
+        found["label"] = best.to_numpy()
         found["label_information"] = scores.max(axis=1).to_numpy()
     known = model.covariates(adata).of(cells)
     for part, is_code in ((known.categorical, True), (known.continuous, False)):

@@ -32,7 +32,8 @@ class AdditiveDecoder(Decoder):
 
     The amplitudes a are increasing and decreasing softplus functions of one dimension. The effects c of
     covariates do not depend on z. So the log fold change of a program is the same in every cell, up to
-    the total of the cell.
+    the total of the cell. This does not hold for likelihoods whose expectation is not the exponential
+    of one sum (``"nb_mixture"``, ``"lognormal"``), and not for the latent distribution ``"ln"``.
 
     With a prior in which dimensions are independent, a decoder without interactions favours axes that
     stand for one process each. The sum is cheaper than the log-sum-exp of DRVI: the output layer is as
