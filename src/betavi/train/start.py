@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from scvi import settings
 
+from betavi.data.images import image_start
 from betavi.data.start_programs import programs
 from betavi.data.start_values import largest_total, moments
 from betavi.kernels import compiled
@@ -179,8 +180,10 @@ def _limit_depth(module: MultimodalVAE, splitter: DataSplitter) -> None:
 def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: torch.device) -> None:
     """Set output layers, dispersions and the prior's learned cells from the training cells."""
     manager, cells = splitter.adata_manager, splitter.train_idx
-    names = list(module.likelihoods)
-    module.start_at({name: moments(manager, name, cells) for name in names})
+    names = [name for name in module.likelihoods if name not in module.image_scales]
+    starts = {name: moments(manager, name, cells) for name in names}
+    images = {name: image_start(manager, name, cells) for name in module.image_scales}
+    module.start_at(starts | images)
     decoders = cast("dict[str, Decoder]", module.decoders)
     if any(decoder.starts_at_programs for decoder in decoders.values()):
         found = programs(manager, names, np.asarray(cells), module.options.n_latent)

@@ -120,7 +120,8 @@ class AnnDataAdapter(Adapter):
         # a model of a datamodule has no setup arguments; scvi-tools reports this itself
         if "setup_args" in model.registry_:
             totals = check_object(data, model.registry_["setup_args"])
-            warn_deep_cells(totals, data.obs_names, "adata", model.largest_totals[COUNTS])
+            if totals is not None:
+                warn_deep_cells(totals, data.obs_names, "adata", model.largest_totals[COUNTS])
             check_fits(data, model.registry_)
 
 
