@@ -57,4 +57,4 @@ class BandNormalLikelihood(ImageLikelihood):
         return ImageNormal(self.predicted(h), deviation, self.image.step, self.basis)
 
     def parameters_of(self, px: ImageNormal) -> dict[str, Tensor]:
-        return {"mean": px.loc, "dispersions": px.deviation}
+        return {"mean": px.loc, "dispersions": px.deviation.expand_as(px.loc)}

@@ -111,4 +111,4 @@ class NormalImageLikelihood(ImageLikelihood):
         return ImageNormal(self.predicted(h), self.of_pixels(noise), self.image.step)
 
     def parameters_of(self, px: ImageNormal) -> dict[str, Tensor]:
-        return {"mean": px.loc, "dispersions": px.deviation}
+        return {"mean": px.loc, "dispersions": px.deviation.expand_as(px.loc)}

@@ -48,6 +48,10 @@ class Adapter(ABC):
         """Return the registered layer of a modality; None for ``X``."""
 
     @abstractmethod
+    def image_key(self, setup_args: Mapping[str, Any], name: str) -> str | None:
+        """Return the key in ``obsm`` of a modality's images; None for counts."""
+
+    @abstractmethod
     def has(self, data: Any, name: str) -> np.ndarray:
         """Return a mask of the cells that have a modality, ``(n_cells,)``."""
 
@@ -94,6 +98,9 @@ class AnnDataAdapter(Adapter):
     def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
         return setup_args["layer"]
 
+    def image_key(self, setup_args: Mapping[str, Any], name: str) -> str | None:
+        return setup_args.get("image_key")
+
     def has(self, data: AnnData, name: str) -> np.ndarray:
         return np.ones(data.n_obs, dtype=bool)
 
@@ -137,6 +144,9 @@ class MuDataAdapter(Adapter):
     def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
         return (setup_args["layers"] or {}).get(name)
 
+    def image_key(self, setup_args: Mapping[str, Any], name: str) -> str | None:
+        return (setup_args.get("image_keys") or {}).get(name)
+
     def has(self, data: MuData, name: str) -> np.ndarray:
         return np.asarray(data.obsmap[name]) > 0
 
@@ -169,6 +179,7 @@ class MuDataAdapter(Adapter):
             args["layers"] or {},
             may_lack_any=True,
             largest_totals=model.largest_totals,
+            image_keys=args.get("image_keys"),
         )
         check_fit(data, model.registry_)
         check_values(data, args["continuous_covariate_keys"] or [], positive=False)

@@ -131,7 +131,7 @@ def _warn_saturated(images: np.ndarray, highest: np.ndarray, where: str) -> None
         for _, block in _blocks_of(images):
             values = block[:, channel]
             n_most += int((values == most).sum())
-            below = max(below, values.max(initial=-np.inf, where=values < most))
+            below = max(below, values.max(initial=values.min(), where=values < most))
         if n_most < SATURATED * len(images) * images.shape[2] * images.shape[3]:
             continue
         n_below = sum(int((block[:, channel] == below).sum()) for _, block in _blocks_of(images))
