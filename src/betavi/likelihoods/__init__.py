@@ -14,11 +14,13 @@ from betavi.likelihoods._wavelets import WaveletBasis
 from betavi.likelihoods.band_normal import BandNormalLikelihood
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
 from betavi.likelihoods.dispersion import DISPERSIONS, Dispersion, DispersionSizes
+from betavi.likelihoods.logistic_mixture import LogisticMixtureLikelihood
 from betavi.likelihoods.lognormal import LogNormalLikelihood
 from betavi.likelihoods.nb import NegativeBinomialLikelihood
 from betavi.likelihoods.nb_mixture import NegativeBinomialMixtureLikelihood
 from betavi.likelihoods.normal import NormalLikelihood
 from betavi.likelihoods.normal_image import NormalImageLikelihood
+from betavi.likelihoods.photons import NegativeBinomialImageLikelihood, PoissonImageLikelihood
 from betavi.likelihoods.poisson import PoissonLikelihood
 from betavi.likelihoods.zinb import ZeroInflatedNegativeBinomialLikelihood
 
@@ -36,6 +38,9 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 IMAGE_LIKELIHOODS: dict[str, type[ImageLikelihood]] = {
     "band_normal": BandNormalLikelihood,
     "normal_image": NormalImageLikelihood,
+    "logistic_mixture": LogisticMixtureLikelihood,
+    "poisson": PoissonImageLikelihood,
+    "nb": NegativeBinomialImageLikelihood,
 }
 """Likelihoods of images by name. They have a table of their own, because their features are pixels
 and they have no library size."""

@@ -82,7 +82,7 @@ class ImageDestination:
         batches = options.transform_batch
         names = [batches] if isinstance(batches, str) else batches
         entry = {
-            "estimate": "mean",
+            "estimate": options.estimate,
             "batches": "own" if names is None else list(map(str, names)),
             "n_samples": options.n_samples,
             "beta": options.beta,

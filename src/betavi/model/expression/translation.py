@@ -11,7 +11,7 @@ import torch
 from anndata import AnnData
 from scvi.utils import unsupported_if_adata_minified
 
-from betavi._blocks import TRANSLATED_CELLS
+from betavi import _blocks
 from betavi._tables import lookup
 from betavi.diagnostics import INTERVAL, cross_calibrated, score_translation
 from betavi.model.core.beta import takes_beta
@@ -291,7 +291,7 @@ def predictability(
     detects = model.likelihood(target).is_of_detection
     read = partial(_raw_values, rows) if is_image else partial(_log_values, rows, detects=detects)
     truth = read(cells)
-    blocks = np.array_split(others, max(1, len(others) // TRANSLATED_CELLS))
+    blocks = np.array_split(others, max(1, len(others) // _blocks.TRANSLATED_CELLS))
     sums = [read(block).sum(axis=0) for block in blocks]
     mean = np.sum(sums, axis=0) / len(others)
     # each fifth of the cells is calibrated with the others, as new cells would be
