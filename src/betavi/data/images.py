@@ -111,8 +111,9 @@ def image_format(images: np.ndarray) -> ImageFormat:
     values = images.reshape(-1)[:: max(1, images.size // SAMPLED_VALUES)].astype(np.float64)
     step = _common_step(np.unique(np.append(values, [lowest, highest])))
     spread = (highest - lowest) / LEVELS_WITHOUT_STEP
+    n_channels, height, width = images.shape[1:]
     return ImageFormat(
-        *images.shape[1:], step or spread or 1.0, lowest, highest, has_step=step is not None
+        n_channels, height, width, step or spread or 1.0, lowest, highest, step is not None
     )
 
 
@@ -160,8 +161,10 @@ def format_in(registry: Mapping[str, Any], key: str) -> ImageFormat | None:
     state = registry["field_registries"].get(key, {}).get("state_registry", {})
     if FORMAT not in state:
         return None
-    channels, height, width, *values, has_step = state[FORMAT]
-    return ImageFormat(int(channels), int(height), int(width), *values, has_step=bool(has_step))
+    channels, height, width, step, lowest, highest, has_step = state[FORMAT]
+    return ImageFormat(
+        int(channels), int(height), int(width), step, lowest, highest, bool(has_step)
+    )
 
 
 def image_start(manager: CellManager, key: str, cells: np.ndarray) -> ImageStart:

@@ -236,7 +236,7 @@ class _Residuals:
         for start in range(0, self.counts.shape[1], _blocks.DENSE_GENES):
             genes = slice(start, start + _blocks.DENSE_GENES)
             mean = self.totals[:, self.assays[genes]] * self.shares[genes].T[self.codes]
-            some = self.counts[:, genes]
+            some: Any = self.counts[:, genes]
             values = some.toarray() if sparse.issparse(some) else some
             residuals = of(values, np.maximum(mean, 1e-12))
             yield genes, residuals - self.known @ (self.known.T @ residuals)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class PixelHead(nn.Conv2d):
         self.n_outputs = n_outputs
         with torch.no_grad():
             self.weight.mul_(SMALL_WEIGHT)
-            nn.init.zeros_(self.bias)
+            cast("Tensor", self.bias).zero_()
 
     def forward(self, h: Tensor) -> Tensor:
         """Return values of each pixel, ``(n_outputs, ..., n_cells, n_pixels)``."""
@@ -111,7 +111,7 @@ class ImageLikelihood(Likelihood):
         nn.Module.__init__(self)
         self.check(image)
         self.image, self._chosen, self.drift = image, None, None
-        self.unscaled = PixelHead(n_hidden, image, self.n_outputs)
+        self.unscaled: PixelHead = PixelHead(n_hidden, image, self.n_outputs)  # type: ignore[assignment]
         for name in ("mean", "deviation"):
             self.register_buffer(name, torch.ones(image.n_channels))
         self.add_noise()

@@ -43,7 +43,7 @@ def log_mass_of_logistic(value: Tensor, loc: Tensor, scale: Tensor, half: float)
 class LogisticMixture(Distribution):
     """Mixture of logistic distributions, in bins of one grey level. The outer bins are open.
 
-    ``logits``, ``loc`` and ``scale`` of the components: ``(n_components, ..., n_cells, n_pixels)``.
+    ``logits``, ``loc`` and ``scale`` of the components: ``(..., n_cells, n_pixels, n_components)``.
     ``image``: format with the step, the lowest and the highest grey level.
 
     Reference: Salimans et al. (2017), PixelCNN++.
@@ -59,17 +59,17 @@ class LogisticMixture(Distribution):
 
     def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor, image: ImageFormat) -> None:
         self.logits, self.loc, self.deviation, self.image = logits, loc, scale, image
-        super().__init__(loc.shape[1:], validate_args=False)
+        super().__init__(loc.shape[:-1], validate_args=False)
 
     @property
     def shares(self) -> Tensor:
         """Probability of each component."""
-        return self.logits.softmax(dim=0)
+        return self.logits.softmax(dim=-1)
 
     @property
     def mean(self) -> Tensor:
         """Mean of the mixture, without the limits of the grey levels."""
-        return (self.shares * self.loc).sum(dim=0)
+        return (self.shares * self.loc).sum(dim=-1)
 
     @property
     def scale(self) -> Tensor:
@@ -79,24 +79,24 @@ class LogisticMixture(Distribution):
     @property
     def variance(self) -> Tensor:
         within = (torch.pi * self.deviation).square() / 3
-        return (self.shares * (within + (self.loc - self.mean).square())).sum(dim=0)
+        return (self.shares * (within + (self.loc - self.mean[..., None]).square())).sum(dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of grey levels, ``(..., n_cells, n_pixels)``."""
         half = self.image.step / 2
-        value = value.clamp(self.image.lowest, self.image.highest)
+        value = value.clamp(self.image.lowest, self.image.highest)[..., None]
         within = log_mass_of_logistic(value, self.loc, self.deviation, half)
         below = logsigmoid((value + half - self.loc) / self.deviation)
         above = logsigmoid((self.loc - value + half) / self.deviation)
         mass = within.where(value > self.image.lowest + half, below)
         mass = mass.where(value < self.image.highest - half, above)
-        return (mass + self.logits.log_softmax(dim=0)).logsumexp(dim=0)
+        return (mass + self.logits.log_softmax(dim=-1)).logsumexp(dim=-1)
 
     @torch.no_grad()
     def sample(self, sample_shape: _size = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         logits, loc, scale = (
-            part.movedim(0, -1).expand(*shape, len(self.logits))
+            part.expand(*shape, part.shape[-1])
             for part in (self.logits, self.loc, self.deviation)
         )
         component = Categorical(logits=logits).sample()[..., None]
@@ -123,7 +123,7 @@ class LogisticMixtureLikelihood(ImageLikelihood):
     >>> from betavi.likelihoods.logistic_mixture import LogisticMixture
     >>> levels = torch.arange(16.0)[:, None]
     >>> one = torch.ones(1, 1, 1)
-    >>> px = LogisticMixture(one, 7 * one, 2 * one, ImageFormat(1, 1, 1, 1.0, 0.0, 15.0))
+    >>> px = LogisticMixture(one, 7 * one, 2 * one, ImageFormat(1, 1, 1, highest=15.0))
     >>> round(px.log_prob(levels).exp().sum().item(), 4)
     1.0
     """
@@ -148,10 +148,9 @@ class LogisticMixtureLikelihood(ImageLikelihood):
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> LogisticMixture:
-        logits, loc, log_scale = self.unscaled(h).chunk(3)
-        spread = SPREAD.to(loc).reshape(-1, *[1] * (loc.ndim - 1))
-        unit = self.of_pixels(self.deviation)
-        loc = self.of_pixels(self.mean) + unit * (spread + loc)
+        logits, loc, log_scale = self.unscaled(h).movedim(0, -1).chunk(3, dim=-1)
+        unit = self.of_pixels(self.deviation)[:, None]
+        loc = self.of_pixels(self.mean)[:, None] + unit * (SPREAD.to(loc) + loc)
         scale = unit * (log_scale - 1).clamp_min(SMALLEST_LOG_SCALE).exp()
         return LogisticMixture(logits, loc, scale, self.image)
 

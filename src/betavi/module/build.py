@@ -93,9 +93,7 @@ def _add_modality(
             f"decoder={options.decoder!r} is for images, and images always have this decoder. For other "
             "modalities, choose another decoder, or leave `decoder` out."
         )
-    decoder = kind(
-        options.n_latent, n_values, n_categories, architecture, beta_condition
-    )
+    decoder = kind(options.n_latent, n_values, n_categories, architecture, beta_condition)
     module.decoders[name] = decoder
     module.likelihoods[name] = likelihood(
         decoder.n_hidden,
@@ -112,7 +110,9 @@ def _add_images(
 ) -> None:
     options, sizes, image = module.options, module.sizes, modality.image
     assert image is not None
-    likelihood = lookup(IMAGE_LIKELIHOODS, modality.likelihood, f"The likelihood of images {name!r}")
+    likelihood = lookup(
+        IMAGE_LIKELIHOODS, modality.likelihood, f"The likelihood of images {name!r}"
+    )
     n_values, n_categories = _covariate_widths(module)
     encoded, codes = (n_values, n_categories) if options.encode_covariates else (0, [])
     beta_condition = None if module.beta_condition.is_fixed else module.beta_condition

@@ -21,7 +21,8 @@ from betavi.objective.schedule import end_of_warmup
 from betavi.train.optimizer import ORDERED
 
 if TYPE_CHECKING:
-    from betavi.data import DataSplitter, Rows
+    from betavi.data import DataSplitter, ImageStart, Rows
+    from betavi.data.start_values import Start
     from betavi.module import MultimodalVAE
     from betavi.nn import Decoder
     from betavi.nn.depth import DepthLimit
@@ -186,9 +187,9 @@ def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: tor
     """Set output layers, dispersions and the prior's learned cells from the training cells."""
     manager, cells = splitter.adata_manager, splitter.train_idx
     names = [name for name in module.likelihoods if name not in module.image_scales]
-    starts = {name: moments(manager, name, cells) for name in names}
-    images = {name: image_start(manager, name, cells) for name in module.image_scales}
-    module.start_at(starts | images)
+    starts: dict[str, Start | ImageStart] = {name: moments(manager, name, cells) for name in names}
+    starts |= {name: image_start(manager, name, cells) for name in module.image_scales}
+    module.start_at(starts)
     decoders = cast("dict[str, Decoder]", module.decoders)
     if any(decoder.starts_at_programs for decoder in decoders.values()):
         found = programs(manager, names, np.asarray(cells), module.options.n_latent)

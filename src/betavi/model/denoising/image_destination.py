@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from betavi.data import ImageFormat
     from betavi.model.denoising.estimate import DenoiseOptions
     from betavi.model.denoising.storage_format import StorageFormat
+    from betavi.model.io.writer import Writer
 
 
 @dataclass
@@ -67,7 +68,7 @@ class ImageDestination:
                     "layer_added=..."
                 )
 
-    def add(self, mean: np.ndarray, std: np.ndarray, _writer: None) -> None:
+    def add(self, mean: np.ndarray, std: np.ndarray, _writer: Writer | None) -> None:
         """Add the images of the next cells."""
         mean, std = self.storage_format.converted(mean, std)
         block = {self.layer: mean} | ({} if self.std_layer is None else {self.std_layer: std})

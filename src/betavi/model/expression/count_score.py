@@ -84,7 +84,9 @@ def score_counts(
     """
     adata = model._validate_anndata(adata)
     names = model.named_modalities(modalities)
-    remedy = "Pass other `modalities`. Compare likelihoods of images by `get_elbo`, in nats per image."
+    remedy = (
+        "Pass other `modalities`. Compare likelihoods of images by `get_elbo`, in nats per image."
+    )
     model.refuse_images("score_counts", remedy, names)
     sums = {name: ScoreSums() for name in names}
     for name in sums:
