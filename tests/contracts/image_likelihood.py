@@ -108,15 +108,15 @@ def the_library_size_is_not_read(cls):
 
 @torch.no_grad()
 def pixels_are_in_their_place(cls):
-    """A change at one corner of the hidden maps changes pixels of this corner only."""
+    """A change at one corner of the hidden maps hardly changes pixels far from it."""
     likelihood, (h, *others) = build(cls), inputs()
     moved = h.clone().unflatten(-1, (5, 2, 3))
     moved[..., 0, 0] += 5.0
     change = (likelihood(moved.flatten(-3), *others).mean - likelihood(h, *others).mean).abs()
     change = change.unflatten(-1, IMAGE.shape).sum(dim=(0, 1))
-    # a kernel of 3 by 3 reaches one more position of 4 by 4 pixels
-    assert change[:, 8:].max() == 0
-    assert change[:4, :4].min() > 0
+    # a kernel of 3 by 3 reaches one more position of 4 by 4 pixels; wavelets reach a little farther
+    assert change[:, 8:].sum() < 0.05 * change.sum()
+    assert change[:, :8].min() > 0
 
 
 @torch.no_grad()

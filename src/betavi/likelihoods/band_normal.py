@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from betavi.likelihoods._image import ImageLikelihood
 from betavi.likelihoods._wavelets import WaveletBasis
 from betavi.likelihoods.normal_image import SMALLEST_NOISE, ImageNormal
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from betavi.data.images import ImageStart
@@ -32,9 +33,21 @@ class BandNormalLikelihood(ImageLikelihood):
     26
     """
 
+    gain: Tensor
+
     def add_noise(self) -> None:
         self.basis = WaveletBasis(*self.image.shape)
         self.n_noises = self.image.n_channels * self.basis.n_bands
+        self.register_buffer("gain", torch.ones(self.n_noises))
+
+    def predicted(self, h: Tensor) -> Tensor:
+        """Return the predicted image. Bands of the output layer get the strength they have in images.
+
+        Otherwise, gradients from the noise of many fine coefficients hide those of few coarse ones.
+        """
+        (white,) = self.unscaled(h)
+        details = self.basis.inverse(self.gain[self.basis.bands] * self.basis(white))
+        return self.of_pixels(self.mean) + details
 
     def log_theta_at(self, start: ImageStart) -> Tensor:  # type: ignore[override]  # of images
         images = start.images.to(self.mean.device)
@@ -43,9 +56,10 @@ class BandNormalLikelihood(ImageLikelihood):
         sums = squares.new_zeros(self.n_noises).index_add_(0, self.basis.bands, squares)
         smallest = SMALLEST_NOISE * self.image.step
         deviation = (sums / self.basis.bands.bincount()).sqrt().clamp_min(smallest)
+        self.gain.copy_(deviation)
         return (deviation / self._of_bands(self.deviation)).log()
 
-    def _of_bands(self, values: torch.Tensor) -> torch.Tensor:
+    def _of_bands(self, values: Tensor) -> Tensor:
         """Return values of channels for each band, ``(n_noises,)``."""
         return values.repeat_interleave(self.basis.n_bands)
 

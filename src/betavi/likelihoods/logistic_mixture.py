@@ -96,8 +96,7 @@ class LogisticMixture(Distribution):
     def sample(self, sample_shape: _size = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         logits, loc, scale = (
-            part.expand(*shape, part.shape[-1])
-            for part in (self.logits, self.loc, self.deviation)
+            part.expand(*shape, part.shape[-1]) for part in (self.logits, self.loc, self.deviation)
         )
         component = Categorical(logits=logits).sample()[..., None]
         noise = torch.rand(shape, device=loc.device).clamp(1e-6, 1 - 1e-6).logit()
