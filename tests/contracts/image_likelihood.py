@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from betavi.data import ImageFormat, ImageStart
+from betavi.data import ImageFormat
+from betavi.data.images import ImageStart
 from betavi.likelihoods import DISPERSIONS, DispersionSizes
 from tests.contracts._state import reloaded
 

@@ -166,7 +166,9 @@ def test_noise_that_differs_between_bands_is_worth_bits():
 def test_a_step_of_zero_noise_is_not_worth_infinite_bits():
     """A density without the step would grow without limit on constant pixels."""
     nats = [
-        ImageNormal(torch.zeros(1, 1), torch.tensor([noise]), 1.0).log_prob(torch.zeros(1, 1)).item()
+        ImageNormal(torch.zeros(1, 1), torch.tensor([noise]), 1.0)
+        .log_prob(torch.zeros(1, 1))
+        .item()
         for noise in (1e-3, 0.1, 0.29, 1.0)
     ]
     assert max(nats) == nats[2] < 0

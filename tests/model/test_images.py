@@ -176,7 +176,12 @@ def test_a_range_of_beta_and_other_options_are_for_images_too():
     model.train(**BRIEF)
     low, high = (model.get_latent_representation(beta=beta) for beta in (0.1, 10))
     assert not np.allclose(low, high)
-    others = {"prior": "vamp", "n_components": 5, "encode_covariates": True, "dispersion": "gene-cell"}
+    others = {
+        "prior": "vamp",
+        "n_components": 5,
+        "encode_covariates": True,
+        "dispersion": "gene-cell",
+    }
     model = BetaVI(adata, **options, **others)
     model.train(**BRIEF)
     assert np.isfinite(float(model.get_elbo()))

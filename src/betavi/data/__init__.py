@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from betavi.data.changes import weights_digest
-from betavi.data.images import ImageField, ImageFormat, ImageStart, MuDataImageField, format_in
+from betavi.data.images import ImageFormat, format_in
 from betavi.data.lazy import read_lazy
 from betavi.data.minibatches import COUNTS, CellManager, ExpertKeys, expert_keys, present_key
 from betavi.data.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
@@ -18,10 +18,7 @@ __all__ = [
     "CellManager",
     "DataSplitter",
     "ExpertKeys",
-    "ImageField",
     "ImageFormat",
-    "ImageStart",
-    "MuDataImageField",
     "Rows",
     "StackedRows",
     "StoreDataModule",

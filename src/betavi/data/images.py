@@ -157,7 +157,28 @@ MuDataImageField = MuDataWrapper(ImageField)
 
 
 def format_in(registry: Mapping[str, Any], key: str) -> ImageFormat | None:
-    """Return the registered format of a modality's images. None if the modality has no images."""
+    """Return the registered format of a modality's images. None if the modality has no images.
+
+    Parameters
+    ----------
+    registry
+        scvi-tools' registry of a model or a data manager.
+    key
+        Key of the modality: its name, or ``"X"`` for an AnnData.
+
+    Returns
+    -------
+    Format of the images, or None.
+
+    Examples
+    --------
+    >>> import betavi
+    >>> from betavi.data import format_in
+    >>> adata = betavi.datasets.simulate_counts(n_cells=20, n_genes=5)
+    >>> betavi.BetaVI.setup_anndata(adata)
+    >>> format_in(betavi.BetaVI(adata).registry_, "X") is None
+    True
+    """
     state = registry["field_registries"].get(key, {}).get("state_registry", {})
     if FORMAT not in state:
         return None

@@ -55,7 +55,7 @@ class ImageLikelihood(Likelihood):
     """Likelihood of images, flat in memory: ``(..., n_cells, n_pixels)`` for all channels.
 
     All likelihoods give the log-probability of grey levels, so they can be compared in bits per
-    pixel. A density is multiplied by the quantisation step. There is no library size, because the
+    pixel. A density is multiplied by the quantisation step. Images have no library size, because the
     brightness of an image is part of what z should explain.
 
     Parameters

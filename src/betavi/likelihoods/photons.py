@@ -26,7 +26,7 @@ AT_ONE = 0.5413
 class PhotonLikelihood(ImageLikelihood):
     """Photon counts with a positive rate at each pixel. Base class.
 
-    There is no library size. The total of an image is its brightness, which z should explain. A
+    Images have no library size. The total of an image is its brightness, which z should explain. A
     likelihood that reads the total would also not be comparable in bits per pixel.
     """
 

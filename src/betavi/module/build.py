@@ -10,7 +10,8 @@ from torch import nn
 
 from betavi._tables import lookup
 from betavi.likelihoods import IMAGE_LIKELIHOODS, LIKELIHOODS, DispersionSizes
-from betavi.nn import DECODERS, ENCODERS, FUSIONS, LATENTS, PRIORS, ChannelScale
+from betavi.nn import DECODERS, ENCODERS, FUSIONS, LATENTS, PRIORS
+from betavi.nn.convolutional_encoder import ChannelScale
 from betavi.nn.depth import DepthLimit
 from betavi.nn.library import LatentLibrary, TypicalLibrary
 from betavi.nn.networks import Encoder

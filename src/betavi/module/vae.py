@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch.distributions import Distribution, Normal
 
-    from betavi.data import CellManager, ImageStart
+    from betavi.data import CellManager
+    from betavi.data.images import ImageStart
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
     from betavi.nn import Architecture, Decoder, Fusion, Latent, Prior

@@ -11,7 +11,7 @@ from betavi.nn.beta_condition import (
     BetaGate,
     BetaLinear,
 )
-from betavi.nn.convolutional_encoder import ChannelScale, ConvolutionalEncoder
+from betavi.nn.convolutional_encoder import ConvolutionalEncoder
 from betavi.nn.decoders import DECODERS, Decoder
 from betavi.nn.fusion import FUSIONS, Fusion
 from betavi.nn.latent import LATENTS, Latent, Point
@@ -38,10 +38,7 @@ __all__ = [
     "BetaFiLM",
     "BetaGate",
     "BetaLinear",
-    "ChannelScale",
-    "ConvolutionalEncoder",
     "Decoder",
-    "Encoder",
     "Fusion",
     "Latent",
     "NormalMixture",

@@ -72,6 +72,15 @@ class ConvolutionalEncoder(nn.Module):
         Format of the images.
 
     Reference: LeCun et al. (1998), Gradient-based learning applied to document recognition.
+
+    Examples
+    --------
+    >>> from betavi.data import ImageFormat
+    >>> from betavi.nn import ENCODERS, Architecture
+    >>> image = ImageFormat(3, 64, 64)
+    >>> encoder = ENCODERS["convolutional"](0, 10, [], Architecture(), image)
+    >>> encoder(torch.zeros(5, image.n_pixels)).mean.shape
+    torch.Size([5, 10])
     """
 
     def __init__(

@@ -21,7 +21,8 @@ from betavi.objective.schedule import end_of_warmup
 from betavi.train.optimizer import ORDERED
 
 if TYPE_CHECKING:
-    from betavi.data import DataSplitter, ImageStart, Rows
+    from betavi.data import DataSplitter, Rows
+    from betavi.data.images import ImageStart
     from betavi.data.start_values import Start
     from betavi.module import MultimodalVAE
     from betavi.nn import Decoder

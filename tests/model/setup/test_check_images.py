@@ -56,12 +56,18 @@ def test_sizes_that_are_allowed_can_be_modelled(shape):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (with_value(np.nan), r"NaN or infinite: nan in cell 'cell3' \(row 3\), channel 1, pixel \(4, 5\)"),
+        (
+            with_value(np.nan),
+            r"NaN or infinite: nan in cell 'cell3' \(row 3\), channel 1, pixel \(4, 5\)",
+        ),
         (with_value(-np.inf), "NaN or infinite"),
         (with_value(1e20), "too large"),
         (images()[:, 0], r"3 dimensions.*images\[:, None\]"),
         (images().reshape(8, -1), "2 dimensions"),
-        (images(shape=(2, 40, 32)), "40 by 32 pixels, but sides must be multiples of 16 from 32 to 128"),
+        (
+            images(shape=(2, 40, 32)),
+            "40 by 32 pixels, but sides must be multiples of 16 from 32 to 128",
+        ),
         (images(shape=(2, 256, 256)), "256 by 256"),
         (images(shape=(32, 32, 3)), r"looks like channels.*moveaxis"),
         (images(shape=(0, 32, 32)), "0 channels"),
@@ -81,7 +87,7 @@ def test_constant_images_and_channels_are_named():
     set_up(values, keep_empty_cells=True)
     values = images()
     values[:, 1] = 100
-    with pytest.raises(ValueError, match="Channel 1 of .* same value in all pixels"):
+    with pytest.raises(ValueError, match=r"Channel 1 of .* same value in all pixels"):
         set_up(values, keep_empty_cells=True)
 
 
@@ -99,7 +105,7 @@ def test_saturated_pixels_are_told():
 
 def test_names_and_arguments_that_do_not_fit():
     adata = holder(images())
-    with pytest.raises(KeyError, match="no images 'imag'.*'image'"):
+    with pytest.raises(KeyError, match=r"no images 'imag'.*'image'"):
         BetaVI.setup_anndata(adata, image_key="imag")
     with pytest.raises(ValueError, match="`layer` is for counts"):
         BetaVI.setup_anndata(adata, image_key="image", layer="counts")
@@ -113,19 +119,23 @@ def test_names_and_arguments_that_do_not_fit():
 
 def test_a_likelihood_of_counts_is_refused_for_images():
     adata = set_up(images())
-    with pytest.raises(ValueError, match="'zinb', a likelihood of counts.*'band_normal'"):
+    with pytest.raises(ValueError, match=r"'zinb', a likelihood of counts.*'band_normal'"):
         BetaVI(adata)
     with pytest.raises(ValueError, match=", ".join(map(repr, IMAGE_LIKELIHOODS))):
         BetaVI(adata, gene_likelihood="bands")
+    counts = AnnData(np.ones((9, 4)))
+    BetaVI.setup_anndata(counts)
     with pytest.raises(ValueError, match="decoder='convolutional' is for images"):
-        counts = AnnData(np.ones((9, 4)))
-        BetaVI.setup_anndata(counts)
         BetaVI(counts, decoder="convolutional")
 
 
 def test_discrete_likelihoods_refuse_other_values():
     floats = np.random.default_rng(0).normal(size=(8, 1, 32, 32)).astype(np.float32)
-    for name, words in {"logistic_mixture": "no grid", "poisson": "negative", "nb": "negative"}.items():
+    for name, words in {
+        "logistic_mixture": "no grid",
+        "poisson": "negative",
+        "nb": "negative",
+    }.items():
         with pytest.raises(ValueError, match=words):
             BetaVI(set_up(floats), gene_likelihood=name)
     whole = set_up(images().astype(np.float32))
@@ -154,7 +164,9 @@ def test_a_mudata_says_which_modality_has_images():
         joint(images(), {"rna": "nb", "image": "nb_mixture"}, image_keys=keys)
     with pytest.raises(ValueError, match="photon counts are not"):
         joint(images().astype(float) - 5, {"rna": "nb", "image": "poisson"}, image_keys=keys)
-    with pytest.raises(ValueError, match=r"mdata\['image'\].obsm\['image'\] has a value that is NaN"):
+    with pytest.raises(
+        ValueError, match=r"mdata\['image'\].obsm\['image'\] has a value that is NaN"
+    ):
         joint(with_value(np.nan), both, image_keys=keys)
     assert JointVI(joint(images(), both, image_keys=keys)).modalities == ["rna", "image"]
 
@@ -162,5 +174,7 @@ def test_a_mudata_says_which_modality_has_images():
 def test_images_of_another_size_are_refused_by_a_model():
     model = BetaVI(set_up(images()), gene_likelihood="normal_image", n_latent=3)
     model.is_trained = True
-    with pytest.raises(ValueError, match=r"shape \(2, 32, 48\), but the model was set up with .*32, 32"):
+    with pytest.raises(
+        ValueError, match=r"shape \(2, 32, 48\), but the model was set up with .*32, 32"
+    ):
         model.get_latent_representation(holder(images(shape=(2, 32, 48))))

@@ -10,7 +10,8 @@ from scvi.data._constants import _MODEL_NAME_KEY
 from scvi.data._utils import _get_adata_minify_type
 
 from betavi._tables import check_flag
-from betavi.data import CellManager, ImageField
+from betavi.data import CellManager
+from betavi.data.images import ImageField
 from betavi.model.setup import check_obs
 from betavi.model.setup.check_counts import check_counts, check_is_anndata, refuse
 from betavi.model.setup.check_depth import warn_deep_cells

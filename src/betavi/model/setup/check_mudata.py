@@ -138,7 +138,7 @@ def check_modalities(
 
 
 def _check_likelihood(name: str, likelihood: str, *, is_image: bool) -> None:
-    """Raise a ValueError if a likelihood is unknown, or is for images where there are none."""
+    """Raise a ValueError if a likelihood is unknown, or is for images but there are counts."""
     if is_image:
         return
     if likelihood in set(IMAGE_LIKELIHOODS) - set(LIKELIHOODS):

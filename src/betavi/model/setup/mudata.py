@@ -13,7 +13,8 @@ from scvi.data._utils import _get_adata_minify_type
 from betavi._mudata import make_actual
 from betavi._pickling import allow_pickling
 from betavi._tables import check_flag, check_mapping
-from betavi.data import CellManager, ExpertKeys, MuDataImageField, expert_keys
+from betavi.data import CellManager, ExpertKeys, expert_keys
+from betavi.data.images import MuDataImageField
 from betavi.model.setup.anndata import check_all_known
 from betavi.model.setup.check_features import check_batches
 from betavi.model.setup.check_images import check_format
