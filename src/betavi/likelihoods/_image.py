@@ -28,6 +28,10 @@ SMALL_WEIGHT = 0.1
 """Factor of the output layer's initial weights, so that training starts near the mean. Not tuned."""
 
 
+SMALLEST_NOISE = 0.1
+"""Smallest standard deviation, in quantisation steps. The best one for constant pixels is 0.29."""
+
+
 class PixelHead(nn.Conv2d):
     """Output layer of images: each position of the decoder's maps predicts 4 by 4 pixels.
 
@@ -117,7 +121,7 @@ class ImageLikelihood(Likelihood):
         self.add_noise()
         if self.has_dispersion:
             dispersion_class = lookup(DISPERSIONS, dispersion, "dispersion")
-            self.dispersion = dispersion_class(n_hidden, self.n_noises, sizes)
+            self.dispersion = dispersion_class(self.unscaled.in_channels, self.n_noises, sizes)
             if beta_condition is not None:
                 self.drift = BetaBias(self.n_noises, beta_condition)
 
@@ -146,6 +150,19 @@ class ImageLikelihood(Likelihood):
         self.deviation.copy_(start.deviation)
         if (log_theta := self.log_theta_at(start)) is not None:
             self.dispersion.start_at(log_theta)
+
+    def log_theta(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
+        """Return the log of the noise parameters, broadcastable to ``(..., n_cells, n_noises)``.
+
+        Noise that depends on z reads the mean of each map. All positions are too many inputs: a step of
+        training would change the noise by several orders of magnitude.
+        """
+        maps = h.unflatten(-1, (self.unscaled.in_channels, -1)).mean(dim=-1)
+        return super().log_theta(maps, batch, label)
+
+    def above_floor(self, noise: Tensor) -> Tensor:
+        """Return standard deviations that are at least a tenth of the quantisation step."""
+        return (noise.square() + (SMALLEST_NOISE * self.image.step) ** 2).sqrt()
 
     @abstractmethod
     def log_theta_at(self, start: ImageStart) -> Tensor | None:  # type: ignore[override]

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from betavi.likelihoods._image import ImageLikelihood
+from betavi.likelihoods._image import SMALLEST_NOISE, ImageLikelihood
 from betavi.likelihoods._wavelets import WaveletBasis
-from betavi.likelihoods.normal_image import SMALLEST_NOISE, ImageNormal
+from betavi.likelihoods.normal_image import ImageNormal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ class BandNormalLikelihood(ImageLikelihood):
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> ImageNormal:
         noise = self._of_bands(self.deviation) * self.log_theta(h, batch, label).exp()
-        deviation = noise[..., self.basis.bands]
+        deviation = self.above_floor(noise)[..., self.basis.bands]
         return ImageNormal(self.predicted(h), deviation, self.image.step, self.basis)
 
     def parameters_of(self, px: ImageNormal) -> dict[str, Tensor]:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from betavi.data.images import ImageStart
     from betavi.likelihoods._wavelets import WaveletBasis
 
-SMALLEST_NOISE = 1e-3
-"""Smallest start value of noise, in quantisation steps."""
-
 
 class ImageNormal(Distribution):
     r"""Normal images whose noise is independent between the coefficients of an orthonormal basis.
@@ -101,13 +98,12 @@ class NormalImageLikelihood(ImageLikelihood):
     """
 
     def log_theta_at(self, start: ImageStart) -> Tensor:  # type: ignore[override]  # of images
-        smallest = SMALLEST_NOISE * self.image.step
-        return (start.deviation.clamp_min(smallest) / start.deviation).log()
+        return torch.zeros_like(start.deviation)
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> ImageNormal:
-        noise = self.deviation * self.log_theta(h, batch, label).exp()
+        noise = self.above_floor(self.deviation * self.log_theta(h, batch, label).exp())
         return ImageNormal(self.predicted(h), self.of_pixels(noise), self.image.step)
 
     def parameters_of(self, px: ImageNormal) -> dict[str, Tensor]:
