@@ -28,7 +28,7 @@ BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 def curve_of(name: str, decoder: str, seed: int) -> pd.DataFrame:
     """Return the rate-distortion curve of one training."""
-    task = DATA[name]()
+    task = DATA[name](seed)
     scvi.settings.seed = seed
     BetaVI.setup_anndata(task.adata, batch_key=task.batch_key)
     options: dict[str, Any] = {"decoder": decoder, "gene_likelihood": "nb", "n_latent": N_LATENT}

@@ -63,7 +63,7 @@ if hasattr(scvi.external, "DRVI"):
 
 def main(rounds: str = str(ROUNDS)) -> None:
     quietly()
-    adata, rows = DATA["pancreas"]().adata, []
+    adata, rows = DATA["pancreas"](0).adata, []
     for _ in range(int(rounds)):
         for row, make in ROWS.items():
             steps = Steps()

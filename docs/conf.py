@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import betavi
-from betavi.likelihoods import DISPERSIONS, LIKELIHOODS
+from betavi.likelihoods import DISPERSIONS, IMAGE_LIKELIHOODS, LIKELIHOODS
 from betavi.model import REMEDIES
 from betavi.nn import DECODERS, FUSIONS, LATENTS, PRIORS
 from betavi.objective import SCHEDULES
@@ -54,6 +54,7 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!betavi).*")]
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 TABLES = {
     "gene_likelihood": ("betavi.likelihoods.LIKELIHOODS", LIKELIHOODS),
+    "gene_likelihood of images": ("betavi.likelihoods.IMAGE_LIKELIHOODS", IMAGE_LIKELIHOODS),
     "dispersion": ("betavi.likelihoods.DISPERSIONS", DISPERSIONS),
     "latent_distribution": ("betavi.nn.LATENTS", LATENTS),
     "prior": ("betavi.nn.PRIORS", PRIORS),

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scvi
+from anndata import AnnData
+from mudata import MuData
 
 import betavi
 from betavi.datasets import simulate_counts, simulate_multiome
@@ -60,13 +62,22 @@ def names_of(page):
     }  # fmt: skip
 
 
+def with_images(names):
+    """Return the names with images of the cells, and of the RNA's cells as a second modality."""
+    draws, mdata = np.random.default_rng(0), names["mdata"]
+    images = draws.poisson(9.0, (600, 1, 32, 32)).astype(np.uint16)
+    names["adata"].obs["plate"] = names["adata"].obs["batch"]
+    part = AnnData(obs=mdata["rna"].obs[[]].copy(), obsm={"image": images[: mdata["rna"].n_obs]})
+    return names | {"images": images, "mdata": MuData({"rna": mdata["rna"], "image": part})}
+
+
 @pytest.mark.usefixtures("brief")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("page", slow_where(PAGES, {"collapse.md", "denoise.md", "joint.md"}))
 def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
-    names = names_of(page)
+    names = with_images(names_of(page)) if page == "images.md" else names_of(page)
     for example in examples(page):
         exec(example, names)
     plt.close("all")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from betavi.data import ImageFormat
 from betavi.nn import Architecture, BetaCondition
 
 N_CELLS, N_LATENT = 6, 3
@@ -17,7 +18,11 @@ def inputs(n_values=2):
 
 def build(cls, **kwargs):
     torch.manual_seed(1)
-    return cls(N_LATENT, 2, [3], Architecture(n_hidden=16), **kwargs).eval()
+    return cls(N_LATENT, 2, [3], Architecture(n_hidden=16), **of_kind(cls), **kwargs).eval()
+
+
+def of_kind(cls):
+    return {"image": ImageFormat(2, 32, 48)} if cls.of_images else {}
 
 
 def check_decoder(cls):
@@ -52,14 +57,15 @@ def everything_has_an_effect(cls):
 
 
 def covariates_may_be_absent(cls):
-    decoder = cls(N_LATENT, 0, [1], Architecture())
+    decoder = cls(N_LATENT, 0, [1], Architecture(), **of_kind(cls))
     z, batch = inputs(0)
     assert decoder(z, torch.zeros_like(batch)).shape == (N_CELLS, decoder.n_hidden)
 
 
 def the_width_does_not_depend_on_the_number_of_batches(cls):
     """A query may have more batches than its reference."""
-    widths = {cls(N_LATENT, 0, [n], Architecture()).n_hidden for n in (1, 2, 50)}
+    kinds = (cls(N_LATENT, 0, [n], Architecture(), **of_kind(cls)) for n in (1, 2, 50))
+    widths = {decoder.n_hidden for decoder in kinds}
     assert len(widths) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from betavi.data.changes import weights_digest
+from betavi.data.images import ImageFormat, format_in
 from betavi.data.lazy import read_lazy
 from betavi.data.minibatches import COUNTS, CellManager, ExpertKeys, expert_keys, present_key
 from betavi.data.rows import MOVED_COUNTS, AlignedRows, Rows, counts_layer, counts_of
@@ -17,6 +18,7 @@ __all__ = [
     "CellManager",
     "DataSplitter",
     "ExpertKeys",
+    "ImageFormat",
     "Rows",
     "StackedRows",
     "StoreDataModule",
@@ -24,6 +26,7 @@ __all__ = [
     "counts_of",
     "expert_keys",
     "files_of",
+    "format_in",
     "present_key",
     "read_lazy",
     "weights_digest",

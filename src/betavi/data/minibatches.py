@@ -160,7 +160,7 @@ class CellDataset(AnnTorchDataset):
         return fields | {key: torch.from_numpy(mask[cells]) for key, mask in self._present.items()}
 
     def _cut(self, rows: Rows | AlignedRows, cells: np.ndarray, dtype: type) -> Tensor:
-        if self.load_sparse_tensor:
+        if self.load_sparse_tensor and not rows.is_image:
             cut = rows[cells]
             if sparse.issparse(cut):
                 # compiled loops read every entry as a separate count

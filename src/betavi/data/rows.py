@@ -145,12 +145,14 @@ class Rows:
                 f"Cannot read rows of a {type(data).__name__}. Use a SciPy sparse matrix, a NumPy "
                 "array, a data frame, a backed AnnData, or an array of zarr or dask."
             )
-        self._data = data
+        n_rows, *n_columns = data.shape
+        self.shape = n_rows, int(np.prod(n_columns))
+        # the rows of images are flat; this is a view of the user's array
+        self.is_image = len(n_columns) > 1
+        self._data = data.reshape(self.shape) if self.is_image else data
         self.in_file = is_in_file(data)
         self.is_sparse = sparse.issparse(data)
         self.dtype = np.dtype(data.dtype)
-        n_rows, *n_columns = data.shape
-        self.shape = n_rows, int(np.prod(n_columns))
 
     @property
     def stored(self) -> Rows:
@@ -260,6 +262,7 @@ class AlignedRows:
         self.stored = stored
         self.position, self.present = position, position >= 0
         self.in_file, self.is_sparse, self.dtype = stored.in_file, stored.is_sparse, stored.dtype
+        self.is_image = stored.is_image
         self.shape = len(position), stored.shape[1]
         self.blocks = stored.blocks
         self.chunk_rows, self.per_row = stored.chunk_rows, stored.per_row

@@ -8,7 +8,7 @@ Don't blame the ELBO!). Counts are converted to deviance residuals in units of e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -108,6 +108,7 @@ def signal_spectrum(
     assays: np.ndarray | None = None,
     rng: np.random.Generator | int = 0,
     show_progress: bool = False,
+    are_counts: bool = True,
 ) -> SignalSpectrum:
     """Find the directions in which cells differ by more than noise.
 
@@ -132,6 +133,10 @@ def signal_spectrum(
         Generator or seed of the random signs.
     show_progress
         Show a progress bar.
+    are_counts
+        If False, values are any numbers with noise of constant variance, such as coefficients of
+        images. Residuals are then differences from the mean, and the noise has no unit. Features have
+        code -1 in ``assays``.
 
     Returns
     -------
@@ -152,7 +157,7 @@ def signal_spectrum(
     True
     """
     rng = np.random.default_rng(rng)
-    columns = sparse.csc_array(counts, dtype=np.float64)
+    columns: Any = sparse.csc_array(counts, dtype=np.float64) if are_counts else _raised(counts)
     n_cells = columns.shape[0]
     codes = np.zeros(n_cells, dtype=int)
     if groups is not None:
@@ -162,7 +167,7 @@ def signal_spectrum(
     k = min(MOST_DIRECTIONS, n_cells // 4, columns.shape[1])
     noise, found = np.ones(columns.shape[1]), np.zeros((n_cells, 0))
     for _ in range(2):
-        residuals = _Residuals(columns, (codes, covariates), assays, noise)
+        residuals = _Residuals(columns, (codes, covariates), assays, noise, are_counts)
         noise = residuals.noise_without(found)
     # noise and random signs need residuals without the directions found so far
     for _ in track(range(N_ROUNDS), "Finding directions in the data", disable=not show_progress):
@@ -175,7 +180,8 @@ def signal_spectrum(
     gamma = columns.shape[1] / n_cells
     excess = values - 1 - gamma
     signals = (excess + np.sqrt(np.maximum(np.square(excess) - 4 * gamma, 0))) / 2
-    noise = np.where(residuals.has_counts, residuals.noise_without(found, _pearson), np.nan)
+    of = _pearson if are_counts else _difference
+    noise = np.where(residuals.has_counts, residuals.noise_without(found, of), np.nan)
     return SignalSpectrum(signals, noise, float(np.median(columns.sum(axis=1))))
 
 
@@ -183,8 +189,14 @@ class _Residuals:
     """Deviance residuals of counts, computed in blocks of genes."""
 
     def __init__(
-        self, counts: sparse.csc_array, known: Pair, assays: np.ndarray, noise: np.ndarray
+        self,
+        counts: sparse.csc_array | np.ndarray,
+        known: Pair,
+        assays: np.ndarray,
+        noise: np.ndarray,
+        are_counts: bool,
     ) -> None:
+        self.usual = _deviance if are_counts else _difference
         codes, covariates = known
         self.counts, self.codes, self.assays = counts, codes, assays
         # else one variable gene dominates the total, and all others seem to vary against it
@@ -215,16 +227,18 @@ class _Residuals:
     def blocks(self, of: Residual | None = None) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield genes and their residuals, ``(n_cells, n_genes)``. Few deviances are stored."""
         if of is not None or self.counts.shape[0] * self.counts.shape[1] > _blocks.STORED_VALUES:
-            yield from self._computed(of or _deviance)
+            yield from self._computed(of or self.usual)
             return
-        self._stored = self._stored or list(self._computed(_deviance))
+        self._stored = self._stored or list(self._computed(self.usual))
         yield from self._stored
 
     def _computed(self, of: Residual) -> Iterator[tuple[slice, np.ndarray]]:
         for start in range(0, self.counts.shape[1], _blocks.DENSE_GENES):
             genes = slice(start, start + _blocks.DENSE_GENES)
             mean = self.totals[:, self.assays[genes]] * self.shares[genes].T[self.codes]
-            residuals = of(self.counts[:, genes].toarray(), np.maximum(mean, 1e-12))
+            some: Any = self.counts[:, genes]
+            values = some.toarray() if sparse.issparse(some) else some
+            residuals = of(values, np.maximum(mean, 1e-12))
             yield genes, residuals - self.known @ (self.known.T @ residuals)
 
     def noise_without(self, directions: np.ndarray, of: Residual | None = None) -> np.ndarray:
@@ -236,6 +250,16 @@ class _Residuals:
             noise[genes] = np.square(rest).sum(axis=0) / max(n_free, 1)
         # any scale is correct for genes without counts, whose residuals are 0
         return np.where(self.has_counts, np.maximum(noise, 1e-6), 1.0)
+
+
+def _raised(values: np.ndarray) -> np.ndarray:
+    """Return values above 0, because a mean of counts is positive. Differences do not change."""
+    raised: np.ndarray = np.asarray(values, dtype=np.float64)
+    return raised - raised.min(axis=0) + 1.0
+
+
+def _difference(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    return values - mean
 
 
 def _pearson(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -124,6 +124,9 @@ class Likelihood(nn.Module, ABC):
     learns_from_counts: ClassVar[bool] = False
     """True if a count adds information about its expected count given z. See :meth:`posterior`."""
 
+    of_images: ClassVar[bool] = False
+    """True if the features are the pixels of an image, see :class:`ImageLikelihood`."""
+
     rows: ClassVar[str | None] = None
     """Name of the likelihood's training loop in ``betavi.kernels.compiled``, or None."""
 

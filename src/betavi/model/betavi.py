@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scvi.model.base import VAEMixin
 
 from betavi._tables import check_flag
+from betavi.data import COUNTS, format_in
 from betavi.model.collapse.diagnose import diagnose
 from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
 from betavi.model.collapse.rescue import rescue
@@ -32,6 +33,7 @@ from betavi.model.reference import minify, query
 from betavi.model.setup.anndata import setup_anndata
 from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_counts import check_is_anndata
+from betavi.model.setup.check_images import check_image_likelihood
 from betavi.model.setup.messages import warn
 from betavi.model.support.support import support
 from betavi.model.support.transfer import transfer_labels
@@ -63,7 +65,8 @@ class BetaVI(LatentModel):
         ``"gene"``, ``"gene-batch"``, ``"gene-label"`` or ``"gene-cell"``, a key of
         :data:`betavi.likelihoods.DISPERSIONS`.
     gene_likelihood
-        ``"zinb"``, ``"nb"``, ``"poisson"``, ``"lognormal"``, ``"normal"`` or ``"bernoulli"``, a key
+        For images, a key of :data:`betavi.likelihoods.IMAGE_LIKELIHOODS`, such as
+        ``"band_normal"``. For counts, ``"zinb"``, ``"nb"``, ``"poisson"``, ``"lognormal"``, ``"normal"`` or ``"bernoulli"``, a key
         of :data:`betavi.likelihoods.LIKELIHOODS`.
     use_observed_lib_size
         Use each cell's total count as its library size. If False, infer the library size.
@@ -213,11 +216,15 @@ class BetaVI(LatentModel):
         use_size_factor = self.registry_["setup_args"].get("size_factor_key") is not None
         n_batch, n_labels, n_continuous, n_categories = self.covariate_sizes
         kwargs = dict(self._module_kwargs)
-        if not (kwargs["use_observed_lib_size"] or use_size_factor):
+        image = format_in(self.registry_, COUNTS)
+        if image is None and not (kwargs["use_observed_lib_size"] or use_size_factor):
             means, variances = library_prior(self.adata_manager, n_batch)
             kwargs |= {"library_log_means": means, "library_log_vars": variances}
+        if image is not None:
+            check_image_likelihood(COUNTS, kwargs["gene_likelihood"], image)
         module = self._module_cls(
-            n_input=self.summary_stats.n_vars, n_batch=n_batch, n_labels=n_labels,
+            n_input=len(self.features(COUNTS)) if image else self.summary_stats.n_vars, image=image,
+            n_batch=n_batch, n_labels=n_labels,
             n_continuous_cov=n_continuous, n_cats_per_cov=n_categories,
             use_size_factor_key=use_size_factor, **kwargs,
         )  # fmt: skip

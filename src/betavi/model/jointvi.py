@@ -8,6 +8,7 @@ import numpy as np
 from scvi.model.base import VAEMixin
 
 from betavi._tables import check_mapping
+from betavi.data import format_in
 from betavi.model.collapse.diagnose import diagnose
 from betavi.model.collapse.rate_distortion import rate_distortion, suggest_beta
 from betavi.model.collapse.rescue import rescue
@@ -225,5 +226,8 @@ class JointVI(LatentModel):
             if self.adata_manager is not None:
                 typical = typical_sizes(self.adata_manager, name)
             weight, n_features = weights.get(name, 1.0), self.summary_stats[f"n_{name}"]
-            modalities[name] = Modality(n_features, likelihood, weight=weight, typical=typical)
+            image = format_in(self.registry_, name)
+            modalities[name] = Modality(
+                n_features, likelihood, weight=weight, typical=typical, image=image
+            )
         return modalities

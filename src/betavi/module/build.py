@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scvi import REGISTRY_KEYS
 from torch import nn
 
 from betavi._tables import lookup
-from betavi.likelihoods import LIKELIHOODS, DispersionSizes
-from betavi.nn import DECODERS, FUSIONS, LATENTS, PRIORS
+from betavi.likelihoods import IMAGE_LIKELIHOODS, LIKELIHOODS, DispersionSizes
+from betavi.nn import DECODERS, ENCODERS, FUSIONS, LATENTS, PRIORS
+from betavi.nn.convolutional_encoder import ChannelScale
 from betavi.nn.depth import DepthLimit
 from betavi.nn.library import LatentLibrary, TypicalLibrary
 from betavi.nn.networks import Encoder
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 BATCH_IS_EMBEDDED: dict[str, bool] = {"one-hot": False, "embedding": True}
 """By name: True if networks read a learned vector of the batch instead of its code."""
 
-PARTS = ("depth_limits", "z_encoders", "l_encoder", "typical_libraries", "decoders", "likelihoods")
+IMAGE_NETWORKS = "convolutional"
+"""Encoder and decoder of images."""
+
+PARTS = (
+    "depth_limits", "image_scales", "z_encoders", "l_encoder", "typical_libraries", "decoders",
+    "likelihoods",
+)  # fmt: skip
 """Names of the dictionaries with one part for each modality that has it."""
 
 
@@ -42,7 +49,8 @@ def add_parts(
     for kind in PARTS:
         setattr(module, kind, nn.ModuleDict())
     for name, modality in modalities.items():
-        _add_modality(module, name, modality, architecture)
+        add = _add_modality if modality.image is None else _add_images
+        add(module, name, modality, architecture)
     module.fusion = lookup(FUSIONS, options.fusion, "fusion")()
     module.latent = lookup(LATENTS, options.latent_distribution, "latent_distribution")()
     if module.latent.is_deterministic and not module.beta_condition.is_fixed:
@@ -81,14 +89,49 @@ def _add_modality(
         module.l_encoder[name] = LatentLibrary(width, codes, architecture, *prior)
     if modality.typical is not None:
         module.typical_libraries[name] = TypicalLibrary(*modality.typical, options.n_latent)
-    decoder = lookup(DECODERS, options.decoder, "decoder")(
-        options.n_latent, n_values, n_categories, architecture, beta_condition
-    )
+    if (kind := lookup(DECODERS, options.decoder, "decoder")).of_images:
+        raise ValueError(
+            f"decoder={options.decoder!r} is for images, and images always have this decoder. For other "
+            "modalities, choose another decoder, or leave `decoder` out."
+        )
+    decoder = kind(options.n_latent, n_values, n_categories, architecture, beta_condition)
     module.decoders[name] = decoder
     module.likelihoods[name] = likelihood(
         decoder.n_hidden,
         modality.n_features,
         "softplus" if options.given_size else "softmax",
+        options.dispersion,
+        DispersionSizes(sizes.n_batch, sizes.n_labels),
+        beta_condition,
+    )
+
+
+def _add_images(
+    module: MultimodalVAE, name: str, modality: Modality, architecture: Architecture
+) -> None:
+    options, sizes, image = module.options, module.sizes, modality.image
+    assert image is not None
+    likelihood = lookup(
+        IMAGE_LIKELIHOODS, modality.likelihood, f"The likelihood of images {name!r}"
+    )
+    n_values, n_categories = _covariate_widths(module)
+    encoded, codes = (n_values, n_categories) if options.encode_covariates else (0, [])
+    beta_condition = None if module.beta_condition.is_fixed else module.beta_condition
+    module.image_scales[name] = ChannelScale(image)
+    encoder: Any = ENCODERS[IMAGE_NETWORKS]
+    module.z_encoders[name] = encoder(
+        encoded, options.n_latent, codes, architecture, image, beta_condition
+    )
+    if modality.typical is not None:
+        module.typical_libraries[name] = TypicalLibrary(*modality.typical, options.n_latent)
+    kind: Any = DECODERS[IMAGE_NETWORKS]
+    decoder = kind(
+        options.n_latent, n_values, n_categories, architecture, beta_condition, image=image
+    )
+    module.decoders[name] = decoder
+    module.likelihoods[name] = likelihood(
+        decoder.n_hidden,
+        image,
         options.dispersion,
         DispersionSizes(sizes.n_batch, sizes.n_labels),
         beta_condition,

@@ -80,6 +80,9 @@ def infer(
         experts[name] = module.z_encoders[name](h, *categories)
         if name in module.l_encoder:
             libraries[name] = module.l_encoder[name](h, *categories)
+        elif name in module.image_scales:
+            # images have no library size
+            libraries[name] = h.new_zeros(*h.shape[:-1], 1)
         else:
             libraries[name] = observed_log_library(counts)
     fused = module.fusion(experts, present)
@@ -91,6 +94,9 @@ def _encoder_input(
     module: MultimodalVAE, name: str, counts: Tensor, design: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return what the encoder reads of a modality, and the weights of the cells in the loss."""
+    if name in module.image_scales:
+        images = dense(counts)
+        return module.image_scales[name](images), images.new_ones(images.shape[:-1])
     limited, weights = module.depth_limits[name](counts)
     if design is not None:
         limited = module.without_effects(limited, design)

@@ -10,6 +10,8 @@ from betavi._tables import check_fields, check_whole
 if TYPE_CHECKING:
     import numpy as np
 
+    from betavi.data import ImageFormat
+
 
 class CovariateSizes(NamedTuple):
     """Numbers of batches, labels, continuous covariates, and categories of other covariates.
@@ -51,6 +53,9 @@ class Modality(NamedTuple):
     typical
         Only if cells may lack the modality: first arguments of
         :class:`betavi.nn.library.TypicalLibrary`.
+    image
+        Only for images: their format. Features are then pixels, and the likelihood is a key of
+        :data:`betavi.likelihoods.IMAGE_LIKELIHOODS`.
 
     Examples
     --------
@@ -65,6 +70,7 @@ class Modality(NamedTuple):
     library_prior: tuple[np.ndarray, np.ndarray] | None = None
     weight: float = 1.0
     typical: tuple[np.ndarray, np.ndarray, int] | None = None
+    image: ImageFormat | None = None
 
 
 @dataclass(frozen=True)

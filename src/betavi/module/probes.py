@@ -132,9 +132,7 @@ class Probe:
         shifts = []
         halves = {name: torch.rand(px.mean.shape[-1]) < 0.5 for name, px in null.items()}
         for side in (True, False):
-            # a normal likelihood can draw values below 0, which have no logarithm
-            low = 0.0 if self.module.options.log_variational else -torch.inf
-            counts = {name: px.sample().clamp(min=low) for name, px in null.items()}
+            counts = {name: self._as_input(name, px.sample()) for name, px in null.items()}
             mixed = {
                 name: torch.where((halves[name] == side).to(x.device), tensors[name].to(x), x)
                 for name, x in counts.items()
@@ -144,6 +142,12 @@ class Probe:
             )
             shifts.append(after - before)
         return torch.stack(shifts)
+
+    def _as_input(self, name: str, drawn: Tensor) -> Tensor:
+        """Return drawn values that the encoder can read."""
+        reads_logs = self.module.options.log_variational and name not in self.module.image_scales
+        # a normal likelihood can draw values below 0, which have no logarithm
+        return drawn.clamp_min(0.0) if reads_logs else drawn
 
     @torch.inference_mode()
     def distortions(self) -> tuple[dict[str, float], dict[str, float]]:

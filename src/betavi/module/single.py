@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from betavi.data import ImageFormat
     from betavi.nn.library import LatentLibrary
 
 LAYER_NORM = {"use_batch_norm": "none", "use_layer_norm": "both"}
@@ -40,6 +41,9 @@ class BetaVAE(MultimodalVAE):
     use_size_factor_key
         Read the size factor of each cell from the data. If both options are False, the library size
         is inferred.
+    image
+        Only for images: their format. The likelihood is then a key of
+        :data:`~betavi.likelihoods.IMAGE_LIKELIHOODS`.
     library_log_means, library_log_vars
         Only for inferred library sizes: mean and variance of the log library size of each batch,
         ``(1, n_batch)``.
@@ -86,10 +90,11 @@ class BetaVAE(MultimodalVAE):
         use_observed_lib_size: bool = True,
         library_log_means: np.ndarray | None = None,
         library_log_vars: np.ndarray | None = None,
+        image: ImageFormat | None = None,
         **kwargs: Any,
     ) -> None:
         prior = None
-        observed = use_size_factor_key or use_observed_lib_size
+        observed = use_size_factor_key or use_observed_lib_size or image is not None
         if not observed:
             if library_log_means is None or library_log_vars is None:
                 message = "An inferred library needs `library_log_means` and `library_log_vars`."
@@ -100,7 +105,7 @@ class BetaVAE(MultimodalVAE):
             # batch normalisation would mix the statistics of different β
             architecture_kwargs = LAYER_NORM | architecture_kwargs
         super().__init__(
-            {COUNTS: Modality(n_input, gene_likelihood, prior)},
+            {COUNTS: Modality(n_input, gene_likelihood, prior, image=image)},
             CovariateSizes(n_batch, n_labels, n_continuous_cov, tuple(n_cats_per_cov or ())),
             Architecture(n_hidden, n_layers, dropout_rate, **architecture_kwargs),
             Options(

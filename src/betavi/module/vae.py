@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torch.distributions import Distribution, Normal
 
     from betavi.data import CellManager
+    from betavi.data.images import ImageStart
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
     from betavi.nn import Architecture, Decoder, Fusion, Latent, Prior
@@ -85,6 +86,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
     trained_beta: Tensor
     held_rate: Tensor
     depth_limits: nn.ModuleDict
+    image_scales: nn.ModuleDict
     z_encoders: nn.ModuleDict
     l_encoder: nn.ModuleDict
     typical_libraries: nn.ModuleDict
@@ -144,10 +146,12 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
                 "BetaVI(adata, beta=(0.1, 10))"
             )
 
-    def start_at(self, starts: Mapping[str, Start]) -> None:
-        """Start each modality's decoder at the moments of its features."""
+    def start_at(self, starts: Mapping[str, Start | ImageStart]) -> None:
+        """Start each modality's decoder at the moments of its features, or of its images."""
         for name, start in starts.items():
-            cast("Likelihood", self.likelihoods[name]).start_at(start)
+            cast("Any", self.likelihoods[name]).start_at(start)
+            if name in self.image_scales:
+                cast("Any", self.image_scales[name]).start_at(start)
         self.is_fresh.fill_(False)
 
     def start_programs_at(self, programs: Mapping[str, Tensor]) -> None:
@@ -351,6 +355,9 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         total: Tensor | float = 0.0
         qz, u, z = inferred["qz"], inferred["u"], inferred["z"].detach()
         for name, typical in self.typical_libraries.items():
+            if name in self.image_scales:
+                # images have no library size
+                continue
             library = cast("TypicalLibrary", typical)
             given = library.given(z, library.measured(tensors[REGISTRY_KEYS.BATCH_KEY]))
             nats = -given.log_prob(inferred["library"][name]).squeeze(-1)

@@ -11,15 +11,23 @@ from betavi.nn.beta_condition import (
     BetaGate,
     BetaLinear,
 )
+from betavi.nn.convolutional_encoder import ConvolutionalEncoder
 from betavi.nn.decoders import DECODERS, Decoder
 from betavi.nn.fusion import FUSIONS, Fusion
 from betavi.nn.latent import LATENTS, Latent, Point
 from betavi.nn.mixtures import NormalMixture
-from betavi.nn.networks import Architecture
+from betavi.nn.networks import Architecture, Encoder
 from betavi.nn.prior import PRIORS, Prior, StandardNormal
+
+ENCODERS: dict[str, type[Encoder] | type[ConvolutionalEncoder]] = {
+    "plain": Encoder,
+    "convolutional": ConvolutionalEncoder,
+}
+"""Encoders by name: of counts, and of images."""
 
 __all__ = [
     "DECODERS",
+    "ENCODERS",
     "FUSIONS",
     "LATENTS",
     "PRIORS",

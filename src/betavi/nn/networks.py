@@ -146,6 +146,12 @@ class Encoder(nn.Module):
         Only for a model trained on a range of β: the β of the module.
 
     Reference: Kingma & Welling (2014), Auto-encoding variational Bayes.
+
+    Examples
+    --------
+    >>> from betavi.nn import ENCODERS, Architecture
+    >>> ENCODERS["plain"](30, 10, [], Architecture())(torch.zeros(5, 30)).mean.shape
+    torch.Size([5, 10])
     """
 
     def __init__(

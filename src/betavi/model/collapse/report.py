@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from betavi import diagnostics
 from betavi.data import COUNTS
+from betavi.likelihoods import WaveletBasis
 from betavi.model.collapse.remedies import repair_call, requested_beta
 from betavi.model.core.dimensions import (
     FEWEST_TESTED,
@@ -129,6 +132,9 @@ def _gaps(model: LatentModel, tensors: Tensors) -> np.ndarray:
 
 def _excess_noise(view: View, probe: Probe, spectrum: SignalSpectrum) -> float:
     """Return the median ratio of the model's variance to the variance outside the directions."""
+    if any(probe.module.likelihood(name).of_images for name in view.modalities):
+        # the noise of images is judged by band, not by pixel
+        return float("nan")
     variances = np.concatenate([probe.variance_ratio(name) for name in view.modalities])
     # the spectrum may cover fewer modalities than the view
     if len(variances) != len(spectrum.noise):
@@ -142,6 +148,8 @@ def _spectra(
     """Return the directions of signal with and without correction for the covariates."""
     view = _measured(model, view)
     cells = np.sort(rng.permutation(view.spectrum_cells)[:MOST_TESTED])
+    if model.likelihood(view.modalities[0]).of_images:
+        return _image_spectra(model, view, cells, show_progress)
     parts = [sparse.csr_array(model.rows(view.adata, name)[cells]) for name in view.modalities]
     counts = sparse.hstack(parts, format="csr")
     # totals of modalities without a library size are signal, not depth
@@ -158,8 +166,35 @@ def _spectra(
     return residual, total
 
 
+def _image_spectra(
+    model: LatentModel, view: View, cells: np.ndarray, show_progress: bool
+) -> tuple[SignalSpectrum, SignalSpectrum]:
+    """Return the spectra of images: of wavelet coefficients, whose noise is nearly independent."""
+    (name,) = view.modalities
+    image = model.image_format(name)
+    assert image is not None
+    images = torch.as_tensor(model.rows(view.adata, name).dense(cells, np.float32))
+    coefficients = WaveletBasis(*image.shape)(images).numpy()
+    assays = np.full(image.n_pixels, -1)
+    covariates = model.covariates(view.adata).of(cells)
+    codes, numbers = covariates.codes, covariates.numbers
+    spectrum = partial(
+        diagnostics.signal_spectrum, coefficients, assays=assays, are_counts=False,
+        show_progress=show_progress,
+    )  # fmt: skip
+    total = spectrum()
+    if numbers is None and len(np.unique(codes, axis=0)) == 1:
+        return total, total
+    return spectrum(codes, numbers), total
+
+
 def _measured(model: LatentModel, view: View) -> View:
-    """Restrict the spectrum to cells with every modality, or to the most frequent modality."""
+    """Restrict the spectrum to cells with every modality, or to the most frequent modality.
+
+    Images are left out if there are counts: their noise is of another kind.
+    """
+    of_counts = [name for name in view.modalities if not model.likelihood(name).of_images]
+    view = view._replace(modalities=of_counts or view.modalities[:1])
     cells = view.spectrum_cells
     has = {name: model.adapter.has(view.adata, name)[cells] for name in view.modalities}
     has_all = np.all(list(has.values()), axis=0)

@@ -48,6 +48,10 @@ class Adapter(ABC):
         """Return the registered layer of a modality; None for ``X``."""
 
     @abstractmethod
+    def image_key(self, setup_args: Mapping[str, Any], name: str) -> str | None:
+        """Return the key in ``obsm`` of a modality's images; None for counts."""
+
+    @abstractmethod
     def has(self, data: Any, name: str) -> np.ndarray:
         """Return a mask of the cells that have a modality, ``(n_cells,)``."""
 
@@ -94,6 +98,9 @@ class AnnDataAdapter(Adapter):
     def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
         return setup_args["layer"]
 
+    def image_key(self, setup_args: Mapping[str, Any], name: str) -> str | None:
+        return setup_args.get("image_key")
+
     def has(self, data: AnnData, name: str) -> np.ndarray:
         return np.ones(data.n_obs, dtype=bool)
 
@@ -120,7 +127,8 @@ class AnnDataAdapter(Adapter):
         # a model of a datamodule has no setup arguments; scvi-tools reports this itself
         if "setup_args" in model.registry_:
             totals = check_object(data, model.registry_["setup_args"])
-            warn_deep_cells(totals, data.obs_names, "adata", model.largest_totals[COUNTS])
+            if totals is not None:
+                warn_deep_cells(totals, data.obs_names, "adata", model.largest_totals[COUNTS])
             check_fits(data, model.registry_)
 
 
@@ -135,6 +143,9 @@ class MuDataAdapter(Adapter):
 
     def layer(self, setup_args: Mapping[str, Any], name: str) -> str | None:
         return (setup_args["layers"] or {}).get(name)
+
+    def image_key(self, setup_args: Mapping[str, Any], name: str) -> str | None:
+        return (setup_args.get("image_keys") or {}).get(name)
 
     def has(self, data: MuData, name: str) -> np.ndarray:
         return np.asarray(data.obsmap[name]) > 0
@@ -168,6 +179,7 @@ class MuDataAdapter(Adapter):
             args["layers"] or {},
             may_lack_any=True,
             largest_totals=model.largest_totals,
+            image_keys=args.get("image_keys"),
         )
         check_fit(data, model.registry_)
         check_values(data, args["continuous_covariate_keys"] or [], positive=False)

@@ -24,7 +24,7 @@ from scvi.utils import track
 from torch.distributions import Normal
 
 from betavi._tables import close_matches
-from betavi.data import DataSplitter, present_key
+from betavi.data import DataSplitter, format_in, present_key
 from betavi.data.conditions import CONDITION_FIELDS
 from betavi.model.core import pickling
 from betavi.model.core.covariates import covariates_of
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributions import Distribution
 
-    from betavi.data import AlignedRows, CellManager, Rows
+    from betavi.data import AlignedRows, CellManager, ImageFormat, Rows
     from betavi.likelihoods import Likelihood
     from betavi.model.core.adapter import Adapter
     from betavi.model.core.covariates import Covariates
@@ -116,6 +116,32 @@ class LatentModel(
         """Return the feature names of a modality."""
         state = self.registry_["field_registries"][name]["state_registry"]
         return pd.Index(state["column_names"])
+
+    def image_format(self, name: str) -> ImageFormat | None:
+        """Return the format of a modality's images. None for counts."""
+        return format_in(self.registry_, name)
+
+    def as_images(self, name: str, obs: pd.DataFrame, **flat: np.ndarray) -> AnnData:
+        """Return flat images of a modality as an object with images in ``obsm``.
+
+        ``flat`` has arrays ``(n_cells, n_pixels)`` by key. The key ``images`` stands for the key of
+        the modality's images.
+        """
+        image = cast("ImageFormat", self.image_format(name))
+        own = str(self.adapter.image_key(self.registry_["setup_args"], name))
+        images = {
+            own if key == "images" else key: values.reshape(-1, *image.shape).astype(np.float32)
+            for key, values in flat.items()
+        }
+        return AnnData(obs=obs, obsm=images)
+
+    def refuse_images(self, ability: str, remedy: str, names: Sequence[str] | None = None) -> None:
+        """Raise a ValueError if a modality has images, for which a method is not defined."""
+        for name in names or self.modalities:
+            if self.image_format(name) is not None:
+                raise ValueError(
+                    f"{ability} is for counts, but the modality {name!r} has images. {remedy}"
+                )
 
     def manager(self, adata: AnnOrMuData) -> CellManager:
         """Return the registered fields of an object."""

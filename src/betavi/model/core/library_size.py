@@ -32,6 +32,9 @@ def measured_sizes(manager: CellManager, name: str) -> tuple[np.ndarray, np.ndar
     rows = manager.rows(total_key if total_key in manager.data_registry else name)
     assert isinstance(rows, AlignedRows)
     has = rows.present.copy()
+    if rows.is_image:
+        # images have no library size
+        return has, np.zeros(has.sum())
     totals = rows.stored.totals()[rows.position[has]]
     has[has] = totals > 0
     return has, np.log(totals[totals > 0])

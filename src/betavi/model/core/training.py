@@ -16,6 +16,7 @@ from betavi._tables import check_whole, close_matches, lookup
 from betavi.likelihoods import LIKELIHOODS
 from betavi.model.core.library_size import start_sizes
 from betavi.model.setup.arguments import check_arguments, check_surroundings
+from betavi.model.setup.check_images import check_image_likelihood
 from betavi.model.setup.selection import split_named
 from betavi.train import (
     DEFAULT_SCHEDULE,
@@ -54,7 +55,8 @@ def train(
     ----------
     max_epochs
         Number of passes over the training cells. With None, BetaVI trains 30 epochs for up to
-        10,000 cells, fewer for more cells, and at least 8. JointVI trains as many as SCVI.
+        10,000 cells, fewer for more cells, and at least 8. JointVI trains as many as SCVI. A model of
+        images trains 100 epochs for up to 2,000 images, fewer for more images, and at least 8.
     *args, **kwargs
         See :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of the best model start
         after the warm-up. With ``devices=2, strategy="ddp"``, two processes train together, and
@@ -148,7 +150,9 @@ def train(
         callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
     read = model.adata if kwargs.get("datamodule") is None else kwargs["datamodule"]
     if max_epochs is None and hasattr(read, "n_obs"):
-        max_epochs = model.default_epochs(read.n_obs)
+        has_images = any(model.likelihood(name).of_images for name in model.modalities)
+        default = image_epochs if has_images else model.default_epochs
+        max_epochs = default(read.n_obs)
     if model.module is not None:
         # other methods leave the module in evaluation mode
         model.module.train()
@@ -168,6 +172,17 @@ def default_epochs(_model: LatentModel, n_cells: int) -> int:
     """Return 30 epochs for up to 10,000 cells, fewer for more cells, and at least 8."""
     fewest, most = EPOCHS
     return min(max(TRAINING_CELLS // n_cells, fewest), most)
+
+
+TRAINING_IMAGES, IMAGE_EPOCHS = 200_000, (8, 100)
+"""As above, for models of images, whose steps take longer. 5,000 images of 64 by 64 pixels then train
+in less than 5 minutes on 2 CPU cores."""
+
+
+def image_epochs(n_cells: int) -> int:
+    """Return 100 epochs for up to 2,000 images, fewer for more images, and at least 8."""
+    fewest, most = IMAGE_EPOCHS
+    return min(max(TRAINING_IMAGES // n_cells, fewest), most)
 
 
 OF_SPLIT = (
@@ -245,7 +260,10 @@ def _with_likelihoods(model: LatentModel, likelihoods: Mapping[str, str]) -> Cel
             "gene_likelihood='nb' or another likelihood."
         )
     for name in model.named_modalities(list(likelihoods)):
-        lookup(LIKELIHOODS, likelihoods[name], f"likelihoods[{name!r}]")
+        if (image := model.image_format(name)) is not None:
+            check_image_likelihood(name, likelihoods[name], image)
+        else:
+            lookup(LIKELIHOODS, likelihoods[name], f"likelihoods[{name!r}]")
     manager: CellManager = copy(model.adata_manager)
     changed = arguments | {"likelihoods": arguments["likelihoods"] | dict(likelihoods)}
     manager._registry = manager._registry | {"setup_args": changed}

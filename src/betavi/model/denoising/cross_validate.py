@@ -91,6 +91,9 @@ def cross_validate_denoising(
     >>> report.chosen in ("posterior", "mean"), report.genes["trusted"].dtype
     (True, dtype('bool'))
     """
+    model.refuse_images(
+        "cross_validate_denoising", "Judge denoised images on a second exposure of the same cells."
+    )
     check_arguments({"n_samples": n_samples, "seed": seed, "fraction": fraction})
     model.refuse_minified("cross_validate_denoising")
     counts = molecule_counts(model)

@@ -25,6 +25,7 @@ from betavi.model.denoising.estimate import (
     estimates,
     validated_options,
 )
+from betavi.model.denoising.image_destination import ImageDestination
 from betavi.model.denoising.storage_format import StorageFormat
 from betavi.model.io.shared_writer import SharedWriter, from_first, join_processes
 from betavi.model.io.writer import changed_file, new_file
@@ -64,7 +65,9 @@ def denoise(
 
     With several modalities, a cell's latent position is inferred from all modalities of the cell. A
     modality is denoised only in the cells that have it. For other cells, use ``translate``. For
-    proteins, values include the background. For ``"bernoulli"``, values are probabilities.
+    proteins, values include the background. For ``"bernoulli"``, values are probabilities. Images are
+    written to ``obsm`` in their own shape. They are the decoder's mean image, without camera noise and
+    without details that z does not hold.
 
     Parameters
     ----------
@@ -211,9 +214,14 @@ def _distinct(gene_list: Iterable[str] | None) -> list[str] | None:
     return genes
 
 
-def _destination(model: LatentModel, adata: AnnOrMuData, name: str, *how: Any) -> Destination:
+def _destination(
+    model: LatentModel, adata: AnnOrMuData, name: str, *how: Any
+) -> Destination | ImageDestination:
     part, setup_args = model.adapter.part(adata, name), model.manager(adata).registry["setup_args"]
     prefix = "" if part is adata else f"mod/{name}/"
+    if (image := model.image_format(name)) is not None:
+        key = model.adapter.image_key(setup_args, name)
+        return ImageDestination(name, part, prefix, image, str(key), *how)
     counts = model.adapter.counts_layer(adata, setup_args, name)
     return Destination(name, part, prefix, counts, *how)
 
@@ -222,7 +230,7 @@ def _destination(model: LatentModel, adata: AnnOrMuData, name: str, *how: Any) -
 def _opened(
     model: LatentModel,
     adata: AnnOrMuData,
-    destinations: list[Destination],
+    destinations: list[Any],
     options: DenoiseOptions,
     out: str | Path | None,
     in_processes: bool,

@@ -95,6 +95,9 @@ def check_false_signals(
     >>> list(table.columns)
     ['false_correlations', 'correlations', 'false_markers', 'markers']
     """
+    model.refuse_images(
+        "check_false_signals", "Compare denoised images with a second exposure of the same cells."
+    )
     check_arguments({"seed": seed})
     model.refuse_minified("check_false_signals")
     if not 0 < share < 1:

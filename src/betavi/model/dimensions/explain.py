@@ -134,6 +134,8 @@ def explain_dimensions(
     """
     model.refuse_minified("explain_dimensions")
     chosen = model.named_modalities(modalities)
+    remedy = "Pass other `modalities`. To see a dimension of images, use `interpolate`."
+    model.refuse_images("explain_dimensions", remedy, chosen)
     data = model._validate_anndata(adata)
     cells = np.arange(data.n_obs) if indices is None else np.unique(indices)
     tested = model.held_out(data) if indices is None else cells

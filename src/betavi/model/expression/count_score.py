@@ -83,7 +83,12 @@ def score_counts(
     (20,)
     """
     adata = model._validate_anndata(adata)
-    sums = {name: ScoreSums() for name in model.named_modalities(modalities)}
+    names = model.named_modalities(modalities)
+    remedy = (
+        "Pass other `modalities`. Compare likelihoods of images by `get_elbo`, in nats per image."
+    )
+    model.refuse_images("score_counts", remedy, names)
+    sums = {name: ScoreSums() for name in names}
     for name in sums:
         has = model.adapter.has(adata, name)
         if not has[slice(None) if indices is None else np.asarray(indices)].any():
@@ -136,6 +141,7 @@ def raw_counts(
     """
     check_arguments({"indices": indices, "modality": modality})
     name = suitable_modality(model, modality, lambda _: True)
+    model.refuse_images("raw_counts", "The images are in `obsm`.", [name])
     adata = model._validate_anndata(None)
     everyone = slice(None) if indices is None else indices
     return model.rows(adata, name)[cells_named(adata.obs_names, everyone, "indices")]

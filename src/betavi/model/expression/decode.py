@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from betavi.likelihoods import Likelihood
     from betavi.model.core.latent_model import LatentModel, Tensors
 
+IN_EXPRESSION = "Expression"
+NOT_OF_IMAGES = (
+    "For images, use `denoise`. To compare two groups of images, use `interpolate` between them."
+)
+
 Batches = str | int | list[str] | list[int] | None
 
 
@@ -160,10 +165,14 @@ def expression_modality(
     If None, return the only modality with counts. Proteins with a background are not considered.
     """
     if modality is None and len(model.modalities) == 1:
-        return model.modalities[0]
+        name = model.modalities[0]
+        model.refuse_images(IN_EXPRESSION, NOT_OF_IMAGES)
+        return name
+    if modality is not None:
+        model.refuse_images(IN_EXPRESSION, NOT_OF_IMAGES, model.named_modalities(modality))
 
     def is_suitable(part: Likelihood | type[Likelihood]) -> bool:
-        by_default = not (part.is_of_detection or part.has_background)
+        by_default = not (part.is_of_detection or part.has_background or part.of_images)
         return by_default if modality is None else any_named or not part.is_of_detection
 
     return suitable_modality(model, modality, is_suitable)

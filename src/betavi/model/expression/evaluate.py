@@ -247,6 +247,7 @@ def get_latent_library_size(
     >>> model.get_latent_library_size().shape
     (100, 1)
     """
+    model.refuse_images("get_latent_library_size", "Images have no library size.")
     (name,) = model.modalities
     parts = []
     for tensors in model.user_minibatches(

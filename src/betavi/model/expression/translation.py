@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from anndata import AnnData
 from scvi.utils import unsupported_if_adata_minified
 
-from betavi._blocks import TRANSLATED_CELLS
+from betavi import _blocks
 from betavi._tables import lookup
 from betavi.diagnostics import INTERVAL, cross_calibrated, score_translation
 from betavi.model.core.beta import takes_beta
@@ -97,13 +98,15 @@ def translate(
     many there are. ``uns["coverage_by_batch"]`` has the number of held-out cells and the mean
     coverage of each batch. With fewer than 24 held-out cells, intervals are not calibrated, also with a
     warning. With the likelihood ``"bernoulli"``, mean and interval are for the probability of
-    detection, and are not calibrated.
+    detection, and are not calibrated. If the target has images, the mean image is in ``obsm``, with
+    the key of the target's images. The ends of the interval of each pixel are ``obsm["lower"]`` and
+    ``obsm["upper"]``, and the coverage of each pixel is in ``uns``.
 
     Raises
     ------
     ValueError
         If a modality is unknown, the target is also a source, no cell has a source, or
-        ``n_samples`` is smaller than 19.
+        ``n_samples`` is smaller than 19, or ``scale`` is ``"log1p"`` and the target has images.
 
     References
     ----------
@@ -130,6 +133,10 @@ def translate(
             f"`n_samples` is {n_samples}. A 90 % interval needs at least {FEWEST_DRAWS} samples."
         )
     lookup(SCALES, scale, "scale")
+    if scale != "counts" and model.likelihood(target).of_images:
+        raise ValueError(
+            f"scale={scale!r} is for counts, but the modality {target!r} has images. Leave `scale` out."
+        )
     adata = model._validate_anndata(adata)
     cells = _cells_with(model, adata, sources, indices)
     how = _How(sources, target, n_samples, scale, batch_size)
@@ -139,7 +146,16 @@ def translate(
     result = AnnData(layers.pop("mean"), obs=adata.obs.iloc[cells].copy(), var=var, layers=layers)
     if calibrate and not model.likelihood(target).is_of_detection:
         _calibrate(model, adata, cells, how, result)
-    return result
+    return _in_obsm(model, target, result) if model.likelihood(target).of_images else result
+
+
+def _in_obsm(model: LatentModel, target: str, flat: AnnData) -> AnnData:
+    """Return translated images in their shape, in ``obsm``."""
+    found = model.as_images(target, flat.obs, images=flat.X, **flat.layers)
+    found.uns = flat.uns
+    shape = model.image_format(target).shape  # type: ignore[union-attr]  # the target has images
+    found.uns |= {column: flat.var[column].to_numpy().reshape(shape) for column in flat.var}
+    return found
 
 
 class _How(NamedTuple):
@@ -169,9 +185,15 @@ def predicted(
             draws = transform(px.sample())
             # the decoded mean has less noise than the mean of draws
             expected = px.mean if how.scale == "counts" else draws
-        lower, upper = draws.quantile(levels.to(draws), dim=0)
+        lower, upper = _quantiles(draws, levels)
         parts.append(tuple(part.cpu().numpy() for part in (expected.mean(dim=0), lower, upper)))
     return Prediction(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def _quantiles(draws: Tensor, levels: Tensor) -> Tensor:
+    """Return quantiles over samples. PyTorch's function takes 16 million values at most."""
+    parts = draws.split(_blocks.DENSE_GENES, dim=-1)
+    return torch.cat([part.quantile(levels.to(part), dim=0) for part in parts], dim=-1)
 
 
 def _calibrate(
@@ -228,7 +250,7 @@ def predictability(
     Returns
     -------
     One row per feature, with the scores of :func:`betavi.diagnostics.score_translation` on log(1 +
-    counts). With the likelihood ``"bernoulli"``, coverage and width are NaN. ``is_predictable``
+    counts), or of the pixels of images. With the likelihood ``"bernoulli"``, coverage and width are NaN. ``is_predictable``
     compares the squared error with a baseline, the mean of the feature over all other cells. It is
     True if the squared error is smaller than the error of the baseline by two standard errors of
     the paired difference.
@@ -262,13 +284,15 @@ def predictability(
             f"at least {FEWEST_CELLS} are needed. Pass more cells as `indices`. Or, hold out more "
             "cells: train(train_size=0.8)"
         )
-    how = _How(sources, target, n_samples, "log1p")
+    is_image = model.likelihood(target).of_images
+    how = _How(sources, target, n_samples, "counts" if is_image else "log1p")
     found = predicted(model, model.adata, cells, how, "Translating" if show_progress else None)
     others = np.setdiff1d(np.flatnonzero(rows.present), cells)
     detects = model.likelihood(target).is_of_detection
-    truth = _log_values(rows, cells, detects)
-    blocks = np.array_split(others, max(1, len(others) // TRANSLATED_CELLS))
-    sums = [_log_values(rows, block, detects).sum(axis=0) for block in blocks]
+    read = partial(_raw_values, rows) if is_image else partial(_log_values, rows, detects=detects)
+    truth = read(cells)
+    blocks = np.array_split(others, max(1, len(others) // _blocks.TRANSLATED_CELLS))
+    sums = [read(block).sum(axis=0) for block in blocks]
     mean = np.sum(sums, axis=0) / len(others)
     # each fifth of the cells is calibrated with the others, as new cells would be
     batches = cell_batches(model, model.adata)[cells]
@@ -293,6 +317,10 @@ def _cells_with(model: LatentModel, adata: MuData, names: list[str], indices: An
             f"No cell has the modality {source}. Choose other cells or another `source`."
         )
     return cells
+
+
+def _raw_values(rows: Rows | AlignedRows, cells: np.ndarray) -> np.ndarray:
+    return rows.dense(cells, np.float64)
 
 
 def _log_values(rows: Rows | AlignedRows, cells: np.ndarray, detects: bool) -> np.ndarray:

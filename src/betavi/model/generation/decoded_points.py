@@ -179,6 +179,10 @@ def points_as_cells(
     parts = {}
     for name, (mean, std) in decoded.items():
         spread = std
+        if model.likelihood(name).of_images:
+            rows = obs.assign(uncertainty=spread.mean(axis=1))
+            parts[name] = model.as_images(name, rows, images=mean, std=std)
+            continue
         if model.likelihood(name).is_of_counts:
             scale = PER_CELL / np.maximum(mean.sum(axis=1, keepdims=True), SMALLEST_TOTAL)
             spread = scale * std / (1 + scale * mean)

@@ -85,7 +85,7 @@ def generate(
 
     Returns
     -------
-    Object with counts in ``X``, CSR. None if a file was written. ``obs`` has the registered
+    Object with counts in ``X``, CSR. Images are in ``obsm``, as in the model's object. None if a file was written. ``obs`` has the registered
     columns, so the model can read the object. Covariates and labels are those of ``near_cell``: one
     of the 15 nearest measured cells or, with ``source="cells"``, the cell that was drawn around. A
     size factor is the size at which the cell was decoded. ``obsm["z"]`` has the positions. For a
@@ -113,6 +113,9 @@ def generate(
     >>> new.shape, new.obs.columns.tolist()
     ((50, 20), ['near_cell', 'batch'])
     """
+    if out is not None:
+        remedy = "Leave `out` out, so that the cells are returned, and write them yourself."
+        model.refuse_images("generate(out=...)", remedy)
     totals = expected_totals(model, library_size)
     model._validate_anndata(None)
     request = validated(model, n_cells, batch, source, cells, latent, seed, totals, show_progress)
@@ -147,7 +150,7 @@ def _chunks(model: LatentModel, request: GenerationRequest, sample: Sampler) -> 
 
 def _draw_counts(
     model: LatentModel, name: str, z: Tensor, tensors: Tensors, total: np.ndarray | None
-) -> tuple[sparse.csr_matrix, np.ndarray]:
+) -> tuple[Any, np.ndarray]:
     """Draw counts of a modality at z. Also returns the decoded sizes, ``(n_cells,)``."""
     likelihood = model.likelihood(name)
     log_size = drawn_log_sizes(model, z, tensors, name)
@@ -162,7 +165,9 @@ def _draw_counts(
     drawn: Any = model.decode(z, tensors, name, log_size).sample()
     # a normal likelihood of counts draws negative values
     drawn = drawn.clamp_min(0) if likelihood.is_of_counts else drawn
-    return sparse.csr_matrix(drawn.cpu().numpy()), log_size.exp().cpu().numpy().ravel()
+    values = drawn.cpu().numpy()
+    counts = values if likelihood.of_images else sparse.csr_matrix(values)
+    return counts, log_size.exp().cpu().numpy().ravel()
 
 
 def _obs(model: LatentModel, request: GenerationRequest, near: np.ndarray) -> pd.DataFrame:
@@ -184,6 +189,10 @@ def _empty_object(model: LatentModel, request: GenerationRequest) -> AnnOrMuData
     """Return an object without cells: features, registered layers, and the source in ``uns``."""
     args, parts = model.registry_["setup_args"], {}
     for name in model.modalities:
+        if (image := model.image_format(name)) is not None:
+            nobody = pd.DataFrame(index=pd.Index([], dtype=str))
+            parts[name] = model.as_images(name, nobody, images=np.zeros((0, image.n_pixels)))
+            continue
         features, layer = model.features(name), model.adapter.layer(args, name)
         counts = sparse.csr_matrix((0, len(features)), dtype=np.float32)
         layers = {} if layer is None else {layer: counts.copy()}

@@ -145,6 +145,7 @@ def interpolate(
     var = {
         name: genes_on_path(part.mean, part.std, pd.Index(model.features(name)))
         for name, part in decoded.items()
+        if not model.likelihood(name).of_images
     }
     return points_as_cells(model, obs, points, decoded, var, {"path": path})
 

@@ -171,10 +171,10 @@ def changed_file(adata: AnnData, without: Collection[str]) -> Writer:
 class CellChunk(NamedTuple):
     """Chunk of generated cells, with latent positions ``z``, ``(n_cells, n_latent)``.
 
-    ``counts`` are by modality (``"X"`` for an AnnData). The index of ``obs`` is ignored.
+    ``counts`` are by modality (``"X"`` for an AnnData); images are dense and flat. The index of ``obs`` is ignored.
     """
 
-    counts: Mapping[str, sparse.csr_matrix]
+    counts: Mapping[str, Any]
     obs: pd.DataFrame
     z: np.ndarray
 
@@ -191,7 +191,7 @@ def collect(empty: Cells, chunks: Iterable[CellChunk], writer: Writer | None) ->
     parts: dict[str, AnnData] = dict(empty.mod) if isinstance(empty, MuData) else {COUNTS: empty}
     obs, z = [], []
     keys = {name: _count_keys(f"mod/{name}/" * is_joint, part) for name, part in parts.items()}
-    counts: dict[str, list[sparse.csr_matrix]] = {name: [] for name in parts}
+    counts: dict[str, list[Any]] = {name: [] for name in parts}
     with writer or nullcontext():
         for chunk in chunks:
             obs.append(chunk.obs)
@@ -208,6 +208,11 @@ def collect(empty: Cells, chunks: Iterable[CellChunk], writer: Writer | None) ->
             _write_cells(writer, cells, np.concatenate(z), list(parts) if is_joint else [])
             return None
     for name, part in parts.items():
+        if part.obsm:
+            (key,) = part.obsm
+            images = np.concatenate(counts[name]).reshape(-1, *part.obsm[key].shape[1:])
+            parts[name] = AnnData(obs=cells[[]].copy(), obsm={key: images})
+            continue
         x = sparse.vstack(counts[name], format="csr")
         layers = {layer: x.copy() for layer in named_layers(part)}
         parts[name] = AnnData(x, obs=cells[[]].copy(), var=part.var, layers=layers)

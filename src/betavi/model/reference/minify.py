@@ -73,6 +73,7 @@ def minify_adata(
     >>> float(model.adata.X.sum())
     0.0
     """
+    model.refuse_images("minify_adata", "Keep the images.")
     check_arguments({"beta": beta})
     beta = model.module.settled_beta if beta is None else float(beta)
     model.module.check_beta(beta)
@@ -171,6 +172,7 @@ def minify_mudata(
     >>> float(model.adata["rna"].X.sum()), model.get_latent_representation(modalities="adt").shape
     (0.0, (100, 5))
     """
+    model.refuse_images("minify_mudata", "Keep the images.")
     if minified_data_type not in ADATA_MINIFY_TYPE:
         close = close_matches(minified_data_type, list(ADATA_MINIFY_TYPE))
         raise ValueError(f"Unknown `minified_data_type` {minified_data_type!r}. {close}")

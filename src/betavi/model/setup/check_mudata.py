@@ -16,9 +16,11 @@ from torch import nn
 
 from betavi._tables import close_matches, lookup
 from betavi.data import Rows, counts_of, expert_keys, present_key
-from betavi.likelihoods import LIKELIHOODS
+from betavi.data.images import image_format
+from betavi.likelihoods import IMAGE_LIKELIHOODS, LIKELIHOODS
 from betavi.model.setup.check_counts import check_counts
 from betavi.model.setup.check_depth import warn_deep_cells
+from betavi.model.setup.check_images import check_image_likelihood, check_images
 from betavi.model.setup.messages import name_some, warn
 from betavi.nn import FUSIONS
 
@@ -62,8 +64,9 @@ def check_modalities(
     layers: Mapping[str, str | None],
     may_lack_any: bool = False,
     largest_totals: Mapping[str, float] | None = None,
+    image_keys: Mapping[str, str] | None = None,
 ) -> None:
-    """Check the names, counts and cells of every modality.
+    """Check the names, counts or images, and cells of every modality.
 
     ``largest_totals`` are the limits of a trained model, by modality, see
     :func:`~betavi.model.setup.check_depth.warn_deep_cells`.
@@ -75,18 +78,25 @@ def check_modalities(
         raise ValueError(
             "`likelihoods` names no modality. Pass, for example, likelihoods={'rna': 'zinb'}"
         )
-    for name in {**likelihoods, **layers}:
+    image_keys = image_keys or {}
+    for name in {**likelihoods, **layers, **image_keys}:
         if name not in mdata.mod:
             raise KeyError(f"`mdata` has no modality {name!r}. {close_matches(name, mdata.mod)}")
-    if unknown := sorted(set(layers) - set(likelihoods)):
-        raise KeyError(
-            f"`layers` names the modality {unknown[0]!r}, but `likelihoods` does not. Add "
-            f"{unknown[0]!r} to `likelihoods`, or remove {unknown[0]!r} from `layers`."
+    for argument, named in (("layers", layers), ("image_keys", image_keys)):
+        if unknown := sorted(set(named) - set(likelihoods)):
+            raise KeyError(
+                f"`{argument}` names the modality {unknown[0]!r}, but `likelihoods` does not. Add "
+                f"{unknown[0]!r} to `likelihoods`, or remove {unknown[0]!r} from `{argument}`."
+            )
+    if both := sorted(set(layers) & set(image_keys)):
+        raise ValueError(
+            f"`layers` and `image_keys` both name {both[0]!r}. A modality has counts or images. Remove "
+            f"{both[0]!r} from one of them."
         )
     for name, likelihood in likelihoods.items():
         if may_lack_any and not mdata.mod[name].n_obs:
             continue
-        lookup(LIKELIHOODS, likelihood, f"likelihoods[{name!r}]")
+        _check_likelihood(name, likelihood, is_image=name in image_keys)
         if "." in name or hasattr(nn.ModuleDict, name):
             raise ValueError(
                 f"A modality cannot be named {name!r}, because PyTorch does not allow this name. "
@@ -109,6 +119,14 @@ def check_modalities(
         check_rows(mdata, name)
         if lacks_counts(mdata):
             continue
+        if name in image_keys:
+            is_new = not may_lack_any
+            report = warn if is_new else None
+            check_images(modality, image_keys[name], label, report, warn_saturated=is_new)
+            if is_new:
+                image = image_format(modality.obsm[image_keys[name]])
+                check_image_likelihood(name, likelihood, image)
+            continue
         warn_fractions = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
         totals = check_counts(modality, layers.get(name), None, warn, label, warn_fractions)
         _check_empty(totals, modality.obs_names, label)
@@ -117,6 +135,18 @@ def check_modalities(
             warn_deep_cells(totals, modality.obs_names, label, limit)
         _check_binary(modality, layers.get(name), likelihood, label)
     _check_overlap(mdata, list(likelihoods), must_overlap=not may_lack_any)
+
+
+def _check_likelihood(name: str, likelihood: str, *, is_image: bool) -> None:
+    """Raise a ValueError if a likelihood is unknown, or is for images but there are counts."""
+    if is_image:
+        return
+    if likelihood in set(IMAGE_LIKELIHOODS) - set(LIKELIHOODS):
+        raise ValueError(
+            f"likelihoods[{name!r}] is {likelihood!r}, a likelihood of images. Name the images: "
+            f"image_keys={{{name!r}: 'image'}}, an entry of mdata[{name!r}].obsm."
+        )
+    lookup(LIKELIHOODS, likelihood, f"likelihoods[{name!r}]")
 
 
 def check_rows(mdata: MuData, name: str) -> None:

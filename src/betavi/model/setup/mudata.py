@@ -14,8 +14,10 @@ from betavi._mudata import make_actual
 from betavi._pickling import allow_pickling
 from betavi._tables import check_flag, check_mapping
 from betavi.data import CellManager, ExpertKeys, expert_keys
+from betavi.data.images import MuDataImageField
 from betavi.model.setup.anndata import check_all_known
 from betavi.model.setup.check_features import check_batches
+from betavi.model.setup.check_images import check_format
 from betavi.model.setup.check_mudata import check_is_mudata, check_modalities
 from betavi.model.setup.check_obs import (
     check_all_used,
@@ -59,6 +61,7 @@ def setup_mudata(
     categorical_covariate_keys: list[str] | None = None,
     continuous_covariate_keys: list[str] | None = None,
     keep_absent_features: bool = False,
+    image_keys: dict[str, str] | None = None,
     **kwargs: Any,
 ) -> None:
     """Register the modalities and covariates of a MuData.
@@ -83,6 +86,10 @@ def setup_mudata(
         Accept features that are absent from a whole batch but frequent in others, as biology. If
         False, such features raise an error if they are more than 1 % of a modality's features.
         Otherwise they raise a warning.
+    image_keys
+        Entry of ``obsm`` with the images of each modality that has images, ``{"image": "image"}``. See
+        ``image_key`` of :meth:`betavi.BetaVI.setup_anndata`. The likelihood of such a modality is a
+        key of :data:`betavi.likelihoods.IMAGE_LIKELIHOODS`, such as ``"band_normal"``.
     **kwargs
         Passed to scvi-tools' ``AnnDataManager.register_fields``.
 
@@ -91,7 +98,7 @@ def setup_mudata(
     TypeError
         If ``mdata`` is not a MuData.
     KeyError
-        If ``mdata`` lacks a modality, a layer or a column.
+        If ``mdata`` lacks a modality, a layer, images or a column.
     ValueError
         If counts are invalid, names repeat, a cell has no modality, a covariate is missing for a
         cell, a category has no cells, or a batch lacks features. ``mdata`` is then unchanged.
@@ -107,8 +114,10 @@ def setup_mudata(
     check_mapping("likelihoods", likelihoods)
     if layers is not None:
         check_mapping("layers", layers)
+    if image_keys is not None:
+        check_mapping("image_keys", image_keys)
     # copies, because the user may change the dictionaries later
-    likelihoods, layers = dict(likelihoods), dict(layers or {})
+    likelihoods, layers, image_keys = dict(likelihoods), dict(layers or {}), dict(image_keys or {})
     categorical_covariate_keys = listed_columns(
         categorical_covariate_keys, "categorical_covariate_keys"
     )
@@ -118,7 +127,9 @@ def setup_mudata(
     setup_method_args = cls._get_setup_method_args(**locals())
     if (source := kwargs.get("source_registry")) is not None:
         check_has_all(mdata, likelihoods)
-    check_modalities(mdata, likelihoods, layers, may_lack_any=source is not None)
+    check_modalities(
+        mdata, likelihoods, layers, may_lack_any=source is not None, image_keys=image_keys
+    )
     if source is not None:
         check_fit(mdata, source, new_categories=bool(kwargs.get("extend_categories")))
     setup_args = setup_method_args["setup_args"]
@@ -127,13 +138,14 @@ def setup_mudata(
     if source is None:
         check_all_used(mdata, [batch_key, *categorical])
     check_values(mdata, setup_args["continuous_covariate_keys"] or [], positive=False)
-    counts_layers = {name: layers.get(name) for name in likelihoods}
+    counts_layers = {name: layers.get(name) for name in likelihoods if name not in image_keys}
     check_batches(mdata, counts_layers, batch_key, keep_absent_features)
     keys = REGISTRY_KEYS
     # all counts were checked above and need no conversion
     as_is = {"is_count_data": False, "correct_data_format": False}
     chosen = [
         *(fields.MuDataLayerField(k, v, mod_key=k, **as_is) for k, v in counts_layers.items()),
+        *(MuDataImageField(name, key, mod_key=name) for name, key in image_keys.items()),
         fields.MuDataCategoricalObsField(keys.BATCH_KEY, batch_key),
         fields.MuDataCategoricalObsField(keys.LABELS_KEY, labels_key),
         fields.MuDataCategoricalJointObsField(keys.CAT_COVS_KEY, categorical_covariate_keys),
@@ -173,7 +185,12 @@ def minified_fields(modalities: Iterable[str]) -> list[Any]:
 
 def check_fit(mdata: MuData, registry: dict[str, Any], *, new_categories: bool = False) -> None:
     """Check features and, unless ``new_categories``, categories against a model's registry."""
+    image_keys = registry["setup_args"].get("image_keys") or {}
+    for name, key in image_keys.items():
+        check_format(mdata[name], registry, name, key)
     for name in registry["setup_args"]["likelihoods"]:
+        if name in image_keys:
+            continue
         subject = f"The {{}} features of mdata[{name!r}]"
         known = np.asarray(registry["field_registries"][name]["state_registry"]["column_names"])
         check_genes(mdata[name], known, subject, "JointVI.prepare_query_mudata(mdata, model)")

@@ -146,9 +146,12 @@ def _worst_nats(px: Any, x: Tensor) -> Tensor:
 def _depth(model: LatentModel, tensors: Tensors) -> Tensor:
     """Return the total of each cell, ``(n_cells,)``.
 
-    Modalities whose likelihood is not of counts are left out, unless there are no others.
+    Modalities whose likelihood is not of counts are left out, unless there are no others. Images have
+    no depth.
     """
     counted = [name for name in model.modalities if model.likelihood(name).is_of_counts]
+    if not counted and any(model.likelihood(name).of_images for name in model.modalities):
+        return torch.ones(len(tensors[REGISTRY_KEYS.BATCH_KEY]), device=model.device)
     parts = [totals(tensors[name]) for name in counted or model.modalities]
     return torch.cat(parts, dim=1).sum(dim=1)
 
@@ -165,14 +168,14 @@ def _pattern(model: LatentModel, tensors: Tensors) -> np.ndarray:
 def _thinned(model: LatentModel, tensors: Tensors, share: float) -> Tensors:
     """Return a minibatch with a random share of its molecules.
 
-    Non-integer values are not changed.
+    Non-integer values and images are not changed.
     """
     if share == 1:
         return tensors
     thinned = {}
     for name in model.modalities:
         counts = dense(tensors[name]).float()
-        if bool((counts == counts.round()).all()):
+        if not model.likelihood(name).of_images and bool((counts == counts.round()).all()):
             counts = torch.binomial(counts, torch.full_like(counts, share))
         thinned[name] = counts
     if model.module.options.given_size:

@@ -138,7 +138,10 @@ def _calibrations(
         cells = calibration_cells(model, density)
         progress = "Calibrating" if show_progress else None
         adata = model._validate_anndata(None)
-        scores, pattern, _ = score_cells(model, adata, cells, density, SHARES, progress)
+        # images have no depth
+        has_depth = any(not model.likelihood(name).of_images for name in model.modalities)
+        shares = SHARES if has_depth else (1.0,)
+        scores, pattern, _ = score_cells(model, adata, cells, density, shares, progress)
         calibrations = {ALL: SupportCalibration(scores)}
         for code in np.unique(pattern):
             mine = pattern == code

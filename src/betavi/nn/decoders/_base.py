@@ -38,12 +38,15 @@ class Decoder(nn.Module, ABC):
     Examples
     --------
     >>> from betavi.nn import DECODERS, Architecture
-    >>> {name: decoder(10, 0, [], Architecture()).n_hidden for name, decoder in DECODERS.items()}
+    >>> {name: DECODERS[name](10, 0, [], Architecture()).n_hidden for name in ("plain", "additive")}
     {'plain': 128, 'additive': 52}
     """
 
     starts_at_programs: ClassVar[bool] = False
     """True if training starts at programs of genes, see :meth:`start_at`."""
+
+    of_images: ClassVar[bool] = False
+    """True if the decoder is of images. It then takes a further argument, ``image``."""
 
     n_hidden: int
     """Width of the last hidden layer."""
