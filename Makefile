@@ -51,7 +51,6 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.multi_rate
 	$(BIN)/python -m benchmarks.lenses
-	$(BIN)/python -m benchmarks.image_likelihoods
 	$(BIN)/python -m benchmarks.disentanglement
 	$(BIN)/python -m benchmarks.axes_of_beta
 	$(BIN)/python -m benchmarks.decoder_time

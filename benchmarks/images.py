@@ -19,6 +19,9 @@ noise alone. *PCA k* is probabilistic PCA, with one residual variance, as in a l
 fifths of the images to fit, and the variances from the last fifth. Rows are left out if there are too
 few images for the components. Compare rows of similar rate.
 
+*BetaVI* rows have 64 dimensions and the default training. *at R nats* has its β chosen in training so that
+the rate is R, so the two likelihoods can be compared at the same rate.
+
 To add a row, write a function of a task and a seed that returns a ``Found``, and list it in ``ROWS``.
 """
 
@@ -26,15 +29,19 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scvi
+import torch
+from anndata import AnnData
 from PIL import Image
 from scipy import fft
 from sklearn.utils.extmath import randomized_svd
 
 from benchmarks.peers import processor, quietly, real_folder
+from betavi import BetaVI
 from betavi.datasets import crops, simulate_filaments
 from betavi.metrics import bits_per_pixel, power_ratio, ridges
 from betavi.metrics.image_power import bands_of, radial_frequency
@@ -46,7 +53,7 @@ SEEDS, SIZE, STRIDE, MIN_CONTRAST = (0, 1, 2), 64, 16, 200.0
 """Seeds, pixels of a crop, pixels between crops to fit, and counts of contrast of a crop."""
 
 N_FIT, N_JUDGED = 4000, 500
-COMPONENTS = (16, 64, 256)
+COMPONENTS, N_LATENT, RATES = (16, 64, 256), 64, (30, 100)
 FITTED_SHARE, N_ROUNDS = 0.8, 6
 PRECISION = 0.8
 LOG_2PI = np.log(2 * np.pi)
@@ -162,6 +169,25 @@ def pixels(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return fft.idctn(values.reshape(shape), axes=(2, 3), norm="ortho")
 
 
+def betavi(likelihood: str, rate: float | None = None, **options: Any) -> Callable[..., Found]:
+    """Return a row of a trained model, with a target of the rate in nats if there is one."""
+
+    def fit(task: Task, seed: int) -> Found:
+        scvi.settings.seed = seed
+        torch.set_num_threads(1)
+        adata, judged = (AnnData(obsm={"image": x}) for x in (task.fit, task.judged))
+        BetaVI.setup_anndata(adata, image_key="image")
+        model = BetaVI(adata, n_latent=N_LATENT, gene_likelihood=likelihood, **options)
+        model.train(target_rate=rate, enable_progress_bar=False, accelerator="cpu")
+        loss = -float(model.get_elbo(judged))
+        error = float(model.get_reconstruction_error(judged)["reconstruction_loss"])
+        model.denoise(judged, show_progress=False)
+        draw = model.posterior_predictive_sample(judged).todense().reshape(task.judged.shape)
+        return Found(np.array([loss]), loss - error, judged.obsm["denoised"], draw)
+
+    return fit
+
+
 ROWS: dict[str, Callable[[Task, int], Found | None]] = {
     "expected image": expected_image,
     "mean image": pca(0, by_band=False),
@@ -170,6 +196,11 @@ ROWS: dict[str, Callable[[Task, int], Found | None]] = {
 for number in COMPONENTS:
     ROWS[f"PCA {number}"] = pca(number, by_band=False)
     ROWS[f"PCA {number}, bands"] = pca(number, by_band=True)
+for name in ("normal_image", "band_normal"):
+    ROWS[f"BetaVI, {name}"] = betavi(name)
+    ROWS[f"BetaVI, {name}, gene-cell"] = betavi(name, dispersion="gene-cell")
+    for nats in RATES:
+        ROWS[f"BetaVI, {name}, at {nats} nats"] = betavi(name, nats)
 
 
 def scores_of(task: Task, found: Found) -> dict[str, float]:
