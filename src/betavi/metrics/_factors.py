@@ -1,6 +1,9 @@
-"""Metrics of latent spaces for continuous factors: LMS, MSAS, MIG, SAP and DCI."""
+"""Continuous factors of cells, and metrics of latent spaces: LMS, MSAS, MIG, SAP and DCI."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import entr
@@ -8,9 +11,74 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from betavi.diagnostics import axis_scores
 from betavi.diagnostics.dimension_relations import contingency
+from betavi.metrics._spaces import read_numbers
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+
+FEWEST_CELLS = 20  # because trees are fitted to a half of the cells
 MOST_CELLS = 1000  # in the half that trees are fitted to, and in the half that they predict
 N_TREES, LEAF_CELLS = 10, 5
+MOST_REFITS = 20  # permutations and bootstrap samples in which trees are fitted
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Factors of cells in random order, scaled to the range from 0 to 1.
+
+    ``cells`` are the rows to judge, ``truth`` their factors, and ``groups`` the groups in which
+    the bootstrap resamples.
+    """
+
+    cells: np.ndarray
+    truth: np.ndarray
+    names: pd.Index
+    n_bins: int
+
+    @classmethod
+    def read(cls, factors: Any, n_bins: int, seed: int) -> Factors:
+        """Return factors after checks."""
+        found = read_numbers("factors", factors, "factor")
+        for name, values in found.items():
+            if values.min() == values.max():
+                raise ValueError(
+                    f"The factor {name!r} is {values.iloc[0]:g} in all cells. Drop it."
+                )
+        if len(found) < FEWEST_CELLS:
+            raise ValueError(
+                f"Only {len(found)} cells were passed. With `factors`, pass at least {FEWEST_CELLS}."
+            )
+        cells = np.random.default_rng(seed).permutation(len(found))
+        truth = unit_range(found.to_numpy()[cells])
+        return cls(cells, truth, found.columns.rename("factor"), n_bins)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Halves of the cells. Samples do not mix fitted and held-out cells of the trees."""
+        n_cells = len(self.cells)
+        return (np.arange(n_cells) >= n_cells // 2).astype(np.int64)
+
+    def prepare(self, space: np.ndarray) -> np.ndarray:
+        """Return dimensions in the range from 0 to 1, ``(n_cells, n_dimensions)``."""
+        return unit_range(space)
+
+    def score(self, prepared: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Return the score of each dimension for each factor, ``(n_dimensions, n_factors)``."""
+        return factor_information(prepared, truth, self.n_bins)
+
+    def measure(self, draws: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[dict[str, float]]:
+        """Return the metrics of each pair of a prepared space and factors.
+
+        Only the first ``MOST_REFITS`` have DCI.
+        """
+        found = []
+        for number, (prepared, truth) in enumerate(draws):
+            found.append(dimension_metrics(self.score(prepared, truth), prepared, truth))
+            if number < MOST_REFITS:
+                found[-1] |= dci(prepared, truth)
+        return found
 
 
 def unit_range(values: np.ndarray) -> np.ndarray:
@@ -38,16 +106,15 @@ def _information_on(bins: np.ndarray, factor: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(shared / max(of_factor, 1e-12), 0, 1))
 
 
-def measures(
-    values: np.ndarray, factors: np.ndarray, scores: np.ndarray, with_trees: bool
+def dimension_metrics(
+    scores: np.ndarray, values: np.ndarray, factors: np.ndarray
 ) -> dict[str, float]:
-    """Return all metrics of a latent space, without DCI if ``with_trees`` is False."""
+    """Return LMS, MSAS and MIG of the scores, and SAP of the values."""
     of_information = axis_scores(scores)
-    found = {
+    return {
         "LMS": of_information["LMS"], "MSAS": of_information["MSAS"], "MIG": of_information["MSGS"],
         "SAP": axis_scores(_linear(values, factors))["MSGS"],
     }  # fmt: skip
-    return found | dci(values, factors) if with_trees else found
 
 
 def _linear(values: np.ndarray, factors: np.ndarray) -> np.ndarray:

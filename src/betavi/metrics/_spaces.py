@@ -1,4 +1,4 @@
-"""Latent spaces, labels and factors for :func:`disentanglement`, with their checks."""
+"""Latent spaces for :func:`disentanglement`, with their checks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from scipy import sparse
 from sklearn.decomposition import PCA, FastICA
 from sklearn.exceptions import ConvergenceWarning
 
+from betavi.diagnostics.dimension_relations import equal_bins
+
 MOST_ITERATIONS, N_STARTS = 500, 5
-FEWEST_CELLS = 20  # with factors, because trees are fitted to a half of the cells
+SMALLEST_SPREAD = 1e-8  # of a principal component, as a share of the first one's
+OUTLYING_SHARE = 0.005  # at most this share of cells is outside one bin where a warning is given
 
 
 def read_numbers(name: str, values: Any, column: str) -> pd.DataFrame:
@@ -36,7 +39,7 @@ def read_numbers(name: str, values: Any, column: str) -> pd.DataFrame:
 
 
 def _two_dim(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
+    array = values.toarray() if sparse.issparse(values) else np.asarray(values)
     if array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(
             f"`{name}` must have two axes, cells and columns, not the shape {array.shape}. For one "
@@ -45,61 +48,33 @@ def _two_dim(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def check_length(name: str, values: Any, n_cells: int) -> None:
-    """Raise a ValueError unless there is one row per cell."""
-    length = values.shape[0] if hasattr(values, "shape") else len(values)
+def check_rows(name: str, values: Any, z: Any) -> None:
+    """Raise a ValueError unless there is one row per cell, in the same order where both have names."""
+    length, n_cells = (
+        part.shape[0] if hasattr(part, "shape") else len(part) for part in (values, z)
+    )
     if length != n_cells:
         raise ValueError(
             f"`{name}` has {length} rows, but `z` has {n_cells} cells. Pass one row per cell, in "
             "the same order."
         )
-
-
-def read_labels(labels: Any, n_cells: int) -> pd.Categorical:
-    """Return the label of each cell, without unused categories. Missing labels remain missing."""
-    check_length("labels", labels, n_cells)
-    if np.ndim(labels) != 1:
+    names = [part.index for part in (values, z) if isinstance(part, pd.DataFrame | pd.Series)]
+    # by element, because indices of the same texts in two types are not equal
+    pairs = zip(*names, strict=True) if len(names) == 2 else ()
+    wrong = [(row, *pair) for row, pair in enumerate(pairs) if pair[0] != pair[1]]
+    if wrong:
+        row, one, other = wrong[0]
         raise ValueError(
-            f"`labels` must have one axis, not the shape {np.shape(labels)}. Pass one label per "
-            "cell, or continuous values as `factors`."
+            f"`{name}` and `z` have different cells in {len(wrong)} rows, e.g. {one!r} and {other!r} "
+            f"in row {row}. Pass `{name}.loc[z.index]`. If rows are in the same order, pass "
+            f"`{name}.to_numpy()`."
         )
-    found = pd.Categorical(labels).remove_unused_categories()
-    sizes = found.value_counts().drop(np.nan, errors="ignore")
-    if len(sizes) < 2:
-        raise ValueError(
-            f"`labels` has {len(sizes)} label: {sizes.index.tolist()}. Pass at least two labels, "
-            "because each label is compared with the other cells."
-        )
-    few = sizes.index[sizes < 2]
-    if len(few):
-        raise ValueError(
-            f"{len(few)} of {len(sizes)} labels have one cell, e.g. {few[0]!r}. Merge these labels "
-            "with others, or set them to None to drop their cells. Pass continuous values as "
-            "`factors`."
-        )
-    return found
 
 
-def read_factors(factors: Any, n_cells: int) -> pd.DataFrame:
-    """Return the value of each cell and factor."""
-    named = factors if isinstance(factors, pd.DataFrame) else _two_dim("factors", factors)
-    check_length("factors", named, n_cells)
-    found = read_numbers("factors", named, "factor")
-    for name, values in found.items():
-        if values.min() == values.max():
-            raise ValueError(f"The factor {name!r} is {values.iloc[0]:g} in all cells. Drop it.")
-    if n_cells < FEWEST_CELLS:
-        raise ValueError(
-            f"Only {n_cells} cells were passed. With `factors`, pass at least {FEWEST_CELLS}."
-        )
-    return found
-
-
-def read_expression(log_expression: Any, n_cells: int, n_dimensions: int) -> Any:
+def read_expression(log_expression: Any, n_dimensions: int) -> Any:
     """Return log expression, sparse or dense, if it has enough cells and genes."""
     is_sparse = sparse.issparse(log_expression)
     values = sparse.csr_array(log_expression) if is_sparse else np.asarray(log_expression)
-    check_length("log_expression", values, n_cells)
     if min(values.shape) <= n_dimensions:
         raise ValueError(
             f"`log_expression` has the shape {values.shape}. PCA with as many dimensions as `z` "
@@ -113,12 +88,23 @@ def read_expression(log_expression: Any, n_cells: int, n_dimensions: int) -> Any
             "`log_expression` holds only whole numbers, as raw counts do. Normalise counts, and "
             "pass their logarithms, such as np.log1p(counts per 10,000)."
         )
+    if not (values.max(axis=0) != values.min(axis=0)).sum():
+        raise ValueError("`log_expression` is the same in all cells. Pass genes that vary.")
     return values.astype(np.float64)
 
 
 def linear_spaces(values: Any, n_dimensions: int, seed: int) -> dict[str, np.ndarray]:
     """Return principal and independent components of cells, ``(n_cells, n_dimensions)``."""
-    components = PCA(n_dimensions, svd_solver="arpack", random_state=seed).fit_transform(values)
+    pca = PCA(n_dimensions, svd_solver="arpack", random_state=seed)
+    components = pca.fit_transform(values)
+    spread = pca.singular_values_
+    n_directions = int((spread > SMALLEST_SPREAD * spread[0]).sum())
+    if n_directions < n_dimensions:
+        raise ValueError(
+            f"`log_expression` has {n_directions} independent genes, but `z` has {n_dimensions} "
+            "dimensions. PCA with as many dimensions needs as many genes that are no sums of others. "
+            "Pass all genes, not a few or a matrix of low rank, or leave `log_expression` out."
+        )
     for start in range(N_STARTS):
         # with the default contrast, more starts fail to converge, and optima depend on the start
         ica = FastICA(
@@ -136,3 +122,20 @@ def linear_spaces(values: Any, n_dimensions: int, seed: int) -> dict[str, np.nda
             stacklevel=3,
         )
     return {"PCA": components, "ICA": independent}
+
+
+def warn_outlying(latent: pd.DataFrame, n_bins: int) -> None:
+    """Warn of dimensions with almost all cells in one bin, because bins reach to outlying cells."""
+    bins = equal_bins(n_bins, latent.to_numpy())
+    outside = len(latent) - np.array([np.bincount(column).max() for column in bins.T])
+    wrong = np.flatnonzero((outside > 0) & (outside <= max(1, OUTLYING_SHARE * len(latent))))
+    if len(wrong):
+        first = wrong[0]
+        warnings.warn(
+            f"{len(wrong)} of {len(outside)} dimensions have almost all cells in one of {n_bins} "
+            f"bins. In dimension {latent.columns[first]!r}, {outside[first]} cells are outside it. "
+            "Bins of equal width reach to the most outlying cells, which lowers the scores. If these "
+            "cells are no label of their own, clip `z`: np.clip(z, *np.quantile(z, [0.01, 0.99], "
+            "axis=0)).",
+            stacklevel=3,
+        )
