@@ -182,10 +182,18 @@ def betavi(likelihood: str, rate: float | None = None, **options: Any) -> Callab
         loss = -float(model.get_elbo(judged))
         error = float(model.get_reconstruction_error(judged)["reconstruction_loss"])
         model.denoise(judged, show_progress=False)
-        draw = model.posterior_predictive_sample(judged).todense().reshape(task.judged.shape)
-        return Found(np.array([loss]), loss - error, judged.obsm["denoised"], draw)
+        return Found(np.array([loss]), loss - error, judged.obsm["denoised"], drawn(model, judged))
 
     return fit
+
+
+@torch.inference_mode()
+def drawn(model: BetaVI, judged: AnnData) -> np.ndarray:
+    """Return a draw of each image from its posterior and likelihood, of the images' shape."""
+    adata = model._validate_anndata(judged)
+    blocks = model.minibatches(adata, np.arange(adata.n_obs), 64)
+    px = [model.module.forward(tensors)[1]["px"]["X"].sample() for tensors in blocks]
+    return torch.cat(px).numpy().reshape(judged.obsm["image"].shape)
 
 
 ROWS: dict[str, Callable[[Task, int], Found | None]] = {
