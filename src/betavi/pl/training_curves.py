@@ -79,5 +79,5 @@ def training_curves(
         right.set_ylim(0, 1.1 * max(float(beta.max()), 1e-6))
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(xlabel="epoch", ylabel="negative ELBO at β = 1 (nats per cell)")
-    left.legend(handles, [str(line.get_label()) for line in handles], loc="upper right")
+    left.legend(handles, [str(line.get_label()) for line in handles], loc="center right")
     return _style.finish(left, show, save)

@@ -14,7 +14,10 @@ import torch
 
 from betavi import BetaVI, EffectVI, JointVI
 from betavi.datasets import simulate_counts, simulate_multiome, simulate_perturbations
+from betavi.diagnostics.trust import Finding, Overall
 from betavi.model.report import page, report
+from betavi.model.report.content import answers_of
+from betavi.model.report.section import Section
 from betavi.model.report.sections import SECTIONS
 from tests.brief import repeat_less
 from tests.conftest import BRIEF
@@ -67,7 +70,7 @@ def test_a_page_is_well_formed_and_loads_nothing(trained, tmp_path):
         assert section["sentence"][:60] in found.text
     # what a user named is text
     assert "<script>" not in text.replace("&lt;script&gt;", "")
-    assert "<script>a</script>" in found.text
+    assert "<b>gene_" in found.text
     assert list(tmp_path.iterdir()) == [path]
     assert not plt.get_fignums()
 
@@ -157,13 +160,25 @@ def test_slow_sections_are_skipped_for_large_data_and_say_so(trained, monkeypatc
     content = trained.report(**QUIET)
     assert content["sections"]["denoising"]["state"] == "skipped"
     assert "200 cells times 30 features" in content["sections"]["denoising"]["sentence"]
-    assert content["purposes"]["genes"] == "not measured"
-    assert content["answers"]["genes"].startswith("Not measured.")
     assert content["sections"]["latent"]["state"] == "available"
     # a section that is named is made
     named = trained.report(sections="denoising", **QUIET)
     assert named["sections"]["denoising"]["state"] == "available"
     assert [*named["sections"]] == ["denoising"]
+
+
+def test_a_question_without_evidence_is_not_answered():
+    overall = Overall("usable", {"map": "usable", "genes": "not measured"})
+    skipped = {"denoising": Section("skipped", "The data are large.", state="skipped")}
+    found = answers_of(overall, [Finding("note", "data", "", "Do this.")], skipped)
+    assert found["genes"] == "Not measured. The data are large."
+    assert found["cells"].startswith("Not measured. Add the section")
+    # a note changes nothing
+    assert found["changes"] == ["Nothing has to be changed."]
+    wrong = overall._replace(by_purpose={"map": "not usable", "genes": "not usable"})
+    found = answers_of(wrong, [Finding("stop", "data", "", "Do this.")] * 2, skipped)
+    assert found["genes"] == found["cells"] == "None: see the findings."
+    assert found["changes"] == ["Do this."]
 
 
 def test_new_cells_are_judged_in_place_of_the_models_own(trained):
@@ -201,14 +216,14 @@ def test_a_condition_that_is_named_is_the_only_one_compared(trained):
         ({"condition_key": "stim"}, KeyError, "`condition_key`"),
         ({"seed": -1}, ValueError, "`seed`"),
         ({"show_progress": 2}, TypeError, "`show_progress`"),
-        ({"adata": "cells"}, (TypeError, ValueError), ""),
+        ({"adata": "cells"}, (TypeError, ValueError, AttributeError), "adata|str"),
     ],
 )
 def test_bad_input_is_named_before_work(trained, tmp_path, monkeypatch, arguments, error, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(report, "_made", lambda *_: pytest.fail("a section was made"))
     with pytest.raises(error, match=message):
-        trained.report(**{"path": "report.html"} | arguments | QUIET)
+        trained.report(**QUIET | {"path": "report.html"} | arguments)
     assert list(tmp_path.iterdir()) == []
     assert "betavi" not in trained.adata.uns
 

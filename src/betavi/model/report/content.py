@@ -52,6 +52,7 @@ class ReportContent(TypedDict):
 
     model: str
     settings: str
+    data: str
     created: str
     answer: str
     purposes: dict[str, str]
@@ -92,7 +93,7 @@ def answers_of(
 
 
 def _answer(sections: Mapping[str, Section], name: str, use: str | None) -> str:
-    """Return the answer of a section, or why there is none."""
+    """Return the answer of a section, or why it was not measured."""
     if use == "not usable":
         return "None: see the findings."
     section = sections.get(name)

@@ -159,7 +159,7 @@ def _sizes(
 RULE = SectionRule(
     heading="Data and setup",
     make=make,
-    call="BetaVI.setup_anndata(adata, ...)",
+    call="setup_anndata(adata, ...), setup_mudata(mdata, ...)",
     means="The registered values were checked again: they must be raw counts. Columns of obs were "
     "compared with the batch. If a batch has only cells of one group, the model cannot tell the group "
     "from the batch.",

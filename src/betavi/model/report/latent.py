@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 COLUMNS = ["status", "information", "signal", "sensitivity", "sensitivity_error", "agreement", "kl"]
 
 
+EVIDENCE = (
+    "Evidence for each latent dimension, in nats per cell. Signal is the information on which both halves "
+    "of the features agree, and agreement is this in standard errors. Sensitivity is the increase in loss "
+    "without the dimension"
+)
+
+
 def make(results: Results) -> Section:
     """Diagnose the latent space."""
     report = results.diagnosis
@@ -25,9 +32,7 @@ def make(results: Results) -> Section:
         f"{used} The cells differ in {report.spectrum.n_factors} direction(s). "
         f"Tested on {report.n_cells} {cells}."
     )
-    tables = [
-        Table("Evidence for each latent dimension, nats per cell", report.dimensions[COLUMNS])
-    ]
+    tables = [Table(EVIDENCE, report.dimensions[COLUMNS])]
     if report.causes:
         rows = {c.name: {"evidence": c.evidence, "remedy": c.remedy} for c in report.causes}
         causes = pd.DataFrame.from_dict(rows, orient="index").rename_axis("cause")

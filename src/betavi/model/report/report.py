@@ -192,7 +192,7 @@ def _too_large(model: LatentModel) -> str:
 
 
 def _made(results: Results, rule: SectionRule, reason: str) -> Section:
-    """Return a section, or a section that says why there is none. Warnings are kept as text."""
+    """Return a section, or a section that says why it was not made. Warnings are kept as text."""
     if reason:
         return Section("skipped", reason, state="skipped")
     if not _has(results.model, rule):
@@ -216,6 +216,7 @@ def _content(model: LatentModel, made: dict[str, Section]) -> ReportContent:
     return {
         "model": type(model).__name__,
         "settings": cast("str", model._model_summary_string),
+        "data": _data_in_words(model),
         "created": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "answer": overall.answer,
         "purposes": overall.by_purpose,
@@ -232,6 +233,15 @@ def _content(model: LatentModel, made: dict[str, Section]) -> ReportContent:
         ],
         "sections": {name: section_content(SECTIONS[name], one) for name, one in made.items()},
     }
+
+
+def _data_in_words(model: LatentModel) -> str:
+    """Return the size of the data in a sentence."""
+    parts = [f"{len(model.features(name)):,} features" for name in model.modalities]
+    if len(parts) > 1:
+        names = zip(parts, model.modalities, strict=True)
+        parts = [f"{part} of {name}" for part, name in names]
+    return f"{model.adata.n_obs:,} cells, {', '.join(parts)}."
 
 
 def _overall(model: LatentModel, made: dict[str, Section], findings: list[Finding]) -> Overall:

@@ -60,7 +60,7 @@ class Section:
 
 
 class SectionRule(NamedTuple):
-    """How a section is made, and what it says about itself.
+    """Rule that makes a section, and the texts that are the same for all models.
 
     ``needs`` is a method that the model must have. ``tests`` is the use of the model, a key of
     ``PURPOSES``, that the section tests. A section that ``is_slow`` is skipped for large data.

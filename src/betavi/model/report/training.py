@@ -38,9 +38,12 @@ def make(results: Results) -> Section:
         f"{first:.1f} to {last:.1f} nats per cell."
     )
     picture = picture_of(pl.training_curves(history), f"Curves of the loss and of β. {sentence}")
-    table = Table("Curves by epoch", pd.DataFrame(curves).rename_axis("epoch"))
+    by_epoch = pd.DataFrame(curves)
+    by_epoch.index = pd.Index([number + 1 for number in by_epoch.index], name="epoch")
+    caption = "Negative ELBO (elbo_) in nats per cell, and β, by epoch"
+    table = Table(caption, by_epoch)
     if len(table.data) > 2:
-        table = table._replace(shown=table.data.iloc[[0, -2, -1]])
+        table = table._replace(shown=by_epoch.iloc[[0, -2, -1]])
     verdict = "finished" if not findings else "doubtful"
     return Section(verdict, sentence, findings, [table], [picture])
 
