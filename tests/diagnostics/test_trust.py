@@ -229,7 +229,10 @@ def test_ordinary_cells_raise_no_finding():
     found = [judge_cells(rng.random(500), groups) for _ in range(300)]
     assert sum(map(len, found)) <= 2
     p_values = np.r_[rng.random(450), np.full(50, 0.01)]
-    assert "b" in judge_cells(p_values, groups)[-1].text
+    for are_new, level in ((True, "care"), (False, "note")):
+        found = judge_cells(p_values, groups, are_new)[-1]
+        assert "Cells of b" in found.text
+        assert found.level == level
 
 
 def test_effects_are_compared_with_all_baselines_but_not_with_ceilings():

@@ -49,8 +49,38 @@ def outlying_cells(p_values: np.ndarray, fdr: float = FDR) -> np.ndarray:
     return found
 
 
-def judge_cells(p_values: np.ndarray, groups: Mapping[str, np.ndarray]) -> list[Finding]:
+def are_many(p_values: np.ndarray) -> bool:
+    """Return True if more than twice as many p-values are below 0.05 as expected, and not by chance.
+
+    Parameters
+    ----------
+    p_values
+        P-values of some cells, ``(n_cells,)``. NaN is left out.
+
+    Returns
+    -------
+    True or False.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> are_many(np.full(50, 0.01)), are_many(np.linspace(0.01, 1, 100))
+    (True, False)
+    """
+    known = p_values[np.isfinite(p_values)]
+    n_low = int((known < LEVEL).sum())
+    is_certain = binom.sf(n_low - 1, len(known), LEVEL) < SURE
+    return bool(n_low > MANY * LEVEL * len(known) and is_certain)
+
+
+def judge_cells(
+    p_values: np.ndarray, groups: Mapping[str, np.ndarray], are_new: bool = False
+) -> list[Finding]:
     """Judge how many cells are outlying, among all cells and in groups.
+
+    A cell is ranked among held-out cells of all groups. A diverse group therefore has more low p-values
+    than other groups, even if the model was trained on it. This is a note for cells of the model's own
+    object, and a reason for care for new cells.
 
     Parameters
     ----------
@@ -58,6 +88,8 @@ def judge_cells(p_values: np.ndarray, groups: Mapping[str, np.ndarray]) -> list[
         P-values of ``support()``, ``(n_cells,)``.
     groups
         Mask of the cells of each group, by name.
+    are_new
+        True for cells of another object than the model's own.
 
     Returns
     -------
@@ -68,7 +100,7 @@ def judge_cells(p_values: np.ndarray, groups: Mapping[str, np.ndarray]) -> list[
     >>> import numpy as np
     >>> p_values = np.r_[np.linspace(0.01, 1, 100), np.full(50, 0.01)]
     >>> [f.level for f in judge_cells(p_values, {"new": np.arange(150) >= 100})]
-    ['care', 'care']
+    ['care', 'note']
     """
     findings = []
     remedy = (
@@ -77,12 +109,15 @@ def judge_cells(p_values: np.ndarray, groups: Mapping[str, np.ndarray]) -> list[
     everyone = np.ones(len(p_values), dtype=bool)
     for name, mask in {"": everyone, **groups}.items():
         own = p_values[mask & np.isfinite(p_values)]
-        n_low = int((own < LEVEL).sum())
-        if n_low > MANY * LEVEL * len(own) and binom.sf(n_low - 1, len(own), LEVEL) < SURE:
+        if are_many(own):
+            n_low = int((own < LEVEL).sum())
             who = f"Cells of {name}" if name else "Cells"
             text = (
                 f"{who} are outlying more often than expected: {n_low} of {len(own)} p-values are below "
                 f"{LEVEL} ({n_low / len(own):.0%}, expected {LEVEL:.0%})."
             )
-            findings.append(Finding("care", "cells", text, remedy, ("map", "genes")))
+            level = "care" if are_new or not name else "note"
+            if level == "note":
+                text += " The model describes them less well than other cells, or they are more diverse."
+            findings.append(Finding(level, "cells", text, remedy, ("map", "genes")))
     return findings

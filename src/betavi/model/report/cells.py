@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from betavi import pl
-from betavi.diagnostics.trust import judge_cells, outlying_cells
+from betavi.diagnostics.trust import are_many, judge_cells, outlying_cells
 from betavi.diagnostics.trust.cells import FDR, LEVEL
 from betavi.model.report.section import Section, SectionRule, Table, picture_of
 
@@ -19,38 +19,64 @@ if TYPE_CHECKING:
 MOST_CELLS, N_SHOWN, MOST_LINES = 5000, 25, 6
 """Largest number of scored cells, of listed cells, and of lines in the picture. Not tuned."""
 
+N_NAMED = 3
+"""Number of groups that the answer names."""
+
 
 def make(results: Results) -> Section:
     """Score cells, and list the outlying ones."""
-    model = results.model
-    adata = model.adata if results.cells is None else results.cells
+    adata = results.model.adata if results.cells is None else results.cells
     chosen = results.some_of(np.arange(adata.n_obs), MOST_CELLS)
-    table = model.support(results.cells, indices=chosen, **results.quiet)
-    p_values = table["p_value"].to_numpy()
-    groups = _groups(results, adata.obs.iloc[chosen])
-    findings = judge_cells(p_values, groups)
-    is_outlying = outlying_cells(p_values)
-    table = table.join(adata.obs.iloc[chosen][_columns(results, adata.obs)]).rename_axis("cell")
-    low = int((p_values < LEVEL).sum())
-    who = "New cells" if results.cells is not None else "Cells"
-    sample = f" (a random sample of {adata.n_obs})" if len(chosen) < adata.n_obs else ""
-    sentence = (
-        f"{who}: {is_outlying.sum()} of {len(table)}{sample} are outlying at a false discovery rate of "
-        f"{FDR:.0%}. {low} p-values are below {LEVEL} ({low / len(table):.1%}, expected {LEVEL:.0%})."
-    )
-    ranked = table.assign(is_outlying=is_outlying).sort_values("p_value", kind="stable")
-    n_shown = min(max(int(is_outlying.sum()), 5), N_SHOWN)
+    obs = adata.obs.iloc[chosen]
+    table = results.model.support(results.cells, indices=chosen, **results.quiet)
+    p_values, groups = table["p_value"].to_numpy(), _groups(results, obs)
+    findings = judge_cells(p_values, groups, are_new=results.cells is not None)
+    table = table.assign(is_outlying=outlying_cells(p_values)).join(obs[_columns(results, obs)])
+    ranked = table.rename_axis("cell").sort_values("p_value", kind="stable")
+    outlying = ranked.index[ranked["is_outlying"]].astype(str).tolist()
+    n_shown = min(max(len(outlying), 5), N_SHOWN)
     caption = f"Cells by p-value, the most outlying first. The page shows {n_shown}"
-    listed = Table(caption, ranked, ranked.iloc[:n_shown])
+    sentence = _sentence(results, table, adata.n_obs)
     lines = _lines(groups, len(table))
     picture = picture_of(pl.support(table, lines), f"Distribution of p-values. {sentence}")
-    answer = f"{len(table) - is_outlying.sum()} of {len(table)} cells{sample} are like the training cells."
-    if is_outlying.any():
-        names = ", ".join(map(str, ranked.index[: min(int(is_outlying.sum()), 5)]))
-        answer += f" {is_outlying.sum()} cell(s) are outlying, for example {names}."
-    verdict = "as expected" if not findings else "many outlying cells"
-    lists = {"Outlying cells": ranked.index[: int(is_outlying.sum())].astype(str).tolist()}
-    return Section(verdict, sentence, findings, [listed], [picture], lists, answer)
+    is_many = any(finding.level == "care" for finding in findings)
+    return Section(
+        "many outlying cells" if is_many else "as expected",
+        sentence,
+        findings,
+        [Table(caption, ranked, ranked.iloc[:n_shown])],
+        [picture],
+        {"Outlying cells": outlying},
+        _answer(table, outlying, adata.n_obs)
+        + _least_described([name for name, mask in groups.items() if are_many(p_values[mask])]),
+    )
+
+
+def _sentence(results: Results, table: pd.DataFrame, n_cells: int) -> str:
+    who = "New cells" if results.cells is not None else "Cells"
+    n_outlying, low = int(table["is_outlying"].sum()), int((table["p_value"] < LEVEL).sum())
+    return (
+        f"{who}: {n_outlying} of {len(table)}{_sample(table, n_cells)} are outlying at a false discovery "
+        f"rate of {FDR:.0%}. {low} p-values are below {LEVEL} ({low / len(table):.1%}, expected "
+        f"{LEVEL:.0%})."
+    )
+
+
+def _answer(table: pd.DataFrame, outlying: list[str], n_cells: int) -> str:
+    n_like, sample = len(table) - len(outlying), _sample(table, n_cells)
+    answer = f"{n_like} of {len(table)} cells{sample} are like the training cells."
+    if outlying:
+        answer += f" {len(outlying)} cell(s) are outlying, for example {', '.join(outlying[:5])}."
+    return answer
+
+
+def _sample(table: pd.DataFrame, n_cells: int) -> str:
+    return f" (a random sample of {n_cells:,})" if len(table) < n_cells else ""
+
+
+def _least_described(groups: list[str]) -> str:
+    more = f" and {len(groups) - N_NAMED} more" if len(groups) > N_NAMED else ""
+    return f" Least well described: cells of {', '.join(groups[:N_NAMED])}{more}." if groups else ""
 
 
 def _columns(results: Results, obs: pd.DataFrame) -> list[str]:

@@ -77,7 +77,8 @@ RULE = SectionRule(
     "A gene is trusted if denoised values predict its held-out molecules better than its mean does, by "
     "two standard errors.",
     does_not_mean="A gene that is not trusted need not be badly modelled: it may hardly vary, or have too "
-    "few molecules for a test. Denoised values of two genes are not independent measurements.",
+    "few molecules for a test. A trusted gene need not be explained by other genes: its own count in the "
+    "cell is also used. Denoised values of two genes are not independent measurements.",
     needs="cross_validate_denoising",
     tests=("genes",),
     is_slow=True,
