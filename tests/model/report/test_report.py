@@ -176,8 +176,22 @@ def test_a_question_without_evidence_is_not_answered():
     # a note changes nothing
     assert found["changes"] == ["Nothing has to be changed."]
     wrong = overall._replace(by_purpose={"map": "not usable", "genes": "not usable"})
-    found = answers_of(wrong, [Finding("stop", "data", "", "Do this.")] * 2, skipped)
-    assert found["genes"] == found["cells"] == "None: see the findings."
+    stopped = [Finding("stop", "data", "The values are not counts.", "Do this.")] * 2
+    found = answers_of(
+        wrong._replace(answer="not usable"), [*stopped, Finding("care", "a", "", "x")], skipped
+    )
+    assert found["genes"] == found["cells"] == "None. The values are not counts."
+    # effects do not read the latent space
+    screen = overall._replace(by_purpose={"map": "not usable", "effects": "usable"})
+    collapsed = [Finding("stop", "latent", "Collapsed.", "Rescue.", ("map", "genes"))]
+    found_of_screen = answers_of(
+        screen, collapsed, {"effects": Section("", "", answer="All effects.")}
+    )
+    assert (found_of_screen["genes"], found_of_screen["cells"]) == (
+        "All effects.",
+        "None. Collapsed.",
+    )
+    # the first change is not more training
     assert found["changes"] == ["Do this."]
 
 

@@ -70,7 +70,7 @@ class Overall(NamedTuple):
     Examples
     --------
     >>> print(Overall("usable", {"map": "usable", "genes": "not measured"}).sentence)
-    Usable: map of the cells (neighbours, clusters, trajectories). Not measured: denoised expression.
+    Usable for: map of the cells (neighbours, clusters, trajectories). Not measured: denoised expression.
     """
 
     answer: str
@@ -83,7 +83,8 @@ class Overall(NamedTuple):
         for answer in (*ANSWERS, UNMEASURED):
             names = [_in_words(name) for name, own in self.by_purpose.items() if own == answer]
             if names:
-                parts.append(f"{answer.capitalize()}: {'; '.join(names)}.")
+                head = answer.capitalize() + (" for" if answer in ANSWERS else "")
+                parts.append(f"{head}: {'; '.join(names)}.")
         return " ".join(parts)
 
 

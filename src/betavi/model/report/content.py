@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 import pandas as pd
 
+from betavi.diagnostics.trust import ANSWERS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -82,20 +84,32 @@ def answers_of(
     overall: Overall, findings: list[Finding], sections: Mapping[str, Section]
 ) -> Answers:
     """Return the answers to the four questions of a reader."""
-    changes = list(dict.fromkeys(f.remedy for f in findings if f.remedy and f.level != "note"))
-    of_genes = "denoising" if "genes" in overall.by_purpose else "effects"
+    # the first change of a model that is not usable is not more training
+    levels = ("stop",) if overall.answer == ANSWERS[2] else ("stop", "care")
+    remedies = [f.remedy for level in levels for f in findings if f.level == level and f.remedy]
+    changes = list(dict.fromkeys(remedies))
+    # models of screens have effects in place of denoised genes
+    use, of_genes = (
+        ("genes", "denoising") if "genes" in overall.by_purpose else ("effects", "effects")
+    )
     return {
         "usable": f"{overall.answer.capitalize()}. {overall.sentence}",
-        "genes": _answer(sections, of_genes, overall.by_purpose.get("genes")),
-        "cells": _answer(sections, "cells", overall.by_purpose.get("map")),
+        "genes": _ruled_out(use, findings) or _answer(sections, of_genes),
+        "cells": _ruled_out("map", findings) or _answer(sections, "cells"),
         "changes": changes or ["Nothing has to be changed."],
     }
 
 
-def _answer(sections: Mapping[str, Section], name: str, use: str | None) -> str:
+def _ruled_out(purpose: str, findings: list[Finding]) -> str:
+    """Return the finding that rules out a use, or an empty text."""
+    for finding in findings:
+        if finding.level == "stop" and (not finding.purposes or purpose in finding.purposes):
+            return f"None. {finding.text}"
+    return ""
+
+
+def _answer(sections: Mapping[str, Section], name: str) -> str:
     """Return the answer of a section, or why it was not measured."""
-    if use == "not usable":
-        return "None: see the findings."
     section = sections.get(name)
     if section is None:
         return f"Not measured. Add the section: sections=[..., {name!r}]"
