@@ -204,6 +204,19 @@ def test_new_cells_are_judged_in_place_of_the_models_own(trained):
     assert "betavi" not in new.uns
 
 
+def test_copies_of_the_batch_and_numbers_are_not_conditions(trained):
+    obs = trained.adata.obs
+    obs["rna:batch"] = obs["batch"].astype(object).where(np.arange(200) % 3 > 0)
+    obs["site"] = obs["batch"].astype(str).str[:1]
+    obs["depth"] = np.arange(200.0)
+    obs["name"] = obs.index.astype(str)
+    content = trained.report(sections="data", **QUIET)
+    (table,) = (t for t in content["sections"]["data"]["tables"] if "entropy" in t["caption"])
+    assert set(table["columns"]["name"]) == {"obs['a/b']", "obs['cell_type']", "obs['site']"}
+    (found,) = (f for f in content["findings"] if f["level"] == "stop")
+    assert "obs['site']" in found["text"]
+
+
 def test_a_condition_that_is_named_is_the_only_one_compared(trained):
     trained.adata.obs["stim"] = trained.adata.obs["batch"].astype(str).str[:1]
     content = trained.report(sections="data", condition_key="stim", **QUIET)

@@ -94,8 +94,8 @@ def judge_conditions(
         if share >= CONFOUNDED:
             text = (
                 f"{columns[0]} is confounded with {columns[1]}: each batch has cells of one group only. "
-                "The model removes differences between batches, and with them the differences between "
-                "these groups."
+                "The model cannot tell differences between these groups from differences between "
+                "batches, which it is meant to remove."
             )
             remedy = (
                 f"Do not compare groups of {columns[0]} with this model. For a comparison, measure cells "
@@ -109,7 +109,7 @@ def judge_conditions(
         elif share >= PARTLY:
             text = (
                 f"{columns[0]} is partly confounded with {columns[1]}: the batch explains {share:.0%} of "
-                "the entropy of the groups. Some differences between these groups are removed."
+                "the entropy of the groups. The model cannot tell some differences between them from batches."
             )
             remedy = f"Compare groups of {columns[0]} within batches."
             findings.append(Finding("care", "data", text, remedy, purposes))

@@ -85,7 +85,8 @@ def judge_separation(found: Mapping[str, Sequence[str]], n_effects: int) -> list
     pairs = [f"{name} (with {', '.join(others)})" for name, others in found.items()]
     more = f" and {len(pairs) - N_NAMED} more" if len(pairs) > N_NAMED else ""
     text = (
-        f"{len(pairs)} of {n_effects} effects are confounded, because they never vary separately: "
+        f"{len(pairs)} of {n_effects} effects are confounded: they never vary separately from other "
+        "effects or from a batch. These are "
         f"{', '.join(pairs[:N_NAMED])}{more}."
     )
     remedy = "Do not interpret these effects. Measure controls in each batch and context."

@@ -84,7 +84,10 @@ def _group_columns(obs: pd.DataFrame, batch_key: str) -> list[str]:
         is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         if is_number or name == batch_key or str(name).startswith("_scvi"):
             continue
-        if column.nunique() <= MOST_GROUPS and not (column.astype(str) == batch).all():
+        # a column of one modality is unknown for the cells that lack it
+        known = column.notna()
+        is_copy = (column[known].astype(str) == batch[known]).all()
+        if column.nunique() <= MOST_GROUPS and not is_copy:
             names.append(name)
     return names
 

@@ -21,10 +21,13 @@ def make(results: Results) -> Section:
     """Explain the dimensions that carry signal."""
     options = {"labels_key": results.labels_key, "n_cells": 200, "n_genes": N_GENES}
     explained = results.model.explain_dimensions(seed=results.seed, **options, **results.quiet)
+    left_out = {"low", "median", "high"}
+    if results.model.summary_stats.n_batch < 2:
+        left_out.add("explained_by_batch")
     columns = [
         name
         for name in explained.dimensions
-        if name not in {"low", "median", "high"} and not name.startswith("distortion_increase_")
+        if name not in left_out and not name.startswith("distortion_increase_")
     ]
     tables = [Table("Each latent dimension, nats per cell", explained.dimensions[columns])]
     programs = _programs(explained)
