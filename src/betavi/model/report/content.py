@@ -104,7 +104,8 @@ def _ruled_out(purpose: str, findings: list[Finding]) -> str:
     """Return the finding that rules out a use, or an empty text."""
     for finding in findings:
         if finding.level == "stop" and (not finding.purposes or purpose in finding.purposes):
-            return f"None. {finding.text}"
+            first, _, _ = finding.text.partition(". ")
+            return f"None. {first.removesuffix('.')}."
     return ""
 
 

@@ -84,7 +84,8 @@ RULE = SectionRule(
     call="model.score_counts(), betavi.metrics.compare_likelihoods(model)",
     means="The score is the log-probability that a model gives to counts of cells that it has not seen. "
     "The null model knows the mean of each gene in each batch, and the total of each cell. PCA is a "
-    "linear model of log counts. The gain over the null model is what the latent space contributes.",
+    "linear model of log counts. The gain over the null model is what the latent space "
+    "and the shape of the likelihood contribute.",
     does_not_mean="A better score does not show that the model finds cell types or removes batches. "
     "Scores of different data sets cannot be compared.",
     needs="score_counts",
