@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SIZES = 1e-3, 1e6
 """Smallest and largest size of a negative binomial distribution; the largest is a Poisson."""
 
+BEHIND = 0.05
+"""Share of PCA's gain over the null model by which a model that is behind PCA needs care. Not tuned."""
+
 
 class Values(NamedTuple):
     """Registered values of a modality.
@@ -164,7 +167,8 @@ def judge_scores(
         remedy = (
             "Train longer, or compare likelihoods with betavi.metrics.compare_likelihoods(model)."
         )
-        return [Finding("care", "counts", text, remedy, ("map", "genes"))]
+        level = "care" if linear - model > BEHIND * (linear - null) else "note"
+        return [Finding(level, "counts", text, remedy, ("map", "genes"))]
     return []
 
 
