@@ -41,7 +41,7 @@ def make(results: Results) -> Section:
             tables.append(Table(caption, table))
     findings = judge_coverage(found, "calibration")
     listed = "; ".join(f"{name}: {value:.2f}" for name, (value, _) in found.items())
-    verdict = "off" if findings else "calibrated"
+    verdict = "not calibrated" if findings else "calibrated"
     return Section(verdict, f"Coverage of 90 % intervals. {listed}.", findings, tables)
 
 
