@@ -94,7 +94,10 @@ def test_a_picture_is_drawn_where_asked_shown_and_saved(name, drawn, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*pl.__all__} - {"before_and_after", "collapse_history", "dose_curves", "training_curves"})
+    "name",
+    sorted(
+        {*pl.__all__} - {"before_and_after", "collapse_history", "dose_curves", "training_curves"}
+    ),
 )
 def test_what_is_no_result_is_refused_with_what_returns_one(name):
     two = {"latent_map": np.zeros((3, 2)), "predicted_change": [0.1]}
