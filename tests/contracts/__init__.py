@@ -11,6 +11,7 @@ from tests.contracts.latent import check_latent
 from tests.contracts.likelihood import check_likelihood
 from tests.contracts.prior import check_prior
 from tests.contracts.schedule import check_schedule
+from tests.contracts.section import check_section
 
 __all__ = [
     "check_cause",
@@ -22,4 +23,5 @@ __all__ = [
     "check_likelihood",
     "check_prior",
     "check_schedule",
+    "check_section",
 ]

@@ -55,7 +55,7 @@ NOT_OURS = {
     "convert_legacy_save", "train", "rescue",
     "minify_adata", "minify_mudata", "sibling", "suggest_beta", "cross_validate_denoising",
     "check_false_signals", "diagnose", "rate_distortion", "latent_density", "default_epochs",
-    "evaluate",
+    "evaluate", "report",
 }  # fmt: skip
 REQUIRED = {
     "generate": {"n_cells": 4},

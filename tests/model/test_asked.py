@@ -50,7 +50,7 @@ ANSWERED_UNTRAINED = {
 REFUSED = [
     (cls, name)
     for cls in (BetaVI, JointVI, EffectVI)
-    for name in {*getters(cls), "rate_distortion", "diagnose", *OF_EFFECTS}
+    for name in {*getters(cls), "rate_distortion", "diagnose", "report", *OF_EFFECTS}
     if name not in ANSWERED_UNTRAINED and hasattr(cls, name)
 ]
 

@@ -53,6 +53,7 @@ def drawn(request):
         "rate_distortion": ([get("curve")], 1),
         "collapse": ([report("used", "inactive")], 3),
         "collapse_history": ([history], 1),
+        "training_curves": ([{"elbo_train": history["beta"]} | history], 1),
         "translation": ([table], 2),
         "denoising": ([get("judged")], 2),
         "before_and_after": ([adata, list(adata.var_names[:2])], (2, 1)),
@@ -94,10 +95,12 @@ def test_a_picture_is_drawn_where_asked_shown_and_saved(name, drawn, tmp_path, m
     plt.close("all")
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted({*pl.__all__} - {"before_and_after", "collapse_history", "dose_curves", "images"}),
-)
+READ_NO_RESULT = {
+    "before_and_after", "collapse_history", "dose_curves", "images", "training_curves",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted({*pl.__all__} - READ_NO_RESULT))
 def test_what_is_no_result_is_refused_with_what_returns_one(name):
     two = {"latent_map": np.zeros((3, 2)), "predicted_change": [0.1]}
     arguments = [object(), two[name]] if name in two else [object()]

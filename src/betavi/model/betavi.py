@@ -30,6 +30,7 @@ from betavi.model.generation.holes import find_holes
 from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.io import loading, saving
 from betavi.model.reference import minify, query
+from betavi.model.report.report import report
 from betavi.model.setup.anndata import setup_anndata
 from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_counts import check_is_anndata
@@ -122,6 +123,9 @@ class BetaVI(LatentModel):
     prepare_query_mudata = staticmethod(query.refuse_prepare_query_mudata)
     minify_adata = minify.minify_adata
     _update_adata_and_manager_post_minification = minify.read_minified
+
+    # one page on trust
+    report = report
 
     # files
     save = saving.save

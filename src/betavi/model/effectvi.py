@@ -21,11 +21,12 @@ from betavi.model.effects.evaluate import evaluate
 from betavi.model.effects.interactions import interactions
 from betavi.model.effects.predict import predict
 from betavi.model.effects.state import state_information
+from betavi.model.expression import count_score, normalized, samples
 from betavi.model.expression import evaluate as likelihoods
-from betavi.model.expression import normalized, samples
 from betavi.model.generation.generate import generate
 from betavi.model.io import loading, saving
 from betavi.model.reference import minify, query
+from betavi.model.report.report import report
 from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_counts import check_is_anndata
 from betavi.model.setup.perturbations import setup_anndata
@@ -112,6 +113,9 @@ class EffectVI(LatentModel):
     prepare_query_mudata = staticmethod(query.refuse_prepare_query_mudata)
     minify_adata = minify.refuse_minify
 
+    # one page on trust
+    report = report
+
     # files
     save = saving.save
     load = classmethod(loading.load)
@@ -130,6 +134,8 @@ class EffectVI(LatentModel):
     get_elbo = likelihoods.get_elbo
     get_marginal_ll = likelihoods.get_marginal_ll
     get_reconstruction_error = likelihoods.get_reconstruction_error
+    score_counts = count_score.score_counts
+    raw_counts = count_score.raw_counts
 
     # denoising, diagnosis, outlier scores, generated cells
     denoise = denoise

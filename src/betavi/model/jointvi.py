@@ -30,6 +30,7 @@ from betavi.model.generation.holes import find_holes
 from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.io import loading, saving
 from betavi.model.reference import minify, query
+from betavi.model.report.report import report
 from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_mudata import check_fusion, check_is_set_up, is_weight
 from betavi.model.setup.mudata import refuse_anndata, setup_mudata
@@ -114,6 +115,9 @@ class JointVI(LatentModel):
     prepare_query_mudata = staticmethod(query.prepare_query_mudata)
     minify_adata = minify.refuse_minify_adata
     minify_mudata = minify.minify_mudata
+
+    # one page on trust
+    report = report
 
     # files
     save = saving.save

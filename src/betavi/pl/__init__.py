@@ -16,11 +16,12 @@ from betavi.pl.path import latent_path
 from betavi.pl.predicted_change import predicted_change
 from betavi.pl.rate_distortion import rate_distortion
 from betavi.pl.support import support
+from betavi.pl.training_curves import training_curves
 from betavi.pl.translation import translation
 
 __all__ = [
     "before_and_after", "collapse", "collapse_history", "denoising", "dimensions", "dose_curves",
     "images", "interactions",
     "latent_map", "latent_path", "mean_curves", "predicted_change", "rate_distortion", "support",
-    "translation",
+    "training_curves", "translation",
 ]  # fmt: skip

@@ -1,0 +1,136 @@
+"""Sections on perturbations: left-out conditions beside baselines, and interactions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from betavi import pl
+from betavi.diagnostics.trust import (
+    judge_coverage,
+    judge_effects,
+    judge_separation,
+    judge_states,
+)
+from betavi.model.report.section import Section, SectionRule, Table, picture_of
+from betavi.module.effect_groups import groups_of
+from betavi.module.effect_warnings import confounded
+
+if TYPE_CHECKING:
+    from betavi.diagnostics.trust import Finding
+    from betavi.model.report.results import Results
+
+SPLITS = {"combination": "combinations", "context": "contexts", "dose": "doses"}
+"""Kinds of left-out conditions, with their plural."""
+
+COLUMNS = ["l2", "share", "r2", "coverage"]
+OWN = "EffectVI"
+N_SHOWN = 20
+
+
+def make(results: Results) -> Section:
+    """Compare predictions of left-out conditions with baselines."""
+    section = Section("predictions not tested", "")
+    sentences = [_add_split(section, results, split) for split in SPLITS]
+    lost, findings = _unseparated(results)
+    section.findings += findings
+    sentences.append(_add_states(section, results))
+    n_effects = len(results.model.conditions.perturbations)
+    section.answer = (
+        f"Effects of {n_effects - len(lost)} of {n_effects} perturbations can be estimated. Single genes "
+        "were not tested: read the interval of each gene from predict()."
+    )
+    section.sentence = " ".join([section.answer, *filter(None, sentences)])
+    if any(finding.level != "note" for finding in section.findings):
+        section.verdict = "doubtful"
+    return section
+
+
+def _add_split(section: Section, results: Results, split: str) -> str:
+    """Add the scores of one kind of left-out conditions, and return a sentence about them."""
+    name = SPLITS[split]
+    try:
+        table = results.model.evaluate(split, seed=results.seed, **results.quiet)
+    except ValueError as error:
+        return f"{name.capitalize()}: not tested. {error}"
+    coverage = {f"left-out {name}": (float(table.loc[OWN, "coverage"]), 0.0)}
+    section.findings += judge_effects(table, split) + judge_coverage(coverage, "effects")
+    caption = f"Predictions of left-out {name}: distance (l2) from the truth, and other scores"
+    section.tables.append(Table(caption, table[COLUMNS].rename_axis("method")))
+    section.verdict = "better than the baselines"
+    return (
+        f"{name.capitalize()}: EffectVI gains {table.loc[OWN, 'share']:.0%} of the distance between no "
+        f"change and a perfect prediction. Its intervals contain {table.loc[OWN, 'coverage']:.2f} of the "
+        "genes (nominal 0.90)."
+    )
+
+
+def _add_states(section: Section, results: Results) -> str:
+    """Add the information of the latent states, and return why they were not measured."""
+    try:
+        states = results.model.state_information(seed=results.seed)
+    except ValueError as error:
+        return f"States: not tested. {error}"
+    section.findings += judge_states(states)
+    caption = "Information of latent states about the perturbation, nats"
+    section.tables.append(Table(caption, states.rename_axis("context")))
+    return ""
+
+
+def _unseparated(results: Results) -> tuple[list[str], list[Finding]]:
+    """Return the perturbations whose effects never vary separately, and the finding."""
+    model = results.model
+    groups = groups_of(model.adata_manager, model.seen(model.adata))
+    found = confounded(model.module.stored_estimate(), model.conditions, groups)
+    # in a screen with several contexts, names continue with the context
+    lost = [
+        name
+        for name in model.conditions.perturbations
+        if any(key == name or key.startswith(f"{name} in ") for key in found)
+    ]
+    return lost, judge_separation(found, len(model.conditions.perturbations))
+
+
+def make_interactions(results: Results) -> Section:
+    """List the interactions of measured pairs."""
+    by_gene, pairs = results.model.interactions()
+    columns = ["pair", "gene", "estimate", "error", "fdr"]
+    genes = by_gene.sort_values("fdr", kind="stable")[columns].set_index("gene")
+    shown = genes[genes["fdr"] < 0.1].iloc[:N_SHOWN]
+    counts = pairs["kind"].value_counts()
+    sentence = f"{len(pairs)} pair(s): {', '.join(f'{n} {kind}' for kind, n in counts.items())}."
+    tables = [Table("Pairs", pairs), Table("Most significant genes", genes, shown)]
+    pictures = []
+    if len(shown):
+        names = by_gene.loc[by_gene["pair"].isin(pairs.index[:N_SHOWN])]
+        alt = f"Heat map of interactions of genes and pairs. {sentence}"
+        pictures.append(picture_of(pl.interactions(names), alt))
+    n_significant = int((pairs["n_genes"] > 0).sum())
+    return Section(
+        f"{n_significant} of {len(pairs)} pairs interact", sentence, [], tables, pictures
+    )
+
+
+RULE = SectionRule(
+    heading="Effects of perturbations",
+    make=make,
+    call="model.evaluate(split), model.state_information()",
+    means="Conditions were left out in turn, and predicted from the others. The baselines are simple: no "
+    "change, means of other conditions, sums of single effects. A model that does not beat them "
+    "adds nothing for new conditions.",
+    does_not_mean="A good prediction of left-out conditions of this screen does not show that conditions "
+    "of another kind are predicted as well.",
+    needs="evaluate",
+    tests=("effects",),
+    is_slow=True,
+)
+
+INTERACTIONS = SectionRule(
+    heading="Interactions of pairs",
+    make=make_interactions,
+    call="model.interactions()",
+    means="An interaction is the change by a pair minus the sum of the changes by each perturbation "
+    "alone, in log2 units.",
+    does_not_mean="An interaction is a departure from a sum on the log scale. On another scale, the same "
+    "counts can be additive. With few replicates, p-values are too small.",
+    needs="interactions",
+)

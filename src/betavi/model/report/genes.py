@@ -1,0 +1,85 @@
+"""Section on denoising: trust in each gene, from molecular cross-validation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from betavi import pl
+from betavi.data import COUNTS
+from betavi.diagnostics.trust import judge_genes
+from betavi.model.report.section import Section, SectionRule, Table, picture_of
+
+if TYPE_CHECKING:
+    from betavi.diagnostics import DenoisingReport
+    from betavi.model.report.results import Results
+
+N_SHOWN, N_NAMED = 10, 8
+"""Number of best and of worst genes in the table, and of names in the answer."""
+
+METHODS = ["explained", "poisson_loss", "behind", "behind_se", "mse_log"]
+
+
+def make(results: Results) -> Section:
+    """Judge denoised values on held-out molecules."""
+    section = Section("", "")
+    answers, sentences = [], []
+    for name, report in results.denoising.items():
+        of = "" if name == COUNTS else f"{name}: "
+        section.findings += judge_genes(report, name)
+        caption = f"{of}methods, on held-out molecules"
+        section.tables.append(
+            Table(_capital(caption), report.methods[METHODS].rename_axis("method"))
+        )
+        section.tables.append(_genes(report, of))
+        sentences.append(of + str(report))
+        section.pictures.append(picture_of(pl.denoising(report), of + str(report)))
+        trusted = report.genes.index[report.genes["trusted"]]
+        section.lists[_capital(f"{of}trusted genes")] = trusted.astype(str).tolist()
+        answers.append(_answer(report, of))
+    section.sentence, section.answer = " ".join(sentences), " ".join(answers)
+    shares = [report.trusted_share for report in results.denoising.values()]
+    section.verdict = f"{sum(shares) / len(shares):.0%} of genes trusted"
+    return section
+
+
+def _genes(report: DenoisingReport, of: str) -> Table:
+    genes = report.genes.sort_values("z", ascending=False, na_position="last").rename_axis("gene")
+    caption = f"{of}genes, sorted by their gain over the mean in standard errors (z)"
+    shown = genes
+    if len(genes) > 2 * N_SHOWN:
+        known = genes[genes["z"].notna()]
+        shown = pd.concat([known.iloc[:N_SHOWN], known.iloc[N_SHOWN:].iloc[-N_SHOWN:]])
+        caption += f". The page shows the first {N_SHOWN} and the last {N_SHOWN}"
+    return Table(_capital(caption), genes, shown)
+
+
+def _answer(report: DenoisingReport, of: str) -> str:
+    genes = report.genes.sort_values("z", ascending=False)
+    names = genes.index[genes["trusted"]][:N_NAMED].astype(str)
+    examples = f", for example {', '.join(names)}" if len(names) else ""
+    return (
+        f"{of}Denoised values are better than the mean of the gene for {genes['trusted'].sum()} of "
+        f"{len(genes)} features{examples}. For the others, use counts."
+    )
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+RULE = SectionRule(
+    heading="Denoising: trust in each gene",
+    make=make,
+    call="model.cross_validate_denoising()",
+    means="Some molecules were held out, and a model with the same settings was trained on the others. "
+    "A gene is trusted if denoised values predict its held-out molecules better than its mean does, by "
+    "two standard errors.",
+    does_not_mean="A gene that is not trusted need not be badly modelled: it may hardly vary, or have too "
+    "few molecules for a test. A trusted gene need not be explained by other genes: its own count in the "
+    "cell is also used. Denoised values of two genes are not independent measurements.",
+    needs="cross_validate_denoising",
+    tests=("genes",),
+    is_slow=True,
+)
