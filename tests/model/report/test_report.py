@@ -13,7 +13,12 @@ import pytest
 import torch
 
 from betavi import BetaVI, EffectVI, JointVI
-from betavi.datasets import simulate_counts, simulate_multiome, simulate_perturbations
+from betavi.datasets import (
+    simulate_counts,
+    simulate_filaments,
+    simulate_multiome,
+    simulate_perturbations,
+)
 from betavi.diagnostics.trust import Finding, Overall
 from betavi.model.report import page, report
 from betavi.model.report.content import answers_of
@@ -334,3 +339,23 @@ def test_faults_of_a_page_are_found():
         ("<style>p { background: url(x) }</style>", "loads a file"),
     ]:
         assert any(word in fault for fault in Page(f"{start}{part}</body></html>").faults), part
+
+
+@pytest.mark.parametrize("cls", [BetaVI, JointVI])
+def test_images_are_reported_without_their_counts(cls, tmp_path):
+    data = simulate_filaments(120, 32, n_genes=20, seed=0)
+    if cls is BetaVI:
+        data = data["image"].copy()
+        cls.setup_anndata(data, image_key="image")
+        model = cls(data, gene_likelihood="band_normal", n_latent=3)
+    else:
+        likelihoods = {"rna": "nb", "image": "band_normal"}
+        cls.setup_mudata(data, likelihoods=likelihoods, image_keys={"image": "image"})
+        model = cls(data, n_latent=3)
+    model.train(**BRIEF, train_size=0.7)
+    sections = model.report(tmp_path / "report.html", **QUIET)["sections"]
+    assert sections["data"]["verdict"] == "in order"
+    assert "shape of an image" in str(sections["data"]["tables"])
+    for name in ("latent", "cells"):
+        assert sections[name]["verdict"] != "not available"
+    assert "images" in sections["dimensions"]["sentence"]

@@ -22,6 +22,7 @@ from betavi.model.report.section import Section, SectionRule, Table
 from betavi.model.setup.check_counts import check_counts
 from betavi.model.setup.check_depth import warn_deep_cells
 from betavi.model.setup.check_features import check_batches
+from betavi.model.setup.check_images import check_images
 from betavi.model.setup.check_obs import warn_repeated_genes
 from betavi.model.setup.conditions import check_is_screen
 
@@ -36,13 +37,13 @@ on average. Not tuned."""
 def make(results: Results) -> Section:
     """Summarise the data, and check them again as the setup does."""
     messages, totals = _checked_again(results)
-    values = {name: _values_of(results, name) for name in results.model.modalities}
+    values = {name: _values_of(results, name) for name in totals}
     found = confounding_of(results)
     batch = results.setup_args.get("batch_key")
     findings = judge_values(values) + judge_conditions(found, str(batch))
     findings += [Finding("note", "data", message) for message in messages]
     is_stopped = any(finding.level == "stop" for finding in findings)
-    tables = [Table("Size of the data", _sizes(results, totals, values))]
+    tables = [Table("Size of the data", _sizes(results, totals))]
     if found:
         shares = {
             f"obs[{name!r}]": {"explained by the batch": c.share} for name, c in found.items()
@@ -101,6 +102,10 @@ def _checked_again(results: Results) -> tuple[list[str], dict[str, np.ndarray]]:
         warnings.simplefilter("always")
         for name in model.modalities:
             part, label = _part(results, name)
+            if model.image_format(name) is not None:
+                key = str(model.adapter.image_key(results.setup_args, name))
+                check_images(part, key, label, messages.append)
+                continue
             layer = model.adapter.layer(results.setup_args, name)
             totals[name] = check_counts(part, layer, None, messages.append, label, None)
             warn_deep_cells(totals[name], part.obs_names, label)
@@ -135,20 +140,21 @@ def _values_of(results: Results, name: str) -> Values:
     return Values(n_fractions / max(n_values, 1), needs, model.module.likelihood_names[name])
 
 
-def _sizes(
-    results: Results, totals: dict[str, np.ndarray], values: dict[str, Values]
-) -> pd.DataFrame:
+def _sizes(results: Results, totals: dict[str, np.ndarray]) -> pd.DataFrame:
     model = results.model
     rows: dict[str, Any] = {"cells": model.adata.n_obs}
     held_out = getattr(model, "validation_indices", None)
     rows["held-out cells"] = 0 if held_out is None else len(held_out)
-    for name, value in values.items():
+    for name in model.modalities:
         of = "" if name == COUNTS else f" of {name}"
         rows[f"features{of}"] = len(model.features(name))
         if of:
             rows[f"cells with {name}"] = int(model.adapter.has(model.adata, name).sum())
-        rows[f"median total count{of}"] = float(np.median(totals[name]))
-        rows[f"likelihood{of}"] = value.likelihood
+        rows[f"likelihood{of}"] = model.module.likelihood_names[name]
+        if (image := model.image_format(name)) is not None:
+            rows[f"shape of an image{of}"] = ", ".join(map(str, image.shape))
+        else:
+            rows[f"median total count{of}"] = float(np.median(totals[name]))
     rows["batches"] = model.summary_stats.n_batch
     for argument in ("batch_key", "labels_key", "perturbation_key", "context_key", "dose_key"):
         if results.setup_args.get(argument) is not None:
