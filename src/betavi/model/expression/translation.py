@@ -151,7 +151,9 @@ def translate(
 
 def _in_obsm(model: LatentModel, target: str, flat: AnnData) -> AnnData:
     """Return translated images in their shape, in ``obsm``."""
-    found = model.as_images(target, flat.obs, images=flat.X, **flat.layers)
+    # from anndata 0.13, the layer None is X
+    layers = {key: values for key, values in flat.layers.items() if key is not None}
+    found = model.as_images(target, flat.obs, images=flat.X, **layers)
     found.uns = flat.uns
     shape = model.image_format(target).shape  # type: ignore[union-attr]  # the target has images
     found.uns |= {column: flat.var[column].to_numpy().reshape(shape) for column in flat.var}
