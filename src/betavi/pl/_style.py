@@ -78,6 +78,17 @@ def axes_or_new(
     return plt.subplots(n_rows, n_columns, **kwargs)[1] if axes is None else axes
 
 
+def add_beta(left: Axes, beta: pd.Series) -> None:
+    """Draw β by epoch on a second vertical axis, and a legend of all lines."""
+    right = left.twinx()
+    right.spines.right.set_visible(True)
+    right.plot(np.arange(1, len(beta) + 1), beta.astype(float), ":", color=NOISE, label="β")
+    right.set_ylabel("β")
+    right.set_ylim(0, 1.1 * max(float(beta.max()), 1e-6))
+    handles = [*left.get_lines(), *right.get_lines()]
+    left.legend(handles, [str(line.get_label()) for line in handles], loc="center right")
+
+
 def finish(axes: T, show: bool, save: SavePath) -> T:
     """Save and show the figure if requested, and return the axes."""
     if save is not None:

@@ -167,17 +167,10 @@ def collapse_history(
     if "active_dimensions" not in history:
         raise KeyError("`history` has no 'active_dimensions'. Train with collapse_guard=True.")
     left: Axes = _style.axes_or_new(ax, (5, 3.4))
-    right = left.twinx()
-    right.spines.right.set_visible(True)
-    for name, on, style, color, label in (
-        ("mutual_information", left, "-", "k", "mutual information"),
-        ("active_dimensions", left, "--", "k", "active dimensions"),
-        ("beta", right, ":", _style.NOISE, "β"),
-    ):
+    for name, style in (("mutual_information", "-"), ("active_dimensions", "--")):
         values = history[name].iloc[:, 0].astype(float)
-        on.plot(np.arange(1, len(values) + 1), values, style, color=color, label=label)
-    right.set_ylabel("β")
+        places = np.arange(1, len(values) + 1)
+        left.plot(places, values, style, color="k", label=name.replace("_", " "))
     left.set(xlabel="epoch", ylabel="information (nats), number of dimensions")
-    handles = [*left.get_lines(), *right.get_lines()]
-    left.legend(handles, [str(line.get_label()) for line in handles], loc="center right")
+    _style.add_beta(left, history["beta"].iloc[:, 0])
     return _style.finish(left, show, save)

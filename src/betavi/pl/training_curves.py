@@ -69,15 +69,9 @@ def training_curves(
             values = history[name].iloc[:, 0].astype(float).dropna()
             marker = "o" if len(values) == 1 else None
             left.plot(values.index + 1, values, line, color=colour, label=label, marker=marker)
-    handles = left.get_lines()[:]
-    if "beta" in history:
-        right = left.twinx()
-        right.spines.right.set_visible(True)
-        beta = history["beta"].iloc[:, 0].astype(float)
-        handles += right.plot(beta.index + 1, beta, ":", color=_style.NOISE, label="β")
-        right.set_ylabel("β")
-        right.set_ylim(0, 1.1 * max(float(beta.max()), 1e-6))
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(xlabel="epoch", ylabel="negative ELBO at β = 1 (nats per cell)")
-    left.legend(handles, [str(line.get_label()) for line in handles], loc="center right")
+    left.legend(loc="center right")
+    if "beta" in history:
+        _style.add_beta(left, history["beta"].iloc[:, 0])
     return _style.finish(left, show, save)

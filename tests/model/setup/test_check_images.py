@@ -99,7 +99,7 @@ def test_saturated_pixels_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         set_up(images())
-        # few photons have few levels, of which the largest is rare
+        # few photons have few levels, and the largest is rare
         set_up(np.random.default_rng(0).poisson(0.3, (8, 1, 32, 32)))
 
 
