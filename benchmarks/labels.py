@@ -11,8 +11,9 @@ The second table leaves out one type of the reference in turn: the share of its 
 and of other new cells, with all and with half of their molecules. *support* is the share of cells with
 a p-value of *support()* below 0.05, for the first seed only. *used* tells whether the data were used to
 choose the test for unknown cells.
-``python -m benchmarks.labels [unknown] [method ...] [seed ...]`` takes about an hour per seed, and a few
-minutes without SCVI and SCANVI. With ``unknown`` and no method, only the second table is printed.
+``python -m benchmarks.labels [unknown] [data ...] [method ...] [seed ...]`` takes about an hour per seed,
+and a few minutes without SCVI and SCANVI. Names of data and methods are those of the first table, in
+quotation marks. With ``unknown`` and no such name, only the second table is printed.
 """
 
 from __future__ import annotations
@@ -331,20 +332,23 @@ def print_left_out(rows: list[dict[str, Any]]) -> None:
 
 
 def main(*words: str) -> None:
-    """Run the named methods and seeds, by default all methods and three seeds."""
+    """Run the named data, methods and seeds, by default all data and methods and three seeds."""
     quietly(1)
     warnings.filterwarnings("ignore")
     rows, unknown = [], []
     seeds = [int(word) for word in words if word.isdigit()] or SEEDS
     chosen = [word for word in words if word in METHODS]
-    if "unknown" not in words or chosen:
-        for seed, (name, make) in itertools.product(seeds, PAIRS.items()):
+    pairs = [word for word in words if word in PAIRS]
+    if "unknown" not in words or chosen or pairs:
+        for seed, name in itertools.product(seeds, pairs or PAIRS):
             for method in chosen or METHODS:
-                rows.append({"data": name, "method": method, **METHODS[method](make(seed), seed)})
+                found = METHODS[method](PAIRS[name](seed), seed)
+                rows.append({"data": name, "method": method, "seed": seed, **found})
                 print(rows[-1], flush=True)
-        table = pd.DataFrame(rows).groupby(["data", "method"], sort=False).median()
+        table = pd.DataFrame(rows).drop(columns="seed")
+        table = table.groupby(["data", "method"], sort=False).median()
         print(f"\nMedians over seeds:\n{table.round(3).to_string()}\n")
-    if "unknown" in words or not chosen:
+    if "unknown" in words or not (chosen or pairs):
         for seed, name in itertools.product(seeds, UNSEEN):
             unknown += left_out(name, seed, with_support=seed == seeds[0])
         print_left_out(unknown)
