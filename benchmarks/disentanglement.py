@@ -155,8 +155,9 @@ def loadings_of(model: BetaVI) -> np.ndarray | None:
 def drvi(task: Task, seed: int) -> Found:  # noqa: ARG001  # as above
     scvi.external.DRVI.setup_anndata(task.adata, batch_key=task.batch_key)
     model = scvi.external.DRVI(task.adata, n_latent=N_LATENT)
-    model.train(max_epochs=DRVI_EPOCHS, enable_progress_bar=False)
-    return Found(model.get_latent_representation())
+    model.train(max_epochs=DRVI_EPOCHS, train_size=0.9, enable_progress_bar=False)
+    elbo = float(model.get_elbo(indices=model.validation_indices))
+    return Found(model.get_latent_representation(), None, elbo)
 
 
 ROWS: dict[str, Callable[[Task, int], Found]] = {

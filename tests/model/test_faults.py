@@ -457,7 +457,7 @@ def test_a_model_can_be_sent_to_a_spawned_process(either):
     queue = context.Queue()
     process = context.Process(target=_positions, args=(either, queue))
     process.start()
-    found = queue.get(timeout=120)
+    found = queue.get(timeout=1500)
     process.join()
     np.testing.assert_array_equal(found, either.get_latent_representation())
 

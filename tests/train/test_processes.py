@@ -121,7 +121,7 @@ def run(tmp_path, body, *arguments):
     """Run a script; return its exit code and what all its processes printed."""
     process = started(tmp_path, body, *arguments)
     try:
-        output, _ = process.communicate(timeout=400)
+        output, _ = process.communicate(timeout=1500)
     finally:
         process.kill()
     return process.returncode, output

@@ -29,7 +29,7 @@ from betavi.model.generation.generate import generate
 from betavi.model.generation.holes import find_holes
 from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.io import loading, saving
-from betavi.model.reference import minify, query
+from betavi.model.reference import minify, prepare_query, query
 from betavi.model.report.report import report
 from betavi.model.setup.anndata import setup_anndata
 from betavi.model.setup.arguments import check_surroundings
@@ -119,8 +119,8 @@ class BetaVI(LatentModel):
     default_epochs = training.default_epochs
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
-    prepare_query_anndata = staticmethod(query.prepare_query_anndata)
-    prepare_query_mudata = staticmethod(query.refuse_prepare_query_mudata)
+    prepare_query_anndata = staticmethod(prepare_query.prepare_query_anndata)
+    prepare_query_mudata = staticmethod(prepare_query.refuse_prepare_query_mudata)
     minify_adata = minify.minify_adata
     _update_adata_and_manager_post_minification = minify.read_minified
 

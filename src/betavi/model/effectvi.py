@@ -25,7 +25,7 @@ from betavi.model.expression import count_score, normalized, samples
 from betavi.model.expression import evaluate as likelihoods
 from betavi.model.generation.generate import generate
 from betavi.model.io import loading, saving
-from betavi.model.reference import minify, query
+from betavi.model.reference import minify, prepare_query, query
 from betavi.model.report.report import report
 from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_counts import check_is_anndata
@@ -109,8 +109,8 @@ class EffectVI(LatentModel):
     default_epochs = training.default_epochs
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
-    prepare_query_anndata = staticmethod(query.prepare_query_anndata)
-    prepare_query_mudata = staticmethod(query.refuse_prepare_query_mudata)
+    prepare_query_anndata = staticmethod(prepare_query.prepare_query_anndata)
+    prepare_query_mudata = staticmethod(prepare_query.refuse_prepare_query_mudata)
     minify_adata = minify.refuse_minify
 
     # one page on trust

@@ -29,7 +29,7 @@ from betavi.model.generation.generate import generate
 from betavi.model.generation.holes import find_holes
 from betavi.model.generation.interpolate import archetype, interpolate
 from betavi.model.io import loading, saving
-from betavi.model.reference import minify, query
+from betavi.model.reference import minify, prepare_query, query
 from betavi.model.report.report import report
 from betavi.model.setup.arguments import check_surroundings
 from betavi.model.setup.check_mudata import check_fusion, check_is_set_up, is_weight
@@ -111,8 +111,8 @@ class JointVI(LatentModel):
     train = training.train
     sibling = training.sibling
     load_query_data = classmethod(query.load_query_data)
-    prepare_query_anndata = staticmethod(query.refuse_prepare_query_anndata)
-    prepare_query_mudata = staticmethod(query.prepare_query_mudata)
+    prepare_query_anndata = staticmethod(prepare_query.refuse_prepare_query_anndata)
+    prepare_query_mudata = staticmethod(prepare_query.prepare_query_mudata)
     minify_adata = minify.refuse_minify_adata
     minify_mudata = minify.minify_mudata
 

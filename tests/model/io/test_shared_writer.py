@@ -46,7 +46,7 @@ def run(folder, name, *launcher):
     env = {key: value for key, value in os.environ.items() if "RANK" not in key}
     command = [sys.executable, *launcher, "script.py", name]
     return subprocess.run(
-        command, cwd=folder, env=env | {"OMP_NUM_THREADS": "1"}, timeout=300, check=False,
+        command, cwd=folder, env=env | {"OMP_NUM_THREADS": "1"}, timeout=1500, check=False,
         capture_output=True, text=True,
     )  # fmt: skip
 

@@ -76,7 +76,7 @@ def measured(browser, page, width, folder, more=""):
     done = subprocess.run(
         [browser, *OPTIONS, f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000",
          "--virtual-time-budget=5000", frame.as_uri()],
-        capture_output=True, text=True, timeout=300, check=True,
+        capture_output=True, text=True, timeout=1500, check=True,
     )  # fmt: skip
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return json.loads(Page(done.stdout).title), console

@@ -13,6 +13,7 @@ from betavi.model.setup.messages import name_some, warn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
     from mudata import MuData
 
 MOST_ABSENT = 0.01
@@ -35,18 +36,12 @@ def check_batches(
         modality = mdata.mod[name]
         if not modality.n_obs:
             continue
-        rows = Rows(counts_of(modality, layer))
         batch = mdata.obs[key].loc[modality.obs_names].astype(str).to_numpy()
-        codes, labels = np.unique(batch, return_inverse=True)
-        n_detected = np.zeros((len(codes), rows.shape[1]))
-        for start, block in rows.blocks():
-            batches = labels[start : start + block.shape[0]]
-            for code in np.unique(batches):
-                detected = (block[batches == code] != 0).sum(axis=0)
-                n_detected[code] += np.asarray(detected).ravel()
-        share = n_detected.sum(axis=0) / len(labels)
+        codes, n_cells = np.unique(batch, return_counts=True)
+        n_detected = _detected(Rows(counts_of(modality, layer)), batch, codes)
+        share = n_detected.sum(axis=0) / n_cells.sum()
         # by chance, a feature is absent here with a probability below exp(-20)
-        absent = (n_detected == 0) & (np.bincount(labels)[:, None] * share > 20)
+        absent = (n_detected == 0) & (n_cells[:, None] * share > 20)
         for code, missing in zip(codes, absent, strict=True):
             if missing.all() and not keep_absent:
                 raise ValueError(
@@ -57,21 +52,38 @@ def check_batches(
                     "keep_absent_features=True to setup_mudata."
                 )
             if missing.any():
-                names = modality.var_names[missing]
-                message = (
-                    f"{len(names)} feature(s) of mdata[{name!r}] have no counts in batch {code!r} "
-                    f"of mdata.obs[{key!r}], but many counts in other batches: {name_some(names)}."
-                )
-                if keep_absent or missing.mean() <= MOST_ABSENT:
-                    warn(
-                        f"{message} The model treats the zeros as biology. If the features were "
-                        "not measured in this batch, drop them."
-                    )
-                    continue
-                error = ValueError(
-                    f"{message} The features were probably not measured in this batch. Drop the "
-                    "features, or make the cells of this batch a separate modality. Or, if the "
-                    "zeros are biology, pass keep_absent_features=True to setup_mudata."
-                )
-                error.add_note(f"All these features: {names.tolist()}")
-                raise error
+                place = f"mdata[{name!r}] have no counts in batch {code!r} of mdata.obs[{key!r}]"
+                accepted = keep_absent or missing.mean() <= MOST_ABSENT
+                _report_absent(modality.var_names[missing], place, accepted)
+
+
+def _detected(rows: Rows, batch: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return the number of cells with counts, ``(n_batches, n_features)``."""
+    n_detected = np.zeros((len(codes), rows.shape[1]))
+    labels = np.searchsorted(codes, batch)
+    for start, block in rows.blocks():
+        batches = labels[start : start + block.shape[0]]
+        for code in np.unique(batches):
+            detected = (block[batches == code] != 0).sum(axis=0)
+            n_detected[code] += np.asarray(detected).ravel()
+    return n_detected
+
+
+def _report_absent(names: pd.Index, place: str, accepted: bool) -> None:
+    """Warn of features without counts in a batch, or refuse them unless they are accepted."""
+    message = (
+        f"{len(names)} feature(s) of {place}, but many counts in other batches: {name_some(names)}."
+    )
+    if accepted:
+        warn(
+            f"{message} The model treats the zeros as biology. If the features were "
+            "not measured in this batch, drop them."
+        )
+        return
+    error = ValueError(
+        f"{message} The features were probably not measured in this batch. Drop the "
+        "features, or make the cells of this batch a separate modality. Or, if the "
+        "zeros are biology, pass keep_absent_features=True to setup_mudata."
+    )
+    error.add_note(f"All these features: {names.tolist()}")
+    raise error

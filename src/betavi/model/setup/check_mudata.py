@@ -25,7 +25,7 @@ from betavi.model.setup.messages import name_some, warn
 from betavi.nn import FUSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import TypeGuard
 
     import pandas as pd
@@ -74,11 +74,38 @@ def check_modalities(
     With ``may_lack_any``, modalities may have no cells, or no cells in common. This option is for
     queries, because the reference model has already linked the modalities.
     """
+    image_keys = image_keys or {}
+    _check_named(mdata, likelihoods, layers, image_keys)
+    for name, likelihood in likelihoods.items():
+        if may_lack_any and not mdata.mod[name].n_obs:
+            continue
+        _check_likelihood(name, likelihood, is_image=name in image_keys)
+        _check_name(name, likelihoods)
+        _check_unique(mdata.mod[name], f"mdata[{name!r}]")
+        check_rows(mdata, name)
+        if lacks_counts(mdata):
+            continue
+        if name in image_keys:
+            _check_images_of(mdata, name, image_keys[name], likelihood, is_new=not may_lack_any)
+            continue
+        totals = _check_counts_of(mdata, name, layers.get(name), likelihood)
+        if largest_totals is not None or not may_lack_any:
+            limit = None if largest_totals is None else largest_totals[name]
+            warn_deep_cells(totals, mdata.mod[name].obs_names, f"mdata[{name!r}]", limit)
+    _check_overlap(mdata, list(likelihoods), must_overlap=not may_lack_any)
+
+
+def _check_named(
+    mdata: MuData,
+    likelihoods: Mapping[str, str],
+    layers: Mapping[str, str | None],
+    image_keys: Mapping[str, str],
+) -> None:
+    """Check that the arguments of the setup name modalities, and the same modalities."""
     if not likelihoods:
         raise ValueError(
             "`likelihoods` names no modality. Pass, for example, likelihoods={'rna': 'zinb'}"
         )
-    image_keys = image_keys or {}
     for name in {**likelihoods, **layers, **image_keys}:
         if name not in mdata.mod:
             raise KeyError(f"`mdata` has no modality {name!r}. {close_matches(name, mdata.mod)}")
@@ -93,48 +120,49 @@ def check_modalities(
             f"`layers` and `image_keys` both name {both[0]!r}. A modality has counts or images. Remove "
             f"{both[0]!r} from one of them."
         )
-    for name, likelihood in likelihoods.items():
-        if may_lack_any and not mdata.mod[name].n_obs:
-            continue
-        _check_likelihood(name, likelihood, is_image=name in image_keys)
-        if "." in name or hasattr(nn.ModuleDict, name):
+
+
+def _check_name(name: str, names: Iterable[str]) -> None:
+    """Raise a ValueError for a modality with a name that PyTorch or a minibatch needs."""
+    if "." in name or hasattr(nn.ModuleDict, name):
+        raise ValueError(
+            f"A modality cannot be named {name!r}, because PyTorch does not allow this name. "
+            "Rename the modality. Do not use dots, or names of methods of torch.nn.ModuleDict "
+            "such as 'keys' or 'items'."
+        )
+    own_keys = {key for part in names for key in (present_key(part), *expert_keys(part))}
+    if name in own_keys | _RESERVED_KEYS:
+        raise ValueError(
+            f"A modality cannot be named {name!r}, because this name is reserved for other "
+            "data. Rename the modality."
+        )
+
+
+def _check_unique(modality: AnnData, label: str) -> None:
+    for kind, names in (("cell", modality.obs_names), ("feature", modality.var_names)):
+        if not names.is_unique:
+            repeated = name_some(names[names.duplicated()].unique())
             raise ValueError(
-                f"A modality cannot be named {name!r}, because PyTorch does not allow this name. "
-                "Rename the modality. Do not use dots, or names of methods of torch.nn.ModuleDict "
-                "such as 'keys' or 'items'."
+                f"{label} has repeated {kind} names: {repeated}. Make the names unique."
             )
-        own_keys = {key for part in likelihoods for key in (present_key(part), *expert_keys(part))}
-        if name in own_keys | _RESERVED_KEYS:
-            raise ValueError(
-                f"A modality cannot be named {name!r}, because this name is reserved for other "
-                "data. Rename the modality."
-            )
-        modality, label = mdata.mod[name], f"mdata[{name!r}]"
-        for kind, names in (("cell", modality.obs_names), ("feature", modality.var_names)):
-            if not names.is_unique:
-                repeated = name_some(names[names.duplicated()].unique())
-                raise ValueError(
-                    f"{label} has repeated {kind} names: {repeated}. Make the names unique."
-                )
-        check_rows(mdata, name)
-        if lacks_counts(mdata):
-            continue
-        if name in image_keys:
-            is_new = not may_lack_any
-            report = warn if is_new else None
-            check_images(modality, image_keys[name], label, report, warn_saturated=is_new)
-            if is_new:
-                image = image_format(modality.obsm[image_keys[name]])
-                check_image_likelihood(name, likelihood, image)
-            continue
-        warn_fractions = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
-        totals = check_counts(modality, layers.get(name), None, warn, label, warn_fractions)
-        _check_empty(totals, modality.obs_names, label)
-        if largest_totals is not None or not may_lack_any:
-            limit = None if largest_totals is None else largest_totals[name]
-            warn_deep_cells(totals, modality.obs_names, label, limit)
-        _check_binary(modality, layers.get(name), likelihood, label)
-    _check_overlap(mdata, list(likelihoods), must_overlap=not may_lack_any)
+
+
+def _check_images_of(mdata: MuData, name: str, key: str, likelihood: str, *, is_new: bool) -> None:
+    """Check images. Those of a query are not compared with a likelihood, and do not warn."""
+    modality = mdata.mod[name]
+    check_images(modality, key, f"mdata[{name!r}]", warn if is_new else None, warn_saturated=is_new)
+    if is_new:
+        check_image_likelihood(name, likelihood, image_format(modality.obsm[key]))
+
+
+def _check_counts_of(mdata: MuData, name: str, layer: str | None, likelihood: str) -> np.ndarray:
+    """Check the counts of a modality, and return the total of each cell."""
+    modality, label = mdata.mod[name], f"mdata[{name!r}]"
+    warn_fractions = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
+    totals = check_counts(modality, layer, None, warn, label, warn_fractions)
+    _check_empty(totals, modality.obs_names, label)
+    _check_binary(modality, layer, likelihood, label)
+    return totals
 
 
 def _check_likelihood(name: str, likelihood: str, *, is_image: bool) -> None:

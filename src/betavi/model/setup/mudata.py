@@ -29,7 +29,7 @@ from betavi.model.setup.check_obs import (
 from betavi.model.setup.registered import untouched_on_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from mudata import MuData
 
@@ -140,17 +140,7 @@ def setup_mudata(
     check_values(mdata, setup_args["continuous_covariate_keys"] or [], positive=False)
     counts_layers = {name: layers.get(name) for name in likelihoods if name not in image_keys}
     check_batches(mdata, counts_layers, batch_key, keep_absent_features)
-    keys = REGISTRY_KEYS
-    # all counts were checked above and need no conversion
-    as_is = {"is_count_data": False, "correct_data_format": False}
-    chosen = [
-        *(fields.MuDataLayerField(k, v, mod_key=k, **as_is) for k, v in counts_layers.items()),
-        *(MuDataImageField(name, key, mod_key=name) for name, key in image_keys.items()),
-        fields.MuDataCategoricalObsField(keys.BATCH_KEY, batch_key),
-        fields.MuDataCategoricalObsField(keys.LABELS_KEY, labels_key),
-        fields.MuDataCategoricalJointObsField(keys.CAT_COVS_KEY, categorical_covariate_keys),
-        fields.MuDataNumericalJointObsField(keys.CONT_COVS_KEY, continuous_covariate_keys),
-    ]
+    chosen = _fields(counts_layers, setup_args)
     if _get_adata_minify_type(mdata) is not None:
         chosen += minified_fields(likelihoods)
     make_actual(mdata)
@@ -158,6 +148,25 @@ def setup_mudata(
     with untouched_on_failure(mdata):
         manager.register_fields(mdata, **kwargs)
     cls.register_manager(manager)
+
+
+def _fields(layers: Mapping[str, str | None], setup_args: Mapping[str, Any]) -> list[Any]:
+    """Return scvi-tools' fields of counts, images and covariates."""
+    keys = REGISTRY_KEYS
+    # all counts are checked before and need no conversion
+    as_is = {"is_count_data": False, "correct_data_format": False}
+    images = setup_args["image_keys"].items()
+    categorical, continuous = (
+        setup_args[f"{kind}_covariate_keys"] for kind in ("categorical", "continuous")
+    )
+    return [
+        *(fields.MuDataLayerField(k, v, mod_key=k, **as_is) for k, v in layers.items()),
+        *(MuDataImageField(name, key, mod_key=name) for name, key in images),
+        fields.MuDataCategoricalObsField(keys.BATCH_KEY, setup_args["batch_key"]),
+        fields.MuDataCategoricalObsField(keys.LABELS_KEY, setup_args["labels_key"]),
+        fields.MuDataCategoricalJointObsField(keys.CAT_COVS_KEY, categorical),
+        fields.MuDataNumericalJointObsField(keys.CONT_COVS_KEY, continuous),
+    ]
 
 
 def check_has_all(mdata: MuData, modalities: Iterable[str]) -> None:
