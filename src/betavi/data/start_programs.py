@@ -33,7 +33,8 @@ def programs(
     """Return programs from a non-negative matrix factorisation of log-normalised counts.
 
     Matrices of several modalities are factorised together, each scaled to the same sum of squares, over
-    cells that have all of them. If too few cells have all, nothing is returned.
+    cells that have all of them. If too few cells have all, only the modality of the most cells is
+    factorised.
 
     Parameters
     ----------
@@ -49,14 +50,21 @@ def programs(
     Returns
     -------
     By key, changes of log(1 + normalised counts) where the program's activity is one standard deviation
-    higher, ``(n_programs, n_features)``, at least 0. Missing programs are zero.
+    higher, ``(n_programs, n_features)``, at least 0. Missing programs are zero. A modality that was not
+    factorised has no entry.
 
     References
     ----------
     Lee & Seung (1999), Learning the parts of objects by non-negative matrix factorization.
     """
     found = {key: rows for key in keys if (rows := manager.rows(key)) is not None}
-    is_present = np.all([rows.present[cells] for rows in found.values()], axis=0)
+    if not found:
+        return {}
+    present = {key: rows.present[cells] for key, rows in found.items()}
+    is_present = np.all(list(present.values()), axis=0)
+    if is_present.sum() <= n_programs:
+        most = max(present, key=lambda key: int(present[key].sum()))
+        found, is_present = {most: found[most]}, present[most]
     some = np.sort(cells[is_present])[:: max(1, is_present.sum() // MOST_CELLS)][:MOST_CELLS]
     blocks = {key: _log_counts(sparse.csr_array(rows[some])) for key, rows in found.items()}
     widths = {key: block.shape[1] for key, block in blocks.items()}
@@ -64,15 +72,15 @@ def programs(
     if n_found < 1 or not all(block.nnz for block in blocks.values()):
         return {}
     weights = {key: np.sqrt((block.data**2).sum()) for key, block in blocks.items()}
-    stacked = sparse.hstack([blocks[key] / weights[key] for key in keys], format="csr")
+    stacked = sparse.hstack([blocks[key] / weights[key] for key in blocks], format="csr")
     activity, parts = _factorised(stacked, n_found)
     parts *= activity.std(axis=0)[:, None]
     parts = parts[np.argsort(-np.square(parts).sum(axis=1))]
     padded = np.zeros((n_programs, parts.shape[1]))
     padded[:n_found] = parts
     ends = np.cumsum(list(widths.values()))[:-1]
-    by_key = dict(zip(keys, np.split(padded, ends, axis=1), strict=True))
-    return {key: torch.as_tensor(by_key[key] * weights[key]).float() for key in keys}
+    by_key = dict(zip(blocks, np.split(padded, ends, axis=1), strict=True))
+    return {key: torch.as_tensor(by_key[key] * weights[key]).float() for key in blocks}
 
 
 def _log_counts(counts: sparse.csr_array) -> sparse.csr_array:
