@@ -141,3 +141,20 @@ def test_dimensions_of_the_pancreas_stand_for_types(real):
     assert not best[["dimension", "sign"]].duplicated().any()
     elbo = pd.Series([float(m.get_elbo(indices=m.validation_indices)) for m in (plain, additive)])
     assert elbo[1] > 1.005 * elbo[0]
+
+
+@pytest.mark.slow
+def test_gene_sets_of_planted_programs_lead_a_dimension_each():
+    decoupler = pytest.importorskip("decoupler")
+    adata = simulate_programs()
+    planted = pd.DataFrame(adata.varm["programs"], index=adata.var_names)
+    sets = {f"set {name}": planted[name].nlargest(30).index for name in planted}
+    rows = [{"source": name, "target": gene} for name, genes in sets.items() for gene in genes]
+    model = trained(adata, n_latent=10, **ADDITIVE)
+    explained = model.explain_dimensions(n_genes=None, show_progress=False)
+    # as in the guide
+    changes = explained.fold_changes.loc["X"].T
+    changes.index = [f"{dimension}{sign}" for dimension, sign in changes.index]
+    scores, _ = decoupler.mt.ulm(data=changes, net=pd.DataFrame(rows))
+    best = scores.idxmax(axis=1)[scores.max(axis=1) > 20]
+    assert best.nunique() >= 8
