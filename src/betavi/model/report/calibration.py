@@ -84,5 +84,5 @@ RULE = SectionRule(
     does_not_mean="A coverage of 0.90 on average does not hold for each gene. It holds for cells like "
     "those of this data set.",
     needs="cross_validate_denoising",
-    is_slow=True,
+    most_entries=10_000_000,
 )

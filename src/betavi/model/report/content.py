@@ -95,9 +95,17 @@ def answers_of(
     return {
         "usable": f"{overall.answer.capitalize()}. {overall.sentence}",
         "genes": _ruled_out(use, findings) or _answer(sections, of_genes),
-        "cells": _ruled_out("map", findings) or _answer(sections, "cells"),
+        "cells": _cells(overall, findings, sections),
         "changes": changes or ["Nothing has to be changed."],
     }
+
+
+def _cells(overall: Overall, findings: list[Finding], sections: Mapping[str, Section]) -> str:
+    """Return the answer about cells. Effects of perturbations do not need a map of single cells."""
+    none = _ruled_out("map", findings)
+    if none and overall.by_purpose.get("effects", ANSWERS[2]) != ANSWERS[2]:
+        return f"For a map of single cells: {none[0].lower()}{none[1:]} Effects are means over many cells."
+    return none or _answer(sections, "cells")
 
 
 def _ruled_out(purpose: str, findings: list[Finding]) -> str:
