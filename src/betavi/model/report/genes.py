@@ -20,6 +20,12 @@ N_SHOWN, N_NAMED = 10, 8
 
 METHODS = ["explained", "poisson_loss", "behind", "behind_se", "mse_log"]
 
+EVIDENCE = (
+    "methods, on held-out molecules. Explained is the share of the deviance of the gene means. Behind is the "
+    "Poisson loss above that of the best method, with its standard error (se). For losses and mse_log, the "
+    "squared error of log counts, lower is better"
+)
+
 
 def make(results: Results) -> Section:
     """Judge denoised values on held-out molecules."""
@@ -28,10 +34,8 @@ def make(results: Results) -> Section:
     for name, report in results.denoising.items():
         of = "" if name == COUNTS else f"{name}: "
         section.findings += judge_genes(report, name)
-        caption = f"{of}methods, on held-out molecules"
-        section.tables.append(
-            Table(_capital(caption), report.methods[METHODS].rename_axis("method"))
-        )
+        table = report.methods[METHODS].rename_axis("method")
+        section.tables.append(Table(_capital(of + EVIDENCE), table))
         section.tables.append(_genes(report, of))
         sentences.append(of + str(report))
         section.pictures.append(picture_of(pl.denoising(report), of + str(report)))

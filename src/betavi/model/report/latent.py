@@ -19,7 +19,7 @@ COLUMNS = ["status", "information", "signal", "sensitivity", "sensitivity_error"
 EVIDENCE = (
     "Evidence for each latent dimension, in nats per cell. Signal is the information on which both halves "
     "of the features agree, and agreement is this in standard errors. Sensitivity is the increase in loss "
-    "without the dimension"
+    "without the dimension, and kl is its price in the loss"
 )
 
 
