@@ -30,6 +30,8 @@ def test_training_shows_no_advertising(caplog):
             rank_zero_module.log.warning(TIP)
     finally:
         rank_zero_module.log.removeHandler(caplog.handler)
-    shown = [record.getMessage() for record in caplog.records if record.name.startswith("lightning")]
+    shown = [
+        record.getMessage() for record in caplog.records if record.name.startswith("lightning")
+    ]
     assert {text for text in shown if text.startswith(ADVERTISED)} == {TIP}
     assert not [w for w in caught if "LeafSpec" in str(w.message)]

@@ -41,7 +41,9 @@ def make(results: Results) -> Section:
             tables.append(Table(caption, table))
     findings = judge_coverage(found, "calibration")
     listed = "; ".join(f"{name}: {value:.2f}" for name, (value, _) in found.items())
-    verdict = "not calibrated" if findings else "calibrated"
+    is_narrow = any(finding.level != "note" for finding in findings)
+    verdict = "wider than needed" if findings else "calibrated"
+    verdict = "too narrow" if is_narrow else verdict
     return Section(verdict, f"Coverage of 90 % intervals. {listed}.", findings, tables)
 
 

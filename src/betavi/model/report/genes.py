@@ -43,8 +43,8 @@ def make(results: Results) -> Section:
         section.lists[_capital(f"{of}trusted genes")] = trusted.astype(str).tolist()
         answers.append(_answer(report, of))
     section.sentence, section.answer = " ".join(sentences), " ".join(answers)
-    shares = [report.trusted_share for report in results.denoising.values()]
-    section.verdict = f"{sum(shares) / len(shares):.0%} of genes trusted"
+    trusted = pd.concat([report.genes["trusted"] for report in results.denoising.values()])
+    section.verdict = f"{trusted.mean():.0%} of features trusted"
     return section
 
 
@@ -63,9 +63,10 @@ def _answer(report: DenoisingReport, of: str) -> str:
     genes = report.genes.sort_values("z", ascending=False)
     names = genes.index[genes["trusted"]][:N_NAMED].astype(str)
     examples = f", for example {', '.join(names)}" if len(names) else ""
+    others = "" if genes["trusted"].all() else " For the others, use counts."
     return (
         f"{of}Denoised values are better than the mean of the gene for {genes['trusted'].sum()} of "
-        f"{len(genes)} features{examples}. For the others, use counts."
+        f"{len(genes)} features{examples}.{others}"
     )
 
 

@@ -128,7 +128,9 @@ def check_modalities(
                 check_image_likelihood(name, likelihood, image)
             continue
         warn_fractions = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
-        totals = check_counts(modality, layers.get(name), None, warn, label, warn_fractions)
+        # cells of a trained model keep its genes
+        warn_genes = None if may_lack_any else warn
+        totals = check_counts(modality, layers.get(name), None, warn_genes, label, warn_fractions)
         _check_empty(totals, modality.obs_names, label)
         if largest_totals is not None or not may_lack_any:
             limit = None if largest_totals is None else largest_totals[name]
