@@ -127,6 +127,11 @@ def test_a_joint_report_survives_a_file(tmp_path):
     content = model.report(tmp_path / "a.html", **QUIET)
     assert Page((tmp_path / "a.html").read_text(encoding="utf-8")).faults == []
     assert {"map", "dimensions", "genes", "conditions"} == content["purposes"].keys()
+    table = content["sections"]["calibration"]["tables"][-1]["columns"]
+    assert table["prediction"][:2] == ["adt from rna", "rna from adt"][: len(table["prediction"])]
+    if content["purposes"]["genes"] != "not usable":
+        first = f"adt from rna: {table['predictable features'][0]} of 6 features"
+        assert first in content["answers"]["genes"]
     mdata.write_h5mu(tmp_path / "a.h5mu")
     read = mudata.read_h5mu(tmp_path / "a.h5mu").uns["betavi"]["report"]
     assert read["answers"]["usable"] == content["answers"]["usable"]

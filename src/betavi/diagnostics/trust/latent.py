@@ -132,7 +132,7 @@ def _of_covariates(report: CollapseReport) -> list[Finding]:
         if row["score"] - row["guess"] > APART * (1 - row["guess"]):
             text = (
                 f"The latent space still predicts {name!r}: {row['measure']} {row['score']:.2f}, and "
-                f"{row['guess']:.2f} without it. This is right if its groups differ in their cells. "
+                f"{row['guess']:.2f} by guessing. This is right if its groups differ in their cells. "
                 "Otherwise, a part of its effect remains."
             )
             findings.append(Finding("note", "latent", text, "", ("map",)))

@@ -94,10 +94,16 @@ def answers_of(
     )
     return {
         "usable": f"{overall.answer.capitalize()}. {overall.sentence}",
-        "genes": _ruled_out(use, findings) or _answer(sections, of_genes),
+        "genes": _ruled_out(use, findings) or _genes(sections, of_genes),
         "cells": _cells(overall, findings, sections),
         "changes": changes or ["Nothing has to be changed."],
     }
+
+
+def _genes(sections: Mapping[str, Section], name: str) -> str:
+    """Return the answer about genes, with the predictions of one modality from another."""
+    predicted = sections["calibration"].answer if "calibration" in sections else ""
+    return f"{_answer(sections, name)} {predicted}".strip()
 
 
 def _cells(overall: Overall, findings: list[Finding], sections: Mapping[str, Section]) -> str:
