@@ -204,6 +204,11 @@ def test_a_question_without_evidence_is_not_answered():
     )
     # the first change is not more training
     assert found["changes"] == ["Do this."]
+    # nor is it for a use that is ruled out
+    care = [
+        Finding("care", "a", "", remedy, (use,)) for use, remedy in (("map", "x"), ("effects", "y"))
+    ]
+    assert answers_of(screen, [*collapsed, *care], {})["changes"] == ["Rescue.", "y"]
 
 
 def test_new_cells_are_judged_in_place_of_the_models_own(trained):

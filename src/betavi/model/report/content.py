@@ -84,10 +84,12 @@ def answers_of(
     overall: Overall, findings: list[Finding], sections: Mapping[str, Section]
 ) -> Answers:
     """Return the answers to the four questions of a reader."""
-    # the first change of a model that is not usable is not more training
-    levels = ("stop",) if overall.answer == ANSWERS[2] else ("stop", "care")
-    remedies = [f.remedy for level in levels for f in findings if f.level == level and f.remedy]
-    changes = list(dict.fromkeys(remedies))
+    # more training does not help a use that is ruled out
+    open_uses = {name for name, answer in overall.by_purpose.items() if answer != ANSWERS[2]}
+    stops = [finding for finding in findings if finding.level == "stop"]
+    cares = [f for f in findings if f.level == "care" and open_uses & {*(f.purposes or open_uses)}]
+    remedies = [finding.remedy for finding in (*stops, *cares)]
+    changes = list(dict.fromkeys(filter(None, remedies)))
     # models of screens have effects in place of denoised genes
     use, of_genes = (
         ("genes", "denoising") if "genes" in overall.by_purpose else ("effects", "effects")
