@@ -57,6 +57,9 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
         "predictability.csv",
         "rate_distortion.csv",
         "rate_distortion.png",
+        "report_betavi.html",
+        "report_effectvi.html",
+        "report_jointvi.html",
         "support.png",
         "table.csv",
         "training.png",
@@ -69,7 +72,7 @@ def test_the_demo_writes_what_it_says(monkeypatch, tmp_path, capsys):
     assert all((README.parent / page).exists() for page in demo.PAGES)
     captured = capsys.readouterr()
     steps = re.findall(r"^(\d)\. ", captured.out, flags=re.MULTILINE)
-    assert steps == list("12345678")
+    assert steps == list("123456789")
     assert "-ELBO (nats per held-out cell): BetaVI" in captured.out
     assert all(name in captured.out for name in written)
     # neither progress nor tips and devices

@@ -3,8 +3,9 @@
 The demo trains BetaVI and SCVI in the same way, denoises the counts, trains a range of β at once,
 diagnoses a good and a collapsed latent space, and draws a map of the latent space. JointVI then puts
 cells with RNA, with surface proteins and with both into one latent space, and predicts the missing
-proteins. EffectVI predicts a pair of perturbations in a simulated screen. Each step prints what was done,
-the result and its files in ``demo-output/``.
+proteins. EffectVI predicts a pair of perturbations in a simulated screen. At the end, a report of each of
+the three models says what the model can be used for. Each step prints what was done, the result and its
+files in ``demo-output/``.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ MARKERS = ("CD79A", "MS4A1", "CST3", "NKG7", "CD8A")
 N_COMPONENTS = (2, 5, 10, 20)
 SHOWN = ("cd3.1", "cd4.1", "cd8a", "cd14")
 ENDS = ("CD4 T", "CD8 T")
+REPORTED = ("data", "training", "latent", "counts", "cells")
+"""Sections of the reports that need no further training."""
 
 ELBO = "-ELBO (nats per held-out cell)"
 BY_TYPE = "Accuracy of cell types predicted from neighbours (high is better)"
@@ -69,6 +72,7 @@ PAGES = {
     "docs/guide/joint.md": (
         "mosaic.png", "predictability.csv", "translated_proteins.h5ad", "translation.png",
     ),
+    "docs/guide/report.md": ("report_betavi.html", "report_jointvi.html", "report_effectvi.html"),
 }  # fmt: skip
 """Files of the demo, by the page of the documentation that explains them."""
 
@@ -303,7 +307,7 @@ def draw_map(model: betavi.BetaVI, adata: sc.AnnData) -> None:
     )
 
 
-def join_assays() -> None:
+def join_assays() -> betavi.JointVI:
     """Put cells with RNA, with proteins and with both into one space, and translate."""
     mdata = betavi.datasets.pbmc_mosaic()
     betavi.JointVI.setup_mudata(mdata, {"rna": "nb", "adt": "nb_mixture"}, batch_key="batch")
@@ -352,6 +356,7 @@ def join_assays() -> None:
         PAGES["docs/guide/joint.md"],
     )
     draw_joint_map(model, mdata.obs["celltype"])
+    return model
 
 
 def draw_joint_map(model: betavi.JointVI, labels: pd.Series) -> None:
@@ -373,12 +378,29 @@ def draw_joint_map(model: betavi.JointVI, labels: pd.Series) -> None:
     )
 
 
-def predict_perturbations() -> None:
+def predict_perturbations() -> betavi.EffectVI:
     """Predict a pair of perturbations in a simulated screen."""
+    model, results = predict_pair(OUTPUT, SHORTER)
     summarise(
         f"8. Trained EffectVI on a simulated screen, and predicted the pair {LEFT_OUT}, which was left out.",
-        predict_pair(OUTPUT, SHORTER),
+        results,
         PAGES["docs/guide/effects.md"],
+    )
+    return model
+
+
+def report(models: dict[str, betavi.BetaVI | betavi.JointVI | betavi.EffectVI]) -> None:
+    """Write a page about each model that says what it can be used for."""
+    results = []
+    for name, model in models.items():
+        more = ("denoising",) if name == "BetaVI" else ("effects", "interactions")
+        sections = [*REPORTED, *(() if name == "JointVI" else more)]
+        content = model.report(OUTPUT / f"report_{name.lower()}.html", sections=sections, **QUIET)
+        results.append(f"{name}: {content['answers']['usable']}")
+    summarise(
+        "9. Wrote a report of each model, which says for what the model can be trusted. Open it in a browser.",
+        results,
+        PAGES["docs/guide/report.md"],
     )
 
 
@@ -394,8 +416,9 @@ def main() -> None:
         train_range_of_beta(adata)
         diagnose(model, adata)
         draw_map(model, adata)
-        join_assays()
-        predict_perturbations()
+        joint = join_assays()
+        screen = predict_perturbations()
+        report({"BetaVI": model, "JointVI": joint, "EffectVI": screen})
     print(f"\nFiles in {OUTPUT}, and the page that explains them:")
     for page, files in PAGES.items():
         print(wrapped(f"{page}: {', '.join(files)}"))

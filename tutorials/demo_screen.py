@@ -35,8 +35,11 @@ def trained(adata: AnnData, max_epochs: int) -> betavi.EffectVI:
     return model
 
 
-def predict_pair(output: Path, max_epochs: int) -> list[str]:
-    """Predict a pair that was left out, write a table and a figure, and return the results."""
+def predict_pair(output: Path, max_epochs: int) -> tuple[betavi.EffectVI, list[str]]:
+    """Predict a pair that was left out, write a table and a figure.
+
+    Returns the model of all conditions, and the results in words.
+    """
     screen = betavi.datasets.simulate_perturbations(
         n_cells=3000, n_perturbations=8, n_combinations=6, n_replicates=3, replicate_sd=0.1,
         effects=betavi.datasets.EffectDistribution(share_interacting=0.1),
@@ -61,7 +64,7 @@ def predict_pair(output: Path, max_epochs: int) -> list[str]:
     scores = complete.evaluate(show_progress=False)
     r = np.corrcoef(table["lfc"], table["measured_lfc"])[0, 1]
     distances = ", ".join(f"{label} {scores.loc[key, 'l2']:.1f}" for key, label in SCORES.items())
-    return [
+    return complete, [
         f"Correlation of predicted and measured log2 fold changes of {LEFT_OUT}: {r:.2f}.",
         f"Distance to the measured profile, mean of {len(by_pair)} pairs that are left out in turn "
         f"(low is better): {distances}.",

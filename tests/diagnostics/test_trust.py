@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse, stats
 from sklearn.metrics import homogeneity_score
 
-from betavi.diagnostics import DenoisingReport
+from betavi.diagnostics import Cause, DenoisingReport
 from betavi.diagnostics.trust import (
     ANSWERS,
     PURPOSES,
@@ -52,6 +54,8 @@ def levels(findings):
         # ruled out although no section has tested it
         ([Finding("stop", "data", "")], {}, "not usable", "not usable"),
         ([], {}, "usable with care", "not measured"),
+        # a use that was not tested is not ruled out
+        ([Finding("stop", "a", "", purposes=("map",))], {}, "usable with care", "not measured"),
         # the worst counts
         ([Finding("stop", "a", ""), Finding("care", "b", "")], ALL, "not usable", "not usable"),
     ],
@@ -94,6 +98,7 @@ def test_confounded_and_renamed_groups():
     assert stopped.purposes == ("conditions",)
     assert "obs['stim'] is confounded with the batch, obs['donor']" in stopped.text
     assert "another name of the batch" in stopped.remedy
+    assert "train without batch_key, or with another column" in stopped.remedy
 
 
 def test_values_that_are_not_counts():
@@ -136,7 +141,8 @@ def test_a_model_is_compared_with_both_baselines():
     assert "PCA explains" in judge_scores(-97, -100, -95, "rna")[0].text
     assert levels(judge_scores(-97, -100, -95, "rna")) == ["care"]
     # hardly worse than PCA
-    assert levels(judge_scores(-95.1, -100, -95, "rna")) == ["note"]
+    (found,) = judge_scores(-95.1, -100, -95, "rna")
+    assert (found.level, "as well as the model" in found.text) == ("note", True)
     assert "the mean of each gene" in judge_scores(-101, -100, -99, "X")[0].text
     assert "another β" in judge_scores(-101, -100, -99, "X", is_beta_one=False)[0].text
     # without PCA
@@ -188,6 +194,21 @@ def test_counts_without_shared_signal_stop_a_model_that_uses_dimensions_by_chanc
     (found,) = judge_latent(report("used", "used", signals=()))
     assert found.level == "stop"
     assert "no shared signal" in found.text
+
+
+def test_few_counts_are_named_with_their_remedy():
+    few = Cause("too_few_counts", "", "Register more genes.")
+    (found,) = judge_latent(replace(report("noise", signals=()), causes=[few]))
+    assert found.remedy.startswith("Register more genes. Check that the matrix")
+    assert "100 counts per cell" in found.text
+
+
+def test_a_batch_that_the_latent_space_still_tells_apart_is_a_note():
+    columns = {"score": [0.7, 0.3], "guess": 0.25, "measure": "balanced accuracy"}
+    table = pd.DataFrame(columns, ["donor", "lane"])
+    (found,) = judge_latent(replace(report("used"), predicted=table))
+    assert found.level == "note"
+    assert "predicts 'donor': balanced accuracy 0.70, and 0.25 by guessing" in found.text
 
 
 def denoised(z, methods=None):
@@ -244,6 +265,9 @@ def test_effects_are_compared_with_all_baselines_but_not_with_ceilings():
     assert judge_effects(table, "combination") == []
     table.loc["additive", "l2"] = 0.5
     assert "'additive'" in judge_effects(table, "combination")[0].text
+    # hardly worse than a baseline
+    table.loc["EffectVI", "l2"] = 0.52
+    assert levels(judge_effects(table, "combination")) == ["note"]
     table.loc["EffectVI", "l2"] = 4
     assert levels(judge_effects(table, "dose")) == ["stop"]
 

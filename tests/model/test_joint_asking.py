@@ -131,7 +131,6 @@ def test_a_query_that_lacks_an_assay_is_mapped(model, everyone):
     with warnings.catch_warnings():
         # nothing is said of what the query is known to lack
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", message=".*have no counts")
         warnings.filterwarnings("ignore", category=FutureWarning)
         mapped = JointVI.load_query_data(fitted, model)
     mapped.train(5, enable_progress_bar=False)

@@ -243,6 +243,15 @@ def test_usual_number_of_epochs(counts, n_cells, epochs):
 
 
 @pytest.mark.parametrize(
+    ("n_cells", "epochs"), [(500, 100), (10_000, 100), (50_000, 20), (10**6, 8)]
+)
+def test_usual_number_of_epochs_of_several_modalities(n_cells, epochs):
+    mdata = simulate_multiome(n_cells=50, n_genes=10, n_peaks=0, n_proteins=4)
+    JointVI.setup_mudata(mdata, {"rna": "zinb", "adt": "nb_mixture"})
+    assert JointVI(mdata).default_epochs(n_cells) == epochs
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"accumulate_grad_batches": 2},

@@ -68,7 +68,7 @@ class DenoisingReport:
         first, best = self.methods.index[0], self.methods.loc[self.chosen]
         worse = (self.genes["explained"].dropna() < 0).mean()
         text = (
-            f"{self.chosen} explains {best['explained']:.1%} of the null model's deviance on held-out "
+            f"The method {self.chosen!r} explains {best['explained']:.1%} of the null model's deviance on held-out "
             f"molecules. For {self.genes['trusted'].sum()} of {len(self.genes)} genes, denoising is "
             f"significantly better than the gene mean. For {worse:.1%}, it is worse in this sample."
         )

@@ -110,6 +110,7 @@ class JointVI(LatentModel):
     setup_mudata = classmethod(setup_mudata)
     train = training.train
     sibling = training.sibling
+    default_epochs = training.joint_epochs
     load_query_data = classmethod(query.load_query_data)
     prepare_query_anndata = staticmethod(prepare_query.refuse_prepare_query_anndata)
     prepare_query_mudata = staticmethod(prepare_query.prepare_query_mudata)

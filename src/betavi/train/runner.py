@@ -19,6 +19,7 @@ from torch import distributed, nn
 from betavi.data.split import DataSplitter
 from betavi.train import launch
 from betavi.train.handover import HandOver
+from betavi.train.messages import without_advertising
 from betavi.train.run_guard import NonFiniteLossError, RunGuard, suspects
 from betavi.train.start import warn
 
@@ -80,7 +81,7 @@ class TrainRunner(train.TrainRunner):
         if isinstance(data_splitter, DataSplitter):
             # the splitter divides the cells itself
             trainer_kwargs["use_distributed_sampler"] = False
-        with warnings.catch_warnings():
+        with without_advertising(), warnings.catch_warnings():
             # early stopping was refused above
             warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")
             super().__init__(model, training_plan, data_splitter, max_epochs, **trainer_kwargs)
@@ -96,10 +97,11 @@ class TrainRunner(train.TrainRunner):
         in_main_thread = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
         try:
-            if self.trainer.world_size == 1:
-                super().__call__()
-            else:
-                self._run_in_processes()
+            with without_advertising():
+                if self.trainer.world_size == 1:
+                    super().__call__()
+                else:
+                    self._run_in_processes()
             self._answer_in_single_precision()
         except SystemExit as exit_:
             # Lightning turns Ctrl-C into an exit, and ignores every later Ctrl-C

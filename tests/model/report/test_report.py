@@ -127,6 +127,11 @@ def test_a_joint_report_survives_a_file(tmp_path):
     content = model.report(tmp_path / "a.html", **QUIET)
     assert Page((tmp_path / "a.html").read_text(encoding="utf-8")).faults == []
     assert {"map", "dimensions", "genes", "conditions"} == content["purposes"].keys()
+    table = content["sections"]["calibration"]["tables"][-1]["columns"]
+    assert table["prediction"][:2] == ["adt from rna", "rna from adt"][: len(table["prediction"])]
+    if content["purposes"]["genes"] != "not usable":
+        first = f"adt from rna: {table['predictable features'][0]} of 6 features"
+        assert first in content["answers"]["genes"]
     mdata.write_h5mu(tmp_path / "a.h5mu")
     read = mudata.read_h5mu(tmp_path / "a.h5mu").uns["betavi"]["report"]
     assert read["answers"]["usable"] == content["answers"]["usable"]
@@ -161,7 +166,8 @@ def test_the_same_seed_gives_the_same_report(trained, tmp_path):
 
 
 def test_slow_sections_are_skipped_for_large_data_and_say_so(trained, monkeypatch):
-    monkeypatch.setattr(report, "MOST_ENTRIES", 200 * 30 - 1)
+    smaller = SECTIONS["denoising"]._replace(most_entries=200 * 30 - 1)
+    monkeypatch.setitem(SECTIONS, "denoising", smaller)
     content = trained.report(**QUIET)
     assert content["sections"]["denoising"]["state"] == "skipped"
     assert "200 cells times 30 features" in content["sections"]["denoising"]["sentence"]
@@ -194,10 +200,15 @@ def test_a_question_without_evidence_is_not_answered():
     )
     assert (found_of_screen["genes"], found_of_screen["cells"]) == (
         "All effects.",
-        "None. Collapsed.",
+        "For a map of single cells: none. Collapsed. Effects are means over many cells.",
     )
     # the first change is not more training
     assert found["changes"] == ["Do this."]
+    # nor is it for a use that is ruled out
+    care = [
+        Finding("care", "a", "", remedy, (use,)) for use, remedy in (("map", "x"), ("effects", "y"))
+    ]
+    assert answers_of(screen, [*collapsed, *care], {})["changes"] == ["Rescue.", "y"]
 
 
 def test_new_cells_are_judged_in_place_of_the_models_own(trained):
@@ -226,7 +237,7 @@ def test_a_condition_that_is_named_is_the_only_one_compared(trained):
     trained.adata.obs["stim"] = trained.adata.obs["batch"].astype(str).str[:1]
     content = trained.report(sections="data", condition_key="stim", **QUIET)
     assert content["purposes"]["conditions"] == "not usable"
-    assert content["answer"] == "not usable"  # the only use that this report tests
+    assert content["answer"] == "usable with care"  # the other uses are not measured
     content = trained.report(sections="data", condition_key="cell_type", **QUIET)
     assert content["purposes"]["conditions"] == "usable"
 

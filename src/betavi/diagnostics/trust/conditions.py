@@ -98,8 +98,9 @@ def judge_conditions(
                 "batches, which it is meant to remove."
             )
             remedy = (
-                f"Do not compare groups of {columns[0]} with this model. For a comparison, measure cells "
-                "of several groups in each batch. Or, compare raw counts with the batch as a replicate."
+                f"Do not compare groups of {columns[0]} with this model. To compare them, train without "
+                f"batch_key, or with another column whose batches have cells of several groups, such as the "
+                "donor. Or, sum the raw counts of each batch, and test the sums."
             )
             if is_renamed:
                 remedy += (

@@ -160,14 +160,15 @@ def judge_scores(
         remedy = "Train longer, or with fewer latent dimensions. Check the counts."
         return [Finding("care", "counts", text, remedy, ("map", "dimensions", "genes"))]
     if model < linear:
+        is_far = linear - model > BEHIND * (linear - null)
         text = (
-            f"PCA explains {what} better than the model: {linear:.1f} against {model:.1f} nats per "
-            f"cell (null model: {null:.1f}).{hint}"
+            f"PCA explains {what} {'better than' if is_far else 'as well as'} the model: {linear:.1f} "
+            f"against {model:.1f} nats per cell (null model: {null:.1f}).{hint}"
         )
         remedy = (
             "Train longer, or compare likelihoods with betavi.metrics.compare_likelihoods(model)."
         )
-        level = "care" if linear - model > BEHIND * (linear - null) else "note"
+        level = "care" if is_far else "note"
         return [Finding(level, "counts", text, remedy, ("map", "genes"))]
     return []
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 N_NAMED = 5
 """Number of names that a finding lists."""
 
+CLOSE = 0.02
+"""Share of the distance between no change and the best baseline within which the model is as good as this
+baseline. Not tuned."""
+
 MOST_CEILING = ("split half", "better single")
 """Rows of the table that read the left-out cells, and so are no baselines."""
 
@@ -51,6 +55,12 @@ def judge_effects(table: pd.DataFrame, split: str, own: str = "EffectVI") -> lis
         )
         remedy = "Do not use predictions of new conditions. Measure more cells of each condition."
         return [Finding("stop", "effects", text, remedy, ("effects",))]
+    if 0 < mine - float(others[best]) <= CLOSE * float(distances["no change"] - others[best]):
+        text = (
+            f"For left-out conditions (split {split!r}), the baseline {best!r} is as close to the truth as the model: "
+            f"distance {others[best]:.2f} against {mine:.2f}. For a new condition, it is enough."
+        )
+        return [Finding("note", "effects", text, "", ("effects",))]
     if mine > float(others[best]):
         text = (
             f"For left-out conditions (split {split!r}), the baseline {best!r} is closer to the truth than the model: "

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 NOISY = 0.25
 """Share of the information of all dimensions from which on noise and depth matter. Not tuned."""
 
+APART = 0.25
+"""Share of the way from guessing a covariate to knowing it from which on a note is made. Not tuned."""
+
 READS_Z = ("map", "dimensions", "genes", "conditions")
 """Uses that need a latent space with signal. The effects of perturbations do not read it."""
 
@@ -40,7 +43,7 @@ def judge_latent(report: CollapseReport) -> list[Finding]:
     """
     findings = _without_signal(report)
     if not findings:
-        findings = [*_of_verdict(report), *_of_unused(report)]
+        findings = [*_of_verdict(report), *_of_unused(report), *_of_covariates(report)]
     for name in report.ignored_modalities:
         remedy = " ".join(cause.remedy for cause in report.modalities[name].causes)
         text = f"The modality {name!r} alone uses no latent dimension, so it hardly shapes the map."
@@ -60,10 +63,16 @@ def _without_signal(report: CollapseReport) -> list[Finding]:
         "The counts have no shared signal: features do not vary together more than in random counts. "
         "A latent space cannot describe such cells."
     )
-    remedy = (
-        "Check that the matrix is intact (rows and columns not shuffled, cells not all alike), and that "
-        "batch and covariates do not explain everything."
+    few = [cause.remedy for cause in report.causes if cause.name == "too_few_counts"]
+    remedy = " ".join(
+        [
+            *few,
+            "Check that the matrix is intact (rows and columns not shuffled, cells not all alike), and that "
+            "batch and covariates do not explain everything.",
+        ]
     )
+    if few:
+        text += f" The median total is {report.spectrum.median_total:.0f} counts per cell."
     if report.covariates > 1:
         text += f" The covariates explain {report.covariates:.1f} nats per cell."
     return [Finding("stop", "latent", text, remedy, READS_Z)]
@@ -113,4 +122,18 @@ def _of_unused(report: CollapseReport) -> list[Finding]:
         names = ", ".join(map(str, report.inactive_dimensions))
         text = f"Dimension(s) {names} are inactive. This does no harm."
         findings.append(Finding("note", "latent", text))
+    return findings
+
+
+def _of_covariates(report: CollapseReport) -> list[Finding]:
+    """Report covariates that the latent space still tells apart."""
+    findings = []
+    for name, row in report.predicted.iterrows():
+        if row["score"] - row["guess"] > APART * (1 - row["guess"]):
+            text = (
+                f"The latent space still predicts {name!r}: {row['measure']} {row['score']:.2f}, and "
+                f"{row['guess']:.2f} by guessing. This is right if its groups differ in their cells. "
+                "Otherwise, a part of its effect remains."
+            )
+            findings.append(Finding("note", "latent", text, "", ("map",)))
     return findings

@@ -93,8 +93,8 @@ def overall_of(
 ) -> Overall:
     """Return the verdict that follows from findings.
 
-    A use gets the worst answer that a finding about it allows. A model is not usable if it is not usable
-    for any purpose. It is usable if it is usable for all purposes that were tested.
+    A use gets the worst answer that a finding about it allows. A model is not usable if all its uses are
+    ruled out. It is usable if it is usable for all purposes that were tested.
 
     Parameters
     ----------
@@ -127,13 +127,14 @@ def overall_of(
         # a use that was not tested can still be ruled out
         is_known = measured.get(purpose, False) or worst == ANSWERS[2]
         by_purpose[purpose] = worst if is_known else UNMEASURED
-    known = [answer for answer in by_purpose.values() if answer != UNMEASURED]
-    return Overall(_summed_up(known, findings), by_purpose)
+    return Overall(_summed_up(list(by_purpose.values()), findings), by_purpose)
 
 
-def _summed_up(known: list[str], findings: list[Finding]) -> str:
-    if known and all(answer == ANSWERS[2] for answer in known):
+def _summed_up(answers: list[str], findings: list[Finding]) -> str:
+    # a use that was not measured is not ruled out
+    if answers and all(answer == ANSWERS[2] for answer in answers):
         return ANSWERS[2]
+    known = [answer for answer in answers if answer != UNMEASURED]
     has_care = any(finding.level != "note" for finding in findings)
     is_good = bool(known) and all(answer == ANSWERS[0] for answer in known)
     return ANSWERS[0] if is_good and not has_care else ANSWERS[1]

@@ -55,8 +55,9 @@ def train(
     ----------
     max_epochs
         Number of passes over the training cells. With None, BetaVI trains 30 epochs for up to
-        10,000 cells, fewer for more cells, and at least 8. JointVI trains as many as SCVI. A model of
-        images trains 100 epochs for up to 2,000 images, fewer for more images, and at least 8.
+        10,000 cells, fewer for more cells, and at least 8. JointVI trains 100 epochs for up to 10,000
+        cells, fewer for more cells, and at least 8. A model of images trains 100 epochs for up to
+        2,000 images, fewer for more images, and at least 8.
     *args, **kwargs
         See :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of the best model start
         after the warm-up. With ``devices=2, strategy="ddp"``, two processes train together, and
@@ -172,6 +173,16 @@ def default_epochs(_model: LatentModel, n_cells: int) -> int:
     """Return 30 epochs for up to 10,000 cells, fewer for more cells, and at least 8."""
     fewest, most = EPOCHS
     return min(max(TRAINING_CELLS // n_cells, fewest), most)
+
+
+JOINT_CELLS, JOINT_EPOCHS = 1_000_000, (8, 100)
+"""As above, for models of several modalities. 100 epochs are those of ``python -m benchmarks.joint``."""
+
+
+def joint_epochs(_model: LatentModel, n_cells: int) -> int:
+    """Return 100 epochs for up to 10,000 cells, fewer for more cells, and at least 8."""
+    fewest, most = JOINT_EPOCHS
+    return min(max(JOINT_CELLS // n_cells, fewest), most)
 
 
 TRAINING_IMAGES, IMAGE_EPOCHS = 200_000, (8, 100)

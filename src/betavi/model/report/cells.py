@@ -64,7 +64,7 @@ def _sentence(results: Results, table: pd.DataFrame, n_cells: int) -> str:
 
 def _answer(table: pd.DataFrame, outlying: list[str], n_cells: int) -> str:
     n_like, sample = len(table) - len(outlying), _sample(table, n_cells)
-    answer = f"{n_like} of {len(table)} cells{sample} are like the training cells."
+    answer = f"{n_like} of {len(table)} cells{sample} are described as well as held-out cells."
     if outlying:
         answer += f" {len(outlying)} cell(s) are outlying, for example {', '.join(outlying[:5])}."
     return answer

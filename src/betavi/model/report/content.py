@@ -84,20 +84,36 @@ def answers_of(
     overall: Overall, findings: list[Finding], sections: Mapping[str, Section]
 ) -> Answers:
     """Return the answers to the four questions of a reader."""
-    # the first change of a model that is not usable is not more training
-    levels = ("stop",) if overall.answer == ANSWERS[2] else ("stop", "care")
-    remedies = [f.remedy for level in levels for f in findings if f.level == level and f.remedy]
-    changes = list(dict.fromkeys(remedies))
+    # more training does not help a use that is ruled out
+    open_uses = {name for name, answer in overall.by_purpose.items() if answer != ANSWERS[2]}
+    stops = [finding for finding in findings if finding.level == "stop"]
+    cares = [f for f in findings if f.level == "care" and open_uses & {*(f.purposes or open_uses)}]
+    remedies = [finding.remedy for finding in (*stops, *cares)]
+    changes = list(dict.fromkeys(filter(None, remedies)))
     # models of screens have effects in place of denoised genes
     use, of_genes = (
         ("genes", "denoising") if "genes" in overall.by_purpose else ("effects", "effects")
     )
     return {
         "usable": f"{overall.answer.capitalize()}. {overall.sentence}",
-        "genes": _ruled_out(use, findings) or _answer(sections, of_genes),
-        "cells": _ruled_out("map", findings) or _answer(sections, "cells"),
+        "genes": _ruled_out(use, findings) or _genes(sections, of_genes),
+        "cells": _cells(overall, findings, sections),
         "changes": changes or ["Nothing has to be changed."],
     }
+
+
+def _genes(sections: Mapping[str, Section], name: str) -> str:
+    """Return the answer about genes, with the predictions of one modality from another."""
+    predicted = sections["calibration"].answer if "calibration" in sections else ""
+    return f"{_answer(sections, name)} {predicted}".strip()
+
+
+def _cells(overall: Overall, findings: list[Finding], sections: Mapping[str, Section]) -> str:
+    """Return the answer about cells. Effects of perturbations do not need a map of single cells."""
+    none = _ruled_out("map", findings)
+    if none and overall.by_purpose.get("effects", ANSWERS[2]) != ANSWERS[2]:
+        return f"For a map of single cells: {none[0].lower()}{none[1:]} Effects are means over many cells."
+    return none or _answer(sections, "cells")
 
 
 def _ruled_out(purpose: str, findings: list[Finding]) -> str:

@@ -46,7 +46,9 @@ def make(results: Results) -> Section:
         )
         caption = f"{of}Scores of held-out counts, nats per cell"
         tables.append(Table(caption[0].upper() + caption[1:], table.rename_axis("model")))
-    verdict = "behind a baseline" if findings else "better than the baselines"
+    is_behind = any(finding.level != "note" for finding in findings)
+    verdict = "as good as PCA" if findings else "better than the baselines"
+    verdict = "behind a baseline" if is_behind else verdict
     return Section(verdict, " ".join(sentences), findings, tables)
 
 

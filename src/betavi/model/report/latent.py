@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -19,7 +20,7 @@ COLUMNS = ["status", "information", "signal", "sensitivity", "sensitivity_error"
 EVIDENCE = (
     "Evidence for each latent dimension, in nats per cell. Signal is the information on which both halves "
     "of the features agree, and agreement is this in standard errors. Sensitivity is the increase in loss "
-    "without the dimension"
+    "without the dimension, and kl is its price in the loss"
 )
 
 
@@ -27,6 +28,8 @@ def make(results: Results) -> Section:
     """Diagnose the latent space."""
     report = results.diagnosis
     _, _, used = str(report).split("\n", maxsplit=1)[0].partition(": ")
+    # "Unclear: 9" could also be read as a number of dimensions
+    used = re.sub(r"(\w+): (?=\d)", r"\1: dimension(s) ", used)
     cells = "held-out cells" if report.is_held_out else "training cells"
     sentence = (
         f"{used} The cells differ in {report.spectrum.n_factors} direction(s). "

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from betavi.model.report.content import ReportContent
     from betavi.model.report.section import SectionRule
 
-MOST_ENTRIES = 10_000_000
-"""Largest number of cells times features for which slow sections are made by default. Not tuned."""
-
 NOT_AVAILABLE = (ValueError, RuntimeError)
 """Errors with which a method refuses what it cannot do for a model."""
 
@@ -63,9 +60,9 @@ def report(
     sections
         Names of the sections: ``"data"``, ``"training"``, ``"latent"``, ``"rate_distortion"``,
         ``"counts"``, ``"denoising"``, ``"calibration"``, ``"cells"``, ``"dimensions"``, ``"effects"``,
-        ``"interactions"``. If None, all sections that the model has. The slow ones (``"denoising"``,
-        ``"calibration"``, ``"effects"``) are then left out if the data have more than 10 million values
-        (cells times features), and the page says so.
+        ``"interactions"``. If None, all sections that the model has. The slow ones are then left out for
+        large data, and the page says so: ``"denoising"`` and ``"calibration"`` above 10 million values
+        (cells times features), and ``"effects"`` above 100 million.
     labels_key
         Column of ``obs`` with labels, such as cell types. If None, the registered labels.
     condition_key
@@ -157,8 +154,7 @@ def _chosen(
     """Return the rules of the sections, in the order of the page, with a reason to skip a section."""
     if sections is None:
         own = {name: rule for name, rule in SECTIONS.items() if _has(model, rule)}
-        reason = _too_large(model)
-        return {name: (rule, reason if rule.is_slow else "") for name, rule in own.items()}
+        return {name: (rule, _too_large(model, rule)) for name, rule in own.items()}
     named = [sections] if isinstance(sections, str) else list(sections)
     choices = ", ".join(map(repr, SECTIONS))
     if unknown := [name for name in named if not isinstance(name, str) or name not in SECTIONS]:
@@ -177,17 +173,17 @@ def _has(model: LatentModel, rule: SectionRule) -> bool:
     return not rule.needs or hasattr(model, rule.needs)
 
 
-def _too_large(model: LatentModel) -> str:
-    """Return why slow sections are skipped, or an empty text."""
-    if model.adata is None:
+def _too_large(model: LatentModel, rule: SectionRule) -> str:
+    """Return why a slow section is skipped, or an empty text."""
+    if model.adata is None or rule.most_entries is None:
         return ""
     n_cells = model.adata.n_obs
     n_features = sum(len(model.features(name)) for name in model.modalities)
-    if n_cells * n_features <= MOST_ENTRIES:
+    if n_cells * n_features <= rule.most_entries:
         return ""
     return (
         f"This section is slow, and the data are large: {n_cells:,} cells times {n_features:,} features, "
-        f"more than {MOST_ENTRIES:,} values. To make it, name it: sections=[...]"
+        f"more than {rule.most_entries:,} values. To make it, name it: sections=[...]"
     )
 
 

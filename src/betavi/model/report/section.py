@@ -63,7 +63,8 @@ class SectionRule(NamedTuple):
     """Rule that makes a section, and the texts that are the same for all models.
 
     ``needs`` is a method that the model must have. ``tests`` is the use of the model, a key of
-    ``PURPOSES``, that the section tests. A section that ``is_slow`` is skipped for large data.
+    ``PURPOSES``, that the section tests. ``most_entries`` is the largest number of cells times features for
+    which a slow section is made by default, and None for a fast section. These numbers are not tuned.
     """
 
     heading: str
@@ -73,7 +74,7 @@ class SectionRule(NamedTuple):
     does_not_mean: str
     needs: str = ""
     tests: tuple[str, ...] = ()
-    is_slow: bool = False
+    most_entries: int | None = None
 
 
 def picture_of(axes: Any, alt: str) -> Picture:

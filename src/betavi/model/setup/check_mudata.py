@@ -25,7 +25,7 @@ from betavi.model.setup.messages import name_some, warn
 from betavi.nn import FUSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import TypeGuard
 
     import pandas as pd
@@ -88,7 +88,9 @@ def check_modalities(
         if name in image_keys:
             _check_images_of(mdata, name, image_keys[name], likelihood, is_new=not may_lack_any)
             continue
-        totals = _check_counts_of(mdata, name, layers.get(name), likelihood)
+        # cells of a trained model keep its genes
+        warn_genes = None if may_lack_any else warn
+        totals = _check_counts_of(mdata, name, layers.get(name), likelihood, warn_genes)
         if largest_totals is not None or not may_lack_any:
             limit = None if largest_totals is None else largest_totals[name]
             warn_deep_cells(totals, mdata.mod[name].obs_names, f"mdata[{name!r}]", limit)
@@ -155,11 +157,17 @@ def _check_images_of(mdata: MuData, name: str, key: str, likelihood: str, *, is_
         check_image_likelihood(name, likelihood, image_format(modality.obsm[key]))
 
 
-def _check_counts_of(mdata: MuData, name: str, layer: str | None, likelihood: str) -> np.ndarray:
+def _check_counts_of(
+    mdata: MuData,
+    name: str,
+    layer: str | None,
+    likelihood: str,
+    warn_genes: Callable[[str], None] | None,
+) -> np.ndarray:
     """Check the counts of a modality, and return the total of each cell."""
     modality, label = mdata.mod[name], f"mdata[{name!r}]"
     warn_fractions = warn if LIKELIHOODS[likelihood].of_whole_numbers else None
-    totals = check_counts(modality, layer, None, warn, label, warn_fractions)
+    totals = check_counts(modality, layer, None, warn_genes, label, warn_fractions)
     _check_empty(totals, modality.obs_names, label)
     _check_binary(modality, layer, likelihood, label)
     return totals
