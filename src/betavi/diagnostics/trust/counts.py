@@ -166,7 +166,8 @@ def judge_scores(
             f"against {model:.1f} nats per cell (null model: {null:.1f}).{hint}"
         )
         remedy = (
-            "Train longer, or compare likelihoods with betavi.metrics.compare_likelihoods(model)."
+            "Compare likelihoods with betavi.metrics.compare_likelihoods(model). Train longer if the loss "
+            "of held-out cells still falls, and shorter if only the loss of training cells falls."
         )
         level = "care" if is_far else "note"
         return [Finding(level, "counts", text, remedy, ("map", "genes"))]
