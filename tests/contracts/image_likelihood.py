@@ -115,7 +115,7 @@ def pixels_are_in_their_place(cls):
     moved[..., 0, 0] += 5.0
     change = (likelihood(moved.flatten(-3), *others).mean - likelihood(h, *others).mean).abs()
     change = change.unflatten(-1, IMAGE.shape).sum(dim=(0, 1))
-    # a kernel of 3 by 3 reaches one more position of 4 by 4 pixels; wavelets reach a little farther
+    # a kernel of 3 by 3 reaches one more position of 4 by 4 pixels; bands of cosines reach a little farther
     assert change[:, 8:].sum() < 0.05 * change.sum()
     assert change[:, :8].min() > 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from betavi.data.start_values import Start
 from betavi.likelihoods._base import Likelihood
 from betavi.likelihoods._image import ImageLikelihood
-from betavi.likelihoods._wavelets import WaveletBasis
+from betavi.likelihoods._cosines import CosineBasis
 from betavi.likelihoods.band_normal import BandNormalLikelihood
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
 from betavi.likelihoods.dispersion import DISPERSIONS, Dispersion, DispersionSizes
@@ -54,5 +54,5 @@ __all__ = [
     "ImageLikelihood",
     "Likelihood",
     "Start",
-    "WaveletBasis",
+    "CosineBasis",
 ]

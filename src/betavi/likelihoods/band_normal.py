@@ -1,4 +1,4 @@
-"""Images with normal noise of a strength of its own in each band of scales."""
+"""Images with normal noise of a strength of its own in each band of spatial frequency."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from betavi.likelihoods._image import SMALLEST_NOISE, ImageLikelihood
-from betavi.likelihoods._wavelets import WaveletBasis
+from betavi.likelihoods._cosines import CosineBasis
 from betavi.likelihoods.normal_image import ImageNormal
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class BandNormalLikelihood(ImageLikelihood):
-    """Images with one standard deviation for each band of a wavelet basis, and for each channel.
+    """Images with one standard deviation for each band of spatial frequency, and for each channel.
 
-    The basis is orthonormal, so the density is exact, and costs as little as a squared error. Noise
+    The cosine basis is orthonormal, so the density is exact, and costs as little as a squared error. Noise
     of a fine band is as small as what z leaves unexplained in this band. Fine structure is then
     worth as many nats as it carries, and draws have the texture of the data.
 
@@ -36,7 +36,7 @@ class BandNormalLikelihood(ImageLikelihood):
     gain: Tensor
 
     def add_noise(self) -> None:
-        self.basis = WaveletBasis(*self.image.shape)
+        self.basis = CosineBasis(*self.image.shape)
         self.n_noises = self.image.n_channels * self.basis.n_bands
         self.register_buffer("gain", torch.ones(self.n_noises))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.types import _size
 
     from betavi.data.images import ImageStart
-    from betavi.likelihoods._wavelets import WaveletBasis
+    from betavi.likelihoods._cosines import CosineBasis
 
 
 class ImageNormal(Distribution):
@@ -43,7 +43,7 @@ class ImageNormal(Distribution):
         loc: Tensor,
         deviation: Tensor,
         step: float,
-        basis: WaveletBasis | None = None,
+        basis: CosineBasis | None = None,
     ) -> None:
         self.loc, self.deviation, self.step, self.basis = loc, deviation, step, basis
         super().__init__(loc.shape, validate_args=False)
