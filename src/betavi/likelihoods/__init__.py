@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from betavi.data.start_values import Start
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods._image import ImageLikelihood
 from betavi.likelihoods._cosines import CosineBasis
+from betavi.likelihoods._image import ImageLikelihood
 from betavi.likelihoods.band_normal import BandNormalLikelihood
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
 from betavi.likelihoods.dispersion import DISPERSIONS, Dispersion, DispersionSizes
@@ -49,10 +49,10 @@ __all__ = [
     "DISPERSIONS",
     "IMAGE_LIKELIHOODS",
     "LIKELIHOODS",
+    "CosineBasis",
     "Dispersion",
     "DispersionSizes",
     "ImageLikelihood",
     "Likelihood",
     "Start",
-    "CosineBasis",
 ]

@@ -15,7 +15,6 @@ from betavi.likelihoods._image import ImageLikelihood
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.images import ImageStart
     from betavi.likelihoods._cosines import CosineBasis
 
 
@@ -97,8 +96,8 @@ class NormalImageLikelihood(ImageLikelihood):
     -0.9606
     """
 
-    def log_theta_at(self, start: ImageStart) -> Tensor:  # type: ignore[override]  # of images
-        return torch.zeros_like(start.deviation)
+    def log_theta_at(self, residual: Tensor) -> Tensor:  # type: ignore[override]  # of images
+        return (self.channel_deviation(residual) / self.deviation).log()
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None

@@ -28,6 +28,7 @@ from betavi.data import COUNTS, present_key
 from betavi.kernels import totals
 from betavi.module import estimates, infer
 from betavi.module.build import BATCH_IS_EMBEDDED, add_parts
+from betavi.module.image_start import start_images_at
 from betavi.module.infer import present_masks
 from betavi.nn import ROUNDING, BetaCondition, NormalMixture
 from betavi.objective import constrained, distortion, rate, rates
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from torch.distributions import Distribution, Normal
 
     from betavi.data import CellManager
-    from betavi.data.images import ImageStart
+    from betavi.data.start_images import ImageStart
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
     from betavi.nn import Architecture, Decoder, Fusion, Latent, Prior
@@ -151,7 +152,7 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         for name, start in starts.items():
             cast("Any", self.likelihoods[name]).start_at(start)
             if name in self.image_scales:
-                cast("Any", self.image_scales[name]).start_at(start)
+                start_images_at(self, name, cast("ImageStart", start))
         self.is_fresh.fill_(False)
 
     def start_programs_at(self, programs: Mapping[str, Tensor]) -> None:

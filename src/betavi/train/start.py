@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from scvi import settings
 
-from betavi.data.images import image_start
+from betavi.data.start_images import image_start
 from betavi.data.start_programs import programs
 from betavi.data.start_values import largest_total, moments
 from betavi.kernels import compiled
@@ -22,7 +22,7 @@ from betavi.train.optimizer import ORDERED
 
 if TYPE_CHECKING:
     from betavi.data import DataSplitter, Rows
-    from betavi.data.images import ImageStart
+    from betavi.data.start_images import ImageStart
     from betavi.data.start_values import Start
     from betavi.module import MultimodalVAE
     from betavi.nn import Decoder
