@@ -33,7 +33,7 @@ class Spoil(Callback):
     def on_train_epoch_start(self, trainer, plan):
         if trainer.current_epoch >= 12:
             for parameter in plan.module.parameters():
-                parameter.data.add_(torch.randn_like(parameter))
+                parameter.data.mul_(1.2)
 
 
 @pytest.fixture
@@ -53,7 +53,8 @@ def test_the_best_epoch_after_the_warmup_is_kept(model):
     assert best < 12
     for name, value in model.module.state_dict().items():
         if name != "trained_beta":
-            torch.testing.assert_close(value, seen.of_epochs[best][name], rtol=0, atol=0)
+            kept = seen.of_epochs[best][name]
+            torch.testing.assert_close(value, kept, rtol=0, atol=0, equal_nan=True)
     assert model.module.settled_beta == pytest.approx(0.01)
 
 
