@@ -78,6 +78,21 @@ def test_a_latent_space_with_limits_has_no_linear_start():
     assert np.isfinite(float(model.get_elbo()))
 
 
+def test_a_high_beta_starts_with_fewer_components():
+    """A component whose strength is between the noise and β times the noise has no effect."""
+    effects = [
+        at_start("normal_image", beta=beta).module.decoders["X"].linear.weight.norm(dim=0)
+        for beta in (1.0, 400.0)
+    ]
+    # waves of 1024 pixels: strengths of about 1024 and 700 in units of the noise
+    assert [(norm > 1).sum().item() for norm in effects] == [2, 2]
+    assert (
+        effects[1].sort(descending=True).values[:2] < effects[0].sort(descending=True).values[:2]
+    ).all()
+    none = at_start("normal_image", beta=3000.0).module.decoders["X"].linear.weight
+    assert not none.any()
+
+
 def test_the_linear_paths_are_not_trained_and_survive_saving(tmp_path):
     model = at_start("band_normal")
     before = model.module.decoders["X"].linear.weight.clone()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from betavi.data.rows import AlignedRows, Rows
 
 SAMPLED_VALUES = 2**24
-"""Pixels of the images whose components are found: 4,096 images of 64 by 64 pixels. Not tuned."""
+"""Pixels of all images whose components are found: 4,096 images of 64 by 64. Not tuned."""
 
 FITTED_SHARE = 0.8
 """Share of the images in which components are found. The others give their variances. Not tuned."""
@@ -53,11 +53,6 @@ class ImageComponents(NamedTuple):
         Mean image, ``(n_pixels,)``.
     effects
         Change of the image for one unit of each latent dimension, ``(n_components, n_pixels)``.
-    readers
-        Change of the posterior mean of each latent dimension for one unit of each pixel,
-        ``(n_components, n_pixels)``.
-    variance
-        Posterior variance of each latent dimension, ``(n_components,)``. It is 1 without signal.
     residual
         Images in which no components were searched, minus the centre, ``(n_others, n_pixels)``.
         Their components are scaled down to the strength of the noise.
@@ -65,13 +60,33 @@ class ImageComponents(NamedTuple):
 
     centre: Tensor
     effects: Tensor
-    readers: Tensor
-    variance: Tensor
     residual: Tensor
 
+    def of_pixels(self, pixels: slice) -> ImageComponents:
+        """Return the components of some pixels, those of one modality."""
+        return ImageComponents(
+            self.centre[pixels], self.effects[:, pixels], self.residual[:, pixels]
+        )
 
-def image_start(manager: CellManager, key: str, cells: np.ndarray) -> ImageStart:
-    """Return the start values of images over chosen cells. Cells without images are skipped."""
+    def posterior(self, beta: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the change of the posterior mean for each pixel, and the posterior variance.
+
+        ``(n_components, n_pixels)`` and ``(n_components,)``. The variance is 1 without signal. β
+        is like stronger noise.
+        """
+        noise = beta * self.residual.square().mean().clamp_min(SMALLEST_VARIANCE)
+        precision = self.effects @ self.effects.T + noise * torch.eye(len(self.effects)).to(noise)
+        inverse = precision.double().inverse().float()
+        return inverse @ self.effects, noise * inverse.diagonal()
+
+
+def image_start(
+    manager: CellManager, key: str, cells: np.ndarray, n_sampled: int = 4096
+) -> ImageStart:
+    """Return the start values of images over chosen cells, with at most ``n_sampled`` images.
+
+    Cells without images are skipped.
+    """
     image = format_in(manager.registry, key)
     assert image is not None
     rows = cast("Rows | AlignedRows", manager.rows(key))
@@ -89,7 +104,6 @@ def image_start(manager: CellManager, key: str, cells: np.ndarray) -> ImageStart
     n_values = len(cells) * image.height * image.width
     mean = sums / n_values
     deviation = np.sqrt(np.maximum(squares / n_values - np.square(mean), SMALLEST_VARIANCE))
-    n_sampled = max(2, SAMPLED_VALUES // image.n_pixels)
     some = cells[:: -(-len(cells) // n_sampled)]
     codes = manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)[some].ravel()
     return ImageStart(
@@ -107,22 +121,24 @@ def _without_batches(images: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return images
 
 
-def image_components(images: Tensor, n_components: int) -> ImageComponents:
+def image_components(images: Tensor, n_components: int, beta: float = 1.0) -> ImageComponents:
     """Return probabilistic principal components of images, ``(n_images, n_pixels)``.
 
     The variances of components and noise come from images in which no components were searched. A
-    component that describes only the other images then has no variance, and no effect.
+    component that describes only the other images then has no variance, and no effect. With a high
+    ``beta``, weak components have no effect either: they cost more than they explain.
 
     References
     ----------
-    Tipping & Bishop (1999), Probabilistic principal component analysis.
+    Tipping & Bishop (1999), Probabilistic principal component analysis. Lucas et al. (2019), Don't
+    blame the ELBO, for the weight of the rate as noise.
 
     Examples
     --------
     >>> from betavi.data.start_images import image_components
     >>> generator = torch.Generator().manual_seed(0)
     >>> noise, shared = (torch.randn(500, n, generator=generator) for n in (20, 1))
-    >>> (image_components(noise + 3 * shared, 2).variance < 0.5).tolist()
+    >>> (image_components(noise + 3 * shared, 2).posterior()[1] < 0.5).tolist()
     [True, False]
     """
     values = images.cpu().numpy()
@@ -137,9 +153,9 @@ def image_components(images: Tensor, n_components: int) -> ImageComponents:
     scores = last @ basis.T
     outside = np.square(last).sum() - np.square(scores).sum()
     noise = max(outside / (len(last) * (values.shape[1] - n_found)), SMALLEST_VARIANCE)
-    power = (np.square(scores).mean(axis=0) / noise).clip(1)
-    effects = np.sqrt(noise * (power - 1))[:, None] * basis
-    readers = (np.sqrt((power - 1) / noise) / power)[:, None] * basis
-    residual = last - (scores * (1 - power**-0.5)) @ basis
-    found = centre, effects, readers, 1 / power, residual
+    power = (np.square(scores).mean(axis=0) / noise).clip(beta)
+    effects = np.sqrt(noise * (power - beta))[:, None] * basis
+    # a component without effect is noise
+    residual = last - (scores * (1 - np.sqrt(beta / power))) @ basis
+    found = centre, effects, residual
     return ImageComponents(*(torch.as_tensor(x).to(images) for x in found))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from betavi.data.start_values import Start
 from betavi.likelihoods._base import Likelihood
-from betavi.likelihoods._cosines import CosineBasis
+from betavi.likelihoods._cosines import BANDS_PER_OCTAVE, CosineBasis, frequency_bands
 from betavi.likelihoods._image import ImageLikelihood
 from betavi.likelihoods.band_normal import BandNormalLikelihood
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
@@ -46,6 +46,7 @@ IMAGE_LIKELIHOODS: dict[str, type[ImageLikelihood]] = {
 and they have no library size."""
 
 __all__ = [
+    "BANDS_PER_OCTAVE",
     "DISPERSIONS",
     "IMAGE_LIKELIHOODS",
     "LIKELIHOODS",
@@ -55,4 +56,5 @@ __all__ = [
     "ImageLikelihood",
     "Likelihood",
     "Start",
+    "frequency_bands",
 ]

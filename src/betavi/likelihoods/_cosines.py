@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BANDS_PER_OCTAVE = 4
-"""Number of bands from one frequency to its double. Chosen with ``python -m benchmarks.images bands``."""
+"""Number of bands from one frequency to its double. Chosen with ``python -m benchmarks.images``."""
 
 
 def frequency_bands(height: int, width: int, per_octave: int = BANDS_PER_OCTAVE) -> np.ndarray:

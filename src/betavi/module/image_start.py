@@ -9,42 +9,91 @@ import torch
 from betavi.data.start_images import image_components
 
 if TYPE_CHECKING:
-    from betavi.data.start_images import ImageStart
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from betavi.data.start_images import ImageComponents, ImageStart
     from betavi.module.vae import MultimodalVAE
 
 N_ROUNDS = 3
 """Rounds in which components and noise are found from each other. Not tuned."""
 
+FEWEST_IMAGES = 20
+"""Smallest number of images in which components are searched. Not tuned."""
+
+SMALLEST_BETA = 1e-3
+
 
 @torch.no_grad()
-def start_images_at(module: MultimodalVAE, name: str, start: ImageStart) -> None:
-    """Start one modality's encoder, decoder and noise at probabilistic PCA of its images.
+def start_images_at(module: MultimodalVAE, starts: Mapping[str, ImageStart]) -> None:
+    """Start encoders, decoders and noise at probabilistic PCA of the images.
 
     The components are those of the likelihood: with a noise level for each band, they are found in
-    images whose bands are divided by these levels.
+    images whose bands are divided by these levels. Several modalities share the components, so they
+    need images of the same cells.
     """
-    scale, encoder, decoder, likelihood = (
-        cast("Any", parts[name])
-        for parts in (
-            module.image_scales, module.z_encoders, module.decoders, module.likelihoods,
-        )
-    )  # fmt: skip
-    scale.start_at(start)
-    if module.latent.is_on_simplex:
-        # components need dimensions without limits
+    for name, start in starts.items():
+        cast("Any", module.image_scales[name]).start_at(start)
+    numbers = {len(start.images) for start in starts.values()}
+    # components need dimensions without limits
+    if (
+        module.latent.is_on_simplex
+        or not starts
+        or min(numbers) < FEWEST_IMAGES
+        or len(numbers) > 1
+    ):
         return
-    changes = start.images.to(likelihood.mean.device) - likelihood.of_pixels(likelihood.mean)
-    # the convolutions start at zero, beside the linear paths
-    likelihood.unscaled.weight.zero_()
+    changes = {name: _changes(module, name, start) for name, start in starts.items()}
     for _ in range(N_ROUNDS):
-        found = image_components(likelihood.whitened(changes), module.options.n_latent)
-        effects, centre, residual, readers = (
-            likelihood.coloured(found.effects),
-            likelihood.coloured(found.centre),
-            likelihood.coloured(found.residual),
-            likelihood.whitened(found.readers),
-        )
-        likelihood.start_noise_at(residual)
-    decoder.linear.start_at(likelihood.whitened(effects).T, likelihood.whitened(centre))
-    in_units = likelihood.of_pixels(likelihood.deviation) * readers
-    encoder.start_at(in_units, -(found.readers @ found.centre), found.variance)
+        found = _components(module, changes)
+        coloured = {name: _coloured(module, name, part) for name, part in found.items()}
+        for name, part in coloured.items():
+            cast("Any", module.likelihoods[name]).start_noise_at(part.residual)
+    for name, part in coloured.items():
+        _start_networks(module, name, part)
+
+
+def _changes(module: MultimodalVAE, name: str, start: ImageStart) -> Tensor:
+    """Return differences of images from the mean of their channels."""
+    likelihood = cast("Any", module.likelihoods[name])
+    changes: Tensor = start.images.to(likelihood.mean.device) - likelihood.of_pixels(
+        likelihood.mean
+    )
+    return changes
+
+
+def _components(module: MultimodalVAE, changes: Mapping[str, Tensor]) -> dict[str, ImageComponents]:
+    """Return the components of each modality, in the units of its output layer."""
+    white = [cast("Any", module.likelihoods[name]).whitened(part) for name, part in changes.items()]
+    found = image_components(torch.cat(white, dim=1), module.options.n_latent, _beta(module))
+    parts, start = {}, 0
+    for name, part in changes.items():
+        parts[name] = found.of_pixels(slice(start, start + part.shape[1]))
+        start += part.shape[1]
+    return parts
+
+
+def _beta(module: MultimodalVAE) -> float:
+    """Return β. A posterior without any variance is not possible."""
+    return max(module.beta_condition.default, SMALLEST_BETA)
+
+
+def _coloured(module: MultimodalVAE, name: str, part: ImageComponents) -> ImageComponents:
+    """Return components in the units of the data."""
+    likelihood = cast("Any", module.likelihoods[name])
+    return type(part)(*map(likelihood.coloured, part))
+
+
+def _start_networks(module: MultimodalVAE, name: str, part: ImageComponents) -> None:
+    """Start the linear paths at components in the units of the data, and convolutions at zero."""
+    encoder, decoder, likelihood = (
+        cast("Any", parts[name])
+        for parts in (module.z_encoders, module.decoders, module.likelihoods)
+    )
+    white = type(part)(*map(likelihood.whitened, part))
+    likelihood.unscaled.weight.zero_()
+    decoder.linear.start_at(white.effects.T, white.centre)
+    readers, variance = white.posterior(_beta(module))
+    in_units = likelihood.of_pixels(likelihood.deviation) * likelihood.whitened(readers)
+    encoder.start_at(in_units, -(readers @ white.centre), variance)

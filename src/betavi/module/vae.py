@@ -151,8 +151,8 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         """Start each modality's decoder at the moments of its features, or of its images."""
         for name, start in starts.items():
             cast("Any", self.likelihoods[name]).start_at(start)
-            if name in self.image_scales:
-                start_images_at(self, name, cast("ImageStart", start))
+        of_images = {name: starts[name] for name in self.image_scales if name in starts}
+        start_images_at(self, cast("Mapping[str, ImageStart]", of_images))
         self.is_fresh.fill_(False)
 
     def start_programs_at(self, programs: Mapping[str, Tensor]) -> None:

@@ -115,7 +115,7 @@ class ConvolutionalEncoder(nn.Module):
             architecture,
             beta_condition=beta_condition,
         )
-        self.linear = LinearPath(image.n_pixels, n_output)
+        self.linear = LinearPath(image.n_pixels, n_output, reads_latent=False)
 
     def start_at(self, weight: Tensor, bias: Tensor, variance: Tensor) -> None:
         """Start at a linear mean, and at a variance that is the same for all images.

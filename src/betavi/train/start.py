@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from scvi import settings
 
-from betavi.data.start_images import image_start
+from betavi.data.start_images import SAMPLED_VALUES, image_start
 from betavi.data.start_programs import programs
 from betavi.data.start_values import largest_total, moments
 from betavi.kernels import compiled
@@ -189,7 +189,7 @@ def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: tor
     manager, cells = splitter.adata_manager, splitter.train_idx
     names = [name for name in module.likelihoods if name not in module.image_scales]
     starts: dict[str, Start | ImageStart] = {name: moments(manager, name, cells) for name in names}
-    starts |= {name: image_start(manager, name, cells) for name in module.image_scales}
+    starts |= _image_starts(module, splitter)
     module.start_at(starts)
     decoders = cast("dict[str, Decoder]", module.decoders)
     if any(decoder.starts_at_programs for decoder in decoders.values()):
@@ -199,6 +199,22 @@ def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: tor
         chosen = torch.randint(len(cells), (module.options.n_components,))
         some = manager.create_torch_dataset(np.asarray(cells)[chosen.numpy()])[:]
         module.start_prior_at({key: value.to(device) for key, value in some.items()})
+
+
+def _image_starts(module: MultimodalVAE, splitter: DataSplitter) -> dict[str, ImageStart]:
+    """Return the start values of images, of cells with all images if there are any."""
+    manager, cells, names = (
+        splitter.adata_manager,
+        np.asarray(splitter.train_idx),
+        [*module.image_scales],
+    )
+    if not names:
+        return {}
+    rows = [cast("Rows", manager.rows(name)) for name in names]
+    paired = cells[np.all([part.present[cells] for part in rows], axis=0)]
+    n_sampled = max(2, SAMPLED_VALUES // sum(part.shape[1] for part in rows))
+    some = paired if len(paired) else cells
+    return {name: image_start(manager, name, some, n_sampled) for name in names}
 
 
 def warn(message: str) -> None:

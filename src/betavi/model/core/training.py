@@ -66,7 +66,8 @@ def train(
     beta_schedule
         ``"constant"``, ``"linear"``, ``"cosine"`` or ``"cyclical"``, a key of
         :data:`betavi.objective.SCHEDULES`. Or a function of the share of the planned steps that are
-        done, from 0 to 1, that returns the factor of β.
+        done, from 0 to 1, that returns the factor of β. Without a choice, it is ``"linear"``, and
+        ``"constant"`` for a model of images alone, which starts at PCA.
     warmup
         Share of the planned steps in which β rises to its full value.
     free_bits
@@ -126,6 +127,13 @@ def train(
     _check_known(model, kwargs, plan_kwargs)
     plan_kwargs = dict(plan_kwargs or {})
     check_surroundings()
+    # a model whose data come with a datamodule has no module yet
+    names = model.modalities if model.module is not None else []
+    of_images = [model.likelihood(name).of_images for name in names]
+    is_default = (beta_schedule, warmup, capacity) == (DEFAULT_SCHEDULE, DEFAULT_WARMUP, None)
+    if of_images and all(of_images) and is_default and plan_kwargs.keys().isdisjoint(SCVI_SCHEDULE):
+        # training starts at PCA, whose latent space needs no warm-up
+        beta_schedule = "constant"
     options = {
         "beta_schedule": beta_schedule, "warmup": warmup, "free_bits": free_bits,
         "target_rate": target_rate, "capacity": capacity,
@@ -154,7 +162,7 @@ def train(
     callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
         callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
-    has_images = any(model.likelihood(name).of_images for name in model.modalities)
+    has_images = any(of_images)
     if has_images if keep_best is None else keep_best:
         callbacks.append(KeepBest())
         kwargs["check_val_every_n_epoch"] = kwargs.get("check_val_every_n_epoch") or 1
