@@ -215,7 +215,11 @@ def betavi(
     return fit
 
 
-def without_components(images: torch.Tensor, n_components: int) -> ImageComponents:
+def without_components(
+    images: torch.Tensor,
+    n_components: int,
+    beta: float = 1.0,  # noqa: ARG001  # there is no rate
+) -> ImageComponents:
     found = image_components(images, 0)
     return found._replace(effects=images.new_zeros(n_components, images.shape[1]))
 

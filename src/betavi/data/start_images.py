@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
@@ -23,6 +24,9 @@ SAMPLED_VALUES = 2**24
 
 FITTED_SHARE = 0.8
 """Share of the images in which components are found. The others give their variances. Not tuned."""
+
+N_ERRORS = 2.0
+"""Least number of standard errors by which a component exceeds the noise. Not tuned."""
 
 SMALLEST_VARIANCE = 1e-12
 
@@ -154,6 +158,9 @@ def image_components(images: Tensor, n_components: int, beta: float = 1.0) -> Im
     outside = np.square(last).sum() - np.square(scores).sum()
     noise = max(outside / (len(last) * (values.shape[1] - n_found)), SMALLEST_VARIANCE)
     power = (np.square(scores).mean(axis=0) / noise).clip(beta)
+    # a component of noise exceeds the noise by chance
+    by_chance = 1 + N_ERRORS * math.sqrt(2 / len(last))
+    power = np.where(power < beta * by_chance, beta, power)
     effects = np.sqrt(noise * (power - beta))[:, None] * basis
     # a component without effect is noise
     residual = last - (scores * (1 - np.sqrt(beta / power))) @ basis

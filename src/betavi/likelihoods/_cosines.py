@@ -20,6 +20,21 @@ def frequency_bands(height: int, width: int, per_octave: int = BANDS_PER_OCTAVE)
     """Return the band of each cosine, ``(height, width)``, from coarse to fine.
 
     Band 0 has the mean of the image. Each other band has the cosines of similar radial frequency.
+
+    Parameters
+    ----------
+    height, width
+        Size of the image.
+    per_octave
+        Number of bands from one frequency to its double.
+
+    Examples
+    --------
+    >>> from betavi.likelihoods import frequency_bands
+    >>> frequency_bands(3, 3, per_octave=1)
+    array([[0, 1, 2],
+           [1, 1, 2],
+           [2, 2, 2]])
     """
     rows, columns = (np.arange(side) / (2 * side) for side in (height, width))
     frequency = np.hypot(rows[:, None], columns)

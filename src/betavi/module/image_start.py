@@ -1,4 +1,4 @@
-"""Start of training at principal components of images."""
+"""Start values of models of images: the mean image, or principal components."""
 
 from __future__ import annotations
 
@@ -26,32 +26,47 @@ SMALLEST_BETA = 1e-3
 
 
 @torch.no_grad()
-def start_images_at(module: MultimodalVAE, starts: Mapping[str, ImageStart]) -> None:
-    """Start encoders, decoders and noise at probabilistic PCA of the images.
+def start_images_at(
+    module: MultimodalVAE, starts: Mapping[str, ImageStart], n_components: int = 0
+) -> bool:
+    """Start networks and noise at the mean image, or at probabilistic PCA of the images.
 
     The components are those of the likelihood: with a noise level for each band, they are found in
     images whose bands are divided by these levels. Several modalities share the components, so they
-    need images of the same cells.
+    need images of the same cells. Return False if this start is not possible.
     """
     for name, start in starts.items():
         cast("Any", module.image_scales[name]).start_at(start)
     numbers = {len(start.images) for start in starts.values()}
     # components need dimensions without limits
-    if (
-        module.latent.is_on_simplex
-        or not starts
-        or min(numbers) < FEWEST_IMAGES
-        or len(numbers) > 1
-    ):
-        return
+    if module.latent.is_on_simplex or len(numbers) != 1 or min(numbers) < FEWEST_IMAGES:
+        return False
     changes = {name: _changes(module, name, start) for name, start in starts.items()}
     for _ in range(N_ROUNDS):
-        found = _components(module, changes)
+        found = _components(module, changes, n_components)
         coloured = {name: _coloured(module, name, part) for name, part in found.items()}
         for name, part in coloured.items():
             cast("Any", module.likelihoods[name]).start_noise_at(part.residual)
     for name, part in coloured.items():
         _start_networks(module, name, part)
+    return True
+
+
+@torch.no_grad()
+def at_components(
+    module: MultimodalVAE, starts: Mapping[str, ImageStart]
+) -> dict[str, Tensor] | None:
+    """Return the state of the module at probabilistic PCA of all modalities, without changing it.
+
+    None if a modality has no images, or the latent space has limits.
+    """
+    if not starts or len(starts) < len(module.likelihoods):
+        return None
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    is_possible = start_images_at(module, starts, module.options.n_latent)
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    module.load_state_dict(before)
+    return state if is_possible else None
 
 
 def _changes(module: MultimodalVAE, name: str, start: ImageStart) -> Tensor:
@@ -63,10 +78,12 @@ def _changes(module: MultimodalVAE, name: str, start: ImageStart) -> Tensor:
     return changes
 
 
-def _components(module: MultimodalVAE, changes: Mapping[str, Tensor]) -> dict[str, ImageComponents]:
+def _components(
+    module: MultimodalVAE, changes: Mapping[str, Tensor], n_components: int
+) -> dict[str, ImageComponents]:
     """Return the components of each modality, in the units of its output layer."""
     white = [cast("Any", module.likelihoods[name]).whitened(part) for name, part in changes.items()]
-    found = image_components(torch.cat(white, dim=1), module.options.n_latent, _beta(module))
+    found = image_components(torch.cat(white, dim=1), n_components, _beta(module))
     parts, start = {}, 0
     for name, part in changes.items():
         parts[name] = found.of_pixels(slice(start, start + part.shape[1]))
@@ -86,13 +103,16 @@ def _coloured(module: MultimodalVAE, name: str, part: ImageComponents) -> ImageC
 
 
 def _start_networks(module: MultimodalVAE, name: str, part: ImageComponents) -> None:
-    """Start the linear paths at components in the units of the data, and convolutions at zero."""
+    """Start the convolutions at zero, and the linear paths at components in the units of the data."""
     encoder, decoder, likelihood = (
         cast("Any", parts[name])
         for parts in (module.z_encoders, module.decoders, module.likelihoods)
     )
     white = type(part)(*map(likelihood.whitened, part))
     likelihood.unscaled.weight.zero_()
+    if not len(white.effects):
+        decoder.linear.bias.copy_(white.centre)
+        return
     decoder.linear.start_at(white.effects.T, white.centre)
     readers, variance = white.posterior(_beta(module))
     in_units = likelihood.of_pixels(likelihood.deviation) * likelihood.whitened(readers)

@@ -63,7 +63,7 @@ class ChannelScale(nn.Module):
 class ConvolutionalEncoder(nn.Module):
     """Expert of an image: convolutions, and then an :class:`~betavi.nn.networks.Encoder`.
 
-    A linear path from the pixels is added to the mean. Training starts at the posterior of
+    A linear path from the pixels is added to the mean. It is zero, except in a model that is kept at
     probabilistic PCA.
 
     Parameters
@@ -115,7 +115,7 @@ class ConvolutionalEncoder(nn.Module):
             architecture,
             beta_condition=beta_condition,
         )
-        self.linear = LinearPath(image.n_pixels, n_output, reads_latent=False)
+        self.linear = LinearPath(image.n_pixels, n_output)
 
     def start_at(self, weight: Tensor, bias: Tensor, variance: Tensor) -> None:
         """Start at a linear mean, and at a variance that is the same for all images.

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
 from lightning.pytorch.callbacks import Callback
+
+from betavi.nn.networks import evaluating
+from betavi.train import processes
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -19,7 +23,8 @@ class KeepBest(Callback):
 
     The loss is distortion + β * rate. With a target rate, it is the distortion, in epochs in which the
     rate is reached. If β changes, as in a rescue, earlier epochs no longer count. Without held-out
-    cells, the weights of the last epoch stay.
+    cells, the weights of the last epoch stay. A model of images is also compared with probabilistic PCA
+    of the training images. If no epoch has a lower loss, the model is this PCA.
 
     Examples
     --------
@@ -35,6 +40,19 @@ class KeepBest(Callback):
     def __init__(self) -> None:
         self.loss, self.epoch, self.beta = math.inf, -1, math.nan
         self._weights: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
+        """Compute the loss of probabilistic PCA, if there is one."""
+        module, rival = pl_module.module, pl_module.rival
+        if rival is None or pl_module.target_rate is not None or pl_module.capacity is not None:
+            return
+        before = {name: value.clone() for name, value in module.state_dict().items()}
+        module.load_state_dict(rival)
+        loss = _held_out_loss(trainer, pl_module)
+        module.load_state_dict(before)
+        pl_module.rival = None
+        if loss is not None:
+            self.loss, self.beta, self._weights = loss, module.beta_condition.beta, rival
 
     def on_validation_end(self, trainer: Trainer, pl_module: TrainingPlan) -> None:
         """Copy the weights if the epoch is the best so far."""
@@ -60,3 +78,18 @@ class KeepBest(Callback):
             pl_module.final_beta = self.beta, None
         # the weights hold the β of the epoch before
         pl_module.store_beta()
+
+
+@torch.no_grad()
+def _held_out_loss(trainer: Trainer, plan: TrainingPlan) -> float | None:
+    """Return the mean loss of held-out cells, at the full β. None without such cells."""
+    loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]  # a splitter
+    options = plan.loss_kwargs | {"kl_weight": 1.0}
+    sums = torch.zeros(2, device=plan.device)
+    with torch.random.fork_rng(), evaluating(plan.module):
+        for batch in loader or []:
+            losses = plan.module(batch, loss_kwargs=options)[-1]
+            n_cells = losses.n_obs_minibatch
+            sums += torch.stack([losses.loss * n_cells, losses.loss.new_tensor(n_cells)])
+    total, n_cells = processes.summed(trainer, sums).tolist()
+    return total / n_cells if n_cells else None

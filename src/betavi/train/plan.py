@@ -99,6 +99,8 @@ class TrainingPlan(train.TrainingPlan):
         self.target_rate, self.capacity, self.from_moments = target_rate, capacity, from_moments
         # mean, standard deviation and drawn β, if any, of the cells of the last training minibatch
         self.posterior: tuple[Tensor, Tensor, Tensor | None] | None = None
+        # state of a simpler model, for comparison on held-out cells
+        self.rival: dict[str, Tensor] | None = None
         self.planned_steps = math.inf
         self._betas_of_epoch: list[Any] = []
         self._last_factor, self._last_beta = 1.0, math.nan

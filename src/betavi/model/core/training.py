@@ -66,8 +66,7 @@ def train(
     beta_schedule
         ``"constant"``, ``"linear"``, ``"cosine"`` or ``"cyclical"``, a key of
         :data:`betavi.objective.SCHEDULES`. Or a function of the share of the planned steps that are
-        done, from 0 to 1, that returns the factor of β. Without a choice, it is ``"linear"``, and
-        ``"constant"`` for a model of images alone, which starts at PCA.
+        done, from 0 to 1, that returns the factor of β.
     warmup
         Share of the planned steps in which β rises to its full value.
     free_bits
@@ -88,7 +87,8 @@ def train(
     keep_best
         Keep the weights of the epoch with the lowest loss on held-out cells, after the warm-up. The
         loss is then computed after each epoch. By default, True for models of images, whose
-        networks learn a few hundred images by heart, and False for others.
+        networks learn a few hundred images by heart, and False for others. If no epoch of a model of
+        images has a lower loss than probabilistic PCA, the model is this PCA.
     plan_kwargs
         Options of :class:`betavi.train.TrainingPlan`. scvi-tools' ``n_epochs_kl_warmup``,
         ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` replace ``beta_schedule`` and
@@ -130,10 +130,6 @@ def train(
     # a model whose data come with a datamodule has no module yet
     names = model.modalities if model.module is not None else []
     of_images = [model.likelihood(name).of_images for name in names]
-    is_default = (beta_schedule, warmup, capacity) == (DEFAULT_SCHEDULE, DEFAULT_WARMUP, None)
-    if of_images and all(of_images) and is_default and plan_kwargs.keys().isdisjoint(SCVI_SCHEDULE):
-        # training starts at PCA, whose latent space needs no warm-up
-        beta_schedule = "constant"
     options = {
         "beta_schedule": beta_schedule, "warmup": warmup, "free_bits": free_bits,
         "target_rate": target_rate, "capacity": capacity,

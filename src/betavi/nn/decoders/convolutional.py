@@ -59,7 +59,7 @@ class ConvolutionalDecoder(Decoder):
         first = grid[0] >> n_levels, grid[1] >> n_levels
         n_maps = coarse if n_levels else fine
         self.n_hidden = fine * grid[0] * grid[1] + image.n_pixels
-        self.linear = LinearPath(n_latent, image.n_pixels, reads_latent=True)
+        self.linear = LinearPath(n_latent, image.n_pixels)
         self.plain = PlainDecoder(n_latent, n_values, n_categories, architecture, beta_condition)
         layers: list[nn.Module] = [
             nn.Linear(self.plain.n_hidden, n_maps * first[0] * first[1]),
