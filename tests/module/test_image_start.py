@@ -1,4 +1,4 @@
-"""A model of images starts at probabilistic PCA, whose evidence has a closed form."""
+"""A model of images is compared with probabilistic PCA, whose evidence has a closed form."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def images_of_waves(n_images=N_IMAGES, seed=0):
 
 
 def at_start(likelihood, **options):
+    """Return a model that is hardly trained, so that PCA is better on held-out images."""
     scvi.settings.seed = 0
     adata = AnnData(obsm={"image": images_of_waves()})
     BetaVI.setup_anndata(adata, image_key="image")
@@ -41,7 +42,7 @@ def at_start(likelihood, **options):
 
 
 @pytest.mark.parametrize("likelihood", ["normal_image", "band_normal"])
-def test_the_elbo_at_the_start_is_the_evidence_of_probabilistic_pca(likelihood):
+def test_the_elbo_is_the_evidence_of_probabilistic_pca(likelihood):
     model, judged = at_start(likelihood), AnnData(obsm={"image": images_of_waves(200, seed=1)})
     z = torch.cat([torch.zeros(1, N_LATENT), torch.eye(N_LATENT)])
     batch = torch.zeros(len(z), 1, dtype=torch.long)
@@ -65,35 +66,56 @@ def test_the_elbo_at_the_start_is_the_evidence_of_probabilistic_pca(likelihood):
 
 
 @pytest.mark.parametrize("likelihood", ["normal_image", "band_normal"])
-def test_the_noise_at_the_start_is_that_of_the_images(likelihood):
+def test_draws_have_the_variance_of_the_images(likelihood):
     model = at_start(likelihood)
     draws = model.generate(300, seed=0, show_progress=False).obsm["image"]
     truth = images_of_waves(300, seed=2)
     assert draws.var(axis=0).mean() == pytest.approx(truth.var(axis=0).mean(), rel=0.15)
 
 
-def test_a_latent_space_with_limits_has_no_linear_start():
-    model = at_start("band_normal", latent_distribution="ln")
-    assert not model.module.decoders["X"].linear.weight.any()
+def strengths(model):
+    return model.module.decoders["X"].linear.weight.norm(dim=0)
+
+
+def test_a_high_beta_keeps_fewer_components():
+    """A component weaker than β times the noise has no effect, and a stronger one a smaller one."""
+    found = [at_start("normal_image", beta=beta) for beta in (1.0, 20.0, 3000.0)]
+    # a weight of one unit of noise
+    numbers = [(strengths(model) > 1).sum().item() for model in found]
+    assert numbers[0] >= numbers[1] >= 2
+    assert numbers[2] == 0
+    assert strengths(found[1]).max() < strengths(found[0]).max()
+
+
+@pytest.mark.parametrize(
+    "options", [{"latent_distribution": "ln"}, {"keep_best": False}, {"target_rate": 3.0}]
+)
+def test_without_a_comparison_the_model_is_the_network(options):
+    scvi.settings.seed = 0
+    adata = AnnData(obsm={"image": images_of_waves()})
+    BetaVI.setup_anndata(adata, image_key="image")
+    latent = options if "latent_distribution" in options else {}
+    model = BetaVI(adata, n_latent=N_LATENT, gene_likelihood="band_normal", **latent)
+    model.train(**AT_START | ({} if latent else options))
+    assert not strengths(model).any()
     assert np.isfinite(float(model.get_elbo()))
 
 
-def test_a_high_beta_starts_with_fewer_components():
-    """A component whose strength is between the noise and β times the noise has no effect."""
-    effects = [
-        at_start("normal_image", beta=beta).module.decoders["X"].linear.weight.norm(dim=0)
-        for beta in (1.0, 400.0)
-    ]
-    # waves of 1024 pixels: strengths of about 1024 and 700 in units of the noise
-    assert [(norm > 10).sum().item() for norm in effects] == [2, 2]
-    assert (
-        effects[1].sort(descending=True).values[:2] < effects[0].sort(descending=True).values[:2]
-    ).all()
-    none = at_start("normal_image", beta=3000.0).module.decoders["X"].linear.weight
-    assert not none.any()
+def test_a_network_that_is_better_than_pca_is_kept():
+    """Spots at random places are no sum of a few images."""
+    scvi.settings.seed = 0
+    place = np.random.default_rng(1).normal(size=(300, 2)).clip(-2, 2)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    cy, cx = (SIDE / 2 + 3 * part[:, None, None] for part in place.T)
+    spots = 3 + 40 * np.exp(-(np.square(y - cy) + np.square(x - cx)) / 50)
+    adata = AnnData(obsm={"image": np.random.default_rng(0).poisson(spots)[:, None]})
+    BetaVI.setup_anndata(adata, image_key="image")
+    model = BetaVI(adata, n_latent=4, gene_likelihood="band_normal")
+    model.train(max_epochs=25, batch_size=30, enable_progress_bar=False, accelerator="cpu")
+    assert not strengths(model).any()
 
 
-def test_the_linear_paths_are_not_trained_and_survive_saving(tmp_path):
+def test_the_linear_paths_survive_more_training_and_saving(tmp_path):
     model = at_start("band_normal")
     before = model.module.decoders["X"].linear.weight.clone()
     assert before.any()

@@ -58,9 +58,10 @@ def at_components(
 ) -> dict[str, Tensor] | None:
     """Return the state of the module at probabilistic PCA of all modalities, without changing it.
 
-    None if a modality has no images, or the latent space has limits.
+    None if a modality has no images, the latent space has limits, or β is a range.
     """
-    if not starts or len(starts) < len(module.likelihoods):
+    has_others = len(starts) < len(module.likelihoods)
+    if not starts or has_others or not module.beta_condition.is_fixed:
         return None
     before = {name: value.clone() for name, value in module.state_dict().items()}
     is_possible = start_images_at(module, starts, module.options.n_latent)
@@ -103,16 +104,16 @@ def _coloured(module: MultimodalVAE, name: str, part: ImageComponents) -> ImageC
 
 
 def _start_networks(module: MultimodalVAE, name: str, part: ImageComponents) -> None:
-    """Start the convolutions at zero, and the linear paths at components in the units of the data."""
+    """Start at the mean image. With components in the units of the data, start only linear paths."""
     encoder, decoder, likelihood = (
         cast("Any", parts[name])
         for parts in (module.z_encoders, module.decoders, module.likelihoods)
     )
     white = type(part)(*map(likelihood.whitened, part))
-    likelihood.unscaled.weight.zero_()
     if not len(white.effects):
         decoder.linear.bias.copy_(white.centre)
         return
+    likelihood.unscaled.weight.zero_()
     decoder.linear.start_at(white.effects.T, white.centre)
     readers, variance = white.posterior(_beta(module))
     in_units = likelihood.of_pixels(likelihood.deviation) * likelihood.whitened(readers)

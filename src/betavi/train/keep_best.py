@@ -83,7 +83,7 @@ class KeepBest(Callback):
 @torch.no_grad()
 def _held_out_loss(trainer: Trainer, plan: TrainingPlan) -> float | None:
     """Return the mean loss of held-out cells, at the full β. None without such cells."""
-    loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]  # a splitter
+    loader = trainer.datamodule.val_dataloader()
     options = plan.loss_kwargs | {"kl_weight": 1.0}
     sums = torch.zeros(2, device=plan.device)
     with torch.random.fork_rng(), evaluating(plan.module):
