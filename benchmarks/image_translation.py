@@ -9,7 +9,7 @@ crops to fit is held out, because crops at other places overlap less.
 Columns: *error*, mean squared error, relative to the mean of the cells to fit; of images without noise
 where they are known, and of log(1 + counts) of genes. *R²* against measured values, mean over pixels or
 genes. *coverage*, share of measured values inside the 90 % intervals, and the share of pixels or genes
-whose coverage is .88 to .92, and the share expected of exact intervals with as many cells. *ridge* is
+whose coverage is 0.88 to 0.92, and the share expected of exact intervals with as many cells. *ridge* is
 ridge regression on 64 principal components of the source, with a penalty from cross-validation. Its
 intervals are its prediction plus quantiles of its residuals in cross-validation.
 """
@@ -174,7 +174,7 @@ def scores_of(task: Task, source: str, found: Found) -> dict[str, float]:
         "error": float(error),
         "R²": float(np.mean(1 - left[total > 0] / total[total > 0])),
         "coverage": float(inside.mean()),
-        ".88 to .92": float(((inside >= 0.88) & (inside <= 0.92)).mean()),
+        "0.88 to 0.92": float(((inside >= 0.88) & (inside <= 0.92)).mean()),
         "expected": float(stats.binom(n, 0.9).pmf(counts)[is_near].sum()),
         "width": float(np.mean(found.upper - found.lower)),
     }

@@ -28,6 +28,10 @@ def frequency_bands(height: int, width: int, per_octave: int = BANDS_PER_OCTAVE)
     per_octave
         Number of bands from one frequency to its double.
 
+    Returns
+    -------
+    Band of each coefficient, ``(height, width)``, from 0.
+
     Examples
     --------
     >>> from betavi.likelihoods import frequency_bands

@@ -104,16 +104,18 @@ def _coloured(module: MultimodalVAE, name: str, part: ImageComponents) -> ImageC
 
 
 def _start_networks(module: MultimodalVAE, name: str, part: ImageComponents) -> None:
-    """Start at the mean image. With components in the units of the data, start only linear paths."""
+    """Start convolutions at zero, and linear paths at components in the units of the data."""
     encoder, decoder, likelihood = (
         cast("Any", parts[name])
         for parts in (module.z_encoders, module.decoders, module.likelihoods)
     )
     white = type(part)(*map(likelihood.whitened, part))
+    if module.beta_condition.is_fixed:
+        # the dependence on a range of β starts at zero too, and both would not train
+        likelihood.unscaled.weight.zero_()
     if not len(white.effects):
         decoder.linear.bias.copy_(white.centre)
         return
-    likelihood.unscaled.weight.zero_()
     decoder.linear.start_at(white.effects.T, white.centre)
     readers, variance = white.posterior(_beta(module))
     in_units = likelihood.of_pixels(likelihood.deviation) * likelihood.whitened(readers)

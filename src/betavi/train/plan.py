@@ -169,7 +169,7 @@ class TrainingPlan(train.TrainingPlan):
 
     @property
     def is_on_target(self) -> bool:
-        """True if the target rate is reached, or there is none."""
+        """True if the target rate is reached, or without a target rate."""
         if self.target_rate is None:
             return True
         return abs(self.module.controller.smooth_rate.item() / self.target_rate - 1) < ON_TARGET
