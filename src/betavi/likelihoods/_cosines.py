@@ -72,7 +72,7 @@ class CosineBasis(nn.Module):
     >>> bool(torch.allclose(coefficients.square().sum(), image.square().sum(), rtol=1e-4))
     True
     >>> bool(torch.allclose(basis.inverse(coefficients), image, atol=1e-4)), basis.n_bands
-    (True, 14)
+    (True, 12)
     """
 
     bands: Tensor
