@@ -82,6 +82,7 @@ bench: $(VENV)/.bench .venv-magic/.done
 	$(BIN)/python -m benchmarks.out_of_core
 	$(BIN)/python -m benchmarks.step_parts
 	$(BIN)/python -m benchmarks.images
+	$(BIN)/python -m benchmarks.image_translation
 	$(BIN)/python -m benchmarks.hops
 
 $(VENV)/bin/python:

@@ -2,9 +2,10 @@
 
 Words are names of data, of rows, and seeds; by default all data and rows, and seeds 0 to 2. Models
 are fitted to one set of images and judged on another. *simulated*: 4,000 and 500 images of filaments.
-*mito*: crops of BPAE_mito.tif in BETAVI_DATA_DIR/images, from its left half to fit and from its right
-half to judge. Crops to fit overlap, and crops to judge do not. Seeds change the simulated images, and
-on real images only random numbers of the methods.
+*few* and *some*: 300 and 1,000 to fit. *mito*, *actin* and *nuclei*: crops of BPAE_mito.tif and so on in
+BETAVI_DATA_DIR/images, from its left half to fit and from its right half to judge. Crops to fit overlap,
+and crops to judge do not. Seeds change the simulated images, and on real images only random numbers of
+the methods. Methods were chosen on *few*, *some* and *actin*, and not on *mito* and *nuclei*.
 
 Columns: *bits* per pixel of held-out camera counts, with a rounding step of 1; *rate*, nats per image;
 *recall*, of ridges, at a precision of 0.8, and *AP*, average precision, both of the mean; *draw AP* and
@@ -15,12 +16,14 @@ right spectrum has the right power too, so *corr* is the correlation of the mean
 
 *expected image* is the image without noise, which no method knows. Its bits are those of the camera
 noise alone. *PCA k* is probabilistic PCA, with one residual variance, as in a likelihood with one σ.
-*PCA k, bands* has a residual variance for each frequency band. Both take the components from four
+*PCA k, bands* has a residual variance for each band of band_normal. Both take the components from four
 fifths of the images to fit, and the variances from the last fifth. Rows are left out if there are too
-few images for the components. Compare rows of similar rate.
+few images for the components. Compare rows of similar rate. *bands n* has n bands per octave.
 
-*BetaVI* rows have 64 dimensions and the default training. *at R nats* has its β chosen in training so that
-the rate is R, so the two likelihoods can be compared at the same rate.
+*BetaVI* rows have 64 dimensions and the default training, with the last fifth of the images held out,
+as for PCA. *at R nats* has its β chosen in training so that the rate is R, so the two likelihoods can be
+compared at the same rate. *no PCA* is the best epoch of the network, without a comparison with PCA. *last
+epoch* is the last epoch of the network.
 
 To add a row, write a function of a task and a seed that returns a ``Found``, and list it in ``ROWS``.
 """
@@ -29,7 +32,9 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -43,8 +48,9 @@ from sklearn.utils.extmath import randomized_svd
 from benchmarks.peers import processor, quietly, real_folder
 from betavi import BetaVI
 from betavi.datasets import crops, simulate_filaments
+from betavi.likelihoods import BANDS_PER_OCTAVE, frequency_bands
 from betavi.metrics import bits_per_pixel, power_ratio, ridges
-from betavi.metrics.image_power import bands_of, radial_frequency
+from betavi.module.image_start import at_components
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,22 +83,29 @@ class Found(NamedTuple):
     draw: np.ndarray
 
 
-def simulated(seed: int) -> Task:
-    obsm = simulate_filaments(N_FIT + N_JUDGED, SIZE, n_genes=0, seed=seed)["image"].obsm
-    parts = (obsm[name][N_FIT:] for name in ("image", "expected_image", "noise_sd"))
-    return Task(obsm["image"][:N_FIT], *parts)
+def simulated(seed: int, n_fit: int = N_FIT) -> Task:
+    obsm = simulate_filaments(n_fit + N_JUDGED, SIZE, n_genes=0, seed=seed)["image"].obsm
+    parts = (obsm[name][n_fit:] for name in ("image", "expected_image", "noise_sd"))
+    return Task(obsm["image"][:n_fit], *parts)
 
 
-def mito(seed: int) -> Task:  # noqa: ARG001  # there is one image
-    image = np.asarray(Image.open(real_folder() / "images" / "BPAE_mito.tif"))
-    adata = crops(image, SIZE, STRIDE, min_contrast=MIN_CONTRAST)
-    is_fit = (adata.obs["set"] == "training").to_numpy()
-    row, column = (adata.obs[name].to_numpy() for name in ("row", "column"))
-    is_apart = (row % SIZE == 0) & ((column - column[~is_fit].min()) % SIZE == 0)
-    return Task(adata.obsm["image"][is_fit], adata.obsm["image"][~is_fit & is_apart])
+def cell(channel: str) -> Callable[[int], Task]:
+    def crops_of(_seed: int) -> Task:  # there is one image
+        image = np.asarray(Image.open(real_folder() / "images" / f"BPAE_{channel}.tif"))
+        adata = crops(image, SIZE, STRIDE, min_contrast=MIN_CONTRAST)
+        is_fit = (adata.obs["set"] == "training").to_numpy()
+        row, column = (adata.obs[name].to_numpy() for name in ("row", "column"))
+        is_apart = (row % SIZE == 0) & ((column - column[~is_fit].min()) % SIZE == 0)
+        return Task(adata.obsm["image"][is_fit], adata.obsm["image"][~is_fit & is_apart])
+
+    return crops_of
 
 
-DATA: dict[str, Callable[[int], Task]] = {"simulated": simulated, "mito": mito}
+DATA: dict[str, Callable[[int], Task]] = {
+    "simulated": simulated, "few": partial(simulated, n_fit=300),
+    "some": partial(simulated, n_fit=1000), "mito": cell("mito"), "actin": cell("actin"),
+    "nuclei": cell("nuclei"),
+}  # fmt: skip
 
 
 def expected_image(task: Task, seed: int) -> Found | None:
@@ -104,14 +117,14 @@ def expected_image(task: Task, seed: int) -> Found | None:
     return Found(nats, np.nan, task.expected, task.expected + noise)
 
 
-def pca(n_components: int, *, by_band: bool) -> Callable[[Task, int], Found | None]:
-    """Return probabilistic PCA of cosine coefficients, with a residual variance for each group."""
+def pca(n_components: int, per_octave: int = 0) -> Callable[[Task, int], Found | None]:
+    """Return probabilistic PCA of cosine coefficients, with a residual variance for each band."""
 
     def fit(task: Task, seed: int) -> Found | None:
         shape = task.fit.shape[1:]
-        bands = bands_of(radial_frequency(shape[1:]), min(shape[1:]))
-        # the mean of an image is in the coarsest band
-        bands = np.where(bands, bands - 1, bands.max() - 1) if by_band else np.zeros_like(bands)
+        bands = np.zeros(shape[1:], int)
+        if per_octave:
+            bands = frequency_bands(*shape[1:], per_octave)
         groups = np.tile(bands.ravel(), shape[0])
         x, centre = coefficients(task.fit), coefficients(task.fit).mean(axis=0)
         n_fitted = int(FITTED_SHARE * len(x))
@@ -121,7 +134,7 @@ def pca(n_components: int, *, by_band: bool) -> Callable[[Task, int], Found | No
         sd = np.full(groups.max() + 1, first.std())
         sizes = np.bincount(groups)
         # one variance does not change the components
-        for _ in range(N_ROUNDS if by_band else 1):
+        for _ in range(N_ROUNDS if per_octave else 1):
             basis = np.zeros((0, x.shape[1]))
             if n_components:
                 basis = randomized_svd(first / sd[groups], n_components, random_state=seed)[2]
@@ -169,7 +182,14 @@ def pixels(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return fft.idctn(values.reshape(shape), axes=(2, 3), norm="ortho")
 
 
-def betavi(likelihood: str, rate: float | None = None, **options: Any) -> Callable[..., Found]:
+def betavi(
+    likelihood: str,
+    rate: float | None = None,
+    *,
+    has_pca: bool = True,
+    keep_best: bool = True,
+    **options: Any,
+) -> Callable[..., Found]:
     """Return a row of a trained model, with a target of the rate in nats if there is one."""
 
     def fit(task: Task, seed: int) -> Found:
@@ -178,7 +198,14 @@ def betavi(likelihood: str, rate: float | None = None, **options: Any) -> Callab
         adata, judged = (AnnData(obsm={"image": x}) for x in (task.fit, task.judged))
         BetaVI.setup_anndata(adata, image_key="image")
         model = BetaVI(adata, n_latent=N_LATENT, gene_likelihood=likelihood, **options)
-        model.train(target_rate=rate, enable_progress_bar=False, accelerator="cpu")
+        n_trained = int(FITTED_SHARE * adata.n_obs)
+        parts = np.split(np.arange(adata.n_obs), [n_trained])
+        rival = at_components if has_pca else no_rival
+        with mock.patch("betavi.train.start.at_components", rival):
+            model.train(
+                target_rate=rate, keep_best=keep_best, enable_progress_bar=False,
+                accelerator="cpu", datasplitter_kwargs={"external_indexing": parts},
+            )  # fmt: skip
         curve = model.rate_distortion(adata=judged, n_samples=20, show_progress=False).iloc[0]
         model.denoise(judged, show_progress=False)
         return Found(
@@ -186,6 +213,10 @@ def betavi(likelihood: str, rate: float | None = None, **options: Any) -> Callab
         )
 
     return fit
+
+
+def no_rival(*_: Any) -> None:
+    """Return no state to compare with."""
 
 
 @torch.inference_mode()
@@ -199,14 +230,18 @@ def drawn(model: BetaVI, judged: AnnData) -> np.ndarray:
 
 ROWS: dict[str, Callable[[Task, int], Found | None]] = {
     "expected image": expected_image,
-    "mean image": pca(0, by_band=False),
-    "mean image, bands": pca(0, by_band=True),
+    "mean image": pca(0),
+    "mean image, bands": pca(0, BANDS_PER_OCTAVE),
 }
+for number in (1, 2, 8):
+    ROWS[f"mean image, bands {number}"] = pca(0, number)
 for number in COMPONENTS:
-    ROWS[f"PCA {number}"] = pca(number, by_band=False)
-    ROWS[f"PCA {number}, bands"] = pca(number, by_band=True)
+    ROWS[f"PCA {number}"] = pca(number)
+    ROWS[f"PCA {number}, bands"] = pca(number, BANDS_PER_OCTAVE)
 for name in ("normal_image", "band_normal"):
     ROWS[f"BetaVI, {name}"] = betavi(name)
+    ROWS[f"BetaVI, {name}, no PCA"] = betavi(name, has_pca=False)
+    ROWS[f"BetaVI, {name}, last epoch"] = betavi(name, keep_best=False)
     ROWS[f"BetaVI, {name}, gene-cell"] = betavi(name, dispersion="gene-cell")
     for nats in RATES:
         ROWS[f"BetaVI, {name}, at {nats} nats"] = betavi(name, nats)

@@ -14,7 +14,7 @@ from tutorials.execute import executed, notebooks
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["a_objective_by_hand", "b_from_scratch", "c_beta_and_collapse", "d_scanpy_workflow",
-         "e_rosetta_stone", "f_map", "g_perturbations", "h_dimensions", "j_large"]  # fmt: skip
+         "e_rosetta_stone", "f_map", "g_perturbations", "h_dimensions", "i_images", "j_large"]  # fmt: skip
 
 
 def test_the_notebooks_are_those_that_the_documentation_lists():

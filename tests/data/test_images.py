@@ -8,7 +8,8 @@ from anndata import AnnData
 
 from betavi import BetaVI
 from betavi.data import Rows, format_in
-from betavi.data.images import image_format, image_start
+from betavi.data.images import image_format
+from betavi.data.start_images import image_start
 
 
 def grid(step, offset=0.0, n_levels=50):

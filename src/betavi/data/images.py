@@ -1,37 +1,25 @@
-"""Images of cells: their format, the names of their pixels, and start values of training."""
+"""Images of cells: their format, and the names of their pixels."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from scvi.data.fields import MuDataWrapper, ObsmField
-
-from betavi import _blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
-    from torch import Tensor
-
-    from betavi.data.minibatches import CellManager
-    from betavi.data.rows import AlignedRows, Rows
 
 FORMAT = "image_format"
 """Key of the format of images in the registry."""
-
-SAMPLED_IMAGES = 256
-"""Training images from which the start values of noise are computed. Not tuned."""
 
 SAMPLED_VALUES = 2**20
 """Pixels from which the quantisation step is found. Not tuned."""
 
 LEVELS_WITHOUT_STEP = 255
 """Steps between the lowest and the highest value of images that have no quantisation step."""
-
-SMALLEST_DEVIATION = 1e-12
 
 
 class ImageFormat(NamedTuple):
@@ -83,22 +71,6 @@ class ImageFormat(NamedTuple):
         """Return the names of the pixels, in the order of a flat image."""
         channels, rows, columns = map(range, self.shape)
         return [f"c{c}_y{y}_x{x}" for c in channels for y in rows for x in columns]
-
-
-class ImageStart(NamedTuple):
-    """Values of training images, from which training starts.
-
-    Parameters
-    ----------
-    mean, deviation
-        Mean and standard deviation of the pixels of each channel, ``(n_channels,)``.
-    images
-        Some images, ``(n_images, n_pixels)``.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-    images: Tensor
 
 
 def image_format(images: np.ndarray) -> ImageFormat:
@@ -185,30 +157,4 @@ def format_in(registry: Mapping[str, Any], key: str) -> ImageFormat | None:
     channels, height, width, step, lowest, highest, has_step = state[FORMAT]
     return ImageFormat(
         int(channels), int(height), int(width), step, lowest, highest, bool(has_step)
-    )
-
-
-def image_start(manager: CellManager, key: str, cells: np.ndarray) -> ImageStart:
-    """Return the start values of images over chosen cells. Cells without images are skipped."""
-    image = format_in(manager.registry, key)
-    assert image is not None
-    rows = cast("Rows | AlignedRows", manager.rows(key))
-    cells = np.sort(cells[rows.present[cells]])
-    if not len(cells):
-        raise ValueError(
-            f"No training cell has images in the modality {key!r}. Hold out fewer cells."
-        )
-    sums, squares = np.zeros((2, image.n_channels))
-    for start in range(0, len(cells), _blocks.DENSE_CELLS):
-        block = rows.dense(cells[start : start + _blocks.DENSE_CELLS], np.float64)
-        block = block.reshape(len(block), image.n_channels, -1) - image.lowest
-        sums += block.sum(axis=(0, 2))
-        squares += np.square(block).sum(axis=(0, 2))
-    n_values = len(cells) * image.height * image.width
-    mean, some = sums / n_values, cells[:: max(1, len(cells) // SAMPLED_IMAGES)]
-    deviation = np.sqrt(np.maximum(squares / n_values - np.square(mean), SMALLEST_DEVIATION))
-    return ImageStart(
-        torch.as_tensor(mean + image.lowest).float(),
-        torch.as_tensor(deviation).float(),
-        torch.as_tensor(rows.dense(some[:SAMPLED_IMAGES], np.float32)),
     )

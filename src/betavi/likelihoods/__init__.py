@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from betavi.data.start_values import Start
 from betavi.likelihoods._base import Likelihood
+from betavi.likelihoods._cosines import BANDS_PER_OCTAVE, CosineBasis, frequency_bands
 from betavi.likelihoods._image import ImageLikelihood
-from betavi.likelihoods._wavelets import WaveletBasis
 from betavi.likelihoods.band_normal import BandNormalLikelihood
 from betavi.likelihoods.bernoulli import BernoulliLikelihood
 from betavi.likelihoods.dispersion import DISPERSIONS, Dispersion, DispersionSizes
@@ -46,13 +46,15 @@ IMAGE_LIKELIHOODS: dict[str, type[ImageLikelihood]] = {
 and they have no library size."""
 
 __all__ = [
+    "BANDS_PER_OCTAVE",
     "DISPERSIONS",
     "IMAGE_LIKELIHOODS",
     "LIKELIHOODS",
+    "CosineBasis",
     "Dispersion",
     "DispersionSizes",
     "ImageLikelihood",
     "Likelihood",
     "Start",
-    "WaveletBasis",
+    "frequency_bands",
 ]

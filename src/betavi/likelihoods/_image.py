@@ -17,7 +17,8 @@ from betavi.nn.beta_condition import BetaBias
 if TYPE_CHECKING:
     from torch.distributions import Distribution
 
-    from betavi.data.images import ImageFormat, ImageStart
+    from betavi.data.images import ImageFormat
+    from betavi.data.start_images import ImageStart
     from betavi.likelihoods.dispersion import DispersionSizes
     from betavi.nn.beta_condition import BetaCondition
 
@@ -35,12 +36,15 @@ SMALLEST_NOISE = 0.1
 class PixelHead(nn.Conv2d):
     """Output layer of images: each position of the decoder's maps predicts 4 by 4 pixels.
 
+    The image that follows the maps is added to the first output.
+
     Reference: Shi et al. (2016), Real-time single image super-resolution with sub-pixel convolution.
     """
 
     def __init__(self, n_hidden: int, image: ImageFormat, n_outputs: int) -> None:
         self.grid = image.height // SHRINKS, image.width // SHRINKS
-        n_maps = n_hidden // (self.grid[0] * self.grid[1])
+        self.n_pixels = image.n_pixels
+        n_maps = (n_hidden - self.n_pixels) // (self.grid[0] * self.grid[1])
         super().__init__(n_maps, n_outputs * image.n_channels * SHRINKS**2, 3, padding=1)
         self.n_outputs = n_outputs
         with torch.no_grad():
@@ -49,10 +53,11 @@ class PixelHead(nn.Conv2d):
 
     def forward(self, h: Tensor) -> Tensor:
         """Return values of each pixel, ``(n_outputs, ..., n_cells, n_pixels)``."""
-        maps = h.reshape(-1, self.in_channels, *self.grid)
+        maps, image = h[..., : -self.n_pixels], h[..., -self.n_pixels :]
+        maps = maps.reshape(-1, self.in_channels, *self.grid)
         pixels = pixel_shuffle(super().forward(maps), SHRINKS)
-        values = pixels.reshape(*h.shape[:-1], self.n_outputs, -1)
-        return values.movedim(-2, 0)
+        first, *others = pixels.reshape(*h.shape[:-1], self.n_outputs, -1).unbind(dim=-2)
+        return torch.stack([first + image, *others])
 
 
 class ImageLikelihood(Likelihood):
@@ -65,7 +70,8 @@ class ImageLikelihood(Likelihood):
     Parameters
     ----------
     n_hidden
-        Size of the decoder's last hidden layer: maps of a quarter of the image's height and width.
+        Size of the decoder's last hidden layer: maps of a quarter of the image's height and width,
+        and then an image, the output of the decoder's linear path.
     image
         Format of the images.
     dispersion
@@ -84,8 +90,8 @@ class ImageLikelihood(Likelihood):
     >>> from betavi.data import ImageFormat
     >>> from betavi.likelihoods import IMAGE_LIKELIHOODS, DispersionSizes
     >>> image = ImageFormat(1, 32, 32)
-    >>> likelihood = IMAGE_LIKELIHOODS["band_normal"](128, image, "gene", DispersionSizes(1, 1))
-    >>> likelihood(torch.ones(3, 128), torch.zeros(3, 1), torch.zeros(3, 1).long(), None).mean.shape
+    >>> likelihood = IMAGE_LIKELIHOODS["band_normal"](1152, image, "gene", DispersionSizes(1, 1))
+    >>> likelihood(torch.ones(3, 1152), torch.zeros(3, 1), torch.zeros(3, 1).long(), None).mean.shape
     torch.Size([3, 1024])
     """
 
@@ -148,8 +154,18 @@ class ImageLikelihood(Likelihood):
         """Start training at the mean of each channel, and at the noise around it."""
         self.mean.copy_(start.mean)
         self.deviation.copy_(start.deviation)
-        if (log_theta := self.log_theta_at(start)) is not None:
+        self.start_noise_at(start.images.to(self.mean.device) - self.of_pixels(self.mean))
+
+    @torch.no_grad()
+    def start_noise_at(self, residual: Tensor) -> None:
+        """Start the noise at images that are not explained, minus their mean, ``(n, n_pixels)``."""
+        if (log_theta := self.log_theta_at(residual)) is not None:
             self.dispersion.start_at(log_theta)
+
+    def channel_deviation(self, residual: Tensor) -> Tensor:
+        """Return the standard deviation of each channel around 0, ``(n_channels,)``."""
+        squares = residual.unflatten(-1, (self.image.n_channels, -1)).square()
+        return squares.mean(dim=(0, 2)).sqrt().clamp_min(SMALLEST_NOISE * self.image.step)
 
     def log_theta(self, h: Tensor, batch: Tensor, label: Tensor | None) -> Tensor:
         """Return the log of the noise parameters, broadcastable to ``(..., n_cells, n_noises)``.
@@ -157,7 +173,11 @@ class ImageLikelihood(Likelihood):
         Noise that depends on z reads the mean of each map. All positions are too many inputs: a step of
         training would change the noise by several orders of magnitude.
         """
-        maps = h.unflatten(-1, (self.unscaled.in_channels, -1)).mean(dim=-1)
+        maps = (
+            h[..., : -self.image.n_pixels]
+            .unflatten(-1, (self.unscaled.in_channels, -1))
+            .mean(dim=-1)
+        )
         return super().log_theta(maps, batch, label)
 
     def above_floor(self, noise: Tensor) -> Tensor:
@@ -165,13 +185,24 @@ class ImageLikelihood(Likelihood):
         return (noise.square() + (SMALLEST_NOISE * self.image.step) ** 2).sqrt()
 
     @abstractmethod
-    def log_theta_at(self, start: ImageStart) -> Tensor | None:  # type: ignore[override]
+    def log_theta_at(self, residual: Tensor) -> Tensor | None:  # type: ignore[override]
         """Return the initial log of the noise parameters, ``(n_noises,)``, or None without any."""
+
+    def whitened(self, changes: Tensor) -> Tensor:
+        """Return changes of images in the units of the output layer, both ``(..., n_pixels)``.
+
+        The map is linear and symmetric. :meth:`coloured` is its inverse.
+        """
+        return changes / self.of_pixels(self.deviation)
+
+    def coloured(self, white: Tensor) -> Tensor:
+        """Return changes of the output layer in the units of the data, both ``(..., n_pixels)``."""
+        return self.of_pixels(self.deviation) * white
 
     def predicted(self, h: Tensor) -> Tensor:
         """Return the predicted image in the units of the data, ``(..., n_cells, n_pixels)``."""
-        (standardised,) = self.unscaled(h)
-        return self.of_pixels(self.mean) + self.of_pixels(self.deviation) * standardised
+        (white,) = self.unscaled(h)
+        return self.of_pixels(self.mean) + self.coloured(white)
 
     @abstractmethod
     def distribution(

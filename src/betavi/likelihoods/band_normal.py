@@ -1,4 +1,4 @@
-"""Images with normal noise of a strength of its own in each band of scales."""
+"""Images with normal noise of a strength of its own in each band of spatial frequency."""
 
 from __future__ import annotations
 
@@ -6,53 +6,50 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from betavi.likelihoods._cosines import CosineBasis
 from betavi.likelihoods._image import SMALLEST_NOISE, ImageLikelihood
-from betavi.likelihoods._wavelets import WaveletBasis
 from betavi.likelihoods.normal_image import ImageNormal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from betavi.data.images import ImageStart
-
 
 class BandNormalLikelihood(ImageLikelihood):
-    """Images with one standard deviation for each band of a wavelet basis, and for each channel.
+    """Images with one standard deviation for each band of spatial frequency, and for each channel.
 
-    The basis is orthonormal, so the density is exact, and costs as little as a squared error. Noise
-    of a fine band is as small as what z leaves unexplained in this band. Fine structure is then
-    worth as many nats as it carries, and draws have the texture of the data.
+    The cosine basis is orthonormal, so the density is exact, and costs as little as a squared error.
+    Noise of a fine band is as small as what z leaves unexplained in this band. Fine structure is
+    then worth as many nats as it carries, and draws have the texture of the data.
 
     Examples
     --------
     >>> from betavi.data import ImageFormat
     >>> from betavi.likelihoods import IMAGE_LIKELIHOODS, DispersionSizes
     >>> image = ImageFormat(2, 64, 64)
-    >>> likelihood = IMAGE_LIKELIHOODS["band_normal"](256, image, "gene", DispersionSizes(1, 1))
+    >>> likelihood = IMAGE_LIKELIHOODS["band_normal"](8704, image, "gene", DispersionSizes(1, 1))
     >>> likelihood.n_noises
-    26
+    48
     """
 
     gain: Tensor
 
     def add_noise(self) -> None:
-        self.basis = WaveletBasis(*self.image.shape)
+        self.basis = CosineBasis(*self.image.shape)
         self.n_noises = self.image.n_channels * self.basis.n_bands
         self.register_buffer("gain", torch.ones(self.n_noises))
 
-    def predicted(self, h: Tensor) -> Tensor:
-        """Return the predicted image. Bands of the output layer get the strength they have in images.
+    def whitened(self, changes: Tensor) -> Tensor:
+        return self.basis.inverse(self.basis(changes) / self.gain[self.basis.bands])
+
+    def coloured(self, white: Tensor) -> Tensor:
+        """Give bands of the output layer the strength of the noise.
 
         Otherwise, gradients from the noise of many fine coefficients hide those of few coarse ones.
         """
-        (white,) = self.unscaled(h)
-        details = self.basis.inverse(self.gain[self.basis.bands] * self.basis(white))
-        return self.of_pixels(self.mean) + details
+        return self.basis.inverse(self.gain[self.basis.bands] * self.basis(white))
 
-    def log_theta_at(self, start: ImageStart) -> Tensor:  # type: ignore[override]  # of images
-        images = start.images.to(self.mean.device)
-        coefficients = self.basis(images - self.of_pixels(self.mean))
-        squares = coefficients.square().mean(dim=0)
+    def log_theta_at(self, residual: Tensor) -> Tensor:  # type: ignore[override]  # of images
+        squares = self.basis(residual).square().mean(dim=0)
         sums = squares.new_zeros(self.n_noises).index_add_(0, self.basis.bands, squares)
         smallest = SMALLEST_NOISE * self.image.step
         deviation = (sums / self.basis.bands.bincount()).sqrt().clamp_min(smallest)

@@ -15,7 +15,7 @@ from betavi.likelihoods._image import ImageLikelihood
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.images import ImageFormat, ImageStart
+    from betavi.data.images import ImageFormat
 
 N_COMPONENTS = 5
 """Number of logistic distributions at each pixel. Not tuned."""
@@ -129,7 +129,7 @@ class LogisticMixtureLikelihood(ImageLikelihood):
 
     has_dispersion = False
     is_discrete = True
-    n_outputs = 3 * N_COMPONENTS
+    n_outputs = 1 + 3 * N_COMPONENTS
 
     @classmethod
     def check(cls, image: ImageFormat) -> None:
@@ -141,15 +141,17 @@ class LogisticMixtureLikelihood(ImageLikelihood):
                 f"{MOST_LEVELS} (16 bits). Use 'band_normal', or round the images to fewer levels."
             )
 
-    def log_theta_at(self, start: ImageStart) -> None:  # type: ignore[override]  # of images
+    def log_theta_at(self, residual: Tensor) -> None:  # type: ignore[override]  # of images
         """Return None: the noise is part of the decoded components."""
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None
     ) -> LogisticMixture:
-        logits, loc, log_scale = self.unscaled(h).movedim(0, -1).chunk(3, dim=-1)
+        # the first output moves all components
+        moved, *others = self.unscaled(h)
+        logits, loc, log_scale = torch.stack(others, dim=-1).split(N_COMPONENTS, dim=-1)
         unit = self.of_pixels(self.deviation)[:, None]
-        loc = self.of_pixels(self.mean)[:, None] + unit * (SPREAD.to(loc) + loc)
+        loc = self.of_pixels(self.mean)[:, None] + unit * (SPREAD.to(loc) + loc + moved[..., None])
         scale = unit * (log_scale - 1).clamp_min(SMALLEST_LOG_SCALE).exp()
         return LogisticMixture(logits, loc, scale, self.image)
 

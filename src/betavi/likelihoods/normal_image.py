@@ -15,8 +15,7 @@ from betavi.likelihoods._image import ImageLikelihood
 if TYPE_CHECKING:
     from torch.types import _size
 
-    from betavi.data.images import ImageStart
-    from betavi.likelihoods._wavelets import WaveletBasis
+    from betavi.likelihoods._cosines import CosineBasis
 
 
 class ImageNormal(Distribution):
@@ -43,7 +42,7 @@ class ImageNormal(Distribution):
         loc: Tensor,
         deviation: Tensor,
         step: float,
-        basis: WaveletBasis | None = None,
+        basis: CosineBasis | None = None,
     ) -> None:
         self.loc, self.deviation, self.step, self.basis = loc, deviation, step, basis
         super().__init__(loc.shape, validate_args=False)
@@ -97,8 +96,8 @@ class NormalImageLikelihood(ImageLikelihood):
     -0.9606
     """
 
-    def log_theta_at(self, start: ImageStart) -> Tensor:  # type: ignore[override]  # of images
-        return torch.zeros_like(start.deviation)
+    def log_theta_at(self, residual: Tensor) -> Tensor:  # type: ignore[override]  # of images
+        return (self.channel_deviation(residual) / self.deviation).log()
 
     def distribution(
         self, h: Tensor, log_size: Tensor, batch: Tensor, label: Tensor | None

@@ -14,13 +14,16 @@ from betavi.likelihoods.poisson import Poisson
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from betavi.data.images import ImageFormat, ImageStart
+    from betavi.data.images import ImageFormat
 
 SMALLEST_RATE = 1e-4
 """Smallest mean count of a channel, so that no photon is impossible."""
 
 AT_ONE = 0.5413
 """Value whose softplus is 1: training starts at the mean of each channel."""
+
+SLOPE = 1 - math.exp(-1)
+"""Slope of softplus at :data:`AT_ONE`."""
 
 
 class PhotonLikelihood(ImageLikelihood):
@@ -52,8 +55,19 @@ class PhotonLikelihood(ImageLikelihood):
     def rates(self, h: Tensor) -> Tensor:
         """Return the expected photons of each pixel, ``(..., n_cells, n_pixels)``."""
         (unscaled,) = self.unscaled(h)
-        usual = self.of_pixels(self.mean.clamp_min(SMALLEST_RATE))
-        return usual * softplus(unscaled + AT_ONE)
+        return self._usual * softplus(unscaled + AT_ONE)
+
+    @property
+    def _usual(self) -> Tensor:
+        return self.of_pixels(self.mean.clamp_min(SMALLEST_RATE))
+
+    def whitened(self, changes: Tensor) -> Tensor:
+        """Return changes of small size in the units of the output layer."""
+        return changes / (SLOPE * self._usual)
+
+    def coloured(self, white: Tensor) -> Tensor:
+        """Return changes of small size in the units of the data."""
+        return SLOPE * self._usual * white
 
 
 class PoissonImageLikelihood(PhotonLikelihood):
@@ -68,7 +82,7 @@ class PoissonImageLikelihood(PhotonLikelihood):
 
     has_dispersion = False
 
-    def log_theta_at(self, start: ImageStart) -> None:  # type: ignore[override]  # of images
+    def log_theta_at(self, residual: Tensor) -> None:  # type: ignore[override]  # of images
         """Return None: the variance is the mean."""
 
     def distribution(
@@ -93,9 +107,9 @@ class NegativeBinomialImageLikelihood(PhotonLikelihood):
 
     learns_from_counts = True
 
-    def log_theta_at(self, start: ImageStart) -> Tensor:  # type: ignore[override]  # of images
-        mean = start.mean.clamp_min(SMALLEST_RATE)
-        excess = (start.deviation.square() - mean) / mean.square()
+    def log_theta_at(self, residual: Tensor) -> Tensor:  # type: ignore[override]  # of images
+        mean = self.mean.clamp_min(SMALLEST_RATE)
+        excess = (self.channel_deviation(residual).square() - mean) / mean.square()
         low, high = LOG_THETA_RANGE
         return -excess.clamp(math.exp(-high), math.exp(-low)).log()
 

@@ -27,7 +27,7 @@ def power_ratio(
     r"""Compare the power of images and reconstructions, by bands of spatial frequency.
 
     A blurred reconstruction lacks power in fine bands. A draw from a good model has the power of
-    the truth in each band. Each band is an octave, as in a wavelet transform: band 1 has structures
+    the truth in each band. Each band is an octave: band 1 has structures
     with a period of up to 4 pixels, band 2 of 4 to 8 pixels, and so on. The power of a band is the
     mean squared coefficient of the discrete cosine transform. White noise with variance
     :math:`\sigma^2` has the power :math:`\sigma^2` in each band. Power does not show whether

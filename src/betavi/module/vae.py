@@ -28,6 +28,7 @@ from betavi.data import COUNTS, present_key
 from betavi.kernels import totals
 from betavi.module import estimates, infer
 from betavi.module.build import BATCH_IS_EMBEDDED, add_parts
+from betavi.module.image_start import start_images_at
 from betavi.module.infer import present_masks
 from betavi.nn import ROUNDING, BetaCondition, NormalMixture
 from betavi.objective import constrained, distortion, rate, rates
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from torch.distributions import Distribution, Normal
 
     from betavi.data import CellManager
-    from betavi.data.images import ImageStart
+    from betavi.data.start_images import ImageStart
     from betavi.likelihoods import Likelihood, Start
     from betavi.module.options import CovariateSizes, Modality, Options
     from betavi.nn import Architecture, Decoder, Fusion, Latent, Prior
@@ -150,8 +151,8 @@ class MultimodalVAE(EmbeddingModuleMixin, BaseMinifiedModeModuleClass):
         """Start each modality's decoder at the moments of its features, or of its images."""
         for name, start in starts.items():
             cast("Any", self.likelihoods[name]).start_at(start)
-            if name in self.image_scales:
-                cast("Any", self.image_scales[name]).start_at(start)
+        of_images = {name: starts[name] for name in self.image_scales if name in starts}
+        start_images_at(self, cast("Mapping[str, ImageStart]", of_images))
         self.is_fresh.fill_(False)
 
     def start_programs_at(self, programs: Mapping[str, Tensor]) -> None:

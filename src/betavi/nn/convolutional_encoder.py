@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal
 
+from betavi.nn.linear_path import LinearPath
 from betavi.nn.networks import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch.distributions import Normal
-
-    from betavi.data.images import ImageFormat, ImageStart
+    from betavi.data.images import ImageFormat
+    from betavi.data.start_images import ImageStart
     from betavi.nn.beta_condition import BetaCondition
     from betavi.nn.networks import Architecture
 
@@ -61,6 +62,9 @@ class ChannelScale(nn.Module):
 
 class ConvolutionalEncoder(nn.Module):
     """Expert of an image: convolutions, and then an :class:`~betavi.nn.networks.Encoder`.
+
+    A linear path from the pixels is added to the mean. It is zero, except in a model that is kept at
+    probabilistic PCA.
 
     Parameters
     ----------
@@ -111,6 +115,19 @@ class ConvolutionalEncoder(nn.Module):
             architecture,
             beta_condition=beta_condition,
         )
+        self.linear = LinearPath(image.n_pixels, n_output)
+
+    def start_at(self, weight: Tensor, bias: Tensor, variance: Tensor) -> None:
+        """Start at a linear mean, and at a variance that is the same for all images.
+
+        ``weight``: ``(n_output, n_pixels)``. ``bias`` and ``variance``: ``(n_output,)``.
+        """
+        self.linear.start_at(weight, bias)
+        for layer in (self.encoder.mean, self.encoder.variance):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        if self.encoder.var_activation is torch.exp:
+            self.encoder.variance.bias.copy_(variance.log())
 
     def forward(self, x: Tensor, *categories: Tensor) -> Normal:
         """Return q, ``(n_cells, n_output)``, for ``(n_cells, n_pixels + n_values)`` and codes."""
@@ -118,4 +135,5 @@ class ConvolutionalEncoder(nn.Module):
         images = x[..., :n_pixels].reshape(-1, *self.image.shape)
         features = self.convolutions(images).flatten(1).unflatten(0, x.shape[:-1])
         normal: Normal = self.encoder(torch.cat([features, x[..., n_pixels:]], -1), *categories)
-        return normal
+        mean = normal.loc + self.linear(x[..., :n_pixels])
+        return Normal(mean, normal.scale, validate_args=False)

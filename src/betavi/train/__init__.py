@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from betavi.train.guard import CollapseGuard
+from betavi.train.keep_best import KeepBest
 from betavi.train.plan import TrainingPlan
 from betavi.train.runner import TrainRunner
 from betavi.train.start import (
@@ -20,6 +21,7 @@ __all__ = [
     "SETS_RATE",
     "USUAL_PEAK",
     "CollapseGuard",
+    "KeepBest",
     "TrainRunner",
     "TrainingPlan",
 ]

@@ -99,6 +99,8 @@ class TrainingPlan(train.TrainingPlan):
         self.target_rate, self.capacity, self.from_moments = target_rate, capacity, from_moments
         # mean, standard deviation and drawn β, if any, of the cells of the last training minibatch
         self.posterior: tuple[Tensor, Tensor, Tensor | None] | None = None
+        # state of a simpler model, for comparison on held-out cells
+        self.rival: dict[str, Tensor] | None = None
         self.planned_steps = math.inf
         self._record = EpochRecord()
         self._last_factor, self._last_beta = 1.0, math.nan
@@ -161,11 +163,13 @@ class TrainingPlan(train.TrainingPlan):
         """True after the warm-up, once a target rate is reached, and in the last epoch."""
         if self.current_epoch + 1 == self.trainer.max_epochs:
             return True
-        return self.is_warm and (self.target_rate is None or self._is_on_target)
+        return self.is_warm and self.is_on_target
 
     @property
-    def _is_on_target(self) -> bool:
-        assert self.target_rate is not None
+    def is_on_target(self) -> bool:
+        """True if the target rate is reached, or without a target rate."""
+        if self.target_rate is None:
+            return True
         return abs(self.module.controller.smooth_rate.item() / self.target_rate - 1) < ON_TARGET
 
     def anneal_again(self, free_bits: float) -> None:
@@ -330,7 +334,7 @@ class TrainingPlan(train.TrainingPlan):
         """Warn if scvi-tools' schedule did not finish, or a target rate was not reached."""
         super().on_train_end()
         self.warn_if_short()
-        if self.target_rate is not None and not self._is_on_target:
+        if not self.is_on_target:
             start.warn(
                 "The rate (KL to the prior) is "
                 f"{self.module.controller.smooth_rate.item():.3g} nats per cell at β = "

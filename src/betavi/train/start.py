@@ -12,17 +12,20 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from scvi import settings
 
-from betavi.data.images import image_start
+from betavi.data.start_images import SAMPLED_VALUES, image_start
 from betavi.data.start_programs import programs
 from betavi.data.start_values import largest_total, moments
 from betavi.kernels import compiled
+from betavi.module.image_start import at_components
 from betavi.objective import schedule_of
 from betavi.objective.schedule import end_of_warmup
 from betavi.train.optimizer import ORDERED
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from betavi.data import DataSplitter, Rows
-    from betavi.data.images import ImageStart
+    from betavi.data.start_images import ImageStart
     from betavi.data.start_values import Start
     from betavi.module import MultimodalVAE
     from betavi.nn import Decoder
@@ -169,7 +172,7 @@ def begin(plan: TrainingPlan) -> None:
     if getattr(splitter, "adata_manager", None) is not None:
         _limit_depth(module, splitter)
         if module.is_fresh:
-            _start_at_moments(module, splitter, plan.device)
+            plan.rival = _start_at_moments(module, splitter, plan.device)
         if is_new:
             # the estimates need no training, so they do not depend on `from_moments`
             module.start_effects(splitter.adata_manager, np.asarray(splitter.train_idx))
@@ -184,12 +187,18 @@ def _limit_depth(module: MultimodalVAE, splitter: DataSplitter) -> None:
             limit.start_at(largest_total(rows, cells[rows.present[cells]]))
 
 
-def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: torch.device) -> None:
-    """Set output layers, dispersions and the prior's learned cells from the training cells."""
+def _start_at_moments(
+    module: MultimodalVAE, splitter: DataSplitter, device: torch.device
+) -> dict[str, Tensor] | None:
+    """Set output layers, dispersions and the prior's learned cells from the training cells.
+
+    Return the state at PCA of a module of images, or None.
+    """
     manager, cells = splitter.adata_manager, splitter.train_idx
     names = [name for name in module.likelihoods if name not in module.image_scales]
     starts: dict[str, Start | ImageStart] = {name: moments(manager, name, cells) for name in names}
-    starts |= {name: image_start(manager, name, cells) for name in module.image_scales}
+    of_images = _image_starts(module, splitter)
+    starts |= of_images
     module.start_at(starts)
     decoders = cast("dict[str, Decoder]", module.decoders)
     if any(decoder.starts_at_programs for decoder in decoders.values()):
@@ -199,6 +208,23 @@ def _start_at_moments(module: MultimodalVAE, splitter: DataSplitter, device: tor
         chosen = torch.randint(len(cells), (module.options.n_components,))
         some = manager.create_torch_dataset(np.asarray(cells)[chosen.numpy()])[:]
         module.start_prior_at({key: value.to(device) for key, value in some.items()})
+    return at_components(module, of_images)
+
+
+def _image_starts(module: MultimodalVAE, splitter: DataSplitter) -> dict[str, ImageStart]:
+    """Return the start values of images, of cells with all images if there are any."""
+    manager, cells, names = (
+        splitter.adata_manager,
+        np.asarray(splitter.train_idx),
+        [*module.image_scales],
+    )
+    if not names:
+        return {}
+    rows = [cast("Rows", manager.rows(name)) for name in names]
+    paired = cells[np.all([part.present[cells] for part in rows], axis=0)]
+    n_sampled = max(2, SAMPLED_VALUES // sum(part.shape[1] for part in rows))
+    some = paired if len(paired) else cells
+    return {name: image_start(manager, name, some, n_sampled) for name in names}
 
 
 def warn(message: str) -> None:

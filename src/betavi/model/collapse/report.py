@@ -11,7 +11,7 @@ from scipy import sparse
 
 from betavi import diagnostics
 from betavi.data import COUNTS
-from betavi.likelihoods import WaveletBasis
+from betavi.likelihoods import CosineBasis
 from betavi.model.collapse.remedies import repair_call, requested_beta
 from betavi.model.core.dimensions import (
     FEWEST_TESTED,
@@ -169,12 +169,12 @@ def _spectra(
 def _image_spectra(
     model: LatentModel, view: View, cells: np.ndarray, show_progress: bool
 ) -> tuple[SignalSpectrum, SignalSpectrum]:
-    """Return the spectra of images: of wavelet coefficients, whose noise is nearly independent."""
+    """Return the spectra of images: of cosine coefficients, whose noise is nearly independent."""
     (name,) = view.modalities
     image = model.image_format(name)
     assert image is not None
     images = torch.as_tensor(model.rows(view.adata, name).dense(cells, np.float32))
-    coefficients = WaveletBasis(*image.shape)(images).numpy()
+    coefficients = CosineBasis(*image.shape)(images).numpy()
     assays = np.full(image.n_pixels, -1)
     covariates = model.covariates(view.adata).of(cells)
     codes, numbers = covariates.codes, covariates.numbers

@@ -23,6 +23,7 @@ from betavi.train import (
     DEFAULT_WARMUP,
     SCVI_SCHEDULE,
     CollapseGuard,
+    KeepBest,
     TrainingPlan,
 )
 
@@ -46,6 +47,7 @@ def train(
     target_rate: float | None = None,
     capacity: float | None = None,
     collapse_guard: bool | str = True,
+    keep_best: bool | None = None,
     plan_kwargs: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> None:
@@ -83,6 +85,11 @@ def train(
     collapse_guard
         Monitor the latent dimensions, and warn once if they collapse. ``"rescue"`` also changes the
         training, see :class:`betavi.train.CollapseGuard`. False switches the guard off.
+    keep_best
+        Keep the weights of the epoch with the lowest loss on held-out cells, after the warm-up. The
+        loss is then computed after each epoch. By default, True for models of images, whose
+        networks learn a few hundred images by heart, and False for others. If no epoch of a model of
+        images has a lower loss than probabilistic PCA, the model is this PCA.
     plan_kwargs
         Options of :class:`betavi.train.TrainingPlan`. scvi-tools' ``n_epochs_kl_warmup``,
         ``n_steps_kl_warmup``, ``max_kl_weight`` and ``min_kl_weight`` replace ``beta_schedule`` and
@@ -121,11 +128,14 @@ def train(
     _check_known(model, kwargs, plan_kwargs)
     plan_kwargs = dict(plan_kwargs or {})
     check_surroundings()
+    # a model whose data come with a datamodule has no module yet
+    names = model.modalities if model.module is not None else []
+    of_images = [model.likelihood(name).of_images for name in names]
     options = {
         "beta_schedule": beta_schedule, "warmup": warmup, "free_bits": free_bits,
         "target_rate": target_rate, "capacity": capacity,
     }  # fmt: skip
-    given = options | {"collapse_guard": collapse_guard}
+    given = options | {"collapse_guard": collapse_guard, "keep_best": keep_best}
     check_arguments(given, inspect.signature(train).parameters)
     # -1 trains without end; the plan refuses it if a schedule needs an end
     if max_epochs is not None and not (isinstance(max_epochs, int) and max_epochs == -1):
@@ -149,9 +159,12 @@ def train(
     callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
         callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
+    has_images = any(of_images)
+    if has_images if keep_best is None else keep_best:
+        callbacks.append(KeepBest())
+        kwargs["check_val_every_n_epoch"] = kwargs.get("check_val_every_n_epoch") or 1
     read = model.adata if kwargs.get("datamodule") is None else kwargs["datamodule"]
     if max_epochs is None and hasattr(read, "n_obs"):
-        has_images = any(model.likelihood(name).of_images for name in model.modalities)
         default = image_epochs if has_images else model.default_epochs
         max_epochs = default(read.n_obs)
     if model.module is not None:

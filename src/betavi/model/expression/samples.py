@@ -49,7 +49,7 @@ def posterior_predictive_sample(
     silent: bool = True,
     modality: str | None = None,
     **data_loader_kwargs: Any,
-) -> sparse.GCXS:
+) -> sparse.GCXS | np.ndarray:
     """Draw data from the posterior predictive distribution.
 
     Positions are drawn from the posterior of each cell, and data from the decoded likelihood. Data
@@ -70,14 +70,16 @@ def posterior_predictive_sample(
     Returns
     -------
     Sparse array, ``(n_cells, n_features)``. For several samples,
-    ``(n_cells, n_features, n_samples)``.
+    ``(n_cells, n_features, n_samples)``. Images are a dense array, ``(n_cells, n_channels, height,
+    width)``, with the samples on a last axis if there are several.
 
     Raises
     ------
     KeyError
         If a feature is unknown.
     ValueError
-        If a batch or modality is unclear, or ``transform_batch`` is passed with ``dataloader``.
+        If a batch or modality is unclear, ``transform_batch`` is passed with ``dataloader``, or
+        ``gene_list`` is passed for images.
 
     References
     ----------
@@ -94,7 +96,10 @@ def posterior_predictive_sample(
     (100, 20, 2)
     """
     check_dataloader(model, adata, dataloader, transform_batch=transform_batch)
-    name = expression_modality(model, modality, any_named=True)
+    name = _sampled_modality(model, modality)
+    image = model.image_format(name)
+    if image is not None and gene_list is not None:
+        raise ValueError("`gene_list` is not available for images. Leave `gene_list` out.")
     if dataloader is None:
         adata = model._validate_anndata(adata)
     options = transform_batch, n_samples, batch_size, False, None if silent else "Sampling"
@@ -102,9 +107,20 @@ def posterior_predictive_sample(
     request = DecodeRequest(model, adata, name, indices, gene_list, *options, *loading)
     parts = []
     for _, values in request.decoded(lambda px: px.sample(), request.codes, request.columns):
-        draws_last = values.permute(1, 2, 0) if n_samples > 1 else values
-        parts.append(sparse.GCXS.from_numpy(draws_last.cpu().numpy()))
-    return sparse.concatenate(parts, axis=0)
+        draws_last = (values.permute(1, 2, 0) if n_samples > 1 else values).cpu().numpy()
+        parts.append(draws_last if image is not None else sparse.GCXS.from_numpy(draws_last))
+    if image is None:
+        return sparse.concatenate(parts, axis=0)
+    draws = np.concatenate(parts)
+    return draws.reshape(len(draws), *image.shape, *draws.shape[2:])
+
+
+def _sampled_modality(model: LatentModel, modality: str | None) -> str:
+    """Return the modality to sample, which may have images."""
+    names = model.modalities if modality is None else model.named_modalities(modality)
+    if len(names) == 1 and model.image_format(names[0]) is not None:
+        return names[0]
+    return expression_modality(model, modality, any_named=True)
 
 
 @scvi_getter
