@@ -70,8 +70,8 @@ def posterior_predictive_sample(
     Returns
     -------
     Sparse array, ``(n_cells, n_features)``. For several samples,
-    ``(n_cells, n_features, n_samples)``. Images are a dense array, ``(n_cells, n_channels, height,
-    width)``, with the samples on a last axis if there are several.
+    ``(n_cells, n_features, n_samples)``. Images are a dense array,
+    ``(n_cells, n_channels, height, width)``, with the samples on a last axis if there are several.
 
     Raises
     ------
