@@ -41,7 +41,8 @@ def make(results: Results) -> Section:
     outlying = ranked.index[ranked["is_outlying"]].astype(str).tolist()
     n_shown = min(max(len(outlying), 5), N_SHOWN)
     caption = f"Cells by p-value, the most outlying first. The page shows {n_shown}"
-    sentence = _sentence(results, table, adata.n_obs)
+    answer = _answer(results, table, outlying, adata.n_obs)
+    sentence = f"{'Cells' if results.cells is None else 'New cells'}: {answer}"
     lines = _lines(groups, len(table))
     picture = picture_of(pl.support(table, lines), f"Distribution of p-values. {sentence}")
     is_many = any(finding.level == "care" for finding in findings)
@@ -52,17 +53,7 @@ def make(results: Results) -> Section:
         [Table(caption, ranked, ranked.iloc[:n_shown])],
         [picture],
         {"Outlying cells": outlying},
-        _answer(results, table, outlying, adata.n_obs) + _least_described(p_values, groups),
-    )
-
-
-def _sentence(results: Results, table: pd.DataFrame, n_cells: int) -> str:
-    who = "New cells" if results.cells is not None else "Cells"
-    n_outlying, low = int(table["is_outlying"].sum()), int((table["p_value"] < LEVEL).sum())
-    return (
-        f"{who}: {n_outlying} of {len(table)}{_sample(table, n_cells)} are outlying at a false discovery "
-        f"rate of {FDR:.0%}. {low} p-values are below {LEVEL} ({low / len(table):.1%}, expected "
-        f"{LEVEL:.0%})."
+        answer + _least_described(p_values, groups),
     )
 
 
@@ -133,7 +124,8 @@ RULE = SectionRule(
     call="model.support()",
     means="A cell is outlying if few cells are near it in the latent space, or if its counts are less "
     "likely than counts drawn from the model. The p-value compares it with held-out cells of the same "
-    "depth. About 1 in 20 ordinary cells has a p-value below 0.05.",
+    "depth. About 1 in 20 ordinary cells has a p-value below 0.05. Cells are "
+    f"called outlying at a false discovery rate of {FDR:.0%}.",
     does_not_mean="An outlying cell is not always a bad cell: it may be of a rare or a new type. A cell "
     "that is not outlying can still be a doublet of two common types. If no cell can be flagged alone, "
     "look at the share of low p-values in groups of cells.",
