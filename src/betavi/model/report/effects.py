@@ -45,7 +45,11 @@ def make(results: Results) -> Section:
         "were not tested: read the interval of each gene from predict()."
     )
     section.sentence = " ".join([section.answer, *filter(None, sentences)])
-    if any(finding.level != "note" for finding in section.findings):
+    # a baseline that is as good limits predictions, and not the effects
+    if any(
+        f.level == "stop" or (f.level == "care" and "effects" in f.purposes)
+        for f in section.findings
+    ):
         section.verdict = "doubtful"
     return section
 
@@ -63,7 +67,7 @@ def _add_split(section: Section, results: Results, split: str) -> str:
     section.untested = ()
     caption = f"Predictions of left-out {name}: distance (l2) from the truth, and other scores"
     section.tables.append(Table(caption, table[COLUMNS].rename_axis("method")))
-    section.verdict = "as good as a baseline" if found else "better than the baselines"
+    section.verdict = "not better than the baselines" if found else "better than the baselines"
     return (
         f"{name.capitalize()}: EffectVI gains {table.loc[OWN, 'share']:.0%} of the distance between no "
         f"change and a perfect prediction. Its intervals contain {table.loc[OWN, 'coverage']:.2f} of the "
