@@ -17,7 +17,9 @@ from betavi.diagnostics.trust import (
     Confounding,
     Finding,
     Values,
+    can_be_flagged,
     determined_by,
+    is_falling,
     judge_cells,
     judge_conditions,
     judge_coverage,
@@ -143,6 +145,18 @@ def test_a_model_is_compared_with_both_baselines():
     # hardly worse than PCA
     (found,) = judge_scores(-95.1, -100, -95, "rna")
     assert (found.level, "as well as the model" in found.text) == ("note", True)
+    # one of several modalities does not make the map
+    for score in (-97, -101):
+        assert judge_scores(score, -100, -95, "rna", makes_map=False)[0].purposes == ("genes",)
+        assert "map" in judge_scores(score, -100, -95, "X")[0].purposes
+    # a difference within two standard errors is none
+    assert levels(judge_scores(-97, -100, -95, "X", error=0.9)) == ["care"]
+    assert levels(judge_scores(-97, -100, -95, "X", error=1.1)) == ["note"]
+    for score in (-97, -101):
+        falling = judge_scores(score, -100, -95, "X", is_falling=True)[0].remedy
+        flat = judge_scores(score, -100, -95, "X")[0].remedy
+        assert falling.startswith("Train for more epochs")
+        assert "more epochs would change little" in flat
     assert "the mean of each gene" in judge_scores(-101, -100, -99, "X")[0].text
     assert "another β" in judge_scores(-101, -100, -99, "X", is_beta_one=False)[0].text
     # without PCA
@@ -167,6 +181,8 @@ FLAT = 100 + 50 * np.exp(-np.arange(30) / 3.0)
 )
 def test_training_is_judged_by_its_curves(loss, held_out, betas, words):
     found = judge_training(loss, held_out, *betas)
+    is_short = bool(words) and any(part in words for part in ("falling", "epoch"))
+    assert not np.isfinite(loss).all() or is_falling(loss) == is_short
     assert len(found) == (words is not None)
     if words:
         assert words in found[0].text
@@ -181,6 +197,7 @@ def test_training_is_judged_by_its_curves(loss, held_out, betas, words):
         # the information of the first dimension is 1 nat, of the last 0.001
         (["used", "noise"], ["note"]),
         (["noise", "used"], ["care"]),
+        (["used", "unclear"], ["note"]),
         (["unclear", "unclear"], ["care"]),
         (["noise", "inactive"], ["stop"]),
         (["depth", "depth"], ["stop"]),
@@ -247,6 +264,12 @@ def test_outlying_cells_hold_their_false_discovery_rate():
     assert not outlying_cells(np.array([np.nan])).any()
 
 
+@pytest.mark.parametrize(("n_cells", "n_held_out"), [(5, 99), (20, 199), (30, 99), (400, 311)])
+def test_a_cell_can_be_flagged_if_the_smallest_p_value_alone_is_significant(n_cells, n_held_out):
+    p_values = np.r_[1 / (n_held_out + 1), np.ones(n_cells - 1)]
+    assert outlying_cells(p_values).any() == can_be_flagged(n_cells, n_held_out)
+
+
 def test_ordinary_cells_raise_no_finding():
     rng = np.random.default_rng(0)
     groups = {"a": np.arange(500) < 250, "b": np.arange(500) >= 250}
@@ -267,14 +290,18 @@ def test_effects_are_compared_with_all_baselines_but_not_with_ceilings():
     assert "'additive'" in judge_effects(table, "combination")[0].text
     # hardly worse than a baseline
     table.loc["EffectVI", "l2"] = 0.52
-    assert levels(judge_effects(table, "combination")) == ["note"]
+    (close,) = judge_effects(table, "combination")
+    assert (close.level, "no better than the baseline 'additive'" in close.text) == ("care", True)
     table.loc["EffectVI", "l2"] = 4
     assert levels(judge_effects(table, "dose")) == ["stop"]
+    # effects of measured perturbations are not concerned
+    assert close.purposes == judge_effects(table, "dose")[0].purposes == ("predictions",)
 
 
 def test_effects_that_cannot_be_separated():
     assert judge_separation({}, 3) == []
-    assert levels(judge_separation({"A": ["batch"]}, 3)) == ["care"]
+    (found,) = judge_separation({"A": ["batch"]}, 3)
+    assert (found.level, found.purposes) == ("care", ("effects", "predictions"))
     assert levels(judge_separation({name: ["batch"] for name in "ABC"}, 3)) == ["stop"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "br", "hr", "input"}
+VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 
 
@@ -40,7 +40,8 @@ class Page(HTMLParser):
         if tag == "img":
             self.alts.append(found.get("alt") or "")
         self.tables += tag == "table"
-        self.captions += tag == "caption"
+        # a caption outside the table is not cut off where the table scrolls
+        self.captions += tag == "caption" or (tag == "table" and "aria-labelledby" in found)
         if tag == "th" and found.get("scope") not in {"row", "col"}:
             self.faults.append("a header of a table has no scope")
         if tag in HEADINGS:

@@ -21,7 +21,8 @@ from betavi.datasets import (
 )
 from betavi.diagnostics.trust import Finding, Overall
 from betavi.model.report import page, report
-from betavi.model.report.content import answers_of
+from betavi.model.report.content import answers_of, remarks_of
+from betavi.model.report.results import Results
 from betavi.model.report.section import Section
 from betavi.model.report.sections import SECTIONS
 from tests.brief import repeat_less
@@ -65,7 +66,8 @@ def test_a_page_is_well_formed_and_loads_nothing(trained, tmp_path):
     found = Page(text)
     assert found.faults == []
     assert found.title == f"Trust report of BetaVI: {content['answer']}"
-    assert len(found.alts) >= 5
+    # the latent space has no signal after 2 epochs, so the cells have no picture
+    assert len(found.alts) == 4
     assert path.stat().st_size < 5e6
     assert [*content["sections"]] == [
         name for name in SECTIONS if name not in {"effects", "interactions"}
@@ -130,7 +132,9 @@ def test_a_joint_report_survives_a_file(tmp_path):
     table = content["sections"]["calibration"]["tables"][-1]["columns"]
     assert table["prediction"][:2] == ["adt from rna", "rna from adt"][: len(table["prediction"])]
     if content["purposes"]["genes"] != "not usable":
-        first = f"adt from rna: {table['predictable features'][0]} of 6 features"
+        first = (
+            f"adt from rna: {table['predictable features'][0]} of 6 features, median correlation"
+        )
         assert first in content["answers"]["genes"]
     mdata.write_h5mu(tmp_path / "a.h5mu")
     read = mudata.read_h5mu(tmp_path / "a.h5mu").uns["betavi"]["report"]
@@ -147,8 +151,10 @@ def test_a_report_of_a_screen_judges_effects(tmp_path):
     content = model.report(tmp_path / "a.html", **QUIET)
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert Page(text).faults == []
-    assert {"map", "dimensions", "effects"} == content["purposes"].keys()
+    assert {"map", "dimensions", "effects", "predictions"} == content["purposes"].keys()
     assert content["purposes"]["effects"] != "usable"
+    # a reason stands beside the answer
+    assert "effects are confounded" in content["remarks"]["effects"]
     assert "effects are confounded" in first_screen(text)
     assert "P1" in first_screen(text)
 
@@ -211,7 +217,39 @@ def test_a_question_without_evidence_is_not_answered():
     assert answers_of(screen, [*collapsed, *care], {})["changes"] == ["Rescue.", "y"]
 
 
-def test_new_cells_are_judged_in_place_of_the_models_own(trained):
+def test_an_answer_has_its_reason_and_its_limit():
+    sections = {"latent": Section("", "", remarks={"map": "Limit.", "genes": "Limit."})}
+    findings = [
+        Finding("stop", "a", "Wrong values. More.", "x", ("genes",)),
+        Finding("care", "b", "Short training. More.", "x", ("map", "genes")),
+        Finding("note", "c", "A note.", "", ("map", "dimensions")),
+    ]
+    answers = {"map": "usable with care", "genes": "not usable", "dimensions": "usable"}
+    assert remarks_of(Overall("usable with care", answers), findings, sections) == {
+        "map": "Short training. Limit.",
+        "genes": "Wrong values.",
+        "dimensions": "",
+    }
+
+
+def test_code_in_a_text_is_code_and_names_break_only_at_underscores():
+    assert page._with_code("Pass `a<b` & go.") == "Pass <code>a&lt;b</code> &amp; go."
+    assert page._breakable("a_<b") == "a_<wbr>&lt;b"
+
+
+def test_cells_of_a_latent_space_without_signal_are_not_listed(trained, monkeypatch, tmp_path):
+    monkeypatch.setattr(Results, "has_signal", False)
+    content = trained.report(tmp_path / "a.html", sections=["cells", "dimensions"], **QUIET)
+    section = content["sections"]["cells"]
+    assert (section["verdict"], section["lists"]) == ("not interpretable", {})
+    assert not any(finding["section"] == "cells" for finding in content["findings"])
+    # the page has no table of cells, but the content has all p-values
+    assert "outlier_" not in Page((tmp_path / "a.html").read_text(encoding="utf-8")).text
+    assert len(section["tables"][0]["columns"]["p_value"]) == 200
+
+
+def test_new_cells_are_judged_in_place_of_the_models_own(trained, monkeypatch):
+    monkeypatch.setattr(Results, "has_signal", True)
     new = trained.adata[:60].copy()
     content = trained.report(adata=new, sections="cells", **QUIET)
     assert content["sections"]["cells"]["sentence"].startswith("New cells: ")
@@ -237,9 +275,11 @@ def test_a_condition_that_is_named_is_the_only_one_compared(trained):
     trained.adata.obs["stim"] = trained.adata.obs["batch"].astype(str).str[:1]
     content = trained.report(sections="data", condition_key="stim", **QUIET)
     assert content["purposes"]["conditions"] == "not usable"
+    assert "groups of obs['stim']" in content["remarks"]["map"]
     assert content["answer"] == "usable with care"  # the other uses are not measured
     content = trained.report(sections="data", condition_key="cell_type", **QUIET)
     assert content["purposes"]["conditions"] == "usable"
+    assert content["remarks"]["map"] == ""
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,33 @@ def outlying_cells(p_values: np.ndarray, fdr: float = FDR) -> np.ndarray:
     return found
 
 
+def can_be_flagged(n_cells: int, n_held_out: int, fdr: float = FDR) -> bool:
+    """Return True if a single cell can be outlying at a false discovery rate.
+
+    The smallest possible p-value is 1 / (n_held_out + 1). One cell with this p-value is outlying if
+    the p-value times the number of tested cells is at most the rate.
+
+    Parameters
+    ----------
+    n_cells
+        Number of tested cells.
+    n_held_out
+        Number of held-out cells that cells are compared with.
+    fdr
+        False discovery rate.
+
+    Returns
+    -------
+    True or False.
+
+    Examples
+    --------
+    >>> can_be_flagged(50, 999), can_be_flagged(1556, 311)
+    (True, False)
+    """
+    return n_cells <= fdr * (n_held_out + 1)
+
+
 def are_many(p_values: np.ndarray) -> bool:
     """Return True if more than twice as many p-values are below 0.05 as expected, and not by chance.
 

@@ -21,6 +21,10 @@ BEHIND = 0.05
 """Share of PCA's gain over the null model by which a model that is behind PCA needs care. Not tuned."""
 
 
+N_ERRORS = 2.0
+"""Standard errors of a significant difference."""
+
+
 class Values(NamedTuple):
     """Registered values of a modality.
 
@@ -126,7 +130,14 @@ def null_score(
 
 
 def judge_scores(
-    model: float, null: float, linear: float, name: str, is_beta_one: bool = True
+    model: float,
+    null: float,
+    linear: float,
+    name: str,
+    is_beta_one: bool = True,
+    error: float = 0.0,
+    is_falling: bool = False,
+    makes_map: bool = True,
 ) -> list[Finding]:
     """Compare the scores of held-out counts: a model, the null model and PCA.
 
@@ -138,6 +149,13 @@ def judge_scores(
         Name of the modality, ``"X"`` for an AnnData.
     is_beta_one
         False if the model was trained at another β than 1, which the bound is not optimal for.
+    error
+        Standard error of the difference between PCA and the model, nats per cell. Within two standard
+        errors, the model is as good as PCA.
+    is_falling
+        True if the loss was still falling at the end of training, so that more epochs may help.
+    makes_map
+        False for one of several modalities, whose faults concern only its own counts.
 
     Returns
     -------
@@ -157,21 +175,40 @@ def judge_scores(
             f"The model does not explain {what} better than the mean of each gene does: {model:.1f} "
             f"against {null:.1f} nats per cell.{hint}"
         )
-        remedy = "Train longer, or with fewer latent dimensions. Check the counts."
-        return [Finding("care", "counts", text, remedy, ("map", "dimensions", "genes"))]
+        remedy = f"{_more_epochs(is_falling)} Train with fewer latent dimensions. Check the counts."
+        return [
+            Finding(
+                "care",
+                "counts",
+                text,
+                remedy,
+                ("map", "dimensions", "genes") if makes_map else ("genes",),
+            )
+        ]
     if model < linear:
-        is_far = linear - model > BEHIND * (linear - null)
+        gap = linear - model
+        is_far = gap > max(BEHIND * (linear - null), N_ERRORS * error)
         text = (
             f"PCA explains {what} {'better than' if is_far else 'as well as'} the model: {linear:.1f} "
-            f"against {model:.1f} nats per cell (null model: {null:.1f}).{hint}"
+            f"against {model:.1f} nats per cell (null model: {null:.1f}, standard error of the difference: "
+            f"{error:.1f}).{hint}"
         )
         remedy = (
-            "Compare likelihoods with betavi.metrics.compare_likelihoods(model). Train longer if the loss "
-            "of held-out cells still falls, and shorter if only the loss of training cells falls."
+            f"{_more_epochs(is_falling)} Compare likelihoods with "
+            "betavi.metrics.compare_likelihoods(model)."
         )
         level = "care" if is_far else "note"
-        return [Finding(level, "counts", text, remedy, ("map", "genes"))]
+        return [
+            Finding(level, "counts", text, remedy, ("map", "genes") if makes_map else ("genes",))
+        ]
     return []
+
+
+def _more_epochs(is_falling: bool) -> str:
+    """Return advice about the number of epochs, in agreement with the training curve."""
+    if is_falling:
+        return "Train for more epochs, as the loss was still falling."
+    return "The loss was flat at the end, so more epochs would change little."
 
 
 def _shares(counts: sparse.csr_array, codes: np.ndarray, n_batches: int) -> np.ndarray:

@@ -25,6 +25,9 @@ MOST_CEILING = ("split half", "better single")
 def judge_effects(table: pd.DataFrame, split: str, own: str = "EffectVI") -> list[Finding]:
     """Compare predictions of left-out conditions with simple baselines.
 
+    A model that is only as good as a baseline needs care, because it adds nothing for new conditions.
+    The effects of measured perturbations are not concerned.
+
     Parameters
     ----------
     table
@@ -54,20 +57,21 @@ def judge_effects(table: pd.DataFrame, split: str, own: str = "EffectVI") -> lis
             f"all: distance {mine:.2f} against {distances['no change']:.2f}."
         )
         remedy = "Do not use predictions of new conditions. Measure more cells of each condition."
-        return [Finding("stop", "effects", text, remedy, ("effects",))]
+        return [Finding("stop", "effects", text, remedy, ("predictions",))]
     if 0 < mine - float(others[best]) <= CLOSE * float(distances["no change"] - others[best]):
         text = (
-            f"For left-out conditions (split {split!r}), the baseline {best!r} is as close to the truth as the model: "
-            f"distance {others[best]:.2f} against {mine:.2f}. For a new condition, it is enough."
+            f"Predictions of left-out conditions (split {split!r}) are no better than the baseline {best!r}: distance "
+            f"{mine:.2f} against {others[best]:.2f}. For a new condition, the baseline is enough."
         )
-        return [Finding("note", "effects", text, "", ("effects",))]
+        remedy = f"Use the baseline {best!r} for new conditions, see model.evaluate({split!r})."
+        return [Finding("care", "effects", text, remedy, ("predictions",))]
     if mine > float(others[best]):
         text = (
             f"For left-out conditions (split {split!r}), the baseline {best!r} is closer to the truth than the model: "
             f"distance {others[best]:.2f} against {mine:.2f}."
         )
         remedy = f"Compare predictions of new conditions with the baseline {best!r}."
-        return [Finding("care", "effects", text, remedy, ("effects",))]
+        return [Finding("care", "effects", text, remedy, ("predictions",))]
     return []
 
 
@@ -101,7 +105,7 @@ def judge_separation(found: Mapping[str, Sequence[str]], n_effects: int) -> list
     )
     remedy = "Do not interpret these effects. Measure controls in each batch and context."
     level = "stop" if len(pairs) >= n_effects else "care"
-    return [Finding(level, "effects", text, remedy, ("effects",))]
+    return [Finding(level, "effects", text, remedy, ("effects", "predictions"))]
 
 
 def judge_states(table: pd.DataFrame) -> list[Finding]:
@@ -130,5 +134,5 @@ def judge_states(table: pd.DataFrame) -> list[Finding]:
             f"{row['entropy']:.2f} nats. The additive effects do not explain everything."
         )
         remedy = "Expect errors where a perturbation changes only some of the cells."
-        findings.append(Finding("care", "effects", text, remedy, ("map", "effects")))
+        findings.append(Finding("care", "effects", text, remedy, ("map", "effects", "predictions")))
     return findings

@@ -59,7 +59,7 @@ def judge_genes(report: DenoisingReport, name: str = "X") -> list[Finding]:
             f"Denoising predicts held-out molecules{of} better than the mean of the gene for "
             f"{report.genes['trusted'].sum()} of {len(report.genes)} genes, as few as by chance."
         )
-        remedy = "Use the raw counts."
+        remedy = "Do not use denoised values. Average counts over groups of cells."
         return [Finding("stop", "denoising", text, remedy, ("genes",))]
     harmed = float((report.genes["z"] < -N_ERRORS).mean())
     if harmed > HARMED:
@@ -73,7 +73,7 @@ def judge_genes(report: DenoisingReport, name: str = "X") -> list[Finding]:
             f"{report.methods.loc[best, 'explained']:.1%} of the deviance, and the model "
             f"{own['explained']:.1%}."
         )
-        remedy = f"Denoise with {best!r}, or train the model longer."
+        remedy = f"Denoise{of} with {best!r}."
         findings.append(Finding("care", "denoising", text, remedy, ("genes",)))
     return findings
 
@@ -105,6 +105,6 @@ def judge_coverage(found: Mapping[str, tuple[float, float]], section: str) -> li
             text = f"90 % intervals of {name} contain {coverage:.2f} of new values: they are too {kind}."
             remedy = "Read these intervals with this coverage."
             level = "care" if off < 0 else "note"
-            purposes = ("effects",) if section == "effects" else ("genes",)
+            purposes = ("predictions",) if section == "effects" else ("genes",)
             findings.append(Finding(level, section, text, remedy if off < 0 else "", purposes))
     return findings

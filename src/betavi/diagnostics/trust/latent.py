@@ -43,7 +43,12 @@ def judge_latent(report: CollapseReport) -> list[Finding]:
     """
     findings = _without_signal(report)
     if not findings:
-        findings = [*_of_verdict(report), *_of_unused(report), *_of_covariates(report)]
+        findings = [
+            *_of_verdict(report),
+            *_of_unused(report),
+            *_of_unclear(report),
+            *_of_covariates(report),
+        ]
     for name in report.ignored_modalities:
         remedy = " ".join(cause.remedy for cause in report.modalities[name].causes)
         text = f"The modality {name!r} alone uses no latent dimension, so it hardly shapes the map."
@@ -110,19 +115,35 @@ def _of_unused(report: CollapseReport) -> list[Finding]:
     share = float(information.loc[wrong].sum() / max(float(information.sum()), 1e-12))
     findings = []
     if wrong:
-        names = ", ".join(map(str, wrong))
         text = (
-            f"Dimension(s) {names} carry only noise or the total count of a cell, with {share:.0%} of "
-            "the information of all dimensions."
+            f"{_named(wrong, 'carries', 'carry')} only noise or the total count of a cell, with {share:.0%} "
+            "of the information of all dimensions."
         )
         level = "care" if share >= NOISY else "note"
         remedy = " ".join(cause.remedy for cause in report.causes[:1]) if level == "care" else ""
         findings.append(Finding(level, "latent", text, remedy, ("map", "dimensions")))
     if report.inactive_dimensions:
-        names = ", ".join(map(str, report.inactive_dimensions))
-        text = f"Dimension(s) {names} are inactive. This does no harm."
+        text = f"{_named(report.inactive_dimensions, 'is', 'are')} inactive. This does no harm."
         findings.append(Finding("note", "latent", text))
     return findings
+
+
+def _of_unclear(report: CollapseReport) -> list[Finding]:
+    """Report unclear dimensions of a latent space that carries signal."""
+    if not report.unclear_dimensions or not report.active_dimensions:
+        return []
+    text = (
+        f"{_named(report.unclear_dimensions, 'is', 'are')} unclear: with {report.n_cells} cells, signal and "
+        "noise cannot be separated."
+    )
+    return [Finding("note", "latent", text, "", ("dimensions",))]
+
+
+def _named(dimensions: list[int], one: str, several: str) -> str:
+    """Return the subject and the verb of a sentence about dimensions."""
+    if len(dimensions) == 1:
+        return f"Dimension {dimensions[0]} {one}"
+    return f"Dimensions {', '.join(map(str, dimensions))} {several}"
 
 
 def _of_covariates(report: CollapseReport) -> list[Finding]:

@@ -57,11 +57,13 @@ def judge_training(
         remedy = "Train for more epochs, or with a shorter warm-up: train(warmup=0.1)."
         findings.append(Finding("care", "training", text, remedy, everything))
     if len(loss) < FEWEST_EPOCHS:
-        text = f"The model was trained for {len(loss)} epoch(s) only."
-        findings.append(Finding("care", "training", text, "Train for more epochs.", everything))
-    elif (share := _last_share(loss)) > STILL_FALLING:
         text = (
-            f"The loss was still falling at the end: the last tenth of the epochs has {share:.0%} of "
+            f"The model was trained for {len(loss)} {'epoch' if len(loss) == 1 else 'epochs'} only."
+        )
+        findings.append(Finding("care", "training", text, "Train for more epochs.", everything))
+    elif is_falling(loss):
+        text = (
+            f"The loss was still falling at the end: the last tenth of the epochs has {_last_share(loss):.0%} of "
             "the whole decrease."
         )
         findings.append(Finding("care", "training", text, "Train for more epochs.", everything))
@@ -75,6 +77,27 @@ def judge_training(
             remedy = "Train for fewer epochs: train(early_stopping=True)."
             findings.append(Finding("care", "training", text, remedy, everything))
     return findings
+
+
+def is_falling(loss: np.ndarray) -> bool:
+    """Return True if the loss was still falling at the end of training, or has too few epochs.
+
+    Parameters
+    ----------
+    loss
+        Negative ELBO of training cells at each epoch, nats per cell, ``(n_epochs,)``.
+
+    Returns
+    -------
+    True or False.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_falling(200 - 10 * np.arange(10.0)), is_falling(np.array([9.0, *np.ones(30)]))
+    (True, False)
+    """
+    return len(loss) < FEWEST_EPOCHS or _last_share(loss) > STILL_FALLING
 
 
 def _last_share(loss: np.ndarray) -> float:

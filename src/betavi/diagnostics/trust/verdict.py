@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 PURPOSES: dict[str, str] = {
     "map": "Map of the cells: neighbours, clusters, trajectories",
-    "dimensions": "Meaning of single latent dimensions",
+    "dimensions": "Single latent dimensions",
     "genes": "Denoised expression",
     "conditions": "Comparison of groups of cells between batches",
-    "effects": "Effects of perturbations",
+    "effects": "Effects of measured perturbations",
+    "predictions": "Predictions of new conditions",
 }
 """Uses of a model, by the word that findings have."""
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from betavi.data import COUNTS
 from betavi.diagnostics.trust import judge_coverage
-from betavi.model.report.section import Section, SectionRule, Table
+from betavi.model.report.section import Section, SectionRule, Table, counted
 
 if TYPE_CHECKING:
     from betavi.model.report.results import Results
@@ -42,18 +42,19 @@ def make(results: Results) -> Section:
             tables.append(Table(caption, table))
             answer = _answer(rows)
     findings = judge_coverage(found, "calibration")
-    listed = "; ".join(f"{name}: {value:.2f}" for name, (value, _) in found.items())
+    listed = "; ".join(f"{name} {value:.2f}" for name, (value, _) in found.items())
     is_narrow = any(finding.level != "note" for finding in findings)
     verdict = "wider than needed" if findings else "calibrated"
     verdict = "too narrow" if is_narrow else verdict
-    sentence = f"Coverage of 90 % intervals. {listed}."
+    sentence = f"Share of new values in 90 % intervals: {listed}."
     return Section(verdict, sentence, findings, tables, answer=answer)
 
 
 def _answer(rows: dict[str, dict[str, float]]) -> str:
     """Return how many features of each modality another modality predicts."""
     parts = [
-        f"{name}: {row['predictable features']} of {row['features']} features"
+        f"{name}: {row['predictable features']} of {counted(int(row['features']), 'feature')}, median "
+        f"correlation {row['median correlation']:.2f}"
         for name, row in rows.items()
     ]
     return f"Predicted better than by the mean, {'; '.join(parts)}."

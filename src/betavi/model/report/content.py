@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 import pandas as pd
 
-from betavi.diagnostics.trust import ANSWERS
+from betavi.diagnostics.trust import ANSWERS, LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ class Answers(TypedDict):
 
 
 class ReportContent(TypedDict):
-    """Content of a report."""
+    """Content of a report. ``remarks`` are reasons of the answers, and limits of uses, by use."""
 
     model: str
     settings: str
@@ -58,6 +58,7 @@ class ReportContent(TypedDict):
     created: str
     answer: str
     purposes: dict[str, str]
+    remarks: dict[str, str]
     answers: Answers
     findings: list[dict[str, Any]]
     sections: dict[str, SectionContent]
@@ -78,6 +79,25 @@ def section_content(rule: SectionRule, section: Section) -> SectionContent:
         "lists": section.lists,
         "tables": [_table_content(table) for table in section.tables],
     }
+
+
+def remarks_of(
+    overall: Overall, findings: list[Finding], sections: Mapping[str, Section]
+) -> dict[str, str]:
+    """Return why a use is not usable or needs care, and limits that no finding has, by use."""
+    found = {}
+    for purpose, answer in overall.by_purpose.items():
+        reasons = [
+            _first_sentence(finding)
+            for finding in findings
+            if LEVELS[finding.level] == answer != ANSWERS[0]
+            and (not finding.purposes or purpose in finding.purposes)
+        ]
+        limits = [one.remarks[purpose] for one in sections.values() if purpose in one.remarks]
+        # a use that is ruled out has no other limits
+        texts = reasons if answer == ANSWERS[2] else reasons + limits
+        found[purpose] = " ".join(dict.fromkeys(texts))
+    return found
 
 
 def answers_of(
@@ -105,7 +125,8 @@ def answers_of(
 def _genes(sections: Mapping[str, Section], name: str) -> str:
     """Return the answer about genes, with the predictions of one modality from another."""
     predicted = sections["calibration"].answer if "calibration" in sections else ""
-    return f"{_answer(sections, name)} {predicted}".strip()
+    paired = sections["interactions"].answer if "interactions" in sections else ""
+    return " ".join(filter(None, (_answer(sections, name), predicted, paired)))
 
 
 def _cells(overall: Overall, findings: list[Finding], sections: Mapping[str, Section]) -> str:
@@ -120,9 +141,13 @@ def _ruled_out(purpose: str, findings: list[Finding]) -> str:
     """Return the finding that rules out a use, or an empty text."""
     for finding in findings:
         if finding.level == "stop" and (not finding.purposes or purpose in finding.purposes):
-            first, _, _ = finding.text.partition(". ")
-            return f"None. {first.removesuffix('.')}."
+            return f"None. {_first_sentence(finding)}"
     return ""
+
+
+def _first_sentence(finding: Finding) -> str:
+    first, _, _ = finding.text.partition(". ")
+    return f"{first.removesuffix('.')}."
 
 
 def _answer(sections: Mapping[str, Section], name: str) -> str:

@@ -18,7 +18,8 @@ from betavi.diagnostics.trust import (
     judge_conditions,
     judge_values,
 )
-from betavi.model.report.section import Section, SectionRule, Table
+from betavi.diagnostics.trust.conditions import CONFOUNDED
+from betavi.model.report.section import Section, SectionRule, Table, counted
 from betavi.model.setup.check_counts import check_counts
 from betavi.model.setup.check_depth import warn_deep_cells
 from betavi.model.setup.check_features import check_batches
@@ -51,8 +52,14 @@ def make(results: Results) -> Section:
         caption = f"Share of the entropy of groups that the batch, obs[{batch!r}], explains"
         tables.append(Table(caption, pd.DataFrame.from_dict(shares, orient="index")))
     n_bad = sum(finding.level != "note" for finding in findings)
-    sentence = f"{n_bad} fault(s) of the data were found." if n_bad else "No fault was found."
-    return Section("faulty" if is_stopped else "in order", sentence, findings, tables)
+    sentence = f"{counted(n_bad, 'fault')} found." if n_bad else "No fault of the setup was found."
+    section = Section("faulty" if is_stopped else "in order", sentence, findings, tables)
+    lost = [f"obs[{name!r}]" for name, c in found.items() if c.share >= CONFOUNDED]
+    if lost:
+        section.remarks["map"] = (
+            f"Do not read distances between groups of {', '.join(lost)}: their differences may be partly removed."
+        )
+    return section
 
 
 def confounding_of(results: Results) -> dict[str, Confounding]:
@@ -171,7 +178,7 @@ RULE = SectionRule(
     call="setup_anndata(adata, ...), setup_mudata(mdata, ...)",
     means="The registered values were checked again: they must be raw counts. Columns of obs were "
     "compared with the batch. If a batch has only cells of one group, the model cannot tell the group "
-    "from the batch.",
+    "from the batch. Entropy is a measure of how mixed the groups are.",
     does_not_mean="Data without faults here can still have doublets, dying cells or wrong labels.",
     tests=("conditions",),
 )

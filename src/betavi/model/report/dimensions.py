@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from betavi import pl
-from betavi.model.report.section import Section, SectionRule, Table, picture_of
+from betavi.model.report.section import Section, SectionRule, Table, counted, picture_of
 
 if TYPE_CHECKING:
     from betavi.diagnostics import ExplainedDimensions
@@ -29,18 +29,36 @@ def make(results: Results) -> Section:
         for name in explained.dimensions
         if name not in left_out and not name.startswith("distortion_increase_")
     ]
-    tables = [Table("Each latent dimension, nats per cell", explained.dimensions[columns])]
+    table = explained.dimensions[columns]
+    caption = "Each latent dimension, nats per cell"
+    if "label" in table:
+        caption += (
+            ". Label is the label that the dimension separates best from the others, and label_information "
+            "the nats about it. Dimensions without signal have no label"
+        )
+    tables = [Table(caption, table, without_unused_labels(table))]
     programs = _programs(explained)
     if len(programs):
         caption = f"Genes that rise most along each dimension, at most {N_GENES}"
         tables.append(Table(caption, programs))
     used = explained.dimensions.index[explained.dimensions["status"] == "used"].tolist()
-    sentence = f"{len(used)} dimension(s) carry signal and have genes."
+    verb = "carries signal and has genes" if len(used) == 1 else "carry signal and have genes"
+    sentence = f"{counted(len(used), 'dimension')} {verb}."
     if used:
-        sentence += f" They are {', '.join(map(str, used))}."
+        sentence += f" {'It is' if len(used) == 1 else 'They are'} {', '.join(map(str, used))}."
     alt = f"Nats of each dimension, and fold changes of its top genes. {sentence}"
     picture = picture_of(pl.dimensions(explained), alt)
     return Section(f"{len(used)} with genes", sentence, [], tables, [picture])
+
+
+def without_unused_labels(dimensions: pd.DataFrame) -> pd.DataFrame:
+    """Leave out labels of dimensions without signal. Noise and depth can follow a label by accident."""
+    if "label" not in dimensions:
+        return dimensions
+    has_signal = dimensions["status"].isin(["used", "unclear"])
+    labels = dimensions["label"].astype(object).where(has_signal, None)
+    information = dimensions["label_information"].where(has_signal)
+    return dimensions.assign(label=labels, label_information=information)
 
 
 def _programs(explained: ExplainedDimensions) -> pd.DataFrame:
@@ -61,6 +79,7 @@ RULE = SectionRule(
     means="Cells were decoded at both ends of a step along a dimension. The listed genes rise most. Only "
     "dimensions with signal have genes.",
     does_not_mean="A dimension of one trained model is not a pathway. Another training run can mix the "
-    "same programs differently, unless the decoder is additive. Genes were not tested for significance.",
+    "same programs differently, unless the decoder is additive. Genes were not tested for significance. A dimension that carries only the total count of a cell can "
+    "still separate cell types that differ in their total count.",
     needs="explain_dimensions",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from numbers import Real
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
 
 from betavi.diagnostics.trust import ANSWERS, PURPOSES
 from betavi.model.io.replace import discard, reserve, take_place, tidy
@@ -51,7 +53,7 @@ def page_of(content: ReportContent, sections: Mapping[str, Section]) -> str:
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters["table"] = _rows
+    environment.filters |= {"table": _rows, "code": _with_code, "breakable": _breakable}
     order = {level: number for number, level in enumerate(LEVEL_WORDS)}
     return environment.from_string(template).render(
         content=content,
@@ -87,6 +89,16 @@ def _rows(table: Table) -> dict[str, Any]:
             for index, row in zip(data.index, data.itertuples(index=False, name=None), strict=True)
         ],
     }
+
+
+def _with_code(text: str) -> Markup:
+    """Return a text whose parts in backticks are code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _breakable(name: str) -> Markup:
+    """Return the name of a column that can be broken after an underscore."""
+    return Markup(str(escape(name)).replace("_", "_<wbr>"))
 
 
 def _is_text(column: pd.Series) -> bool:

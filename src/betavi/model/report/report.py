@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from betavi._tables import check_flag
 from betavi.diagnostics.trust import PURPOSES, overall_of
-from betavi.model.report.content import answers_of, section_content, stored
+from betavi.model.report.content import answers_of, remarks_of, section_content, stored
 from betavi.model.report.page import checked_path, page_of, write_page
 from betavi.model.report.results import Results
 from betavi.model.report.section import Section
@@ -216,6 +216,7 @@ def _content(model: LatentModel, made: dict[str, Section]) -> ReportContent:
         "created": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "answer": overall.answer,
         "purposes": overall.by_purpose,
+        "remarks": remarks_of(overall, findings, made),
         "answers": answers_of(overall, findings, made),
         "findings": [
             {
@@ -243,7 +244,7 @@ def _data_in_words(model: LatentModel) -> str:
 def _overall(model: LatentModel, made: dict[str, Section], findings: list[Finding]) -> Overall:
     """Return the verdict on the uses that this model has."""
     is_screen = hasattr(model, "conditions")
-    left_out = {"genes", "conditions"} if is_screen else {"effects"}
+    left_out = {"genes", "conditions"} if is_screen else {"effects", "predictions"}
     if model.summary_stats.n_batch < 2:
         left_out.add("conditions")
     purposes = [name for name in PURPOSES if name not in left_out]
@@ -252,5 +253,6 @@ def _overall(model: LatentModel, made: dict[str, Section], findings: list[Findin
         for name, section in made.items()
         if section.state == "available"
         for purpose in SECTIONS[name].tests
+        if purpose not in section.untested
     }
     return overall_of(findings, purposes, {name: name in tested for name in purposes})

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from betavi.diagnostics.trust import is_falling
+
 if TYPE_CHECKING:
     from scvi._types import AnnOrMuData
 
@@ -49,11 +51,27 @@ class Results:
         found: CollapseReport = self.model.diagnose(seed=self.seed, **self.quiet)
         return found
 
+    @property
+    def has_signal(self) -> bool:
+        """False if no latent dimension carries signal. True if this cannot be diagnosed."""
+        try:
+            return bool(self.diagnosis.spectrum.n_factors and self.diagnosis.verdict != "collapsed")
+        except (ValueError, RuntimeError):
+            return True
+
     @cached_property
     def denoising(self) -> dict[str, DenoisingReport]:
         """Molecular cross-validation, by modality."""
         found = self.model.cross_validate_denoising(seed=self.seed, **self.quiet)
         return dict(self.model.adapter.by_modality(found))
+
+    @property
+    def is_falling(self) -> bool:
+        """True if the loss of training cells was still falling at the end. False without a history."""
+        history = getattr(self.model, "history_", None) or {}
+        return "elbo_train" in history and is_falling(
+            history["elbo_train"].iloc[:, 0].astype(float).dropna().to_numpy()
+        )
 
     def some_of(self, cells: np.ndarray, most: int) -> np.ndarray:
         """Return at most ``most`` of the cells, drawn at random, in ascending order."""

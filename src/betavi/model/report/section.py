@@ -46,6 +46,8 @@ class Section:
 
     ``verdict`` is a word, ``sentence`` the verdict in one sentence. ``answer`` is the section's part of
     the answer to a question of the first screen, if it has one. ``lists`` are names under a caption.
+    ``remarks`` are limits of uses that no finding has, by use. ``untested`` are uses that the section tests
+    for other data, but could not test here.
     """
 
     verdict: str
@@ -55,6 +57,8 @@ class Section:
     pictures: list[Picture] = field(default_factory=list)
     lists: dict[str, list[str]] = field(default_factory=dict)
     answer: str = ""
+    remarks: dict[str, str] = field(default_factory=dict)
+    untested: tuple[str, ...] = ()
     state: str = "available"
     warnings: list[str] = field(default_factory=list)
 
@@ -75,6 +79,11 @@ class SectionRule(NamedTuple):
     needs: str = ""
     tests: tuple[str, ...] = ()
     most_entries: int | None = None
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number with its noun in the right form."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def picture_of(axes: Any, alt: str) -> Picture:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from betavi import pl
 from betavi.diagnostics.trust import judge_training
-from betavi.model.report.section import Section, SectionRule, Table, picture_of
+from betavi.model.report.section import Section, SectionRule, Table, counted, picture_of
 
 if TYPE_CHECKING:
     from betavi.model.report.results import Results
@@ -34,13 +34,13 @@ def make(results: Results) -> Section:
     first, last = loss.iloc[0], loss.iloc[-1]
     kept = "at a constant rate" if np.isnan(beta) else f"at β = {beta:.3g}"
     sentence = (
-        f"{len(loss)} epoch(s), {kept} at the end. The negative ELBO of training cells fell from "
+        f"{counted(len(loss), 'epoch')}, {kept} at the end. The loss of training cells, the negative ELBO, went from "
         f"{first:.1f} to {last:.1f} nats per cell."
     )
     picture = picture_of(pl.training_curves(history), f"Curves of the loss and of β. {sentence}")
     by_epoch = pd.DataFrame(curves)
     by_epoch.index = pd.Index([number + 1 for number in by_epoch.index], name="epoch")
-    caption = "Negative ELBO (elbo_) in nats per cell, and β, by epoch"
+    caption = "Loss of training cells (elbo_train) and of held-out cells (elbo_validation), nats per cell, and β"
     table = Table(caption, by_epoch)
     if len(table.data) > 2:
         table = table._replace(shown=by_epoch.iloc[[0, -2, -1]])
@@ -65,7 +65,8 @@ RULE = SectionRule(
     make=make,
     call="model.history, betavi.pl.training_curves(model.history)",
     means="The loss should be flat at the end, and β should have reached its value. Then more epochs "
-    "would change little.",
+    "would change little. ELBO is the evidence lower bound. A nat is a unit of log-probability: 1 nat more "
+    "means that the counts of a cell are 2.7 times more likely.",
     does_not_mean="A flat curve does not show that the latent space is good. The section on the latent "
     "space tests this.",
 )
