@@ -173,7 +173,7 @@ def test_the_default_number_of_epochs_is_that_of_the_model(kind):
         model = cls(cells.adata, n_latent=3)
         model.train(max_steps=1, enable_progress_bar=False, accelerator="cpu", **arguments)
         planned.append(model.trainer.max_epochs)
-    assert planned[0] == planned[1] == (30 if cls is BetaVI else 400)
+    assert planned[0] == planned[1] == (30 if cls is BetaVI else 100)
 
 
 def test_an_object_in_place_of_paths(tmp_path):
