@@ -23,6 +23,8 @@ MOST_CELLS, N_SHOWN, MOST_LINES = 5000, 25, 6
 N_NAMED = 3
 """Number of groups that the answer names."""
 
+NOT_FLAGGED = "No single cell could be flagged"
+
 NO_SIGNAL = "No latent dimension carries signal, so the p-values of cells cannot be interpreted. No cell is listed."
 
 
@@ -45,9 +47,12 @@ def make(results: Results) -> Section:
     sentence = f"{'Cells' if results.cells is None else 'New cells'}: {answer}"
     lines = _lines(groups, len(table))
     picture = picture_of(pl.support(table, lines), f"Distribution of p-values. {sentence}")
-    is_many = any(finding.level == "care" for finding in findings)
+    is_blind = answer.startswith(NOT_FLAGGED)
+    verdict = "no single cell can be judged" if is_blind else "as expected"
+    if any(finding.level == "care" for finding in findings):
+        verdict = "many outlying cells"
     return Section(
-        "many outlying cells" if is_many else "as expected",
+        verdict,
         sentence,
         findings,
         [Table(caption, ranked, ranked.iloc[:n_shown])],
@@ -69,7 +74,7 @@ def _answer(results: Results, table: pd.DataFrame, outlying: list[str], n_cells:
     if can_be_flagged(len(table), n_held_out):
         return f"None of {sample} is outlying. {of_low}"
     return (
-        f"No single cell could be flagged, because {counted(n_held_out, 'held-out cell')} are few for {sample}: the "
+        f"{NOT_FLAGGED}, because {counted(n_held_out, 'held-out cell')} are few for {sample}: the "
         f"smallest possible p-value is {1 / (n_held_out + 1):.1g}. {of_low}"
     )
 

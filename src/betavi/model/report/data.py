@@ -53,12 +53,15 @@ def make(results: Results) -> Section:
         tables.append(Table(caption, pd.DataFrame.from_dict(shares, orient="index")))
     n_bad = sum(finding.level != "note" for finding in findings)
     sentence = f"{counted(n_bad, 'fault')} found." if n_bad else "No fault of the setup was found."
+    # each finding says more on the first screen
+    sentence = " ".join([sentence, *(finding.text for finding in findings)])
     section = Section("faulty" if is_stopped else "in order", sentence, findings, tables)
     lost = [f"obs[{name!r}]" for name, c in found.items() if c.share >= CONFOUNDED]
     if lost:
-        section.remarks["map"] = (
-            f"Do not read distances between groups of {', '.join(lost)}: their differences may be partly removed."
-        )
+        groups = f"groups of {', '.join(lost)}"
+        removed = "their differences may be partly removed."
+        section.remarks["map"] = f"Do not read distances between {groups}: {removed}"
+        section.remarks["genes"] = f"Do not compare denoised values between {groups}: {removed}"
     return section
 
 

@@ -44,6 +44,10 @@ def make(results: Results) -> Section:
         f"Effects of {n_effects - len(lost)} of {n_effects} perturbations can be estimated. Single genes "
         "were not tested: read the interval of each gene from predict()."
     )
+    section.remarks["effects"] = (
+        "Their accuracy was not tested: only predictions of left-out conditions can be compared with data. "
+        "Read each effect with its interval."
+    )
     section.sentence = " ".join([section.answer, *filter(None, sentences)])
     # a baseline that is as good limits predictions, and not the effects
     if any(
