@@ -5,8 +5,8 @@ are connected, and cells are generated in the middle half of the path: along str
 paths and decoder geodesics of BetaVI, along straight paths of SCVI, from the mean profiles, and
 from the nearest measured cells. Measured cells of both ends show what no path reaches, and the
 positions of the left-out cells show what the decoder could reach.
-``python -m benchmarks.missing_middle [use] [data] [cluster] [seed ...]`` tests on clusters of the pancreas and
-mixtures of RNA, and prints the clusters that served the choice of the path apart. A use is ``test`` or
+``python -m benchmarks.missing_middle [use] [data] [cluster=name] [seed ...]`` tests on clusters of the pancreas
+and mixtures of RNA, and prints the clusters that served the choice of the path apart. A use is ``test`` or
 ``choice``.
 """
 
@@ -219,7 +219,7 @@ def main(*words: str) -> None:
     rows, seeds = [], [word for word in words if word.isdigit()]
     chosen = {word for word in words if not word.isdigit()}
     for case in cases():
-        if chosen and not chosen <= {case.use, case.data, case.middle.name}:
+        if not chosen <= {case.use, case.data, f"cluster={case.middle.name}"}:
             continue
         name, ends, detour, share = case.middle
         between = f"{name} between {ends[0]} and {ends[1]}"
