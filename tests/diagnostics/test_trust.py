@@ -149,7 +149,7 @@ def test_a_model_is_compared_with_both_baselines():
     for score in (-97, -101):
         assert judge_scores(score, -100, -95, "rna", makes_map=False)[0].purposes == ("genes",)
         assert "map" in judge_scores(score, -100, -95, "X")[0].purposes
-    # a difference within two standard errors is none
+    # a difference within two standard errors does not count
     assert levels(judge_scores(-97, -100, -95, "X", error=0.9)) == ["care"]
     assert levels(judge_scores(-97, -100, -95, "X", error=1.1)) == ["note"]
     for score in (-97, -101):

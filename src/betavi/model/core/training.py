@@ -184,8 +184,7 @@ with ``python -m benchmarks.time_to_quality``, which compares it with SCVI's def
 
 def default_epochs(_model: LatentModel, n_cells: int) -> int:
     """Return 30 epochs for up to 10,000 cells, fewer for more cells, and at least 8."""
-    fewest, most = EPOCHS
-    return min(max(TRAINING_CELLS // n_cells, fewest), most)
+    return _within(EPOCHS, TRAINING_CELLS // n_cells)
 
 
 JOINT_CELLS, JOINT_EPOCHS = 1_000_000, (8, 100)
@@ -194,8 +193,7 @@ JOINT_CELLS, JOINT_EPOCHS = 1_000_000, (8, 100)
 
 def joint_epochs(_model: LatentModel, n_cells: int) -> int:
     """Return 100 epochs for up to 10,000 cells, fewer for more cells, and at least 8."""
-    fewest, most = JOINT_EPOCHS
-    return min(max(JOINT_CELLS // n_cells, fewest), most)
+    return _within(JOINT_EPOCHS, JOINT_CELLS // n_cells)
 
 
 TRAINING_IMAGES, IMAGE_EPOCHS = 200_000, (8, 100)
@@ -205,8 +203,12 @@ in less than 5 minutes on 2 CPU cores."""
 
 def image_epochs(n_cells: int) -> int:
     """Return 100 epochs for up to 2,000 images, fewer for more images, and at least 8."""
-    fewest, most = IMAGE_EPOCHS
-    return min(max(TRAINING_IMAGES // n_cells, fewest), most)
+    return _within(IMAGE_EPOCHS, TRAINING_IMAGES // n_cells)
+
+
+def _within(limits: tuple[int, int], n_epochs: int) -> int:
+    fewest, most = limits
+    return min(max(n_epochs, fewest), most)
 
 
 OF_SPLIT = (
