@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from scvi import REGISTRY_KEYS, train
 from torch.optim.lr_scheduler import OneCycleLR
@@ -13,7 +14,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 from betavi.data.split import DataSplitter
 from betavi.objective import constant, join, linear
 from betavi.train import processes, start
-from betavi.train.epoch_record import EpochRecord, beta_of
 from betavi.train.start import DEFAULT_SCHEDULE, DEFAULT_WARMUP, SCVI_SCHEDULE
 
 if TYPE_CHECKING:
@@ -102,9 +102,11 @@ class TrainingPlan(train.TrainingPlan):
         # state of a simpler model, for comparison on held-out cells
         self.rival: dict[str, Tensor] | None = None
         self.planned_steps = math.inf
-        self._record = EpochRecord()
+        self._betas_of_epoch: list[Any] = []
         self._last_factor, self._last_beta = 1.0, math.nan
         self._free_bits_after: float | None = None
+        # sums of loss, distortion and rate over cells, and the number of cells, by part of the cells
+        self._sums: dict[str, Tensor] = {}
         super().__init__(module, free_bits=free_bits, **kwargs)
 
     def on_fit_start(self) -> None:
@@ -194,7 +196,7 @@ class TrainingPlan(train.TrainingPlan):
             # the mean of drawn β stays on the device, so that no step waits for it
             drawn = beta_condition.drawn
             beta = beta_condition.beta if drawn is None else drawn.log().mean().exp()
-            self._record.add_beta(beta)
+            self._betas_of_epoch.append(beta)
             self._last_factor = self.loss_kwargs["kl_weight"] = self.share_of_beta
             if self.logs_with_scvi:
                 loss: Tensor = super().training_step(batch, batch_idx)
@@ -202,7 +204,7 @@ class TrainingPlan(train.TrainingPlan):
                 if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
                     self.log("kl_weight", self._last_factor, on_step=True, on_epoch=False)
                 losses: LossOutput = self.forward(batch, loss_kwargs=self.loss_kwargs)[-1]
-                self._record.add_losses("train", losses)
+                self._add("train", losses)
                 loss = losses.loss
         if self.target_rate is not None and self.is_warm:
             self._steer(batch, n_cells)
@@ -235,13 +237,20 @@ class TrainingPlan(train.TrainingPlan):
         if self.logs_with_scvi:
             super().validation_step(batch, batch_idx)
         else:
-            losses = self.forward(batch, loss_kwargs=self.loss_kwargs)[-1]
-            self._record.add_losses("validation", losses)
+            self._add("validation", self.forward(batch, loss_kwargs=self.loss_kwargs)[-1])
 
     @property
     def logs_with_scvi(self) -> bool:
         """True if scvi-tools does the logging: of every step, or for its metrics of batches."""
         return bool(self.on_step or self.module.options.extra_payload_autotune)
+
+    def _add(self, part: str, losses: LossOutput) -> None:
+        """Sum losses over cells, because scvi-tools' metrics take milliseconds of every step."""
+        n_cells = losses.n_obs_minibatch
+        loss = losses.loss.detach()
+        sums = (loss * n_cells, losses.reconstruction_loss_sum, losses.kl_local_sum)
+        new = torch.stack([*sums, loss.new_tensor(n_cells)]).detach()
+        self._sums[part] = self._sums[part] + new if part in self._sums else new
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the module's outputs for a minibatch, and store its posterior."""
@@ -256,7 +265,8 @@ class TrainingPlan(train.TrainingPlan):
         super().on_train_epoch_end()
         self._log_means("train")
         if not self.module.beta_condition.is_fixed:
-            self._record.gather_betas(self.trainer)
+            drawn = processes.gathered(self.trainer, [*map(float, self._betas_of_epoch)])
+            self._betas_of_epoch = [beta for betas in drawn for beta in betas]
         self.record_beta()
 
     def on_validation_epoch_end(self) -> None:
@@ -266,9 +276,12 @@ class TrainingPlan(train.TrainingPlan):
 
     def record_beta(self) -> None:
         """Store the β of the steps since the last record in the module and in the history."""
-        if not (betas := self._record.take_betas()):
+        betas, self._betas_of_epoch = self._betas_of_epoch, []
+        if not betas:
             return
-        beta = self._last_factor * beta_of(betas, self.module.beta_condition.is_fixed)
+        is_fixed = self.module.beta_condition.is_fixed
+        beta = betas[-1] if is_fixed else float(np.exp(np.mean(np.log([*map(float, betas)]))))
+        beta *= self._last_factor
         self._last_beta = beta
         self.store_beta()
         if self.logger is not None:
@@ -277,10 +290,17 @@ class TrainingPlan(train.TrainingPlan):
 
     def _log_means(self, part: str) -> None:
         """Log the means over the cells of all processes."""
+        if part not in self._sums:
+            return
+        sums = processes.summed(self.trainer, self._sums.pop(part))
+        loss, distortion, rate = sums[:3] / sums[3]
         # all processes have the same values
         together = {"sync_dist": self.trainer.world_size > 1}
-        for name, mean in self._record.take_means(part, self.trainer).items():
-            self.log(name, mean, prog_bar=name == "train_loss", **together)
+        self.log(f"{part}_loss", loss, prog_bar=part == "train", **together)
+        # a global KL would be of parameters with a posterior, which our modules do not have
+        means = {"elbo": distortion + rate, "reconstruction_loss": distortion, "kl_local": rate}
+        means["kl_global"] = torch.zeros_like(rate)
+        self.log_dict({f"{name}_{part}": mean for name, mean in means.items()}, **together)
 
     def store_beta(self) -> None:
         """Store the recorded β, and the capacity if there is one, in the module."""
@@ -300,7 +320,7 @@ class TrainingPlan(train.TrainingPlan):
 
     def forget_steps(self) -> None:
         """Discard the β of steps whose weights are discarded."""
-        self._record.forget_betas()
+        self._betas_of_epoch.clear()
 
     def warn_if_short(self) -> None:
         """Warn if the run ended before β, or the capacity, reached its final value."""
