@@ -155,6 +155,7 @@ DATA = {"simulated": simulated, "cell": cell}
 ROWS: dict[str, Callable[[Task, int], Predict]] = {
     "mean": mean_of_cells, "ridge": ridge, "JointVI": jointvi,
     "JointVI, normal_image": partial(jointvi, likelihood="normal_image"),
+    "JointVI, multiscale_normal": partial(jointvi, likelihood="multiscale_normal"),
 }  # fmt: skip
 
 

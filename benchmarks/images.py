@@ -238,7 +238,7 @@ for number in (1, 2, 8):
 for number in COMPONENTS:
     ROWS[f"PCA {number}"] = pca(number)
     ROWS[f"PCA {number}, bands"] = pca(number, BANDS_PER_OCTAVE)
-for name in ("normal_image", "band_normal"):
+for name in ("normal_image", "band_normal", "multiscale_normal"):
     ROWS[f"BetaVI, {name}"] = betavi(name)
     ROWS[f"BetaVI, {name}, no PCA"] = betavi(name, has_pca=False)
     ROWS[f"BetaVI, {name}, last epoch"] = betavi(name, keep_best=False)

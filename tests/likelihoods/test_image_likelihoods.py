@@ -12,6 +12,7 @@ from scipy import fft, stats
 from betavi.data import ImageFormat
 from betavi.likelihoods import IMAGE_LIKELIHOODS, CosineBasis, DispersionSizes
 from betavi.likelihoods._cosines import frequency_bands
+from betavi.likelihoods._haar import HaarBasis
 from betavi.likelihoods.normal_image import ImageNormal
 from tests.contracts import check_image_likelihood
 from tests.contracts.image_likelihood import build, inputs, some_images
@@ -45,9 +46,10 @@ def test_bands_are_ordered_by_frequency(per_octave):
     assert smallest[1] / smallest[0] == pytest.approx(2 ** (1 / per_octave), rel=0.03)
 
 
+@pytest.mark.parametrize("basis_class", [CosineBasis, HaarBasis])
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 16, 8), (1, 32, 48), (1, 5, 7)])
-def test_the_basis_is_orthonormal(shape):
-    basis = CosineBasis(*shape)
+def test_the_basis_is_orthonormal(shape, basis_class):
+    basis = basis_class(*shape)
     unit = torch.eye(math.prod(shape))
     coefficients = basis(unit)
     torch.testing.assert_close(coefficients @ coefficients.T, unit, atol=1e-5, rtol=0)

@@ -16,6 +16,7 @@ from betavi.likelihoods.bernoulli import BernoulliLikelihood
 from betavi.likelihoods.dispersion import DISPERSIONS, Dispersion, DispersionSizes
 from betavi.likelihoods.logistic_mixture import LogisticMixtureLikelihood
 from betavi.likelihoods.lognormal import LogNormalLikelihood
+from betavi.likelihoods.multiscale_normal import MultiscaleNormalLikelihood
 from betavi.likelihoods.nb import NegativeBinomialLikelihood
 from betavi.likelihoods.nb_mixture import NegativeBinomialMixtureLikelihood
 from betavi.likelihoods.normal import NormalLikelihood
@@ -37,6 +38,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 
 IMAGE_LIKELIHOODS: dict[str, type[ImageLikelihood]] = {
     "band_normal": BandNormalLikelihood,
+    "multiscale_normal": MultiscaleNormalLikelihood,
     "normal_image": NormalImageLikelihood,
     "logistic_mixture": LogisticMixtureLikelihood,
     "poisson": PoissonImageLikelihood,

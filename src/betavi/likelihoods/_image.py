@@ -162,6 +162,10 @@ class ImageLikelihood(Likelihood):
         if (log_theta := self.log_theta_at(residual)) is not None:
             self.dispersion.start_at(log_theta)
 
+    def mean_at_start(self, centre: Tensor) -> Tensor:
+        """Return the image at which training starts, for the mean image, both ``(n_pixels,)``."""
+        return centre
+
     def channel_deviation(self, residual: Tensor) -> Tensor:
         """Return the standard deviation of each channel around 0, ``(n_channels,)``."""
         squares = residual.unflatten(-1, (self.image.n_channels, -1)).square()

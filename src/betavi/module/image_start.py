@@ -100,7 +100,9 @@ def _beta(module: MultimodalVAE) -> float:
 def _coloured(module: MultimodalVAE, name: str, part: ImageComponents) -> ImageComponents:
     """Return components in the units of the data."""
     likelihood = cast("Any", module.likelihoods[name])
-    return type(part)(*map(likelihood.coloured, part))
+    centre, effects, residual = map(likelihood.coloured, part)
+    start = likelihood.mean_at_start(centre)
+    return type(part)(start, effects, residual + (centre - start))
 
 
 def _start_networks(module: MultimodalVAE, name: str, part: ImageComponents) -> None:

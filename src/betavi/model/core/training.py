@@ -61,7 +61,7 @@ def train(
         cells, fewer for more cells, and at least 8. A model of images trains 100 epochs for up to
         2,000 images, fewer for more images, and at least 8.
     *args, **kwargs
-        See :meth:`scvi.model.SCVI.train`. Early stopping and checkpoints of the best model start
+        See :meth:`scvi.model.SCVI.train`. ``batch_size`` is 128 by default, and 32 for images. Early stopping and checkpoints of the best model start
         after the warm-up. With ``devices=2, strategy="ddp"``, two processes train together, and
         ``batch_size`` is the number of cells in each of them.
     beta_schedule
@@ -128,40 +128,22 @@ def train(
     _check_known(model, kwargs, plan_kwargs)
     plan_kwargs = dict(plan_kwargs or {})
     check_surroundings()
-    # a model whose data come with a datamodule has no module yet
-    names = model.modalities if model.module is not None else []
-    of_images = [model.likelihood(name).of_images for name in names]
     options = {
         "beta_schedule": beta_schedule, "warmup": warmup, "free_bits": free_bits,
         "target_rate": target_rate, "capacity": capacity,
     }  # fmt: skip
     given = options | {"collapse_guard": collapse_guard, "keep_best": keep_best}
     check_arguments(given, inspect.signature(train).parameters)
-    # -1 trains without end; the plan refuses it if a schedule needs an end
-    if max_epochs is not None and not (isinstance(max_epochs, int) and max_epochs == -1):
-        check_whole("max_epochs", max_epochs)
-        # Lightning does not accept NumPy's integers
-        max_epochs = int(max_epochs)
+    max_epochs = _checked_epochs(max_epochs)
     if collapse_guard == "rescue":
         _check_rescue(options, plan_kwargs)
-    cells = getattr(kwargs.get("datamodule"), "adata_manager", None)
-    if cells is not None:
-        _refuse_options_of_split(kwargs)
-        model.check_same_fields(cells)
-    if model.adata is None and cells is not None and getattr(model.module, "is_fresh", False):
-        start_sizes(model, cells)
-    if model.adata is not None and kwargs.get("datamodule") is None:
-        model.adata_manager.check_unchanged()
-        model.adata_manager.check_covariates()
-        kwargs["datasplitter_kwargs"] = _with_positions(model, kwargs.get("datasplitter_kwargs"))
-    callbacks = kwargs.pop("callbacks", None) or []
-    # Lightning also takes one callback
-    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-    if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
-        callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
-    has_images = any(of_images)
+    _check_cells(model, kwargs)
+    has_images = _has_images(model)
+    if has_images and len(args) <= POSITION_OF_BATCH_SIZE and kwargs.get("datamodule") is None:
+        kwargs.setdefault("batch_size", IMAGE_BATCH_SIZE)
+    kwargs["callbacks"] = _callbacks(kwargs.get("callbacks"), collapse_guard)
     if has_images if keep_best is None else keep_best:
-        callbacks.append(KeepBest())
+        kwargs["callbacks"].append(KeepBest())
         kwargs["check_val_every_n_epoch"] = kwargs.get("check_val_every_n_epoch") or 1
     read = model.adata if kwargs.get("datamodule") is None else kwargs["datamodule"]
     if max_epochs is None and hasattr(read, "n_obs"):
@@ -170,11 +152,49 @@ def train(
     if model.module is not None:
         # other methods leave the module in evaluation mode
         model.module.train()
-    kwargs |= {"plan_kwargs": options | plan_kwargs, "callbacks": callbacks}
+    kwargs["plan_kwargs"] = options | plan_kwargs
     UnsupervisedTrainingMixin.train(model, max_epochs, *args, **kwargs)
     beta, _ = model.module.beta_condition.range
     if model.module.beta_condition.is_fixed and model._module_kwargs["beta"] != beta:
         _store_beta(model, beta)
+
+
+def _checked_epochs(max_epochs: Any) -> int | None:
+    # -1 trains without end; the plan refuses it if a schedule needs an end
+    if max_epochs is None or (isinstance(max_epochs, int) and max_epochs == -1):
+        return max_epochs
+    check_whole("max_epochs", max_epochs)
+    # Lightning does not accept NumPy's integers
+    return int(max_epochs)
+
+
+def _check_cells(model: LatentModel, kwargs: dict[str, Any]) -> None:
+    """Check the cells to train on, of the model or of a datamodule, and name those held out."""
+    manager = getattr(kwargs.get("datamodule"), "adata_manager", None)
+    if manager is not None:
+        _refuse_options_of_split(kwargs)
+        model.check_same_fields(manager)
+    if model.adata is None and manager is not None and getattr(model.module, "is_fresh", False):
+        start_sizes(model, manager)
+    if model.adata is not None and kwargs.get("datamodule") is None:
+        model.adata_manager.check_unchanged()
+        model.adata_manager.check_covariates()
+        kwargs["datasplitter_kwargs"] = _with_positions(model, kwargs.get("datasplitter_kwargs"))
+
+
+def _has_images(model: LatentModel) -> bool:
+    # a model whose data come with a datamodule has no module yet
+    names = model.modalities if model.module is not None else []
+    return any(model.likelihood(name).of_images for name in names)
+
+
+def _callbacks(callbacks: Any, collapse_guard: bool | str) -> list[Callback]:
+    """Return the callbacks as a list, with the guard against collapse."""
+    # Lightning also takes one callback
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+    if collapse_guard and not any(isinstance(c, CollapseGuard) for c in callbacks):
+        callbacks.append(CollapseGuard("warn" if collapse_guard is True else collapse_guard))
+    return callbacks
 
 
 TRAINING_CELLS, EPOCHS = 300_000, (8, 30)
@@ -199,6 +219,13 @@ def joint_epochs(_model: LatentModel, n_cells: int) -> int:
 TRAINING_IMAGES, IMAGE_EPOCHS = 200_000, (8, 100)
 """As above, for models of images, whose steps take longer. 5,000 images of 64 by 64 pixels then train
 in less than 5 minutes on 2 CPU cores."""
+
+
+IMAGE_BATCH_SIZE = 32
+"""Images in a minibatch by default. A few hundred images otherwise have too few training steps."""
+
+POSITION_OF_BATCH_SIZE = 6
+"""Position of ``batch_size`` in :meth:`scvi.model.SCVI.train`, after ``max_epochs``."""
 
 
 def image_epochs(n_cells: int) -> int:
