@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import scvi
+from anndata import AnnData
 from scvi.model import SCVI
 
 import betavi
@@ -24,6 +25,7 @@ MAPPED_BATCH = "p4_0"
 GENES = ["CD79A", "MS4A1", "CST3", "NKG7"]
 RUNS = (3, 5, 10, 20, 30)
 SCVI_EPOCHS, CHECKED_EVERY = 200, 5
+N_IMAGES, N_DRAWS = 300, 30
 
 
 def query(adata: sc.AnnData) -> None:
@@ -138,12 +140,28 @@ def seconds(adata: sc.AnnData) -> None:
     save("seconds", ax)
 
 
+def image_draws() -> None:
+    """Draw simulated filaments beside draws of models with three likelihoods."""
+    filaments = betavi.datasets.simulate_filaments(N_IMAGES + N_DRAWS, 64, n_genes=0)
+    images = filaments["image"].obsm["image"]
+    sets = {"measured": images[N_IMAGES:]}
+    for likelihood in ("normal_image", "band_normal", "multiscale_normal"):
+        scvi.settings.seed = 0
+        adata = AnnData(obsm={"image": images[:N_IMAGES]})
+        betavi.BetaVI.setup_anndata(adata, image_key="image")
+        model = betavi.BetaVI(adata, n_latent=32, gene_likelihood=likelihood)
+        model.train(enable_progress_bar=False)
+        sets[likelihood] = model.generate(N_DRAWS, **QUIET).obsm["image"]
+    save("image_draws", betavi.pl.images(sets))
+
+
 def everything(adata: sc.AnnData) -> None:
     query(adata)
     model = trained(adata, 60)
     differences(model)
     pairs(adata, model)
     seconds(adata)
+    image_draws()
 
 
 if __name__ == "__main__":
