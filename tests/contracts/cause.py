@@ -24,6 +24,7 @@ EVIDENCE = {
 EXAMPLES = [
     ("unfinished_warmup", {"beta": 0.2}),
     ("too_few_counts", {"spectrum": spectrum(), "spectrum_without_covariates": spectrum()}),
+    ("likelihood_reads_image", {"likelihood_reads_image": True, "n_used": 0}),
     ("capacity_too_low", {"beta": float("nan"), "held_rate": 1.0, "n_used": 2}),
     ("decoder_ignores_z", {"n_used": 0}),
     ("too_many_dimensions", {"spectrum": spectrum(*range(20, 0, -1))}),

@@ -13,6 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from betavi import BetaVI, JointVI
+from betavi.datasets import simulate_filaments
 from betavi.likelihoods import IMAGE_LIKELIHOODS
 from tests.conftest import BRIEF
 
@@ -286,6 +287,36 @@ def test_a_joint_model_is_saved_denoised_and_generates(joint, tmp_path):
     assert (report.dimensions["status"] == "used").any()
     other = model.sibling(likelihoods={"image": "normal_image"})
     assert other.module.likelihood_names == {"rna": "nb", "image": "normal_image"}
+
+
+def test_a_likelihood_that_reads_the_image_explains_unused_dimensions():
+    """And the report does not speak of counts or genes."""
+    scvi.settings.seed = 0
+    adata = AnnData(obsm={"image": simulate_filaments(200, 32, n_genes=0)["image"].obsm["image"]})
+    BetaVI.setup_anndata(adata, image_key="image")
+    model = BetaVI(adata, n_latent=4, gene_likelihood="multiscale_normal")
+    model.train(max_epochs=10, enable_progress_bar=False, accelerator="cpu")
+    report = model.diagnose(show_progress=False)
+    assert report.active_dimensions < 4
+    assert report.causes[0].name == "likelihood_reads_image"
+    assert "genes" not in str(report)
+
+
+@pytest.mark.parametrize("name", ["band_normal", "multiscale_normal"])
+def test_images_of_a_new_batch_are_mapped(name):
+    """There are no genes to sort, so preparing the query changes nothing."""
+    adata = AnnData(obsm={"image": spots(centres(60))})
+    adata.obs["batch"] = np.tile(["a", "b"], 30)
+    BetaVI.setup_anndata(adata, image_key="image", batch_key="batch")
+    model = BetaVI(adata, n_latent=3, gene_likelihood=name, dispersion="gene-batch")
+    model.train(**BRIEF)
+    query = AnnData(obsm={"image": spots(centres(20, seed=4))})
+    query.obs["batch"] = "new"
+    assert BetaVI.prepare_query_anndata(query, model) is None
+    mapped = BetaVI.load_query_data(query, model)
+    mapped.train(**BRIEF, plan_kwargs={"weight_decay": 0.0})
+    assert mapped.get_latent_representation().shape == (20, 3)
+    assert np.isfinite(mapped.get_elbo())
 
 
 def test_a_query_has_images_of_its_own(joint):

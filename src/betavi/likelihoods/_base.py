@@ -127,6 +127,9 @@ class Likelihood(nn.Module, ABC):
     of_images: ClassVar[bool] = False
     """True if the features are the pixels of an image, see :class:`ImageLikelihood`."""
 
+    reads_image: ClassVar[bool] = False
+    """True if parts of an image predict others, so that z need not explain them."""
+
     rows: ClassVar[str | None] = None
     """Name of the likelihood's training loop in ``betavi.kernels.compiled``, or None."""
 

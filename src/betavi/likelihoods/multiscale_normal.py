@@ -98,7 +98,7 @@ class MultiscaleNormal(Distribution):
     def variance(self) -> Tensor:
         """Variance of pixels in :data:`N_DRAWS` draws, always from the same random numbers."""
         first, second = torch.zeros_like(self.loc), torch.zeros_like(self.loc)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng([self.loc.device] if self.loc.is_cuda else []):
             torch.manual_seed(0)
             for _ in range(N_DRAWS):
                 draw = self.sample() - self.loc
@@ -135,6 +135,8 @@ class MultiscaleNormalLikelihood(ImageLikelihood):
     >>> [tuple(part.shape) for part in likelihood.basis.pyramid(torch.zeros(5, 8192))[0]]
     [(5, 2, 4, 4), (5, 2, 8, 8), (5, 2, 16, 16), (5, 2, 32, 32), (5, 2, 64, 64)]
     """
+
+    reads_image = True
 
     gain: Tensor
 

@@ -9,12 +9,14 @@ from betavi.diagnostics.causes.covariates_explain import covariates_explain
 from betavi.diagnostics.causes.decoder_ignores_z import decoder_ignores_z
 from betavi.diagnostics.causes.dispersion_absorbs import dispersion_absorbs
 from betavi.diagnostics.causes.lagging_encoder import lagging_encoder
+from betavi.diagnostics.causes.likelihood_reads_image import likelihood_reads_image
 from betavi.diagnostics.causes.too_few_counts import too_few_counts
 from betavi.diagnostics.causes.too_many_dimensions import too_many_dimensions
 from betavi.diagnostics.causes.unfinished_warmup import unfinished_warmup
 
 CAUSES: dict[str, CauseRule | Judge] = {
     "unfinished_warmup": unfinished_warmup,
+    "likelihood_reads_image": likelihood_reads_image,
     "too_few_counts": too_few_counts,
     "covariates_explain": covariates_explain,
     "capacity_too_low": capacity_too_low,

@@ -43,8 +43,6 @@ class Evidence:
         Number of latent dimensions.
     n_used
         Number of used dimensions. Unclear dimensions are included.
-    n_unclear
-        Number of unclear dimensions.
     beta
         β at the end of training. NaN if training kept the rate constant.
     requested_beta
@@ -70,6 +68,12 @@ class Evidence:
         unexplained. Median over genes.
     calls
         Python code that repairs the model.
+    n_unclear
+        Number of unclear dimensions.
+    of_images
+        True if the features are pixels.
+    likelihood_reads_image
+        True if the likelihood predicts parts of an image from other parts.
 
     Examples
     --------
@@ -91,6 +95,8 @@ class Evidence:
     excess_noise: float
     calls: Calls = field(default_factory=Calls)
     n_unclear: int = 0
+    of_images: bool = False
+    likelihood_reads_image: bool = False
 
     @property
     def used(self) -> str:

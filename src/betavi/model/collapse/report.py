@@ -58,6 +58,7 @@ def report_on(
     own, prior = probe.distortions()
     explained = {name: prior[name] - own[name] for name in view.modalities}
     gaps = _gaps(model, minibatches[0])
+    likelihoods = [model.likelihood(name) for name in view.modalities]
     evidence = diagnostics.Evidence(
         n_latent=len(dimensions),
         n_used=int(dimensions["status"].isin(["used", "unclear"]).sum()),
@@ -73,6 +74,8 @@ def report_on(
         excess_noise=_excess_noise(view, probe, residual),
         calls=_calls(model, view),
         n_unclear=int((dimensions["status"] == "unclear").sum()),
+        of_images=all(likelihood.of_images for likelihood in likelihoods),
+        likelihood_reads_image=all(likelihood.reads_image for likelihood in likelihoods),
     )
     known = model.covariates(view.adata).of(view.cells)
     has_fault = _is_fault(model, view, dimensions)

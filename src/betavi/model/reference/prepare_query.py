@@ -44,7 +44,7 @@ def prepare_query_anndata(
     Returns
     -------
     None if ``adata`` is changed in place, which is the default. With other options, a new object,
-    or the names of the reference's genes.
+    or the names of the reference's genes. A model of images has no genes, and nothing changes.
 
     Raises
     ------
@@ -70,14 +70,17 @@ def prepare_query_anndata(
     _check_unique(adata.var_names, "adata")
     entry = adata.uns.get("betavi")
     reference = opened(reference_model)
-    if files := files_of(adata):
-        genes = _get_loaded_data(reference, device="cpu")[1]
-        if list(genes) != list(adata.var_names):
-            raise ValueError(
-                f"The genes of {name_some(list(map(str, files)))} differ from those of the reference, and the counts "
-                "stay in the files. Read the query with anndata.read_h5ad. Or, write files with the genes of the "
-                "reference in the same order, with zeros for missing genes."
-            )
+    genes = _get_loaded_data(reference, device="cpu")[1]
+    if not len(genes):
+        # a model of images has no genes to sort
+        return adata.copy() if kwargs.get("inplace") is False else None
+    files = files_of(adata)
+    if files and list(genes) != list(adata.var_names):
+        raise ValueError(
+            f"The genes of {name_some(list(map(str, files)))} differ from those of the reference, and the counts "
+            "stay in the files. Read the query with anndata.read_h5ad. Or, write files with the genes of the "
+            "reference in the same order, with zeros for missing genes."
+        )
     found = ArchesMixin.prepare_query_anndata(adata, reference, *args, **kwargs)
     # padding drops uns, which says where the counts are
     for prepared in (adata, found):
